@@ -1,0 +1,51 @@
+# make dev    everything on this machine: database, demo (if no bucket is configured), Dagster's page
+# make test   all tests
+# Each target works first on a fresh machine with Python 3.11+ and make; a second call is fast.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.PHONY: install dev test lint format bench clean
+
+# Paths are relative, so that a folder with a blank in its name is no trouble.
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+
+# The first Python from 3.11 to 3.13 that is there; set PYTHON to choose.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	  "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; \
+	done)
+
+install: .venv/installed
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; none was found (set PYTHON=/path/to/python)" >&2; exit 1; }
+	@if command -v uv >/dev/null 2>&1; then \
+	  { test -x $(BIN)/python || uv venv --quiet --python "$(PYTHON)" .venv; } && \
+	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'; \
+	else \
+	  { test -x $(BIN)/python || "$(PYTHON)" -m venv .venv; } && \
+	  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
+	fi
+	@touch $@
+
+dev: install
+	@exec $(RUN) tamarin_dagster.cli dev
+
+test: install
+	@$(RUN) pytest
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(RUN) mypy
+	@$(BIN)/lint-imports
+
+format: install
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: install
+	@$(RUN) benchmarks.pull
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,306 @@
+"""tamarin-dagster: the command line, for cron, for shells, and for a first look.
+
+Exit status: 0 all is done; 1 something is left undone (it was said what); 2 the settings or the arguments are wrong.
+What a person can mend is said in a line, without a traceback.
+"""
+
+import csv
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tamarin_dagster import ingest
+from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError
+from tamarin_dagster.purge import Purged, purge
+from tamarin_dagster.recordstore.database import (
+    DatabaseError,
+    embedded_postgres,
+    migrate,
+    open_database,
+    records_url,
+)
+from tamarin_dagster.recordstore.embedded import EmbeddedPostgresError
+from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
+from tamarin_dagster.settings import CONFIG_VARIABLE, LoggedBucket, Settings, SettingsError, load_settings
+
+EXIT_LEFT_UNDONE = 1
+EXIT_WRONG = 2
+
+app = typer.Typer(
+    help="S3 server access logs into Postgres, completely and exactly once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+
+
+class Format(StrEnum):
+    """How the answer of a query is shown."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+def main() -> None:
+    """Runs the command line; what a person can mend comes out as one line."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LineHandler()])
+    try:
+        app()
+    except SettingsError as error:
+        _complain(str(error))
+        sys.exit(EXIT_WRONG)
+    except (DatabaseError, EmbeddedPostgresError, LogStoreError) as error:
+        _complain(str(error))
+        sys.exit(EXIT_LEFT_UNDONE)
+    except sa.exc.DBAPIError as error:
+        _complain(f"database: {str(error.orig).strip()}")
+        sys.exit(EXIT_LEFT_UNDONE)
+
+
+@app.callback()
+def _options(
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The settings; default: $TAMARIN_CONFIG, else tamarin.yaml here.", metavar="FILE"),
+    ] = None,
+) -> None:
+    if config:
+        os.environ[CONFIG_VARIABLE] = str(config)
+
+
+@app.command()
+def pull(
+    bucket: Annotated[str | None, typer.Option(help="Only this logged bucket.", metavar="NAME")] = None,
+    from_: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First delivery day (UTC).")
+    ] = None,
+    to: Annotated[
+        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last delivery day (UTC).")
+    ] = None,
+    no_purge: Annotated[bool, typer.Option("--no-purge", help="Leave the loaded log keys where they are.")] = False,
+) -> None:
+    """Loads all log keys that are not loaded yet, then purges those that are proved loaded. For cron.
+
+    Without --from it begins with each bucket's start_date, without --to it ends with today. Exit status 0 only if
+    nothing is left undone.
+    """
+    settings = load_settings()
+    buckets = [settings.bucket(bucket)] if bucket else list(settings.buckets)
+    if not buckets:
+        raise SettingsError("no buckets are configured; list one in tamarin.yaml, under buckets:")
+    engine = open_database(settings)
+    complete = True
+    for each in buckets:
+        try:
+            store = _open_log_store(each)
+            pulled = _pull_with_bar(each, store, engine, from_, to)
+            purged = None
+            if settings.purges(each) and not no_purge:
+                purged = purge(each, store, engine, days=[day.day for day in pulled.days])
+        except LogStoreError as error:
+            _complain(str(error))
+            complete = False
+            continue
+        _summarise(each, pulled, purged)
+        complete = complete and not pulled.failures and not (purged and purged.failures)
+    engine.dispose()
+    if not complete:
+        raise typer.Exit(EXIT_LEFT_UNDONE)
+
+
+@app.command("migrate")
+def migrate_command() -> None:
+    """Brings the database to the present schema. All other commands do so by themselves."""
+    settings = load_settings()
+    engine = sa.create_engine(records_url(settings))
+    done = migrate(engine)
+    _err.print(f"The schema {'is at' if done else 'was already at'} revision {SCHEMA_REVISION}.")
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="A statement; without one: psql.")] = None,
+    url: Annotated[bool, typer.Option("--url", help="Print the database's URL, for other programs.")] = False,
+    format_: Annotated[Format, typer.Option("--format", help="How to show the answer.")] = Format.table,
+) -> None:
+    """Asks the records' database: a query, psql without one, or only its URL."""
+    settings = load_settings()
+    if url:
+        open_database(settings).dispose()
+        if not settings.database_url:
+            embedded_postgres(settings.home).keep_running()
+        sys.stdout.write(records_url(settings, driver="postgresql") + "\n")
+    elif query:
+        with open_database(settings).begin() as connection:
+            result = connection.exec_driver_sql(query)
+            if result.returns_rows:
+                _show(list(result.keys()), result.fetchall(), format_)
+            else:
+                _err.print(f"{result.rowcount} rows")
+    else:
+        open_database(settings).dispose()
+        _psql(settings)
+
+
+@app.command()
+def stop() -> None:
+    """Stops the embedded Postgres if nothing else of the project uses it."""
+    settings = load_settings()
+    if settings.database_url:
+        raise SettingsError("database_url is set: there is no embedded Postgres to stop")
+    server = embedded_postgres(settings.home)
+    server.keep_running(keep=False)
+    server.release()
+    _err.print("The embedded Postgres runs on: other processes use it." if server.is_running() else "Stopped.")
+
+
+@app.command()
+def demo_logs(
+    lines: Annotated[int, typer.Option(min=1, help="How many lines in all.")],
+    out: Annotated[Path, typer.Option(help="The folder to write log keys to.", file_okay=False)],
+    keys: Annotated[
+        int | None, typer.Option(min=1, help="How many log keys; default: one per about 500 lines.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="Days that the keys are spread over.")] = 21,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same lines.")] = 1,
+) -> None:
+    """Writes believable log keys of a media site to a folder; a file:// URL of it serves as log_bucket_name."""
+    from tamarin_dagster.demo import write_log_keys  # noqa: PLC0415 - only this command needs it
+
+    with _bar("Writing", "lines") as advance:
+        written = write_log_keys(
+            out, lines=lines, keys=keys, days=days, seed=seed, progress=lambda n: advance(n, lines)
+        )
+    _err.print(
+        f"{written.lines:,} lines in {written.keys:,} log keys ({written.bytes:,} bytes) under {escape(str(out))}"
+    )
+
+
+@app.command(hidden=True)
+def dev(
+    host: Annotated[str, typer.Option(help="Where the page listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The page's port; the next free one is taken if it is in use.")] = 3000,
+) -> None:
+    """What `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
+    from tamarin_dagster.dev import run  # noqa: PLC0415 - only this command needs it
+
+    raise typer.Exit(run(host, port, _err))
+
+
+def _open_log_store(bucket: LoggedBucket) -> LogStore:
+    if bucket.log_folder is not None:
+        return FolderLogStore(bucket.log_folder, bucket.log_bucket_name)
+    # dagster-aws has the S3Resource; a folder needs none, and Dagster takes a second and a half to import.
+    from tamarin_dagster.defs.resources import open_log_store  # noqa: PLC0415
+
+    return open_log_store(bucket)
+
+
+def _pull_with_bar(
+    bucket: LoggedBucket, store: LogStore, engine: sa.Engine, from_: datetime | None, to: datetime | None
+) -> ingest.Pulled:
+    with _bar(bucket.name, "keys") as advance:
+        return ingest.pull(
+            bucket,
+            store,
+            engine,
+            first=from_.date() if from_ else None,
+            last=to.date() if to else None,
+            progress=lambda p: advance(p.keys, None, f"{p.day} {p.lines:,} lines"),
+        )
+
+
+def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | None) -> None:
+    """What the pull did, one line a truth; what is left undone comes last."""
+
+    def total(name: str) -> int:
+        return sum(getattr(day, name) for day in pulled.days)
+
+    rate = total("lines") / pulled.seconds if pulled.seconds else 0
+    _err.print(
+        f"[bold]{escape(bucket.name)}[/]: {total('keys'):,} keys loaded ({total('seen'):,} were loaded before);"
+        f" {total('lines'):,} lines = {total('records'):,} records + {total('rejected'):,} rejected"
+        f" + {total('blank'):,} blank; {pulled.seconds:.1f} s, {rate:,.0f} lines/s",
+        highlight=False,
+    )
+    if purged is not None:
+        _err.print(f"  purged {purged.keys:,} keys ({purged.bytes:,} bytes)", highlight=False)
+    strays = [*(name for day in pulled.days for name in day.strays), *pulled.strays]
+    if strays:
+        _err.print(f"  {len(strays):,} strays were left alone, for example {escape(repr(strays[0]))}", highlight=False)
+    for failure in [*pulled.failures, *(purged.failures if purged else [])]:
+        _complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
+
+
+def _show(names: list[str], rows: Sequence[Sequence[Any]], format_: Format) -> None:
+    if format_ is Format.csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(names)
+        writer.writerows(rows)
+    elif format_ is Format.json:
+        json.dump([dict(zip(names, row, strict=True)) for row in rows], sys.stdout, default=str, indent=2)
+        sys.stdout.write("\n")
+    else:
+        table = Table(*(escape(name) for name in names), header_style="bold")
+        for row in rows:
+            table.add_row(*("" if value is None else _printable(str(value)) for value in row))
+        _out.print(table)
+
+
+def _printable(text: str) -> str:
+    """Fields of a log line are the client's: no markup, and no control sequence for the terminal."""
+    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+
+
+def _psql(settings: Settings) -> None:
+    program = "psql" if settings.database_url else str(embedded_postgres(settings.home).psql)
+    url = records_url(settings, driver="postgresql")
+    if shutil.which(program) is None:
+        raise DatabaseError("there is no psql on the PATH; give the query as an argument, or install psql")
+    # As a child, not in our place: while we live the embedded server does.
+    raise typer.Exit(subprocess.call([program, url]))
+
+
+@contextmanager
+def _bar(title: str, unit: str) -> Iterator[Any]:
+    """A progress bar on a terminal, nothing elsewhere; yields advance(done, total=None, text='')."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    rest = (TextColumn(unit), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    with Progress(*columns, *rest, console=_err, transient=True, disable=not _err.is_terminal) as bar:
+        task = bar.add_task(escape(title), total=None, text="")
+        yield lambda done, total=None, text="": bar.update(task, completed=done, total=total, text=text)
+
+
+class _LineHandler(logging.Handler):
+    """Warnings as lines on standard error, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _err.print(_printable(self.format(record)), style="yellow", highlight=False)
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines():
+        _err.print(f"[red]{_printable(line)}[/]", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What Dagster loads: the definitions for the configured buckets. Assembles, nothing else."""
+
+import sys
+
+import dagster as dg
+
+from tamarin_dagster.defs.asset_checks import build_database_checks
+from tamarin_dagster.defs.assets import build_log_records, build_purge_op, build_purged_log_keys
+from tamarin_dagster.defs.jobs import build_load_job, build_purge_job
+from tamarin_dagster.defs.naming import slugs
+from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.defs.schedules import build_purge_schedule, build_reconcile_schedule
+from tamarin_dagster.defs.sensors import build_sensor
+from tamarin_dagster.settings import Settings, SettingsError, load_settings
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Fresh definitions for these settings. Nothing connects until something runs."""
+    purge_log_keys = build_purge_op(settings)
+    purge_job = build_purge_job(purge_log_keys)
+    shared = dg.Definitions(
+        jobs=[purge_job],
+        schedules=[build_purge_schedule(purge_job)],
+        resources={"database": RecordDatabase(settings), "log_buckets": LogBuckets()},
+        executor=dg.in_process_executor,
+    )
+    names = slugs(settings.buckets)
+    per_bucket = []
+    for bucket in settings.buckets:
+        slug = names[bucket.name]
+        job = build_load_job(bucket, slug)
+        per_bucket.append(
+            dg.Definitions(
+                assets=[build_log_records(bucket, slug), build_purged_log_keys(bucket, slug, settings, purge_log_keys)],
+                asset_checks=[build_database_checks(bucket, slug)],
+                jobs=[job],
+                sensors=[build_sensor(bucket, slug, job, settings)],
+                schedules=[build_reconcile_schedule(bucket, slug, job)],
+            )
+        )
+    return dg.Definitions.merge(shared, *per_bucket)
+
+
+def _configured() -> Settings:
+    try:
+        return load_settings()
+    except SettingsError:
+        # The message says all there is to say; Dagster would show the stack of this import below it.
+        sys.tracebacklimit = 0
+        raise
+
+
+defs = build_definitions(_configured())

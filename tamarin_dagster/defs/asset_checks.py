@@ -1,0 +1,203 @@
+"""The truths that are checked for each delivery day, and how their results reach each partition.
+
+The two checks that rest on what a listing showed are results of the records asset itself. The others read only the
+database, and can be run alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, cast
+
+import dagster as dg
+import sqlalchemy as sa
+
+from tamarin_dagster.defs.naming import records_key
+from tamarin_dagster.defs.partitions import days_of, delivery_days
+from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.settings import LoggedBucket
+
+EVERY_KEY_IS_LOADED = "every_log_key_is_loaded"
+NO_STRAY_KEYS = "no_stray_keys"
+EVERY_LINE_IS_ACCOUNTED_FOR = "every_line_is_accounted_for"
+ROWS_MATCH_THE_LEDGER = "rows_match_the_ledger"
+NO_REJECTED_LINES = "no_rejected_lines"
+
+# How many names an event shows; the rest is counted.
+SAMPLE = 20
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """A check: its description says what it states and what to do when it fails."""
+
+    description: str
+    blocking: bool = False
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+
+
+_TRUTHS: Mapping[str, _Truth] = {
+    EVERY_KEY_IS_LOADED: _Truth(
+        "Each log key that the listing showed is in the ledger. If not, the metadata names the keys and why they were"
+        " left alone; the sensor tries them again, and all other keys are loaded."
+    ),
+    NO_STRAY_KEYS: _Truth(
+        "Under the log prefix lie only log keys. A stray is never read and never deleted; move it elsewhere, or make"
+        " log_prefix narrower.",
+        severity=dg.AssetCheckSeverity.WARN,
+    ),
+    EVERY_LINE_IS_ACCOUNTED_FOR: _Truth(
+        "For each key, lines = records + rejected + blank. If not, the ledger was changed by hand; nothing is purged.",
+        blocking=True,
+    ),
+    ROWS_MATCH_THE_LEDGER: _Truth(
+        "The rows of each key, counted in Postgres, are as many as the ledger says. If not, rows were deleted or added"
+        " by hand; nothing is purged. To load a key again, delete its ledger row and its rows.",
+        blocking=True,
+    ),
+    NO_REJECTED_LINES: _Truth(
+        "Each line that is not blank became a record. Rejected lines are kept, with the reason, in s3_rejected_line;"
+        " their keys stay in the log bucket.",
+        severity=dg.AssetCheckSeverity.WARN,
+    ),
+}
+
+
+def listing_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
+    """The checks whose results the records asset itself returns."""
+    return [_spec(name, bucket, slug) for name in (EVERY_KEY_IS_LOADED, NO_STRAY_KEYS)]
+
+
+def _spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
+    truth = _TRUTHS[name]
+    return dg.AssetCheckSpec(
+        name,
+        asset=records_key(slug),
+        description=truth.description,
+        blocking=truth.blocking,
+        partitions_def=delivery_days(bucket),
+    )
+
+
+def check_result(name: str, slug: str, passed: bool, metadata: Mapping[str, Any]) -> dg.AssetCheckResult:
+    """A result with the severity that belongs to the check."""
+    return dg.AssetCheckResult(
+        passed=passed,
+        asset_key=records_key(slug),
+        check_name=name,
+        severity=_TRUTHS[name].severity,
+        metadata=dict(metadata),
+    )
+
+
+def per_partition(
+    context: dg.OpExecutionContext, results: Mapping[date, Sequence[dg.AssetCheckResult]]
+) -> list[dg.AssetCheckResult]:
+    """What a step should return so that each partition gets its own results.
+
+    In a run for one day these are the day's results. In a run for a range Dagster 1.13 would store one result for no
+    partition and leave each partition's planned; so each day's results are logged here as events of their own, and what
+    is returned sums them up (and blocks, where a blocking check failed on any day).
+    """
+    if len(results) == 1:
+        return list(next(iter(results.values())))
+    summaries: dict[str, dg.AssetCheckResult] = {}
+    for day, day_results in results.items():
+        for result in day_results:
+            name = str(result.check_name)
+            context.log_event(
+                dg.AssetCheckEvaluation(  # type: ignore[arg-type]
+                    asset_key=cast("dg.AssetKey", result.asset_key),
+                    check_name=name,
+                    passed=result.passed,
+                    severity=result.severity,
+                    metadata=result.metadata,
+                    partition=day.isoformat(),
+                    blocking=_TRUTHS[name].blocking,
+                )
+            )
+            before = summaries.get(name)
+            failed = int(str(before.metadata["failed days"].value)) if before else 0
+            failed += not result.passed
+            summaries[name] = dg.AssetCheckResult(
+                passed=not failed,
+                asset_key=result.asset_key,
+                check_name=name,
+                severity=result.severity,
+                metadata={"days": len(results), "failed days": failed},
+            )
+    return list(summaries.values())
+
+
+def build_database_checks(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
+    """The checks that read only the database: one step for all of them."""
+
+    @dg.multi_asset_check(
+        name=f"{slug}__row_counts",
+        specs=[
+            _spec(name, bucket, slug)
+            for name in (EVERY_LINE_IS_ACCOUNTED_FOR, ROWS_MATCH_THE_LEDGER, NO_REJECTED_LINES)
+        ],
+        pool=f"tamarin_{slug}",
+    )
+    def row_counts(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
+    ) -> Iterator[dg.AssetCheckResult]:
+        with database.engine.connect() as connection:
+            results = {
+                day: _database_results(connection, bucket, slug, day)
+                for day in days_of(context.op_execution_context.partition_keys)
+            }
+        yield from per_partition(context.op_execution_context, results)
+
+    return row_counts
+
+
+def _database_results(
+    connection: sa.Connection, bucket: LoggedBucket, slug: str, day: date
+) -> list[dg.AssetCheckResult]:
+    counts = ledger.day_counts(connection, bucket.name, day)
+    unaccounted = ledger.unaccounted_keys(connection, bucket.name, day)
+    differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, day))
+    reasons = ledger.rejected_reasons(connection, bucket.name, day) if counts.rejected else {}
+    return [
+        check_result(
+            EVERY_LINE_IS_ACCOUNTED_FOR,
+            slug,
+            not unaccounted,
+            {"lines": counts.lines, "records": counts.records, "rejected": counts.rejected, "blank": counts.blank}
+            | ({"keys": unaccounted[:SAMPLE]} if unaccounted else {}),
+        ),
+        check_result(
+            ROWS_MATCH_THE_LEDGER,
+            slug,
+            not differences,
+            {"keys": counts.keys, "rows": counts.records}
+            | ({"differences": _difference_table(differences)} if differences else {}),
+        ),
+        check_result(
+            NO_REJECTED_LINES,
+            slug,
+            not counts.rejected,
+            {"rejected lines": counts.rejected, "keys": counts.keys_with_rejected}
+            | ({"reasons": reasons} if reasons else {}),
+        ),
+    ]
+
+
+def _difference_table(differences: Sequence[ledger.CountDifference]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {
+                    "key": d.key,
+                    "records expected": d.expected_records,
+                    "records found": d.found_records,
+                    "rejected expected": d.expected_rejected,
+                    "rejected found": d.found_rejected,
+                }
+            )
+            for d in differences[:SAMPLE]
+        ]
+    )

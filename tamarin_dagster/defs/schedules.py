@@ -1,0 +1,54 @@
+"""Nightly: a second look at the days behind the sensor's lookback, and at purges that failed."""
+
+from datetime import timedelta
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from tamarin_dagster.settings import LoggedBucket
+
+# S3 delivers nearly all keys within hours; a week catches what came when nothing was running.
+RECONCILED_DAYS = 7
+
+
+def build_reconcile_schedule(
+    bucket: LoggedBucket, slug: str, job: UnresolvedAssetJobDefinition
+) -> dg.ScheduleDefinition:
+    """Loads the late keys of the last RECONCILED_DAYS days, all in one run."""
+
+    @dg.schedule(
+        name=f"{slug}__reconcile",
+        cron_schedule="15 3 * * *",
+        execution_timezone="UTC",
+        job=job,
+        description=f"Loads late log keys of {bucket.name}: looks again at its last {RECONCILED_DAYS} days.",
+        default_status=_status(bucket),
+    )
+    def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        today = context.scheduled_execution_time.date()
+        first = max(bucket.start_date, today - timedelta(days=RECONCILED_DAYS - 1))
+        return dg.RunRequest(tags=day_range_tags(first.isoformat(), today.isoformat()))
+
+    return reconcile
+
+
+def build_purge_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Purges nightly what is pending."""
+    return dg.ScheduleDefinition(
+        name="purge_pending_log_keys_nightly",
+        job=job,
+        cron_schedule="45 3 * * *",
+        execution_timezone="UTC",
+        description="Deletes log keys that are loaded and that an earlier purge could not delete.",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+def day_range_tags(first: str, last: str) -> dict[str, str]:
+    """Tags that make one run of a range of partitions; RunRequest has no parameter for it yet (dagster #34096)."""
+    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+
+
+def _status(bucket: LoggedBucket) -> dg.DefaultScheduleStatus:
+    return dg.DefaultScheduleStatus.RUNNING if bucket.monitor_bucket else dg.DefaultScheduleStatus.STOPPED

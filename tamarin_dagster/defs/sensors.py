@@ -1,0 +1,178 @@
+"""Per bucket a sensor that looks for unseen log keys and asks for one run per delivery day that has some.
+
+It only looks: the ledger is the truth of what is loaded. The cursor is the last day looked at, never proof of loading.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+import sqlalchemy as sa
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG
+from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.discovery import DayLook, days_with_keys, survey
+from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+# Dagster ends a tick after 60 s and then forgets what it found; the rest is for the last page and for Dagster itself.
+TICK_BUDGET_SECONDS = 40
+# Keys arrive hours late at times; what is later yet is found by the nightly schedule.
+LOOKBACK_DAYS = 3
+# A day more than today: the clock that names the keys may run ahead of ours.
+DAYS_AHEAD = 1
+# Runs asked for in one tick; the next tick goes on from there.
+MAX_RUN_REQUESTS = 31
+# Attempts at the very same keys, and how long the second waits after the first; each further one waits twice as long.
+MAX_ATTEMPTS = 5
+RETRY_DELAY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class UnseenDay:
+    """A day with unseen keys: how many, and a digest of exactly which generations."""
+
+    day: date
+    keys: int
+    digest: str
+
+
+@dataclass
+class Tick:
+    """What a tick saw, to be told in its skip message."""
+
+    days: int = 0
+    listed: int = 0
+    seen: int = 0
+    strays: int = 0
+    unseen: int = 0
+    position: date | None = None
+    cut_short: bool = False
+    waiting: list[str] = field(default_factory=list)
+
+    def story(self, seconds: float) -> str:
+        """The tick in one sentence."""
+        parts = [f"{self.listed:,} keys in {self.days} day(s): {self.seen:,} loaded, {self.unseen:,} new"]
+        if self.strays:
+            parts.append(f"{self.strays} stray(s)")
+        parts += self.waiting
+        if self.cut_short:
+            parts.append(f"not yet looked behind {self.position}, the next tick goes on there")
+        return "; ".join(parts) + f" ({seconds:.1f} s)"
+
+
+def build_sensor(
+    bucket: LoggedBucket, slug: str, job: UnresolvedAssetJobDefinition, settings: Settings
+) -> dg.SensorDefinition:
+    """The bucket's sensor: on from the start if the bucket is monitored, at the interval of the settings."""
+
+    @dg.sensor(
+        name=f"{slug}__new_log_keys",
+        job=job,
+        minimum_interval_seconds=max(1, round(settings.pull_parse_interval * 60)),
+        default_status=dg.DefaultSensorStatus.RUNNING if bucket.monitor_bucket else dg.DefaultSensorStatus.STOPPED,
+        description=f"Looks for log keys of {bucket.name} that are not loaded, and asks for a run per delivery day.",
+    )
+    def new_log_keys(
+        context: dg.SensorEvaluationContext,
+        database: dg.ResourceParam[RecordDatabase],
+        log_buckets: dg.ResourceParam[LogBuckets],
+    ) -> dg.SensorResult:
+        started = time.monotonic()
+        tick = Tick()
+        position = json.loads(context.cursor)["position"] if context.cursor else None
+        first = first_day(bucket, date.fromisoformat(position) if position else None)
+        in_flight = _days_in_flight(context.instance, bucket)
+        requests: list[dg.RunRequest] = []
+        for unseen in unseen_days(bucket, log_buckets.store(bucket), database.engine, first, started, tick):
+            if unseen.day.isoformat() in in_flight:
+                tick.waiting.append(f"{unseen.day} is being loaded")
+            elif (attempt := _next_attempt(context.instance, unseen, tick)) is not None:
+                requests.append(_request(bucket, unseen, attempt))
+            if len(requests) == MAX_RUN_REQUESTS:
+                tick.cut_short = True
+                break
+        story = tick.story(time.monotonic() - started)
+        context.log.info(f"{bucket.name}: {story}")
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else story,
+            cursor=json.dumps({"position": tick.position.isoformat()}) if tick.position else context.cursor,
+        )
+
+    return new_log_keys
+
+
+def first_day(bucket: LoggedBucket, position: date | None) -> date:
+    """The first day a tick looks at: a lookback before its position, never before the monitored days begin."""
+    first = bucket.first_monitored_date
+    return first if position is None else max(first, position - timedelta(days=LOOKBACK_DAYS))
+
+
+def unseen_days(
+    bucket: LoggedBucket, store: LogStore, engine: sa.Engine, first: date, started: float, tick: Tick
+) -> Iterator[UnseenDay]:
+    """The days from `first` on that have unseen keys, oldest first, until the time budget (from `started`) is used up.
+
+    Raises LogStoreError: a listing that failed is not an empty one, so the tick fails.
+    """
+    today = datetime.now(UTC).date()
+    roots = survey(store, bucket).roots
+    for day in days_with_keys(store, bucket, roots, first, today + timedelta(days=DAYS_AHEAD)):
+        if time.monotonic() - started > TICK_BUDGET_SECONDS:
+            tick.cut_short = True
+            return
+        look = DayLook(store, engine, bucket, roots, day)
+        digest = hashlib.sha256()
+        keys = 0
+        for page in look:
+            keys += len(page)
+            for key in page:
+                digest.update(f"{key.object.key}\0{key.object.etag}\0".encode())
+        tick.days += 1
+        tick.listed += look.listed
+        tick.seen += look.seen
+        tick.strays += len(look.strays)
+        tick.unseen += keys
+        tick.position = min(day, today)
+        # Partitions end with today; a key that is dated ahead waits until its day has come.
+        if keys and day <= today:
+            yield UnseenDay(day, keys, digest.hexdigest()[:16])
+
+
+def _request(bucket: LoggedBucket, unseen: UnseenDay, attempt: int) -> dg.RunRequest:
+    day = unseen.day.isoformat()
+    return dg.RunRequest(
+        # Dagster never runs a run_key twice, also not a failed one: so it names the keys and the attempt.
+        run_key=f"{bucket.name}:{day}:{unseen.digest}:attempt{attempt}",
+        partition_key=day,
+        tags={BUCKET_TAG: bucket.name, DIGEST_TAG: unseen.digest},
+    )
+
+
+def _days_in_flight(instance: dg.DagsterInstance, bucket: LoggedBucket) -> set[str]:
+    """Days that a queued or running run of this bucket will load; it lists when it starts, so nothing is missed."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={BUCKET_TAG: bucket.name}))
+    return {run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags}
+
+
+def _next_attempt(instance: dg.DagsterInstance, unseen: UnseenDay, tick: Tick) -> int | None:
+    """The number of the next attempt at exactly these keys; None while it has to wait, or after the last one."""
+    records = instance.get_run_records(dg.RunsFilter(tags={DIGEST_TAG: unseen.digest}), limit=MAX_ATTEMPTS)
+    if not records:
+        return 1
+    if len(records) >= MAX_ATTEMPTS:
+        tick.waiting.append(f"{unseen.day}: {unseen.keys} keys left alone after {MAX_ATTEMPTS} attempts, see its runs")
+        return None
+    delay = RETRY_DELAY_SECONDS * 2 ** (len(records) - 1)
+    ended = max(record.end_time or record.update_timestamp.timestamp() for record in records)
+    if time.time() - ended < delay:
+        tick.waiting.append(f"{unseen.day}: attempt {len(records) + 1} waits until {delay} s after the last")
+        return None
+    return len(records) + 1

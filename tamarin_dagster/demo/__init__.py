@@ -1,0 +1,10 @@
+"""The demo: a media site whose access log is made up; as lines, as files, and as an S3 endpoint that keeps delivering.
+
+The endpoint needs the extra `demo` (moto) and so is not imported here: see `tamarin_dagster.demo.endpoint`.
+"""
+
+from tamarin_dagster.demo.site import DemoSite
+from tamarin_dagster.demo.traffic import lines_between, lines_of_hour
+from tamarin_dagster.demo.writing import WrittenLogKeys, write_log_keys
+
+__all__ = ["DemoSite", "WrittenLogKeys", "lines_between", "lines_of_hour", "write_log_keys"]

@@ -1,0 +1,189 @@
+"""`make dev`: everything on one machine, in one terminal. Starts it, says where it is, ends all of it on ctrl-C.
+
+With no buckets configured a demo comes along: a local S3 endpoint and a bucket whose log keys keep arriving.
+"""
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+
+from tamarin_dagster.recordstore.database import open_database
+from tamarin_dagster.settings import CONFIG_VARIABLE, Settings, load_settings
+
+_log = logging.getLogger(__name__)
+
+_DAGSTER_YAML = Path(__file__).parent / "defs" / "dagster.yaml"
+# A first start makes the cluster and Dagster's tables; a cold import of everything takes longest.
+PAGE_SECONDS = 180
+STOP_SECONDS = 20
+# In the demo new keys come every 15 seconds, and the sensor looks as often; the weeks before are for a backfill.
+DEMO_INTERVAL_MINUTES = 0.25
+DEMO_MONITORED_DAYS = 2
+_POLL_SECONDS = 0.2
+
+
+def run(host: str, port: int, console: Console) -> int:
+    """Runs until ctrl-C, SIGTERM or the end of Dagster; returns the exit status.
+
+    Raises SettingsError, DatabaseError and EmbeddedPostgresError.
+    """
+    settings = load_settings()
+    with ExitStack() as stack:
+        stack.enter_context(_terminable())
+        if settings.buckets:
+            console.print(f"Settings: {escape(os.environ.get(CONFIG_VARIABLE, 'tamarin.yaml'))}")
+        else:
+            settings = stack.enter_context(_demo(settings, console))
+        open_database(settings).dispose()
+        environment = os.environ | {
+            CONFIG_VARIABLE: os.environ.get(CONFIG_VARIABLE) or str(Path("tamarin.yaml").absolute()),
+            "TAMARIN_HOME": str(settings.home),
+            "DAGSTER_HOME": str(_dagster_home(settings)),
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
+        port = _free_port(host, port)
+        command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-h", host, "-p", str(port)]
+        dagster = stack.enter_context(_process([*command, "-w", str(_workspace())], environment))
+        page = f"http://{host}:{port}"
+        if _await_page(f"{page}/server_info", dagster):
+            _announce(console, page, settings)
+        try:
+            return dagster.wait()
+        except KeyboardInterrupt:
+            console.print("Stopping …")
+            return 0
+
+
+@contextmanager
+def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
+    """The demo's endpoint, running, and the settings with its bucket; they are the children's too."""
+    from tamarin_dagster.demo import endpoint  # noqa: PLC0415 - needs the extra `demo`
+
+    port = endpoint.free_port()
+    url = f"http://{endpoint.LOOPBACK}:{port}"
+    settings.home.mkdir(parents=True, exist_ok=True)
+    config = settings.home / "demo.yaml"
+    config.write_text(_demo_config(url, settings), "utf-8")
+    os.environ |= {CONFIG_VARIABLE: str(config)} | endpoint.demo_environment()
+    console.print(
+        f"No buckets are configured in tamarin.yaml: the demo comes along (its settings: {escape(str(config))})."
+    )
+    command = [sys.executable, "-m", "tamarin_dagster.demo", "--port", str(port)]
+    with _process(command, dict(os.environ)) as demo:
+        endpoint.wait_until_ready(url, alive=lambda: demo.poll() is None)
+        yield load_settings()
+
+
+def _demo_config(endpoint_url: str, settings: Settings) -> str:
+    """The settings of the demo's bucket: the sensor takes the newest days, the weeks before are for a backfill."""
+    from tamarin_dagster.demo import endpoint  # noqa: PLC0415 - needs the extra `demo`
+
+    today = datetime.now(UTC).date()
+    bucket = {
+        "name": endpoint.DEMO_SITE.bucket,
+        "log_bucket_name": endpoint.LOG_BUCKET,
+        "log_prefix": endpoint.LOG_PREFIX,
+        "endpoint_url": endpoint_url,
+        "region": endpoint.DEMO_SITE.region,
+        "start_date": (today - timedelta(days=endpoint.DEFAULT_HISTORY_DAYS)).isoformat(),
+        "monitor_from": (today - timedelta(days=DEMO_MONITORED_DAYS)).isoformat(),
+    }
+    entries = {"home": str(settings.home), "pull_parse_interval": DEMO_INTERVAL_MINUTES, "buckets": [bucket]}
+    return "# Written by `make dev` when no buckets are configured.\n" + yaml.safe_dump(entries, sort_keys=False)
+
+
+def _dagster_home(settings: Settings) -> Path:
+    """Dagster's home with its dagster.yaml, which is yours to edit once it is there."""
+    home = settings.home / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copyfile(_DAGSTER_YAML, home / "dagster.yaml")
+    return home
+
+
+def _workspace() -> Path:
+    return Path(__file__).parents[1] / "workspace.yaml"
+
+
+def _free_port(host: str, port: int) -> int:
+    for candidate in range(port, port + 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, candidate))
+            except OSError:
+                continue
+            return candidate
+    raise OSError(f"no free port from {port} to {port + 99} on {host}")
+
+
+def _await_page(url: str, process: "subprocess.Popen[bytes]") -> bool:
+    deadline = time.monotonic() + PAGE_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own http URL
+                return True
+        except (urllib.error.URLError, OSError):
+            time.sleep(_POLL_SECONDS)
+    return False
+
+
+def _announce(console: Console, page: str, settings: Settings) -> None:
+    watched = ", ".join(bucket.name for bucket in settings.buckets if bucket.monitor_bucket) or "none"
+    console.print("\nThe page:", style="bold")
+    console.print(page, style="bold green", highlight=False, soft_wrap=True)
+    console.print(f"Watched buckets: {escape(watched)}", highlight=False)
+    console.print(
+        'SQL, in another terminal: .venv/bin/tamarin-dagster sql "SELECT count(*) FROM s3_log_record"', highlight=False
+    )
+    console.print("ctrl-C ends it all.\n", highlight=False)
+
+
+@contextmanager
+def _process(command: list[str], environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A child in a group of its own, ended with all of its own children: a ctrl-C in the terminal is for us alone."""
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        yield process
+    finally:
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, sign)
+                process.wait(STOP_SECONDS)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                _log.warning("%s did not end within %s s", command[-1], STOP_SECONDS)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM is taken as a ctrl-C is; and ctrl-C works also where a shell started us with it ignored."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {sign: signal.signal(sign, interrupt) for sign in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        _log.info("stopped")
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)

@@ -1,0 +1,177 @@
+"""Which keys of a bucket are unseen, by delivery day: list, subtract the ledger.
+
+The one question that sensor, ingest and checks share. A day's keys share a prefix, in either layout, so that a look at
+a day never walks the whole log bucket; which days have keys at all is found by jumping from name to name.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import sqlalchemy as sa
+
+from tamarin_dagster.logformat import parse_key_name, partitioned_day_prefix, simple_day_prefix
+from tamarin_dagster.logkey import LogKey, LogObject
+from tamarin_dagster.logstore import LogStore, first_object
+from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.settings import LoggedBucket
+
+# A log prefix that holds more foreign names than this is not surveyed to its end.
+MAX_STRAYS_OUTSIDE_DAYS = 50
+
+_YEAR = re.compile(r"(\d{4})-\d\d-")
+_ACCOUNT = re.compile(r"(\d{12})/")
+_REGION = re.compile(r"([a-z0-9-]+)/")
+_DATE_FOLDER = re.compile(r"(\d{4})/(\d\d)/(\d\d)/")
+_DATE_START = re.compile(r"(\d{4})-(\d\d)-(\d\d)-")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What lies under a bucket's log prefix, in the large.
+
+    Attributes:
+        roots: prefixes of the partitioned layout's trees of this bucket: `<prefix><account>/<region>/<bucket>/`.
+        strays: names that belong to no day in either layout; at most MAX_STRAYS_OUTSIDE_DAYS of them.
+    """
+
+    roots: tuple[str, ...]
+    strays: tuple[str, ...]
+
+
+def survey(store: LogStore, bucket: LoggedBucket) -> Survey:
+    """Looks what is there by jumping over each year and each account: a request per year, account and stray.
+
+    Raises LogStoreError.
+    """
+    prefix = bucket.log_prefix
+    roots: list[str] = []
+    strays: list[str] = []
+    found = first_object(store, prefix)
+    while found is not None and len(strays) < MAX_STRAYS_OUTSIDE_DAYS:
+        rest = found.key[len(prefix) :]
+        if account := _ACCOUNT.match(rest):
+            folder = prefix + account[0]
+            roots += _roots(store, folder, bucket.name)
+            found = first_object(store, prefix, _behind(folder))
+        elif year := _YEAR.match(rest):
+            found = first_object(store, prefix, _behind(f"{prefix}{year[1]}-"))
+        else:
+            if not _is_folder_marker(found):
+                strays.append(_shown(found.key))
+            found = first_object(store, prefix, found.key)
+    return Survey(tuple(roots), tuple(strays))
+
+
+def _roots(store: LogStore, folder: str, bucket: str) -> Iterator[str]:
+    found = first_object(store, folder)
+    while found is not None:
+        region = _REGION.match(found.key[len(folder) :])
+        if region and first_object(store, root := f"{folder}{region[0]}{bucket}/"):
+            yield root
+        found = first_object(store, folder, _behind(folder + region[0]) if region else found.key)
+
+
+def days_with_keys(
+    store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...], first: date, last: date
+) -> list[date]:
+    """The days from `first` to `last` that have any name under their prefix; a request per such day.
+
+    Raises LogStoreError.
+    """
+    days = set(_days(store, bucket.log_prefix, simple_day_prefix, _DATE_START, first, last))
+    for root in roots:
+        days.update(_days(store, root, partitioned_day_prefix, _DATE_FOLDER, first, last))
+    return sorted(days)
+
+
+def _days(
+    store: LogStore,
+    base: str,
+    day_prefix: Callable[[str, date], str],
+    pattern: re.Pattern[str],
+    first: date,
+    last: date,
+) -> Iterator[date]:
+    end = _behind(day_prefix(base, last))
+    found = first_object(store, base, day_prefix(base, first))
+    while found is not None and found.key < end:
+        rest = found.key[len(base) :]
+        day = _date_of(pattern.match(rest))
+        if day:
+            yield day
+            following = _behind(day_prefix(base, day))
+        elif "/" in rest:
+            following = _behind(base + rest[: rest.index("/") + 1])
+        else:
+            following = found.key
+        found = first_object(store, base, following)
+
+
+class DayLook:
+    """A look at one delivery day of a bucket: iterating yields pages of unseen keys, and counts as it goes.
+
+    Attributes:
+        listed: log keys that are there.
+        seen: those of them whose generation is loaded.
+        strays: names under the day's prefix that are no log key's.
+
+    Iterating raises LogStoreError.
+    """
+
+    def __init__(
+        self, store: LogStore, engine: sa.Engine, bucket: LoggedBucket, roots: tuple[str, ...], day: date
+    ) -> None:
+        self.day = day
+        self.listed = 0
+        self.seen = 0
+        self.strays: list[str] = []
+        self._store = store
+        self._engine = engine
+        self._bucket = bucket
+        self._prefixes = [simple_day_prefix(bucket.log_prefix, day), *(partitioned_day_prefix(r, day) for r in roots)]
+
+    def __iter__(self) -> Iterator[list[LogKey]]:
+        for prefix in self._prefixes:
+            for page in self._store.pages(prefix):
+                log_keys = [item for item in page if self._is_log_key(item)]
+                with self._engine.connect() as connection:
+                    unseen = ledger.unseen(connection, self._store.name, log_keys)
+                self.listed += len(log_keys)
+                self.seen += len(log_keys) - len(unseen)
+                if unseen:
+                    yield [LogKey(item, self.day) for item in unseen]
+
+    def _is_log_key(self, item: LogObject) -> bool:
+        name = parse_key_name(item.key, self._bucket.log_prefix)
+        if name is not None and name.delivery_date == self.day:
+            return True
+        if not _is_folder_marker(item):
+            self.strays.append(_shown(item.key))
+        return False
+
+
+def _date_of(match: re.Match[str] | None) -> date | None:
+    if match is None:
+        return None
+    year, month, day = map(int, match.groups())
+    try:
+        return date(year, month, day)
+    except ValueError:
+        return None
+
+
+def _behind(prefix: str) -> str:
+    """A name behind all names that begin with `prefix`."""
+    return prefix + "\U0010ffff"
+
+
+def _is_folder_marker(item: LogObject) -> bool:
+    """Consoles and sync tools make an empty object for a folder."""
+    return item.size == 0 and item.key.endswith("/")
+
+
+def _shown(key: str) -> str:
+    """The name as text that any store can take: a file's name need not be UTF-8."""
+    return key.encode("utf-8", "backslashreplace").decode()

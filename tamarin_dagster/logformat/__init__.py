@@ -1,0 +1,42 @@
+"""The S3 server access log format. Pure: bytes in, frames out; no network, no database, no Dagster.
+
+`parse_logs` and `parse_log` read log objects, `parse_key_name` their names, `decompress` unpacks them, and `FIELDS` says
+what a line holds.
+"""
+
+from tamarin_dagster.logformat.compression import DecompressionError, decompress
+from tamarin_dagster.logformat.escaping import escape_bytes, unescape_text
+from tamarin_dagster.logformat.fields import FIELD_NAMES, FIELDS, Field
+from tamarin_dagster.logformat.keynames import LogKeyName, parse_key_name, partitioned_day_prefix, simple_day_prefix
+from tamarin_dagster.logformat.parser import (
+    RECORDS_SCHEMA,
+    LogCounts,
+    ParsedLog,
+    ParsedLogs,
+    RejectedLine,
+    parse_log,
+    parse_logs,
+)
+from tamarin_dagster.logformat.reasons import RejectReason
+
+__all__ = [
+    "FIELDS",
+    "FIELD_NAMES",
+    "RECORDS_SCHEMA",
+    "DecompressionError",
+    "Field",
+    "LogCounts",
+    "LogKeyName",
+    "ParsedLog",
+    "ParsedLogs",
+    "RejectReason",
+    "RejectedLine",
+    "decompress",
+    "escape_bytes",
+    "parse_key_name",
+    "parse_log",
+    "parse_logs",
+    "partitioned_day_prefix",
+    "simple_day_prefix",
+    "unescape_text",
+]

@@ -1,0 +1,113 @@
+"""The fields of a log line: the only place that lists them.
+
+Column order, names, Postgres types, descriptions and both readers' patterns derive from `FIELDS`. Source: S3 user guide,
+"Amazon S3 server access log format" (LogFormat), 2006 to 2026.
+
+The patterns are plain enough to mean the same in Rust's regex crate (Polars) and in Python's `re`: no look-around, no
+`\\d` (which takes any script's digits), no capture group. A pattern describes the field as the line writes it, `-` (null)
+included, without the quotes around a quoted field.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+SqlType = Literal["timestamptz", "inet", "smallint", "bigint", "text"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a log line, which is one column of the record table."""
+
+    name: str
+    pattern: str
+    sql_type: SqlType
+    meaning: str
+    quoted: bool = False
+    """Written in double quotes; nulls are then `"-"`, `""` or a bare `-`."""
+
+
+TIME_PATTERN = r"[0-3][0-9]/[A-Z][a-z]{2}/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
+ZONE_PATTERN = r"[+-][01][0-9][0-5][0-9]"
+_NAME = r'[^ "]+'
+_NUMBER = r"(?:[0-9]+|-)"
+
+FIELDS: tuple[Field, ...] = (
+    Field("bucket_owner", _NAME, "text", "Canonical user id of the owner of the bucket that was asked."),
+    Field("bucket", _NAME, "text", "Bucket that the request was made to."),
+    Field(
+        "request_dtime", f"{TIME_PATTERN} {ZONE_PATTERN}", "timestamptz", "Time at which S3 received the request (UTC)."
+    ),
+    Field("remote_ip", r"[0-9A-Fa-f.:]+|-", "inet", "Apparent IP address of the requester; null for S3's own actions."),
+    Field("requester", _NAME, "text", "Canonical user id, ARN or service that asked; null if not authenticated."),
+    Field("request_id", _NAME, "text", "Id that S3 gave the request; several lines may share one."),
+    Field(
+        "operation",
+        r"(?:REST|WEBSITE|SOAP|BATCH|S3)(?:\.[A-Za-z0-9_]+){1,3}",
+        "text",
+        "What was done, as INTERFACE.METHOD.RESOURCE, e.g. REST.GET.OBJECT.",
+    ),
+    Field("key", r"[^ ]+", "text", "Object key, URL-encoded as S3 logs it; null for operations on the bucket."),
+    Field("request_method", r"[A-Za-z][A-Za-z_-]*", "text", "HTTP method; null if there was no HTTP request."),
+    Field("request_uri", r".*", "text", "Request target alone, as the client sent it, query string included.", True),
+    Field("http_version", r"HTTP/[0-9](?:\.[0-9])?", "text", "HTTP version of the request, e.g. HTTP/1.1."),
+    Field("http_status", r"(?:[0-9]{3}|-)", "smallint", "HTTP status of the response."),
+    Field("error_code", r"(?:[A-Za-z0-9_.]+|-)", "text", "S3 error code, e.g. NoSuchKey; null if there was no error."),
+    Field("bytes_sent", _NUMBER, "bigint", "Bytes of the response without the HTTP headers; null if none were sent."),
+    Field("object_size", _NUMBER, "bigint", "Total size of the object, in bytes."),
+    Field(
+        "total_time", _NUMBER, "bigint", "Time from receiving the request to sending the response's last byte, in ms."
+    ),
+    Field("turnaround_time", _NUMBER, "bigint", "Time that S3 spent on the request before it answered, in ms."),
+    Field("referrer", r".*", "text", "HTTP Referer header, as the client sent it.", True),
+    Field("user_agent", r".*", "text", "HTTP User-Agent header, as the client sent it.", True),
+    Field("version_id", r'[^ "]+', "text", "Version of the object that was asked for."),
+    Field("host_id", r"[A-Za-z0-9+/=._-]+", "text", "Extended request id (x-amz-id-2)."),
+    Field(
+        "signature_version", r"(?:SigV[0-9A-Za-z]+|-)", "text", "Signature version, SigV2 or SigV4; null if unsigned."
+    ),
+    Field("cipher_suite", r"[A-Za-z0-9_-]+", "text", "TLS cipher that was negotiated; null for plain HTTP."),
+    Field(
+        "authentication_type", r"[A-Za-z-]+", "text", "AuthHeader, QueryString (presigned URL), or null if unsigned."
+    ),
+    Field("host_header", r'[^ "\[\]]+', "text", "Endpoint that was used to connect to S3 (the Host header)."),
+    Field(
+        "tls_version",
+        r"(?:TLS[A-Za-z0-9.]+|SSL[A-Za-z0-9.]+|-)",
+        "text",
+        "TLS version, e.g. TLSv1.3; null for plain HTTP.",
+    ),
+    Field(
+        "access_point_arn", r'(?:arn:[^ "\[\]]+|-)', "text", "ARN of the access point that the request came through."
+    ),
+    Field("acl_required", r"(?:Yes|-)", "text", "Yes if the request needed an ACL to be authorised, else null."),
+    Field("source_region", r"(?:[a-z0-9-]+)", "text", "AWS region that the request came from."),
+    Field("extra_fields", r".*", "text", "Verbatim text of what stands after the last field known here."),
+)
+
+FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+_BY_NAME = {field.name: field for field in FIELDS}
+
+
+def pattern_of(name: str) -> str:
+    """The pattern of the field `name`, grouped so that it can stand inside a larger one."""
+    return f"(?:{_BY_NAME[name].pattern})"
+
+
+def names_between(first: str, last: str) -> tuple[str, ...]:
+    """Names of the fields from `first` to `last`, both included, in the line's order."""
+    return FIELD_NAMES[FIELD_NAMES.index(first) : FIELD_NAMES.index(last) + 1]
+
+
+HEAD_FIELDS = names_between("bucket_owner", "key")
+"""Before the request; unquoted."""
+REQUEST_FIELDS = names_between("request_method", "http_version")
+"""The one quoted request, in three columns."""
+BLOCK_FIELDS = names_between("http_status", "turnaround_time")
+"""The numeric block behind the request; unquoted."""
+TAIL_FIELDS = names_between("version_id", "source_region")
+"""Behind the user agent; unquoted, and fewer the older the line."""
+
+LONG_HOST_ID_PATTERN = r"[A-Za-z0-9+/]{74,}={0,2}"
+"""A host id as S3 writes it: base64 of 56 bytes and more, 76 characters and more."""
+MARCH_2019_PATTERN = r"(?:-|AIDA[A-Z0-9]{17})"
+"""The column between version_id and host_id of the lines of 14 to 20 March 2019."""

@@ -1,0 +1,76 @@
+"""Log key names: what a name says of its delivery, and the prefix under which one day's names stand.
+
+Two layouts (S3 user guide, "Logging requests with server access logging"); S3 adds no separator behind the prefix:
+
+    simple       <prefix>YYYY-mm-DD-HH-MM-SS-<unique>
+    partitioned  <prefix><account>/<region>/<source bucket>/YYYY/mm/DD/YYYY-mm-DD-HH-MM-SS-<unique>
+
+A key with any other name is a stray: it is somebody else's object, never to be read or deleted.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Literal
+
+_UNIQUE = r"[0-9A-Za-z]{16}"
+_NAME = re.compile(
+    r"(?:(?P<account>[0-9]{12})/(?P<region>[a-z0-9-]+)/(?P<source>[A-Za-z0-9._-]+)/(?P<folder>[0-9]{4}/[0-9]{2}/[0-9]{2})/)?"
+    r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2})"
+    rf"-(?P<unique>{_UNIQUE})(?:\.(?P<compression>gz|zst))?"
+)
+
+
+@dataclass(frozen=True)
+class LogKeyName:
+    """What the name of a log key says."""
+
+    key: str
+    delivery_time: datetime
+    """UTC, about the time of delivery; midnight if S3 delivers by event date."""
+    unique: str
+    source_bucket: str | None
+    """The bucket whose requests are logged; only the partitioned layout says it."""
+    compression: Literal["gz", "zst"] | None
+    """The suffix of a compressed copy. Only a hint: `decompress` looks at the bytes."""
+
+    @property
+    def delivery_date(self) -> date:
+        """The day (UTC) that the log key belongs to."""
+        return self.delivery_time.date()
+
+
+def parse_key_name(key: str, prefix: str = "") -> LogKeyName | None:
+    """What the name of `key` says, or None if the key is a stray.
+
+    Between `prefix` and the end of the key there must be exactly one of the two layouts: a prefix may hold dates
+    itself, and `<prefix>backup/2026-...` is somebody's copy.
+    """
+    if not key.startswith(prefix):
+        return None
+    found = _NAME.fullmatch(key, len(prefix))
+    if found is None:
+        return None
+    try:
+        delivery_time = datetime.strptime(found["time"], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    if found["folder"] is not None and found["folder"].replace("/", "-") != found["time"][:10]:
+        return None
+    compression: Literal["gz", "zst"] | None = None
+    if found["compression"] is not None:
+        compression = "gz" if found["compression"] == "gz" else "zst"
+    return LogKeyName(key, delivery_time, found["unique"], found["source"], compression)
+
+
+def simple_day_prefix(prefix: str, day: date) -> str:
+    """The prefix that holds the log keys of `day` in the simple layout: `<prefix>YYYY-mm-DD-`."""
+    return f"{prefix}{day:%Y-%m-%d}-"
+
+
+def partitioned_day_prefix(root: str, day: date) -> str:
+    """The prefix that holds the log keys of `day` in the partitioned layout: `<root>YYYY/mm/DD/`.
+
+    `root` is `<prefix><account>/<region>/<source bucket>/`, with its last slash.
+    """
+    return f"{root}{day:%Y/%m/%d}/"

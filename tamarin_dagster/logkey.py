@@ -1,0 +1,41 @@
+"""What travels between listing, fetching, loading and purging: one generation of an object in a log bucket."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LogObject:
+    """One generation of an object in a log bucket, as a listing shows it.
+
+    Attributes:
+        key: the object's name.
+        etag: the entity tag without its quotes. With the key it names the generation: an overwritten object has a
+            new one.
+        size: bytes, as stored (compressed objects are not unpacked).
+        last_modified: aware, in UTC.
+        version_id: on a versioned bucket, once the object was read; listings do not tell it.
+    """
+
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime
+    version_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogKey:
+    """An object whose name is a log key's name. `delivery_date` is the (UTC) day in that name: its partition."""
+
+    object: LogObject
+    delivery_date: date
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFailure:
+    """A key that was left alone, and why. `error` names the cause and, where there is one, the remedy."""
+
+    key: str
+    delivery_date: date
+    error: str

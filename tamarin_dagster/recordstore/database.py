@@ -1,0 +1,136 @@
+"""Opening the database of the records: the configured one or the embedded one, migrated."""
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import SetColumnComment, SetTableComment
+
+from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+_log = logging.getLogger(__name__)
+
+RECORDS_DATABASE = "tamarin"
+DAGSTER_DATABASE = "dagster"
+
+# Seconds until an unreachable server is an error, not a hang.
+CONNECT_TIMEOUT_SECONDS = 10
+_MIGRATIONS = Path(__file__).parent / "migrations"
+# One migrator at a time; the number has no meaning but must not change.
+_MIGRATION_LOCK = 2011_0302
+
+
+class DatabaseError(Exception):
+    """The database cannot be used. Its text says which, why, and what to do; it never holds the password."""
+
+
+def embedded_postgres(home: Path) -> EmbeddedPostgres:
+    """The embedded server of that home, running, with its two databases. Shared by all processes of the project."""
+    server = _server_of(home)
+    server.ensure_databases(RECORDS_DATABASE, DAGSTER_DATABASE)
+    return server
+
+
+@cache
+def _server_of(home: Path) -> EmbeddedPostgres:
+    return EmbeddedPostgres(home)
+
+
+def records_url(settings: Settings, driver: str = "postgresql+psycopg") -> str:
+    """The URL of the records' database. Starts the embedded server when none is configured."""
+    if settings.database_url:
+        return driver + settings.database_url.removeprefix("postgresql")
+    return embedded_postgres(settings.home).url(RECORDS_DATABASE, driver=driver)
+
+
+def dagster_url(settings: Settings) -> str:
+    """The URL of Dagster's own storage. It names the driver: SQLAlchemy 2.1 would take psycopg 3, Dagster has psycopg2."""
+    if settings.dagster_database_url:
+        return "postgresql+psycopg2" + settings.dagster_database_url.removeprefix("postgresql")
+    return embedded_postgres(settings.home).url(DAGSTER_DATABASE, driver="postgresql+psycopg2")
+
+
+def open_database(settings: Settings) -> sa.Engine:
+    """An engine on the records' database: reachable, migrated, with the configured buckets mirrored.
+
+    Raises DatabaseError.
+    """
+    engine = sa.create_engine(
+        records_url(settings),
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "tamarin"},
+        pool_pre_ping=True,
+    )
+    try:
+        migrate(engine)
+        if settings.buckets:
+            mirror_buckets(engine, settings.buckets)
+    except sa.exc.OperationalError as error:
+        place = engine.url.render_as_string(hide_password=True)
+        raise DatabaseError(
+            f"{place}: {str(error.orig).strip()} - is the server up, and is TAMARIN_DATABASE_URL right?"
+        ) from None
+    return engine
+
+
+def schema_revision(engine: sa.Engine) -> str | None:
+    """The revision the database is at; None for an empty one."""
+    with engine.connect() as connection:
+        if connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
+            return None
+        revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+        return revision
+
+
+def migrate(engine: sa.Engine) -> bool:
+    """Brings the schema to the present revision; says whether there was anything to do.
+
+    Several processes may call it at once.
+    """
+    if schema_revision(engine) == SCHEMA_REVISION:
+        return False
+    # Alembic takes a fifth of a second to import, and is needed once in a database's life and after an upgrade.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    with engine.begin() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        _describe(connection)
+    _log.info("The database is at revision %s now", SCHEMA_REVISION)
+    return True
+
+
+def _describe(connection: sa.Connection) -> None:
+    """Gives tables and columns their descriptions, which psql and BI tools show."""
+    for table in metadata.tables.values():
+        connection.execute(SetTableComment(table))
+        for column in table.columns:
+            if column.comment:
+                connection.execute(SetColumnComment(column))
+
+
+def mirror_buckets(engine: sa.Engine, buckets: Sequence[LoggedBucket]) -> None:
+    """Makes `s3_logged_bucket` show the configured buckets."""
+    rows = [bucket.model_dump(include={c.name for c in s3_logged_bucket.columns}) for bucket in buckets]
+    with engine.begin() as connection:
+        shown = [dict(row) for row in connection.execute(sa.select(s3_logged_bucket)).mappings()]
+        if sorted(shown, key=_name) == sorted(rows, key=_name):
+            return
+        names = [row["name"] for row in rows]
+        connection.execute(sa.delete(s3_logged_bucket).where(s3_logged_bucket.c.name.not_in(names)))
+        if rows:
+            insert = postgresql.insert(s3_logged_bucket)
+            changed = {c.name: insert.excluded[c.name] for c in s3_logged_bucket.columns}
+            connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=changed), rows)
+
+
+def _name(row: dict[str, object]) -> str:
+    return str(row["name"])

@@ -1,0 +1,213 @@
+"""One batch of keys becomes rows and ledger, in one transaction: all of it is there, or none.
+
+The ids of the ledger rows are taken from their sequence before the transaction, so that what COPY sends can be made
+ready while an earlier batch is still being loaded.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import cast
+
+import numpy as np
+import polars as pl
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from tamarin_dagster.logformat import LogCounts, ParsedLogs, RejectedLine, parse_logs
+from tamarin_dagster.logkey import LogKey
+from tamarin_dagster.recordstore.partitions import ensure_partitions
+from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, s3_log_key, s3_log_record, s3_rejected_line
+
+_COPY_RECORDS = f"COPY {s3_log_record.name} ({', '.join(RECORD_COLUMNS)}) FROM STDIN (FORMAT csv)"
+_COPY_REJECTED = (
+    f"COPY {s3_rejected_line.name} ({', '.join(c.name for c in s3_rejected_line.columns)}) FROM STDIN (FORMAT binary)"
+)
+_REJECTED_TYPES = ("int8", "int4", "text", "bytea", "int8", "bytea")
+# psycopg hands larger pieces to libpq in one go; 1 MiB keeps the copy of it in the processor's cache.
+_COPY_PIECE_BYTES = 1024 * 1024
+# Postgres reads this without a look at DateStyle.
+_TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S+00"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Parsed keys of one bucket, ready to load. `ids[i]` will be the ledger id of `keys[i]`.
+
+    Attributes:
+        bodies: what the keys held, unpacked: kept so that a refused batch can be divided.
+        months: the months its records' request times fall into.
+        records_csv: what COPY gets: one line per record, in the order of RECORD_COLUMNS.
+    """
+
+    bucket: str
+    log_bucket_name: str
+    keys: tuple[LogKey, ...]
+    ids: tuple[int, ...]
+    bodies: tuple[bytes, ...]
+    parsed: ParsedLogs
+    months: tuple[date, ...]
+    records_csv: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBatch:
+    """What became of a batch: the keys loaded, with their counts, and those that another run had loaded before."""
+
+    loaded: tuple[tuple[LogKey, LogCounts], ...]
+    already_loaded: tuple[LogKey, ...]
+    superseded: int
+
+
+def prepare(
+    engine: sa.Engine, bucket: str, log_bucket_name: str, keys: Sequence[LogKey], bodies: Sequence[bytes]
+) -> Batch:
+    """Makes a batch of keys and their bodies (in the same order): parses, takes ids, renders what COPY will send."""
+    parsed = parse_logs(bodies)
+    with engine.connect() as connection:
+        sequence = sa.func.pg_get_serial_sequence(s3_log_key.name, "id")
+        statement = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, len(keys)))
+        ids = tuple(connection.scalars(statement))
+    months = tuple(parsed.records["request_dtime"].dt.date().dt.month_start().unique().sort())
+    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, months, _render(parsed.records, ids))
+
+
+def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBatch:
+    """Loads a batch: ledger, rejected lines and records commit together.
+
+    Of keys that another run has loaded meanwhile nothing is loaded again. A key whose older generation is loaded and
+    not purged takes that one's place. Raises sqlalchemy.exc.DBAPIError or psycopg.Error; then nothing of the batch is
+    loaded.
+    """
+    ensure_partitions(engine, batch.months)
+    with engine.begin() as connection:
+        for day in sorted({key.delivery_date for key in batch.keys}):
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_day_lock(batch.log_bucket_name, day))))
+        stale, superseded = _supersede(connection, batch)
+        won = _enter(connection, batch, [i for i, key in enumerate(batch.keys) if key.object.key not in stale], run_id)
+        csv = batch.records_csv
+        if len(won) < len(batch.keys):
+            csv = _render(batch.parsed.records.filter(pl.col("log_index").is_in(won)), batch.ids)
+        cursor = cast("psycopg.Cursor", connection.connection.cursor())
+        _copy_records(cursor, csv)
+        _copy_rejected(cursor, batch, [line for line in batch.parsed.rejected if line.log_index in won])
+    return LoadedBatch(
+        loaded=tuple((batch.keys[i], batch.parsed.counts[i]) for i in sorted(won)),
+        already_loaded=tuple(key for i, key in enumerate(batch.keys) if i not in won),
+        superseded=superseded,
+    )
+
+
+def _render(records: pl.DataFrame, ids: Sequence[int]) -> bytes:
+    """The records as CSV in the order of RECORD_COLUMNS. NULL is an empty field; no record has an empty text."""
+    key_ids = pl.Series("log_key_id", np.asarray(ids, dtype=np.int64)[records["log_index"].to_numpy()])
+    frame = records.with_columns(key_ids).select(RECORD_COLUMNS)
+    out = io.BytesIO()
+    frame.write_csv(out, include_header=False, datetime_format=_TIMESTAMP_FORMAT)
+    return out.getvalue()
+
+
+def _day_lock(log_bucket_name: str, day: date) -> sa.Function[int]:
+    """Loads of one day take turns: two generations of a key must not pass each other unseen."""
+    return sa.func.hashtextextended(f"{log_bucket_name} {day}", 0)
+
+
+def _supersede(connection: sa.Connection, batch: Batch) -> tuple[set[str], int]:
+    """Takes out the rows of older, unpurged generations of the batch's keys.
+
+    Returns the keys of which a newer generation is loaded already (what we hold is stale), and how many were taken out.
+    A purged generation stays: its object is gone, so what has the name now is another one.
+    """
+    key = s3_log_key.c
+    names = {item.object.key: item.object for item in batch.keys}
+    others = connection.execute(
+        sa.select(key.id, key.key, key.etag, key.last_modified, key.first_request_dtime, key.last_request_dtime).where(
+            key.log_bucket_name == batch.log_bucket_name,
+            key.key == sa.any_(sa.bindparam("names", type_=sa.ARRAY(sa.Text))),
+            key.superseded_at.is_(None),
+            key.purged_at.is_(None),
+        ),
+        {"names": list(names)},
+    ).all()
+    others = [row for row in others if row.etag != names[row.key].etag]
+    stale = {row.key for row in others if row.last_modified > names[row.key].last_modified}
+    outdated = [row for row in others if row.key not in stale]
+    for row in outdated:
+        record = s3_log_record.c
+        if row.first_request_dtime is not None:
+            times = record.request_dtime.between(row.first_request_dtime, row.last_request_dtime)
+            connection.execute(sa.delete(s3_log_record).where(times, record.log_key_id == row.id))
+        connection.execute(sa.delete(s3_rejected_line).where(s3_rejected_line.c.log_key_id == row.id))
+    if outdated:
+        connection.execute(
+            sa.update(s3_log_key)
+            .where(key.id.in_([row.id for row in outdated]))
+            .values(superseded_at=sa.func.now(), line_count=0, record_count=0, rejected_count=0, blank_count=0)
+        )
+    return stale, len(outdated)
+
+
+def _enter(connection: sa.Connection, batch: Batch, chosen: Sequence[int], run_id: str | None) -> set[int]:
+    """Writes the ledger rows; returns the indexes of those that are ours to load.
+
+    A generation that was superseded and has come back is entered again. Rows are written in the order of the names, so
+    that two loads never wait for each other in a circle.
+    """
+    if not chosen:
+        return set()
+    rows = [_ledger_row(batch, i, run_id) for i in sorted(chosen, key=lambda i: batch.keys[i].object.key)]
+    insert = postgresql.insert(s3_log_key)
+    again = {name: insert.excluded[name] for name in rows[0]} | {"superseded_at": None, "loaded_at": sa.func.now()}
+    statement = insert.on_conflict_do_update(
+        constraint="s3_log_key_generation", set_=again, where=s3_log_key.c.superseded_at.is_not(None)
+    ).returning(s3_log_key.c.id)
+    entered = set(connection.scalars(statement, rows))
+    return {i for i in chosen if batch.ids[i] in entered}
+
+
+def _ledger_row(batch: Batch, index: int, run_id: str | None) -> dict[str, object]:
+    key, counts = batch.keys[index], batch.parsed.counts[index]
+    return {
+        "id": batch.ids[index],
+        "bucket": batch.bucket,
+        "log_bucket_name": batch.log_bucket_name,
+        "key": key.object.key,
+        "etag": key.object.etag,
+        "version_id": key.object.version_id,
+        "size": key.object.size,
+        "last_modified": key.object.last_modified,
+        "delivery_date": key.delivery_date,
+        "line_count": counts.line_count,
+        "record_count": counts.record_count,
+        "rejected_count": counts.rejected_count,
+        "blank_count": counts.blank_count,
+        "first_request_dtime": counts.first_request_dtime,
+        "last_request_dtime": counts.last_request_dtime,
+        "run_id": run_id,
+    }
+
+
+def _copy_records(cursor: psycopg.Cursor, csv: bytes) -> None:
+    view = memoryview(csv)
+    with cursor.copy(_COPY_RECORDS) as copy:
+        for start in range(0, len(view), _COPY_PIECE_BYTES):
+            copy.write(view[start : start + _COPY_PIECE_BYTES])
+
+
+def _copy_rejected(cursor: psycopg.Cursor, batch: Batch, lines: Sequence[RejectedLine]) -> None:
+    if not lines:
+        return
+    with cursor.copy(_COPY_REJECTED) as copy:
+        copy.set_types(_REJECTED_TYPES)
+        for line in lines:
+            row = (
+                batch.ids[line.log_index],
+                line.line_number,
+                str(line.reason),
+                line.line,
+                line.line_bytes,
+                line.sha256,
+            )
+            copy.write_row(row)

@@ -1,0 +1,87 @@
+"""Whose processes the embedded Postgres are. Root may not run Postgres: an unprivileged account does it then."""
+
+import itertools
+import logging
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+if sys.platform != "win32":
+    import pwd
+
+_log = logging.getLogger(__name__)
+
+_SERVER_ACCOUNT = "tamarin-postgres"
+_FALLBACK_ACCOUNT = "nobody"
+
+
+@dataclass(frozen=True)
+class ServerAccount:
+    """An unprivileged account that stands in for root."""
+
+    uid: int
+    gid: int
+
+
+def server_account(data: Path) -> ServerAccount | None:
+    """The account for the server of that data directory; None if the present user can run it.
+
+    An existing directory keeps its owner: an ordinary user's home must stay usable for that user after `sudo`.
+    """
+    if os.geteuid() != 0:
+        return None
+    if data.exists() and (owner := data.stat()).st_uid != 0:
+        return ServerAccount(owner.st_uid, owner.st_gid)
+    entry = _account_entry(_SERVER_ACCOUNT) or _created_account_entry() or pwd.getpwnam(_FALLBACK_ACCOUNT)
+    return ServerAccount(entry.pw_uid, entry.pw_gid)
+
+
+def _account_entry(name: str) -> "pwd.struct_passwd | None":
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return None
+
+
+def _created_account_entry() -> "pwd.struct_passwd | None":
+    useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if useradd is None:
+        return None
+    command = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SERVER_ACCOUNT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Looked up whatever useradd said: another process may have created it in the meantime.
+    entry = _account_entry(_SERVER_ACCOUNT)
+    if entry is None:
+        _log.warning("useradd %s: %s; using %s", _SERVER_ACCOUNT, done.stderr.strip(), _FALLBACK_ACCOUNT)
+    return entry
+
+
+def hand_over(path: Path, account: ServerAccount | None) -> None:
+    """Make the account the owner of a path and of all in it: what root has copied belongs to root throughout."""
+    if account is None or path.lstat().st_uid == account.uid:
+        return
+    for folder, _, files in os.walk(path):
+        for name in files:
+            os.chown(Path(folder, name), account.uid, account.gid, follow_symlinks=False)
+        if folder != str(path):
+            os.chown(folder, account.uid, account.gid, follow_symlinks=False)
+    # The path itself last: if this is cut short, the next start sees root's ownership and does it again.
+    os.chown(path, account.uid, account.gid, follow_symlinks=False)
+
+
+def let_in(account: ServerAccount | None, folders: Iterable[Path]) -> None:
+    """Make folders and their parents traversable (o+x, never readable) for the account, saying which were changed."""
+    if account is None:
+        return
+    chains = [[*reversed(folder.parents), folder] for folder in folders]
+    for folder in dict.fromkeys(itertools.chain(*chains)):
+        status = folder.stat()
+        if account.uid == status.st_uid or account.gid == status.st_gid or status.st_mode & stat.S_IXOTH:
+            continue
+        folder.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
+        _log.warning("chmod o+x %s: the embedded Postgres cannot run as root, and its account has to pass here", folder)

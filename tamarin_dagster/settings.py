@@ -1,0 +1,266 @@
+"""The settings: tamarin.yaml and TAMARIN_* in the environment, validated. The environment wins over the file.
+
+Whatever is wrong comes out as one `SettingsError` with a line per wrong entry; values are never repeated in it, since a
+database URL holds a password.
+"""
+
+import difflib
+import os
+import re
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+CONFIG_VARIABLE = "TAMARIN_CONFIG"
+DEFAULT_CONFIG = "tamarin.yaml"
+# Server access logging came with S3 itself; no log key is older.
+FIRST_LOG_DATE = date(2006, 3, 14)
+
+_BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. Its text has one line per wrong entry: which file, which entry, what is allowed."""
+
+
+def _bucket_name(value: str) -> str:
+    if not _BUCKET_NAME.fullmatch(value):
+        raise ValueError("must be a bucket name: 3 to 255 letters, digits, dots, dashes or underscores")
+    return value
+
+
+def _log_bucket_name(value: str) -> str:
+    if value.startswith("file:"):
+        parts = urlsplit(value)
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise ValueError("a file:// URL must name an absolute folder: file:///path/to/log/keys")
+        return value
+    if "/" in value or ":" in value:
+        raise ValueError(
+            "must be a bucket name alone (the prefix goes into log_prefix), or a file:///… URL of a folder"
+        )
+    return _bucket_name(value)
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL that starts with http:// or https://")
+    return value
+
+
+def _database_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
+        raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+    return "postgresql" + value[len(parts.scheme) :]
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+
+
+class LoggedBucket(BaseModel):
+    """A bucket whose requests are logged, and where its log keys are delivered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, AfterValidator(_bucket_name)] = Field(description="the bucket whose requests are logged")
+    log_bucket_name: Annotated[str, AfterValidator(_log_bucket_name)] = Field(
+        description="the bucket its log keys are delivered to, or a file:// URL of a folder of downloaded keys"
+    )
+    log_prefix: str = Field(default="", description="what the names of its log keys begin with")
+    monitor_bucket: bool = Field(default=True, description="whether its sensor is on from the start")
+    start_date: date = Field(
+        default=FIRST_LOG_DATE,
+        description="the first day of its partitions (delivery days, UTC); set it to spare empty ones",
+    )
+    monitor_from: date | None = Field(
+        default=None,
+        description="the first day its sensor looks at; earlier days are for backfills (default: start_date)",
+    )
+    purge_parsed_keys: bool | None = Field(
+        default=None, description="whether log keys are deleted once proved loaded (default: the global setting)"
+    )
+    endpoint_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        default=None, description="the endpoint of an S3-compatible store"
+    )
+    region: str | None = Field(default=None, description="the log bucket's region")
+    profile: str | None = Field(default=None, description="a profile of ~/.aws/config to take credentials from")
+    role_arn: str | None = Field(default=None, description="a role to assume for the log bucket")
+
+    @field_validator("start_date", "monitor_from")
+    @classmethod
+    def _not_before_s3(cls, value: date | None) -> date | None:
+        if value is not None and value < FIRST_LOG_DATE:
+            raise ValueError(f"must be a day from {FIRST_LOG_DATE} on: S3 wrote no access logs before")
+        return value
+
+    @field_validator("role_arn")
+    @classmethod
+    def _is_role(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"arn:aws[a-z-]*:iam::\d{12}:role/.+", value):
+            raise ValueError("must be a role's ARN: arn:aws:iam::123456789012:role/name")
+        return value
+
+    @model_validator(mode="after")
+    def _logs_elsewhere(self) -> Self:
+        if self.log_bucket_name == self.name:
+            raise ValueError(
+                "log_bucket_name: is the logged bucket itself: each delivery would be logged again, without end; "
+                "must be another bucket"
+            )
+        return self
+
+    @property
+    def log_folder(self) -> Path | None:
+        """The folder of a file:// log bucket; None for a bucket in S3."""
+        if not self.log_bucket_name.startswith("file:"):
+            return None
+        return Path(unquote(urlsplit(self.log_bucket_name).path))
+
+    @property
+    def first_monitored_date(self) -> date:
+        """The first day that its sensor looks at."""
+        return max(self.start_date, self.monitor_from or self.start_date)
+
+
+class Settings(BaseSettings):
+    """All settings. `config_path` is where they were read from."""
+
+    model_config = SettingsConfigDict(env_prefix="TAMARIN_", extra="forbid", frozen=True, env_ignore_empty=True)
+
+    home: Path = Field(default=Path(".tamarin"), description="state: the embedded Postgres, Dagster's home")
+    database_url: DatabaseUrl | None = Field(
+        default=None, repr=False, description="the Postgres of the records (default: embedded)"
+    )
+    dagster_database_url: DatabaseUrl | None = Field(
+        default=None, repr=False, description="the Postgres of Dagster's own storage (default: embedded)"
+    )
+    pull_parse_interval: float = Field(default=5, gt=0, le=1440, description="minutes between a sensor's ticks")
+    purge_parsed_keys: bool = Field(default=True, description="whether log keys are deleted once proved loaded")
+    buckets: tuple[LoggedBucket, ...] = Field(default=(), description="the logged buckets")
+
+    @field_validator("buckets")
+    @classmethod
+    def _distinct(cls, buckets: tuple[LoggedBucket, ...]) -> tuple[LoggedBucket, ...]:
+        for name, count in Counter(bucket.name for bucket in buckets).items():
+            if count > 1:
+                raise ValueError(f"bucket '{name}' is listed {count} times; each bucket may be listed once")
+        return buckets
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file."""
+        return env_settings, init_settings
+
+    def bucket(self, name: str) -> LoggedBucket:
+        """The bucket of that name. Raises SettingsError, naming those there are."""
+        for bucket in self.buckets:
+            if bucket.name == name:
+                return bucket
+        known = ", ".join(bucket.name for bucket in self.buckets) or "none"
+        raise SettingsError(f"bucket '{name}' is not configured; configured are: {known}")
+
+    def purges(self, bucket: LoggedBucket) -> bool:
+        """Whether the bucket's loaded log keys are deleted."""
+        return self.purge_parsed_keys if bucket.purge_parsed_keys is None else bucket.purge_parsed_keys
+
+
+def load_settings(config: Path | None = None) -> Settings:
+    """The settings from `config` (default: $TAMARIN_CONFIG, else tamarin.yaml here, which may be missing).
+
+    A relative `home` is meant from the folder of the file. Raises SettingsError.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = config or Path(named or DEFAULT_CONFIG)
+    entries: dict[str, Any] = {}
+    if path.exists():
+        entries = _read_yaml(path)
+    elif config or named:
+        raise SettingsError(f"{path}: no such file; it was named by {'--config' if config else CONFIG_VARIABLE}")
+    try:
+        settings = Settings(**entries)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_lines(path, entries, error))) from None
+    except ValueError as error:  # pydantic-settings: TAMARIN_BUCKETS that is no JSON
+        raise SettingsError(f"environment: {error}: must be JSON") from None
+    return settings.model_copy(update={"home": (path.absolute().parent / settings.home.expanduser()).resolve()})
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses an entry that is given twice (YAML would silently take the last), and leaves dates to the model."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as the parent has it
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"'{key}' is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        entries = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsError(f"{path}:{line} is no valid YAML: {error.problem}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from None
+    if entries is None:
+        return {}
+    if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
+        raise SettingsError(f"{path}: must hold settings, each as `name: value`; known are: {_known(Settings)}")
+    return {key: value for key, value in entries.items() if value is not None}
+
+
+def _known(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields)
+
+
+def _lines(path: Path, entries: dict[str, Any], error: ValidationError) -> list[str]:
+    """One line for each wrong entry: where it stands, what is wrong, what is allowed. Values stay out."""
+    return [f"{_place(path, entries, e['loc'])}: {_problem(e['type'], e['msg'], e['loc'])}" for e in error.errors()]
+
+
+def _place(path: Path, entries: dict[str, Any], loc: tuple[int | str, ...]) -> str:
+    names = [str(part) for part in loc]
+    if len(loc) > 1 and loc[0] == "buckets" and isinstance(loc[1], int):
+        listed = entries.get("buckets")
+        entry = listed[loc[1]] if isinstance(listed, list) and loc[1] < len(listed) else None
+        name = f" '{entry['name']}'" if isinstance(entry, dict) and isinstance(entry.get("name"), str) else ""
+        names = [f"buckets[{loc[1]}]{name}", *names[2:]]
+    variable = f"TAMARIN_{str(loc[0]).upper()}"
+    return f"{variable if os.environ.get(variable) else path}: {': '.join(names)}"
+
+
+def _problem(kind: str, message: str, loc: tuple[int | str, ...]) -> str:
+    if kind == "extra_forbidden":
+        model: type[BaseModel] = LoggedBucket if len(loc) > 1 else Settings
+        close = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        return f"unknown setting{hint}; known are: {_known(model)}"
+    if kind == "missing":
+        return "is missing; every bucket needs a name and a log_bucket_name"
+    if kind.startswith("date"):
+        return "must be a date like 2026-01-31"
+    return message.removeprefix("Value error, ").removeprefix("Input ")

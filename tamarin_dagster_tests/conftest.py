@@ -1,0 +1,133 @@
+"""Real parts for all tests: a Postgres, an S3 endpoint over HTTP, folders of log keys."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+import sqlalchemy as sa
+from moto.server import ThreadedMotoServer
+
+from tamarin_dagster.recordstore.database import migrate, open_database
+from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+    """A Postgres that tests may make databases in: $TAMARIN_TEST_DATABASE_URL, else an embedded one."""
+    if configured := os.environ.get("TAMARIN_TEST_DATABASE_URL"):
+        yield sa.make_url(configured).set(drivername="postgresql+psycopg")
+        return
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield sa.make_url(server.url("postgres"))
+
+
+@pytest.fixture(scope="session")
+def template(server_url: sa.URL) -> Iterator[str]:
+    """A migrated, empty database to copy for each test."""
+    name = f"tamarin_test_template_{uuid4().hex[:8]}"
+    _administer(server_url, f"CREATE DATABASE {name}")
+    engine = sa.create_engine(server_url.set(database=name))
+    migrate(engine)
+    engine.dispose()
+    yield name
+    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(server_url: sa.URL, template: str) -> Iterator[str]:
+    """The URL of a database of this test's own, migrated and empty."""
+    name = f"tamarin_test_{uuid4().hex[:8]}"
+    _administer(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    url = server_url.set(database=name, drivername="postgresql")
+    yield url.render_as_string(hide_password=False)
+    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _administer(server_url: sa.URL, statement: str) -> None:
+    engine = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """An engine on the test's own database."""
+    engine = open_database(Settings(database_url=database_url))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of a local S3 endpoint. Credentials for it are in the environment for the whole session."""
+    before = dict(os.environ)
+    os.environ |= {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    os.environ.pop("AWS_PROFILE", None)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+    os.environ.clear()
+    os.environ |= before
+
+
+@pytest.fixture
+def s3(s3_endpoint: str) -> Any:
+    """A boto3 client of the local endpoint."""
+    return boto3.client("s3", endpoint_url=s3_endpoint)
+
+
+@pytest.fixture
+def s3_bucket(s3: Any) -> str:
+    """The name of a new, empty bucket in the local endpoint."""
+    name = f"log-bucket-{next(_numbers)}"
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture
+def log_folder(tmp_path: Path) -> Path:
+    """An empty folder for log keys."""
+    folder = tmp_path / "log keys"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def folder_bucket(log_folder: Path) -> LoggedBucket:
+    """A logged bucket whose log keys lie in `log_folder` under logs/."""
+    return LoggedBucket(
+        name="media", log_bucket_name=log_folder.as_uri(), log_prefix="logs/", start_date=date(2026, 1, 1)
+    )
+
+
+@pytest.fixture
+def put_key(log_folder: Path) -> Callable[..., str]:
+    """put_key(body, day="2026-03-05", time="10-00-00", unique=…) writes a log key to `log_folder`; returns its name."""
+
+    def put(
+        body: bytes, day: str = "2026-03-05", time: str = "10-00-00", unique: str | None = None, suffix: str = ""
+    ) -> str:
+        key = f"logs/{day}-{time}-{unique or f'{next(_numbers):016X}'}{suffix}"
+        path = log_folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(body)
+        return key
+
+    return put
