@@ -1,6 +1,7 @@
 """tamarin-dagster: the command line, for cron, for shells, and for a first look.
 
-Exit status: 0 all is done; 1 something is left undone (it was said what); 2 the settings or the arguments are wrong.
+Exit status: 0 all is done; 1 something is left undone (it was said what); 2 the settings or the arguments are wrong;
+130 interrupted.
 What a person can mend is said in a line, without a traceback.
 """
 
@@ -9,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,6 +43,7 @@ from tamarin_dagster.settings import CONFIG_VARIABLE, LoggedBucket, Settings, Se
 
 EXIT_LEFT_UNDONE = 1
 EXIT_WRONG = 2
+EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     help="S3 server access logs into Postgres, completely and exactly once.",
@@ -48,8 +51,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_out = Console()
-_err = Console(stderr=True)
+_out = Console(soft_wrap=True)
+_err = Console(stderr=True, soft_wrap=True)
 
 
 class Format(StrEnum):
@@ -62,6 +65,8 @@ class Format(StrEnum):
 
 def main() -> None:
     """Runs the command line; what a person can mend comes out as one line."""
+    for sign in (signal.SIGTERM, signal.SIGHUP):  # as ctrl-C: what is at hand is rolled back, the database given up
+        signal.signal(sign, signal.default_int_handler)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LineHandler()])
     try:
         app()
@@ -120,6 +125,9 @@ def pull(
             _complain(str(error))
             complete = False
             continue
+        except KeyboardInterrupt:
+            _complain("Interrupted. What was committed stays, nothing of it will be loaded again; run pull to go on.")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         _summarise(each, pulled, purged)
         complete = complete and not pulled.failures and not (purged and purged.failures)
     engine.dispose()
@@ -180,8 +188,8 @@ def demo_logs(
     keys: Annotated[
         int | None, typer.Option(min=1, help="How many log keys; default: one per about 500 lines.")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="Days that the keys are spread over.")] = 21,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same lines.")] = 1,
+    days: Annotated[int, typer.Option(min=1, help="Days, up to today, that the keys are spread over.")] = 21,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same lines.")] = 2011,
 ) -> None:
     """Writes believable log keys of a media site to a folder; a file:// URL of it serves as log_bucket_name."""
     from tamarin_dagster.demo import write_log_keys  # noqa: PLC0415 - only this command needs it
@@ -299,7 +307,7 @@ class _LineHandler(logging.Handler):
 
 def _complain(text: str) -> None:
     for line in text.splitlines():
-        _err.print(f"[red]{_printable(line)}[/]", highlight=False, soft_wrap=True)
+        _err.print(f"[red]{_printable(line)}[/]", highlight=False)
 
 
 if __name__ == "__main__":

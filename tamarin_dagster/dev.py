@@ -22,7 +22,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from tamarin_dagster.recordstore.database import open_database
+from tamarin_dagster.recordstore.database import embedded_postgres, open_database
 from tamarin_dagster.settings import CONFIG_VARIABLE, Settings, load_settings
 
 _log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def run(host: str, port: int, console: Console) -> int:
     settings = load_settings()
     with ExitStack() as stack:
         stack.enter_context(_terminable())
+        stack.callback(_no_longer_keep_running, settings)
         if settings.buckets:
             console.print(f"Settings: {escape(os.environ.get(CONFIG_VARIABLE, 'tamarin.yaml'))}")
         else:
@@ -70,6 +71,12 @@ def run(host: str, port: int, console: Console) -> int:
             return 0
 
 
+def _no_longer_keep_running(settings: Settings) -> None:
+    """ctrl-C ends all: also an embedded server whose URL was given to somebody meanwhile."""
+    if not (settings.database_url and settings.dagster_database_url):
+        embedded_postgres(settings.home).keep_running(keep=False)
+
+
 @contextmanager
 def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
     """The demo's endpoint, running, and the settings with its bucket; they are the children's too."""
@@ -81,10 +88,11 @@ def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
     config = settings.home / "demo.yaml"
     config.write_text(_demo_config(url, settings), "utf-8")
     os.environ |= {CONFIG_VARIABLE: str(config)} | endpoint.demo_environment()
+    os.environ.pop("AWS_PROFILE", None)  # one that is missing here would stop every client
     console.print(
         f"No buckets are configured in tamarin.yaml: the demo comes along (its settings: {escape(str(config))})."
     )
-    command = [sys.executable, "-m", "tamarin_dagster.demo", "--port", str(port)]
+    command = [sys.executable, "-m", "tamarin_dagster.demo", "--port", str(port), "--parent-pid", str(os.getpid())]
     with _process(command, dict(os.environ)) as demo:
         endpoint.wait_until_ready(url, alive=lambda: demo.poll() is None)
         yield load_settings()
@@ -147,7 +155,7 @@ def _await_page(url: str, process: "subprocess.Popen[bytes]") -> bool:
 def _announce(console: Console, page: str, settings: Settings) -> None:
     watched = ", ".join(bucket.name for bucket in settings.buckets if bucket.monitor_bucket) or "none"
     console.print("\nThe page:", style="bold")
-    console.print(page, style="bold green", highlight=False, soft_wrap=True)
+    console.print(page, style="bold green", highlight=False)
     console.print(f"Watched buckets: {escape(watched)}", highlight=False)
     console.print(
         'SQL, in another terminal: .venv/bin/tamarin-dagster sql "SELECT count(*) FROM s3_log_record"', highlight=False

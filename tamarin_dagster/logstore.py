@@ -158,7 +158,10 @@ class S3LogStore:
 
 
 class FolderLogStore:
-    """A folder tree of log keys; an object's key is its path below the folder. Links are not followed."""
+    """A folder tree of log keys; an object's key is its path below the folder.
+
+    Links are not followed, hidden files and folders (`.incoming`, `.DS_Store`) are not there.
+    """
 
     def __init__(self, folder: Path, log_bucket_name: str) -> None:
         self.name = log_bucket_name
@@ -183,7 +186,8 @@ class FolderLogStore:
     def _walk(self, base: str, prefix: str, start_after: str) -> Iterator[LogObject]:
         # A folder sorts as S3 sorts its keys: by its name with the slash.
         with os.scandir(self._folder / base) as entries:
-            children = sorted((e.name + "/" * e.is_dir(follow_symlinks=False), e) for e in entries)
+            shown = [entry for entry in entries if not entry.name.startswith(".")]
+        children = sorted((entry.name + "/" * entry.is_dir(follow_symlinks=False), entry) for entry in shown)
         for name, entry in children:
             key = base + name
             if name.endswith("/"):

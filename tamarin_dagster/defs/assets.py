@@ -42,8 +42,8 @@ def build_log_records(bucket: LoggedBucket, slug: str) -> dg.AssetsDefinition:
         key=records_key(slug),
         description=(
             f"Requests to **{bucket.name}**, one row each in `s3_log_record`, from the log keys in"
-            f" `{_place(bucket)}`.\n\nA partition is the UTC day in the log keys' names (their delivery). Loads what the"
-            " ledger `s3_log_key` does not know yet: running it again, or over days already loaded, changes nothing."
+            f" `{_place(bucket)}`.\n\nA partition is the UTC day in the log keys' names (their delivery). Loads what"
+            " the ledger `s3_log_key` does not know yet: to run it again, or over days already loaded, changes nothing."
         ),
         partitions_def=delivery_days(bucket),
         backfill_policy=BACKFILL_POLICY,

@@ -7,11 +7,13 @@ import threading
 from typing import Any
 
 import boto3
+import botocore.session
 import sqlalchemy as sa
 from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+from botocore.exceptions import BotoCoreError
 from dagster_aws.s3 import S3Resource
 
-from tamarin_dagster.logstore import FolderLogStore, LogStore, S3LogStore
+from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError, S3LogStore
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -55,15 +57,14 @@ class RoleS3Resource(S3Resource):
 
     def get_client(self) -> Any:
         """A boto3 client that acts as the role."""
-        base = boto3.Session(profile_name=self.profile_name, region_name=self.region_name)
+        base = botocore.session.Session(profile=self.profile_name)
         fetcher = AssumeRoleCredentialFetcher(
-            base._session.create_client,
-            base.get_credentials(),
-            self.role_arn,
-            extra_args={"RoleSessionName": "tamarin"},
+            base.create_client, base.get_credentials(), self.role_arn, extra_args={"RoleSessionName": "tamarin"}
         )
-        session = boto3.Session(region_name=self.region_name)
-        session._session._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+        acting = botocore.session.Session()
+        # There is no public way to hand a session credentials that renew themselves; everybody sets this attribute.
+        vars(acting)["_credentials"] = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+        session = boto3.Session(botocore_session=acting, region_name=self.region_name)
         return session.client("s3", endpoint_url=self.endpoint_url)
 
 
@@ -80,10 +81,13 @@ def s3_resource(bucket: LoggedBucket) -> S3Resource:
 
 
 def open_log_store(bucket: LoggedBucket) -> LogStore:
-    """The store of the bucket's log keys: a folder, or a bucket in S3."""
+    """The store of the bucket's log keys: a folder, or a bucket in S3. Raises LogStoreError."""
     if bucket.log_folder is not None:
         return FolderLogStore(bucket.log_folder, bucket.log_bucket_name)
-    return S3LogStore(s3_resource(bucket).get_client(), bucket.log_bucket_name)
+    try:
+        return S3LogStore(s3_resource(bucket).get_client(), bucket.log_bucket_name)
+    except (BotoCoreError, ValueError) as error:  # a profile that is not there, a URL that botocore refuses
+        raise LogStoreError(f"log bucket {bucket.log_bucket_name} (bucket '{bucket.name}'): {error}") from error
 
 
 def _answers(engine: sa.Engine) -> bool:

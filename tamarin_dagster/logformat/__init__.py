@@ -1,7 +1,7 @@
 """The S3 server access log format. Pure: bytes in, frames out; no network, no database, no Dagster.
 
-`parse_logs` and `parse_log` read log objects, `parse_key_name` their names, `decompress` unpacks them, and `FIELDS` says
-what a line holds.
+`parse_logs` and `parse_log` read log objects, `parse_key_name` their names, `decompress` unpacks them, and `FIELDS`
+says what a line holds.
 """
 
 from tamarin_dagster.logformat.compression import DecompressionError, decompress

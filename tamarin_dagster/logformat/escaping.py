@@ -1,7 +1,7 @@
-"""Bytes that Postgres text cannot hold, written as text that says which bytes they were.
+r"""Bytes that Postgres text cannot hold, written as text that says which bytes they were.
 
-NUL and bytes that are no UTF-8 become `\\xNN` (lower-case hex). So that such text can be told from a client that sent
-a literal backslash and x, the literal one is written `\\x5cx`. `unescape_text` is the exact inverse.
+NUL and bytes that are no UTF-8 become `\xNN` (lower-case hex). So that such text can be told from a client that sent
+a literal backslash and x, the literal one is written `\x5cx`. `unescape_text` is the exact inverse.
 """
 
 import re

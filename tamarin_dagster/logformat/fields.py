@@ -1,11 +1,11 @@
-"""The fields of a log line: the only place that lists them.
+r"""The fields of a log line: the only place that lists them.
 
-Column order, names, Postgres types, descriptions and both readers' patterns derive from `FIELDS`. Source: S3 user guide,
-"Amazon S3 server access log format" (LogFormat), 2006 to 2026.
+Column order, names, Postgres types, descriptions and both readers' patterns derive from `FIELDS`. Source: S3 user
+guide, "Amazon S3 server access log format" (LogFormat), 2006 to 2026.
 
 The patterns are plain enough to mean the same in Rust's regex crate (Polars) and in Python's `re`: no look-around, no
-`\\d` (which takes any script's digits), no capture group. A pattern describes the field as the line writes it, `-` (null)
-included, without the quotes around a quoted field.
+`\d` (which takes any script's digits), no capture group. A pattern describes the field as the line writes it, `-`
+(null) included, without the quotes around a quoted field.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,12 @@ FIELDS: tuple[Field, ...] = (
         "request_dtime", f"{TIME_PATTERN} {ZONE_PATTERN}", "timestamptz", "Time at which S3 received the request (UTC)."
     ),
     Field("remote_ip", r"[0-9A-Fa-f.:]+|-", "inet", "Apparent IP address of the requester; null for S3's own actions."),
-    Field("requester", _NAME, "text", "Canonical user id, ARN or service that asked; null if not authenticated."),
+    Field(
+        "requester",
+        rf'(?:{_NAME}|arn:[^"\[\]]+)',
+        "text",
+        "Canonical user id, ARN or service that asked, may hold blanks; null if not authenticated.",
+    ),
     Field("request_id", _NAME, "text", "Id that S3 gave the request; several lines may share one."),
     Field(
         "operation",

@@ -65,7 +65,7 @@ def parse_key_name(key: str, prefix: str = "") -> LogKeyName | None:
 
 def simple_day_prefix(prefix: str, day: date) -> str:
     """The prefix that holds the log keys of `day` in the simple layout: `<prefix>YYYY-mm-DD-`."""
-    return f"{prefix}{day:%Y-%m-%d}-"
+    return f"{prefix}{day.isoformat()}-"
 
 
 def partitioned_day_prefix(root: str, day: date) -> str:
@@ -73,4 +73,4 @@ def partitioned_day_prefix(root: str, day: date) -> str:
 
     `root` is `<prefix><account>/<region>/<source bucket>/`, with its last slash.
     """
-    return f"{root}{day:%Y/%m/%d}/"
+    return root + day.isoformat().replace("-", "/") + "/"

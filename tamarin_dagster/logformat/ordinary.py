@@ -71,10 +71,12 @@ def _read_quoted(parts: pl.DataFrame, head: tuple[str, ...]) -> pl.DataFrame:
     shapes = _have_shapes(frame, _SHAPES_QUOTED)
     request = (_IS_REQUEST & shapes["request_method"] & shapes["http_version"]) | pl.col("no_request")
     names = [name for name in head if name not in _HEAD]
-    frame = frame.filter(_QUOTED_FITS, request, *(pl.col(name) != "" for name in names), *(shapes[n] for n in _DECISIVE))
+    frame = frame.filter(
+        _QUOTED_FITS, request, *(pl.col(name) != "" for name in names), *(shapes[n] for n in _DECISIVE)
+    )
     if head is _CLOUDFRONT_HEAD:
         frame = frame.with_columns(pl.concat_str("requester", *_CLOUDFRONT_PARTS, separator=" ").alias("requester"))
-        frame = frame.filter(pl.col("requester").str.starts_with(_CLOUDFRONT_REQUESTER))
+        frame = frame.filter(pl.col("requester").str.contains(f"^{pattern_of('requester')}$"))
     return frame.select("row", *RAW_NAMES)
 
 

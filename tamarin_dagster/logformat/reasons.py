@@ -27,7 +27,7 @@ class RejectReason(enum.StrEnum):
 
 _DESCRIPTIONS = {
     RejectReason.NOT_A_RECORD: "The line does not begin with a bucket owner, a bucket and a [time]: another format.",
-    RejectReason.TOO_FEW_FIELDS: "The line begins like a record but is torn: fewer than 17 fields, or a quote left open.",
+    RejectReason.TOO_FEW_FIELDS: "The line begins like a record but is torn: fewer than 17 fields, or an open quote.",
     RejectReason.SPLICED: "Parts of two records stand in one line, so that the fields do not fit.",
     RejectReason.BAD_TIME: "The request time is none (it must look like [06/Feb/2019:00:00:38 +0000] and exist).",
     RejectReason.TIME_OUT_OF_RANGE: "The request time is before 2006, or more than a day ahead of now.",

@@ -28,7 +28,6 @@ _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
 
 
-
 def typed(raw: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, dict[int, RejectReason]]:
     """The records that the raw columns are, and the reasons why rows are none.
 
@@ -45,7 +44,9 @@ def typed(raw: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, dict[int, Rej
         frame = _in_utc(frame)
     range_of_time = pl.col("request_dtime").is_between(EARLIEST_REQUEST, now + MAX_AHEAD).all().alias("in_range")
     all_times, in_range, *nulls = frame.select(
-        (pl.col("request_dtime").null_count() == 0).alias("all_times"), range_of_time, *(pl.col(name).null_count() for name in _NUMBERS)
+        (pl.col("request_dtime").null_count() == 0).alias("all_times"),
+        range_of_time,
+        *(pl.col(name).null_count() for name in _NUMBERS),
     ).row(0)
     if all_times and in_range and are_ipv4 and tuple(nulls) == raw.select(_NULL_NUMBERS).row(0):
         return frame, {}

@@ -49,7 +49,7 @@ def records_url(settings: Settings, driver: str = "postgresql+psycopg") -> str:
 
 
 def dagster_url(settings: Settings) -> str:
-    """The URL of Dagster's own storage. It names the driver: SQLAlchemy 2.1 would take psycopg 3, Dagster has psycopg2."""
+    """The URL of Dagster's own storage, with the driver it has: SQLAlchemy 2.1 would take psycopg 3."""
     if settings.dagster_database_url:
         return "postgresql+psycopg2" + settings.dagster_database_url.removeprefix("postgresql")
     return embedded_postgres(settings.home).url(DAGSTER_DATABASE, driver="postgresql+psycopg2")
@@ -72,7 +72,7 @@ def open_database(settings: Settings) -> sa.Engine:
     except sa.exc.OperationalError as error:
         place = engine.url.render_as_string(hide_password=True)
         raise DatabaseError(
-            f"{place}: {str(error.orig).strip()} - is the server up, and is TAMARIN_DATABASE_URL right?"
+            f"{place}: {str(error.orig).strip().splitlines()[0]} - is the server up, and is TAMARIN_DATABASE_URL right?"
         ) from None
     return engine
 

@@ -1,8 +1,9 @@
 """The embedded Postgres: the server used when no database is configured.
 
 One server per home, shared by every process of the project, started by the first and stopped by the last.
-Its folder `<home>/postgres` holds `data/` (the cluster), `run/` (the socket), `server.conf`, `server.log` and three
-lock files. The locks are flocks: the kernel drops them with their holder, however it dies. No pid is believed.
+Its folder `<home>/postgres` holds `data/` (the cluster), `run/` (the socket), `server.conf`, `server.log`, perhaps
+`keep-running` (it then runs on without users), and three lock files. The locks are flocks: the kernel drops them with
+their holder, however it dies. No pid is believed.
 
 - `start.lock`: the mutex of whoever starts or stops the server or creates a database.
 - `users.lock`: held shared by each process that uses the server.
@@ -77,6 +78,7 @@ class EmbeddedPostgres:
         self._folder = self.home / "postgres"
         self._data = self._folder / "data"
         self._log_file = self._folder / "server.log"
+        self._keep = self._folder / "keep-running"
         self.socket_dir = socket_directory(self._folder)
 
     def __enter__(self) -> Self:
@@ -158,6 +160,17 @@ class EmbeddedPostgres:
             except OSError as error:
                 _log.warning("The embedded Postgres in %s was not stopped: %s", self.home, error)
 
+    def keep_running(self, *, keep: bool = True) -> None:
+        """Let the server run on after its last user has gone: somebody was given its URL. Or, no longer so.
+
+        Raises EmbeddedPostgresError.
+        """
+        with self._explained():
+            if keep:
+                self._keep.touch(0o600)
+            else:
+                self._keep.unlink(missing_ok=True)
+
     def _leave(self) -> None:
         """Under the mutex: drop this object's share; stop the server when that was the last share anywhere."""
         membership = _memberships[self._folder]
@@ -169,7 +182,7 @@ class EmbeddedPostgres:
         fcntl.flock(membership.users_lock, fcntl.LOCK_UN)
         _close(membership.users_lock)
         with self._descriptor("users.lock") as users, self._descriptor("server.lock") as server:
-            if _try_lock(users) and not _try_lock(server):
+            if _try_lock(users) and not _try_lock(server) and not self._keep.exists():
                 try:
                     self._stop()
                 except EmbeddedPostgresError as error:

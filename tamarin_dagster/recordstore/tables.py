@@ -73,8 +73,8 @@ s3_log_key = sa.Table(
 s3_log_record = sa.Table(
     "s3_log_record",
     metadata,
-    sa.Column("log_key_id", sa.BigInteger, nullable=False, comment="the log key it stood in (s3_log_key.id)"),
-    sa.Column("line_number", sa.Integer, nullable=False, comment="its line in that key, from 1"),
+    sa.Column("log_key_id", sa.BigInteger, nullable=False, comment="Log key that the line stood in (s3_log_key.id)."),
+    sa.Column("line_number", sa.Integer, nullable=False, comment="Number of the line in that log key, from 1."),
     *(
         sa.Column(field.name, _SQL_TYPES[field.sql_type], nullable=field.name != "request_dtime", comment=field.meaning)
         for field in FIELDS

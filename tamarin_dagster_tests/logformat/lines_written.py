@@ -4,7 +4,9 @@ OWNER = "0123456789abcdef" * 4
 HOST_ID = "Zm9yIHRlc3RzIG9ubHksIG5vdCBhIHJlYWwgaG9zdCBpZCBhdCBhbGwgLyArIGFuZCBwYWRkaW5nISE="
 HEAD = f"{OWNER} films [06/Feb/2019:00:00:38 +0000] 192.0.2.3 {OWNER} 3E57427F33A59F07 REST.GET.OBJECT reel/1.mov"
 BLOCK = "200 - 113 4096 7 5"
-TAIL = f"- {HOST_ID} SigV4 ECDHE-RSA-AES128-GCM-SHA256 AuthHeader films.s3.eu-west-1.amazonaws.com TLSv1.2 - - eu-west-1"
+TAIL = (
+    f"- {HOST_ID} SigV4 ECDHE-RSA-AES128-GCM-SHA256 AuthHeader films.s3.eu-west-1.amazonaws.com TLSv1.2 - - eu-west-1"
+)
 
 
 def line(

@@ -36,7 +36,10 @@ CREATE TABLE s3_log_key (
 )
     """,
     "CREATE INDEX s3_log_key_delivery ON s3_log_key (bucket, delivery_date)",
-    "CREATE INDEX s3_log_key_unpurged ON s3_log_key (bucket, delivery_date) WHERE purged_at IS NULL AND superseded_at IS NULL",
+    """
+CREATE INDEX s3_log_key_unpurged ON s3_log_key (bucket, delivery_date)
+    WHERE purged_at IS NULL AND superseded_at IS NULL
+    """,
     """
 CREATE TABLE s3_log_record (
     log_key_id BIGINT NOT NULL,
