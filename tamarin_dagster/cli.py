@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,7 +51,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_out = Console(soft_wrap=True)
+_out = Console()
 _err = Console(stderr=True, soft_wrap=True)
 
 
@@ -112,27 +112,41 @@ def pull(
     buckets = [settings.bucket(bucket)] if bucket else list(settings.buckets)
     if not buckets:
         raise SettingsError("no buckets are configured; list one in tamarin.yaml, under buckets:")
-    engine = open_database(settings)
-    complete = True
-    for each in buckets:
-        try:
-            store = _open_log_store(each)
-            pulled = _pull_with_bar(each, store, engine, from_, to)
-            purged = None
-            if settings.purges(each) and not no_purge:
-                purged = purge(each, store, engine, days=[day.day for day in pulled.days])
-        except LogStoreError as error:
-            _complain(str(error))
-            complete = False
-            continue
-        except KeyboardInterrupt:
-            _complain("Interrupted. What was committed stays, nothing of it will be loaded again; run pull to go on.")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        _summarise(each, pulled, purged)
-        complete = complete and not pulled.failures and not (purged and purged.failures)
-    engine.dispose()
-    if not complete:
+    first, last = from_.date() if from_ else None, to.date() if to else None
+    try:
+        engine = open_database(settings)
+        complete = [_pull_bucket(settings, each, engine, first, last, purges=not no_purge) for each in buckets]
+        engine.dispose()
+    except KeyboardInterrupt:
+        _complain("Interrupted. What was committed stays and is not loaded again; run pull to go on.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if not all(complete):
         raise typer.Exit(EXIT_LEFT_UNDONE)
+
+
+def _pull_bucket(
+    settings: Settings, bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, *, purges: bool
+) -> bool:
+    """Pulls and purges one bucket; whether nothing is left undone."""
+    try:
+        store = _open_log_store(bucket)
+        with _bar(bucket.name, "keys") as advance:
+            pulled = ingest.pull(
+                bucket,
+                store,
+                engine,
+                first=first,
+                last=last,
+                progress=lambda p: advance(p.keys, None, f"{p.day} {p.lines:,} lines"),
+            )
+        purged = None
+        if purges and settings.purges(bucket):
+            purged = purge(bucket, store, engine, days=[day.day for day in pulled.days])
+    except LogStoreError as error:
+        _complain(str(error))
+        return False
+    _summarise(bucket, pulled, purged)
+    return not pulled.failures and not (purged and purged.failures)
 
 
 @app.command("migrate")
@@ -223,20 +237,6 @@ def _open_log_store(bucket: LoggedBucket) -> LogStore:
     return open_log_store(bucket)
 
 
-def _pull_with_bar(
-    bucket: LoggedBucket, store: LogStore, engine: sa.Engine, from_: datetime | None, to: datetime | None
-) -> ingest.Pulled:
-    with _bar(bucket.name, "keys") as advance:
-        return ingest.pull(
-            bucket,
-            store,
-            engine,
-            first=from_.date() if from_ else None,
-            last=to.date() if to else None,
-            progress=lambda p: advance(p.keys, None, f"{p.day} {p.lines:,} lines"),
-        )
-
-
 def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | None) -> None:
     """What the pull did, one line a truth; what is left undone comes last."""
 
@@ -271,7 +271,8 @@ def _show(names: list[str], rows: Sequence[Sequence[Any]], format_: Format) -> N
         table = Table(*(escape(name) for name in names), header_style="bold")
         for row in rows:
             table.add_row(*("" if value is None else _printable(str(value)) for value in row))
-        _out.print(table)
+        # In a pipe nothing is folded to a width that nobody has.
+        _out.print(table, width=None if _out.is_terminal else _out.measure(table).maximum, crop=False)
 
 
 def _printable(text: str) -> str:

@@ -138,16 +138,23 @@ class _Pull:
         self.days = {day: PulledDay(day) for day in days}
 
     def run(self, progress: Callable[[Progress], None] | None) -> None:
-        """Fetching and parsing run ahead in a thread each, loading is done here."""
+        """Fetching, parsing and loading have a thread each, and run ahead of each other.
+
+        So an interrupt, which strikes the main thread, finds no transaction to tear: the batch at hand is committed,
+        the steps behind it end.
+        """
         keys = lines = size = 0
-        with closing(_ahead(self._fetched(_batches(self._unseen())))) as fetched:  # noqa: SIM117
-            with closing(_ahead(self._parsed(fetched))) as parsed:
-                for batch in parsed:
-                    for key, counts in self._load(batch):
-                        self.days[key.delivery_date].add(key, counts)
-                        keys, lines, size = keys + 1, lines + counts.line_count, size + key.object.size
-                    if progress:
-                        progress(Progress(batch.keys[-1].delivery_date, keys, lines, size))
+        with (
+            closing(_ahead(self._fetched(_batches(self._unseen())))) as fetched,
+            closing(_ahead(self._parsed(fetched))) as parsed,
+            closing(_ahead(self._loaded(parsed))) as loaded,
+        ):
+            for batch in loaded:
+                for key, counts in batch:
+                    self.days[key.delivery_date].add(key, counts)
+                    keys, lines, size = keys + 1, lines + counts.line_count, size + key.object.size
+                if progress and batch:
+                    progress(Progress(batch[-1][0].delivery_date, keys, lines, size))
 
     def _unseen(self) -> Iterator[LogKey]:
         for day, pulled in self.days.items():
@@ -177,6 +184,10 @@ class _Pull:
 
     def _prepared(self, keys: Sequence[LogKey], bodies: Sequence[bytes]) -> Batch:
         return prepare(self.engine, self.bucket.name, self.store.name, keys, bodies)
+
+    def _loaded(self, batches: Iterable[Batch]) -> Iterator[list[tuple[LogKey, LogCounts]]]:
+        for batch in batches:
+            yield list(self._load(batch))
 
     def _load(self, batch: Batch) -> Iterator[tuple[LogKey, LogCounts]]:
         """Loads a batch. When Postgres refuses its data, halves it until the refused key stands alone."""

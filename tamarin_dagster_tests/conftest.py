@@ -131,3 +131,15 @@ def put_key(log_folder: Path) -> Callable[..., str]:
         return key
 
     return put
+
+
+@pytest.fixture
+def s3_logged_bucket(s3_bucket: str, s3_endpoint: str) -> LoggedBucket:
+    """A logged bucket whose log keys lie in `s3_bucket` under logs/; `open_log_store` reads it over HTTP."""
+    return LoggedBucket(
+        name="media",
+        log_bucket_name=s3_bucket,
+        log_prefix="logs/",
+        start_date=date(2026, 1, 1),
+        endpoint_url=s3_endpoint,
+    )

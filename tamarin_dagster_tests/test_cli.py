@@ -1,0 +1,228 @@
+"""The command line as a shell or cron runs it: processes, their output and their exit status."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tamarin_dagster_tests.lines import line, lines
+
+
+@pytest.fixture
+def run(tmp_path: Path, database_url: str):
+    """run("pull", …) runs tamarin-dagster in `tmp_path` on the test's database."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tamarin_dagster.cli", *arguments],
+            cwd=tmp_path,
+            env=_environment(database_url) | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return run
+
+
+def _environment(database_url: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TAMARIN_")}
+    return clean | {"TAMARIN_DATABASE_URL": database_url, "COLUMNS": "200"}
+
+
+@pytest.fixture
+def configured(tmp_path: Path, log_folder: Path) -> Path:
+    config = tmp_path / "tamarin.yaml"
+    config.write_text(
+        f"buckets:\n  - {{name: media, log_bucket_name: '{log_folder.as_uri()}', log_prefix: logs/,"
+        " start_date: 2026-01-01}\n"
+    )
+    return config
+
+
+def test_pull_loads_purges_and_says_so(run, configured, put_key, log_folder, engine) -> None:
+    put_key(lines(3))
+    put_key(lines(4) + b"no record\n")
+
+    done = run("pull")
+
+    assert done.returncode == 0, done.stderr
+    assert "2 keys loaded (0 were loaded before); 8 lines = 7 records + 1 rejected + 0 blank" in done.stderr
+    assert "purged 1 keys" in done.stderr
+    assert len(list(log_folder.glob("logs/*"))) == 1
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 7
+
+
+def test_a_second_pull_has_nothing_to_do(run, configured, put_key) -> None:
+    put_key(lines(3))
+    run("pull", "--no-purge")
+
+    again = run("pull", "--no-purge")
+
+    assert again.returncode == 0
+    assert "0 keys loaded (1 were loaded before)" in again.stderr
+
+
+def test_no_purge_leaves_the_keys(run, configured, put_key, log_folder) -> None:
+    key = put_key(lines(1))
+
+    assert run("pull", "--no-purge").returncode == 0
+
+    assert (log_folder / key).exists()
+
+
+def test_from_and_to_are_delivery_days(run, configured, put_key, engine) -> None:
+    for day in ("2026-03-04", "2026-03-05", "2026-03-06"):
+        put_key(lines(1), day=day)
+
+    run("pull", "--from", "2026-03-05", "--to", "2026-03-05")
+
+    with engine.connect() as connection:
+        assert connection.scalars(sa.text("SELECT delivery_date::text FROM s3_log_key")).all() == ["2026-03-05"]
+
+
+def test_what_is_left_undone_is_named_and_gives_status_1(run, configured, put_key, engine) -> None:
+    bad = put_key(b"\x1f\x8b\x08 no gzip at all", suffix=".gz")
+    put_key(lines(2))
+
+    done = run("pull")
+
+    assert done.returncode == 1
+    assert f"bucket media, key {bad}:" in done.stderr
+    assert "Traceback" not in done.stderr
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 2
+
+
+def test_a_bucket_that_cannot_be_listed_does_not_stop_the_others(run, tmp_path, configured, put_key, engine) -> None:
+    configured.write_text(configured.read_text() + f"  - {{name: gone, log_bucket_name: 'file://{tmp_path}/nowhere'}}\n")
+    put_key(lines(2))
+
+    done = run("pull")
+
+    assert done.returncode == 1
+    assert "nowhere: there is no such folder" in done.stderr
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("buckets: [{name: media}]", "buckets[0] 'media': log_bucket_name: is missing"),
+        ("bucket: []", "bucket: unknown setting (did you mean buckets?)"),
+        ("buckets: [", "is no valid YAML"),
+        ("buckets: [{name: media, log_bucket_name: media}]", "is the logged bucket itself"),
+    ],
+)
+def test_wrong_settings_are_lines_without_a_traceback(run, tmp_path, settings, said) -> None:
+    (tmp_path / "tamarin.yaml").write_text(settings)
+
+    done = run("pull")
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_pull_without_buckets_says_where_to_list_them(run) -> None:
+    done = run("pull")
+
+    assert done.returncode == 2
+    assert "no buckets are configured; list one in tamarin.yaml" in done.stderr
+
+
+def test_an_unreachable_database_is_one_line_without_the_password(run, configured) -> None:
+    done = run("pull", TAMARIN_DATABASE_URL="postgresql://someone:topsecret@127.0.0.1:1/records")
+
+    assert done.returncode == 1
+    assert "127.0.0.1:1/records" in done.stderr
+    assert "topsecret" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_sql_answers_as_table_csv_and_json(run) -> None:
+    query = "SELECT 1 AS one, NULL AS nothing, 'a,b' AS text"
+
+    assert "│ 1   │         │ a,b  │" in run("sql", query).stdout
+    assert run("sql", query, "--format", "csv").stdout.splitlines() == ["one,nothing,text", '1,,"a,b"']
+    assert json.loads(run("sql", query, "--format", "json").stdout) == [{"one": 1, "nothing": None, "text": "a,b"}]
+
+
+def test_a_wrong_query_is_told_without_a_traceback(run) -> None:
+    done = run("sql", "SELECT nonsense")
+
+    assert done.returncode == 1
+    assert 'column "nonsense" does not exist' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_fields_of_a_log_line_cannot_reach_the_terminal_as_control_sequences(run, configured, put_key) -> None:
+    put_key(line(user_agent="\x1b[31mred [bold]fat[/bold]"))
+    run("pull")
+
+    shown = run("sql", "SELECT user_agent FROM s3_log_record").stdout
+
+    assert "\x1b" not in shown
+    assert r"\x1b[31mred [bold]fat[/bold]" in shown
+
+
+def test_sql_url_is_the_configured_database(run, database_url) -> None:
+    assert run("sql", "--url").stdout.strip() == database_url
+
+
+def test_migrate_says_what_it_did(run) -> None:
+    assert "was already at revision" in run("migrate").stderr
+
+
+def test_demo_logs_are_what_pull_can_load(run, tmp_path, engine) -> None:
+    assert run("demo-logs", "--lines", "500", "--keys", "7", "--out", "demo keys").returncode == 0
+    (tmp_path / "tamarin.yaml").write_text(
+        f"buckets: [{{name: media, log_bucket_name: '{(tmp_path / 'demo keys').as_uri()}', log_prefix: logs/}}]"
+    )
+
+    done = run("pull")
+
+    assert done.returncode == 0, done.stderr
+    assert "7 keys loaded" in done.stderr
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 500
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
+    run, tmp_path, database_url, configured, log_folder, put_key, engine, sign
+) -> None:
+    body = lines(20_000)
+    for number in range(40):
+        put_key(body, unique=f"{number:016X}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tamarin_dagster.cli", "pull"],
+        cwd=tmp_path,
+        env=_environment(database_url),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        deadline = time.monotonic() + 60
+        while not connection.scalar(sa.text("SELECT count(*) FROM s3_log_key")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(sign)
+        said = process.communicate(timeout=60)[1]
+
+        assert process.returncode == 130, said
+        assert "run pull to go on" in said
+        loaded = connection.scalar(sa.text("SELECT count(*) FROM s3_log_key"))
+        assert 0 < loaded < 40
+        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == loaded * 20_000
+        assert run("pull").returncode == 0
+        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 40 * 20_000
+    assert not list(log_folder.glob("logs/*"))
