@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -20,14 +22,34 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 _numbers = itertools.count(1)
 
 
+def make_short_folder() -> Path:
+    """A folder for an embedded Postgres.
+
+    Not tmp_path: pytest closes its parent to other accounts at each start, and under root the server has one of its own.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tamarin-test-"))
+    folder.chmod(0o711)
+    return folder
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """An empty folder that an embedded Postgres may live in."""
+    folder = make_short_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+def server_url() -> Iterator[sa.URL]:
     """A Postgres that tests may make databases in: $TAMARIN_TEST_DATABASE_URL, else an embedded one."""
     if configured := os.environ.get("TAMARIN_TEST_DATABASE_URL"):
         yield sa.make_url(configured).set(drivername="postgresql+psycopg")
         return
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+    folder = make_short_folder()
+    with EmbeddedPostgres(folder) as server:
         yield sa.make_url(server.url("postgres"))
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -143,3 +165,37 @@ def s3_logged_bucket(s3_bucket: str, s3_endpoint: str) -> LoggedBucket:
         start_date=date(2026, 1, 1),
         endpoint_url=s3_endpoint,
     )
+
+
+@pytest.fixture
+def rows(engine: sa.Engine) -> Callable[..., list[tuple[Any, ...]]]:
+    """rows("SELECT … :name", name=…): what a query on the test's database gives; statements are committed."""
+
+    def rows(statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        with engine.begin() as connection:
+            result = connection.execute(sa.text(statement), values)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    return rows
+
+
+_CONTENTS = {
+    "keys": "SELECT to_jsonb(k) - '{id,run_id,loaded_at,purged_at,superseded_at}'::text[] FROM s3_log_key k"
+    " WHERE superseded_at IS NULL",
+    "records": "SELECT to_jsonb(r) - 'log_key_id' || jsonb_build_object('log_key', k.key, 'etag', k.etag)"
+    " FROM s3_log_record r JOIN s3_log_key k ON k.id = r.log_key_id",
+    "rejected": "SELECT to_jsonb(r) - 'log_key_id' || jsonb_build_object('log_key', k.key, 'etag', k.etag)"
+    " FROM s3_rejected_line r JOIN s3_log_key k ON k.id = r.log_key_id",
+    "orphans": "SELECT to_jsonb(r) FROM s3_log_record r WHERE log_key_id NOT IN (SELECT id FROM s3_log_key)",
+}
+
+
+@pytest.fixture
+def contents(rows: Callable[..., list[tuple[Any, ...]]]) -> Callable[[], dict[str, tuple[int, str]]]:
+    """contents(): number and order-free digest of the rows of each table, less ids, run ids and times of ours."""
+
+    def contents() -> dict[str, tuple[int, str]]:
+        digest = "SELECT count(*), coalesce(md5(string_agg(md5(c::text), '' ORDER BY md5(c::text))), '') FROM ({}) t(c)"
+        return {name: rows(digest.format(query))[0] for name, query in _CONTENTS.items()}
+
+    return contents

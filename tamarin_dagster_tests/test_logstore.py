@@ -16,10 +16,9 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError, S3LogStore, first_object
 from tamarin_dagster.settings import LoggedBucket
 
-# What S3 and a file system both take as a name. In the order of their bytes, as S3 lists.
+# What S3 and a file system both take as a name, in the order of the bytes.
 NAMES = sorted(
     [
-        "a",
         "a b",
         "a!b",
         "a#b",
@@ -33,7 +32,6 @@ NAMES = sorted(
         "a-",
         "a-b",
         "a.b",
-        "a/b",
         "a/b-c",
         "a/b.c",
         "a/b/c",
@@ -126,9 +124,8 @@ def test_an_empty_log_bucket_has_no_page(world):
 
 def test_names_come_in_the_order_of_their_bytes(world):
     for name in reversed(NAMES):
-        if name != "a":  # a file and a folder cannot share a name
-            world.put(name, b"x")
-    assert world.names() == [name for name in NAMES if name != "a"]
+        world.put(name, b"x")
+    assert world.names() == NAMES
 
 
 def test_a_listing_shows_size_time_and_etag(world):
@@ -174,11 +171,10 @@ def test_a_prefix_is_a_string_not_a_folder(in_s3, folder, prefix, names):
 
 @pytest.mark.parametrize("prefix", ["", "a", "a/", "a/b", "aé"])
 def test_a_listing_starts_behind_any_name(world, prefix):
-    present = [name for name in NAMES if name not in ("a", "a/b")]
-    for name in present:
+    for name in NAMES:
         world.put(name, b"x")
-    matching = [name for name in present if name.startswith(prefix)]
-    for start_after in [*NAMES, "", "a/", "a\U0010ffff", "zzz", prefix + "\U0010ffff"]:
+    matching = [name for name in NAMES if name.startswith(prefix)]
+    for start_after in [*NAMES[::4], "", "a", "a/", "a/b", "a\U0010ffff", "zzz", prefix + "\U0010ffff"]:
         expected = [name for name in matching if name.encode() > start_after.encode()]
         assert world.names(prefix, start_after) == expected, start_after
         found = first_object(world.store, prefix, start_after)
@@ -194,10 +190,10 @@ def test_pages_are_as_large_as_asked_for(world, size, pages):
     assert [item.key for page in listed for item in page] == [f"logs/{number}" for number in range(7)]
 
 
-def test_more_keys_than_a_page_of_s3_holds_are_all_listed(world):
+def test_more_keys_than_a_page_holds_are_all_listed(folder):
     for number in range(1003):
-        world.put(f"{number:04}", b"")
-    listed = list(world.store.pages(""))
+        folder.put(f"{number:04}", b"")
+    listed = list(folder.store.pages(""))
     assert [len(page) for page in listed] == [1000, 3]
     assert [item.key for page in listed for item in page] == [f"{number:04}" for number in range(1003)]
 
@@ -206,9 +202,8 @@ def test_more_keys_than_a_page_of_s3_holds_are_all_listed(world):
 
 
 def test_bodies_come_in_the_order_asked_for(world):
-    for name in NAMES[1:]:
-        if name != "a":
-            world.put(name, name.encode() * 3)
+    for name in NAMES:
+        world.put(name, name.encode() * 3)
     wanted = list(reversed(world.listed()))
     fetched = world.store.fetch(wanted)
     assert [(f.object, f.body, f.error) for f in fetched] == [(item, item.key.encode() * 3, None) for item in wanted]
@@ -297,9 +292,8 @@ def test_a_nul_in_a_name_is_an_error_of_that_key_only(folder):
 
 
 def test_exactly_the_listed_objects_are_deleted(world):
-    for name in NAMES[1:]:
-        if name != "a":
-            world.put(name, b"x")
+    for name in NAMES:
+        world.put(name, b"x")
     kept = {"a-b", "aé", "a/b/c"}
     doomed = [item for item in world.listed() if item.key not in kept]
     deleted = world.store.delete(doomed)

@@ -68,7 +68,7 @@ def build_log_records(bucket: LoggedBucket, slug: str) -> dg.AssetsDefinition:
         days = days_of(context.partition_keys)
         context.log.info(f"{bucket.name}: looking at {len(days)} day(s), {days[0]} to {days[-1]}")
         store, engine = log_buckets.store(bucket), database.engine
-        pulled = pull(bucket, store, engine, days=days, run_id=context.run_id, progress=_progress_log(context))
+        pulled = pull(bucket, store, engine, days=days, run_id=context.run.run_id, progress=_progress_log(context))
         results = {}
         with engine.connect() as connection:
             for day in pulled.days:

@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import polars as pl
 import pyarrow as pa
 
@@ -18,6 +18,9 @@ from tamarin_dagster.logformat import careful, ordinary
 from tamarin_dagster.logformat.lines import Integers, Piece, pieces_of
 from tamarin_dagster.logformat.reasons import RejectReason
 from tamarin_dagster.logformat.values import RECORD_SCHEMA, typed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEPT_BYTES = 64 * 1024
 """What is kept of an oversized line."""
@@ -71,9 +74,9 @@ class ParsedLogs:
 class ParsedLog:
     """What one log object holds, for pandas."""
 
-    records: pd.DataFrame
+    records: "pd.DataFrame"
     """`line_number` (1-based) and the fields, Arrow-backed."""
-    rejected: pd.DataFrame
+    rejected: "pd.DataFrame"
     """`line_number`, `reason`, `line` (bytes), Arrow-backed."""
     line_count: int
     blank_count: int
@@ -81,6 +84,8 @@ class ParsedLog:
 
 def parse_log(data: bytes, *, now: datetime | None = None) -> ParsedLog:
     """Read one log object; see `parse_logs`."""
+    import pandas as pd  # noqa: PLC0415 - takes half a second; the loader does without it
+
     parsed = parse_logs([data], now=now)
     rejected = pa.table(
         {

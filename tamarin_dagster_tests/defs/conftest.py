@@ -1,0 +1,25 @@
+"""Definitions for a bucket in a folder, on the test's own database, with a Dagster instance in memory."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+
+@pytest.fixture
+def settings(database_url: str, folder_bucket: LoggedBucket) -> Settings:
+    return Settings(database_url=database_url, buckets=(folder_bucket,))
+
+
+@pytest.fixture
+def definitions(settings: Settings) -> dg.Definitions:
+    return build_definitions(settings)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance

@@ -1,0 +1,280 @@
+"""Runs of the load job: records, checks and purge, for a day and for a range of days."""
+
+from collections import Counter
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+from tamarin_dagster_tests.lines import lines
+
+RECORDS = dg.AssetKey(["media", "log_records"])
+PURGED = dg.AssetKey(["media", "purged_log_keys"])
+DAY = "2026-03-05"
+CHECKS = {
+    "every_log_key_is_loaded",
+    "no_stray_keys",
+    "every_line_is_accounted_for",
+    "rows_match_the_ledger",
+    "no_rejected_lines",
+}
+
+
+def run_day(definitions: dg.Definitions, instance: dg.DagsterInstance, day: str = DAY) -> dg.ExecuteInProcessResult:
+    job = definitions.resolve_job_def("media__load")
+    return job.execute_in_process(instance=instance, partition_key=day, raise_on_error=False)
+
+
+def run_range(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, first: str, last: str
+) -> dg.ExecuteInProcessResult:
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    return definitions.resolve_job_def("media__load").execute_in_process(
+        instance=instance, tags=tags, raise_on_error=False
+    )
+
+
+def metadata_by_partition(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str | None, dict[str, object]]:
+    found = {}
+    for event in result.get_asset_materialization_events():
+        materialization = event.step_materialization_data.materialization
+        if materialization.asset_key == key:
+            found[materialization.partition] = {name: value.value for name, value in materialization.metadata.items()}
+    return found
+
+
+def check_results(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str | None], bool]:
+    return {(each.check_name, each.partition): each.passed for each in result.get_asset_check_evaluations()}
+
+
+def stored(engine: sa.Engine) -> tuple[int, int]:
+    with engine.connect() as connection:
+        keys = connection.scalar(sa.select(sa.func.count()).select_from(s3_log_key))
+        return keys, connection.scalar(sa.select(sa.func.count()).select_from(s3_log_record))
+
+
+def test_a_day_is_loaded_checked_and_purged(definitions, instance, put_key, log_folder, engine) -> None:
+    put_key(lines(3))
+    put_key(lines(4) + b"\nno record\n")
+
+    result = run_day(definitions, instance)
+
+    assert result.success
+    assert stored(engine) == (2, 7)
+    metadata = metadata_by_partition(result, RECORDS)[DAY]
+    assert {name: metadata[name] for name in ("keys", "lines", "rows", "rejected lines", "new keys", "new rows")} == {
+        "keys": 2,
+        "lines": 9,
+        "rows": 7,
+        "rejected lines": 1,
+        "new keys": 2,
+        "new rows": 7,
+    }
+    assert metadata["dagster/partition_row_count"] == 7
+    assert metadata["bytes"] == len(lines(3)) + len(lines(4)) + len(b"\nno record\n")
+    assert metadata["lines/s"] > 0
+    assert metadata["first request"] == metadata["last request"] == 1772704681.0  # 05/Mar/2026:09:58:01 +0000
+    assert check_results(result) == {(name, DAY): name != "no_rejected_lines" for name in CHECKS}
+    assert metadata_by_partition(result, PURGED)[DAY]["purged keys"] == 1
+    assert len(list(log_folder.glob("logs/*"))) == 1
+
+
+def test_the_ledger_names_the_run(definitions, instance, put_key, engine) -> None:
+    put_key(lines(1))
+
+    result = run_day(definitions, instance)
+
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(s3_log_key.c.run_id)) == result.run_id
+
+
+def test_a_range_run_has_metadata_and_check_results_for_each_day(definitions, instance, put_key, engine) -> None:
+    put_key(lines(3), day="2026-03-04")
+    put_key(lines(5) + b"no record\n", day="2026-03-06")
+    days = ["2026-03-04", "2026-03-05", "2026-03-06"]
+
+    result = run_range(definitions, instance, days[0], days[-1])
+
+    assert result.success
+    assert stored(engine) == (2, 8)
+    metadata = metadata_by_partition(result, RECORDS)
+    assert {day: metadata[day]["rows"] for day in days} == {"2026-03-04": 3, "2026-03-05": 0, "2026-03-06": 5}
+    results = check_results(result)
+    for day in days:
+        assert {name for name, partition in results if partition == day} == CHECKS
+        assert results["rows_match_the_ledger", day]
+        assert results["no_rejected_lines", day] == (day != "2026-03-06")
+    purged = metadata_by_partition(result, PURGED)
+    assert {day: purged[day]["purged keys"] for day in days} == dict.fromkeys(days, 1)
+
+
+@pytest.mark.parametrize("days", [(DAY, DAY), ("2026-03-04", "2026-03-06")])
+def test_no_check_of_a_partition_stays_planned(definitions, instance, put_key, days) -> None:
+    """Dagster 1.13 leaves each partition's check planned after a range run, unless each has an event of its own."""
+    put_key(lines(3))
+
+    run_day(definitions, instance) if days[0] == days[1] else run_range(definitions, instance, *days)
+
+    for name in CHECKS:
+        key = dg.AssetCheckKey(RECORDS, name)
+        history = instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
+        of_partitions = Counter(record.status.value for record in history if record.partition is not None)
+        assert of_partitions == {"SUCCEEDED": 1 if days[0] == days[1] else 3}, name
+
+
+def test_a_run_over_loaded_days_changes_nothing(definitions, instance, put_key, log_folder, engine) -> None:
+    for day in ("2026-03-04", "2026-03-05"):
+        put_key(lines(3) + b"no record\n", day=day)
+    run_day(definitions, instance, "2026-03-04")
+    run_day(definitions, instance, "2026-03-05")
+    before = stored(engine)
+
+    result = run_range(definitions, instance, "2026-03-01", "2026-03-31")
+
+    assert result.success
+    assert stored(engine) == before == (2, 6)
+    assert metadata_by_partition(result, RECORDS)["2026-03-05"]["new keys"] == 0
+    assert len(list(log_folder.glob("logs/*"))) == 2
+
+
+def test_rows_that_do_not_match_the_ledger_block_the_purge(definitions, instance, put_key, log_folder, engine) -> None:
+    key = put_key(lines(3) + b"no record\n")
+    run_day(definitions, instance)
+    put_key(lines(2))
+    with engine.begin() as connection:
+        connection.execute(sa.delete(s3_log_record).where(s3_log_record.c.line_number == 2))
+
+    result = run_day(definitions, instance)
+
+    assert not result.success
+    failed = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    assert "rows_match_the_ledger" in {each.check_name for each in failed}
+    table = next(each.metadata["differences"].records for each in failed if each.check_name == "rows_match_the_ledger")
+    assert [row.data for row in table] == [
+        {"key": key, "records expected": 3, "records found": 2, "rejected expected": 1, "rejected found": 1}
+    ]
+    assert metadata_by_partition(result, PURGED) == {}
+    assert len(list(log_folder.glob("logs/*"))) == 2
+
+
+def test_a_failing_day_blocks_the_purge_of_a_range(definitions, instance, put_key, log_folder, engine) -> None:
+    put_key(lines(3) + b"no record\n")
+    run_day(definitions, instance)
+    put_key(lines(2), day="2026-03-06")
+    with engine.begin() as connection:
+        connection.execute(sa.delete(s3_log_record).where(s3_log_record.c.line_number == 2))
+
+    result = run_range(definitions, instance, "2026-03-05", "2026-03-06")
+
+    assert not result.success
+    results = check_results(result)
+    assert not results["rows_match_the_ledger", "2026-03-05"]
+    assert results["rows_match_the_ledger", "2026-03-06"]
+    assert len(list(log_folder.glob("logs/*"))) == 2
+
+
+def test_a_key_that_cannot_be_read_fails_its_check_and_stops_no_other(
+    definitions, instance, put_key, log_folder, engine
+) -> None:
+    bad = put_key(b"\x1f\x8b\x08 no gzip at all", suffix=".gz")
+    put_key(lines(2))
+
+    result = run_day(definitions, instance)
+
+    assert result.success
+    assert stored(engine) == (1, 2)
+    assert not check_results(result)["every_log_key_is_loaded", DAY]
+    left = next(e for e in result.get_asset_check_evaluations() if e.check_name == "every_log_key_is_loaded")
+    assert [row.data["key"] for row in left.metadata["left alone"].records] == [bad]
+    assert [path.name for path in log_folder.glob("logs/*")] == [Path(bad).name]
+
+
+def test_strays_are_named_and_left_alone(definitions, instance, put_key, log_folder) -> None:
+    put_key(lines(2))
+    for name in ("logs/2026-03-05-notes.txt", "logs/README"):
+        (log_folder / name).write_text("hello")
+
+    result = run_day(definitions, instance)
+
+    assert result.success
+    strays = next(e for e in result.get_asset_check_evaluations() if e.check_name == "no_stray_keys")
+    assert not strays.passed
+    assert strays.severity == dg.AssetCheckSeverity.WARN
+    assert strays.metadata["names"].value == ["logs/2026-03-05-notes.txt", "logs/README"]
+    assert len(list(log_folder.glob("logs/*"))) == 2
+
+
+@pytest.mark.parametrize("of_bucket", [False, None])
+def test_purge_follows_the_settings(settings, instance, put_key, log_folder, of_bucket) -> None:
+    bucket = settings.buckets[0].model_copy(update={"purge_parsed_keys": of_bucket})
+    changed = settings.model_copy(update={"buckets": (bucket,), "purge_parsed_keys": of_bucket is not None})
+    put_key(lines(2))
+
+    result = run_day(build_definitions(changed), instance)
+
+    assert result.success
+    assert metadata_by_partition(result, PURGED)[DAY]["purged keys"] == 0
+    assert len(list(log_folder.glob("logs/*"))) == 1
+
+
+def test_purge_launched_alone_deletes_only_what_is_proved(
+    settings, definitions, instance, put_key, log_folder, engine
+) -> None:
+    """A blocking check gates only the run it belongs to; the purge proves for itself."""
+    put_key(lines(2))
+    unproved = put_key(lines(3))
+    run_day(build_definitions(settings.model_copy(update={"purge_parsed_keys": False})), instance)
+    unloaded = put_key(lines(1))
+    with engine.begin() as connection:
+        id_ = sa.select(s3_log_key.c.id).where(s3_log_key.c.key == unproved).scalar_subquery()
+        connection.execute(sa.delete(s3_log_record).where(s3_log_record.c.log_key_id == id_))
+
+    alone = dg.materialize(
+        [definitions.resolve_assets_def(PURGED)],
+        instance=instance,
+        partition_key=DAY,
+    )
+
+    assert alone.success
+    assert {f"logs/{path.name}" for path in log_folder.glob("logs/*")} == {unproved, unloaded}
+
+
+def test_the_maintenance_job_purges_what_is_pending_of_all_days(settings, instance, put_key, log_folder) -> None:
+    for day in ("2026-03-04", "2026-03-05"):
+        put_key(lines(2), day=day)
+    keeping = settings.model_copy(update={"purge_parsed_keys": False})
+    run_range(build_definitions(keeping), instance, "2026-03-04", "2026-03-05")
+    assert len(list(log_folder.glob("logs/*"))) == 2
+
+    job = build_definitions(settings).resolve_job_def("purge_pending_log_keys")
+    assert job.execute_in_process(instance=instance).success
+
+    assert not list(log_folder.glob("logs/*"))
+
+
+def test_a_missing_log_bucket_fails_the_run_and_says_which(settings, instance) -> None:
+    gone = settings.buckets[0].model_copy(update={"log_bucket_name": "file:///nowhere/at/all"})
+    definitions = build_definitions(settings.model_copy(update={"buckets": (gone,)}))
+
+    result = run_day(definitions, instance)
+
+    assert not result.success
+    failure = next(event for event in result.all_events if event.is_step_failure)
+    assert "log bucket file:///nowhere/at/all: there is no such folder" in failure.step_failure_data.error.to_string()
+
+
+def test_the_asset_shows_its_columns_kinds_and_group(definitions) -> None:
+    spec = definitions.resolve_asset_graph().get(RECORDS)
+    columns = spec.metadata["dagster/column_schema"].columns
+
+    assert [column.name for column in columns] == [column.name for column in s3_log_record.columns]
+    assert all(column.description for column in columns)
+    assert spec.group_name == "media"
+    assert {tag for tag in spec.tags if tag.startswith("dagster/kind/")} == {
+        "dagster/kind/s3",
+        "dagster/kind/postgres",
+        "dagster/kind/pandas",
+    }

@@ -1,0 +1,31 @@
+"""The nightly second looks."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from tamarin_dagster_tests.defs.test_assets import RECORDS, metadata_by_partition
+from tamarin_dagster_tests.lines import lines
+
+
+def test_reconcile_loads_late_keys_of_the_last_week_in_one_run(definitions, instance, put_key) -> None:
+    for day in ("2026-03-03", "2026-03-04", "2026-03-10"):
+        put_key(lines(1), day=day)
+    schedule = definitions.resolve_schedule_def("media__reconcile")
+    context = dg.build_schedule_context(
+        instance=instance, scheduled_execution_time=datetime(2026, 3, 10, 3, 15, tzinfo=UTC)
+    )
+
+    [request] = schedule.evaluate_tick(context).run_requests
+    job = definitions.resolve_job_def("media__load")
+    result = job.execute_in_process(instance=instance, tags=dict(request.tags))
+
+    new_keys = {day: metadata["new keys"] for day, metadata in metadata_by_partition(result, RECORDS).items()}
+    assert new_keys == {f"2026-03-{day:02}": int(day in (4, 10)) for day in range(4, 11)}
+
+
+def test_pending_purges_are_retried_nightly(definitions) -> None:
+    schedule = definitions.resolve_schedule_def("purge_pending_log_keys_nightly")
+
+    assert schedule.job_name == "purge_pending_log_keys"
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING

@@ -1,0 +1,191 @@
+"""What a sensor's tick asks for, and what it says when it asks for nothing."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.defs import sensors
+from tamarin_dagster.logstore import LogStoreError
+from tamarin_dagster_tests.defs.test_assets import run_day
+from tamarin_dagster_tests.lines import lines
+
+TODAY = datetime.now(UTC).date()
+YESTERDAY = (TODAY - timedelta(days=1)).isoformat()
+
+
+def tick(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None
+) -> dg.SensorResult:
+    with dg.build_sensor_context(
+        instance=instance, cursor=cursor, resources=definitions.resources, definitions=definitions
+    ) as context:
+        return definitions.resolve_sensor_def("media__new_log_keys")(context)
+
+
+def run_as_requested(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, request: dg.RunRequest
+) -> dg.ExecuteInProcessResult:
+    return definitions.resolve_job_def("media__load").execute_in_process(
+        instance=instance, partition_key=request.partition_key, tags=dict(request.tags), raise_on_error=False
+    )
+
+
+def test_a_run_is_asked_for_each_day_with_unseen_keys(definitions, instance, put_key) -> None:
+    put_key(lines(1), day="2026-03-04")
+    put_key(lines(1), day="2026-03-06")
+    put_key(lines(1), day="2026-03-06")
+
+    result = tick(definitions, instance)
+
+    assert [request.partition_key for request in result.run_requests] == ["2026-03-04", "2026-03-06"]
+    assert all(request.tags["tamarin/bucket"] == "media" for request in result.run_requests)
+    assert result.run_requests[0].run_key.startswith("media:2026-03-04:")
+    assert result.run_requests[0].run_key.endswith(":attempt1")
+    assert json.loads(result.cursor) == {"position": "2026-03-06"}
+
+
+def test_the_requested_partitions_exist(definitions, instance, put_key) -> None:
+    """Today's partition is one although the day is not over; evaluate_tick resolves each request's partition."""
+    put_key(lines(1), day=TODAY.isoformat())
+    with dg.build_sensor_context(
+        instance=instance, resources=definitions.resources, definitions=definitions
+    ) as context:
+        evaluated = definitions.resolve_sensor_def("media__new_log_keys").evaluate_tick(context)
+
+    assert [request.partition_key for request in evaluated.run_requests] == [TODAY.isoformat()]
+
+
+def test_a_tick_without_new_keys_says_what_it_saw(definitions, instance, put_key, log_folder) -> None:
+    put_key(lines(1) + b"no record\n")
+    (log_folder / "logs/2026-03-05-notes.txt").write_text("hello")
+    run_day(definitions, instance)
+
+    result = tick(definitions, instance)
+
+    assert result.run_requests == []
+    assert result.skip_reason.skip_message.startswith("1 keys in 1 day(s): 1 loaded, 0 new; 1 stray(s) (")
+
+
+def test_new_keys_of_a_loaded_day_are_asked_for_again(definitions, instance, put_key) -> None:
+    put_key(lines(1))
+    first = tick(definitions, instance).run_requests[0]
+    assert run_as_requested(definitions, instance, first).success
+    put_key(lines(2))
+
+    second = tick(definitions, instance).run_requests[0]
+
+    assert second.partition_key == first.partition_key
+    assert second.run_key != first.run_key
+
+
+def test_late_keys_within_the_lookback_are_found(definitions, instance, put_key) -> None:
+    position = date(2026, 3, 10)
+    put_key(lines(1), day=(position - timedelta(days=sensors.LOOKBACK_DAYS)).isoformat())
+    put_key(lines(1), day=(position - timedelta(days=sensors.LOOKBACK_DAYS + 1)).isoformat())
+
+    result = tick(definitions, instance, cursor=json.dumps({"position": position.isoformat()}))
+
+    assert [request.partition_key for request in result.run_requests] == ["2026-03-07"]
+
+
+def test_days_before_monitor_from_are_left_to_backfills(settings, instance, put_key) -> None:
+    bucket = settings.buckets[0].model_copy(update={"monitor_from": date(2026, 3, 5)})
+    put_key(lines(1), day="2026-03-04")
+    put_key(lines(1), day="2026-03-05")
+
+    result = tick(build_definitions(settings.model_copy(update={"buckets": (bucket,)})), instance)
+
+    assert [request.partition_key for request in result.run_requests] == ["2026-03-05"]
+
+
+def test_a_key_dated_tomorrow_waits_for_its_day(definitions, instance, put_key) -> None:
+    put_key(lines(1), day=(TODAY + timedelta(days=1)).isoformat())
+
+    result = tick(definitions, instance)
+
+    assert result.run_requests == []
+    assert json.loads(result.cursor) == {"position": TODAY.isoformat()}
+
+
+def test_a_day_in_flight_is_not_asked_for_again(definitions, instance, put_key) -> None:
+    put_key(lines(1))
+    request = tick(definitions, instance).run_requests[0]
+    instance.create_run_for_job(
+        definitions.resolve_job_def("media__load"),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={**request.tags, "dagster/partition": request.partition_key},
+    )
+
+    result = tick(definitions, instance)
+
+    assert result.run_requests == []
+    assert "2026-03-05 is being loaded" in result.skip_reason.skip_message
+
+
+def test_the_same_keys_are_tried_again_later_and_not_for_ever(definitions, instance, put_key, monkeypatch) -> None:
+    """A run_key is never run twice by Dagster, also when its run failed: attempts have numbers."""
+    put_key(b"\x1f\x8b\x08 no gzip at all", suffix=".gz")
+    first = tick(definitions, instance).run_requests[0]
+    run_as_requested(definitions, instance, first)
+
+    waiting = tick(definitions, instance)
+    assert waiting.run_requests == []
+    assert "attempt 2 waits" in waiting.skip_reason.skip_message
+
+    monkeypatch.setattr(sensors, "RETRY_DELAY_SECONDS", 0)
+    for attempt in range(2, sensors.MAX_ATTEMPTS + 1):
+        request = tick(definitions, instance).run_requests[0]
+        assert request.run_key == first.run_key.replace("attempt1", f"attempt{attempt}")
+        run_as_requested(definitions, instance, request)
+
+    given_up = tick(definitions, instance)
+    assert given_up.run_requests == []
+    assert f"1 keys left alone after {sensors.MAX_ATTEMPTS} attempts" in given_up.skip_reason.skip_message
+
+
+def test_a_failed_listing_fails_the_tick_and_moves_no_cursor(settings, instance) -> None:
+    gone = settings.buckets[0].model_copy(update={"log_bucket_name": "file:///nowhere/at/all"})
+
+    with pytest.raises(LogStoreError, match="nowhere/at/all: there is no such folder"):
+        tick(build_definitions(settings.model_copy(update={"buckets": (gone,)})), instance)
+
+
+def test_a_tick_ends_within_its_budget_and_the_next_goes_on(definitions, instance, put_key, monkeypatch) -> None:
+    for day in ("2026-03-04", "2026-03-09", "2026-03-14"):
+        put_key(lines(1), day=day)
+    monkeypatch.setattr(sensors, "MAX_RUN_REQUESTS", 1)
+
+    first = tick(definitions, instance)
+    assert [request.partition_key for request in first.run_requests] == ["2026-03-04"]
+    assert json.loads(first.cursor) == {"position": "2026-03-04"}
+    run_as_requested(definitions, instance, first.run_requests[0])
+    second = tick(definitions, instance, cursor=first.cursor)
+
+    assert [request.partition_key for request in second.run_requests] == ["2026-03-09"]
+
+
+def test_no_time_left_cuts_a_tick_short(definitions, instance, put_key, monkeypatch) -> None:
+    put_key(lines(1), day="2026-03-04")
+    monkeypatch.setattr(sensors, "TICK_BUDGET_SECONDS", -1)
+
+    result = tick(definitions, instance)
+
+    assert result.run_requests == []
+    assert "goes on there" in result.skip_reason.skip_message
+
+
+def test_interval_and_monitor_flag_follow_the_settings(settings) -> None:
+    quiet = settings.buckets[0].model_copy(update={"name": "quiet", "monitor_bucket": False})
+    definitions = build_definitions(
+        settings.model_copy(update={"buckets": (*settings.buckets, quiet), "pull_parse_interval": 7})
+    )
+
+    media = definitions.resolve_sensor_def("media__new_log_keys")
+    assert media.minimum_interval_seconds == 420
+    assert media.default_status == dg.DefaultSensorStatus.RUNNING
+    assert definitions.resolve_sensor_def("quiet__new_log_keys").default_status == dg.DefaultSensorStatus.STOPPED
+    assert definitions.resolve_schedule_def("media__reconcile").default_status == dg.DefaultScheduleStatus.RUNNING
+    assert definitions.resolve_schedule_def("quiet__reconcile").default_status == dg.DefaultScheduleStatus.STOPPED

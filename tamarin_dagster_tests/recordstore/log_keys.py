@@ -1,0 +1,30 @@
+"""Log keys for tests of the record store, made without a log bucket."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import sqlalchemy as sa
+
+from tamarin_dagster.logkey import LogKey, LogObject
+from tamarin_dagster.recordstore.loading import LoadedBatch, load, prepare
+
+DAY = date(2026, 3, 5)
+_MODIFIED = datetime(2026, 3, 5, 10, 0, tzinfo=UTC)
+
+
+def log_key(name: str, etag: str = "a", *, minutes: int = 0, day: date = DAY, version: str | None = None) -> LogKey:
+    """A key of that name and generation, written so many minutes after ten."""
+    return LogKey(LogObject(name, etag, 100, _MODIFIED + timedelta(minutes=minutes), version), day)
+
+
+def load_keys(
+    engine: sa.Engine,
+    keys: Sequence[LogKey],
+    bodies: Sequence[bytes],
+    *,
+    bucket: str = "media",
+    log_bucket_name: str = "logs",
+    run_id: str | None = None,
+) -> LoadedBatch:
+    """Loads them as one batch."""
+    return load(engine, prepare(engine, bucket, log_bucket_name, keys, bodies), run_id)

@@ -1,0 +1,244 @@
+"""What the ledger knows of keys: unseen, loaded, purgeable, counted truly or not."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+import sqlalchemy as sa
+
+from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.recordstore.ledger import CountDifference, DayCounts
+from tamarin_dagster_tests.lines import lines
+from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
+
+JUNK = b"no log line at all\n"
+NEXT = date(2026, 3, 6)
+
+
+@pytest.fixture
+def connection(engine):
+    """In autocommit: each query sees what is committed."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        yield connection
+
+
+def ids(rows, *keys: str) -> list[int]:
+    chosen = "SELECT id FROM s3_log_key WHERE key = ANY(:keys) ORDER BY id"
+    return [row[0] for row in rows(chosen, keys=list(keys))]
+
+
+# ------------------------------------------------------------------------------------------------ unseen
+
+
+def test_unseen_is_what_has_no_row_of_its_generation(engine, connection):
+    a, b, c, odd = (log_key(name).object for name in ("a", "b", "c", "odd 'name', {\"x\"} \\ é😀 NULL"))
+    assert ledger.unseen(connection, "logs", [a, b]) == [a, b]
+    load_keys(engine, [log_key("a"), log_key(odd.key)], [lines(1), lines(1)])
+    overwritten = replace(a, etag="b")
+    assert ledger.unseen(connection, "logs", [c, a, b, odd, overwritten]) == [c, b, overwritten]
+    assert ledger.unseen(connection, "other-logs", [a]) == [a]
+    assert ledger.unseen(connection, "logs", []) == []
+
+
+def test_a_superseded_generation_is_unseen_and_a_purged_one_is_not(engine, connection, rows):
+    a, b = log_key("a", "a"), log_key("a", "b", minutes=1)
+    load_keys(engine, [a], [lines(1)])
+    load_keys(engine, [b], [lines(2)])
+    assert ledger.unseen(connection, "logs", [a.object, b.object]) == [a.object]
+    with engine.begin() as writing:
+        ledger.mark_purged(writing, ids(rows, "a"))
+    assert ledger.unseen(connection, "logs", [b.object]) == []
+
+
+def test_a_page_of_keys_is_looked_up_by_index(engine, rows):
+    """A tick must not cost more the more is loaded."""
+    keys = [log_key(f"k{number:05}") for number in range(4000)]
+    load_keys(engine, keys, [b""] * len(keys))
+    rows("ANALYZE s3_log_key")
+    plan = rows(
+        "EXPLAIN SELECT key, etag FROM s3_log_key WHERE log_bucket_name = 'logs' AND key = ANY(:keys)"
+        " AND superseded_at IS NULL",
+        keys=[f"k{number:05}" for number in range(100)],
+    )
+    assert any("s3_log_key_generation" in row[0] for row in plan), plan
+    assert not any("Seq Scan" in row[0] for row in plan), plan
+
+
+# ------------------------------------------------------------------------------------------------ a day's counts
+
+
+def test_a_day_without_keys_counts_nothing(connection):
+    assert ledger.day_counts(connection, "media", DAY) == DayCounts()
+    assert ledger.rejected_reasons(connection, "media", DAY) == {}
+    assert ledger.live_ids(connection, "media", DAY) == []
+    assert ledger.unaccounted_keys(connection, "media", DAY) == []
+
+
+def test_a_day_is_summed_over_its_live_keys(engine, connection, rows):
+    load_keys(engine, [log_key("a", "a")], [lines(9) + JUNK])
+    load_keys(
+        engine,
+        [log_key("a", "b", minutes=1), log_key("b"), log_key("c")],
+        [lines(3), lines(2, "04/Mar/2026:23:59:59 +0000") + JUNK * 2 + b"\n", b""],
+    )
+    load_keys(engine, [log_key("other-day", day=NEXT)], [lines(50)])
+    load_keys(engine, [log_key("other-bucket")], [lines(50)], bucket="films")
+    with engine.begin() as writing:
+        ledger.mark_purged(writing, ids(rows, "c"))
+    assert ledger.day_counts(connection, "media", DAY) == DayCounts(
+        keys=3,
+        purged_keys=1,
+        lines=8,
+        records=5,
+        rejected=2,
+        blank=1,
+        bytes=300,
+        keys_with_rejected=1,
+        first_request=datetime(2026, 3, 4, 23, 59, 59, tzinfo=UTC),
+        last_request=datetime(2026, 3, 5, 9, 58, 1, tzinfo=UTC),
+    )
+    assert ledger.live_ids(connection, "media", DAY) == sorted(
+        row[0]
+        for row in rows("SELECT id FROM s3_log_key WHERE (key, etag) IN (('a','b'), ('b','a'), ('c','a'))")
+        if row[0] not in ids(rows, "other-bucket")
+    )
+
+
+def test_rejected_lines_are_counted_by_reason(engine, connection):
+    torn = lines(1)[:150] + b"\n"
+    load_keys(engine, [log_key("a"), log_key("b")], [JUNK * 2 + torn, JUNK])
+    load_keys(engine, [log_key("c")], [JUNK], bucket="films")
+    assert ledger.rejected_reasons(connection, "media", DAY) == {"not_a_record": 3, "too_few_fields": 1}
+
+
+# ------------------------------------------------------------------------------------------------ purgeable
+
+
+def purgeable(
+    connection: sa.Connection, days=None, limit: int = 100, after: int = 0, bucket="media", log_bucket="logs"
+):
+    return ledger.purgeable(connection, bucket, log_bucket, days, limit, after)
+
+
+def test_loaded_keys_without_rejected_lines_are_purgeable(engine, connection, rows):
+    good, other_day = log_key("good", version="v1"), log_key("next", day=NEXT)
+    load_keys(engine, [good, log_key("bad"), log_key("empty"), other_day], [lines(1), JUNK, b"", lines(1)])
+    load_keys(engine, [log_key("gone"), log_key("old", "a")], [lines(1)] * 2)
+    load_keys(engine, [log_key("old", "b", minutes=1)], [lines(1)])
+    load_keys(engine, [log_key("films")], [lines(1)], bucket="films")
+    load_keys(engine, [log_key("elsewhere")], [lines(1)], log_bucket_name="other-logs")
+    with engine.begin() as writing:
+        ledger.mark_purged(writing, ids(rows, "gone"))
+        ledger.note_purge_errors(writing, dict.fromkeys(ids(rows, "empty"), "it was refused"))
+    found = purgeable(connection)
+    assert {(key.object.key, key.object.etag) for key in found} == {
+        ("good", "a"),
+        ("empty", "a"),
+        ("next", "a"),
+        ("old", "b"),
+    }
+    assert [key.id for key in found] == sorted(key.id for key in found)
+    by_name = {key.object.key: key for key in found}
+    assert (by_name["good"].object, by_name["good"].delivery_date) == (good.object, DAY)
+    assert [key.object.key for key in purgeable(connection, [NEXT])] == ["next"]
+    assert {key.object.key for key in purgeable(connection, {DAY})} == {"good", "empty", "old"}
+    assert purgeable(connection, []) == []
+    assert [key.object.key for key in purgeable(connection, bucket="films")] == ["films"]
+    assert [key.object.key for key in purgeable(connection, log_bucket="other-logs")] == ["elsewhere"]
+
+
+def test_purgeable_keys_come_page_by_page(engine, connection):
+    load_keys(engine, [log_key(f"{number}") for number in range(5)], [lines(1)] * 5)
+    every = purgeable(connection)
+    first = purgeable(connection, limit=2)
+    second = purgeable(connection, limit=2, after=first[-1].id)
+    third = purgeable(connection, limit=2, after=second[-1].id)
+    assert [*first, *second, *third] == every
+    assert purgeable(connection, after=every[-1].id) == []
+
+
+def test_a_purged_key_has_its_time_and_no_error(engine, rows):
+    load_keys(engine, [log_key("a"), log_key("b")], [lines(1)] * 2)
+    (a,), (b,) = ids(rows, "a"), ids(rows, "b")
+    with engine.begin() as writing:
+        ledger.note_purge_errors(writing, {a: "refused", b: 'it\'s "odd": %s {}'})
+    assert rows("SELECT key, purge_error, purged_at FROM s3_log_key ORDER BY key") == [
+        ("a", "refused", None),
+        ("b", 'it\'s "odd": %s {}', None),
+    ]
+    with engine.begin() as writing:
+        ledger.mark_purged(writing, [a])
+    assert rows(
+        "SELECT key, purge_error IS NULL, purged_at > now() - interval '1 minute' FROM s3_log_key ORDER BY 1"
+    ) == [
+        ("a", True, True),
+        ("b", False, None),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ the proof
+
+
+@pytest.fixture
+def three(engine, rows):
+    """Three keys, the ids of which are returned: a with 3 records, b with 2 and 2 rejected lines, c empty."""
+    bodies = [lines(2) + lines(1, "01/Jan/2026:00:00:00 +0000"), lines(2) + JUNK * 2, b""]
+    load_keys(engine, [log_key(name) for name in "abc"], bodies)
+    return ids(rows, "a", "b", "c")
+
+
+def test_true_counts_differ_nowhere(connection, three):
+    assert ledger.count_differences(connection, three) == []
+    assert ledger.count_differences(connection, three[2:]) == []
+    assert ledger.count_differences(connection, []) == []
+
+
+@pytest.mark.parametrize(
+    ("tampering", "difference"),
+    [
+        ("DELETE FROM s3_log_record WHERE log_key_id = :a AND line_number = 2", ("a", 3, 2, 0, 0)),
+        ("DELETE FROM s3_log_record WHERE log_key_id = :a", ("a", 3, 0, 0, 0)),
+        (
+            "INSERT INTO s3_log_record (log_key_id, line_number, request_dtime)"
+            " SELECT log_key_id, 99, request_dtime FROM s3_log_record WHERE log_key_id = :a AND line_number = 1",
+            ("a", 3, 4, 0, 0),
+        ),
+        ("DELETE FROM s3_rejected_line WHERE log_key_id = :b AND line_number = 3", ("b", 2, 2, 2, 1)),
+        (
+            "INSERT INTO s3_rejected_line SELECT log_key_id, 99, reason, line, line_bytes, sha256 FROM s3_rejected_line"
+            " WHERE log_key_id = :b AND line_number = 3",
+            ("b", 2, 2, 2, 3),
+        ),
+        ("DROP TABLE s3_log_record_2026_01", ("a", 3, 2, 0, 0)),
+        ("UPDATE s3_log_record SET log_key_id = :c WHERE log_key_id = :a AND line_number = 1", ("a", 3, 2, 0, 0)),
+    ],
+)
+def test_a_missing_or_added_row_is_found(connection, rows, three, tampering, difference):
+    a, b, c = three
+    rows(tampering, **{name: value for name, value in {"a": a, "b": b, "c": c}.items() if f":{name}" in tampering})
+    assert CountDifference(*difference) in ledger.count_differences(connection, three)
+    assert {found.key for found in ledger.count_differences(connection, three)} <= {difference[0], "c"}
+
+
+def test_the_proof_of_a_page_counts_only_the_keys_asked_for(connection, rows, three):
+    rows("DELETE FROM s3_log_record WHERE log_key_id = :a", a=three[0])
+    assert ledger.count_differences(connection, three[1:]) == []
+    assert [found.key for found in ledger.count_differences(connection, three[:1])] == ["a"]
+
+
+@pytest.mark.parametrize("column", ["line_count", "record_count", "rejected_count", "blank_count"])
+def test_the_table_refuses_counts_that_do_not_add_up(rows, three, column):
+    with pytest.raises(sa.exc.IntegrityError, match="s3_log_key_counts"):
+        rows(f"UPDATE s3_log_key SET {column} = {column} + 1 WHERE id = :a", a=three[0])
+
+
+def test_the_table_holds_a_generation_once(rows, three):
+    with pytest.raises(sa.exc.IntegrityError, match="s3_log_key_generation"):
+        rows("UPDATE s3_log_key SET key = 'b' WHERE id = :a", a=three[0])
+
+
+def test_keys_that_are_unaccounted_for_are_told(connection, rows, three):
+    """The constraint keeps this from happening; the query would see it."""
+    rows("ALTER TABLE s3_log_key DROP CONSTRAINT s3_log_key_counts")
+    rows("UPDATE s3_log_key SET line_count = 4 WHERE id = :a", a=three[0])
+    assert ledger.unaccounted_keys(connection, "media", DAY) == ["a"]

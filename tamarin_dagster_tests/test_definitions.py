@@ -1,0 +1,60 @@
+"""Assembling: names, and how wrong settings look to Dagster's own commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+PROJECT = Path(__file__).parents[1]
+
+
+def test_buckets_whose_names_differ_only_in_punctuation_get_names_of_their_own() -> None:
+    buckets = tuple(LoggedBucket(name=name, log_bucket_name="log-bucket") for name in ("a.b.c", "a-b-c", "a_b_c"))
+
+    definitions = build_definitions(Settings(buckets=buckets))
+
+    assert {key.path[0] for key in definitions.resolve_all_asset_keys()} == {"a_b_c", "a_b_c_2", "a_b_c_3"}
+    dg.Definitions.validate_loadable(definitions)
+
+
+def test_definitions_without_buckets_load() -> None:
+    dg.Definitions.validate_loadable(build_definitions(Settings()))
+
+
+def run(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=PROJECT,
+        env=os.environ | {"TAMARIN_CONFIG": str(tmp_path / "tamarin.yaml"), "DAGSTER_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", [("dagster", "definitions", "validate"), ("dagster_dg_cli.cli", "check", "defs")])
+def test_the_project_loads_by_either_command_line(tmp_path, command) -> None:
+    (tmp_path / "tamarin.yaml").write_text("buckets: [{name: media, log_bucket_name: log-bucket}]")
+
+    done = run(tmp_path, *command)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_wrong_settings_show_their_lines_and_no_stack(tmp_path) -> None:
+    (tmp_path / "tamarin.yaml").write_text("buckets: [{name: media}]\npull_parse_intervall: 3\n")
+
+    done = run(tmp_path, "dagster", "definitions", "validate")
+
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "buckets[0] 'media': log_bucket_name: is missing" in said
+    assert "pull_parse_intervall: unknown setting (did you mean pull_parse_interval?)" in said
+    assert "definitions.py" not in said
