@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pytest
 import sqlalchemy as sa
 from moto.server import ThreadedMotoServer
 
+from tamarin_dagster.defs.resources import open_log_store
+from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.recordstore.database import migrate, open_database
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -177,6 +180,55 @@ def rows(engine: sa.Engine) -> Callable[..., list[tuple[Any, ...]]]:
             return [tuple(row) for row in result] if result.returns_rows else []
 
     return rows
+
+
+@dataclass
+class Place:
+    """A logged bucket of either kind, its store, and how a test writes to its log bucket."""
+
+    bucket: LoggedBucket
+    store: LogStore
+    put: Callable[[str, bytes], Any]
+    remove: Callable[[str], Any]
+
+    def names(self) -> list[str]:
+        """What lies in the log bucket."""
+        return [item.key for page in self.store.pages("") for item in page]
+
+
+@pytest.fixture
+def folder_place(folder_bucket: LoggedBucket, log_folder: Path) -> Place:
+    """A folder of log keys."""
+
+    def put(key: str, body: bytes) -> None:
+        path = log_folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A file system's clock ticks every few milliseconds; a file overwritten within one would look untouched.
+        before = path.stat().st_mtime_ns if path.exists() else 0
+        path.write_bytes(body)
+        if path.stat().st_mtime_ns <= before:
+            os.utime(path, ns=(before + 1, before + 1))
+
+    return Place(folder_bucket, open_log_store(folder_bucket), put, lambda key: (log_folder / key).unlink())
+
+
+@pytest.fixture
+def s3_place(s3_logged_bucket: LoggedBucket, s3: Any) -> Place:
+    """A bucket in S3, over HTTP."""
+    name = s3_logged_bucket.log_bucket_name
+    return Place(
+        s3_logged_bucket,
+        open_log_store(s3_logged_bucket),
+        lambda key, body: s3.put_object(Bucket=name, Key=key, Body=body),
+        lambda key: s3.delete_object(Bucket=name, Key=key),
+    )
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """A log bucket of either kind."""
+    found: Place = request.getfixturevalue(f"{request.param}_place")
+    return found
 
 
 _CONTENTS = {

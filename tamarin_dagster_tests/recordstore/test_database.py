@@ -142,7 +142,7 @@ def test_tables_and_all_columns_of_a_record_are_described(engine):
         " WHERE a.attrelid = 's3_log_record'::regclass AND a.attnum > 0 ORDER BY a.attnum"
     )
     with engine.connect() as connection:
-        shown = dict(connection.execute(statement).tuples())
+        shown = dict(connection.execute(statement).all())
         tables = connection.scalars(
             sa.text("SELECT obj_description(c::regclass) FROM unnest(:names ::text[]) c"),
             {"names": list(metadata.tables)},

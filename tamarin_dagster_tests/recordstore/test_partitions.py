@@ -29,7 +29,7 @@ def test_the_months_across_a_new_year_follow_one_another(engine, rows):
     ensure_partitions(engine, [date(2026, 1, 1), date(2025, 12, 1), date(2025, 11, 30), date(2026, 1, 31)])
     with engine.connect() as connection:
         connection.execute(sa.text("SET TimeZone = 'UTC'"))
-        found = dict(connection.execute(sa.text(PARTITIONS)).tuples())
+        found = dict(connection.execute(sa.text(PARTITIONS)).all())
     assert found == {
         "s3_log_record_2025_11": bounds("2025-11-01", "2025-12-01"),
         "s3_log_record_2025_12": bounds("2025-12-01", "2026-01-01"),
