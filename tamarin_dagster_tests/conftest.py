@@ -28,7 +28,8 @@ _numbers = itertools.count(1)
 def make_short_folder() -> Path:
     """A folder for an embedded Postgres.
 
-    Not tmp_path: pytest closes its parent to other accounts at each start, and under root the server has one of its own.
+    Not tmp_path: pytest closes its parent to other accounts at each start, and under root the server has one of its
+    own.
     """
     folder = Path(tempfile.mkdtemp(prefix="tamarin-test-"))
     folder.chmod(0o711)

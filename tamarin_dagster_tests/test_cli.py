@@ -103,7 +103,9 @@ def test_what_is_left_undone_is_named_and_gives_status_1(run, configured, put_ke
 
 
 def test_a_bucket_that_cannot_be_listed_does_not_stop_the_others(run, tmp_path, configured, put_key, engine) -> None:
-    configured.write_text(configured.read_text() + f"  - {{name: gone, log_bucket_name: 'file://{tmp_path}/nowhere'}}\n")
+    configured.write_text(
+        configured.read_text() + f"  - {{name: gone, log_bucket_name: 'file://{tmp_path}/nowhere'}}\n"
+    )
     put_key(lines(2))
 
     done = run("pull")

@@ -1,6 +1,6 @@
 """Per bucket a sensor that looks for unseen log keys and asks for one run per delivery day that has some.
 
-It only looks: the ledger is the truth of what is loaded. The cursor is the last day looked at, never proof of loading.
+It only looks: the ledger is the truth of what is loaded. The cursor is a day to look from, never proof of loading.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ TICK_BUDGET_SECONDS = 40
 LOOKBACK_DAYS = 3
 # A day more than today: the clock that names the keys may run ahead of ours.
 DAYS_AHEAD = 1
-# Runs asked for in one tick; the next tick goes on from there.
-MAX_RUN_REQUESTS = 31
+# Runs of a bucket that are queued or running at a time; what is left is asked for as they end.
+MAX_RUNS_UNDER_WAY = 31
 # Attempts at the very same keys, and how long the second waits after the first; each further one waits twice as long.
 MAX_ATTEMPTS = 5
 RETRY_DELAY_SECONDS = 60
@@ -45,16 +45,25 @@ class UnseenDay:
 
 @dataclass
 class Tick:
-    """What a tick saw, to be told in its skip message."""
+    """What a tick saw, to be told in its skip message, and how far it has come."""
 
     days: int = 0
     listed: int = 0
     seen: int = 0
     strays: int = 0
     unseen: int = 0
-    position: date | None = None
+    looked_at: date | None = None
+    held_at: date | None = None
     cut_short: bool = False
     waiting: list[str] = field(default_factory=list)
+
+    def hold(self, day: date) -> None:
+        """The position stays at the first day that still has keys to load: it moves on when they are loaded."""
+        self.held_at = min(self.held_at or day, day)
+
+    def position(self, today: date) -> date | None:
+        """Where the next tick goes on (less the lookback)."""
+        return self.held_at or (self.looked_at if self.cut_short else today)
 
     def story(self, seconds: float) -> str:
         """The tick in one sentence."""
@@ -63,7 +72,7 @@ class Tick:
             parts.append(f"{self.strays} stray(s)")
         parts += self.waiting
         if self.cut_short:
-            parts.append(f"not yet looked behind {self.position}, the next tick goes on there")
+            parts.append(f"not yet looked behind {self.looked_at or 'the start'}, the next tick goes on there")
         return "; ".join(parts) + f" ({seconds:.1f} s)"
 
 
@@ -91,19 +100,23 @@ def build_sensor(
         in_flight = _days_in_flight(context.instance, bucket)
         requests: list[dg.RunRequest] = []
         for unseen in unseen_days(bucket, log_buckets.store(bucket), database.engine, first, started, tick):
-            if unseen.day.isoformat() in in_flight:
-                tick.waiting.append(f"{unseen.day} is being loaded")
-            elif (attempt := _next_attempt(context.instance, unseen, tick)) is not None:
-                requests.append(_request(bucket, unseen, attempt))
-            if len(requests) == MAX_RUN_REQUESTS:
+            if len(in_flight) + len(requests) >= MAX_RUNS_UNDER_WAY:
+                tick.hold(unseen.day)
                 tick.cut_short = True
                 break
+            if unseen.day.isoformat() in in_flight:
+                tick.hold(unseen.day)
+                tick.waiting.append(f"{unseen.day} is being loaded")
+            elif (attempt := _next_attempt(context.instance, unseen, tick)) is not None:
+                tick.hold(unseen.day)
+                requests.append(_request(bucket, unseen, attempt))
         story = tick.story(time.monotonic() - started)
         context.log.info(f"{bucket.name}: {story}")
+        reached = tick.position(datetime.now(UTC).date())
         return dg.SensorResult(
             run_requests=requests,
             skip_reason=None if requests else story,
-            cursor=json.dumps({"position": tick.position.isoformat()}) if tick.position else context.cursor,
+            cursor=json.dumps({"position": reached.isoformat()}) if reached else context.cursor,
         )
 
     return new_log_keys
@@ -140,7 +153,7 @@ def unseen_days(
         tick.seen += look.seen
         tick.strays += len(look.strays)
         tick.unseen += keys
-        tick.position = min(day, today)
+        tick.looked_at = min(day, today)
         # Partitions end with today; a key that is dated ahead waits until its day has come.
         if keys and day <= today:
             yield UnseenDay(day, keys, digest.hexdigest()[:16])
@@ -173,6 +186,7 @@ def _next_attempt(instance: dg.DagsterInstance, unseen: UnseenDay, tick: Tick) -
     delay = RETRY_DELAY_SECONDS * 2 ** (len(records) - 1)
     ended = max(record.end_time or record.update_timestamp.timestamp() for record in records)
     if time.time() - ended < delay:
+        tick.hold(unseen.day)
         tick.waiting.append(f"{unseen.day}: attempt {len(records) + 1} waits until {delay} s after the last")
         return None
     return len(records) + 1

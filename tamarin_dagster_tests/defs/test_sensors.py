@@ -16,9 +16,7 @@ TODAY = datetime.now(UTC).date()
 YESTERDAY = (TODAY - timedelta(days=1)).isoformat()
 
 
-def tick(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None
-) -> dg.SensorResult:
+def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
     with dg.build_sensor_context(
         instance=instance, cursor=cursor, resources=definitions.resources, definitions=definitions
     ) as context:
@@ -44,7 +42,18 @@ def test_a_run_is_asked_for_each_day_with_unseen_keys(definitions, instance, put
     assert all(request.tags["tamarin/bucket"] == "media" for request in result.run_requests)
     assert result.run_requests[0].run_key.startswith("media:2026-03-04:")
     assert result.run_requests[0].run_key.endswith(":attempt1")
-    assert json.loads(result.cursor) == {"position": "2026-03-06"}
+    assert json.loads(result.cursor) == {"position": "2026-03-04"}
+
+
+def test_the_position_moves_on_when_the_keys_are_loaded_and_not_before(definitions, instance, put_key) -> None:
+    """Else a run that failed days behind the lookback would never be asked for again."""
+    put_key(lines(1), day="2026-03-04")
+    first = tick(definitions, instance)
+    assert json.loads(tick(definitions, instance, first.cursor).cursor) == {"position": "2026-03-04"}
+
+    run_as_requested(definitions, instance, first.run_requests[0])
+
+    assert json.loads(tick(definitions, instance, first.cursor).cursor) == {"position": TODAY.isoformat()}
 
 
 def test_the_requested_partitions_exist(definitions, instance, put_key) -> None:
@@ -153,10 +162,10 @@ def test_a_failed_listing_fails_the_tick_and_moves_no_cursor(settings, instance)
         tick(build_definitions(settings.model_copy(update={"buckets": (gone,)})), instance)
 
 
-def test_a_tick_ends_within_its_budget_and_the_next_goes_on(definitions, instance, put_key, monkeypatch) -> None:
+def test_only_so_many_runs_are_under_way_and_the_next_tick_goes_on(definitions, instance, put_key, monkeypatch) -> None:
     for day in ("2026-03-04", "2026-03-09", "2026-03-14"):
         put_key(lines(1), day=day)
-    monkeypatch.setattr(sensors, "MAX_RUN_REQUESTS", 1)
+    monkeypatch.setattr(sensors, "MAX_RUNS_UNDER_WAY", 1)
 
     first = tick(definitions, instance)
     assert [request.partition_key for request in first.run_requests] == ["2026-03-04"]
