@@ -13,18 +13,18 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logformat import parse_key_name, partitioned_day_prefix, simple_day_prefix
 from tamarin_dagster.logkey import LogKey, LogObject
-from tamarin_dagster.logstore import LogStore, first_object
+from tamarin_dagster.logstore import LIST_PAGE_KEYS, LogStore, first_object
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.settings import LoggedBucket
 
-# A log prefix that holds more foreign names than this is not surveyed to its end.
-MAX_STRAYS_OUTSIDE_DAYS = 50
+# So many strays are named; there may be more.
+MAX_STRAYS_NAMED = 50
 
-_YEAR = re.compile(r"(\d{4})-\d\d-")
-_ACCOUNT = re.compile(r"(\d{12})/")
-_REGION = re.compile(r"([a-z0-9-]+)/")
-_DATE_FOLDER = re.compile(r"(\d{4})/(\d\d)/(\d\d)/")
-_DATE_START = re.compile(r"(\d{4})-(\d\d)-(\d\d)-")
+_YEAR = re.compile(r"\d{4}-(?=\d\d-)")
+_ACCOUNT = re.compile(r"\d{12}/")
+_REGION = re.compile(r"[a-z0-9-]+/")
+_SIMPLE_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)-|\d{12}/")
+_PARTITIONED_DAY = re.compile(r"(\d{4})/(\d\d)/(\d\d)/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Survey:
 
     Attributes:
         roots: prefixes of the partitioned layout's trees of this bucket: `<prefix><account>/<region>/<bucket>/`.
-        strays: names that belong to no day in either layout; at most MAX_STRAYS_OUTSIDE_DAYS of them.
+        strays: names that belong to no day in either layout; at most MAX_STRAYS_NAMED of them.
     """
 
     roots: tuple[str, ...]
@@ -41,36 +41,45 @@ class Survey:
 
 
 def survey(store: LogStore, bucket: LoggedBucket) -> Survey:
-    """Looks what is there by jumping over each year and each account: a request per year, account and stray.
+    """Looks what is there by jumping over each year and each account: a request per year, account and page of strays.
 
     Raises LogStoreError.
     """
     prefix = bucket.log_prefix
     roots: list[str] = []
     strays: list[str] = []
-    found = first_object(store, prefix)
-    while found is not None and len(strays) < MAX_STRAYS_OUTSIDE_DAYS:
-        rest = found.key[len(prefix) :]
-        if account := _ACCOUNT.match(rest):
-            folder = prefix + account[0]
-            roots += _roots(store, folder, bucket.name)
-            found = first_object(store, prefix, _behind(folder))
-        elif year := _YEAR.match(rest):
-            found = first_object(store, prefix, _behind(f"{prefix}{year[1]}-"))
-        else:
-            if not _is_folder_marker(found):
+    for found, group in _groups(store, prefix, prefix, re.compile(f"{_ACCOUNT.pattern}|{_YEAR.pattern}")):
+        if group is None:
+            if len(strays) < MAX_STRAYS_NAMED and not _is_folder_marker(found):
                 strays.append(_shown(found.key))
-            found = first_object(store, prefix, found.key)
+        elif group[0].endswith("/"):
+            roots += _roots(store, prefix + group[0], bucket.name)
     return Survey(tuple(roots), tuple(strays))
 
 
-def _roots(store: LogStore, folder: str, bucket: str) -> Iterator[str]:
-    found = first_object(store, folder)
-    while found is not None:
-        region = _REGION.match(found.key[len(folder) :])
-        if region and first_object(store, root := f"{folder}{region[0]}{bucket}/"):
+def _roots(store: LogStore, account: str, bucket: str) -> Iterator[str]:
+    for _, region in _groups(store, account, account, _REGION):
+        if region and first_object(store, root := f"{account}{region[0]}{bucket}/"):
             yield root
-        found = first_object(store, folder, _behind(folder + region[0]) if region else found.key)
+
+
+def _groups(
+    store: LogStore, base: str, start_after: str, pattern: re.Pattern[str]
+) -> Iterator[tuple[LogObject, re.Match[str] | None]]:
+    """The names under `base` behind `start_after`: of those whose rest begins alike by `pattern` only the first.
+
+    It jumps over the others of such a group with one request. Names that do not match come each, read in full pages.
+    """
+    after, page_keys = start_after, 1
+    while page := next(store.pages(base, after, page_keys), None):
+        for found in page:
+            group = pattern.match(found.key, len(base))
+            yield found, group
+            if group:
+                after, page_keys = _behind(base + group[0]), 1
+                break
+        else:
+            after, page_keys = page[-1].key, LIST_PAGE_KEYS
 
 
 def days_with_keys(
@@ -80,9 +89,9 @@ def days_with_keys(
 
     Raises LogStoreError.
     """
-    days = set(_days(store, bucket.log_prefix, simple_day_prefix, _DATE_START, first, last))
+    days = set(_days(store, bucket.log_prefix, simple_day_prefix, _SIMPLE_DAY, first, last))
     for root in roots:
-        days.update(_days(store, root, partitioned_day_prefix, _DATE_FOLDER, first, last))
+        days.update(_days(store, root, partitioned_day_prefix, _PARTITIONED_DAY, first, last))
     return sorted(days)
 
 
@@ -95,18 +104,11 @@ def _days(
     last: date,
 ) -> Iterator[date]:
     end = _behind(day_prefix(base, last))
-    found = first_object(store, base, day_prefix(base, first))
-    while found is not None and found.key < end:
-        rest = found.key[len(base) :]
-        day = _date_of(pattern.match(rest))
-        if day:
+    for found, group in _groups(store, base, day_prefix(base, first), pattern):
+        if found.key >= end:
+            return
+        if day := _date_of(group):
             yield day
-            following = _behind(day_prefix(base, day))
-        elif "/" in rest:
-            following = _behind(base + rest[: rest.index("/") + 1])
-        else:
-            following = found.key
-        found = first_object(store, base, following)
 
 
 class DayLook:
@@ -153,11 +155,11 @@ class DayLook:
 
 
 def _date_of(match: re.Match[str] | None) -> date | None:
-    if match is None:
+    """The date in a name, if it is one: not 30 February, not an account's folder."""
+    if match is None or match[1] is None:
         return None
-    year, month, day = map(int, match.groups())
     try:
-        return date(year, month, day)
+        return date(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
         return None
 

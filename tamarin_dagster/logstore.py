@@ -4,6 +4,7 @@ Two stores behind one small interface: `S3LogStore` and `FolderLogStore`. Both l
 page by page, so that no listing is ever held whole.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,10 @@ DELETE_THREADS = 16
 REQUEST_TIMEOUT_SECONDS = 60
 # How long frozen credentials are used before the session is asked again; it renews those of a role by itself.
 _CREDENTIALS_TTL = timedelta(minutes=10)
+
+
+_CHANGED_SINCE_LISTED = "it was deleted or overwritten since it was listed; the next run takes what is there"
+_CHANGED_SINCE_LOADED = "it was overwritten since it was loaded; the next pull loads the new generation"
 
 
 class LogStoreError(Exception):
@@ -124,15 +129,12 @@ class S3LogStore:
             else:
                 answer = self._client.get_object(Bucket=self.name, Key=item.key, IfMatch=f'"{item.etag}"')
                 body, version = answer["Body"].read(), answer.get("VersionId")
-        except (NotFoundError, PreconditionError):
-            return Fetched(
-                item, b"", "it was deleted or overwritten since it was listed; the next run takes what is there"
-            )
+        except (NotFoundError, FileNotFoundError, PreconditionError):
+            return Fetched(item, b"", _CHANGED_SINCE_LISTED)
         except ClientError as error:
-            if _status(error) in (404, 412):
-                return Fetched(item, b"", "it was deleted or overwritten since it was listed")
-            return Fetched(item, b"", f"GET failed: {_brief(error)}")
-        except (ObstoreError, BotoCoreError, OSError) as error:
+            gone = _status(error) in (404, 412) and _code(error) != "NoSuchBucket"
+            return Fetched(item, b"", _CHANGED_SINCE_LISTED if gone else f"GET failed: {_brief(error)}")
+        except (ObstoreError, BotoCoreError, OSError, ValueError) as error:
             return Fetched(item, b"", f"GET failed: {_brief(error)}")
         return _checked(replace(item, version_id=version if version not in ("null", "") else None), body)
 
@@ -142,19 +144,33 @@ class S3LogStore:
 
     def _delete_one(self, item: LogObject) -> Deleted:
         try:
-            if item.version_id:
-                self._client.delete_object(Bucket=self.name, Key=item.key, VersionId=item.version_id)
-            else:
+            if item.version_id is None:
                 self._client.delete_object(Bucket=self.name, Key=item.key, IfMatch=f'"{item.etag}"')
+            else:
+                # An overwritten version goes too, else it would come to light again when the newer one is deleted;
+                # but the ledger must keep it as unpurged, for the newer one to take its place.
+                overwritten = self._current_version(item.key) not in (item.version_id, None)
+                self._client.delete_object(Bucket=self.name, Key=item.key, VersionId=item.version_id)
+                if overwritten:
+                    return Deleted(item, _CHANGED_SINCE_LOADED)
         except ClientError as error:
-            if _status(error) == 404:
-                return Deleted(item)
             if _status(error) in (409, 412):
-                return Deleted(item, "it was overwritten since it was loaded; the next pull loads the new generation")
-            return Deleted(item, f"DELETE failed: {_brief(error)}")
-        except BotoCoreError as error:
+                return Deleted(item, _CHANGED_SINCE_LOADED)
+            # A bucket that is not there answers 404 too, and says nothing of the key.
+            if _status(error) != 404 or _code(error) == "NoSuchBucket":
+                return Deleted(item, f"DELETE failed: {_brief(error)}")
+        except (BotoCoreError, ValueError) as error:
             return Deleted(item, f"DELETE failed: {_brief(error)}")
         return Deleted(item)
+
+    def _current_version(self, key: str) -> str | None:
+        """The version that the key's name means now; None if it was deleted."""
+        try:
+            return self._client.head_object(Bucket=self.name, Key=key).get("VersionId")
+        except ClientError as error:
+            if _status(error) == 404 and _code(error) != "NoSuchBucket":
+                return None
+            raise
 
 
 class FolderLogStore:
@@ -193,9 +209,11 @@ class FolderLogStore:
             if name.endswith("/"):
                 shares = key.startswith(prefix) or prefix.startswith(key)
                 if shares and (key > start_after or start_after.startswith(key)):
-                    yield from self._walk(key, prefix, start_after)
+                    with contextlib.suppress(FileNotFoundError):  # it went while we looked
+                        yield from self._walk(key, prefix, start_after)
             elif key.startswith(prefix) and key > start_after and entry.is_file(follow_symlinks=False):
-                yield _from_stat(key, entry.stat(follow_symlinks=False))
+                with contextlib.suppress(FileNotFoundError):
+                    yield _from_stat(key, entry.stat(follow_symlinks=False))
 
     def fetch(self, objects: Sequence[LogObject]) -> list[Fetched]:
         """See LogStore."""
@@ -205,12 +223,12 @@ class FolderLogStore:
         try:
             with self._path(item.key).open("rb") as file:
                 if _from_stat(item.key, os.fstat(file.fileno())).etag != item.etag:
-                    return Fetched(
-                        item, b"", "it was overwritten since it was listed; the next run takes what is there"
-                    )
+                    return Fetched(item, b"", _CHANGED_SINCE_LISTED)
                 return _checked(item, file.read())
-        except OSError as error:
-            return Fetched(item, b"", f"cannot be read: {error.strerror or error}")
+        except FileNotFoundError:
+            return Fetched(item, b"", _CHANGED_SINCE_LISTED)
+        except (OSError, ValueError) as error:
+            return Fetched(item, b"", f"cannot be read: {error}")
 
     def delete(self, objects: Sequence[LogObject]) -> list[Deleted]:
         """See LogStore."""
@@ -220,12 +238,12 @@ class FolderLogStore:
         try:
             path = self._path(item.key)
             if _from_stat(item.key, path.stat()).etag != item.etag:
-                return Deleted(item, "it was overwritten since it was loaded; the next pull loads the new generation")
+                return Deleted(item, _CHANGED_SINCE_LOADED)
             path.unlink()
         except FileNotFoundError:
             return Deleted(item)
-        except OSError as error:
-            return Deleted(item, f"cannot be deleted: {error.strerror or error}")
+        except (OSError, ValueError) as error:
+            return Deleted(item, f"cannot be deleted: {error}")
         return Deleted(item)
 
     def _path(self, key: str) -> Path:
@@ -284,12 +302,16 @@ def _obstore_of(client: "S3Client", bucket: str) -> S3Store:
 
 
 def _plain_path(key: str) -> bool:
-    """Whether obstore addresses the key as it is: it refuses or rewrites empty and dotted segments."""
-    return all(segment not in ("", ".", "..") for segment in key.split("/"))
+    """Whether obstore addresses the key as it is: it refuses or rewrites empty and dotted segments, odd characters."""
+    return key.isprintable() and all(segment not in ("", ".", "..") for segment in key.split("/"))
 
 
 def _status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
 
 
 def _brief(error: Exception) -> str:
@@ -308,7 +330,7 @@ _REMEDIES = {
 
 
 def _listing_problem(bucket: str, prefix: str, error: Exception) -> str:
-    code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else type(error).__name__
+    code = _code(error) if isinstance(error, ClientError) else type(error).__name__
     remedy = {
         "NoCredentialsError": "no AWS credentials found; set a profile or AWS_ACCESS_KEY_ID",
         "EndpointConnectionError": "the endpoint does not answer; check endpoint_url and the network",

@@ -11,7 +11,7 @@ from collections import Counter
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -49,17 +49,27 @@ def _log_bucket_name(value: str) -> str:
 
 
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    parts = _parts(value)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a URL that starts with http:// or https://")
     return value
 
 
 def _database_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
+    parts = _parts(value)
+    if parts is None or parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
         raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
     return "postgresql" + value[len(parts.scheme) :]
+
+
+def _parts(url: str) -> SplitResult | None:
+    """The URL's parts; None if it is none. The standard library's own errors repeat the password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
@@ -195,8 +205,8 @@ def load_settings(config: Path | None = None) -> Settings:
         settings = Settings(**entries)
     except ValidationError as error:
         raise SettingsError("\n".join(_lines(path, entries, error))) from None
-    except ValueError as error:  # pydantic-settings: TAMARIN_BUCKETS that is no JSON
-        raise SettingsError(f"environment: {error}: must be JSON") from None
+    except ValueError:  # the one setting that is no scalar
+        raise SettingsError("TAMARIN_BUCKETS: must be JSON: a list of buckets as in tamarin.yaml") from None
     return settings.model_copy(update={"home": (path.absolute().parent / settings.home.expanduser()).resolve()})
 
 
@@ -225,7 +235,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SettingsError(f"{path}:{line} is no valid YAML: {error.problem}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path}: cannot be read: {error}") from None
+        raise SettingsError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+    except (TypeError, ValueError) as error:  # a mapping as a key, a number that is none
+        raise SettingsError(f"{path}: is no valid YAML: {error}; are there unfilled {{{{ }}}} in it?") from None
     if entries is None:
         return {}
     if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):

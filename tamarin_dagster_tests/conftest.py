@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from moto.server import ThreadedMotoServer
 
 from tamarin_dagster.defs.resources import open_log_store
-from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.logstore import LogStore, S3LogStore
 from tamarin_dagster.recordstore.database import migrate, open_database
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -113,9 +113,9 @@ def s3_endpoint() -> Iterator[str]:
     os.environ |= before
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def s3(s3_endpoint: str) -> Any:
-    """A boto3 client of the local endpoint."""
+    """A boto3 client of the local endpoint; one for all tests, since making it takes longer than most of them."""
     return boto3.client("s3", endpoint_url=s3_endpoint)
 
 
@@ -219,7 +219,7 @@ def s3_place(s3_logged_bucket: LoggedBucket, s3: Any) -> Place:
     name = s3_logged_bucket.log_bucket_name
     return Place(
         s3_logged_bucket,
-        open_log_store(s3_logged_bucket),
+        S3LogStore(s3, name),
         lambda key, body: s3.put_object(Bucket=name, Key=key, Body=body),
         lambda key: s3.delete_object(Bucket=name, Key=key),
     )

@@ -69,7 +69,9 @@ def command(home: Path, *arguments: str) -> str:
 @pytest.mark.server
 def test_make_dev_brings_a_page_and_the_first_rows_by_sensor_and_ends_all_at_ctrl_c(home, dev) -> None:
     process, log = dev
-    page = wait_for(PAGE_SECONDS, lambda: re.search(r"^(http://127\.0\.0\.1:\d+)\s*$", log.read_text(), re.MULTILINE), log)[1]
+    page = wait_for(
+        PAGE_SECONDS, lambda: re.search(r"^(http://127\.0\.0\.1:\d+)\s*$", log.read_text(), re.MULTILINE), log
+    )[1]
     with urllib.request.urlopen(page, timeout=10) as answer:
         assert answer.status == 200
     assert "Watched buckets: media-example-org" in log.read_text()

@@ -268,9 +268,6 @@ def test_on_a_versioned_bucket_the_version_that_was_read_is_deleted(versioned, s
     assert rows("SELECT version_id IS NOT NULL, purged_at IS NOT NULL FROM s3_log_key") == [(True, True)]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the older version is deleted though overwritten, so the new one does not take its rows' place"
-)
 def test_on_a_versioned_bucket_an_overwritten_key_ends_as_on_any_other(versioned, engine, rows):
     """Whether the purge comes before or after the pull of the new generation must not show in the tables."""
     versioned.put(name(), lines(3))
@@ -284,7 +281,6 @@ def test_on_a_versioned_bucket_an_overwritten_key_ends_as_on_any_other(versioned
     assert rows("SELECT count(*) FROM s3_log_record") == [(5,)]
 
 
-@pytest.mark.xfail(strict=True, reason="NoSuchBucket is taken for a deleted object; the keys are noted as purged")
 def test_a_log_bucket_that_is_gone_purges_nothing(s3_place, s3, engine, rows):
     """A wrong endpoint answers 404 too: the ledger would say purged of keys that are still there."""
     s3_place.put(name(), lines(3))

@@ -62,7 +62,12 @@ def open_database(settings: Settings) -> sa.Engine:
     """
     engine = sa.create_engine(
         records_url(settings),
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "tamarin"},
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": "tamarin",
+            # What COPY is sent is UTF-8, whatever PGCLIENTENCODING says.
+            "client_encoding": "utf8",
+        },
         pool_pre_ping=True,
     )
     try:
@@ -70,10 +75,11 @@ def open_database(settings: Settings) -> sa.Engine:
         if settings.buckets:
             mirror_buckets(engine, settings.buckets)
     except sa.exc.OperationalError as error:
-        place = engine.url.render_as_string(hide_password=True)
-        raise DatabaseError(
-            f"{place}: {str(error.orig).strip().splitlines()[0]} - is the server up, and is TAMARIN_DATABASE_URL right?"
-        ) from None
+        remedy = "is the server up, and is TAMARIN_DATABASE_URL right?"
+        raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+    except sa.exc.ProgrammingError as error:
+        remedy = "the user needs CREATE on the schema public"
+        raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
     return engine
 
 
@@ -89,20 +95,25 @@ def schema_revision(engine: sa.Engine) -> str | None:
 def migrate(engine: sa.Engine) -> bool:
     """Brings the schema to the present revision; says whether there was anything to do.
 
-    Several processes may call it at once.
+    Several processes may call it at once. Raises DatabaseError for a schema of a newer version.
     """
     if schema_revision(engine) == SCHEMA_REVISION:
         return False
     # Alembic takes a fifth of a second to import, and is needed once in a database's life and after an upgrade.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     with engine.begin() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            remedy = "a newer version of tamarin_dagster has migrated it; upgrade this one"
+            raise DatabaseError(f"{_place(engine)}: {error} - {remedy}") from None
         _describe(connection)
     _log.info("The database is at revision %s now", SCHEMA_REVISION)
     return True
@@ -130,6 +141,14 @@ def mirror_buckets(engine: sa.Engine, buckets: Sequence[LoggedBucket]) -> None:
             insert = postgresql.insert(s3_logged_bucket)
             changed = {c.name: insert.excluded[c.name] for c in s3_logged_bucket.columns}
             connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=changed), rows)
+
+
+def _place(engine: sa.Engine) -> str:
+    return engine.url.render_as_string(hide_password=True)
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().split("\n", 1)[0]
 
 
 def _name(row: dict[str, object]) -> str:

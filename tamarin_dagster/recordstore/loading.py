@@ -159,7 +159,8 @@ def _enter(connection: sa.Connection, batch: Batch, chosen: Sequence[int], run_i
         return set()
     rows = [_ledger_row(batch, i, run_id) for i in sorted(chosen, key=lambda i: batch.keys[i].object.key)]
     insert = postgresql.insert(s3_log_key)
-    again = {name: insert.excluded[name] for name in rows[0]} | {"superseded_at": None, "loaded_at": sa.func.now()}
+    again: dict[str, object] = {name: insert.excluded[name] for name in rows[0]}
+    again |= {"superseded_at": None, "purge_error": None, "loaded_at": sa.func.now()}
     statement = insert.on_conflict_do_update(
         constraint="s3_log_key_generation", set_=again, where=s3_log_key.c.superseded_at.is_not(None)
     ).returning(s3_log_key.c.id)

@@ -43,7 +43,8 @@ def base() -> Iterator[Path]:
         if left_over.is_running():
             left_over.ensure_running()
         for holder in [holder for entry in embedded._memberships.values() for holder in entry.holders]:
-            holder.release()
+            if holder.home == home:  # other tests of this session have a server too
+                holder.release()
         if not left_over.socket_dir.is_relative_to(home):
             shutil.rmtree(left_over.socket_dir, ignore_errors=True)
     shutil.rmtree(folder)

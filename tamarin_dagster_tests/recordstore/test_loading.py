@@ -273,7 +273,6 @@ def test_a_generation_that_comes_back_is_loaded_again(engine, rows):
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="the row of a generation that comes back keeps its old purge_error")
 def test_a_generation_that_comes_back_has_no_old_purge_error(engine, rows):
     load_keys(engine, [log_key("logs/a", "a")], [lines(3)])
     with engine.begin() as connection:
@@ -477,7 +476,6 @@ def test_settings_of_server_and_client_change_no_value(engine, rows, database_ur
     assert contents() == before
 
 
-@pytest.mark.xfail(strict=True, reason="COPY sends UTF-8 whatever the connection's client_encoding is: MotÃ¶rhead")
 def test_another_client_encoding_changes_no_text(engine, rows, database_url, monkeypatch):
     """PGCLIENTENCODING of the user, or a database that is not in UTF8."""
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
