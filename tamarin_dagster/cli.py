@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -268,7 +269,10 @@ def _show(names: list[str], rows: Sequence[Sequence[Any]], format_: Format) -> N
         json.dump([dict(zip(names, row, strict=True)) for row in rows], sys.stdout, default=str, indent=2)
         sys.stdout.write("\n")
     else:
-        table = Table(*(escape(name) for name in names), header_style="bold")
+        table = Table(header_style="bold")
+        for name, values in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
+            numbers = all(isinstance(value, int | float | Decimal) for value in values if value is not None)
+            table.add_column(escape(name), justify="right" if numbers and rows else "left")
         for row in rows:
             table.add_row(*("" if value is None else _printable(str(value)) for value in row))
         # In a pipe nothing is folded to a width that nobody has.
