@@ -42,7 +42,14 @@ _CHANGED_SINCE_LOADED = "it was overwritten since it was loaded; the next pull l
 
 
 class LogStoreError(Exception):
-    """The log bucket cannot be listed. Its text names bucket, cause and remedy."""
+    """The log bucket cannot be listed. Its text names bucket, cause and remedy.
+
+    `transient` says whether it may go away by itself.
+    """
+
+    def __init__(self, text: str, *, transient: bool = False) -> None:
+        super().__init__(text)
+        self.transient = transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,7 @@ class S3LogStore:
                 if contents := page.get("Contents"):
                     yield [LogObject(o["Key"], o["ETag"].strip('"'), o["Size"], o["LastModified"]) for o in contents]
         except (ClientError, BotoCoreError) as error:
-            raise LogStoreError(_listing_problem(self.name, prefix, error)) from error
+            raise _listing_error(self.name, prefix, error) from error
 
     def fetch(self, objects: Sequence[LogObject]) -> list[Fetched]:
         """See LogStore. The generation is pinned by If-Match, the length compared with the listed one."""
@@ -319,6 +326,7 @@ def _brief(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0].split("?", 1)[0][:300]
 
 
+# By S3's error code or the client's error class: what a person has to mend. Anything else may pass.
 _REMEDIES = {
     "NoSuchBucket": "there is no such bucket; check log_bucket_name, region and endpoint_url",
     "AccessDenied": "access denied; the credentials need s3:ListBucket on the bucket and s3:GetObject on its keys",
@@ -326,13 +334,16 @@ _REMEDIES = {
     "SignatureDoesNotMatch": "the secret key does not fit; check profile or AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "the credentials have expired; renew them",
     "PermanentRedirect": "the bucket is in another region; set its region",
+    "NoCredentialsError": "no AWS credentials found; set a profile or AWS_ACCESS_KEY_ID",
 }
+_NO_ANSWER = "EndpointConnectionError"
 
 
-def _listing_problem(bucket: str, prefix: str, error: Exception) -> str:
+def _listing_error(bucket: str, prefix: str, error: ClientError | BotoCoreError) -> LogStoreError:
     code = _code(error) if isinstance(error, ClientError) else type(error).__name__
-    remedy = {
-        "NoCredentialsError": "no AWS credentials found; set a profile or AWS_ACCESS_KEY_ID",
-        "EndpointConnectionError": "the endpoint does not answer; check endpoint_url and the network",
-    }.get(code) or _REMEDIES.get(code, _brief(error))
-    return f"log bucket {bucket} (prefix '{prefix}'): {remedy} ({code})"
+    remedy = _REMEDIES.get(code)
+    if code == _NO_ANSWER:
+        what = "the endpoint does not answer; check endpoint_url and the network"
+    else:
+        what = remedy or _brief(error)
+    return LogStoreError(f"log bucket {bucket} (prefix '{prefix}'): {what} ({code})", transient=remedy is None)

@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import dagster as dg
 
@@ -13,6 +14,7 @@ from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.ingest import Progress, Pulled, PulledDay, pull
 from tamarin_dagster.logformat import FIELDS
 from tamarin_dagster.logkey import KeyFailure
+from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
@@ -67,8 +69,10 @@ def build_log_records(bucket: LoggedBucket, slug: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         days = days_of(context.partition_keys)
         context.log.info(f"{bucket.name}: looking at {len(days)} day(s), {days[0]} to {days[-1]}")
-        store, engine = log_buckets.store(bucket), database.engine
-        pulled = pull(bucket, store, engine, days=days, run_id=context.run.run_id, progress=_progress_log(context))
+        engine = database.engine
+        with retried_if_transient(bucket):
+            store = log_buckets.store(bucket)
+            pulled = pull(bucket, store, engine, days=days, run_id=context.run.run_id, progress=_progress_log(context))
         results = {}
         with engine.connect() as connection:
             for day in pulled.days:
@@ -81,6 +85,15 @@ def build_log_records(bucket: LoggedBucket, slug: str) -> dg.AssetsDefinition:
         )
 
     return log_records
+
+
+@contextmanager
+def retried_if_transient(bucket: LoggedBucket) -> Iterator[None]:
+    """A log bucket that a person has to see to fails the step at once, with what to do in the first line."""
+    try:
+        yield
+    except LogStoreError as error:
+        raise dg.Failure(f"bucket {bucket.name}: {error}", allow_retries=error.transient) from error
 
 
 class PurgeConfig(dg.Config):
@@ -114,7 +127,9 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
             if not settings.purges(bucket):
                 context.log.info(f"{bucket.name}: purge_parsed_keys is off, its log keys stay")
                 continue
-            purged = purge(bucket, log_buckets.store(bucket), database.engine, days=days)
+            with retried_if_transient(bucket):
+                store = log_buckets.store(bucket)
+            purged = purge(bucket, store, database.engine, days=days)
             by_day.update({day.isoformat(): count for day, count in purged.by_day.items()})
             keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
             context.log.info(

@@ -1,0 +1,42 @@
+"""The tables as Markdown, from the tables themselves.
+
+`python -m tamarin_dagster.recordstore.describe > docs/tables.md`
+"""
+
+import sys
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from tamarin_dagster.recordstore.tables import (
+    s3_log_key,
+    s3_log_record,
+    s3_logged_bucket,
+    s3_rejected_line,
+)
+
+_HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
+
+
+def tables_as_markdown() -> str:
+    """Each table with its columns: name, Postgres type, meaning."""
+    tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket)
+    return "\n".join([_HEAD, *(_described(table) for table in tables)])
+
+
+def _described(table: sa.Table) -> str:
+    rows = [f"| `{c.name}` | {_type_of(c)} | {_meaning(c)} |" for c in table.columns]
+    return "\n".join([f"## {table.name}\n", f"{table.comment}\n", "| column | type | |", "|---|---|---|", *rows, ""])
+
+
+def _type_of(column: sa.Column[object]) -> str:
+    name = column.type.compile(dialect=postgresql.dialect()).lower()  # type: ignore[no-untyped-call]
+    return name.replace("timestamp with time zone", "timestamptz").split(" collate")[0]
+
+
+def _meaning(column: sa.Column[object]) -> str:
+    return (column.comment or "").replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(tables_as_markdown())

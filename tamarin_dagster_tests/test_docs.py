@@ -1,0 +1,27 @@
+"""What the documents say is what the code has."""
+
+import re
+from pathlib import Path
+
+from tamarin_dagster.recordstore.describe import tables_as_markdown
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+PROJECT = Path(__file__).parents[1]
+
+
+def test_the_page_of_tables_is_current() -> None:
+    """Renew it with: python -m tamarin_dagster.recordstore.describe > docs/tables.md."""
+    assert (PROJECT / "docs/tables.md").read_text("utf-8") == tables_as_markdown()
+
+
+def test_every_column_has_a_meaning() -> None:
+    assert not re.findall(r"^\|.*\|  \|$", tables_as_markdown(), re.MULTILINE)
+
+
+def test_the_readme_names_every_setting_and_no_other() -> None:
+    readme = (PROJECT / "README.md").read_text("utf-8")
+    settings = readme.split("\n## Settings\n")[1].split("\n## ")[0]
+    first_columns = re.findall(r"^\| (`.*?) \|", settings, re.MULTILINE)
+    named = [name for column in first_columns for name in re.findall(r"`(\w+)`", column)]
+
+    assert set(named) == {*Settings.model_fields, *LoggedBucket.model_fields}
