@@ -5,28 +5,18 @@ Exit status: 0 all is done; 1 something is left undone (it was said what); 2 the
 What a person can mend is said in a line, without a traceback.
 """
 
-import csv
-import json
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import date, datetime
-from decimal import Decimal
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import sqlalchemy as sa
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from tamarin_dagster import ingest
 from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError
@@ -38,9 +28,10 @@ from tamarin_dagster.recordstore.database import (
     open_database,
     records_url,
 )
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgresError
+from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import CONFIG_VARIABLE, LoggedBucket, Settings, SettingsError, load_settings
+from tamarin_dagster.terminal import Format, LineHandler, bar, complain, err, show_rows
 
 EXIT_LEFT_UNDONE = 1
 EXIT_WRONG = 2
@@ -52,33 +43,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_out = Console()
-_err = Console(stderr=True, soft_wrap=True)
-
-
-class Format(StrEnum):
-    """How the answer of a query is shown."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
 
 
 def main() -> None:
     """Runs the command line; what a person can mend comes out as one line."""
     for sign in (signal.SIGTERM, signal.SIGHUP):  # as ctrl-C: what is at hand is rolled back, the database given up
         signal.signal(sign, signal.default_int_handler)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LineHandler()])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[LineHandler()])
     try:
         app()
     except SettingsError as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(EXIT_WRONG)
     except (DatabaseError, EmbeddedPostgresError, LogStoreError) as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(EXIT_LEFT_UNDONE)
     except sa.exc.DBAPIError as error:
-        _complain(f"database: {str(error.orig).strip()}")
+        complain(f"database: {str(error.orig).strip()}")
         sys.exit(EXIT_LEFT_UNDONE)
 
 
@@ -119,7 +100,7 @@ def pull(
         complete = [_pull_bucket(settings, each, engine, first, last, purges=not no_purge) for each in buckets]
         engine.dispose()
     except KeyboardInterrupt:
-        _complain("Interrupted. What was committed stays and is not loaded again; run pull to go on.")
+        complain("Interrupted. What was committed stays and is not loaded again; run pull to go on.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not all(complete):
         raise typer.Exit(EXIT_LEFT_UNDONE)
@@ -131,7 +112,7 @@ def _pull_bucket(
     """Pulls and purges one bucket; whether nothing is left undone."""
     try:
         store = _open_log_store(bucket)
-        with _bar(bucket.name, "keys") as advance:
+        with bar(bucket.name, "keys") as advance:
             pulled = ingest.pull(
                 bucket,
                 store,
@@ -144,7 +125,7 @@ def _pull_bucket(
         if purges and settings.purges(bucket):
             purged = purge(bucket, store, engine, days=[day.day for day in pulled.days])
     except LogStoreError as error:
-        _complain(str(error))
+        complain(str(error))
         return False
     _summarise(bucket, pulled, purged)
     return not pulled.failures and not (purged and purged.failures)
@@ -156,7 +137,7 @@ def migrate_command() -> None:
     settings = load_settings()
     engine = sa.create_engine(records_url(settings))
     done = migrate(engine)
-    _err.print(f"The schema {'is at' if done else 'was already at'} revision {SCHEMA_REVISION}.")
+    err.print(f"The schema {'is at' if done else 'was already at'} revision {SCHEMA_REVISION}.")
 
 
 @app.command()
@@ -176,9 +157,9 @@ def sql(
         with open_database(settings).begin() as connection:
             result = connection.exec_driver_sql(query)
             if result.returns_rows:
-                _show(list(result.keys()), result.fetchall(), format_)
+                show_rows(list(result.keys()), result.fetchall(), format_)
             else:
-                _err.print(f"{result.rowcount} rows")
+                err.print(f"{result.rowcount} rows")
     else:
         open_database(settings).dispose()
         _psql(settings)
@@ -193,7 +174,7 @@ def stop() -> None:
     server = embedded_postgres(settings.home)
     server.keep_running(keep=False)
     server.release()
-    _err.print("The embedded Postgres runs on: other processes use it." if server.is_running() else "Stopped.")
+    err.print("The embedded Postgres runs on: other processes use it." if server.is_running() else "Stopped.")
 
 
 @app.command()
@@ -209,11 +190,11 @@ def demo_logs(
     """Writes believable log keys of a media site to a folder; a file:// URL of it serves as log_bucket_name."""
     from tamarin_dagster.demo import write_log_keys  # noqa: PLC0415 - only this command needs it
 
-    with _bar("Writing", "lines") as advance:
+    with bar("Writing", "lines") as advance:
         written = write_log_keys(
             out, lines=lines, keys=keys, days=days, seed=seed, progress=lambda n: advance(n, lines)
         )
-    _err.print(
+    err.print(
         f"{written.lines:,} lines in {written.keys:,} log keys ({written.bytes:,} bytes) under {escape(str(out))}"
     )
 
@@ -226,7 +207,7 @@ def dev(
     """What `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
     from tamarin_dagster.dev import run  # noqa: PLC0415 - only this command needs it
 
-    raise typer.Exit(run(host, port, _err))
+    raise typer.Exit(run(host, port, err))
 
 
 def _open_log_store(bucket: LoggedBucket) -> LogStore:
@@ -245,74 +226,26 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | Non
         return sum(getattr(day, name) for day in pulled.days)
 
     rate = total("lines") / pulled.seconds if pulled.seconds else 0
-    _err.print(
+    err.print(
         f"[bold]{escape(bucket.name)}[/]: {total('keys'):,} keys loaded ({total('seen'):,} were loaded before);"
         f" {total('lines'):,} lines = {total('records'):,} records + {total('rejected'):,} rejected"
         f" + {total('blank'):,} blank; {pulled.seconds:.1f} s, {rate:,.0f} lines/s",
         highlight=False,
     )
     if purged is not None:
-        _err.print(f"  purged {purged.keys:,} keys ({purged.bytes:,} bytes)", highlight=False)
+        err.print(f"  purged {purged.keys:,} keys ({purged.bytes:,} bytes)", highlight=False)
     strays = [*(name for day in pulled.days for name in day.strays), *pulled.strays]
     if strays:
-        _err.print(f"  {len(strays):,} strays were left alone, for example {escape(repr(strays[0]))}", highlight=False)
+        err.print(f"  {len(strays):,} strays were left alone, for example {escape(repr(strays[0]))}", highlight=False)
     for failure in [*pulled.failures, *(purged.failures if purged else [])]:
-        _complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
-
-
-def _show(names: list[str], rows: Sequence[Sequence[Any]], format_: Format) -> None:
-    if format_ is Format.csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(names)
-        writer.writerows(rows)
-    elif format_ is Format.json:
-        json.dump([dict(zip(names, row, strict=True)) for row in rows], sys.stdout, default=str, indent=2)
-        sys.stdout.write("\n")
-    else:
-        table = Table(header_style="bold")
-        for name, values in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
-            numbers = all(isinstance(value, int | float | Decimal) for value in values if value is not None)
-            table.add_column(escape(name), justify="right" if numbers and rows else "left")
-        for row in rows:
-            table.add_row(*("" if value is None else _printable(str(value)) for value in row))
-        # In a pipe nothing is folded to a width that nobody has.
-        _out.print(table, width=None if _out.is_terminal else _out.measure(table).maximum, crop=False)
-
-
-def _printable(text: str) -> str:
-    """Fields of a log line are the client's: no markup, and no control sequence for the terminal."""
-    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+        complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
 
 
 def _psql(settings: Settings) -> None:
-    program = "psql" if settings.database_url else str(embedded_postgres(settings.home).psql)
+    """Psql as a child, not in our place: while we live the embedded server does."""
     url = records_url(settings, driver="postgresql")
-    if shutil.which(program) is None:
-        raise DatabaseError("there is no psql on the PATH; give the query as an argument, or install psql")
-    # As a child, not in our place: while we live the embedded server does.
-    raise typer.Exit(subprocess.call([program, url]))
-
-
-@contextmanager
-def _bar(title: str, unit: str) -> Iterator[Any]:
-    """A progress bar on a terminal, nothing elsewhere; yields advance(done, total=None, text='')."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    rest = (TextColumn(unit), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-    with Progress(*columns, *rest, console=_err, transient=True, disable=not _err.is_terminal) as bar:
-        task = bar.add_task(escape(title), total=None, text="")
-        yield lambda done, total=None, text="": bar.update(task, completed=done, total=total, text=text)
-
-
-class _LineHandler(logging.Handler):
-    """Warnings as lines on standard error, above a progress bar if there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _err.print(_printable(self.format(record)), style="yellow", highlight=False)
-
-
-def _complain(text: str) -> None:
-    for line in text.splitlines():
-        _err.print(f"[red]{_printable(line)}[/]", highlight=False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is psql's: it cancels a query
+    raise typer.Exit(subprocess.call([EmbeddedPostgres(settings.home).psql, url]))
 
 
 if __name__ == "__main__":

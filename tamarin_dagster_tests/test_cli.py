@@ -154,7 +154,7 @@ def test_an_unreachable_database_is_one_line_without_the_password(run, configure
 def test_sql_answers_as_table_csv_and_json(run) -> None:
     query = "SELECT 1 AS one, NULL AS nothing, 'a,b' AS text"
 
-    assert "│ 1   │         │ a,b  │" in run("sql", query).stdout
+    assert "│   1 │         │ a,b  │" in run("sql", query).stdout
     assert run("sql", query, "--format", "csv").stdout.splitlines() == ["one,nothing,text", '1,,"a,b"']
     assert json.loads(run("sql", query, "--format", "json").stdout) == [{"one": 1, "nothing": None, "text": "a,b"}]
 

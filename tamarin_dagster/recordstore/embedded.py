@@ -32,11 +32,10 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import PGconn, Ping
 
+from tamarin_dagster.recordstore import server_locks
 from tamarin_dagster.recordstore.server_account import ServerAccount, hand_over, let_in, server_account
+from tamarin_dagster.recordstore.server_locks import LockFiles
 from tamarin_dagster.recordstore.server_settings import PORT, check_private, configuration, socket_directory
-
-if sys.platform != "win32":
-    import fcntl
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +66,6 @@ class _Membership:
 
 _memberships: dict[Path, _Membership] = {}
 _memberships_lock = threading.RLock()
-_descriptors: set[int] = set()
 
 
 class EmbeddedPostgres:
@@ -77,6 +75,7 @@ class EmbeddedPostgres:
         self.home = home.expanduser().resolve()
         self._folder = self.home / "postgres"
         self._data = self._folder / "data"
+        self._locks = LockFiles(self._folder)
         self._log_file = self._folder / "server.log"
         self._keep = self._folder / "keep-running"
         self.socket_dir = socket_directory(self._folder)
@@ -126,11 +125,11 @@ class EmbeddedPostgres:
                 membership.holders.add(self)
                 return
             self._make_folder()
-            with self._mutex():
+            with self._locks.mutex():
                 if membership is None:
                     _at_exit_and_fork()
-                    membership = _memberships[self._folder] = _Membership(self._open("users.lock"))
-                    fcntl.flock(membership.users_lock, fcntl.LOCK_SH)
+                    membership = _memberships[self._folder] = _Membership(self._locks.open("users.lock"))
+                    server_locks.share(membership.users_lock)
                 membership.holders.add(self)
                 try:
                     self._start_or_join()
@@ -144,7 +143,7 @@ class EmbeddedPostgres:
         with self._explained(), psycopg.connect(self.url("postgres", "postgresql"), autocommit=True) as connection:
             if not _missing_databases(connection, names):
                 return
-            with self._mutex():
+            with self._locks.mutex():
                 for name in _missing_databases(connection, names):
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
@@ -155,7 +154,7 @@ class EmbeddedPostgres:
             if membership is None or self not in membership.holders:
                 return
             try:
-                with self._mutex():
+                with self._locks.mutex():
                     self._leave()
             except OSError as error:
                 _log.warning("The embedded Postgres in %s was not stopped: %s", self.home, error)
@@ -178,11 +177,10 @@ class EmbeddedPostgres:
         if membership.holders:
             return
         del _memberships[self._folder]
-        # Not by closing alone: a child just forked may hold a copy for a moment.
-        fcntl.flock(membership.users_lock, fcntl.LOCK_UN)
-        _close(membership.users_lock)
-        with self._descriptor("users.lock") as users, self._descriptor("server.lock") as server:
-            if _try_lock(users) and not _try_lock(server) and not self._keep.exists():
+        server_locks.unlock(membership.users_lock)
+        server_locks.close(membership.users_lock)
+        with self._locks.held_open("users.lock") as users, self._locks.held_open("server.lock") as server:
+            if server_locks.try_exclusive(users) and not server_locks.try_exclusive(server) and not self._keep.exists():
                 try:
                     self._stop()
                 except EmbeddedPostgresError as error:
@@ -190,7 +188,7 @@ class EmbeddedPostgres:
 
     def _start_or_join(self) -> None:
         """Under the mutex: return when the server answers, whatever state a predecessor left behind."""
-        with self._descriptor("server.lock") as server_lock:
+        with self._locks.held_open("server.lock") as server_lock:
             if self._answers_or_is_gone(server_lock):
                 return
             started = time.monotonic()
@@ -218,7 +216,7 @@ class EmbeddedPostgres:
                 return True
             waited = time.monotonic() - begin
             if answer is not Ping.REJECT:
-                if _try_lock(server_lock):
+                if server_locks.try_exclusive(server_lock):
                     return False
                 if waited > _SILENCE_SECONDS and not stop_asked:
                     stop_asked = True
@@ -316,33 +314,6 @@ class EmbeddedPostgres:
         if os.path.lexists(self.socket_dir):
             check_private(self.socket_dir, server_account(self._data))
 
-    def _open(self, name: str) -> int:
-        """A descriptor of a lock file. It is not inherited by programs we start, and a fork closes its copy."""
-        descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        _descriptors.add(descriptor)
-        if os.geteuid() == 0:
-            owner = self._folder.stat()  # a user who owns the home must be able to lock it after root did
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        return descriptor
-
-    @contextlib.contextmanager
-    def _descriptor(self, name: str) -> Iterator[int]:
-        descriptor = self._open(name)
-        try:
-            yield descriptor
-        finally:
-            _close(descriptor)
-
-    @contextlib.contextmanager
-    def _mutex(self) -> Iterator[None]:
-        with self._descriptor("start.lock") as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                # Not by closing alone: a child just forked may hold a copy for a moment.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
@@ -362,19 +333,6 @@ def _missing_databases(connection: psycopg.Connection, names: tuple[str, ...]) -
     rows = connection.execute("SELECT datname FROM pg_database WHERE datname = ANY(%s)", [list(names)])
     present = {name for (name,) in rows}
     return [name for name in names if name not in present]
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _close(descriptor: int) -> None:
-    _descriptors.discard(descriptor)
-    os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -402,5 +360,4 @@ def _forget_all() -> None:
     global _memberships_lock  # noqa: PLW0603  # another thread of the parent may have held it in the fork
     _memberships_lock = threading.RLock()
     _memberships.clear()
-    for descriptor in list(_descriptors):
-        _close(descriptor)
+    server_locks.close_all()
