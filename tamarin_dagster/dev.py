@@ -52,7 +52,6 @@ def run(host: str, port: int, console: Console) -> int:
             settings = stack.enter_context(_demo(settings, console))
         open_database(settings).dispose()
         environment = os.environ | {
-            CONFIG_VARIABLE: os.environ.get(CONFIG_VARIABLE) or str(Path("tamarin.yaml").absolute()),
             "TAMARIN_HOME": str(settings.home),
             "DAGSTER_HOME": str(_dagster_home(settings)),
             "DAGSTER_DISABLE_TELEMETRY": "1",

@@ -313,6 +313,28 @@ def test_a_key_that_the_ledger_refuses_is_left_alone_too(folder_place, engine, r
     assert rows(COUNTS) == [(3, 3, 0)]
 
 
+def test_a_key_that_defeats_the_parser_is_left_alone_too(folder_place, engine, rows, monkeypatch):
+    parse_logs = loading.parse_logs
+
+    def defeated(bodies):
+        if any(BAD_ID.encode() in body for body in bodies):
+            raise IndexError("list index out of range")
+        return parse_logs(bodies)
+
+    for number in range(5):
+        folder_place.put(name(DAY, number), line(request_id=BAD_ID if number == 3 else "0123456789ABCDEF"))
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "parse_logs", defeated)
+        (failure,) = pull_all(folder_place, engine).failures
+    assert (failure.key, failure.error) == (
+        name(DAY, 3),
+        "cannot be parsed: IndexError: list index out of range",
+    )
+    assert rows(COUNTS) == [(4, 4, 0)]
+    pull_all(folder_place, engine)
+    assert rows(COUNTS) == [(5, 5, 0)]
+
+
 # ------------------------------------------------------------------------------------------------ interruptions
 
 
