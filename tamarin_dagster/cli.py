@@ -14,6 +14,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
+import psycopg
 import sqlalchemy as sa
 import typer
 from rich.markup import escape
@@ -58,8 +59,8 @@ def main() -> None:
     except (DatabaseError, EmbeddedPostgresError, LogStoreError) as error:
         complain(str(error))
         sys.exit(EXIT_LEFT_UNDONE)
-    except sa.exc.DBAPIError as error:
-        complain(f"database: {str(error.orig).strip()}")
+    except (sa.exc.DBAPIError, psycopg.Error) as error:
+        complain(f"database: {str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()}")
         sys.exit(EXIT_LEFT_UNDONE)
 
 
@@ -154,12 +155,14 @@ def sql(
             embedded_postgres(settings.home).keep_running()
         sys.stdout.write(records_url(settings, driver="postgresql") + "\n")
     elif query:
-        with open_database(settings).begin() as connection:
-            result = connection.exec_driver_sql(query)
-            if result.returns_rows:
-                show_rows(list(result.keys()), result.fetchall(), format_)
-            else:
-                err.print(f"{result.rowcount} rows")
+        open_database(settings).dispose()
+        # Straight to the driver: a % of the query is its own, and each statement commits, as in psql.
+        with psycopg.connect(records_url(settings, driver="postgresql"), autocommit=True) as connection:
+            for answer in connection.execute(query).results():
+                if answer.description:
+                    show_rows([column.name for column in answer.description], answer.fetchall(), format_)
+                else:
+                    err.print(answer.statusmessage)
     else:
         open_database(settings).dispose()
         _psql(settings)

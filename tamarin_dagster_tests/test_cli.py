@@ -159,6 +159,21 @@ def test_sql_answers_as_table_csv_and_json(run) -> None:
     assert json.loads(run("sql", query, "--format", "json").stdout) == [{"one": 1, "nothing": None, "text": "a,b"}]
 
 
+def test_a_query_means_what_it_means_in_psql(run, configured, put_key) -> None:
+    put_key(lines(2))
+    run("pull")
+
+    liked = run("sql", "SELECT count(*) FROM s3_log_record WHERE key LIKE '%.mp4'", "--format", "csv")
+    several = run(
+        "sql", "CREATE TABLE aside (n int); INSERT INTO aside VALUES (7); SELECT n FROM aside", "--format", "csv"
+    )
+
+    assert liked.stdout.splitlines() == ["count", "2"]
+    assert several.stdout.splitlines() == ["n", "7"]
+    assert several.stderr.splitlines() == ["CREATE TABLE", "INSERT 0 1"]
+    assert run("sql", "VACUUM s3_log_key").returncode == 0
+
+
 def test_a_wrong_query_is_told_without_a_traceback(run) -> None:
     done = run("sql", "SELECT nonsense")
 
