@@ -210,7 +210,7 @@ def dev(
     """What `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
     from tamarin_dagster.dev import run  # noqa: PLC0415 - only this command needs it
 
-    raise typer.Exit(run(host, port, err))
+    raise typer.Exit(run(host, port))
 
 
 def _open_log_store(bucket: LoggedBucket) -> LogStore:

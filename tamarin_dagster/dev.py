@@ -37,11 +37,12 @@ DEMO_MONITORED_DAYS = 2
 _POLL_SECONDS = 0.2
 
 
-def run(host: str, port: int, console: Console) -> int:
+def run(host: str, port: int) -> int:
     """Runs until ctrl-C, SIGTERM or the end of Dagster; returns the exit status.
 
     Raises SettingsError, DatabaseError and EmbeddedPostgresError.
     """
+    console = Console(soft_wrap=True)
     settings = load_settings()
     with ExitStack() as stack:
         stack.enter_context(_terminable())

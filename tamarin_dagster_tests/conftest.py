@@ -24,6 +24,11 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 
 _numbers = itertools.count(1)
 
+# Tests have settings of their own, whatever the shell they are started from has.
+for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGSTER_"))]:
+    if _name != "TAMARIN_TEST_DATABASE_URL":
+        del os.environ[_name]
+
 
 def make_short_folder() -> Path:
     """A folder for an embedded Postgres.
