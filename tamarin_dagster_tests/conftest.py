@@ -21,6 +21,7 @@ from tamarin_dagster.logstore import LogStore, S3LogStore
 from tamarin_dagster.recordstore.database import migrate, open_database
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster_tests.folders import write_object
 
 _numbers = itertools.count(1)
 
@@ -207,13 +208,7 @@ def folder_place(folder_bucket: LoggedBucket, log_folder: Path) -> Place:
     """A folder of log keys."""
 
     def put(key: str, body: bytes) -> None:
-        path = log_folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A file system's clock ticks every few milliseconds; a file overwritten within one would look untouched.
-        before = path.stat().st_mtime_ns if path.exists() else 0
-        path.write_bytes(body)
-        if path.stat().st_mtime_ns <= before:
-            os.utime(path, ns=(before + 1, before + 1))
+        write_object(log_folder / key, body)
 
     return Place(folder_bucket, open_log_store(folder_bucket), put, lambda key: (log_folder / key).unlink())
 

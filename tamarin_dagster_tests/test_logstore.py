@@ -15,6 +15,7 @@ from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError, S3LogStore, first_object
 from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster_tests.folders import write_object
 
 # What S3 and a file system both take as a name, in the order of the bytes.
 NAMES = sorted(
@@ -80,13 +81,7 @@ class World:
 @pytest.fixture
 def folder(log_folder) -> World:
     def put(key: str, body: bytes) -> None:
-        path = log_folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A file system's clock ticks every few milliseconds; an object overwritten within one would look untouched.
-        before = path.stat().st_mtime_ns if path.exists() else 0
-        path.write_bytes(body)
-        if path.stat().st_mtime_ns <= before:
-            os.utime(path, ns=(before + 1, before + 1))
+        write_object(log_folder / key, body)
 
     bucket = LoggedBucket(name="media", log_bucket_name=log_folder.as_uri())
     return World(open_log_store(bucket), put, lambda key: (log_folder / key).unlink())

@@ -13,6 +13,7 @@ from tamarin_dagster.demo import DemoSite, lines_between, lines_of_hour
 from tamarin_dagster.demo.catalogue import catalogue
 from tamarin_dagster.demo.deliveries import body_of
 from tamarin_dagster.demo.site import AVERAGE_RHYTHM, SCRAPER_IP, rhythm
+from tamarin_dagster.logformat import parse_log
 
 HOUR = datetime(2026, 11, 20, 20, tzinfo=UTC)
 WELL_FORMED = DemoSite(broken_share=0.0)
@@ -183,12 +184,9 @@ def test_broken_lines_are_beginnings_of_the_lines_that_would_be_there():
 
 
 def test_the_parser_takes_every_line_but_the_broken_ones():
-    logformat = pytest.importorskip("tamarin_dagster.logformat")
-    if not hasattr(logformat, "parse_log"):
-        pytest.skip("no parser yet")
     whole = lines_between(WELL_FORMED, HOUR, HOUR + timedelta(hours=1), 20_000)
     broken = lines_between(DemoSite(broken_share=0.01), HOUR, HOUR + timedelta(hours=1), 20_000)
-    parsed = logformat.parse_log(body_of(whole))
+    parsed = parse_log(body_of(whole))
     assert (parsed.line_count, len(parsed.records), len(parsed.rejected)) == (20_000, 20_000, 0)
     expected = [fields(line) for line in whole]
     for column, field in (
@@ -203,7 +201,7 @@ def test_the_parser_takes_every_line_but_the_broken_ones():
     assert (
         parsed.records["request_uri"].astype(object).where(parsed.records["request_uri"].notna(), None).tolist() == uris
     )
-    parsed = logformat.parse_log(body_of(broken))
+    parsed = parse_log(body_of(broken))
     cut = [number for number, (before, after) in enumerate(zip(whole, broken, strict=True), start=1) if before != after]
     assert parsed.rejected["line_number"].tolist() == cut
     assert len(parsed.records) == 20_000 - len(cut)
