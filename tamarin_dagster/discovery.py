@@ -4,6 +4,8 @@ The one question that sensor, ingest and checks share. A day's keys share a pref
 a day never walks the whole log bucket; which days have keys at all is found by jumping from name to name.
 """
 
+import heapq
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,15 +86,15 @@ def _groups(
 
 def days_with_keys(
     store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...], first: date, last: date
-) -> list[date]:
-    """The days from `first` to `last` that have any name under their prefix; a request per such day.
+) -> Iterator[date]:
+    """The days from `first` to `last` that have any name under their prefix, in order.
 
-    Raises LogStoreError.
+    Each is found, with one request, when it is asked for. Raises LogStoreError.
     """
-    days = set(_days(store, bucket.log_prefix, simple_day_prefix, _SIMPLE_DAY, first, last))
-    for root in roots:
-        days.update(_days(store, root, partitioned_day_prefix, _PARTITIONED_DAY, first, last))
-    return sorted(days)
+    found = [_days(store, bucket.log_prefix, simple_day_prefix, _SIMPLE_DAY, first, last)]
+    found += [_days(store, root, partitioned_day_prefix, _PARTITIONED_DAY, first, last) for root in roots]
+    for day, _ in itertools.groupby(heapq.merge(*found)):
+        yield day
 
 
 def _days(
@@ -112,7 +114,7 @@ def _days(
 
 
 class DayLook:
-    """A look at one delivery day of a bucket: iterating yields pages of unseen keys, and counts as it goes.
+    """A look at one delivery day of a bucket: iterating yields the unseen keys of each page, and counts as it goes.
 
     Attributes:
         listed: log keys that are there.
@@ -142,8 +144,7 @@ class DayLook:
                     unseen = ledger.unseen(connection, self._store.name, log_keys)
                 self.listed += len(log_keys)
                 self.seen += len(log_keys) - len(unseen)
-                if unseen:
-                    yield [LogKey(item, self.day) for item in unseen]
+                yield [LogKey(item, self.day) for item in unseen]
 
     def _is_log_key(self, item: LogObject) -> bool:
         name = parse_key_name(item.key, self._bucket.log_prefix)

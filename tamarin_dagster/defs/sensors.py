@@ -138,7 +138,7 @@ def unseen_days(
     today = datetime.now(UTC).date()
     roots = survey(store, bucket).roots
     for day in days_with_keys(store, bucket, roots, first, today + timedelta(days=DAYS_AHEAD)):
-        if time.monotonic() - started > TICK_BUDGET_SECONDS:
+        if tick.cut_short or time.monotonic() - started > TICK_BUDGET_SECONDS:
             tick.cut_short = True
             return
         look = DayLook(store, engine, bucket, roots, day)
@@ -148,6 +148,10 @@ def unseen_days(
             keys += len(page)
             for key in page:
                 digest.update(f"{key.object.key}\0{key.object.etag}\0".encode())
+            if time.monotonic() - started > TICK_BUDGET_SECONDS:
+                # What was found of this day is asked for; a day without any finds is looked at again.
+                tick.cut_short = True
+                break
         tick.days += 1
         tick.listed += look.listed
         tick.seen += look.seen

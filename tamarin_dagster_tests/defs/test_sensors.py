@@ -8,7 +8,7 @@ import pytest
 
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.defs import sensors
-from tamarin_dagster.logstore import LogStoreError
+from tamarin_dagster.logstore import FolderLogStore, LogStoreError
 from tamarin_dagster_tests.defs.test_assets import run_day
 from tamarin_dagster_tests.lines import lines
 
@@ -184,6 +184,40 @@ def test_no_time_left_cuts_a_tick_short(definitions, instance, put_key, monkeypa
 
     assert result.run_requests == []
     assert "goes on there" in result.skip_reason.skip_message
+
+
+def test_a_day_that_is_too_long_for_a_tick_is_asked_for_with_what_was_found(
+    definitions, instance, put_key, monkeypatch
+) -> None:
+    """Dagster ends a tick after 60 s and forgets it: a bucket with very many keys a day would never be loaded."""
+    for number in range(5):
+        put_key(lines(1), unique=f"{number:016X}")
+    put_key(lines(1), day="2026-03-06")
+    clock = iter(range(0, 1000, sensors.TICK_BUDGET_SECONDS // 2 + 1))
+    monkeypatch.setattr(sensors.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(FolderLogStore.pages, "__defaults__", ("", 2))
+
+    result = tick(definitions, instance)
+
+    assert [request.partition_key for request in result.run_requests] == ["2026-03-05"]
+    assert json.loads(result.cursor) == {"position": "2026-03-05"}
+
+
+def test_a_first_look_at_years_of_history_lists_only_what_it_has_time_for(
+    definitions, instance, put_key, monkeypatch
+) -> None:
+    """The days too are found as they are asked for: ten years of them take longer than a tick may."""
+    for month in range(1, 9):
+        put_key(lines(1), day=f"2026-{month:02}-15")
+    requests = []
+    pages = FolderLogStore.pages
+    monkeypatch.setattr(FolderLogStore, "pages", lambda *given: requests.append(given) or pages(*given))
+    monkeypatch.setattr(sensors, "MAX_RUNS_UNDER_WAY", 2)
+
+    result = tick(definitions, instance)
+
+    assert [request.partition_key for request in result.run_requests] == ["2026-01-15", "2026-02-15"]
+    assert len(requests) < 10
 
 
 def test_interval_and_monitor_flag_follow_the_settings(settings) -> None:
