@@ -171,13 +171,26 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator["subpr
         yield process
     finally:
         for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, sign)
-                process.wait(STOP_SECONDS)
-            except ProcessLookupError:
+            if _group_ended(process, sign):
                 break
-            except subprocess.TimeoutExpired:
-                _log.warning("%s did not end within %s s", command[-1], STOP_SECONDS)
+            _log.warning("%s did not end within %s s", command[-1], STOP_SECONDS)
+
+
+def _group_ended(process: "subprocess.Popen[bytes]", sign: signal.Signals) -> bool:
+    """Signals the child and all in its group; whether they are gone within STOP_SECONDS.
+
+    The child alone may end first: a run under way is given the time to finish its batch.
+    """
+    deadline = time.monotonic() + STOP_SECONDS
+    try:
+        os.killpg(process.pid, sign)
+        while time.monotonic() < deadline:
+            process.poll()  # a child that is not waited for would count as one of its group
+            os.killpg(process.pid, 0)
+            time.sleep(_POLL_SECONDS)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 @contextmanager
