@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test lint format bench clean
+.PHONY: install dev test lint format bench bench-parse clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -26,6 +26,7 @@ install: .venv/installed
 	  { test -x $(BIN)/python || "$(PYTHON)" -m venv .venv; } && \
 	  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
 	fi
+	@$(RUN) tamarin_dagster.cli compile
 	@touch $@
 
 dev: install
@@ -44,8 +45,23 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: install
+# What only a benchmark needs, beside what `install` takes.
+.venv/bench-installed: .venv/installed
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,bench]'; \
+	else \
+	  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'; \
+	fi
+	@touch $@
+
+bench: .venv/bench-installed
 	@$(RUN) benchmarks.pull
+	@$(RUN) benchmarks.parse
+	@$(RUN) benchmarks.parse.adversarial
+
+bench-parse: .venv/bench-installed
+	@$(RUN) benchmarks.parse
+	@$(RUN) benchmarks.parse.adversarial
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

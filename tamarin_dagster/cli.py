@@ -10,6 +10,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -30,13 +32,23 @@ from tamarin_dagster.recordstore.database import (
     records_url,
 )
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster.recordstore.loading import compile_ahead
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
+from tamarin_dagster.reparse import reparse
 from tamarin_dagster.settings import CONFIG_VARIABLE, LoggedBucket, Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import Format, LineHandler, bar, complain, err, show_rows
 
 EXIT_LEFT_UNDONE = 1
 EXIT_WRONG = 2
 EXIT_INTERRUPTED = 130
+
+BucketOption = Annotated[str | None, typer.Option("--bucket", help="Only this logged bucket.", metavar="NAME")]
+FromOption = Annotated[
+    datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First delivery day (UTC).")
+]
+ToOption = Annotated[
+    datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last delivery day (UTC).")
+]
 
 app = typer.Typer(
     help="S3 server access logs into Postgres, completely and exactly once.",
@@ -77,13 +89,9 @@ def _options(
 
 @app.command()
 def pull(
-    bucket: Annotated[str | None, typer.Option(help="Only this logged bucket.", metavar="NAME")] = None,
-    from_: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First delivery day (UTC).")
-    ] = None,
-    to: Annotated[
-        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last delivery day (UTC).")
-    ] = None,
+    bucket: BucketOption = None,
+    from_: FromOption = None,
+    to: ToOption = None,
     no_purge: Annotated[bool, typer.Option("--no-purge", help="Leave the loaded log keys where they are.")] = False,
 ) -> None:
     """Loads all log keys that are not loaded yet, then purges those that are proved loaded. For cron.
@@ -92,19 +100,37 @@ def pull(
     nothing is left undone.
     """
     settings = load_settings()
-    buckets = [settings.bucket(bucket)] if bucket else list(settings.buckets)
-    if not buckets:
-        raise SettingsError("no buckets are configured; list one in tamarin.yaml, under buckets:")
-    first, last = from_.date() if from_ else None, to.date() if to else None
-    try:
+    buckets = _chosen(settings, bucket)
+    first, last = _day(from_), _day(to)
+    with _told_if_interrupted("What was committed stays and is not loaded again; run pull to go on."):
         engine = open_database(settings)
         complete = [_pull_bucket(settings, each, engine, first, last, purges=not no_purge) for each in buckets]
         engine.dispose()
-    except KeyboardInterrupt:
-        complain("Interrupted. What was committed stays and is not loaded again; run pull to go on.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
     if not all(complete):
         raise typer.Exit(EXIT_LEFT_UNDONE)
+
+
+def _chosen(settings: Settings, name: str | None) -> list[LoggedBucket]:
+    """The bucket of that name, or all. Raises SettingsError if there is none."""
+    if name:
+        return [settings.bucket(name)]
+    if not settings.buckets:
+        raise SettingsError("no buckets are configured; list one in tamarin.yaml, under buckets:")
+    return list(settings.buckets)
+
+
+def _day(given: datetime | None) -> date | None:
+    return given.date() if given else None
+
+
+@contextmanager
+def _told_if_interrupted(text: str) -> Iterator[None]:
+    """An interrupt ends the command with its own exit status, and with what has become of its work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain(f"Interrupted. {text}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _pull_bucket(
@@ -130,6 +156,38 @@ def _pull_bucket(
         return False
     _summarise(bucket, pulled, purged)
     return not pulled.failures and not (purged and purged.failures)
+
+
+@app.command("reparse")
+def reparse_command(bucket: BucketOption = None, from_: FromOption = None, to: ToOption = None) -> None:
+    """Reads rejected lines again, and moves those that are records now into the records. After an upgrade.
+
+    Without --from and --to: of all days. Exit status 0 only if no key was left as it was by an error.
+    """
+    settings = load_settings()
+    buckets = _chosen(settings, bucket)
+    with _told_if_interrupted("What was committed stays; run reparse to go on."):
+        engine = open_database(settings)
+        complete = [_reparse_bucket(each, engine, _day(from_), _day(to)) for each in buckets]
+        engine.dispose()
+    if not all(complete):
+        raise typer.Exit(EXIT_LEFT_UNDONE)
+
+
+def _reparse_bucket(bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None) -> bool:
+    """Reparses the rejected lines of one bucket; whether no key was left alone."""
+    with bar(bucket.name, "keys") as advance:
+        done = reparse(
+            bucket,
+            engine,
+            first=first,
+            last=last,
+            progress=lambda d: advance(d.keys, None, f"{d.moved:,} of {d.lines:,} rejected lines are records now"),
+        )
+    err.print(f"[bold]{escape(bucket.name)}[/]: {done}", highlight=False)
+    for failure in done.failures:
+        complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
+    return not done.failures
 
 
 @app.command("migrate")
@@ -200,6 +258,13 @@ def demo_logs(
     err.print(
         f"{written.lines:,} lines in {written.keys:,} log keys ({written.bytes:,} bytes) under {escape(str(out))}"
     )
+
+
+@app.command("compile")
+def compile_command() -> None:
+    """Compiles the parser, which its first use does else. For installations and images; takes some seconds."""
+    with err.status("Compiling the parser"):
+        compile_ahead()
 
 
 @app.command(hidden=True)

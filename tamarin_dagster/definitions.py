@@ -6,7 +6,7 @@ import dagster as dg
 
 from tamarin_dagster.defs.asset_checks import build_database_checks
 from tamarin_dagster.defs.assets import build_log_records, build_purge_op, build_purged_log_keys
-from tamarin_dagster.defs.jobs import build_load_job, build_purge_job
+from tamarin_dagster.defs.jobs import build_load_job, build_purge_job, build_reparse_job
 from tamarin_dagster.defs.naming import slugs
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.defs.schedules import build_purge_schedule, build_reconcile_schedule
@@ -19,7 +19,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     purge_log_keys = build_purge_op(settings)
     purge_job = build_purge_job(purge_log_keys)
     shared = dg.Definitions(
-        jobs=[purge_job],
+        jobs=[purge_job, build_reparse_job(settings)],
         schedules=[build_purge_schedule(purge_job)],
         resources={"database": RecordDatabase(settings), "log_buckets": LogBuckets()},
         executor=dg.in_process_executor,

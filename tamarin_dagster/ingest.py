@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
-import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.discovery import DayLook, Survey, days_with_keys, survey
@@ -21,6 +20,7 @@ from tamarin_dagster.logformat import DecompressionError, LogCounts, decompress
 from tamarin_dagster.logkey import KeyFailure, LogKey
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.recordstore.loading import Batch, load, prepare
+from tamarin_dagster.recordstore.refusals import REFUSALS, refusal
 from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
@@ -37,15 +37,6 @@ UNPACKED_RATIO = 8
 BATCHES_AHEAD = 1
 # Log keys are named by UTC time of delivery; a clock that runs ahead may write tomorrow's date.
 DAYS_AHEAD = 1
-# How Postgres refuses data, as opposed to being gone. What COPY raises SQLAlchemy does not wrap.
-_REFUSALS = (
-    sa.exc.DataError,
-    sa.exc.IntegrityError,
-    sa.exc.ProgrammingError,
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    psycopg.ProgrammingError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +209,9 @@ class _Pull:
         """Loads a batch. When Postgres refuses its data, halves it until the refused key stands alone."""
         try:
             loaded = load(self.engine, batch, self.run_id)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             if len(batch.keys) == 1:
-                self._fail(batch.keys[0], f"Postgres refuses it: {str(error).strip().splitlines()[0]}")
+                self._fail(batch.keys[0], refusal(error))
             for part in _halves(len(batch.keys)):
                 for smaller in self._prepared(batch.keys[part], batch.bodies[part]):
                     yield from self._load(smaller)

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster_tests.lines import line, lines
+from tamarin_dagster_tests.older_parser import reject
 
 
 @pytest.fixture
@@ -69,6 +70,68 @@ def test_a_second_pull_has_nothing_to_do(run, configured, put_key) -> None:
 
     assert again.returncode == 0
     assert "0 keys loaded (1 were loaded before)" in again.stderr
+
+
+def test_reparse_moves_what_the_present_parser_can_read_and_says_so(run, configured, put_key, rows) -> None:
+    key = put_key(lines(4) + b"no record\n")
+    run("pull")
+    reject(rows, key, lines(4), [1, 3])
+
+    done, again = run("reparse"), run("reparse")
+
+    assert done.returncode == 0, done.stderr
+    assert (
+        "media: 1 of 1 keys with rejected lines changed; 3 lines = 2 records now + 1 rejected still"
+        " (0 for another reason) + 0 oversized, left alone;"
+    ) in done.stderr
+    assert rows("SELECT line_count, record_count, rejected_count FROM s3_log_key") == [(5, 4, 1)]
+    assert rows("SELECT line_number FROM s3_log_record ORDER BY 1") == [(1,), (2,), (3,), (4,)]
+    assert again.returncode == 0
+    assert "media: 0 of 1 keys with rejected lines changed; 1 lines = 0 records now + 1 rejected still" in again.stderr
+
+
+def test_reparse_keeps_to_the_bucket_and_the_days_asked_for(
+    run, tmp_path, configured, put_key, log_folder, rows
+) -> None:
+    configured.write_text(
+        configured.read_text() + f"  - {{name: films, log_bucket_name: '{log_folder.as_uri()}', log_prefix: films/}}\n"
+    )
+    keys = [put_key(lines(1), day=day) for day in ("2026-03-04", "2026-03-05", "2026-03-06")]
+    run("pull", "--no-purge")
+    for key in keys:
+        reject(rows, key, lines(1), [1])
+
+    films = run("reparse", "--bucket", "films")
+    day = run("reparse", "--bucket", "media", "--from", "2026-03-05", "--to", "2026-03-05")
+
+    assert (films.returncode, day.returncode) == (0, 0)
+    assert "films: 0 of 0 keys" in films.stderr
+    assert "media: 1 of 1 keys" in day.stderr
+    assert "films" not in day.stderr
+    assert rows("SELECT delivery_date::text FROM s3_log_key WHERE rejected_count = 0") == [("2026-03-05",)]
+    assert "media: 2 of 2 keys" in run("reparse").stderr
+
+
+def test_a_key_that_cannot_be_reparsed_is_named_and_gives_status_1(run, configured, put_key, rows) -> None:
+    bad, good = put_key(line(request_id="BADBADBADBADBAD0")), put_key(lines(1))
+    run("pull", "--no-purge")
+    reject(rows, bad, line(request_id="BADBADBADBADBAD0"), [1])
+    reject(rows, good, lines(1), [1])
+    rows("ALTER TABLE s3_log_record ADD CONSTRAINT refuse CHECK (request_id <> 'BADBADBADBADBAD0')")
+
+    done = run("reparse")
+
+    assert done.returncode == 1
+    assert f"bucket media, key {bad}: Postgres refuses it: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert rows("SELECT key FROM s3_log_key WHERE rejected_count = 0") == [(good,)]
+
+
+def test_reparse_of_an_unknown_bucket_says_which_there_are(run, configured) -> None:
+    done = run("reparse", "--bucket", "flims")
+
+    assert done.returncode == 2
+    assert "bucket 'flims' is not configured; configured are: media" in done.stderr
 
 
 def test_no_purge_leaves_the_keys(run, configured, put_key, log_folder) -> None:
@@ -243,3 +306,38 @@ def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
         assert run("pull").returncode == 0
         assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 40 * 20_000
     assert not list(log_folder.glob("logs/*"))
+
+
+@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_a_reparse_that_is_killed_leaves_the_key_at_hand_as_it_was(
+    run, tmp_path, database_url, configured, put_key, engine, rows, contents, sign, status
+) -> None:
+    """Here it has deleted the rejected lines, and waits to copy their records."""
+    key = put_key(lines(9))
+    run("pull", "--no-purge")
+    undisturbed = contents()
+    reject(rows, key, lines(9), [2, 5])
+    before = contents()
+
+    with engine.connect() as blocking:
+        blocking.execute(sa.text("LOCK TABLE s3_log_record IN SHARE MODE"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamarin_dagster.cli", "reparse"],
+            cwd=tmp_path,
+            env=_environment(database_url),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 's3_log_record'::regclass"
+        deadline = time.monotonic() + 60
+        while rows(waiting) == [(0,)] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert rows(waiting) == [(1,)]
+        process.send_signal(sign)
+        said = process.communicate(timeout=60)[1]
+
+    assert process.returncode == status, said
+    assert ("run reparse to go on" in said) == (status == 130)
+    assert contents() == before
+    assert run("reparse").returncode == 0
+    assert contents() == undisturbed

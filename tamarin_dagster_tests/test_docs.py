@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from tamarin_dagster.logformat import RejectReason
 from tamarin_dagster.recordstore.describe import tables_as_markdown
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -16,6 +17,13 @@ def test_the_page_of_tables_is_current() -> None:
 
 def test_every_column_has_a_meaning() -> None:
     assert not re.findall(r"^\|.*\|  \|$", tables_as_markdown(), re.MULTILINE)
+
+
+def test_the_page_on_lines_has_every_reason_and_no_other() -> None:
+    page = (PROJECT / "docs/lines.md").read_text("utf-8")
+    assert re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE) == [
+        (reason.value, reason.description) for reason in RejectReason
+    ]
 
 
 def test_the_readme_names_every_setting_and_no_other() -> None:

@@ -140,7 +140,7 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
         context.add_output_metadata(
             {"purged keys": keys, "purged bytes": size, "keys not purged": len(failures)}
             | ({"keys by day": dict(by_day)} if len(by_day) > 1 else {})
-            | ({"why not": _failure_table(failures)} if failures else {})
+            | ({"why not": failure_table(failures)} if failures else {})
         )
 
     return purge_log_keys
@@ -205,7 +205,7 @@ def _listing_results(slug: str, day: PulledDay, pulled: Pulled) -> list[dg.Asset
             slug,
             not day.failures,
             {"keys listed": day.listed, "loaded before": day.seen, "loaded now": day.keys}
-            | ({"left alone": _failure_table(day.failures)} if day.failures else {}),
+            | ({"left alone": failure_table(day.failures)} if day.failures else {}),
         ),
         asset_checks.check_result(
             asset_checks.NO_STRAY_KEYS,
@@ -217,7 +217,8 @@ def _listing_results(slug: str, day: PulledDay, pulled: Pulled) -> list[dg.Asset
     ]
 
 
-def _failure_table(failures: list[KeyFailure]) -> dg.TableMetadataValue:
+def failure_table(failures: list[KeyFailure]) -> dg.TableMetadataValue:
+    """The first failures, for metadata."""
     rows = [dg.TableRecord({"key": f.key, "error": f.error}) for f in failures[: asset_checks.SAMPLE]]
     return dg.MetadataValue.table(records=rows)
 

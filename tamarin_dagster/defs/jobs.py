@@ -1,10 +1,20 @@
-"""One job per bucket: records, their checks, then the purge; in one process. And one that purges what is pending."""
+"""One job per bucket: records, their checks, then the purge; in one process.
+
+And two for all buckets: one purges what is pending, one reads rejected lines again.
+"""
+
+from datetime import date
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from pydantic import Field
 
+from tamarin_dagster.defs.asset_checks import SAMPLE
+from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
 from tamarin_dagster.defs.naming import BUCKET_TAG, purged_key, records_key
-from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.reparse import Reparsed, reparse
+from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
 def build_load_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
@@ -30,3 +40,74 @@ def build_purge_job(purge_log_keys: dg.OpDefinition) -> dg.JobDefinition:
         purge_log_keys()
 
     return purge_pending_log_keys
+
+
+class ReparseConfig(dg.Config):
+    """Whose rejected lines are read again: of all buckets and days, if nothing is given."""
+
+    bucket: str | None = Field(default=None, description="Only this logged bucket.")
+    first: str | None = Field(default=None, alias="from", description="First delivery day (UTC), like 2026-01-31.")
+    last: str | None = Field(default=None, alias="to", description="Last delivery day (UTC), like 2026-01-31.")
+
+
+def build_reparse_job(settings: Settings) -> dg.JobDefinition:
+    """Moves rejected lines that the present parser can read into the records. For the time after an upgrade."""
+
+    @dg.op(
+        out=dg.Out(dg.Nothing),
+        retry_policy=RETRY_POLICY,
+        description="Reads rejected lines again; those that are records now are moved, one transaction per log key.",
+    )
+    def reparse_lines(
+        context: dg.OpExecutionContext, config: ReparseConfig, database: dg.ResourceParam[RecordDatabase]
+    ) -> None:
+        buckets, first, last = _chosen(settings, config)
+        reparsed = []
+        for bucket in buckets:
+            done = reparse(bucket, database.engine, first=first, last=last)
+            reparsed.append(done)
+            context.log.info(f"{bucket.name}: {done}")
+        failures = [failure for done in reparsed for failure in done.failures]
+        for failure in failures[:SAMPLE]:
+            context.log.warning(f"{failure.key} stays as it is: {failure.error}")
+        context.add_output_metadata(
+            _counts(reparsed) | ({"why they failed": failure_table(failures)} if failures else {})
+        )
+
+    @dg.job(
+        name="reparse_rejected_lines",
+        description="Reads the rejected lines of all buckets again, and moves those that are records now.",
+        executor_def=dg.in_process_executor,
+    )
+    def reparse_rejected_lines() -> None:
+        reparse_lines()
+
+    return reparse_rejected_lines
+
+
+def _chosen(settings: Settings, config: ReparseConfig) -> tuple[list[LoggedBucket], date | None, date | None]:
+    """The buckets and days of a run. A wrong one fails the step at once, with what is allowed."""
+    try:
+        buckets = [settings.bucket(config.bucket)] if config.bucket else list(settings.buckets)
+        first, last = (date.fromisoformat(day) if day else None for day in (config.first, config.last))
+    except SettingsError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except ValueError as error:
+        raise dg.Failure(f"from and to must be days like 2026-01-31: {error}", allow_retries=False) from error
+    return buckets, first, last
+
+
+def _counts(reparsed: list[Reparsed]) -> dict[str, object]:
+    def total(name: str) -> int:
+        return sum(getattr(done, name) for done in reparsed)
+
+    return {
+        "keys with rejected lines": total("keys"),
+        "changed keys": total("changed"),
+        "lines": total("lines"),
+        "lines that are records now": total("moved"),
+        "lines still rejected": total("rejected"),
+        "lines with another reason": total("reasons_changed"),
+        "oversized lines left alone": total("oversized"),
+        "failed keys": sum(len(done.failures) for done in reparsed),
+    }

@@ -6,10 +6,9 @@ says what a line holds.
 
 from tamarin_dagster.logformat.compression import DecompressionError, decompress
 from tamarin_dagster.logformat.escaping import escape_bytes, unescape_text
-from tamarin_dagster.logformat.fields import FIELD_NAMES, FIELDS, Field
+from tamarin_dagster.logformat.fields import FIELD_NAMES, FIELDS, NUMBER_NAMES, TEXT_NAMES, Field
 from tamarin_dagster.logformat.keynames import LogKeyName, parse_key_name, partitioned_day_prefix, simple_day_prefix
 from tamarin_dagster.logformat.parser import (
-    RECORDS_SCHEMA,
     LogCounts,
     ParsedLog,
     ParsedLogs,
@@ -18,17 +17,21 @@ from tamarin_dagster.logformat.parser import (
     parse_logs,
 )
 from tamarin_dagster.logformat.reasons import RejectReason
+from tamarin_dagster.logformat.records import RECORDS_SCHEMA, Records
 
 __all__ = [
     "FIELDS",
     "FIELD_NAMES",
+    "NUMBER_NAMES",
     "RECORDS_SCHEMA",
+    "TEXT_NAMES",
     "DecompressionError",
     "Field",
     "LogCounts",
     "LogKeyName",
     "ParsedLog",
     "ParsedLogs",
+    "Records",
     "RejectReason",
     "RejectedLine",
     "decompress",

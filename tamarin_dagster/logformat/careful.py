@@ -1,8 +1,7 @@
 """The careful reader: one line of any shape -> its fields, or the reason why it is no record.
 
 Client-made text (URI, referrer, user agent) stands in the line as it came, raw quotes included, so a line cannot be
-cut at its quotes. It is read from both ends. These are the rules; the vectorised reader in `ordinary` takes only lines
-that can be read in one way, and agrees with them.
+cut at its quotes. It is read from both ends. These are the rules; `quick` follows them too.
 
 1. Columns are separated by one or more blanks (U+0020 alone; every other character is data). Blanks around the line are
    dropped.
@@ -56,7 +55,7 @@ RAW_NAMES: tuple[str, ...] = (
     *HEAD_FIELDS[:2], "time", "zone", *HEAD_FIELDS[3:],
     *REQUEST_FIELDS, *BLOCK_FIELDS, "referrer", "user_agent", *TAIL_FIELDS, "extra_fields",
 )  # fmt: skip
-"""What both readers give: the fields, the request time still in two texts, `[06/Feb/2019:00:00:38` and `+0000]`."""
+"""What a line is cut into: the fields, the request time in two texts, `06/Feb/2019:00:00:38` and `+0000`."""
 
 _BLOCK = "  *".join(f"({pattern_of(name)})" for name in BLOCK_FIELDS) + '  *(?="|-(?: |$))'
 _VERSION = pattern_of("http_version")
@@ -157,7 +156,7 @@ def _read_head(text: str) -> tuple[Columns, int]:
     if not (_NAME.fullmatch(request_id) and _REQUESTER.fullmatch(requester)):
         raise Rejected(RejectReason.BAD_REQUESTER)
     key, position = _column(text, position)
-    return (owner, bucket, f"[{time[1]}", f"{time[2]}]", address, requester, request_id, operation, key), position
+    return (owner, bucket, time[1], time[2], address, requester, request_id, operation, key), position
 
 
 def _read_requester(text: str, start: int) -> tuple[str, str, str, int]:

@@ -1,10 +1,10 @@
 r"""The fields of a log line: the only place that lists them.
 
-Column order, names, Postgres types, descriptions and both readers' patterns derive from `FIELDS`. Source: S3 user
-guide, "Amazon S3 server access log format" (LogFormat), 2006 to 2026.
+Column order, names, Postgres types, descriptions and what both readers know of a field's shape derive from `FIELDS`.
+Source: S3 user guide, "Amazon S3 server access log format" (LogFormat), 2006 to 2026.
 
-The patterns are plain enough to mean the same in Rust's regex crate (Polars) and in Python's `re`: no look-around, no
-`\d` (which takes any script's digits), no capture group. A pattern describes the field as the line writes it, `-`
+The patterns are plain enough to be made into automata: no look-around, no `\d` (which takes any script's digits), no
+capture group. A pattern describes the field as the line writes it, `-`
 (null) included, without the quotes around a quoted field.
 """
 
@@ -90,6 +90,8 @@ FIELDS: tuple[Field, ...] = (
 )
 
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+NUMBER_NAMES = tuple(field.name for field in FIELDS if field.sql_type in ("smallint", "bigint"))
+TEXT_NAMES = tuple(field.name for field in FIELDS if field.sql_type in ("text", "inet"))
 _BY_NAME = {field.name: field for field in FIELDS}
 
 

@@ -1,33 +1,26 @@
 """Bytes -> lines: where each line of a batch of log objects begins and ends, without copying any.
 
 Only LF ends a line: CR, VT, FF, U+0085 and U+2028 are data of the client's. A last line without LF is a line. A byte
-order mark at the start of an object and a CR at the end of a line are no part of the text that is read (but of the raw
-line).
+order mark at the start of an object is no part of its first line's text, nor is a CR at the end of a line (but both are
+part of the raw line).
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-import pyarrow as pa
 
+from tamarin_dagster.logformat.compiling import Octets
 from tamarin_dagster.logformat.escaping import escape_bytes
 
-MAX_LINE_BYTES = 1024**2
-"""A longer line is no record. S3 limits a request's headers to 8 KB and its URI to about the same."""
-PIECE_BYTES = 16 * 1024**2
+PIECE_BYTES = 8 * 1024**2
 """Bytes read in one pass: big enough to spread the cost of a pass, small enough to stay near the CPU (measured)."""
-_SHORTEST_RECORD = 48
-"""No record of 17 fields is shorter. What is shorter never needs Arrow's inline form of short strings."""
 
 Integers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 
 _BOM = b"\xef\xbb\xbf"
-_LF, _CR, _BLANK, _TAB, _BACKSLASH = b"\n\r \t\\"
+_LF = ord(b"\n")
 
 
 @dataclass(frozen=True)
@@ -39,50 +32,15 @@ class Piece:
     """Where the lines begin, a byte order mark included."""
     ends: Integers
     """Where they end, without their LF."""
+    text_starts: Integers
+    """Where they begin without a byte order mark."""
     log_index: Integers
     line_number: Integers
-    text_starts: Integers
-    text_ends: Integers
-    """The lines without byte order mark and trailing CRs."""
 
-    @cached_property
-    def is_blank(self) -> Flags:
-        """Lines of nothing but blanks, tabs and CRs."""
-        first = np.frombuffer(self.data, np.uint8)[np.minimum(self.text_starts, len(self.data) - 1)]
-        empty = self.text_starts >= self.text_ends
-        suspects = np.flatnonzero(~empty & np.isin(first, (_BLANK, _TAB, _CR)))
-        blank = empty
-        for row in suspects:
-            blank[row] = not self.data[self.text_starts[row] : self.text_ends[row]].strip(b" \t\r")
-        return blank
-
-    @cached_property
-    def is_oversized(self) -> Flags:
-        """Lines of more than `MAX_LINE_BYTES`."""
-        return self.ends - self.starts > MAX_LINE_BYTES
-
-    @cached_property
-    def is_short(self) -> Flags:
-        """Lines too short for a record, hence for the vectorised reader."""
-        return self.text_ends - self.text_starts < _SHORTEST_RECORD
-
-    @cached_property
-    def is_dirty(self) -> Flags:
-        r"""Lines whose text needs escapes: NUL, a literal `\x`, bytes that are no UTF-8."""
-        dirty = np.zeros(len(self.starts), np.bool_)
-        octets = np.frombuffer(self.data, np.uint8)
-        if b"\0" in self.data:
-            dirty[self._lines_at(np.flatnonzero(octets == 0))] = True
-        if b"\\" in self.data:
-            slashes = np.flatnonzero(octets[:-1] == _BACKSLASH)
-            dirty[self._lines_at(slashes[octets[slashes + 1] == ord("x")])] = True
-        if not _is_utf8(self.data):
-            for row in np.unique(self._lines_at(np.flatnonzero(octets >= 0x80))):
-                dirty[row] = dirty[row] or not _is_utf8(self.raw(row))
-        return dirty
-
-    def _lines_at(self, positions: Integers) -> Integers:
-        return np.searchsorted(self.starts, positions, side="right") - 1
+    @property
+    def octets(self) -> Octets:
+        """The bytes as numbers, not copied."""
+        return np.frombuffer(self.data, np.uint8)
 
     def raw(self, row: int) -> bytes:
         """The bytes of a line, all but its LF."""
@@ -90,38 +48,20 @@ class Piece:
 
     def text(self, row: int) -> str:
         """The text of a line, escaped where it must be."""
-        return escape_bytes(self.data[self.text_starts[row] : self.text_ends[row]])
-
-    def column(self, rows: Integers) -> pl.Series:
-        """The text of clean lines that are not short, as a column that shares this piece's bytes."""
-        starts, ends = self.text_starts[rows], self.text_ends[rows]
-        octets = np.frombuffer(self.data, np.uint8)
-        # Arrow's string view: length, first four bytes, buffer number, offset
-        views = np.zeros((len(rows), 4), np.int32)
-        views[:, 0] = ends - starts
-        for index in range(4):
-            views.view(np.uint8)[:, 4 + index] = octets[starts + index]
-        views[:, 3] = starts
-        buffers = [None, pa.py_buffer(views), pa.py_buffer(self.data)]
-        return pl.Series("line", pl.from_arrow(pa.Array.from_buffers(pa.string_view(), len(rows), buffers)))
+        return escape_bytes(self.data[self.text_starts[row] : self.ends[row]].removesuffix(b"\r"))
 
 
-def _is_utf8(data: bytes) -> bool:
-    if data.isascii():
-        return True
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def pieces_of(
+    bodies: Sequence[bytes], piece_bytes: int = PIECE_BYTES, first_lines: Sequence[int] | None = None
+) -> Iterator[Piece]:
+    """The lines of the log objects, in order, in pieces of about `piece_bytes`; a line is never cut.
 
-
-def pieces_of(bodies: Sequence[bytes], piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
-    """The lines of the log objects, in order, in pieces of about `piece_bytes`; a line is never cut."""
+    `first_lines` says which number the first line of each body has, if not 1.
+    """
     pending: list[tuple[int, int, bytes]] = []
     pending_bytes = 0
     for log_index, body in enumerate(bodies):
-        line_number, start = 1, 0
+        line_number, start = first_lines[log_index] if first_lines else 1, 0
         while start < len(body):
             end = _end_of_piece(body, start, piece_bytes - pending_bytes)
             part = body[start:end]
@@ -164,10 +104,4 @@ def _piece(parts: list[tuple[int, int, bytes]]) -> Piece:
     for (_, number, _), body, line in zip(parts, bodies, first_lines, strict=True):
         if number == 1 and body.startswith(_BOM):
             text_starts[line] += len(_BOM)
-    return Piece(data, starts, ends, log_index, line_number, text_starts, _without_cr(octets, text_starts, ends))
-
-
-def _without_cr(octets: npt.NDArray[np.uint8], starts: Integers, ends: Integers) -> Integers:
-    """The ends of the lines less one trailing CR."""
-    has_cr = (ends > starts) & (octets[np.maximum(ends, 1) - 1] == _CR)
-    return np.where(has_cr, ends - 1, ends)
+    return Piece(data, starts, ends, text_starts, log_index, line_number)

@@ -1,23 +1,30 @@
 """Log objects -> records and rejected lines. The entrance: `parse_logs` for the loader, `parse_log` for people.
 
-Each line is a record, a rejected line or blank; nothing else, and none is lost. Ordinary lines are read by `ordinary`,
-the others by `careful`, and both readers' texts are typed by `values`.
+Each line is a record, a rejected line or blank; nothing else, and none is lost. `quick` reads the lines, but for a few
+that it leaves to `careful`, where the rules are written down.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
-from tamarin_dagster.logformat import careful, ordinary
+from tamarin_dagster.logformat import careful, quick
+from tamarin_dagster.logformat.addresses import IPV6_BYTES
+from tamarin_dagster.logformat.compiling import Octets
+from tamarin_dagster.logformat.escaping import MAX_GROWTH, escape_texts
+from tamarin_dagster.logformat.fields import NUMBER_NAMES, TEXT_NAMES
 from tamarin_dagster.logformat.lines import Integers, Piece, pieces_of
+from tamarin_dagster.logformat.quick import NULL, Spans
 from tamarin_dagster.logformat.reasons import RejectReason
-from tamarin_dagster.logformat.values import RECORD_SCHEMA, typed
+from tamarin_dagster.logformat.records import RECORDS_SCHEMA, Records
+from tamarin_dagster.logformat.scanning import SHAPES
+from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD, microseconds, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,14 +32,8 @@ if TYPE_CHECKING:
 KEPT_BYTES = 64 * 1024
 """What is kept of an oversized line."""
 
-RECORDS_SCHEMA: dict[str, pl.DataType] = {"log_index": pl.Int32(), "line_number": pl.Int64(), **RECORD_SCHEMA}
-"""Columns of `ParsedLogs.records`."""
 
-_RAW_SCHEMA: dict[str, pl.DataType] = {"row": pl.Int64(), **dict.fromkeys(careful.RAW_NAMES, pl.String())}
-
-
-@dataclass(frozen=True)
-class RejectedLine:
+class RejectedLine(NamedTuple):
     """A line that is neither a record nor blank."""
 
     log_index: int
@@ -62,12 +63,22 @@ class LogCounts:
 class ParsedLogs:
     """What a batch of log objects holds."""
 
-    records: pl.DataFrame
-    """Columns of `RECORDS_SCHEMA`, ordered by `log_index` (position of the object in the batch) and `line_number`."""
+    pieces: tuple[Records, ...]
+    """The records, ordered by `log_index` (position of the object in the batch) and `line_number`."""
     rejected: tuple[RejectedLine, ...]
     """In the same order."""
     counts: tuple[LogCounts, ...]
     """One per log object."""
+
+    @cached_property
+    def records(self) -> pa.Table:
+        """The records as columns of `RECORDS_SCHEMA`; made at first use."""
+        return pa.concat_tables([RECORDS_SCHEMA.empty_table(), *(piece.table() for piece in self.pieces)])
+
+    def months(self) -> tuple[date, ...]:
+        """The first days of the months that request times fall into, in order."""
+        times = [np.unique(piece.times.view("M8[us]").astype("M8[M]")) for piece in self.pieces]
+        return tuple(np.unique(np.concatenate(times)).astype("M8[D]").tolist()) if times else ()
 
 
 @dataclass(frozen=True)
@@ -95,92 +106,128 @@ def parse_log(data: bytes, *, now: datetime | None = None) -> ParsedLog:
         }
     )
     return ParsedLog(
-        records=parsed.records.drop("log_index").to_pandas(use_pyarrow_extension_array=True),
+        records=parsed.records.drop_columns("log_index").to_pandas(types_mapper=pd.ArrowDtype),
         rejected=rejected.to_pandas(types_mapper=pd.ArrowDtype),
         line_count=parsed.counts[0].line_count,
         blank_count=parsed.counts[0].blank_count,
     )
 
 
-def parse_logs(bodies: Sequence[bytes], *, now: datetime | None = None) -> ParsedLogs:
+def parse_logs(
+    bodies: Sequence[bytes], *, now: datetime | None = None, first_lines: Sequence[int] | None = None
+) -> ParsedLogs:
     """Read the lines of many log objects at once.
 
     Args:
         bodies: the objects' bytes, unpacked. Any bytes at all are fine.
         now: aware; what request times more than a day ahead are measured by. Default: the clock.
+        first_lines: the number of each body's first line, for bodies that are parts of a log object. Default: 1.
     """
-    now = now or datetime.now(UTC)
-    tallies = {name: np.zeros(len(bodies), np.int64) for name in ("lines", "blanks", "rejected")}
-    frames: list[pl.DataFrame] = []
+    latest = (now or datetime.now(UTC)) + MAX_AHEAD
+    pieces: list[Records] = []
     rejected: list[RejectedLine] = []
-    for piece in pieces_of(bodies):
-        records, rejects = _read_piece(piece, now)
-        frames.append(records)
+    blanks = [np.zeros(0, np.int64)]
+    for piece in pieces_of(bodies, first_lines=first_lines):
+        outcomes, records, rejects = _read_piece(piece, microseconds(EARLIEST_REQUEST), microseconds(latest))
+        pieces.append(records)
         rejected.extend(rejects)
-        tallies["lines"] += np.bincount(piece.log_index, minlength=len(bodies))
-        tallies["blanks"] += np.bincount(piece.log_index[piece.is_blank], minlength=len(bodies))
-        tallies["rejected"] += np.bincount([line.log_index for line in rejects], minlength=len(bodies)).astype(np.int64)
-    records = pl.concat(frames) if frames else pl.DataFrame(schema=RECORDS_SCHEMA)
-    return ParsedLogs(records, tuple(rejected), _counts(records, tallies))
+        blanks.append(piece.log_index[outcomes == quick.BLANK_LINE])
+    counts = _counts(len(bodies), pieces, [line.log_index for line in rejected], np.concatenate(blanks))
+    return ParsedLogs(tuple(pieces), tuple(rejected), counts)
 
 
-def _counts(records: pl.DataFrame, tallies: dict[str, Integers]) -> tuple[LogCounts, ...]:
-    times = records.group_by("log_index").agg(
-        pl.len(), first=pl.col("request_dtime").min(), last=pl.col("request_dtime").max()
+def _counts(logs: int, pieces: list[Records], rejected: list[int], blanks: Integers) -> tuple[LogCounts, ...]:
+    """Of each log object, from the log indexes of its records, rejected lines and blank lines."""
+    record_counts = np.zeros(logs, np.int64)
+    first_times, last_times = np.full(logs, np.iinfo(np.int64).max), np.full(logs, np.iinfo(np.int64).min)
+    for records in pieces:
+        record_counts += np.bincount(records.log_index, minlength=logs)
+        np.minimum.at(first_times, records.log_index, records.times)
+        np.maximum.at(last_times, records.log_index, records.times)
+    rejected_counts = np.bincount(np.array(rejected, np.int64), minlength=logs)
+    blank_counts = np.bincount(blanks, minlength=logs)
+    tallies = (record_counts, rejected_counts, blank_counts, first_times, last_times)
+    return tuple(
+        LogCounts(
+            line_count=records + rejects + blank,
+            record_count=records,
+            rejected_count=rejects,
+            blank_count=blank,
+            first_request_dtime=_when(first) if records else None,
+            last_request_dtime=_when(last) if records else None,
+        )
+        for records, rejects, blank, first, last in zip(*(tally.tolist() for tally in tallies), strict=True)
     )
-    found = {log_index: (count, first, last) for log_index, count, first, last in times.iter_rows()}
-    counts = []
-    columns = (tallies[name].tolist() for name in ("lines", "rejected", "blanks"))
-    for log_index, (lines, rejected, blanks) in enumerate(zip(*columns, strict=True)):
-        count, first, last = found.get(log_index, (0, None, None))
-        counts.append(LogCounts(lines, count, rejected, blanks, first, last))
-    return tuple(counts)
 
 
-def _read_piece(piece: Piece, now: datetime) -> tuple[pl.DataFrame, list[RejectedLine]]:
-    """The records and the rejected lines of one piece, each in the lines' order."""
-    reasons: dict[int, RejectReason] = {}
-    to_read = ~piece.is_blank & ~piece.is_oversized
-    for row in np.flatnonzero(piece.is_oversized & ~piece.is_blank).tolist():
-        reasons[row] = RejectReason.OVERSIZED
-    ordinary_rows = np.flatnonzero(to_read & ~piece.is_short & ~piece.is_dirty)
-    raw = ordinary.read_lines(piece.column(ordinary_rows), pl.Series(ordinary_rows))
-    to_read[raw.get_column("row").to_numpy()] = False
-    others, refused = _read_carefully(piece, np.flatnonzero(to_read))
-    reasons |= refused
-    if others:
-        raw = pl.concat([raw, pl.DataFrame(others, schema=_RAW_SCHEMA, orient="row")])
-    records, refused = typed(raw, now)
-    reasons |= refused
-    rows = records.get_column("row")
-    if not rows.is_sorted():
-        records = records.sort("row")
-        rows = records.get_column("row")
-    positions = rows.to_numpy()
-    records = records.drop("row").insert_column(0, pl.Series("log_index", piece.log_index[positions], dtype=pl.Int32))
-    records.insert_column(1, pl.Series("line_number", piece.line_number[positions], dtype=pl.Int64))
-    return records, [_rejected_line(piece, row, reasons[row]) for row in sorted(reasons)]
+def _when(time: int) -> datetime:
+    return EPOCH + timedelta(microseconds=time)
 
 
-def _read_carefully(piece: Piece, rows: Integers) -> tuple[list[tuple[int | str | None, ...]], dict[int, RejectReason]]:
-    """The rows as raw columns, each behind its row; and the reasons of the others."""
-    columns: list[tuple[int | str | None, ...]] = []
-    reasons: dict[int, RejectReason] = {}
-    for row in rows.tolist():
+def _read_piece(piece: Piece, first_time: int, last_time: int) -> tuple[Octets, Records, list[RejectedLine]]:
+    """What became of each line of a piece (see `quick`), its records and its rejected lines, in the lines' order."""
+    lines = len(piece.starts)
+    times = np.empty(lines, np.int64)
+    numbers = np.empty((lines, len(NUMBER_NAMES)), np.int64)
+    spans = np.empty((lines, len(TEXT_NAMES), 2), np.int32)
+    outcomes, odd = np.empty(lines, np.uint8), np.empty(lines, np.bool_)
+    octets = piece.octets
+    found = (times, numbers, spans, outcomes, odd)
+    room = np.empty(IPV6_BYTES, np.uint8)
+    quick.read_lines(octets, piece.text_starts, piece.ends, first_time, last_time, SHAPES, room, *found)
+    if odd.any():
+        octets = _with_escaped(piece, np.flatnonzero(odd), spans)
+    texts = bytearray()
+    for row in np.flatnonzero(outcomes == quick.LEFT).tolist():
         try:
-            columns.append((row, *careful.read_line(piece.text(row))))
-        except careful.Rejected as rejected:
-            reasons[row] = rejected.reason
-    return columns, reasons
+            record = typed(careful.read_line(piece.text(row)), first_time, last_time)
+        except careful.Rejected as refusal:
+            outcomes[row] = quick.REJECTED + quick.REASONS.index(refusal.reason)
+        else:
+            outcomes[row] = quick.RECORD
+            times[row] = record.time
+            numbers[row] = [NULL if number is None else number for number in record.numbers]
+            spans[row] = _append(record.texts, texts, len(octets))
+    if texts:
+        octets = _readonly(np.concatenate((octets, np.frombuffer(texts, np.uint8))))
+    records = Records(octets, piece.log_index, piece.line_number, times, numbers, spans)
+    return outcomes, records.chosen(outcomes == quick.RECORD), _rejected_lines(piece, outcomes)
 
 
-def _rejected_line(piece: Piece, row: int, reason: RejectReason) -> RejectedLine:
-    line = piece.raw(row)
-    return RejectedLine(
-        log_index=int(piece.log_index[row]),
-        line_number=int(piece.line_number[row]),
-        reason=reason,
-        line=line[:KEPT_BYTES] if reason is RejectReason.OVERSIZED else line,
-        line_bytes=len(line),
-        sha256=hashlib.sha256(line).digest(),
-    )
+def _with_escaped(piece: Piece, rows: Integers, spans: Spans) -> Octets:
+    """The piece's bytes, and behind them, escaped, those texts of the rows that must be; their spans point there."""
+    count, line_bytes = len(piece.data), int((piece.ends[rows] - piece.text_starts[rows]).sum())
+    octets = np.empty(count + MAX_GROWTH * line_bytes, np.uint8)
+    octets[:count] = piece.octets
+    used = escape_texts(piece.octets, rows, spans, octets[count:], count)
+    return _readonly(octets[: count + used])
+
+
+def _readonly(octets: Octets) -> Octets:
+    """As a piece's bytes are: what is compiled is compiled for one of both."""
+    octets.setflags(write=False)
+    return octets
+
+
+def _append(found: list[str | None], texts: bytearray, offset: int) -> list[tuple[int, int]]:
+    """Appends the texts to the bytes; gives their spans, counted from `offset`."""
+    spans = []
+    for text in found:
+        start = offset + len(texts)
+        if text is None:
+            spans.append((start, NULL))
+        else:
+            texts += text.encode()
+            spans.append((start, offset + len(texts) - start))
+    return spans
+
+
+def _rejected_lines(piece: Piece, outcomes: Octets) -> list[RejectedLine]:
+    rows = np.flatnonzero(outcomes >= quick.REJECTED)
+    columns = (outcomes[rows], piece.starts[rows], piece.ends[rows], piece.log_index[rows], piece.line_number[rows])
+    rejected = []
+    for outcome, start, end, log_index, number in zip(*(column.tolist() for column in columns), strict=True):
+        line, reason = piece.data[start:end], quick.REASONS[outcome - quick.REJECTED]
+        kept = line[:KEPT_BYTES] if reason is RejectReason.OVERSIZED else line
+        rejected.append(RejectedLine(log_index, number, reason, kept, len(line), hashlib.sha256(line).digest()))
+    return rejected

@@ -1,97 +1,97 @@
-"""Texts -> typed values, for both readers: nulls, numbers, times and addresses, and which lines they disqualify."""
+"""Texts -> typed values, for the careful reader: nulls, numbers, times, addresses; and which lines they disqualify."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
 
-import polars as pl
-
-from tamarin_dagster.logformat.fields import FIELD_NAMES, FIELDS
+from tamarin_dagster.logformat.careful import RAW_NAMES, Columns, Rejected
+from tamarin_dagster.logformat.fields import FIELDS, NUMBER_NAMES, TEXT_NAMES
 from tamarin_dagster.logformat.reasons import RejectReason
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_REQUEST = datetime(2006, 1, 1, tzinfo=UTC)
 """S3 opened in March 2006."""
 MAX_AHEAD = timedelta(days=1)
 """How far ahead of now a request time may be: clocks and time zones of S3-compatible stores."""
+MAX_BIGINT = 2**63 - 1
+_MAX_DIGITS = len(str(MAX_BIGINT))
 
-POLARS_TYPES: dict[str, pl.DataType] = {
-    "timestamptz": pl.Datetime("us", "UTC"),
-    "inet": pl.String(),
-    "smallint": pl.Int16(),
-    "bigint": pl.Int64(),
-    "text": pl.String(),
-}
-RECORD_SCHEMA = {field.name: POLARS_TYPES[field.sql_type] for field in FIELDS}
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-_NUMBERS = tuple(field.name for field in FIELDS if field.sql_type in ("smallint", "bigint"))
-_QUOTED = ("request_method", *(field.name for field in FIELDS if field.quoted))
-_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
+_MICROSECOND = timedelta(microseconds=1)
+_MONTHS = {name: number for number, name in enumerate(MONTHS, 1)}
+_QUOTED = {"request_method", *(field.name for field in FIELDS if field.quoted)}
+_TIME, _ZONE, _ADDRESS = (RAW_NAMES.index(name) for name in ("time", "zone", "remote_ip"))
+_NUMBERS = tuple(RAW_NAMES.index(name) for name in NUMBER_NAMES)
+_TEXTS = tuple((RAW_NAMES.index(name), ("-", "") if name in _QUOTED else ("-",)) for name in TEXT_NAMES)
 
 
-def typed(raw: pl.DataFrame, now: datetime) -> tuple[pl.DataFrame, dict[int, RejectReason]]:
-    """The records that the raw columns are, and the reasons why rows are none.
+class Typed(NamedTuple):
+    """What a record's columns are worth."""
+
+    time: int
+    """Microseconds since 1970, UTC."""
+    numbers: list[int | None]
+    """Of NUMBER_NAMES."""
+    texts: list[str | None]
+    """Of TEXT_NAMES."""
+
+
+def microseconds(when: datetime) -> int:
+    """Since 1970."""
+    return (when - EPOCH) // _MICROSECOND
+
+
+def typed(columns: Columns, first_time: int, last_time: int) -> Typed:
+    """The columns that `careful.read_line` gives, typed; `-` is null, and so is empty text in quotes.
 
     Args:
-        raw: `row` and the columns of `careful.RAW_NAMES`.
-        now: aware; later request times than `MAX_AHEAD` of it are out of range.
+        columns: the texts of RAW_NAMES.
+        first_time: microseconds since 1970; what is earlier is out of range.
+        last_time: and what is later.
 
-    Returns:
-        The good rows as `row` and the fields' columns in their types, and the reason for each other row.
+    Raises:
+        Rejected: the line is no record; with the first thing that is wrong.
     """
-    is_utc, are_ipv4 = raw.select(_IS_UTC, _ARE_IPV4).row(0)
-    frame = raw.select(_TYPED if is_utc else (*_TYPED, "zone"))
-    if not is_utc:
-        frame = _in_utc(frame)
-    range_of_time = pl.col("request_dtime").is_between(EARLIEST_REQUEST, now + MAX_AHEAD).all().alias("in_range")
-    all_times, in_range, *nulls = frame.select(
-        (pl.col("request_dtime").null_count() == 0).alias("all_times"),
-        range_of_time,
-        *(pl.col(name).null_count() for name in _NUMBERS),
-    ).row(0)
-    if all_times and in_range and are_ipv4 and tuple(nulls) == raw.select(_NULL_NUMBERS).row(0):
-        return frame, {}
-    reasons = _reasons(raw, frame, now)
-    return frame.filter(~pl.col("row").is_in(list(reasons))), reasons
+    time = _time(str(columns[_TIME]), str(columns[_ZONE]))
+    if time is None:
+        raise Rejected(RejectReason.BAD_TIME)
+    if not first_time <= time <= last_time:
+        raise Rejected(RejectReason.TIME_OUT_OF_RANGE)
+    if columns[_ADDRESS] != "-" and not _is_address(str(columns[_ADDRESS])):
+        raise Rejected(RejectReason.BAD_ADDRESS)
+    numbers = [_number(str(columns[index])) for index in _NUMBERS]
+    texts = [None if columns[index] in nulls else columns[index] for index, nulls in _TEXTS]
+    return Typed(time, numbers, texts)
 
 
-def _reasons(raw: pl.DataFrame, frame: pl.DataFrame, now: datetime) -> dict[int, RejectReason]:
-    """The first thing that is wrong with each bad row."""
-    time = frame.get_column("request_dtime")
-    wrong = {
-        RejectReason.BAD_TIME: time.is_null(),
-        RejectReason.TIME_OUT_OF_RANGE: ~time.is_between(EARLIEST_REQUEST, now + MAX_AHEAD),
-        RejectReason.BAD_ADDRESS: _is_no_address(frame.get_column("remote_ip")),
-    }
-    reasons: dict[int, RejectReason] = {}
-    rows = frame.get_column("row")
-    for reason, is_wrong in wrong.items():
-        reasons |= dict.fromkeys(rows.filter(is_wrong.fill_null(value=False)), reason) | reasons
-    for name in _NUMBERS:
-        too_big = frame.get_column(name).is_null() & (raw.get_column(name) != "-").fill_null(value=False)
-        reasons |= dict.fromkeys(rows.filter(too_big), RejectReason.BAD_NUMBER) | reasons
-    return reasons
+def _number(text: str) -> int | None:
+    if text == "-":
+        return None
+    digits = text.lstrip("0") or "0"
+    if len(digits) > _MAX_DIGITS or int(digits) > MAX_BIGINT:
+        raise Rejected(RejectReason.BAD_NUMBER)
+    return int(digits)
 
 
-def _in_utc(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with its request times moved from the zone in `zone` to UTC, and without that column."""
-    zones = frame.get_column("zone").unique()
-    offsets = pl.Series("offset", [_offset(zone) for zone in zones], dtype=pl.Duration("us"))
-    offset = pl.col("zone").replace_strict(zones, offsets, return_dtype=pl.Duration("us"))
-    return frame.with_columns(request_dtime=pl.col("request_dtime") - offset).drop("zone")
-
-
-def _offset(zone: str) -> timedelta:
-    """What a zone, written like `-0530]`, is ahead of UTC."""
-    ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5]))
-    return -ahead if zone.startswith("-") else ahead
-
-
-def _is_no_address(addresses: pl.Series) -> pl.Series:
-    """Which addresses Postgres' type inet may refuse; decided once per distinct address."""
-    distinct = addresses.unique().drop_nulls()
-    others = distinct.filter(~distinct.str.contains(f"^{_IPV4}$"))
-    wrong = pl.Series([text for text in others if not _is_address(text)], dtype=pl.String)
-    return addresses.is_in(wrong.implode())
+@lru_cache(maxsize=4096)
+def _time(time: str, zone: str) -> int | None:
+    """Of texts like `06/Feb/2019:00:00:38` and `-0530`; None if there is no such time."""
+    try:
+        when = datetime(
+            int(time[7:11]),
+            _MONTHS[time[3:6]],
+            int(time[:2]),
+            int(time[12:14]),
+            int(time[15:17]),
+            int(time[18:20]),
+            tzinfo=UTC,
+        )
+    except (KeyError, ValueError):
+        return None
+    ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5])) // _MICROSECOND
+    return microseconds(when) - (-ahead if zone.startswith("-") else ahead)
 
 
 def _is_address(text: str) -> bool:
@@ -103,23 +103,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _typed(name: str) -> pl.Expr:
-    """The raw text of a field in the field's type; `-` is null, and so is empty text in quotes."""
-    text = pl.col(name)
-    if name == "request_dtime":
-        time = pl.col("time").str.to_datetime("[%d/%b/%Y:%H:%M:%S", time_unit="us", strict=False)
-        return time.dt.replace_time_zone("UTC").alias(name)
-    if name in _NUMBERS:
-        return text.cast(RECORD_SCHEMA[name], strict=False)
-    if name in _QUOTED:
-        return pl.when((text != "-") & (text != "")).then(text)
-    return pl.when(text != "-").then(text)
-
-
-# Built once: building expressions takes longer than evaluating them on a few thousand rows.
-_TYPED = (pl.col("row"), *(_typed(name) for name in FIELD_NAMES))
-_NULL_NUMBERS = tuple((pl.col(name) == "-").sum() for name in _NUMBERS)
-_IS_UTC = (pl.col("zone") == "+0000]").all()
-_ARE_IPV4 = (pl.col("remote_ip").unique().str.contains(rf"^(?:-|{_IPV4})$")).all()

@@ -4,32 +4,31 @@ The ids of the ledger rows are taken from their sequence before the transaction,
 ready while an earlier batch is still being loaded.
 """
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import cast
 
 import numpy as np
-import polars as pl
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.logformat import LogCounts, ParsedLogs, RejectedLine, parse_logs
 from tamarin_dagster.logkey import LogKey
+from tamarin_dagster.recordstore.copying import HEADER, TRAILER, render
 from tamarin_dagster.recordstore.partitions import ensure_partitions
 from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, s3_log_key, s3_log_record, s3_rejected_line
 
-_COPY_RECORDS = f"COPY {s3_log_record.name} ({', '.join(RECORD_COLUMNS)}) FROM STDIN (FORMAT csv)"
+_COPY_RECORDS = f"COPY {s3_log_record.name} ({', '.join(RECORD_COLUMNS)}) FROM STDIN (FORMAT binary)"
 _COPY_REJECTED = (
     f"COPY {s3_rejected_line.name} ({', '.join(c.name for c in s3_rejected_line.columns)}) FROM STDIN (FORMAT binary)"
 )
+# A record that must be escaped: all that is compiled has a part in it.
+_SAMPLE_LINE = b'o b [06/Feb/2019:00:00:38 +0000] 192.0.2.1 - 1 REST.GET.OBJECT k - 200 - 1 1 1 1 "\0" - -'
 _REJECTED_TYPES = ("int8", "int4", "text", "bytea", "int8", "bytea")
 # psycopg hands larger pieces to libpq in one go; 1 MiB keeps the copy of it in the processor's cache.
 _COPY_PIECE_BYTES = 1024 * 1024
-# Postgres reads this without a look at DateStyle.
-_TIMESTAMP_FORMAT = "%Y-%m-%d %H:%M:%S+00"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Batch:
     Attributes:
         bodies: what the keys held, unpacked: kept so that a refused batch can be divided.
         months: the months its records' request times fall into.
-        records_csv: what COPY gets: one line per record, in the order of RECORD_COLUMNS.
+        copy_data: its records as COPY is sent them, in pieces.
     """
 
     bucket: str
@@ -49,7 +48,7 @@ class Batch:
     bodies: tuple[bytes, ...]
     parsed: ParsedLogs
     months: tuple[date, ...]
-    records_csv: bytes
+    copy_data: tuple[memoryview, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,13 @@ class LoadedBatch:
     superseded: int
 
 
+def compile_ahead() -> None:
+    """Makes the machine code of what parses and renders, where it is not on disk yet; that takes some seconds."""
+    for records in parse_logs([_SAMPLE_LINE]).pieces:
+        render(records, [1])
+        records.table()
+
+
 def prepare(
     engine: sa.Engine, bucket: str, log_bucket_name: str, keys: Sequence[LogKey], bodies: Sequence[bytes]
 ) -> Batch:
@@ -70,8 +76,8 @@ def prepare(
         sequence = sa.func.pg_get_serial_sequence(s3_log_key.name, "id")
         statement = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, len(keys)))
         ids = tuple(connection.scalars(statement))
-    months = tuple(parsed.records["request_dtime"].dt.date().dt.month_start().unique().sort())
-    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, months, _render(parsed.records, ids))
+    copy_data = tuple(render(records, ids) for records in parsed.pieces)
+    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, parsed.months(), copy_data)
 
 
 def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBatch:
@@ -84,14 +90,15 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
     ensure_partitions(engine, batch.months)
     with engine.begin() as connection:
         for day in sorted({key.delivery_date for key in batch.keys}):
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_day_lock(batch.log_bucket_name, day))))
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(day_lock(batch.log_bucket_name, day))))
         stale, superseded = _supersede(connection, batch)
         won = _enter(connection, batch, [i for i, key in enumerate(batch.keys) if key.object.key not in stale], run_id)
-        csv = batch.records_csv
+        copy_data = batch.copy_data
         if len(won) < len(batch.keys):
-            csv = _render(batch.parsed.records.filter(pl.col("log_index").is_in(won)), batch.ids)
+            ours = np.isin(np.arange(len(batch.keys)), list(won))
+            copy_data = tuple(render(part.chosen(ours[part.log_index]), batch.ids) for part in batch.parsed.pieces)
         cursor = cast("psycopg.Cursor", connection.connection.cursor())
-        _copy_records(cursor, csv)
+        _copy_records(cursor, copy_data)
         _copy_rejected(cursor, batch, [line for line in batch.parsed.rejected if line.log_index in won])
     return LoadedBatch(
         loaded=tuple((batch.keys[i], batch.parsed.counts[i]) for i in sorted(won)),
@@ -100,16 +107,7 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
     )
 
 
-def _render(records: pl.DataFrame, ids: Sequence[int]) -> bytes:
-    """The records as CSV in the order of RECORD_COLUMNS. NULL is an empty field; no record has an empty text."""
-    key_ids = pl.Series("log_key_id", np.asarray(ids, dtype=np.int64)[records["log_index"].to_numpy()])
-    frame = records.with_columns(key_ids).select(RECORD_COLUMNS)
-    out = io.BytesIO()
-    frame.write_csv(out, include_header=False, datetime_format=_TIMESTAMP_FORMAT)
-    return out.getvalue()
-
-
-def _day_lock(log_bucket_name: str, day: date) -> sa.Function[int]:
+def day_lock(log_bucket_name: str, day: date) -> sa.Function[int]:
     """Loads of one day take turns: two generations of a key must not pass each other unseen."""
     return sa.func.hashtextextended(f"{log_bucket_name} {day}", 0)
 
@@ -190,11 +188,18 @@ def _ledger_row(batch: Batch, index: int, run_id: str | None) -> dict[str, objec
     }
 
 
-def _copy_records(cursor: psycopg.Cursor, csv: bytes) -> None:
-    view = memoryview(csv)
+def copy_parsed(cursor: psycopg.Cursor, parsed: ParsedLogs, ids: Sequence[int]) -> None:
+    """Puts the records of `parsed` in; `ids[i]` is the ledger id of its log `i`."""
+    _copy_records(cursor, [render(records, ids) for records in parsed.pieces])
+
+
+def _copy_records(cursor: psycopg.Cursor, copy_data: Iterable[memoryview]) -> None:
     with cursor.copy(_COPY_RECORDS) as copy:
-        for start in range(0, len(view), _COPY_PIECE_BYTES):
-            copy.write(view[start : start + _COPY_PIECE_BYTES])
+        copy.write(HEADER)
+        for part in copy_data:
+            for start in range(0, len(part), _COPY_PIECE_BYTES):
+                copy.write(part[start : start + _COPY_PIECE_BYTES])
+        copy.write(TRAILER)
 
 
 def _copy_rejected(cursor: psycopg.Cursor, batch: Batch, lines: Sequence[RejectedLine]) -> None:

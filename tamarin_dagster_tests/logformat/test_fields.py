@@ -1,6 +1,6 @@
 import re
 
-import polars as pl
+import pyarrow as pa
 
 from tamarin_dagster.logformat import FIELD_NAMES, FIELDS, RECORDS_SCHEMA
 
@@ -26,8 +26,8 @@ def test_types_other_than_text_are_few():
         "total_time": "bigint",
         "turnaround_time": "bigint",
     }
-    assert RECORDS_SCHEMA["http_status"] == pl.Int16
-    assert RECORDS_SCHEMA["request_dtime"] == pl.Datetime("us", "UTC")
+    assert RECORDS_SCHEMA.field("http_status").type == pa.int16()
+    assert RECORDS_SCHEMA.field("request_dtime").type == pa.timestamp("us", "UTC")
 
 
 def test_every_field_has_a_meaning_of_one_sentence():
@@ -36,8 +36,7 @@ def test_every_field_has_a_meaning_of_one_sentence():
         assert len(field.meaning) > 20, field.name
 
 
-def test_patterns_compile_in_both_engines_and_capture_nothing():
+def test_patterns_capture_nothing_and_look_nowhere():
     for field in FIELDS:
         assert re.compile(field.pattern).groups == 0, field.name
         assert not re.search(r"\\d|\(\?[=!<]", field.pattern), field.name
-        pl.Series(["x"]).str.contains(field.pattern)

@@ -14,14 +14,14 @@ def record(text: str) -> dict[str, object]:
     """The one record of the line, without its nulls."""
     parsed = parse_logs([text.encode()])
     assert not parsed.rejected, parsed.rejected
-    (row,) = parsed.records.to_dicts()
+    (row,) = parsed.records.to_pylist()
     return {name: value for name, value in row.items() if value is not None}
 
 
 def reason(text: str) -> RejectReason:
     """Why the line is no record."""
     parsed = parse_logs([text.encode()])
-    assert parsed.records.is_empty()
+    assert parsed.records.num_rows == 0
     (rejected,) = parsed.rejected
     assert rejected.line == text.encode()
     return rejected.reason
@@ -201,7 +201,8 @@ def test_doubled_and_trailing_blanks_change_nothing():
 def test_the_bulk_of_all_shapes_is_read_in_order():
     lines = [line(), line('"GET /"x HTTP/1.1"'), line("-", referrer="-", user_agent="-"), "", "rubbish", COLUMNS_2006]
     parsed = parse_logs([("\n".join(lines) + "\n").encode()] * 3)
-    assert parsed.records.select("log_index", "line_number").rows() == [(i, n) for i in range(3) for n in (1, 2, 3, 6)]
+    numbers = parsed.records.select(["log_index", "line_number"]).to_pydict()
+    assert list(zip(*numbers.values(), strict=True)) == [(i, n) for i in range(3) for n in (1, 2, 3, 6)]
     assert [(r.log_index, r.line_number) for r in parsed.rejected] == [(0, 5), (1, 5), (2, 5)]
     counts = parsed.counts[2]
     assert (counts.line_count, counts.record_count, counts.rejected_count, counts.blank_count) == (6, 4, 1, 1)
@@ -271,14 +272,14 @@ def test_times_are_kept_in_utc(zone, hour):
     other = line()
     text = line(head=HEAD.replace("00:00:38 +0000", f"12:00:00 {zone}"))
     parsed = parse_logs([f"{other}\n{text}\n".encode()])
-    assert parsed.records["request_dtime"][1].hour == hour
-    assert parsed.records["request_dtime"][0] == datetime(2019, 2, 6, 0, 0, 38, tzinfo=UTC)
+    assert parsed.records["request_dtime"].to_pylist()[1].hour == hour
+    assert parsed.records["request_dtime"].to_pylist()[0] == datetime(2019, 2, 6, 0, 0, 38, tzinfo=UTC)
 
 
 def test_a_time_more_than_a_day_ahead_of_now_is_out_of_range():
     when = datetime(2019, 2, 6, 0, 0, 38, tzinfo=UTC)
     data = line().encode()
-    assert parse_logs([data], now=when - timedelta(days=1)).records.height == 1
+    assert parse_logs([data], now=when - timedelta(days=1)).records.num_rows == 1
     (rejected,) = parse_logs([data], now=when - timedelta(days=1, seconds=1)).rejected
     assert rejected.reason is RejectReason.TIME_OUT_OF_RANGE
 
@@ -287,8 +288,8 @@ def test_only_lf_ends_a_line():
     user_agent = '"a\rb\x0bc\x0cd\x85e\u2028f\x1c"'
     parsed = parse_logs([(line(user_agent=user_agent) + "\r\n" + line()).encode()])
     assert parsed.counts[0].line_count == 2
-    assert parsed.records["user_agent"].to_list() == [user_agent[1:-1], "curl/8.1"]
-    assert parsed.records["source_region"].to_list() == ["eu-west-1", "eu-west-1"]
+    assert parsed.records["user_agent"].to_pylist() == [user_agent[1:-1], "curl/8.1"]
+    assert parsed.records["source_region"].to_pylist() == ["eu-west-1", "eu-west-1"]
 
 
 @pytest.mark.parametrize(
@@ -304,13 +305,13 @@ def test_blank_lines_are_counted(data, lines, blanks):
 
 def test_a_byte_order_mark_at_the_start_of_a_log_is_no_data():
     data = b"\xef\xbb\xbf" + line().encode() + b"\n"
-    assert parse_logs([data, data]).records["bucket_owner"].to_list() == [OWNER, OWNER]
+    assert parse_logs([data, data]).records["bucket_owner"].to_pylist() == [OWNER, OWNER]
 
 
 def test_bytes_that_are_no_text_are_escaped_and_the_neighbours_are_not():
     text = line(user_agent='"UA"').encode()
     data = b"\n".join([text, text.replace(b"UA", b"\0\xff\\x41"), text.replace(b"UA", "ü\\".encode())])
-    assert parse_logs([data]).records["user_agent"].to_list() == ["UA", r"\x00\xff\x5cx41", "ü\\"]
+    assert parse_logs([data]).records["user_agent"].to_pylist() == ["UA", r"\x00\xff\x5cx41", "ü\\"]
 
 
 def test_an_oversized_line_keeps_its_first_64_kib():
@@ -320,7 +321,7 @@ def test_an_oversized_line_keeps_its_first_64_kib():
     assert (first.reason, first.line, first.line_bytes) == (RejectReason.OVERSIZED, long[: 2**16], 2**20 + 1)
     assert first.sha256 == hashlib.sha256(long).digest()
     assert (second.reason, second.line_number, second.line) == (RejectReason.NOT_A_RECORD, 3, long[1:])
-    assert parsed.records["line_number"].to_list() == [2]
+    assert parsed.records["line_number"].to_pylist() == [2]
 
 
 def test_pandas_gets_arrow_backed_columns():
@@ -333,4 +334,5 @@ def test_pandas_gets_arrow_backed_columns():
 
 def test_no_bodies_give_no_records():
     parsed = parse_logs([])
-    assert (parsed.records.schema, parsed.rejected, parsed.counts) == (RECORDS_SCHEMA, (), ())
+    assert (parsed.records.schema, parsed.records.num_rows) == (RECORDS_SCHEMA, 0)
+    assert (parsed.rejected, parsed.counts, parsed.months()) == ((), (), ())

@@ -1,0 +1,83 @@
+"""Lines a second on one core, and lines lost, of the parser and of other ways to read the same file.
+
+    .venv/bin/python -m benchmarks.parse [--lines 1000000] [--rounds 3] [--peers ours,re,duckdb,goaccess,gawk]
+
+Two files of as many lines: the demo's traffic, and the same with 5 % odd lines. In each round every peer reads the file
+once, in a process of its own on one core; the figures are medians of the rounds, the ratios of the same round. The time
+is CPU time: of reading alone for Python's libraries, of the whole process for programs. Slow peers are timed on the
+file's first lines only (see the column); what a peer loses is always counted in the whole file.
+
+lost: records that are not found, and records that are found in lines that are none. wrong: records that are found with
+another address, operation, key, request, status, bytes sent or user agent than the line holds.
+"""
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.parse import one_core
+from benchmarks.parse.mixes import Mix, write_mixes
+from benchmarks.parse.peers import OURS, PEERS, Peer
+from benchmarks.parse.sheet import Sheet
+
+_HEADINGS = ("", "lines", "lines/s", "ours is", "lost", "wrong")
+_NOTHING = "—"
+
+
+def main() -> None:
+    """Prints a table for each mix."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peers", type=_peers, default=",".join(PEERS), help="comma-separated: %(default)s")
+    parser.add_argument("--markdown", type=Path, help="a file to write the tables to as well")
+    options = parser.parse_args()
+    one_core.pin()
+    with tempfile.TemporaryDirectory(prefix="tamarin-bench-") as folder:
+        sheets = [_measured(mix, options.peers, options.rounds) for mix in write_mixes(Path(folder), options.lines)]
+    for sheet in sheets:
+        Console().print(sheet.table())
+    if options.markdown:
+        options.markdown.write_text("\n".join(sheet.markdown() for sheet in sheets), "utf-8")
+
+
+def _peers(text: str) -> list[Peer]:
+    names = text.split(",")
+    if unknown := set(names) - set(PEERS):
+        raise argparse.ArgumentTypeError(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    return [peer for name in names for peer in PEERS[name]]
+
+
+def _measured(mix: Mix, peers: list[Peer], rounds: int) -> Sheet:
+    """The peers in turn, so often; what they lose is counted once."""
+    installed = [peer for peer in peers if peer.is_installed()]
+    rates: dict[str, list[float]] = {peer.name: [] for peer in installed}
+    for _ in range(rounds):
+        for peer in installed:
+            path, count = (mix.path, mix.line_count) if peer.reads_all else (mix.first_path, mix.first_count)
+            rates[peer.name].append(count / peer.seconds(path))
+    title = f"{mix.name}: {mix.line_count:,} lines, {mix.bytes / 1e6:,.0f} MB; {rounds} rounds, one core"
+    return Sheet(title, _HEADINGS, [_row(mix, peer, rates) for peer in peers], texts=_HEADINGS[:1])
+
+
+def _row(mix: Mix, peer: Peer, rates: dict[str, list[float]]) -> list[str]:
+    if peer.name not in rates:
+        return [peer.name, "not installed", *[_NOTHING] * (len(_HEADINGS) - 2)]
+    own, ours = rates[peer.name], rates.get(OURS.name)
+    ratio = statistics.median(a / b for a, b in zip(ours, own, strict=True)) if ours else None
+    mistakes = peer.mistakes(mix)
+    return [
+        peer.name,
+        f"{mix.line_count if peer.reads_all else mix.first_count:,}",
+        f"{statistics.median(own):,.0f}",
+        _NOTHING if ratio is None or peer is OURS else f"{ratio:.2f} x as fast",
+        f"{mistakes.lost:,}",
+        _NOTHING if mistakes.wrong is None else f"{mistakes.wrong:,}",
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Our parser, as the loader calls it (`parse_logs`) and as a person does (`parse_log`, pandas)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from benchmarks.parse.truth import Compared, compared
+from tamarin_dagster.ingest import BATCH_BYTES
+from tamarin_dagster.logformat import FIELD_NAMES, ParsedLogs, parse_log, parse_logs, unescape_text
+
+
+def read_logs(path: Path) -> int:
+    """The number of records, all their columns made, in batches as ingest makes them."""
+    return sum(_record_count(parse_logs([batch])) for batch in _batches(path))
+
+
+def read_frames(path: Path) -> int:
+    """The number of records, made into pandas frames."""
+    return sum(len(parse_log(batch).records) for batch in _batches(path))
+
+
+def answers(path: Path) -> Iterator[Compared | None]:
+    """What each line is read as."""
+    for batch in _batches(path):
+        parsed = parse_log(batch)
+        columns = [_texts(parsed.records[name].array) for name in FIELD_NAMES]
+        read = zip(parsed.records["line_number"].tolist(), zip(*columns, strict=True), strict=True)
+        found = {number: compared(dict(zip(FIELD_NAMES, values, strict=True))) for number, values in read}
+        yield from (found.get(number) for number in range(1, parsed.line_count + 1))
+
+
+def _record_count(parsed: ParsedLogs) -> int:
+    """The number of records; asking for the records makes their columns."""
+    return len(parsed.records)
+
+
+def _batches(path: Path) -> Iterator[bytes]:
+    """The file in batches of whole lines."""
+    rest = b""
+    with path.open("rb") as file:
+        while piece := file.read(BATCH_BYTES):
+            end = piece.rfind(b"\n") + 1
+            yield rest + piece[:end]
+            rest = piece[end:]
+    if rest:
+        yield rest
+
+
+def _texts(column: object) -> list[str | None]:
+    """The values as the line writes them."""
+    return [None if value is None else _text(value) for value in pa.array(column).to_pylist()]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and "\\x" in value:
+        return unescape_text(value).decode("utf-8", "surrogateescape")
+    return str(value)

@@ -1,0 +1,33 @@
+"""A table for the terminal, and the same as markdown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows under headings."""
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: Sequence[str]
+    """Headings of the columns that hold text; the others hold numbers."""
+
+    def table(self) -> Table:
+        """For the terminal."""
+        table = Table(title=self.title)
+        for heading in self.headings:
+            table.add_column(heading, justify="left" if heading in self.texts else "right")
+        for row in self.rows:
+            table.add_row(*map(escape, row))
+        return table
+
+    def markdown(self) -> str:
+        """For a document."""
+        rules = ["---" if heading in self.texts else "---:" for heading in self.headings]
+        lines = [self.headings, rules, *self.rows]
+        return f"{self.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)

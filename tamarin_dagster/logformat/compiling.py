@@ -1,0 +1,125 @@
+"""How the loops over bytes are compiled: by numba, at their first use, and kept on disk from then on.
+
+Compiled functions hand each other pointers, not arrays: numba counts the references to an array that is handed on, and
+reckons with negative indexes, which together took longer than the reading. A pointer knows no length: whoever indexes
+it keeps within what the array's owner said. In plain Python (`NUMBA_DISABLE_JIT=1`) pointers are arrays.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+
+F = TypeVar("F", bound=Callable[..., Any])
+Octets = npt.NDArray[np.uint8]
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+_INDEX = numba.intp
+
+
+def compiled(function: F) -> F:
+    """The function as machine code that holds no lock of Python's while it runs.
+
+    numba keeps it in `__pycache__` beside the module, else in the user's cache folder; where it may write to neither
+    (a read-only image without a home), each process compiles anew, which takes some seconds.
+    """
+    try:
+        return numba.njit(function, cache=True, **_OPTIONS)  # type: ignore[no-any-return]
+    except RuntimeError:  # numba's word for "nowhere to keep it"
+        return numba.njit(function, **_OPTIONS)  # type: ignore[no-any-return]
+
+
+def inlined(function: F) -> F:
+    """Compiled as a part of whatever compiled function calls it: for steps so small that a call would cost more."""
+    return numba.njit(function, forceinline=True, **_OPTIONS)  # type: ignore[no-any-return]
+
+
+@inlined
+def signed(octet: int) -> int:
+    """A byte to count with: numba would keep it unsigned, and numpy in eight bits."""
+    return np.int64(octet)  # type: ignore[return-value]
+
+
+def pointer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Where the array's items begin, whatever its shape (C order); to be indexed like a flat array."""
+    return array.reshape(-1)
+
+
+def moved(place: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """The pointer, `count` items further on."""
+    return place[count:]
+
+
+def copy_octets(target: Octets, at: int, source: Octets, start: int, count: int) -> None:
+    """`target[at : at + count] = source[start : start + count]`, of pointers; in compiled code by memcpy."""
+    target[at : at + count] = source[start : start + count]
+
+
+def eight_octets(source: Octets, at: int) -> np.uint64:
+    """The eight bytes at `at` of a pointer as one number; in compiled code by one load."""
+    return np.frombuffer(source[at : at + 8].tobytes(), np.uint64)[0]  # type: ignore[no-any-return]
+
+
+# What numba makes of the four: intrinsics get types, and give a signature and what writes the code.
+
+
+@intrinsic
+def _data(_typing: Any, array: Any) -> tuple[Any, Any]:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.make_array(signature.args[0])(context, builder, arguments[0]).data
+
+    return numba.types.CPointer(array.dtype)(array), generate  # type: ignore[no-untyped-call]
+
+
+@intrinsic
+def _advance(_typing: Any, place: Any, _count: Any) -> tuple[Any, Any]:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.gep(arguments[0], [arguments[1]])
+
+    return place(place, _INDEX), generate
+
+
+@intrinsic
+def _memcpy(_typing: Any, target: Any, _at: Any, source: Any, _start: Any, _count: Any) -> tuple[Any, Any]:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        target, at, source, start, count = arguments
+        places = builder.gep(target, [at]), builder.gep(source, [start])
+        cgutils.raw_memcpy(builder, *places, count, 1)  # type: ignore[no-untyped-call]
+        return context.get_dummy_value()
+
+    return numba.void(target, _INDEX, source, _INDEX, _INDEX), generate
+
+
+@intrinsic
+def _load(_typing: Any, source: Any, _at: Any) -> tuple[Any, Any]:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        place = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), ir.IntType(64).as_pointer())
+        return builder.load(place, align=1)
+
+    return numba.uint64(source, _INDEX), generate
+
+
+# ruff: noqa: ARG001
+@overload(pointer, strict=False)
+def _pointer(array: Any) -> Any:
+    return lambda array: _data(array)  # type: ignore[call-arg]  # noqa: PLW0108
+
+
+@overload(moved, strict=False)
+def _moved(place: Any, count: Any) -> Any:
+    return lambda place, count: _advance(place, count)  # type: ignore[call-arg]  # noqa: PLW0108
+
+
+@overload(copy_octets, strict=False)
+def _copy_octets(target: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+    return lambda target, at, source, start, count: _memcpy(target, at, source, start, count)  # type: ignore[call-arg]  # noqa: PLW0108
+
+
+@overload(eight_octets, strict=False)
+def _eight_octets(source: Any, at: Any) -> Any:
+    return lambda source, at: _load(source, at)  # type: ignore[call-arg]  # noqa: PLW0108

@@ -1,0 +1,619 @@
+"""The quick reader: it reads lines at the speed of the machine, records and rejected lines alike.
+
+It follows the rules that `careful` writes down, byte by byte, and gives each text as a span of the lines' bytes, times
+and numbers as integers, and of a line that is no record the reason. The one shape whose fields are no spans of the line
+(a column of March 2019 with extra fields behind it) it leaves to `careful`. A test holds both readers to the same
+findings for every line.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from tamarin_dagster.logformat.addresses import pack_address
+from tamarin_dagster.logformat.careful import MAX_QUOTED_EXTRAS
+from tamarin_dagster.logformat.compiling import Octets, compiled, inlined, moved, pointer, signed
+from tamarin_dagster.logformat.escaping import needs_escapes
+from tamarin_dagster.logformat.fields import NUMBER_NAMES, TAIL_FIELDS, TEXT_NAMES
+from tamarin_dagster.logformat.reasons import RejectReason
+from tamarin_dagster.logformat.scanning import (
+    BLANK,
+    CLOSE,
+    DASH,
+    ERROR_CODE,
+    FIRST_OF_TAIL,
+    LONG_HOST_ID,
+    MARCH_2019,
+    METHOD,
+    NO,
+    NO_TIME,
+    NUMBER,
+    OPEN,
+    OPERATION,
+    QUOTE,
+    STATUS,
+    TIME,
+    TIME_BYTES,
+    VERSION,
+    ZONE,
+    ZONE_BYTES,
+    Shapes,
+    column_end,
+    is_time,
+    next_bracket,
+    next_opening,
+    next_quote,
+    quote_before,
+    read_time,
+    shape_end,
+    skip_blanks,
+    tail_column_end,
+)
+
+Integers = npt.NDArray[np.int64]
+Spans = npt.NDArray[np.int32]
+
+MAX_LINE_BYTES = 1024**2
+"""A longer line is no record. S3 limits a request's headers to 8 KB and its URI to about the same."""
+NULL = -1
+"""A number that is null, and the length of a text that is null."""
+
+BLANK_LINE, RECORD, LEFT, REJECTED = range(4)
+"""What became of a line: LEFT is for `careful`, REJECTED + n is rejected for the reason n of REASONS."""
+REASONS = tuple(RejectReason)
+(
+    _NOT_A_RECORD, _TOO_FEW_FIELDS, _SPLICED, _BAD_TIME, _TIME_OUT_OF_RANGE, _BAD_ADDRESS, _BAD_REQUESTER,
+    _BAD_OPERATION, _BAD_STATUS, _BAD_ERROR_CODE, _BAD_NUMBER, _OVERSIZED,
+) = range(REJECTED, REJECTED + len(REASONS))  # fmt: skip
+# Functions below give a position, or what the line becomes, negated: no position is negative. They are handed pointers:
+# to the bytes and the shapes, and to the one row of times, numbers and spans that is the line's.
+
+_FIRST_COLUMNS = TEXT_NAMES.index("remote_ip")
+_ADDRESS, _REQUESTER, _REQUEST_ID, _OPERATION, _KEY, _METHOD, _URI, _VERSION, _ERROR_CODE, _REFERRER, _USER_AGENT = (
+    TEXT_NAMES.index(name)
+    for name in (
+        "remote_ip", "requester", "request_id", "operation", "key", "request_method", "request_uri", "http_version",
+        "error_code", "referrer", "user_agent",
+    )
+)  # fmt: skip
+_TAIL = TEXT_NAMES.index(TAIL_FIELDS[0])
+_TAIL_COLUMNS = len(TAIL_FIELDS)
+_EXTRA = TEXT_NAMES.index("extra_fields")
+_LEAST_TAIL = TAIL_FIELDS.index("host_header") + 1
+
+_NUMBERS, _TEXTS = len(NUMBER_NAMES), len(TEXT_NAMES)
+_STATUS_DIGITS = 3
+_CLOSE_AT = 1 + TIME_BYTES + 1 + ZONE_BYTES
+_VERSION_BYTES = len("HTTP/1.1")
+_MAX_BIGINT = 2**63 - 1
+_SAFE_DIGITS = 18
+"""So many digits are always a bigint's."""
+_TOO_BIG = -2
+"""A number that is no bigint."""
+
+_TAB, _CR, _SLASH, _COLON, _PLUS, _DOT = b"\t\r/:+."
+_0, _9, _A, _F, _Z = b"09afz"
+_LOWER = ord("a") - ord("A")
+_ARN = b"arn:"
+
+
+@compiled
+def read_lines(
+    octets: Octets,
+    starts: Integers,
+    ends: Integers,
+    first_time: int,
+    last_time: int,
+    shapes: Shapes,
+    packed: Octets,
+    times: Integers,
+    numbers: Integers,
+    spans: Spans,
+    outcomes: Octets,
+    odd: npt.NDArray[np.bool_],
+) -> None:
+    """Reads the lines `octets[starts[i]:ends[i]]`, and writes what it finds to row i of the last five arguments.
+
+    Args:
+        octets: (bytes,).
+        starts: (lines,), behind a byte order mark if there is one.
+        ends: (lines,), before the LF.
+        first_time: an earlier request is out of range. Microseconds since 1970, as all times here.
+        last_time: and so is a later one.
+        shapes: `scanning.SHAPES`.
+        packed: (IPV6_BYTES,): room to work in.
+        times: (lines,).
+        numbers: (lines, columns of NUMBER_NAMES).
+        spans: (lines, columns of TEXT_NAMES, 2): start and length of each text.
+        outcomes: (lines,): BLANK_LINE, RECORD, LEFT, or REJECTED and more. Of a RECORD alone the others are of use.
+        odd: (lines,): whether a record holds what must be escaped.
+    """
+    text, table, room = pointer(octets), pointer(shapes), pointer(packed)
+    for row in range(len(starts)):
+        at, end = starts[row], ends[row]
+        odd[row] = False
+        if _is_blank(text, at, end):
+            outcomes[row] = BLANK_LINE
+        elif end - at > MAX_LINE_BYTES:
+            outcomes[row] = _OVERSIZED
+        else:
+            found = (
+                moved(pointer(times), row),
+                moved(pointer(numbers), row * _NUMBERS),
+                moved(pointer(spans), row * 2 * _TEXTS),
+            )
+            end = _text_end(text, end)
+            at = skip_blanks(text, at, end)
+            outcomes[row] = _read_line(text, at, end, table, *found)
+            if outcomes[row] == RECORD:
+                outcomes[row] = _judge(text, first_time, last_time, room, *found)
+                odd[row] = needs_escapes(text, at, end)
+
+
+@inlined
+def _is_blank(octets: Octets, at: int, end: int) -> bool:
+    """Whether there is nothing but blanks, tabs and CRs."""
+    while at < end and (octets[at] == BLANK or octets[at] == _TAB or octets[at] == _CR):
+        at += 1
+    return at >= end
+
+
+@inlined
+def _text_end(octets: Octets, end: int) -> int:
+    """The end less one CR, and less the blanks before it. The line is not blank."""
+    if octets[end - 1] == _CR:
+        end -= 1
+    while octets[end - 1] == BLANK:
+        end -= 1
+    return end
+
+
+@compiled
+def _judge(
+    octets: Octets,
+    first_time: int,
+    last_time: int,
+    packed: Octets,
+    times: Integers,
+    numbers: Integers,
+    spans: Spans,
+) -> int:
+    """Whether the values of a line that is cut like a record are a record's: what becomes of it."""
+    if times[0] == NO_TIME:
+        return _BAD_TIME
+    if not first_time <= times[0] <= last_time:
+        return _TIME_OUT_OF_RANGE
+    start, length = spans[2 * _ADDRESS], spans[2 * _ADDRESS + 1]
+    if length != NULL and pack_address(octets, start, start + length, packed) == 0:
+        return _BAD_ADDRESS
+    for column in range(_NUMBERS):
+        if numbers[column] == _TOO_BIG:
+            return _BAD_NUMBER
+    return RECORD
+
+
+@compiled
+def _read_line(
+    octets: Octets, at: int, end: int, shapes: Shapes, times: Integers, numbers: Integers, spans: Spans
+) -> int:
+    """Cuts the line, which has no blank at either end; what becomes of it."""
+    found = _read_opening(octets, at, end, shapes, times, spans)
+    if found >= 0:
+        found = _read_head(octets, found, end, shapes, spans)
+    if found >= 0:
+        found = _read_request(octets, found, end, shapes, numbers, spans)
+    if found >= 0:
+        found = _read_referrer(octets, found, end, spans)
+    if found >= 0:
+        found = _read_user_agent_and_tail(octets, found, end, shapes, spans)
+    if found >= 0:
+        return RECORD
+    if found not in (-LEFT, -_NOT_A_RECORD) and _holds_two_times(octets, at, end, shapes):
+        return _SPLICED
+    return -found
+
+
+@compiled
+def _holds_two_times(octets: Octets, at: int, end: int, shapes: Shapes) -> bool:
+    found = False
+    at = next_opening(octets, at, end - 1 - TIME_BYTES)
+    while at < end - 1 - TIME_BYTES:
+        if octets[at + 1 + TIME_BYTES] == BLANK and is_time(octets, at, end, shapes):
+            if found:
+                return True
+            found = True
+        at = next_opening(octets, at + 1, end - 1 - TIME_BYTES)
+    return False
+
+
+@inlined
+def _put(octets: Octets, start: int, stop: int, spans: Spans, column: int) -> None:
+    """Writes the span of a text; `-` and empty text are null."""
+    spans[2 * column] = start
+    is_null = stop == start or (stop == start + 1 and octets[start] == DASH)
+    spans[2 * column + 1] = NULL if is_null else stop - start
+
+
+@compiled
+def _read_opening(octets: Octets, at: int, end: int, shapes: Shapes, times: Integers, spans: Spans) -> int:
+    """Owner, bucket and time; gives where the address begins."""
+    quoted = False
+    for column in range(_FIRST_COLUMNS):
+        stop = column_end(octets, at, end)
+        if stop == end:
+            return -_NOT_A_RECORD
+        quoted |= next_quote(octets, at, stop) < stop
+        _put(octets, at, stop, spans, column)
+        at = skip_blanks(octets, stop, end)
+    if octets[at] != OPEN:
+        return -_NOT_A_RECORD
+    at += 1
+    close = at
+    while close < end and octets[close] != CLOSE:
+        close += 1
+    if close == end:
+        return -_TOO_FEW_FIELDS if _may_be_torn(octets, at, end) else -_NOT_A_RECORD
+    if quoted or (close + 1 < end and octets[close + 1] != BLANK):
+        return -_NOT_A_RECORD
+    stop = shape_end(octets, at, close, shapes, TIME)
+    zone = skip_blanks(octets, stop, close)
+    if stop in (NO, zone) or shape_end(octets, zone, close, shapes, ZONE) != close:
+        return -_BAD_TIME
+    times[0] = read_time(octets, at, zone)
+    return skip_blanks(octets, close + 1, end)
+
+
+@compiled
+def _may_be_torn(octets: Octets, at: int, end: int) -> bool:
+    """Whether what is there may be the beginning of a time."""
+    while at < end:
+        octet = octets[at]
+        sign = octet in (_SLASH, _COLON, BLANK, _PLUS, DASH)
+        if not (sign or _0 <= octet <= _9 or _A <= octet <= _Z or _A <= octet + _LOWER <= _Z):
+            return False
+        at += 1
+    return True
+
+
+@compiled
+def _read_head(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans) -> int:
+    """From the address to the key; gives where the request begins."""
+    stop = column_end(octets, at, end)
+    _put(octets, at, stop, spans, _ADDRESS)
+    requester = skip_blanks(octets, stop, end)
+    requester_end = column_end(octets, requester, end)
+    request_id = skip_blanks(octets, requester_end, end)
+    request_id_end = column_end(octets, request_id, end)
+    at = skip_blanks(octets, request_id_end, end)
+    if at == end:
+        return -_TOO_FEW_FIELDS
+    stop = shape_end(octets, at, end, shapes, OPERATION)
+    if stop == NO:
+        if not _begins_with_arn(octets, requester, requester_end):
+            return -_BAD_OPERATION
+        if shape_end(octets, request_id, end, shapes, OPERATION) != NO:
+            return -_BAD_REQUESTER
+        while stop == NO:
+            requester_end, request_id, request_id_end = request_id_end, at, column_end(octets, at, end)
+            at = skip_blanks(octets, request_id_end, end)
+            stop = shape_end(octets, at, end, shapes, OPERATION) if at < end else end
+        if stop == end:
+            return -_BAD_OPERATION
+        if next_bracket(octets, requester, requester_end) < requester_end:
+            return -_BAD_REQUESTER
+    if next_quote(octets, requester, request_id_end) < request_id_end:
+        return -_BAD_REQUESTER
+    _put(octets, requester, requester_end, spans, _REQUESTER)
+    _put(octets, request_id, request_id_end, spans, _REQUEST_ID)
+    _put(octets, at, stop, spans, _OPERATION)
+    at = skip_blanks(octets, stop, end)
+    if at == end:
+        return -_TOO_FEW_FIELDS
+    stop = column_end(octets, at, end)
+    _put(octets, at, stop, spans, _KEY)
+    return skip_blanks(octets, stop, end)
+
+
+@inlined
+def _begins_with_arn(octets: Octets, at: int, end: int) -> bool:
+    if end - at < len(_ARN):
+        return False
+    same = True
+    for index in range(len(_ARN)):
+        same &= octets[at + index] == _ARN[index]
+    return same
+
+
+@compiled
+def _read_request(octets: Octets, at: int, end: int, shapes: Shapes, numbers: Integers, spans: Spans) -> int:
+    """The request and the numeric block behind it; gives where the referrer begins."""
+    if at == end:
+        return -_TOO_FEW_FIELDS
+    for column in (_METHOD, _URI, _VERSION):
+        _put(octets, at, at, spans, column)
+    null_end = at if octets[at] == DASH else NO  # a bare dash, or the second quote of `"-"` or `""`
+    if octets[at] == QUOTE:
+        second = at + 2 if at + 1 < end and octets[at + 1] == DASH else at + 1
+        null_end = second if second < end and octets[second] == QUOTE else NO
+    if null_end != NO:
+        after = _read_block(octets, null_end + 1, end, shapes, numbers, spans)
+        if after != NO:
+            return after
+    if octets[at] != QUOTE:
+        return _what_is_wrong(octets, skip_blanks(octets, column_end(octets, at, end), end), end, shapes)
+    return _read_quoted_request(octets, at, end, shapes, numbers, spans)
+
+
+@compiled
+def _read_quoted_request(octets: Octets, at: int, end: int, shapes: Shapes, numbers: Integers, spans: Spans) -> int:
+    """The request that is opened at `at`, and the block. It ends at the first quote behind a version that the block
+    follows; else at the first quote at all that it follows.
+    """
+    uri, quote, version, bare, after, first = at + 1, at + 1, NO, NO, NO, end
+    while quote + 1 < end:
+        if octets[quote] == QUOTE and octets[quote + 1] == BLANK:
+            first = min(first, quote)
+            may_end = _may_begin_block(octets, quote + 1, end)
+            if may_end and (bare == NO or _version_before(octets, quote, at, shapes) != NO):
+                after = _read_block(octets, quote + 1, end, shapes, numbers, spans)
+                if after != NO:
+                    version = _version_before(octets, quote, at, shapes)
+                    if version != NO:
+                        break
+                    bare = quote
+        quote += 1
+    if version != NO:
+        stop = version - 1
+        _put(octets, version, quote, spans, _VERSION)
+    elif bare != NO:
+        stop = bare
+        after = _read_block(octets, bare + 1, end, shapes, numbers, spans)
+    else:
+        return _what_is_wrong(octets, skip_blanks(octets, first + 1, end), end, shapes)
+    method_end = shape_end(octets, uri, stop, shapes, METHOD)
+    if method_end != NO and method_end + 1 < stop:
+        _put(octets, uri, method_end, spans, _METHOD)
+        uri = method_end + 1
+    _put(octets, uri, stop, spans, _URI)
+    return after
+
+
+@inlined
+def _may_begin_block(octets: Octets, at: int, end: int) -> bool:
+    """Whether a blank, a status and a blank are there: soon told, where many quotes are."""
+    at = skip_blanks(octets, at, end)
+    if at == end or (octets[at] != DASH and not _0 <= octets[at] <= _9):
+        return False
+    at += 1 if octets[at] == DASH else _STATUS_DIGITS
+    return bool(at < end and octets[at] == BLANK)
+
+
+@compiled
+def _version_before(octets: Octets, quote: int, opening: int, shapes: Shapes) -> int:
+    """Where the version begins that ends at the quote and has a blank before it; NO if there is none."""
+    at = quote - 1
+    while at > opening and octets[at] != BLANK and quote - at <= _VERSION_BYTES:
+        at -= 1
+    if at == opening or octets[at] != BLANK or shape_end(octets, at + 1, quote, shapes, VERSION) != quote:
+        return NO
+    return at + 1
+
+
+@inlined
+def _read_block(octets: Octets, at: int, end: int, shapes: Shapes, numbers: Integers, spans: Spans) -> int:
+    """Status, error code, bytes, size and the two durations, each behind a blank, and the beginning of a referrer.
+
+    Gives where the referrer begins; NO if something else stands there.
+    """
+    for column in range(_NUMBERS):
+        start = skip_blanks(octets, at, end)
+        if start in (at, end):
+            return NO
+        at = _read_number(octets, start, end, numbers, column)
+        if column == 0:
+            if octets[start] != DASH and at != start + _STATUS_DIGITS:
+                return NO
+            start = skip_blanks(octets, at, end)
+            if start == at:
+                return NO
+            at = shape_end(octets, start, end, shapes, ERROR_CODE)
+            _put(octets, start, at, spans, _ERROR_CODE)
+        if at == NO:
+            return NO
+    start = skip_blanks(octets, at, end)
+    if start in (at, end):
+        return NO
+    is_null = octets[start] == DASH and (start + 1 == end or octets[start + 1] == BLANK)
+    return start if is_null or octets[start] == QUOTE else NO
+
+
+@inlined
+def _read_number(octets: Octets, at: int, end: int, numbers: Integers, column: int) -> int:
+    """A number or a dash; gives where it ends, or NO."""
+    if octets[at] == DASH:
+        numbers[column] = NULL
+        return at + 1
+    start, value = at, 0
+    while at < end and _0 <= octets[at] <= _9:
+        digit = signed(octets[at]) - _0
+        if at - start < _SAFE_DIGITS:
+            value = 10 * value + digit
+        elif value == _TOO_BIG or value > (_MAX_BIGINT - digit) // 10:
+            value = _TOO_BIG
+        else:
+            value = 10 * value + digit
+        at += 1
+    numbers[column] = value
+    return at if at > start else NO
+
+
+@compiled
+def _what_is_wrong(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
+    """Why what stands at `at`, behind a request, is no numeric block."""
+    if at < end and shape_end(octets, at, end, shapes, STATUS) == NO:
+        return -_BAD_STATUS
+    at = skip_blanks(octets, column_end(octets, at, end), end)
+    if at < end and shape_end(octets, at, end, shapes, ERROR_CODE) == NO:
+        return -_BAD_ERROR_CODE
+    for _ in range(4):
+        at = skip_blanks(octets, column_end(octets, at, end), end)
+        if at < end and shape_end(octets, at, end, shapes, NUMBER) == NO:
+            return -_BAD_NUMBER
+    return -_TOO_FEW_FIELDS
+
+
+@compiled
+def _read_referrer(octets: Octets, at: int, end: int, spans: Spans) -> int:
+    """The referrer, bare or in quotes; gives where the user agent begins."""
+    if octets[at] != QUOTE:
+        _put(octets, at, at + 1, spans, _REFERRER)
+        return skip_blanks(octets, at + 1, end)
+    last, quote = NO, next_quote(octets, at + 1, end)
+    while quote < end:
+        last = quote
+        behind = skip_blanks(octets, quote + 1, end)
+        if behind > quote + 1 and behind < end and octets[behind] == QUOTE:
+            _put(octets, at + 1, quote, spans, _REFERRER)
+            return behind
+        quote = next_quote(octets, quote + 1, end)
+    if last == NO or last + 1 == end or octets[last + 1] != BLANK:
+        return -_TOO_FEW_FIELDS
+    _put(octets, at + 1, last, spans, _REFERRER)
+    return skip_blanks(octets, last + 1, end)
+
+
+@compiled
+def _read_user_agent_and_tail(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans) -> int:
+    """All that is behind the referrer; gives `end`."""
+    if at == end:
+        return -_TOO_FEW_FIELDS
+    if octets[at] != QUOTE:
+        if octets[at] != DASH or (at + 1 < end and octets[at + 1] != BLANK):
+            return -_TOO_FEW_FIELDS
+        _put(octets, at, at + 1, spans, _USER_AGENT)
+        return _read_tail(octets, at + 1, end, shapes, spans, True)
+    stop = next_quote(octets, at + 1, end)
+    if stop < end and (stop + 1 == end or octets[stop + 1] == BLANK):
+        _put(octets, at + 1, stop, spans, _USER_AGENT)
+        found = _read_tail(octets, stop + 1, end, shapes, spans, False)
+        if found == end or next_quote(octets, stop + 1, end) == end:
+            return found
+    stop = _user_agent_end(octets, at, end, shapes)  # of several quotes
+    if stop == NO:
+        return -_TOO_FEW_FIELDS
+    _put(octets, at + 1, stop, spans, _USER_AGENT)
+    return _read_tail(octets, stop + 1, end, shapes, spans, True)
+
+
+@compiled
+def _user_agent_end(octets: Octets, opening: int, end: int, shapes: Shapes) -> int:
+    """Which quote closes the user agent that is opened at `opening`; NO if none does."""
+    last = quote_before(octets, end, opening)
+    if last == NO or (last + 1 < end and octets[last + 1] != BLANK):
+        return NO
+    if _has_tail(octets, last + 1, end, shapes, False):
+        return last
+    closing = last
+    for _ in range(MAX_QUOTED_EXTRAS):
+        # `closing` would close a quoted extra field, `opened` open it, and `stop` close the user agent or another extra
+        opened = quote_before(octets, closing, opening)
+        stop = quote_before(octets, opened, opening) if opened != NO else NO
+        if stop == NO or octets[opened - 1] != BLANK or octets[stop + 1] != BLANK:
+            break
+        if _has_tail(octets, stop + 1, opened, shapes, True):
+            return stop
+        closing = stop
+    return last
+
+
+@compiled
+def _has_tail(octets: Octets, at: int, end: int, shapes: Shapes, whole: bool) -> bool:
+    """Whether the columns of a tail stand at `at`, in their shapes.
+
+    At least those up to the host header; if `whole`, all of them and a blank.
+    """
+    return _has_columns(octets, at, end, shapes, whole, True) or _has_columns(octets, at, end, shapes, whole, False)
+
+
+@compiled
+def _has_columns(octets: Octets, at: int, end: int, shapes: Shapes, whole: bool, march_2019: bool) -> bool:
+    for column in range(_TAIL_COLUMNS):
+        start = skip_blanks(octets, at, end)
+        if start == end:
+            return column >= _LEAST_TAIL and not whole
+        if start == at:
+            return False
+        if column == 1 and march_2019:
+            start = _behind_march_2019(octets, start, end, shapes)
+        at = shape_end(octets, start, end, shapes, FIRST_OF_TAIL + column)
+        if at == NO:
+            return False
+    return at < end or not whole
+
+
+@compiled
+def _behind_march_2019(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
+    """Where the host id begins if the column of March 2019 stands at `at`; else `at`."""
+    stop = shape_end(octets, at, end, shapes, MARCH_2019)
+    if stop == NO:
+        return at
+    host_id = skip_blanks(octets, stop, end)
+    return host_id if shape_end(octets, host_id, end, shapes, LONG_HOST_ID) != NO else at
+
+
+@compiled
+def _read_tail(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans, quoted_extras: bool) -> int:
+    """The columns from the version id on, as many as there are, and the extra fields; gives `end`."""
+    _put(octets, end, end, spans, _EXTRA)
+    at = skip_blanks(octets, at, end)
+    for column in range(_TAIL_COLUMNS):
+        if column == 1:
+            host_id = _behind_march_2019(octets, at, end, shapes)
+            if host_id != at:
+                _put(octets, at, column_end(octets, at, end), spans, _EXTRA)
+                at = host_id
+        stop = tail_column_end(octets, at, end)
+        while stop < end and octets[stop] == OPEN:
+            if _may_be_second_record(octets, stop, end) and _is_second_record(octets, stop, end, shapes):
+                return -_SPLICED
+            stop = tail_column_end(octets, stop + 1, end)
+        if stop < end and octets[stop] == QUOTE:
+            return -_TOO_FEW_FIELDS
+        _put(octets, at, stop, spans, _TAIL + column)
+        at = skip_blanks(octets, stop, end)
+    if at == end:
+        return end
+    quote = next_quote(octets, at, end)
+    bracket = next_opening(octets, at, quote)
+    while bracket < quote:
+        if _may_be_second_record(octets, bracket, end) and _is_second_record(octets, bracket, end, shapes):
+            return -_SPLICED
+        bracket = next_opening(octets, bracket + 1, quote)
+    if quote < end and not quoted_extras:
+        return -_TOO_FEW_FIELDS
+    if spans[2 * _EXTRA + 1] != NULL:
+        return -LEFT
+    _put(octets, at, end, spans, _EXTRA)
+    return end
+
+
+@inlined
+def _may_be_second_record(octets: Octets, at: int, end: int) -> bool:
+    """Whether the bracket at `at` is closed where that of a time is: soon told, where many brackets are."""
+    close = at + _CLOSE_AT
+    return bool(close < end and octets[close] == CLOSE)
+
+
+@compiled
+def _is_second_record(octets: Octets, at: int, end: int, shapes: Shapes) -> bool:
+    """Whether a time stands in the brackets at `at`, and behind it an address, a quote or nothing."""
+    zone, close = at + _CLOSE_AT - ZONE_BYTES, at + _CLOSE_AT
+    if not is_time(octets, at, end, shapes) or shape_end(octets, zone, close, shapes, ZONE) != close:
+        return False
+    at = skip_blanks(octets, close + 1, end)
+    if at == end or octets[at] == QUOTE:
+        return True
+    if at != close + 2:
+        return False
+    while at < end and (_0 <= octets[at] <= _9 or _A <= octets[at] | _LOWER <= _F):
+        at += 1
+    return bool(at < end and (octets[at] == _DOT or octets[at] == _COLON))

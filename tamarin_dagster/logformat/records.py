@@ -1,0 +1,119 @@
+"""Records as the readers find them: texts as spans of bytes, times and numbers as integers. And as Arrow columns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tamarin_dagster.logformat.compiling import Octets, compiled, copy_octets, pointer
+from tamarin_dagster.logformat.fields import FIELDS, NUMBER_NAMES, TEXT_NAMES
+from tamarin_dagster.logformat.lines import Integers
+from tamarin_dagster.logformat.quick import NULL, Spans
+
+_ARROW_TYPES = {
+    "timestamptz": pa.timestamp("us", "UTC"),
+    "inet": pa.string(),
+    "smallint": pa.int16(),
+    "bigint": pa.int64(),
+    "text": pa.string(),
+}
+RECORDS_SCHEMA = pa.schema(
+    [("log_index", pa.int32()), ("line_number", pa.int64())]
+    + [(field.name, _ARROW_TYPES[field.sql_type]) for field in FIELDS]
+)
+"""Columns of `Records.table`: which log object of the batch, which of its lines (from 1), and the fields."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one piece, in the order of its lines."""
+
+    octets: Octets
+    """(bytes,): what the spans are of, UTF-8 throughout."""
+    log_index: Integers
+    """(records,): position of the log object in the batch."""
+    line_number: Integers
+    """(records,): number of the line in it, from 1."""
+    times: Integers
+    """(records,): microseconds since 1970, UTC."""
+    numbers: Integers
+    """(records, columns of NUMBER_NAMES): `NULL` is null."""
+    spans: Spans
+    """(records, columns of TEXT_NAMES, 2): start and length of each text; a length of `NULL` is null."""
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def chosen(self, rows: npt.NDArray[np.bool_]) -> "Records":
+        """Only the records of these rows."""
+        if rows.all():
+            return self
+        return Records(
+            self.octets,
+            self.log_index[rows],
+            self.line_number[rows],
+            self.times[rows],
+            self.numbers[rows],
+            self.spans[rows],
+        )
+
+    def table(self) -> pa.Table:
+        """The records as columns of `RECORDS_SCHEMA`."""
+        texts = dict(zip(TEXT_NAMES, self._texts(), strict=True))
+        columns = [pa.array(self.log_index.astype(np.int32)), pa.array(self.line_number)]
+        for field in RECORDS_SCHEMA.names[2:]:
+            if field in texts:
+                columns.append(texts[field])
+            elif field in NUMBER_NAMES:
+                values = self.numbers[:, NUMBER_NAMES.index(field)]
+                kind = RECORDS_SCHEMA.field(field).type.to_pandas_dtype()
+                columns.append(pa.array(values.astype(kind), mask=values == NULL))
+            else:
+                columns.append(pa.array(self.times, RECORDS_SCHEMA.field(field).type))
+        return pa.table(columns, schema=RECORDS_SCHEMA)
+
+    def _texts(self) -> list[pa.Array]:
+        """The columns of TEXT_NAMES, which share one buffer."""
+        count = len(self)
+        offsets = np.zeros((len(TEXT_NAMES), count + 1), np.int32)
+        nulls = np.zeros(len(TEXT_NAMES), np.int64)
+        valid = np.zeros((len(TEXT_NAMES), -(-count // 8)), np.uint8)
+        _measure(self.spans, offsets, valid, nulls)
+        bases = np.concatenate(([0], np.cumsum(offsets[:, -1], dtype=np.int64)))
+        texts = np.empty(bases[-1], np.uint8)
+        _gather(self.octets, self.spans, offsets, bases, texts)
+        return [
+            pa.StringArray.from_buffers(
+                count,
+                pa.py_buffer(offsets[column]),
+                pa.py_buffer(texts[bases[column] : bases[column + 1]]),
+                pa.py_buffer(valid[column]),
+                int(nulls[column]),
+            )
+            for column in range(len(TEXT_NAMES))
+        ]
+
+
+@compiled
+def _measure(spans: Spans, offsets: Spans, valid: Octets, nulls: Integers) -> None:
+    """Where each text begins in its column, which are not null (Arrow's bits), and how many are."""
+    for row in range(len(spans)):
+        for column in range(spans.shape[1]):
+            length = spans[row, column, 1]
+            if length == NULL:
+                nulls[column] += 1
+                length = 0
+            else:
+                valid[column, row >> 3] |= 1 << (row & 7)
+            offsets[column, row + 1] = offsets[column, row] + length
+
+
+@compiled
+def _gather(octets: Octets, spans: Spans, offsets: Spans, bases: Integers, texts: Octets) -> None:
+    """Copies each text to its place; row by row, so that a line's bytes are read once."""
+    for row in range(len(spans)):
+        for column in range(spans.shape[1]):
+            if spans[row, column, 1] > 0:
+                at = bases[column] + offsets[column, row]
+                copy_octets(pointer(texts), at, pointer(octets), spans[row, column, 0], spans[row, column, 1])

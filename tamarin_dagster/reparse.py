@@ -1,0 +1,213 @@
+"""reparse: what the present parser makes of the rejected lines that an older one left, or an earlier hour.
+
+Lines that are records now are moved into the records, one transaction per key. Knows nothing of Dagster.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+import psycopg
+import sqlalchemy as sa
+
+from tamarin_dagster.logformat import ParsedLogs, parse_logs
+from tamarin_dagster.logkey import KeyFailure
+from tamarin_dagster.recordstore import rejected
+from tamarin_dagster.recordstore.partitions import ensure_partitions
+from tamarin_dagster.recordstore.refusals import REFUSALS, refusal
+from tamarin_dagster.recordstore.rejected import RejectedKey, StoredLine
+from tamarin_dagster.settings import LoggedBucket
+
+_log = logging.getLogger(__name__)
+
+# Keys that are looked up at a time.
+REPARSE_PAGE_KEYS = 1000
+
+
+@dataclass(slots=True)
+class Reparsed:
+    """What a reparse did. Counts are of keys that are no failure: lines = moved + rejected + oversized.
+
+    Attributes:
+        keys: those with rejected lines.
+        changed: those of them with lines that moved, or that have another reason now.
+        lines: their rejected lines.
+        moved: lines that are records now.
+        rejected: lines that are no records still.
+        reasons_changed: those of them whose reason is another now.
+        oversized: lines that were not read again, since only their start is stored.
+        failures: keys that were left as they are, with the reason.
+    """
+
+    keys: int = 0
+    changed: int = 0
+    lines: int = 0
+    moved: int = 0
+    rejected: int = 0
+    reasons_changed: int = 0
+    oversized: int = 0
+    failures: list[KeyFailure] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """In a line, for a person."""
+        return (
+            f"{self.changed:,} of {self.keys:,} keys with rejected lines changed; {self.lines:,} lines ="
+            f" {self.moved:,} records now + {self.rejected:,} rejected still ({self.reasons_changed:,} for another"
+            f" reason) + {self.oversized:,} oversized, left alone; {self.seconds:.1f} s"
+        )
+
+
+def reparse(
+    bucket: LoggedBucket,
+    engine: sa.Engine,
+    *,
+    first: date | None = None,
+    last: date | None = None,
+    now: datetime | None = None,
+    progress: Callable[[Reparsed], None] | None = None,
+) -> Reparsed:
+    """Reads the rejected lines of the bucket's keys again, and moves those that are records now into the records.
+
+    `first` and `last` are delivery days, `now` (aware; default: the clock) is what request times are measured by. A key
+    whose lines cannot be read or moved is a failure, stays as it is and stops no other. `progress` gets what is done so
+    far, after each key. Raises sqlalchemy.exc.OperationalError when the database is gone; what was moved until then
+    stays.
+    """
+    started = time.monotonic()
+    now = now or datetime.now(UTC)
+    done = Reparsed()
+    for key in _keys(engine, bucket, first, last):
+        try:
+            _count(done, _reparse_key(engine, key, now))
+        except REFUSALS as error:
+            _fail(done, bucket, key, refusal(error))
+        except (sa.exc.SQLAlchemyError, psycopg.Error):
+            raise
+        except Exception as error:  # noqa: BLE001 - recorded on the key
+            _fail(done, bucket, key, f"cannot be parsed: {type(error).__name__}: {error}")
+        if progress:
+            progress(done)
+    done.seconds = time.monotonic() - started
+    return done
+
+
+def _keys(engine: sa.Engine, bucket: LoggedBucket, first: date | None, last: date | None) -> Iterator[RejectedKey]:
+    last_id = 0
+    while True:
+        with engine.connect() as connection:
+            page = rejected.keys_with_rejected_lines(connection, bucket.name, first, last, REPARSE_PAGE_KEYS, last_id)
+        if not page:
+            return
+        yield from page
+        last_id = page[-1].id
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Rejected lines of a key, as the parser reads them now.
+
+    Attributes:
+        parsed: what they hold; each is a log of its own.
+        moved: the numbers of those that are records.
+        reasons: the numbers of those that are rejected for another reason, by that reason.
+        oversized: how many more there are that cannot be read.
+    """
+
+    parsed: ParsedLogs
+    moved: list[int]
+    reasons: dict[str, list[int]]
+    oversized: int
+
+
+@dataclass(slots=True)
+class _KeyCounts:
+    """What the parser makes of a key's rejected lines."""
+
+    moved: int = 0
+    rejected: int = 0
+    reasons_changed: int = 0
+    oversized: int = 0
+    months: set[date] = field(default_factory=set)
+    first_request: datetime | None = None
+    last_request: datetime | None = None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether anything is to be written."""
+        return bool(self.moved or self.reasons_changed)
+
+    def add(self, chunk: _Chunk) -> None:
+        """Counts a chunk of its lines."""
+        self.moved += len(chunk.moved)
+        self.rejected += len(chunk.parsed.counts) - len(chunk.moved)
+        self.reasons_changed += sum(len(numbers) for numbers in chunk.reasons.values())
+        self.oversized += chunk.oversized
+        for counts in chunk.parsed.counts:
+            if counts.first_request_dtime and counts.last_request_dtime:
+                self.months.add(counts.first_request_dtime.date().replace(day=1))
+                self.first_request = min(self.first_request or counts.first_request_dtime, counts.first_request_dtime)
+                self.last_request = max(self.last_request or counts.last_request_dtime, counts.last_request_dtime)
+
+
+def _reparse_key(engine: sa.Engine, key: RejectedKey, now: datetime) -> _KeyCounts:
+    """Reads a key's lines without a lock first: most keys stay as they are, and of the others the months are told.
+
+    A partition must be there before the transaction that fills it: to make one within, on another connection, could
+    wait for somebody who waits for us.
+    """
+    expected = _KeyCounts()
+    with engine.connect() as connection, closing(_chunks(connection, key, now)) as chunks:
+        for chunk in chunks:
+            expected.add(chunk)
+    if not expected.is_changed:
+        return expected
+    ensure_partitions(engine, expected.months)
+    found = _KeyCounts()
+    with engine.begin() as connection:
+        if not rejected.lock(connection, key):
+            return found
+        with closing(_chunks(connection, key, now)) as chunks:
+            for chunk in chunks:
+                rejected.move(connection, key.id, chunk.moved, chunk.parsed)
+                rejected.change_reasons(connection, key.id, chunk.reasons)
+                found.add(chunk)
+        if found.moved:
+            rejected.count_moved(connection, key.id, found.moved, found.first_request, found.last_request)
+    return found
+
+
+def _chunks(connection: sa.Connection, key: RejectedKey, now: datetime) -> Generator[_Chunk]:
+    with closing(rejected.stored_lines(connection, key.id)) as chunks:
+        for lines in chunks:
+            yield _read(lines, now)
+
+
+def _read(lines: Sequence[StoredLine], now: datetime) -> _Chunk:
+    whole = [(line, line.line) for line in lines if line.line is not None]
+    numbers = [line.line_number for line, _ in whole]
+    parsed = parse_logs([text for _, text in whole], now=now, first_lines=numbers)
+    moved = [number for number, counts in zip(numbers, parsed.counts, strict=True) if counts.record_count]
+    reasons: dict[str, list[int]] = {}
+    for line in parsed.rejected:
+        if line.reason != whole[line.log_index][0].reason:
+            reasons.setdefault(str(line.reason), []).append(line.line_number)
+    return _Chunk(parsed, moved, reasons, oversized=len(lines) - len(whole))
+
+
+def _count(done: Reparsed, key: _KeyCounts) -> None:
+    done.keys += 1
+    done.changed += key.is_changed
+    done.lines += key.moved + key.rejected + key.oversized
+    done.moved += key.moved
+    done.rejected += key.rejected
+    done.reasons_changed += key.reasons_changed
+    done.oversized += key.oversized
+
+
+def _fail(done: Reparsed, bucket: LoggedBucket, key: RejectedKey, error: str) -> None:
+    _log.warning("bucket %s, key %s stays as it is: %s", bucket.name, key.key, error)
+    done.failures.append(KeyFailure(key.key, key.delivery_date, error))
