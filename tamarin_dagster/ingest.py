@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
+import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.discovery import DayLook, Survey, days_with_keys, survey
@@ -191,7 +192,7 @@ class _Pull:
         """The keys as a batch. Where one defeats the parser, it is found by halving, and left alone."""
         try:
             batch = prepare(self.engine, self.bucket.name, self.store.name, keys, bodies)
-        except sa.exc.DBAPIError:
+        except (sa.exc.DBAPIError, psycopg.Error):
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
             if len(keys) == 1:

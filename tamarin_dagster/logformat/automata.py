@@ -4,6 +4,7 @@ Only what those patterns use is understood: characters, classes, groups, alterna
 automaton to what `re` finds.
 """
 
+import re
 import re._constants as ops  # type: ignore[import-not-found]
 import re._parser as syntax  # type: ignore[import-not-found]
 from collections.abc import Iterable
@@ -34,7 +35,10 @@ def automaton(pattern: str) -> Automaton:
     Raises:
         ValueError: the pattern uses what is not understood.
     """
-    start = _node(syntax.parse(pattern))
+    parsed = syntax.parse(pattern)
+    if not pattern.isascii() or parsed.state.flags & ~re.UNICODE:
+        raise ValueError(f"a pattern of the field table may hold neither flags nor what is not ASCII: {pattern}")
+    start = _node(parsed)
     alike = _alike_bytes(start)
     states = {_NOTHING: 0, start: START}
     rows: list[list[int]] = []
@@ -81,7 +85,7 @@ def _node_of(operation: Any, argument: Any) -> _Node:  # noqa: PLR0911 - one for
         return ("bytes", _class(argument))
     if operation is ops.NOT_LITERAL:
         return ("bytes", frozenset(range(256)) - {argument})
-    if operation is ops.SUBPATTERN:
+    if operation is ops.SUBPATTERN and not any(argument[1:3]):  # flags that are set and cleared
         return _node(argument[3])
     if operation is ops.BRANCH:
         return _or(_node(branch) for branch in argument[1])

@@ -5,7 +5,12 @@ reckons with negative indexes, which together took longer than the reading. A po
 it keeps within what the array's owner said. In plain Python (`NUMBA_DISABLE_JIT=1`) pointers are arrays.
 """
 
+import contextlib
+import hashlib
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -20,18 +25,42 @@ Octets = npt.NDArray[np.uint8]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _INDEX = numba.intp
+_config: Any = numba.config
 
 
 def compiled(function: F) -> F:
     """The function as machine code that holds no lock of Python's while it runs.
 
-    numba keeps it in `__pycache__` beside the module, else in the user's cache folder; where it may write to neither
-    (a read-only image without a home), each process compiles anew, which takes some seconds.
+    The machine code is kept on disk; where nothing may be written (a read-only image), each process compiles anew,
+    which takes some seconds.
     """
+    folder = _machine_code_folder()
+    if folder is None:
+        return numba.njit(function, **_OPTIONS)  # type: ignore[no-any-return]
+    before = _config.CACHE_DIR
+    _config.CACHE_DIR = str(folder)
     try:
         return numba.njit(function, cache=True, **_OPTIONS)  # type: ignore[no-any-return]
-    except RuntimeError:  # numba's word for "nowhere to keep it"
-        return numba.njit(function, **_OPTIONS)  # type: ignore[no-any-return]
+    finally:
+        _config.CACHE_DIR = before
+
+
+@cache
+def _machine_code_folder() -> Path | None:
+    """A folder named after the sources: numba looks at a function's own file alone, and would go on with machine code
+    that holds an older form of what other files gave to it. None if there is nowhere to write.
+    """
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
+    places = [Path(__file__).parent / "__pycache__", Path("~/.cache/tamarin_dagster").expanduser()]
+    if _config.CACHE_DIR:
+        places.insert(0, Path(_config.CACHE_DIR))
+    for place in places:
+        folder = place / f"machine-code-{sources.hexdigest()[:16]}"
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+    return None
 
 
 def inlined(function: F) -> F:

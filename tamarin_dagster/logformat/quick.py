@@ -266,7 +266,7 @@ def _read_opening(octets: Octets, at: int, end: int, shapes: Shapes, times: Inte
 def _may_be_torn(octets: Octets, at: int, end: int) -> bool:
     """Whether what is there may be the beginning of a time."""
     while at < end:
-        octet = octets[at]
+        octet = signed(octets[at])
         sign = octet in (_SLASH, _COLON, BLANK, _PLUS, DASH)
         if not (sign or _0 <= octet <= _9 or _A <= octet <= _Z or _A <= octet + _LOWER <= _Z):
             return False

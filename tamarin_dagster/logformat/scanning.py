@@ -68,8 +68,8 @@ _MONTH_DAYS = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 _0 = ord("0")
 _NEAR_BYTES = 8
 
-_EIGHT_ONES, _EIGHT_HIGH_BITS, _EIGHT_BLANKS, _EIGHT_QUOTES, _EIGHT_BRACKETS = (
-    np.uint64(octet * 0x0101010101010101) for octet in (1, 0x80, BLANK, QUOTE, OPEN)
+_EIGHT_LOW_BITS, _EIGHT_HIGH_BITS, _EIGHT_BLANKS, _EIGHT_QUOTES, _EIGHT_BRACKETS = (
+    np.uint64(octet * 0x0101010101010101) for octet in (0x7F, 0x80, BLANK, QUOTE, OPEN)
 )
 
 
@@ -134,9 +134,11 @@ def tail_column_end(octets: Octets, at: int, end: int) -> int:
 
 @inlined
 def _is_among(eight_alike: np.uint64, eight: np.uint64) -> bool:
-    """Whether the octet of `eight_alike` is one of the `eight` (S. E. Anderson, "Bit Twiddling Hacks", a zero byte)."""
+    """Whether the octet of `eight_alike` is one of the `eight` (S. E. Anderson, "Bit Twiddling Hacks", a zero byte; the
+    form in which no sum overflows, which numpy would warn of).
+    """
     differences = eight ^ eight_alike
-    return bool((differences - _EIGHT_ONES) & ~differences & _EIGHT_HIGH_BITS)
+    return bool(~(((differences & _EIGHT_LOW_BITS) + _EIGHT_LOW_BITS) | differences) & _EIGHT_HIGH_BITS)
 
 
 @inlined

@@ -37,7 +37,6 @@ class Batch:
 
     Attributes:
         bodies: what the keys held, unpacked: kept so that a refused batch can be divided.
-        months: the months its records' request times fall into.
         copy_data: its records as COPY is sent them, in pieces.
     """
 
@@ -47,7 +46,6 @@ class Batch:
     ids: tuple[int, ...]
     bodies: tuple[bytes, ...]
     parsed: ParsedLogs
-    months: tuple[date, ...]
     copy_data: tuple[memoryview, ...]
 
 
@@ -70,14 +68,18 @@ def compile_ahead() -> None:
 def prepare(
     engine: sa.Engine, bucket: str, log_bucket_name: str, keys: Sequence[LogKey], bodies: Sequence[bytes]
 ) -> Batch:
-    """Makes a batch of keys and their bodies (in the same order): parses, takes ids, renders what COPY will send."""
+    """Makes a batch of keys and their bodies (in the same order).
+
+    Parses, sees to the partitions, takes ids, renders what COPY will send: all that need not wait for a transaction.
+    """
     parsed = parse_logs(bodies)
+    ensure_partitions(engine, parsed.months())
     with engine.connect() as connection:
         sequence = sa.func.pg_get_serial_sequence(s3_log_key.name, "id")
         statement = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, len(keys)))
         ids = tuple(connection.scalars(statement))
     copy_data = tuple(render(records, ids) for records in parsed.pieces)
-    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, parsed.months(), copy_data)
+    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, copy_data)
 
 
 def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBatch:
@@ -87,7 +89,6 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
     not purged takes that one's place. Raises sqlalchemy.exc.DBAPIError or psycopg.Error; then nothing of the batch is
     loaded.
     """
-    ensure_partitions(engine, batch.months)
     with engine.begin() as connection:
         for day in sorted({key.delivery_date for key in batch.keys}):
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(day_lock(batch.log_bucket_name, day))))
@@ -156,14 +157,35 @@ def _enter(connection: sa.Connection, batch: Batch, chosen: Sequence[int], run_i
     if not chosen:
         return set()
     rows = [_ledger_row(batch, i, run_id) for i in sorted(chosen, key=lambda i: batch.keys[i].object.key)]
-    insert = postgresql.insert(s3_log_key)
-    again: dict[str, object] = {name: insert.excluded[name] for name in rows[0]}
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    entered = set(connection.scalars(_ENTER, columns))
+    return {i for i in chosen if batch.ids[i] in entered}
+
+
+_LEDGER_COLUMNS = (
+    "id", "bucket", "log_bucket_name", "key", "etag", "version_id", "size", "last_modified", "delivery_date", "run_id",
+    "line_count", "record_count", "rejected_count", "blank_count", "first_request_dtime", "last_request_dtime",
+)  # fmt: skip
+
+
+def _enter_statement() -> sa.sql.dml.ReturningInsert[int]:
+    """One statement for any number of rows, each column as an array: planned once, where VALUES would be each time."""
+    types = {name: s3_log_key.c[name].type for name in _LEDGER_COLUMNS}
+    arrays = [sa.bindparam(name, type_=sa.ARRAY(type_)) for name, type_ in types.items()]
+    rows = (
+        sa.func.unnest(*arrays)
+        .table_valued(*(sa.column(name, type_) for name, type_ in types.items()))
+        .render_derived()
+    )
+    insert = postgresql.insert(s3_log_key).from_select(_LEDGER_COLUMNS, sa.select(rows), include_defaults=False)
+    again: dict[str, object] = {name: insert.excluded[name] for name in _LEDGER_COLUMNS}
     again |= {"superseded_at": None, "purge_error": None, "loaded_at": sa.func.now()}
-    statement = insert.on_conflict_do_update(
+    return insert.on_conflict_do_update(
         constraint="s3_log_key_generation", set_=again, where=s3_log_key.c.superseded_at.is_not(None)
     ).returning(s3_log_key.c.id)
-    entered = set(connection.scalars(statement, rows))
-    return {i for i in chosen if batch.ids[i] in entered}
+
+
+_ENTER = _enter_statement()
 
 
 def _ledger_row(batch: Batch, index: int, run_id: str | None) -> dict[str, object]:

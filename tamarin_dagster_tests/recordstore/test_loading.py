@@ -512,8 +512,8 @@ def test_a_prepared_batch_knows_its_months_and_takes_ids_of_its_own(engine):
     body = lines(1, "31/Dec/2025:23:59:59 +0000") + lines(1, "01/Jan/2026:00:00:00 +0000") + lines(1)
     first = prepare(engine, "media", "logs", [log_key("a"), log_key("b")], [body, b""])
     second = prepare(engine, "media", "logs", [log_key("c")], [b""])
-    assert first.months == (date(2025, 12, 1), date(2026, 1, 1), date(2026, 3, 1))
-    assert second.months == ()
+    assert first.parsed.months() == (date(2025, 12, 1), date(2026, 1, 1), date(2026, 3, 1))
+    assert second.parsed.months() == ()
     assert len({*first.ids, *second.ids}) == 3
     assert [len(part) > 3 * 300 for part in first.copy_data] == [True]
     assert second.copy_data == ()

@@ -1,0 +1,79 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tamarin_dagster.logformat import compiling
+from tamarin_dagster.logformat.compiling import compiled, copy_octets, eight_octets, moved, pointer
+
+
+@pytest.fixture
+def fresh_folder():
+    """The folder of machine code is looked for anew, before the test and after it."""
+    compiling._machine_code_folder.cache_clear()
+    yield
+    compiling._machine_code_folder.cache_clear()
+
+
+def twice(number):
+    return 2 * number
+
+
+def test_machine_code_is_kept_in_a_folder_named_after_all_sources(tmp_path, monkeypatch, fresh_folder):
+    """numba looks at a function's own file alone: what an edit of another one made stale would go on being run."""
+    monkeypatch.setattr(compiling._config, "CACHE_DIR", str(tmp_path))
+    assert compiled(twice)(21) == 42
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.startswith("machine-code-")
+    assert list(folder.rglob("*twice*.nbc"))
+    assert str(compiling._config.CACHE_DIR) == str(tmp_path)
+
+
+def test_another_source_is_another_folder(tmp_path, monkeypatch, fresh_folder):
+    monkeypatch.setattr(compiling._config, "CACHE_DIR", str(tmp_path))
+    first = compiling._machine_code_folder()
+    compiling._machine_code_folder.cache_clear()
+    copy = tmp_path / "logformat"
+    copy.mkdir()
+    monkeypatch.setattr(compiling, "__file__", str(copy / "compiling.py"))
+    (copy / "fields.py").write_text("FIELDS = ()\n")
+    assert compiling._machine_code_folder() != first
+
+
+def test_without_a_place_to_write_all_is_compiled_anew(tmp_path, monkeypatch, fresh_folder):
+    nowhere = tmp_path / "file"
+    nowhere.touch()
+    monkeypatch.setattr(compiling._config, "CACHE_DIR", "")
+    monkeypatch.setattr(compiling, "__file__", str(nowhere / "compiling.py"))
+    monkeypatch.setenv("HOME", str(nowhere))
+    assert compiling._machine_code_folder() is None
+    assert compiled(twice)(21) == 42
+
+
+@compiled
+def _steps(source, target):
+    place = moved(pointer(source), 1)
+    copy_octets(pointer(target), 2, place, 1, 3)
+    return eight_octets(place, 0)
+
+
+EIGHT = int.from_bytes(bytes(range(1, 9)), "little")
+COPIED = [0, 0, 2, 3, 4, 0, 0, 0]
+
+
+def test_pointers_in_machine_code():
+    source, target = np.arange(16, dtype=np.uint8).reshape(4, 4), np.zeros(8, np.uint8)
+    assert (_steps(source, target), target.tolist()) == (EIGHT, COPIED)
+
+
+def test_pointers_in_plain_python():
+    code = (
+        "import numpy as np; from tamarin_dagster_tests.logformat.test_compiling import _steps\n"
+        "target = np.zeros(8, np.uint8)\n"
+        "print(int(_steps(np.arange(16, dtype=np.uint8).reshape(4, 4), target)), target.tolist())"
+    )
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == f"{EIGHT} {COPIED}"
