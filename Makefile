@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test lint format bench bench-parse clean
+.PHONY: install dev test lint format bench bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -62,6 +62,21 @@ bench: .venv/bench-installed
 bench-parse: .venv/bench-installed
 	@$(RUN) benchmarks.parse
 	@$(RUN) benchmarks.parse.adversarial
+
+# What only fuzzing needs.
+.venv/fuzz-installed: .venv/installed
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,fuzz]'; \
+	else \
+	  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'; \
+	fi
+	@touch $@
+
+# How long it fuzzes.
+SECONDS ?= 60
+
+fuzz: .venv/fuzz-installed
+	@$(RUN) tamarin_dagster_tests.fuzz.fuzz_parser --seconds $(SECONDS)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

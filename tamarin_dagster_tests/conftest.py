@@ -21,6 +21,7 @@ from tamarin_dagster.logstore import LogStore, S3LogStore
 from tamarin_dagster.recordstore.database import migrate, open_database
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster_tests import examples  # noqa: F401 - registers hypothesis' profiles before one is chosen
 from tamarin_dagster_tests.folders import write_object
 
 _numbers = itertools.count(1)

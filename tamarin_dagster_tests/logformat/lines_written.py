@@ -1,4 +1,4 @@
-"""Log lines written by hand in S3's shapes, and a writer of lines from field values."""
+"""Log lines written by hand in S3's shapes, and the words that matter to whoever reads one."""
 
 OWNER = "0123456789abcdef" * 4
 HOST_ID = "Zm9yIHRlc3RzIG9ubHksIG5vdCBhIHJlYWwgaG9zdCBpZCBhdCBhbGwgLyArIGFuZCBwYWRkaW5nISE="
@@ -20,3 +20,25 @@ def line(
 ) -> str:
     """A line of the given parts, each as it is written, quotes included."""
     return " ".join(part for part in (head, request, block, referrer, user_agent, tail) if part)
+
+
+WORDS = [
+    "-", '"-"', '""', '"', " ", "  ", "\t", "\r", "\\x", "\0", "é", "200", "-1", "SigV4", "Yes", "arn:a b", "[", "]",
+    '" "', '" 200 - 1 1 1 1 "', ' HTTP/1.1" 404 - 1 1 1 1 ', ' HTTP/1.1"', HOST_ID, TAIL, HEAD, BLOCK, "TLSv1.2",
+    "[06/Feb/2019:00:00:38 +0000]", "REST.GET.OBJECT", "1.2.3.4", "\n",
+    "arn:aws:iam::cloudfront:user/CloudFront Origin Access Identity E2ABC",
+]  # fmt: skip
+"""What a line is cut by, or could be mistaken for."""
+BASES = [
+    line(),
+    line(tail=""),
+    line(tail="-"),
+    line(tail=f"{TAIL} new"),
+    line(tail=f"- - {HOST_ID} SigV4 C AuthHeader films.example"),
+    line('"-"', block="- - - 5 - -"),
+    line("-", block="204 - - 5 - -", referrer="-", user_agent="-"),
+    line(referrer="-", user_agent="-"),
+    line(head=HEAD.replace(f".3 {OWNER}", ".3 arn:aws:iam::cloudfront:user/CloudFront Origin Access Identity E2ABC")),
+    line('"GET /?f="x y" HTTP/1.1"', user_agent='"{"a":"b c"}"'),
+]
+"""One line of each shape."""

@@ -1,0 +1,108 @@
+"""Lines that may be read in two ways: those that the rules of `careful` read otherwise than they were meant.
+
+One predicate for each rule, in the rules' order. They look at the line as it is written, and know where each part of it
+was meant to end.
+"""
+
+import itertools
+import re
+
+from tamarin_dagster_tests.logformat.written_lines import TAIL_COLUMNS, Line
+
+_OPERATION = re.compile(rb"(REST|WEBSITE|SOAP|BATCH|S3)(\.[A-Za-z0-9_]+){1,3}")
+_BLOCK = rb' +([0-9]{3}|-) +([A-Za-z0-9_.]+|-)( +([0-9]+|-)){4} +("|-( |$))'
+_END = re.compile(rb'"' + _BLOCK)
+_END_BEHIND_A_VERSION = re.compile(rb' HTTP/[0-9](\.[0-9])?"' + _BLOCK)
+_NULL_REQUEST = re.compile(rb'-?"' + _BLOCK)
+_METHOD_AND_MORE = re.compile(rb"[A-Za-z][A-Za-z_-]* .", re.DOTALL)
+_PART = re.compile(rb'" +"')
+_WHOLE_TAIL_AND_A_QUOTE = re.compile(rb'"( +[^ "]+){%d,} +"' % TAIL_COLUMNS)
+_COLUMNS_TO_THE_HOST = 6
+_LAST_QUOTE_AND_A_TAIL = re.compile(rb'"( +[^ "]+){%d,} *$' % _COLUMNS_TO_THE_HOST)
+_TIME = re.compile(rb"\[[0-3][0-9]/[A-Z][a-z]{2}/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:[0-5][0-9] ")
+
+
+def rule_1_the_end_of_the_line_is_data(line: Line) -> bool:
+    """What a line ends with, one CR, is no data: a last column may end with one only if another follows."""
+    return b"".join(line.parts()).endswith(b"\r") and line.end == b""
+
+
+def rule_2_an_operation_in_the_requester(line: Line) -> bool:
+    """A requester with blanks reaches up to the first column that is an operation."""
+    columns = [*line.requester.split(b" "), line.request_id]
+    return len(columns) > 2 and any(map(_OPERATION.fullmatch, columns))
+
+
+def rule_3_the_target_begins_with_a_method(line: Line) -> bool:
+    """A word and a blank at the beginning of a request are its method."""
+    return line.method is None and bool(_METHOD_AND_MORE.match(line.uri or b""))
+
+
+def rule_3_the_request_is_null_by_what_it_begins_with(line: Line) -> bool:
+    """`"-"` and `""` are null if a numeric block follows, whatever follows that."""
+    _, *behind = line.parts()
+    found = _NULL_REQUEST.match((line.request or b"") + b'"' + b"".join(behind))
+    return line.request not in (None, b"", b"-") and found is not None
+
+
+def rule_3_the_request_ends_elsewhere(line: Line) -> bool:
+    """It ends at the first version, quote and block; else at the first quote and block."""
+    if line.request in (None, b"", b"-"):
+        return False
+    _, *behind = line.parts()
+    text = line.request + b'"' + b"".join(behind)
+    if line.version:
+        end = _END_BEHIND_A_VERSION.search(text)
+        return end is None or end.start() != len(line.request) - len(line.version) - 1
+    end = _END.search(text)
+    return _END_BEHIND_A_VERSION.search(text) is not None or end is None or end.start() != len(line.request)
+
+
+def rule_4_the_referrer_ends_elsewhere(line: Line) -> bool:
+    """It ends at the first quote with blanks and a quote behind it; before a bare user agent, at the last quote."""
+    if line.referrer is None:
+        return False
+    text = line.referrer + b'"'
+    if line.user_agent is None:
+        behind = b"".join(line.parts()[2:])
+        return b'"' in behind or _PART.search(text + behind) is not None
+    return _PART.search(text) is not None
+
+
+def rule_5_the_user_agent_ends_elsewhere(line: Line) -> bool:
+    """It ends at the rightmost quote with a tail behind it: one of a quoted extra field's; or, where the line's own
+    tail is too short to be known by its shapes, one in the user agent with a whole tail and a quote behind it.
+    """
+    if line.user_agent is None:
+        return False
+    if b'"' in line.extra_text:
+        return bool(_LAST_QUOTE_AND_A_TAIL.search(line.extra_text) or _tails_between(line.extras))
+    return len(line.tail) < _COLUMNS_TO_THE_HOST and _WHOLE_TAIL_AND_A_QUOTE.search(line.user_agent) is not None
+
+
+def _tails_between(extras: list[bytes]) -> bool:
+    """Whether as many columns as a tail has stand between two quoted extra fields."""
+    quoted = [index for index, extra in enumerate(extras) if extra.startswith(b'"')]
+    return any(after - before > TAIL_COLUMNS for before, after in itertools.pairwise(quoted))
+
+
+def rule_7_a_second_record_begins(line: Line) -> bool:
+    """A time in brackets outside of quotes is another record's."""
+    return bool(_TIME.search(b" ".join([*line.tail, line.extra_text.partition(b'"')[0]]) + b" "))
+
+
+PREDICATES = (
+    rule_1_the_end_of_the_line_is_data,
+    rule_2_an_operation_in_the_requester,
+    rule_3_the_target_begins_with_a_method,
+    rule_3_the_request_is_null_by_what_it_begins_with,
+    rule_3_the_request_ends_elsewhere,
+    rule_4_the_referrer_ends_elsewhere,
+    rule_5_the_user_agent_ends_elsewhere,
+    rule_7_a_second_record_begins,
+)
+
+
+def is_ambiguous(line: Line) -> bool:
+    """Whether a rule reads the line otherwise than it was meant."""
+    return any(predicate(line) for predicate in PREDICATES)

@@ -1,0 +1,101 @@
+"""What must hold for any bytes, as checks: nothing is lost, both readers agree. For property tests and for fuzzing."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tamarin_dagster.logformat import ParsedLogs, RejectReason, careful, parse_logs
+from tamarin_dagster.logformat.parser import KEPT_BYTES
+from tamarin_dagster.logformat.quick import MAX_LINE_BYTES, NULL
+from tamarin_dagster.logformat.values import EARLIEST_REQUEST, MAX_AHEAD, Typed, microseconds, typed
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+"""What the checks take for the time."""
+
+Finding = Typed | RejectReason | None
+"""A record's values, why the line is none, or None for a blank line."""
+Place = tuple[int, int]
+"""Log index and line number."""
+
+
+def lines_of(body: bytes) -> list[bytes]:
+    """The lines of a log object, without their LF."""
+    lines = body.split(b"\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def escaped(data: bytes) -> str:
+    r"""What `escape_bytes` should give, said in another way."""
+    return data.replace(rb"\x", rb"\x5cx").replace(b"\0", rb"\x00").decode("utf-8", "backslashreplace")
+
+
+def findings(parsed: ParsedLogs) -> dict[Place, Finding]:
+    """What was found in each line that is not blank."""
+    found: dict[Place, Finding] = {(line.log_index, line.line_number): line.reason for line in parsed.rejected}
+    for piece in parsed.pieces:
+        data = piece.octets.tobytes()
+        columns = (piece.log_index, piece.line_number, piece.times, piece.numbers, piece.spans)
+        for log, line, when, numbers, spans in zip(*(column.tolist() for column in columns), strict=True):
+            values = [None if number == NULL else number for number in numbers]
+            texts = [None if length == NULL else data[start : start + length].decode() for start, length in spans]
+            found[log, line] = Typed(when, values, texts)
+    return found
+
+
+def carefully_found(line: bytes) -> Finding:
+    """What the careful reader alone finds in a line."""
+    if not line.strip(b" \t\r"):
+        return None
+    if len(line) > MAX_LINE_BYTES:
+        return RejectReason.OVERSIZED
+    try:
+        columns = careful.read_line(escaped(line.removesuffix(b"\r")))
+        return typed(columns, microseconds(EARLIEST_REQUEST), microseconds(NOW + MAX_AHEAD))
+    except careful.Rejected as rejected:
+        return rejected.reason
+
+
+def check_readers_agree(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
+    """Both readers find the same in every line, reasons included."""
+    found = findings(parsed)
+    for log, body in enumerate(bodies):
+        for number, line in enumerate(lines_of(body), 1):
+            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            assert found.get((log, number)) == carefully_found(text), line
+
+
+def check_nothing_is_lost(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
+    """Each line is a record, a rejected line with all its bytes, or blank; and is counted as what it is."""
+    lines = [lines_of(body) for body in bodies]
+    found = findings(parsed)
+    assert [count.line_count for count in parsed.counts] == [len(each) for each in lines]
+    assert len(found) == len(parsed.rejected) + sum(map(len, parsed.pieces))
+    assert [(line.log_index, line.line_number) for line in parsed.rejected] == sorted(
+        place for place, finding in found.items() if isinstance(finding, RejectReason)
+    )
+    for log, count in enumerate(parsed.counts):
+        mine = [found.get((log, number)) for number in range(1, len(lines[log]) + 1)]
+        times = [finding.time for finding in mine if isinstance(finding, Typed)]
+        rejected = sum(isinstance(finding, RejectReason) for finding in mine)
+        assert (count.record_count, count.rejected_count, count.blank_count) == (len(times), rejected, mine.count(None))
+        assert count.line_count == count.record_count + count.rejected_count + count.blank_count
+        first, last = count.first_request_dtime, count.last_request_dtime
+        assert [microseconds(when) for when in (first, last) if when] == ([min(times), max(times)] if times else [])
+        for number, (line, finding) in enumerate(zip(lines[log], mine, strict=True), 1):
+            text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            assert (finding is None) == (not text.strip(b" \t\r")), line
+    for rejected_line in parsed.rejected:
+        line = lines[rejected_line.log_index][rejected_line.line_number - 1]
+        kept = line[:KEPT_BYTES] if rejected_line.reason is RejectReason.OVERSIZED else line
+        assert rejected_line[3:] == (kept, len(line), hashlib.sha256(line).digest())
+    # Postgres text refuses NUL
+    texts = (text for finding in found.values() if isinstance(finding, Typed) for text in finding.texts)
+    assert not any("\0" in text for text in texts if text)
+
+
+def check(bodies: Sequence[bytes]) -> ParsedLogs:
+    """All of it; gives what was parsed."""
+    parsed = parse_logs(bodies, now=NOW)
+    check_nothing_is_lost(bodies, parsed)
+    check_readers_agree(bodies, parsed)
+    return parsed
