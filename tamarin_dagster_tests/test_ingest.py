@@ -542,7 +542,7 @@ def test_batches_ahead_stay_few(folder_place, engine, monkeypatch):
     def slow_load(*arguments):
         nonlocal ended, most_batches
         time.sleep(0.01)
-        most_batches = max(most_batches, sum(isinstance(thing, Batch) for thing in gc.get_objects()))
+        most_batches = max(most_batches, sum(type(thing) is Batch for thing in gc.get_objects()))
         loaded = load(*arguments)
         with lock:
             ended += 1

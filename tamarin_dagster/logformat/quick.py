@@ -255,8 +255,10 @@ def _read_opening(octets: Octets, at: int, end: int, shapes: Shapes, times: Inte
     if quoted or (close + 1 < end and octets[close + 1] != BLANK):
         return -_NOT_A_RECORD
     stop = shape_end(octets, at, close, shapes, TIME)
+    if stop == NO:
+        return -_BAD_TIME
     zone = skip_blanks(octets, stop, close)
-    if stop in (NO, zone) or shape_end(octets, zone, close, shapes, ZONE) != close:
+    if zone == stop or shape_end(octets, zone, close, shapes, ZONE) != close:
         return -_BAD_TIME
     times[0] = read_time(octets, at, zone)
     return skip_blanks(octets, close + 1, end)
