@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test lint format bench bench-parse fuzz clean
+.PHONY: install dev test lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -55,9 +55,12 @@ format: install
 	@touch $@
 
 bench: .venv/bench-installed
-	@$(RUN) benchmarks.pull
+	@$(RUN) benchmarks.ingest
 	@$(RUN) benchmarks.parse
 	@$(RUN) benchmarks.parse.adversarial
+
+bench-ingest: .venv/bench-installed
+	@$(RUN) benchmarks.ingest
 
 bench-parse: .venv/bench-installed
 	@$(RUN) benchmarks.parse

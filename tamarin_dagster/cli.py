@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +35,7 @@ from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostg
 from tamarin_dagster.recordstore.loading import compile_ahead
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.reparse import reparse
+from tamarin_dagster.retention import Expirable, expirable, expire, first_kept_day, unpurged_warning
 from tamarin_dagster.settings import CONFIG_VARIABLE, LoggedBucket, Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import Format, LineHandler, bar, complain, err, show_rows
 
@@ -96,8 +97,8 @@ def pull(
 ) -> None:
     """Loads all log keys that are not loaded yet, then purges those that are proved loaded. For cron.
 
-    Without --from it begins with each bucket's start_date, without --to it ends with today. Exit status 0 only if
-    nothing is left undone.
+    Without --from it begins with each bucket's start_date (or with the first day that retention_months keeps), without
+    --to it ends with today. Exit status 0 only if nothing is left undone.
     """
     settings = load_settings()
     buckets = _chosen(settings, bucket)
@@ -117,6 +118,13 @@ def _chosen(settings: Settings, name: str | None) -> list[LoggedBucket]:
     if not settings.buckets:
         raise SettingsError("no buckets are configured; list one in tamarin.yaml, under buckets:")
     return list(settings.buckets)
+
+
+def _first_kept(settings: Settings, bucket: LoggedBucket) -> date:
+    """Where a pull begins that is not told: rows of the days before would be dropped at once."""
+    if settings.retention_months is None:
+        return bucket.start_date
+    return max(bucket.start_date, first_kept_day(settings.retention_months, datetime.now(UTC).date()))
 
 
 def _day(given: datetime | None) -> date | None:
@@ -144,9 +152,10 @@ def _pull_bucket(
                 bucket,
                 store,
                 engine,
-                first=first,
+                first=first or _first_kept(settings, bucket),
                 last=last,
                 progress=lambda p: advance(p.keys, None, f"{p.day} {p.lines:,} lines"),
+                connections=settings.load_connections,
             )
         purged = None
         if purges and settings.purges(bucket):
@@ -188,6 +197,39 @@ def _reparse_bucket(bucket: LoggedBucket, engine: sa.Engine, first: date | None,
     for failure in done.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
     return not done.failures
+
+
+@app.command("expire")
+def expire_command(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
+) -> None:
+    """Drops the months of records that are older than retention_months. With Dagster this is done daily."""
+    settings = load_settings()
+    months = settings.retention_months
+    if months is None:
+        raise SettingsError("retention_months is not set: records are kept for ever; set it to have old months dropped")
+    with _told_if_interrupted("What was dropped stays so; run expire to go on."):
+        engine = open_database(settings)
+        if dry_run:
+            _show_expirable(expirable(engine, months))
+            return
+        with bar("Expiring", "keys") as advance:
+            done = expire(engine, months, progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"))
+        engine.dispose()
+    err.print(str(done), highlight=False)
+    for bucket in settings.buckets:
+        if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
+            complain(unpurged_warning(bucket.name, left))
+
+
+def _show_expirable(found: Expirable) -> None:
+    rows = [(partition.name, partition.rows, partition.bytes) for partition in found.partitions]
+    show_rows(["partition", "rows (estimate)", "bytes"], rows, Format.table)
+    err.print(
+        f"{len(rows):,} months would be dropped, {found.keys:,} keys marked as expired, {found.rejected_lines:,}"
+        f" rejected lines deleted; kept is what was requested from {found.first_kept} on",
+        highlight=False,
+    )
 
 
 @app.command("migrate")

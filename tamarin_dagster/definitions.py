@@ -6,10 +6,10 @@ import dagster as dg
 
 from tamarin_dagster.defs.asset_checks import build_database_checks
 from tamarin_dagster.defs.assets import build_log_records, build_purge_op, build_purged_log_keys
-from tamarin_dagster.defs.jobs import build_load_job, build_purge_job, build_reparse_job
+from tamarin_dagster.defs.jobs import build_expire_job, build_load_job, build_purge_job, build_reparse_job
 from tamarin_dagster.defs.naming import slugs
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.defs.schedules import build_purge_schedule, build_reconcile_schedule
+from tamarin_dagster.defs.schedules import build_expire_schedule, build_purge_schedule, build_reconcile_schedule
 from tamarin_dagster.defs.sensors import build_sensor
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 
@@ -24,6 +24,11 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         resources={"database": RecordDatabase(settings), "log_buckets": LogBuckets()},
         executor=dg.in_process_executor,
     )
+    if settings.retention_months:
+        expire_job = build_expire_job(settings, settings.retention_months)
+        shared = dg.Definitions.merge(
+            shared, dg.Definitions(jobs=[expire_job], schedules=[build_expire_schedule(expire_job)])
+        )
     names = slugs(settings.buckets)
     per_bucket = []
     for bucket in settings.buckets:
@@ -31,7 +36,10 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         job = build_load_job(bucket, slug)
         per_bucket.append(
             dg.Definitions(
-                assets=[build_log_records(bucket, slug), build_purged_log_keys(bucket, slug, settings, purge_log_keys)],
+                assets=[
+                    build_log_records(bucket, slug, settings),
+                    build_purged_log_keys(bucket, slug, settings, purge_log_keys),
+                ],
                 asset_checks=[build_database_checks(bucket, slug)],
                 jobs=[job],
                 sensors=[build_sensor(bucket, slug, job, settings)],

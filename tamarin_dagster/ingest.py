@@ -1,41 +1,46 @@
-"""pull: what is unseen in a bucket's days becomes rows. Discover, fetch, parse, load; the steps overlap.
+"""pull: what is unseen in a bucket's days becomes rows. List, fetch, parse, load; the steps overlap.
 
 Knows nothing of Dagster. Reports progress through one callback, and returns what became of each day.
 """
 
 import logging
-import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import TypeVar
 
 import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.discovery import DayLook, Survey, days_with_keys, survey
-from tamarin_dagster.logformat import DecompressionError, LogCounts, decompress
+from tamarin_dagster.logformat import DecompressionError, LogCounts, parse_parts, unpacked
 from tamarin_dagster.logkey import KeyFailure, LogKey
-from tamarin_dagster.logstore import LogStore
-from tamarin_dagster.recordstore.loading import Batch, load, prepare
+from tamarin_dagster.logstore import FetchError, LogStore
+from tamarin_dagster.pipeline import ahead, spread
+from tamarin_dagster.recordstore.loading import (
+    Batch,
+    LoadedBatch,
+    Part,
+    load,
+    load_large,
+    prepare,
+    prepare_large,
+    prepare_parts,
+)
 from tamarin_dagster.recordstore.refusals import REFUSALS, refusal
-from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster.settings import DEFAULT_LOAD_CONNECTIONS, LoggedBucket
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-# One transaction's worth. 16 MiB took 200 MiB more memory and was no faster, 4 MiB cost more transactions.
+# One transaction's worth of small keys; a larger key goes alone, in parts, in one transaction too.
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_KEYS = 4000
 # What a compressed copy's size is taken times: gzip and zstd made generated log keys 4.6 times smaller, and real ones
 # repeat themselves more.
 UNPACKED_RATIO = 8
-# Batches that wait between two steps: one keeps both busy, more only cost memory.
-BATCHES_AHEAD = 1
 # Log keys are named by UTC time of delivery; a clock that runs ahead may write tomorrow's date.
 DAYS_AHEAD = 1
 
@@ -105,12 +110,14 @@ def pull(
     last: date | None = None,
     run_id: str | None = None,
     progress: Callable[[Progress], None] | None = None,
+    connections: int = DEFAULT_LOAD_CONNECTIONS,
 ) -> Pulled:
     """Loads what is unseen in these delivery days (or in all that have keys from `first` to `last`).
 
     Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. A key that cannot be
-    read or loaded is a failure of its day and stops no other. Raises LogStoreError when the log bucket cannot be
-    listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays.
+    read or loaded is a failure of its day and stops no other. So many `connections` load at once. Raises LogStoreError
+    when the log bucket cannot be listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded
+    until then stays.
     """
     started = time.monotonic()
     seen = survey(store, bucket)
@@ -118,8 +125,36 @@ def pull(
         until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
         days = days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until)
     pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(days)))
-    pulled.run(progress)
+    pulled.run(progress, connections)
     return Pulled(tuple(pulled.days.values()), seen.strays, time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bodies:
+    """Small keys, with what they hold."""
+
+    keys: list[LogKey]
+    bodies: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Large:
+    """A key that is too large to be held."""
+
+    key: LogKey
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a transaction has done, or (`outcome` is None then) what a large key's has sent so far."""
+
+    day: date
+    lines: int
+    outcome: LoadedBatch | None = None
+
+
+class _Stopped(Exception):  # noqa: N818 - no error: the pull was told to end
+    """Undoes the load of a large key."""
 
 
 class _Pull:
@@ -140,53 +175,97 @@ class _Pull:
         self.run_id = run_id
         self.roots = seen.roots
         self.days = {day: PulledDay(day) for day in days}
+        self._listed: set[date] = set()
+        self._stopped = threading.Event()
 
-    def run(self, progress: Callable[[Progress], None] | None) -> None:
-        """Fetching, parsing and loading have a thread each, and run ahead of each other.
+    def run(self, progress: Callable[[Progress], None] | None, connections: int) -> None:
+        """Fetching and parsing have a thread each, loading has several; each step runs ahead of the next.
 
-        So an interrupt, which strikes the main thread, finds no transaction to tear: the batch at hand is committed,
-        the steps behind it end.
+        So an interrupt, which strikes the main thread, finds no transaction to tear: the batches at hand are committed,
+        a large key is rolled back, the steps behind end.
         """
         keys = lines = size = 0
+        overtaken: Counter[date] = Counter()
         with (
-            closing(_ahead(self._fetched(_batches(self._unseen())))) as fetched,
-            closing(_ahead(self._parsed(fetched))) as parsed,
-            closing(_ahead(self._loaded(parsed))) as loaded,
+            closing(ahead(self._fetched(_batches(self._unseen())))) as fetched,
+            closing(ahead(self._parsed(fetched))) as parsed,
+            closing(spread(parsed, self._load, threads=connections)) as loaded,
+            self._stopping(),
         ):
-            for batch in loaded:
-                for key, counts in batch:
-                    self.days[key.delivery_date].add(key, counts)
-                    keys, lines, size = keys + 1, lines + counts.line_count, size + key.object.size
-                if progress and batch:
-                    progress(Progress(batch[-1][0].delivery_date, keys, lines, size))
+            for step in loaded:
+                lines += step.lines
+                if step.outcome:
+                    for key, counts in step.outcome.loaded:
+                        self.days[key.delivery_date].add(key, counts)
+                        keys, size = keys + 1, size + key.object.size
+                    overtaken.update(key.delivery_date for key in step.outcome.already_loaded)
+                if progress and (step.lines or (step.outcome and step.outcome.loaded)):
+                    progress(Progress(step.day, keys, lines, size))
+        for day, count in overtaken.items():
+            self.days[day].seen += count
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """However the work ends, threads that are in the middle of a large key are told; an interrupt is told of."""
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:
+            _log.warning("bucket %s: interrupted; %s", self.bucket.name, self._remainder())
+            raise
+        finally:
+            self._stopped.set()
+
+    def _remainder(self) -> str:
+        """What is done, and what is left to do, in words. Batches that are just being committed are not counted."""
+        done = sum(day.keys for day in self.days.values())
+        left = [
+            day.day
+            for day in self.days.values()
+            if day.day not in self._listed or day.seen + day.keys + len(day.failures) < day.listed
+        ]
+        if not left:
+            return f"{done:,} keys are loaded, nothing is left"
+        return f"{done:,} keys are loaded; {len(left):,} of {len(self.days):,} days are not done, from {left[0]} on"
 
     def _unseen(self) -> Iterator[LogKey]:
         for day, pulled in self.days.items():
             look = DayLook(self.store, self.engine, self.bucket, self.roots, day)
             for page in look:
                 yield from page
-            pulled.listed = look.listed
-            pulled.seen += look.seen
-            pulled.strays = look.strays
+            pulled.listed, pulled.seen, pulled.strays = look.listed, look.seen, look.strays
+            self._listed.add(day)
 
-    def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[tuple[list[LogKey], list[bytes]]]:
+    def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[_Bodies | _Large]:
         for batch in batches:
-            keys, bodies = [], []
+            if _weight(batch[0]) > BATCH_BYTES:
+                yield _Large(batch[0])
+                continue
+            small = _Bodies([], [])
             for key, fetched in zip(batch, self.store.fetch([key.object for key in batch]), strict=True):
+                if fetched.error is not None:
+                    self._fail(key, fetched.error)
+                    continue
                 try:
-                    if fetched.error is not None:
-                        self._fail(key, fetched.error)
-                        continue
-                    bodies.append(decompress(fetched.body))
-                    keys.append(LogKey(fetched.object, key.delivery_date))
+                    body = _unpacked(fetched.body)
                 except DecompressionError as error:
                     self._fail(key, str(error))
-            if keys:
-                yield keys, bodies
+                    continue
+                if body is None:
+                    yield _Large(key)
+                else:
+                    small.keys.append(LogKey(fetched.object, key.delivery_date))
+                    small.bodies.append(body)
+            if small.keys:
+                yield small
 
-    def _parsed(self, fetched: Iterable[tuple[list[LogKey], list[bytes]]]) -> Iterator[Batch]:
-        for keys, bodies in fetched:
-            yield from self._prepared(keys, bodies)
+    def _parsed(self, fetched: Iterable[_Bodies | _Large]) -> Iterator[Batch | _Large]:
+        for item in fetched:
+            if isinstance(item, _Large):
+                yield item
+            else:
+                yield from self._prepared(item.keys, item.bodies)
 
     def _prepared(self, keys: Sequence[LogKey], bodies: Sequence[bytes]) -> Iterator[Batch]:
         """The keys as a batch. Where one defeats the parser, it is found by halving, and left alone."""
@@ -202,24 +281,61 @@ class _Pull:
             return
         yield batch
 
-    def _loaded(self, batches: Iterable[Batch]) -> Iterator[list[tuple[LogKey, LogCounts]]]:
-        for batch in batches:
-            yield list(self._load(batch))
-
-    def _load(self, batch: Batch) -> Iterator[tuple[LogKey, LogCounts]]:
+    def _load(self, item: Batch | _Large) -> Iterator[_Loaded]:
         """Loads a batch. When Postgres refuses its data, halves it until the refused key stands alone."""
+        if isinstance(item, _Large):
+            yield from self._load_large(item.key)
+            return
         try:
-            loaded = load(self.engine, batch, self.run_id)
+            outcome = load(self.engine, item, self.run_id)
         except REFUSALS as error:
-            if len(batch.keys) == 1:
-                self._fail(batch.keys[0], refusal(error))
-            for part in _halves(len(batch.keys)):
-                for smaller in self._prepared(batch.keys[part], batch.bodies[part]):
+            if len(item.keys) == 1:
+                self._fail(item.keys[0], refusal(error))
+            for part in _halves(len(item.keys)):
+                for smaller in self._prepared(item.keys[part], item.bodies[part]):
                     yield from self._load(smaller)
             return
-        for key in loaded.already_loaded:
-            self.days[key.delivery_date].seen += 1
-        yield from loaded.loaded
+        lines = sum(counts.line_count for _, counts in outcome.loaded)
+        yield _Loaded(item.keys[-1].delivery_date, lines, outcome)
+
+    def _load_large(self, key: LogKey) -> Iterator[_Loaded]:
+        """Loads a large key while it is fetched, unpacked and parsed in threads of its own, in one transaction."""
+        try:
+            with closing(self.store.open(key.object)) as opened:
+                outcome = yield from self._sent(LogKey(opened.object, key.delivery_date), opened.chunks)
+        except (FetchError, DecompressionError) as error:
+            self._fail(key, str(error))
+        except REFUSALS as error:
+            self._fail(key, refusal(error))
+        except (sa.exc.DBAPIError, psycopg.Error, _Stopped):
+            raise
+        except Exception as error:  # noqa: BLE001 - recorded on the key
+            self._fail(key, f"cannot be parsed: {type(error).__name__}: {error}")
+        else:
+            yield _Loaded(key.delivery_date, 0, outcome)
+
+    def _sent(self, key: LogKey, chunks: Iterable[bytes]) -> Generator[_Loaded, None, LoadedBatch]:
+        """Loads a large key from its chunks; yields each part once it is sent."""
+        batch = prepare_large(self.engine, self.bucket.name, self.store.name, key)
+        with closing(ahead(unpacked(chunks, key.object.size))) as bodies:
+            parts = prepare_parts(self.engine, batch, parse_parts(bodies))
+            with (
+                closing(ahead(self._unless_stopped(parts))) as ready,
+                closing(load_large(self.engine, batch, ready, self.run_id)) as loading,
+            ):
+                while True:
+                    try:
+                        counts = next(loading)
+                    except StopIteration as end:
+                        outcome: LoadedBatch = end.value
+                        return outcome
+                    yield _Loaded(key.delivery_date, counts.line_count)
+
+    def _unless_stopped(self, parts: Iterable[Part]) -> Iterator[Part]:
+        for part in parts:
+            if self._stopped.is_set():
+                raise _Stopped
+            yield part
 
     def _fail(self, key: LogKey, error: str) -> None:
         _log.warning("bucket %s, key %s: %s", self.bucket.name, key.object.key, error)
@@ -236,7 +352,10 @@ def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
     batch: list[LogKey] = []
     size = 0
     for key in keys:
-        weight = key.object.size * (UNPACKED_RATIO if key.object.key.endswith((".gz", ".zst")) else 1)
+        weight = _weight(key)
+        if weight > BATCH_BYTES:
+            yield [key]
+            continue
         if batch and (size + weight > BATCH_BYTES or len(batch) == BATCH_KEYS):
             yield batch
             batch, size = [], 0
@@ -246,40 +365,17 @@ def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
         yield batch
 
 
-def _ahead(items: Iterable[T], limit: int = BATCHES_AHEAD) -> Generator[T]:
-    """The same items, made in a thread of their own, at most `limit` ahead of their use.
+def _weight(key: LogKey) -> int:
+    """About how many bytes the key unpacks to."""
+    return key.object.size * (UNPACKED_RATIO if key.object.key.endswith((".gz", ".zst")) else 1)
 
-    An error in the thread is raised here, in its place. Closing the iterator ends the thread at its next item.
-    """
-    done = object()
-    ready: queue.Queue[object] = queue.Queue(limit)
-    stopped = threading.Event()
 
-    def put(item: object) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-    def work() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stopped.is_set():
-                    return
-            put(done)
-        except BaseException as error:  # noqa: BLE001 - raised where the items are used
-            put(error)
-
-    thread = threading.Thread(target=work, name="pull-ahead", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not done:
-            if isinstance(item, BaseException):
-                raise item
-            yield item  # type: ignore[misc]
-    finally:
-        stopped.set()
-        thread.join()
+def _unpacked(body: bytes) -> bytes | None:
+    """What a small key holds; None if that is more than a batch's worth. Raises DecompressionError."""
+    pieces, size = [], 0
+    for piece in unpacked((body,), len(body)):
+        pieces.append(piece)
+        size += len(piece)
+        if size > 2 * BATCH_BYTES:
+            return None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -50,8 +50,8 @@ def purge(
 ) -> Purged:
     """Deletes the loaded keys of these delivery days (default: all) that have no rejected line.
 
-    A key whose rows are not what the ledger says is left alone. A failed deletion is kept in the ledger and tried again
-    by the next purge. `progress` gets the number of keys deleted so far.
+    A key that expired, or whose rows are not what the ledger says, is left alone. A failed deletion is kept in the
+    ledger and tried again by the next purge. `progress` gets the number of keys deleted so far.
     """
     started = time.monotonic()
     done = Purged()
@@ -61,12 +61,16 @@ def purge(
             page = ledger.purgeable(connection, bucket.name, store.name, days, PURGE_PAGE_KEYS, last_id)
             if not page:
                 break
-            unproved = {d.key: d for d in ledger.count_differences(connection, [key.id for key in page])}
+            ids = [key.id for key in page]
+            unproved = {d.key: d for d in ledger.count_differences(connection, ids)}
+            # Asked after the count, which leaves out what retention has marked meanwhile: that is not proved.
+            expired = ledger.expired_ids(connection, ids)
         last_id = page[-1].id
         for key in page:
             if difference := unproved.get(key.object.key):
                 _fail(done, bucket, key, f"its rows are not what the ledger says: {difference}")
-        _delete(store, engine, bucket, [key for key in page if key.object.key not in unproved], done)
+        proved = [key for key in page if key.object.key not in unproved and key.id not in expired]
+        _delete(store, engine, bucket, proved, done)
         if progress:
             progress(done.keys)
     done.seconds = time.monotonic() - started

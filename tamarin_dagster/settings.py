@@ -21,6 +21,8 @@ CONFIG_VARIABLE = "TAMARIN_CONFIG"
 DEFAULT_CONFIG = "tamarin.yaml"
 # Server access logging came with S3 itself; no log key is older.
 FIRST_LOG_DATE = date(2006, 3, 14)
+# Connections that COPY at once, measured on two cores: 2 are 1.15 times as fast as one, 3 no faster.
+DEFAULT_LOAD_CONNECTIONS = 2
 
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
@@ -154,6 +156,15 @@ class Settings(BaseSettings):
     )
     pull_parse_interval: float = Field(default=5, gt=0, le=1440, description="minutes between a sensor's ticks")
     purge_parsed_keys: bool = Field(default=True, description="whether log keys are deleted once proved loaded")
+    retention_months: int | None = Field(
+        default=None,
+        ge=1,
+        le=1200,
+        description="months of records that are kept, besides the present one (default: all, for ever)",
+    )
+    load_connections: int = Field(
+        default=DEFAULT_LOAD_CONNECTIONS, ge=1, le=8, description="connections by which one pull loads at once"
+    )
     buckets: tuple[LoggedBucket, ...] = Field(default=(), description="the logged buckets")
 
     @field_validator("buckets")
@@ -163,6 +174,13 @@ class Settings(BaseSettings):
             if count > 1:
                 raise ValueError(f"bucket '{name}' is listed {count} times; each bucket may be listed once")
         return buckets
+
+    @field_validator("retention_months", mode="before")
+    @classmethod
+    def _no_flag(cls, value: object) -> object:
+        if value is True:  # which would be one month
+            raise ValueError("must be a whole number of months, or left out to keep records for ever")
+        return value
 
     @classmethod
     def settings_customise_sources(

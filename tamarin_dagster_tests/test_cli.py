@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,79 @@ def test_reparse_of_an_unknown_bucket_says_which_there_are(run, configured) -> N
 
     assert done.returncode == 2
     assert "bucket 'flims' is not configured; configured are: media" in done.stderr
+
+
+OLD, NEW = "2019-02-06", datetime.now(UTC).date().isoformat()
+
+
+@pytest.fixture
+def retained(configured, put_key) -> None:
+    """Twelve months are kept; there is a key of 2019 and one of today."""
+    configured.write_text(configured.read_text().replace("2026-01-01", "2019-01-01") + "retention_months: 12\n")
+    put_key(lines(3, "06/Feb/2019:00:00:38 +0000"), day=OLD)
+    put_key(lines(2, f"{datetime.now(UTC):%d/%b/%Y}:00:00:00 +0000"), day=NEW)
+
+
+def test_expire_drops_old_months_and_says_what_is_left_in_the_log_bucket(run, retained, rows) -> None:
+    assert run("pull", "--no-purge", "--from", OLD).returncode == 0
+
+    dry, done, again = run("expire", "--dry-run"), run("expire"), run("expire")
+
+    assert (dry.returncode, done.returncode, again.returncode) == (0, 0, 0), dry.stderr + done.stderr
+    assert "s3_log_record_2019_02" in dry.stdout
+    assert "1 months would be dropped, 1 keys marked as expired, 0 rejected lines deleted" in dry.stderr
+    assert done.stderr.startswith("1 months dropped (s3_log_record_2019_02), ")
+    assert "1 keys marked as expired" in done.stderr
+    assert "1 expired keys of media still lie in the log bucket" in done.stderr
+    assert again.stderr.startswith("0 months dropped, 0 bytes; 0 keys marked")
+    assert rows("SELECT count(*) FROM s3_log_record") == [(2,)]
+
+
+def test_a_dry_run_of_expire_drops_nothing(run, retained, rows) -> None:
+    run("pull", "--no-purge", "--from", OLD)
+    assert run("expire", "--dry-run").returncode == 0
+    assert rows("SELECT count(*), (SELECT count(expired_at) FROM s3_log_key) FROM s3_log_record") == [(5, 0)]
+
+
+def test_expire_without_months_of_retention_is_refused(run, configured) -> None:
+    done = run("expire")
+
+    assert done.returncode == 2
+    assert "retention_months is not set: records are kept for ever" in done.stderr
+
+
+def test_a_pull_begins_with_what_retention_keeps_unless_it_is_told_to_begin_earlier(run, retained, rows) -> None:
+    assert run("pull", "--no-purge").returncode == 0
+    assert rows("SELECT delivery_date::text FROM s3_log_key") == [(NEW,)]
+    assert run("pull", "--no-purge", "--from", OLD).returncode == 0
+    assert rows("SELECT delivery_date::text FROM s3_log_key ORDER BY 1") == [(OLD,), (NEW,)]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_an_expire_that_is_killed_before_the_drop_leaves_true_counts_and_the_next_goes_on(
+    run, tmp_path, database_url, retained, engine, rows, sign
+) -> None:
+    run("pull", "--no-purge", "--from", OLD)
+    with engine.connect() as reading:
+        reading.execute(sa.text("SELECT count(*) FROM s3_log_record"))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tamarin_dagster.cli", "expire"],
+            cwd=tmp_path,
+            env=_environment(database_url),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 's3_log_record'::regclass"
+        deadline = time.monotonic() + 60
+        while rows(waiting) == [(0,)] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(sign)
+        said = process.communicate(timeout=60)[1]
+        assert ("run expire to go on" in said) == (sign == signal.SIGTERM)
+        assert reading.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 5
+    assert rows("SELECT delivery_date::text FROM s3_log_key WHERE expired_at IS NOT NULL") == [(OLD,)]
+    assert run("expire").returncode == 0
+    assert rows("SELECT count(*) FROM s3_log_record") == [(2,)]
 
 
 def test_no_purge_leaves_the_keys(run, configured, put_key, log_folder) -> None:

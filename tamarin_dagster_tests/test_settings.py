@@ -155,6 +155,13 @@ def test_the_environment_wins_over_the_file(load, monkeypatch, tmp_path):
     assert [bucket.name for bucket in settings.buckets] == ["films"]
 
 
+def test_records_are_kept_for_ever_unless_months_are_given(load, monkeypatch):
+    assert load("").retention_months is None
+    assert load("retention_months: 12\n").retention_months == 12
+    monkeypatch.setenv("TAMARIN_RETENTION_MONTHS", "3")
+    assert load("retention_months: 12\n").retention_months == 3
+
+
 def test_an_empty_variable_counts_as_none(load, monkeypatch):
     monkeypatch.setenv("TAMARIN_PULL_PARSE_INTERVAL", "")
     monkeypatch.setenv("TAMARIN_DATABASE_URL", "")
@@ -223,6 +230,9 @@ WRONG = {
     "an interval of two days": ("pull_parse_interval: 2880\n", "pull_parse_interval: ", "1440"),
     "an interval in words": ("pull_parse_interval: often\n", "pull_parse_interval: ", "valid number"),
     "an interval that is no number": ("pull_parse_interval: .nan\n", "pull_parse_interval: ", "1440"),
+    "months of retention that are none": ("retention_months: 0\n", "retention_months: ", "greater than or equal to 1"),
+    "a part of a month": ("retention_months: 1.5\n", "retention_months: ", "valid integer"),
+    "a retention that is switched on": ("retention_months: yes\n", "retention_months: ", "a whole number of months"),
     "another database": ("database_url: mysql://tamarin:s3cret@db/t\n", "database_url: ", "postgresql://user:"),
     "a server without database": ("database_url: postgresql://u:s3cret@db\n", "database_url: ", "/database"),
     "a database without scheme": ("database_url: tamarin:s3cret@db/tamarin\n", "database_url: ", "postgresql://user:"),

@@ -16,12 +16,11 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
+from benchmarks.command_line import command_line, show
 from benchmarks.parse import one_core
 from benchmarks.parse.mixes import Mix, write_mixes
 from benchmarks.parse.peers import OURS, PEERS, Peer
-from benchmarks.parse.sheet import Sheet
+from benchmarks.sheet import Sheet
 
 _HEADINGS = ("", "lines", "lines/s", "ours is", "lost", "wrong")
 _NOTHING = "—"
@@ -29,19 +28,15 @@ _NOTHING = "—"
 
 def main() -> None:
     """Prints a table for each mix."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", type=_peers, default=",".join(PEERS), help="comma-separated: %(default)s")
-    parser.add_argument("--markdown", type=Path, help="a file to write the tables to as well")
     options = parser.parse_args()
     one_core.pin()
     with tempfile.TemporaryDirectory(prefix="tamarin-bench-") as folder:
         sheets = [_measured(mix, options.peers, options.rounds) for mix in write_mixes(Path(folder), options.lines)]
-    for sheet in sheets:
-        Console().print(sheet.table())
-    if options.markdown:
-        options.markdown.write_text("\n".join(sheet.markdown() for sheet in sheets), "utf-8")
+    show(sheets, options.markdown)
 
 
 def _peers(text: str) -> list[Peer]:

@@ -19,13 +19,11 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from rich.console import Console
-
+from benchmarks.command_line import command_line, show, whole_numbers
 from benchmarks.parse import one_core
 from benchmarks.parse.odd_lines import FALSE_BLOCK, HOST_ID, OWNER, TAIL
-from benchmarks.parse.sheet import Sheet
+from benchmarks.sheet import Sheet
 from tamarin_dagster.logformat import parse_logs
 
 LENGTHS = (600, 8 * 1024, 64 * 1024, 1024 * 1024)
@@ -106,19 +104,17 @@ def _shown(bait: bytes) -> str:
 
 def main() -> None:
     """Prints a table; in the process for one length, its costs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", default=",".join(map(str, LENGTHS)), help="in bytes: %(default)s")
-    parser.add_argument("--markdown", type=Path, help="a file to write the table to as well")
+    parser = command_line(__doc__)
+    parser.add_argument(
+        "--lengths", type=whole_numbers, default=",".join(map(str, LENGTHS)), help="in bytes: %(default)s"
+    )
     parser.add_argument("--costs-of", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.costs_of:
         print(json.dumps(asdict(_costs(options.costs_of))))
         return
     one_core.pin()
-    sheet = _measured([int(length) for length in options.lengths.split(",")])
-    Console().print(sheet.table())
-    if options.markdown:
-        options.markdown.write_text(sheet.markdown(), "utf-8")
+    show([_measured(options.lengths)], options.markdown)
 
 
 def _measured(lengths: list[int]) -> Sheet:

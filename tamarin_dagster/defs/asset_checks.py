@@ -52,8 +52,9 @@ _TRUTHS: Mapping[str, _Truth] = {
         blocking=True,
     ),
     ROWS_MATCH_THE_LEDGER: _Truth(
-        "The rows of each key, counted in Postgres, are as many as the ledger says. If not, rows were deleted or added"
-        " by hand; nothing is purged. To load a key again, delete its ledger row and its rows.",
+        "The rows of each key, counted in Postgres, are as many as the ledger says; expired keys are left out. If not,"
+        " rows were deleted or added by hand; nothing is purged. To load a key again, delete its ledger row and its"
+        " rows.",
         blocking=True,
     ),
     NO_REJECTED_LINES: _Truth(
@@ -160,6 +161,7 @@ def _database_results(
     counts = ledger.day_counts(connection, bucket.name, day)
     unaccounted = ledger.unaccounted_keys(connection, bucket.name, day)
     differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, day))
+    # Those that are stored: of an expired key they are gone, and there is nothing to do about them.
     reasons = ledger.rejected_reasons(connection, bucket.name, day) if counts.rejected else {}
     return [
         check_result(
@@ -174,13 +176,14 @@ def _database_results(
             slug,
             not differences,
             {"keys": counts.keys, "rows": counts.records}
+            | ({"expired keys, not counted": counts.expired_keys} if counts.expired_keys else {})
             | ({"differences": _difference_table(differences)} if differences else {}),
         ),
         check_result(
             NO_REJECTED_LINES,
             slug,
-            not counts.rejected,
-            {"rejected lines": counts.rejected, "keys": counts.keys_with_rejected}
+            not reasons,
+            {"rejected lines": sum(reasons.values()), "keys": counts.keys_with_rejected}
             | ({"reasons": reasons} if reasons else {}),
         ),
     ]

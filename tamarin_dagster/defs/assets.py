@@ -37,7 +37,7 @@ RECORD_SCHEMA = dg.TableSchema(
 )
 
 
-def build_log_records(bucket: LoggedBucket, slug: str) -> dg.AssetsDefinition:
+def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
     """The asset that loads a bucket's unseen log keys, day by day of their delivery."""
 
     @dg.asset(
@@ -72,7 +72,15 @@ def build_log_records(bucket: LoggedBucket, slug: str) -> dg.AssetsDefinition:
         engine = database.engine
         with retried_if_transient(bucket):
             store = log_buckets.store(bucket)
-            pulled = pull(bucket, store, engine, days=days, run_id=context.run.run_id, progress=_progress_log(context))
+            pulled = pull(
+                bucket,
+                store,
+                engine,
+                days=days,
+                run_id=context.run.run_id,
+                progress=_progress_log(context),
+                connections=settings.load_connections,
+            )
         results = {}
         with engine.connect() as connection:
             for day in pulled.days:

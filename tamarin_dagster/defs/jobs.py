@@ -1,6 +1,7 @@
 """One job per bucket: records, their checks, then the purge; in one process.
 
-And two for all buckets: one purges what is pending, one reads rejected lines again.
+And for all buckets: one purges what is pending, one reads rejected lines again, one drops what is older than
+retention_months.
 """
 
 from datetime import date
@@ -14,6 +15,7 @@ from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
 from tamarin_dagster.defs.naming import BUCKET_TAG, purged_key, records_key
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.reparse import Reparsed, reparse
+from tamarin_dagster.retention import expire, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
@@ -40,6 +42,42 @@ def build_purge_job(purge_log_keys: dg.OpDefinition) -> dg.JobDefinition:
         purge_log_keys()
 
     return purge_pending_log_keys
+
+
+def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
+    """Drops the months of records that are older than retention keeps."""
+
+    @dg.op(
+        out=dg.Out(dg.Nothing),
+        retry_policy=RETRY_POLICY,
+        description="Drops whole monthly partitions of records, once the ledger has marked their keys as expired.",
+    )
+    def drop_old_months(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
+        done = expire(database.engine, months)
+        context.log.info(str(done))
+        for bucket in settings.buckets:
+            if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
+                context.log.warning(unpurged_warning(bucket.name, left))
+        context.add_output_metadata(
+            {
+                "kept from": done.first_kept.isoformat(),
+                "dropped partitions": [partition.name for partition in done.partitions],
+                "dropped bytes": done.bytes,
+                "keys marked as expired": done.keys,
+                "deleted rejected lines": done.rejected_lines,
+                "expired keys still in the log bucket": sum(done.unpurged.values()),
+            }
+        )
+
+    @dg.job(
+        name="expire_old_records",
+        description=f"Drops the records that are older than the present month and the {months} before it.",
+        executor_def=dg.in_process_executor,
+    )
+    def expire_old_records() -> None:
+        drop_old_months()
+
+    return expire_old_records
 
 
 class ReparseConfig(dg.Config):

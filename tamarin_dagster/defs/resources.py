@@ -13,7 +13,8 @@ from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshabl
 from botocore.exceptions import BotoCoreError
 from dagster_aws.s3 import S3Resource
 
-from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError, S3LogStore
+from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError
+from tamarin_dagster.logstore.s3 import CLIENT_CONFIG, S3LogStore
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -50,34 +51,40 @@ class LogBuckets:
             return self._stores[bucket]
 
 
-class RoleS3Resource(S3Resource):
-    """dagster-aws's S3Resource, with a role to assume; the role's credentials are renewed by themselves."""
+class LogBucketS3Resource(S3Resource):
+    """dagster-aws's S3Resource, with a client made for a log store; and perhaps with a role to assume.
 
-    role_arn: str
+    The role's credentials are renewed by themselves.
+    """
+
+    role_arn: str | None = None
 
     def get_client(self) -> Any:
-        """A boto3 client that acts as the role."""
+        """A boto3 client, that acts as the role if there is one."""
+        session = boto3.Session(botocore_session=self._session(), region_name=self.region_name)
+        return session.client("s3", endpoint_url=self.endpoint_url, config=CLIENT_CONFIG)
+
+    def _session(self) -> botocore.session.Session:
         base = botocore.session.Session(profile=self.profile_name)
+        if not self.role_arn:
+            return base
         fetcher = AssumeRoleCredentialFetcher(
             base.create_client, base.get_credentials(), self.role_arn, extra_args={"RoleSessionName": "tamarin"}
         )
         acting = botocore.session.Session()
         # There is no public way to hand a session credentials that renew themselves; everybody sets this attribute.
         vars(acting)["_credentials"] = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
-        session = boto3.Session(botocore_session=acting, region_name=self.region_name)
-        return session.client("s3", endpoint_url=self.endpoint_url)
+        return acting
 
 
 def s3_resource(bucket: LoggedBucket) -> S3Resource:
     """The S3Resource for the bucket's log bucket: profile, role, endpoint and region as in the settings."""
-    place: dict[str, Any] = {
-        "region_name": bucket.region,
-        "endpoint_url": bucket.endpoint_url,
-        "profile_name": bucket.profile,
-    }
-    if bucket.role_arn:
-        return RoleS3Resource(role_arn=bucket.role_arn, **place)
-    return S3Resource(**place)
+    return LogBucketS3Resource(
+        region_name=bucket.region,
+        endpoint_url=bucket.endpoint_url,
+        profile_name=bucket.profile,
+        role_arn=bucket.role_arn,
+    )
 
 
 def open_log_store(bucket: LoggedBucket) -> LogStore:

@@ -1,4 +1,4 @@
-"""Nightly: a second look at the days behind the sensor's lookback, and at purges that failed."""
+"""Nightly: a second look at the days behind the sensor's lookback, and at purges that failed; then old months go."""
 
 from datetime import timedelta
 
@@ -41,6 +41,19 @@ def build_purge_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         cron_schedule="45 3 * * *",
         execution_timezone="UTC",
         description="Deletes log keys that are loaded and that an earlier purge could not delete.",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+def build_expire_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Drops old months: daily, since late keys may bring records of a month that is dropped already."""
+    return dg.ScheduleDefinition(
+        name="expire_old_records_daily",
+        job=job,
+        # After the nightly purge, which can delete no key that expired.
+        cron_schedule="15 5 * * *",
+        execution_timezone="UTC",
+        description="Drops the records that are older than retention_months.",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
 

@@ -19,6 +19,7 @@ from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.discovery import DayLook, days_with_keys, survey
 from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.retention import first_kept_day
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 # Dagster ends a tick after 60 s and then forgets what it found; the rest is for the last page and for Dagster itself.
@@ -96,7 +97,11 @@ def build_sensor(
         started = time.monotonic()
         tick = Tick()
         position = json.loads(context.cursor)["position"] if context.cursor else None
-        first = first_day(bucket, date.fromisoformat(position) if position else None)
+        first = first_day(
+            bucket,
+            date.fromisoformat(position) if position else None,
+            first_kept_day(settings.retention_months, datetime.now(UTC).date()) if settings.retention_months else None,
+        )
         in_flight = _days_in_flight(context.instance, bucket)
         requests: list[dg.RunRequest] = []
         for unseen in unseen_days(bucket, log_buckets.store(bucket), database.engine, first, started, tick):
@@ -122,9 +127,12 @@ def build_sensor(
     return new_log_keys
 
 
-def first_day(bucket: LoggedBucket, position: date | None) -> date:
-    """The first day a tick looks at: a lookback before its position, never before the monitored days begin."""
-    first = bucket.first_monitored_date
+def first_day(bucket: LoggedBucket, position: date | None, first_kept: date | None) -> date:
+    """The first day a tick looks at: a lookback before its position, never before the monitored days begin.
+
+    Nor before the first day that retention keeps: rows of earlier ones would be dropped at once.
+    """
+    first = max(bucket.first_monitored_date, first_kept or bucket.first_monitored_date)
     return first if position is None else max(first, position - timedelta(days=LOOKBACK_DAYS))
 
 

@@ -1,10 +1,10 @@
 """The S3 server access log format. Pure: bytes in, frames out; no network, no database, no Dagster.
 
-`parse_logs` and `parse_log` read log objects, `parse_key_name` their names, `decompress` unpacks them, and `FIELDS`
-says what a line holds.
+`parse_logs` and `parse_log` read log objects, `parse_parts` one of any size, `parse_key_name` their names, `decompress`
+and `unpacked` unpack them, and `FIELDS` says what a line holds.
 """
 
-from tamarin_dagster.logformat.compression import DecompressionError, decompress
+from tamarin_dagster.logformat.compression import DecompressionError, decompress, unpacked
 from tamarin_dagster.logformat.escaping import escape_bytes, unescape_text
 from tamarin_dagster.logformat.fields import FIELD_NAMES, FIELDS, NUMBER_NAMES, TEXT_NAMES, Field
 from tamarin_dagster.logformat.keynames import LogKeyName, parse_key_name, partitioned_day_prefix, simple_day_prefix
@@ -15,6 +15,7 @@ from tamarin_dagster.logformat.parser import (
     RejectedLine,
     parse_log,
     parse_logs,
+    parse_parts,
 )
 from tamarin_dagster.logformat.reasons import RejectReason
 from tamarin_dagster.logformat.records import RECORDS_SCHEMA, Records
@@ -39,7 +40,9 @@ __all__ = [
     "parse_key_name",
     "parse_log",
     "parse_logs",
+    "parse_parts",
     "partitioned_day_prefix",
     "simple_day_prefix",
     "unescape_text",
+    "unpacked",
 ]

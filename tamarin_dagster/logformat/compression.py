@@ -1,8 +1,15 @@
-"""Compressed copies of log keys: told by their first bytes, unpacked within bounds."""
+"""Compressed copies of log keys: told by their first bytes, unpacked within bounds, piece by piece."""
 
+import io
 import zlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MAX_BYTES = 4 * 1024**3
 """Most bytes that one log key may unpack to: the largest log keys seen are a few hundred MB."""
@@ -13,75 +20,135 @@ RATIO_FREE_BYTES = 16 * 1024**2
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_MAGIC_BYTES = 4
 _PIECE_BYTES = 1024**2
+_PACKED_PIECE_BYTES = 64 * 1024
+"""Packed bytes handed to zlib at once: it copies what it has not come to yet with each piece that it gives."""
 
 
 class DecompressionError(ValueError):
     """A compressed log key that is corrupt, cut short, or unpacks to too much."""
 
 
-class _Bounded:
-    """Collects unpacked pieces and refuses to grow beyond the bounds."""
+def unpacked(
+    chunks: Iterable[bytes], packed_bytes: int, *, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO
+) -> Iterator[bytes]:
+    """The body that comes in `chunks` (cut anywhere), unpacked if its first bytes are those of gzip or zstd.
 
-    def __init__(self, packed_bytes: int, max_bytes: int, max_ratio: float) -> None:
-        self.pieces: list[bytes] = []
-        self.size = 0
-        self.packed_bytes = packed_bytes
-        self.max_bytes = max_bytes
-        self.ratio_bytes = max(max_ratio * packed_bytes, min(RATIO_FREE_BYTES, max_bytes))
-        self.max_ratio = max_ratio
+    Several gzip members or zstd frames in a row are one body. Unpacked pieces have at most 1 MiB; the chunks of any
+    other body are passed on as they are.
 
-    def add(self, piece: bytes) -> None:
-        self.size += len(piece)
-        if self.size > self.max_bytes:
-            raise DecompressionError(f"unpacks to more than {self.max_bytes} bytes from {self.packed_bytes}")
-        if self.size > self.ratio_bytes:
-            raise DecompressionError(
-                f"unpacks to more than {self.max_ratio:g} times its {self.packed_bytes} bytes: a decompression bomb?"
-            )
-        self.pieces.append(piece)
+    Args:
+        chunks: the body as it is stored. What they raise is passed on.
+        packed_bytes: length of the body as it was listed; what the ratio counts by.
+        max_bytes: most bytes to unpack.
+        max_ratio: most unpacked bytes per packed byte, beyond `RATIO_FREE_BYTES`.
+
+    Raises:
+        DecompressionError: corrupt or truncated data, or more unpacked bytes than the bounds allow; as soon as it is
+            known, when pieces have been given.
+    """
+    magic, chunks = _peeked(chunks)
+    if magic.startswith(_GZIP_MAGIC):
+        chunks = _bounded(_gunzip(chunks, packed_bytes), packed_bytes, max_bytes, max_ratio)
+    elif magic.startswith(_ZSTD_MAGIC):
+        chunks = _bounded(_unzstd(chunks, packed_bytes), packed_bytes, max_bytes, max_ratio)
+    yield from chunks
 
 
 def decompress(body: bytes, *, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO) -> bytes:
-    """The unpacked body if its first bytes are those of gzip or zstd, else the body itself.
-
-    Several gzip members or zstd frames in a row are one body.
-
-    Raises:
-        DecompressionError: corrupt or truncated data, more than `max_bytes` unpacked bytes, or (beyond
-            `RATIO_FREE_BYTES`) more than `max_ratio` unpacked bytes per packed byte.
-    """
-    bounded = _Bounded(len(body), max_bytes, max_ratio)
-    if body.startswith(_GZIP_MAGIC):
-        _gunzip(body, bounded)
-    elif body.startswith(_ZSTD_MAGIC):
-        _unzstd(body, bounded)
-    else:
-        return body
-    return b"".join(bounded.pieces)
+    """The unpacked body if its first bytes are those of gzip or zstd, else the body itself; see `unpacked`."""
+    pieces = list(unpacked([body], len(body), max_bytes=max_bytes, max_ratio=max_ratio))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _gunzip(body: bytes, bounded: _Bounded) -> None:
-    rest = body
-    while rest:
-        member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        try:
-            while not member.eof:
+def _peeked(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """The first bytes, and all chunks."""
+    rest = iter(chunks)
+    magic, seen = b"", []
+    for chunk in rest:
+        magic += chunk[:_MAGIC_BYTES]
+        seen.append(chunk)
+        if len(magic) >= _MAGIC_BYTES:
+            break
+    return magic, chain(seen, rest)
+
+
+def _bounded(pieces: Iterable[bytes], packed_bytes: int, max_bytes: int, max_ratio: float) -> Iterator[bytes]:
+    ratio_bytes = max(max_ratio * packed_bytes, min(RATIO_FREE_BYTES, max_bytes))
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > max_bytes:
+            raise DecompressionError(f"unpacks to more than {max_bytes} bytes from {packed_bytes}")
+        if size > ratio_bytes:
+            raise DecompressionError(
+                f"unpacks to more than {max_ratio:g} times its {packed_bytes} bytes: a decompression bomb?"
+            )
+        yield piece
+
+
+def _gunzip(chunks: Iterable[bytes], packed_bytes: int) -> Iterator[bytes]:
+    member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    for packed in _cut(chunks, _PACKED_PIECE_BYTES):
+        rest = packed
+        while rest:
+            if member.eof:
+                # tar and tape tools pad with NULs behind the last member, as gzip itself allows
+                rest = rest.lstrip(b"\0")
+                if not rest:
+                    break
+                member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            try:
                 piece = member.decompress(rest, _PIECE_BYTES)
-                rest = member.unconsumed_tail
-                bounded.add(piece)
-                if not piece and not rest and not member.eof:
-                    raise DecompressionError(f"gzip data of {len(body)} bytes is cut short")
-        except zlib.error as error:
-            raise DecompressionError(f"gzip data of {len(body)} bytes is corrupt: {error}") from error
-        # tar and tape tools pad with NULs behind the last member, as gzip itself allows
-        rest = member.unused_data.lstrip(b"\0")
+            except zlib.error as error:
+                raise DecompressionError(f"gzip data of {packed_bytes} bytes is corrupt: {error}") from error
+            rest = member.unused_data if member.eof else member.unconsumed_tail
+            if piece:
+                yield piece
+    if not member.eof:
+        raise DecompressionError(f"gzip data of {packed_bytes} bytes is cut short")
 
 
-def _unzstd(body: bytes, bounded: _Bounded) -> None:
+def _cut(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The chunks, none longer than `size`."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), size):
+            yield chunk[start : start + size]
+
+
+def _unzstd(chunks: Iterable[bytes], packed_bytes: int) -> Iterator[bytes]:
+    file = _ChunkFile(chunks)
     try:
-        with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
+        with pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd") as stream:
             while piece := stream.read(_PIECE_BYTES):
-                bounded.add(piece)
+                yield piece
     except OSError as error:
-        raise DecompressionError(f"zstd data of {len(body)} bytes is corrupt or cut short: {error}") from error
+        if error is file.error:
+            raise
+        raise DecompressionError(f"zstd data of {packed_bytes} bytes is corrupt or cut short: {error}") from error
+
+
+class _ChunkFile(io.RawIOBase):
+    """Chunks as a file, which Arrow can read."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+        self.error: OSError | None = None
+        """What the chunks raised: the network's fault, not that of the data."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        try:
+            while not self._rest and (chunk := next(self._chunks, None)) is not None:
+                self._rest = memoryview(chunk)
+        except OSError as error:
+            self.error = error
+            raise
+        with memoryview(buffer) as target:
+            count = min(len(target), len(self._rest))
+            target[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count

@@ -1,26 +1,39 @@
-"""Bytes -> lines: where each line of a batch of log objects begins and ends, without copying any.
+"""Bytes -> lines: where each line of a batch of log objects begins and ends; and the lines of one that comes in chunks.
 
 Only LF ends a line: CR, VT, FF, U+0085 and U+2028 are data of the client's. A last line without LF is a line. A byte
 order mark at the start of an object is no part of its first line's text, nor is a CR at the end of a line (but both are
 part of the raw line).
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from tamarin_dagster.logformat.compiling import Octets
+from tamarin_dagster.logformat.compiling import Octets, compiled, inlined, pointer
 from tamarin_dagster.logformat.escaping import escape_bytes
 
 PIECE_BYTES = 8 * 1024**2
-"""Bytes read in one pass: big enough to spread the cost of a pass, small enough to stay near the CPU (measured)."""
+"""Bytes read in one pass: big enough to spread the cost of a pass, small enough to stay near the CPU (measured).
+
+Also the most that is held of an object that comes in chunks, so that it must be more than `quick.MAX_LINE_BYTES`.
+"""
+PIECE_LINES = 64 * 1024
+"""Lines read in one pass: more than `PIECE_BYTES` hold of real ones. Of bytes that are all LFs, what a pass keeps of
+each line would come to gigabytes.
+"""
+KEPT_BYTES = 64 * 1024
+"""What is kept of an oversized line."""
 
 Integers = npt.NDArray[np.int64]
 
 _BOM = b"\xef\xbb\xbf"
 _LF = ord(b"\n")
+_BLANKS = re.compile(rb"[ \t\r]*")
+_VECTOR_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -69,12 +82,12 @@ def pieces_of(
             pending_bytes += len(part)
             start = end
             if pending_bytes >= piece_bytes or start < len(body):
-                piece = _piece(pending)
+                for piece in _pieces(pending):
+                    yield piece
+                    line_number = int(piece.line_number[-1]) + 1
                 pending, pending_bytes = [], 0
-                line_number = int(piece.line_number[-1]) + 1
-                yield piece
     if pending:
-        yield _piece(pending)
+        yield from _pieces(pending)
 
 
 def _end_of_piece(body: bytes, start: int, room: int) -> int:
@@ -85,23 +98,156 @@ def _end_of_piece(body: bytes, start: int, room: int) -> int:
     return end or len(body)
 
 
-def _piece(parts: list[tuple[int, int, bytes]]) -> Piece:
-    """One piece of (log index, number of the first line, whole lines)."""
+def _pieces(parts: list[tuple[int, int, bytes]]) -> Iterator[Piece]:
+    """The lines of (log index, number of the first line, whole lines), in pieces of up to `PIECE_LINES`."""
     bodies = [body if body.endswith(b"\n") else body + b"\n" for _, _, body in parts]
     data = bodies[0] if len(bodies) == 1 else b"".join(bodies)
-    octets = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(octets == _LF)
-    starts = np.empty_like(ends)
-    starts[0], starts[1:] = 0, ends[:-1] + 1
-    part_ends = np.cumsum([len(body) for body in bodies])
-    last_lines = np.searchsorted(ends, part_ends - 1)
-    counts = np.diff(last_lines, prepend=-1)
-    first_lines = last_lines - counts + 1
-    log_index = np.repeat(np.array([log for log, _, _ in parts]), counts)
-    first_numbers = np.array([number for _, number, _ in parts])
-    line_number = np.arange(len(ends)) + np.repeat(first_numbers - first_lines, counts)
-    text_starts = starts.copy()
-    for (_, number, _), body, line in zip(parts, bodies, first_lines, strict=True):
-        if number == 1 and body.startswith(_BOM):
-            text_starts[line] += len(_BOM)
-    return Piece(data, starts, ends, text_starts, log_index, line_number)
+    body_ends = np.cumsum([len(body) for body in bodies])
+    logs, numbers = (np.array(column) for column in zip(*((log, number) for log, number, _ in parts), strict=True))
+    begins_with_bom = np.array([body.startswith(_BOM) for body in bodies])
+    at = 0
+    while at < len(data):
+        octets = np.frombuffer(data, np.uint8, offset=at)
+        room = np.empty(min(len(octets), PIECE_LINES), np.int64)
+        ends = room[: _find_line_ends(octets, room)]
+        starts = np.empty_like(ends)
+        starts[0], starts[1:] = 0, ends[:-1] + 1
+        lines_before = np.searchsorted(ends, body_ends - at)
+        counts = np.diff(lines_before, prepend=0)
+        first_lines = lines_before - counts
+        text_starts = starts.copy()
+        text_starts[first_lines[begins_with_bom & (numbers == 1) & (counts > 0)]] += len(_BOM)
+        line_number = np.arange(len(ends)) + np.repeat(numbers - first_lines, counts)
+        stop = at + int(ends[-1]) + 1
+        yield Piece(data[at:stop], starts, ends, text_starts, np.repeat(logs, counts), line_number)
+        numbers = numbers + counts
+        at = stop
+
+
+@compiled
+def _find_line_ends(octets: Octets, ends: Integers) -> int:
+    """Writes where the first LFs are, as many as `ends` has room for; gives their number."""
+    text, places, size, room = pointer(octets), pointer(ends), len(octets), len(ends)
+    at = count = 0
+    while count < room:
+        while at + _VECTOR_BYTES <= size and not _holds_line_end(text, at):
+            at += _VECTOR_BYTES
+        while at < size and text[at] != _LF:
+            at += 1
+        if at == size:
+            break
+        places[count] = at
+        at, count = at + 1, count + 1
+    return count
+
+
+@inlined
+def _holds_line_end(octets: Octets, at: int) -> bool:
+    """Whether a LF is among the `_VECTOR_BYTES` at `at`: without a branch, so that vector instructions tell."""
+    lfs = np.uint8(0)
+    for index in range(_VECTOR_BYTES):
+        lfs |= np.uint8(octets[at + index] == _LF)
+    return bool(lfs)
+
+
+@dataclass(frozen=True)
+class LongLine:
+    """What is kept of a line that is too long to be held."""
+
+    start: bytes
+    """Its first `KEPT_BYTES`, a byte order mark included."""
+    line_bytes: int
+    """Length without its LF."""
+    sha256: bytes
+    is_blank: bool
+    """Whether there is nothing but blanks, tabs and CRs, a byte order mark not counted."""
+
+
+def whole_lines(chunks: Iterable[bytes], block_bytes: int = PIECE_BYTES) -> Iterator[bytes | LongLine]:
+    """One log object, which comes in chunks cut anywhere, as runs of whole lines and long lines, in order.
+
+    A run has at most `block_bytes` bytes; a line that does not fit one, its LF included, is a long line. The last line
+    may lack its LF. At most `block_bytes` are held, and no byte is looked at again when another chunk comes.
+    """
+    block, long, is_first = _Block(block_bytes), None, True
+    for chunk in chunks:
+        at = 0
+        while at < len(chunk):
+            if long is None:
+                at = block.add(chunk, at)
+                if not block.is_full():
+                    continue
+                if block.whole_bytes:
+                    yield block.taken(block.whole_bytes)
+                else:
+                    long = _OpenLine(block.taken(block_bytes), is_first)
+                is_first = False
+            else:
+                at = long.add(chunk, at)
+                if long.is_closed:
+                    yield long.line()
+                    long = None
+    if long is not None:
+        yield long.line()
+    elif block.held_bytes:
+        yield block.taken(block.held_bytes)
+
+
+class _Block:
+    """Room for the bytes that come, and where the last whole line in it ends."""
+
+    def __init__(self, size: int) -> None:
+        self.held_bytes = 0
+        self.whole_bytes = 0
+        self._octets = bytearray(size)
+
+    def is_full(self) -> bool:
+        return self.held_bytes == len(self._octets)
+
+    def add(self, chunk: bytes, start: int) -> int:
+        """Adds what there is room for; gives where in the chunk it ends."""
+        end = min(len(chunk), start + len(self._octets) - self.held_bytes)
+        last = chunk.rfind(b"\n", start, end)
+        if last >= 0:
+            self.whole_bytes = self.held_bytes + last + 1 - start
+        with memoryview(chunk) as view:
+            self._octets[self.held_bytes : self.held_bytes + end - start] = view[start:end]
+        self.held_bytes += end - start
+        return end
+
+    def taken(self, count: int) -> bytes:
+        """The first `count` bytes, at least all whole lines; what is behind them stays."""
+        with memoryview(self._octets) as view:
+            block = bytes(view[:count])
+            rest = self.held_bytes - count
+            view[:rest] = view[count : self.held_bytes]
+        self.held_bytes, self.whole_bytes = rest, 0
+        return block
+
+
+class _OpenLine:
+    """A line that is too long to be held, and has not ended yet."""
+
+    def __init__(self, start: bytes, is_first: bool) -> None:
+        self.is_closed = False
+        self._start = start[:KEPT_BYTES]
+        self._bytes = 0
+        self._digest = hashlib.sha256()
+        self._is_blank = True
+        self._add(start, 0, len(start), len(_BOM) if is_first and start.startswith(_BOM) else 0)
+
+    def add(self, chunk: bytes, start: int) -> int:
+        """Adds the bytes up to a LF, or all; gives where the chunk goes on."""
+        end = chunk.find(b"\n", start)
+        self.is_closed = end >= 0
+        self._add(chunk, start, end if self.is_closed else len(chunk), start)
+        return end + 1 if self.is_closed else len(chunk)
+
+    def _add(self, chunk: bytes, start: int, end: int, text_start: int) -> None:
+        self._bytes += end - start
+        with memoryview(chunk) as view:
+            self._digest.update(view[start:end])
+        self._is_blank = self._is_blank and _BLANKS.fullmatch(chunk, text_start, end) is not None
+
+    def line(self) -> LongLine:
+        return LongLine(self._start, self._bytes, self._digest.digest(), self._is_blank)

@@ -1,11 +1,12 @@
-"""Log objects -> records and rejected lines. The entrance: `parse_logs` for the loader, `parse_log` for people.
+"""Log objects -> records and rejected lines. The entrance: `parse_logs` and, for a log object too big to be held,
+`parse_parts` for the loader; `parse_log` for people.
 
 Each line is a record, a rejected line or blank; nothing else, and none is lost. `quick` reads the lines, but for a few
 that it leaves to `careful`, where the rules are written down.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -19,7 +20,7 @@ from tamarin_dagster.logformat.addresses import IPV6_BYTES
 from tamarin_dagster.logformat.compiling import Octets
 from tamarin_dagster.logformat.escaping import MAX_GROWTH, escape_texts
 from tamarin_dagster.logformat.fields import NUMBER_NAMES, TEXT_NAMES
-from tamarin_dagster.logformat.lines import Integers, Piece, pieces_of
+from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, Integers, LongLine, Piece, pieces_of, whole_lines
 from tamarin_dagster.logformat.quick import NULL, Spans
 from tamarin_dagster.logformat.reasons import RejectReason
 from tamarin_dagster.logformat.records import RECORDS_SCHEMA, Records
@@ -28,9 +29,6 @@ from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD,
 
 if TYPE_CHECKING:
     import pandas as pd
-
-KEPT_BYTES = 64 * 1024
-"""What is kept of an oversized line."""
 
 
 class RejectedLine(NamedTuple):
@@ -49,14 +47,27 @@ class RejectedLine(NamedTuple):
 
 @dataclass(frozen=True)
 class LogCounts:
-    """What one log object holds: line_count = record_count + rejected_count + blank_count."""
+    """What one log object, or a part of one, holds: line_count = record_count + rejected_count + blank_count."""
 
-    line_count: int
-    record_count: int
-    rejected_count: int
-    blank_count: int
-    first_request_dtime: datetime | None
-    last_request_dtime: datetime | None
+    line_count: int = 0
+    record_count: int = 0
+    rejected_count: int = 0
+    blank_count: int = 0
+    first_request_dtime: datetime | None = None
+    last_request_dtime: datetime | None = None
+
+    def __add__(self, other: "LogCounts") -> "LogCounts":
+        """The counts of two parts together."""
+        firsts = [time for time in (self.first_request_dtime, other.first_request_dtime) if time]
+        lasts = [time for time in (self.last_request_dtime, other.last_request_dtime) if time]
+        return LogCounts(
+            line_count=self.line_count + other.line_count,
+            record_count=self.record_count + other.record_count,
+            rejected_count=self.rejected_count + other.rejected_count,
+            blank_count=self.blank_count + other.blank_count,
+            first_request_dtime=min(firsts, default=None),
+            last_request_dtime=max(lasts, default=None),
+        )
 
 
 @dataclass(frozen=True)
@@ -123,17 +134,60 @@ def parse_logs(
         now: aware; what request times more than a day ahead are measured by. Default: the clock.
         first_lines: the number of each body's first line, for bodies that are parts of a log object. Default: 1.
     """
-    latest = (now or datetime.now(UTC)) + MAX_AHEAD
-    pieces: list[Records] = []
+    return _parsed(pieces_of(bodies, first_lines=first_lines), len(bodies), _latest(now))
+
+
+def parse_parts(chunks: Iterable[bytes], *, now: datetime | None = None) -> Iterator[ParsedLogs]:
+    """Read one log object of any size, as parts of whole lines; all parts together hold what `parse_logs` finds in it.
+
+    Memory is bounded, whatever the bytes are: a line longer than `PIECE_BYTES` is not held, but for what is kept of it.
+    Measured for a caller that holds one part at a time, less the chunks: 35 MiB, and 100 MiB where every byte is to be
+    escaped or every line rejected.
+
+    Args:
+        chunks: the object's bytes, unpacked, cut anywhere. What they raise is passed on.
+        now: as in `parse_logs`; the clock is read once for all parts.
+
+    Yields:
+        Parts of up to `PIECE_BYTES` and `PIECE_LINES` lines each, of which `log_index` is 0 and `counts` one item, that
+        of the part alone; the line numbers run on from part to part. None for an empty object.
+    """
+    latest, line_number = _latest(now), 1
+    for lines in whole_lines(chunks, PIECE_BYTES):
+        if isinstance(lines, LongLine):
+            yield _parsed_long(lines, line_number)
+            line_number += 1
+        else:
+            for piece in pieces_of([lines], first_lines=[line_number]):
+                yield _parsed([piece], 1, latest)
+                line_number += len(piece.starts)
+
+
+def _latest(now: datetime | None) -> int:
+    """The last request time in range, in microseconds since 1970."""
+    return microseconds((now or datetime.now(UTC)) + MAX_AHEAD)
+
+
+def _parsed(pieces: Iterable[Piece], logs: int, latest: int) -> ParsedLogs:
+    """What the pieces of so many log objects hold."""
+    read: list[Records] = []
     rejected: list[RejectedLine] = []
     blanks = [np.zeros(0, np.int64)]
-    for piece in pieces_of(bodies, first_lines=first_lines):
-        outcomes, records, rejects = _read_piece(piece, microseconds(EARLIEST_REQUEST), microseconds(latest))
-        pieces.append(records)
+    for piece in pieces:
+        outcomes, records, rejects = _read_piece(piece, microseconds(EARLIEST_REQUEST), latest)
+        read.append(records)
         rejected.extend(rejects)
         blanks.append(piece.log_index[outcomes == quick.BLANK_LINE])
-    counts = _counts(len(bodies), pieces, [line.log_index for line in rejected], np.concatenate(blanks))
-    return ParsedLogs(tuple(pieces), tuple(rejected), counts)
+    counts = _counts(logs, read, [line.log_index for line in rejected], np.concatenate(blanks))
+    return ParsedLogs(tuple(read), tuple(rejected), counts)
+
+
+def _parsed_long(line: LongLine, line_number: int) -> ParsedLogs:
+    """What a line is that is too long to be held: blank or oversized."""
+    if line.is_blank:
+        return ParsedLogs((), (), (LogCounts(line_count=1, blank_count=1),))
+    rejected = RejectedLine(0, line_number, RejectReason.OVERSIZED, line.start, line.line_bytes, line.sha256)
+    return ParsedLogs((), (rejected,), (LogCounts(line_count=1, rejected_count=1),))
 
 
 def _counts(logs: int, pieces: list[Records], rejected: list[int], blanks: Integers) -> tuple[LogCounts, ...]:

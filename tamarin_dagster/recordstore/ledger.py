@@ -34,7 +34,10 @@ class CountDifference:
 
 @dataclass(frozen=True, slots=True)
 class DayCounts:
-    """What the ledger says of one delivery day of a bucket, over its live (not superseded) keys."""
+    """What the ledger says of one delivery day of a bucket, over its live (not superseded) keys.
+
+    Those that expired count with what they were loaded with.
+    """
 
     keys: int = 0
     purged_keys: int = 0
@@ -46,22 +49,39 @@ class DayCounts:
     keys_with_rejected: int = 0
     first_request: datetime | None = None
     last_request: datetime | None = None
+    expired_keys: int = 0
 
 
 _LIVE = s3_log_key.c.superseded_at.is_(None)
+# Retention has dropped records of the others: what they had cannot be counted any more.
+_UNEXPIRED = s3_log_key.c.expired_at.is_(None)
 
 
 def unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> list[LogObject]:
-    """Those of a page of listed objects whose generation is not loaded. One look-up by index for the page."""
+    """Those of a page of listed objects whose generation is not loaded.
+
+    One probe of an index for each, whatever else the ledger holds; only what is unseen is sent back.
+    """
     if not listed:
         return []
-    statement = sa.select(s3_log_key.c.key, s3_log_key.c.etag).where(
-        s3_log_key.c.log_bucket_name == log_bucket_name,
-        s3_log_key.c.key == sa.any_(sa.bindparam("keys", type_=sa.ARRAY(sa.Text))),
-        _LIVE,
-    )
-    loaded = {tuple(row) for row in connection.execute(statement, {"keys": [item.key for item in listed]})}
-    return [item for item in listed if (item.key, item.etag) not in loaded]
+    columns = {"keys": [item.key for item in listed], "etags": [item.etag for item in listed]}
+    places = connection.scalars(_UNSEEN, {"log_bucket_name": log_bucket_name, **columns})
+    return [listed[place - 1] for place in places]
+
+
+# OFFSET 0 keeps the planner from making a join of it: for an empty ledger's statistics it would read the whole of it.
+_UNSEEN = sa.text(
+    """
+    SELECT listed.place
+    FROM unnest(CAST(:keys AS text[]), CAST(:etags AS text[])) WITH ORDINALITY AS listed (key, etag, place)
+    WHERE NOT EXISTS (
+        SELECT FROM s3_log_key k
+        WHERE k.log_bucket_name = :log_bucket_name AND k.key = listed.key AND k.etag = listed.etag
+          AND k.superseded_at IS NULL
+        OFFSET 0)
+    ORDER BY listed.place
+    """
+)
 
 
 def day_counts(connection: sa.Connection, bucket: str, day: date) -> DayCounts:
@@ -77,6 +97,7 @@ def day_counts(connection: sa.Connection, bucket: str, day: date) -> DayCounts:
         sa.func.count().filter(key.rejected_count > 0),
         sa.func.min(key.first_request_dtime),
         sa.func.max(key.last_request_dtime),
+        sa.func.count(key.expired_at),
     ).where(key.bucket == bucket, key.delivery_date == day, _LIVE)
     row: tuple[Any, ...] = tuple(connection.execute(statement).one())
     return DayCounts(*row)
@@ -104,7 +125,7 @@ def purgeable(
 ) -> list[LoadedKey]:
     """Loaded keys without rejected lines that are still in the log bucket, in the order of their ids from `after` on.
 
-    `days` are delivery days; None means all.
+    `days` are delivery days; None means all. An expired key is none of them: its rows cannot be counted.
     """
     key = s3_log_key.c
     statement = (
@@ -123,6 +144,7 @@ def purgeable(
             key.log_bucket_name == log_bucket_name,
             key.purged_at.is_(None),
             _LIVE,
+            _UNEXPIRED,
             key.rejected_count == 0,
             key.id > after,
         )
@@ -145,13 +167,14 @@ def purgeable(
 def count_differences(connection: sa.Connection, ids: Sequence[int]) -> list[CountDifference]:
     """Counts the rows of those ledger rows and compares; empty when all is as the ledger says.
 
+    Expired keys are left out: nothing is said of them.
     The record table is read by the keys' span of request times and ids, so that its BRIN index and its partitions
     leave out all else.
     """
     if not ids:
         return []
     key = s3_log_key.c
-    wanted = key.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger)))
+    wanted = sa.and_(key.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))), _UNEXPIRED)
     chosen = list(ids)
     first, last = connection.execute(
         sa.select(sa.func.min(key.first_request_dtime), sa.func.max(key.last_request_dtime)).where(wanted),
@@ -188,13 +211,16 @@ def count_differences(connection: sa.Connection, ids: Sequence[int]) -> list[Cou
 
 
 def live_ids(connection: sa.Connection, bucket: str, day: date) -> list[int]:
-    """The ids of the day's live ledger rows."""
+    """The ids of the day's live ledger rows whose rows can be counted: not of those that expired."""
     key = s3_log_key.c
-    return list(
-        connection.scalars(
-            sa.select(key.id).where(key.bucket == bucket, key.delivery_date == day, _LIVE).order_by(key.id)
-        )
-    )
+    chosen = (key.bucket == bucket, key.delivery_date == day, _LIVE, _UNEXPIRED)
+    return list(connection.scalars(sa.select(key.id).where(*chosen).order_by(key.id)))
+
+
+def expired_ids(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
+    """Those of these ledger rows that expired."""
+    key = s3_log_key.c
+    return set(connection.scalars(sa.select(key.id).where(key.id.in_(ids), key.expired_at.is_not(None))))
 
 
 def unaccounted_keys(connection: sa.Connection, bucket: str, day: date) -> list[str]:

@@ -1,12 +1,17 @@
 """One batch of keys becomes rows and ledger, in one transaction: all of it is there, or none.
 
 The ids of the ledger rows are taken from their sequence before the transaction, so that what COPY sends can be made
-ready while an earlier batch is still being loaded.
+ready while an earlier batch is still being loaded. A key that is too large to be held comes as a batch of its own in
+parts, and is one transaction too.
+
+Any number of loads may run at once, also of the same keys: unique indexes of the ledger decide who has a generation,
+and that a name has one live generation at most. So the ledger rows are written first, in the order of the names.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import date
+import random
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -29,6 +34,10 @@ _SAMPLE_LINE = b'o b [06/Feb/2019:00:00:38 +0000] 192.0.2.1 - 1 REST.GET.OBJECT 
 _REJECTED_TYPES = ("int8", "int4", "text", "bytea", "int8", "bytea")
 # psycopg hands larger pieces to libpq in one go; 1 MiB keeps the copy of it in the processor's cache.
 _COPY_PIECE_BYTES = 1024 * 1024
+# Loads that are at the same names at once: the one that Postgres sends back looks again. It is rare, and soon over.
+_ATTEMPTS = 6
+_PAUSE_SECONDS = 0.05
+_RACES = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,14 @@ class Batch:
     keys: tuple[LogKey, ...]
     ids: tuple[int, ...]
     bodies: tuple[bytes, ...]
+    parsed: ParsedLogs
+    copy_data: tuple[memoryview, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some lines of a large key, parsed and ready to load."""
+
     parsed: ParsedLogs
     copy_data: tuple[memoryview, ...]
 
@@ -74,12 +91,32 @@ def prepare(
     """
     parsed = parse_logs(bodies)
     ensure_partitions(engine, parsed.months())
+    ids = _take_ids(engine, len(keys))
+    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, _rendered(parsed, ids))
+
+
+def prepare_large(engine: sa.Engine, bucket: str, log_bucket_name: str, key: LogKey) -> Batch:
+    """A batch of one key, whose lines come in parts."""
+    nothing = ParsedLogs((), (), (LogCounts(),))
+    return Batch(bucket, log_bucket_name, (key,), _take_ids(engine, 1), (), nothing, ())
+
+
+def prepare_parts(engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs]) -> Iterator[Part]:
+    """The parts of a batch of `prepare_large`, each made ready when it is asked for."""
+    for part in parsed:
+        ensure_partitions(engine, part.months())
+        yield Part(part, _rendered(part, batch.ids))
+
+
+def _rendered(parsed: ParsedLogs, ids: Sequence[int]) -> tuple[memoryview, ...]:
+    return tuple(render(records, ids) for records in parsed.pieces)
+
+
+def _take_ids(engine: sa.Engine, count: int) -> tuple[int, ...]:
     with engine.connect() as connection:
         sequence = sa.func.pg_get_serial_sequence(s3_log_key.name, "id")
-        statement = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, len(keys)))
-        ids = tuple(connection.scalars(statement))
-    copy_data = tuple(render(records, ids) for records in parsed.pieces)
-    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, copy_data)
+        statement = sa.select(sa.func.nextval(sequence)).select_from(sa.func.generate_series(1, count))
+        return tuple(connection.scalars(statement))
 
 
 def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBatch:
@@ -89,11 +126,8 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
     not purged takes that one's place. Raises sqlalchemy.exc.DBAPIError or psycopg.Error; then nothing of the batch is
     loaded.
     """
-    with engine.begin() as connection:
-        for day in sorted({key.delivery_date for key in batch.keys}):
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(day_lock(batch.log_bucket_name, day))))
-        stale, superseded = _supersede(connection, batch)
-        won = _enter(connection, batch, [i for i, key in enumerate(batch.keys) if key.object.key not in stale], run_id)
+    with engine.connect() as connection:
+        won, superseded = _enter(connection, batch, run_id)
         copy_data = batch.copy_data
         if len(won) < len(batch.keys):
             ours = np.isin(np.arange(len(batch.keys)), list(won))
@@ -101,6 +135,36 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
         cursor = cast("psycopg.Cursor", connection.connection.cursor())
         _copy_records(cursor, copy_data)
         _copy_rejected(cursor, batch, [line for line in batch.parsed.rejected if line.log_index in won])
+        connection.commit()
+    return _outcome(batch, won, superseded)
+
+
+def load_large(
+    engine: sa.Engine, batch: Batch, parts: Iterable[Part], run_id: str | None = None
+) -> Generator[LogCounts, None, LoadedBatch]:
+    """Loads a batch of `prepare_large`, in one transaction for all its parts; see `load`.
+
+    Yields the counts of each part once it is sent, and returns what became of the key. An error of `parts` undoes the
+    load, as closing the generator does.
+    """
+    with engine.connect() as connection:
+        won, superseded = _enter(connection, batch, run_id)
+        if won:
+            counts = LogCounts()
+            for part in parts:
+                cursor = cast("psycopg.Cursor", connection.connection.cursor())
+                _copy_records(cursor, part.copy_data)
+                _copy_rejected(cursor, batch, part.parsed.rejected)
+                counts += part.parsed.counts[0]
+                yield part.parsed.counts[0]
+            batch = replace(batch, parsed=replace(batch.parsed, counts=(counts,)))
+            statement = sa.update(s3_log_key).where(s3_log_key.c.id == batch.ids[0])
+            connection.execute(statement.values(_ledger_row(batch, 0, run_id)))
+        connection.commit()
+    return _outcome(batch, won, superseded)
+
+
+def _outcome(batch: Batch, won: set[int], superseded: int) -> LoadedBatch:
     return LoadedBatch(
         loaded=tuple((batch.keys[i], batch.parsed.counts[i]) for i in sorted(won)),
         already_loaded=tuple(key for i, key in enumerate(batch.keys) if i not in won),
@@ -108,26 +172,44 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
     )
 
 
-def day_lock(log_bucket_name: str, day: date) -> sa.Function[int]:
-    """Loads of one day take turns: two generations of a key must not pass each other unseen."""
-    return sa.func.hashtextextended(f"{log_bucket_name} {day}", 0)
+def _enter(connection: sa.Connection, batch: Batch, run_id: str | None) -> tuple[set[int], int]:
+    """Begins the transaction of a load: its keys are in the ledger, older generations of them are out.
+
+    Returns the indexes of the keys that are ours to load, and how many generations were superseded. If another load has
+    just done something to the same names, a unique index tells; then all is looked at once more.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            stale, superseded = _supersede(connection, batch)
+            fresh = [i for i, key in enumerate(batch.keys) if key.object.key not in stale]
+            return _insert(connection, batch, fresh, run_id), superseded
+        except sa.exc.DBAPIError as error:
+            connection.rollback()
+            if not isinstance(error.orig, _RACES) or attempt == _ATTEMPTS:
+                raise
+        time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**attempt))  # noqa: S311 - a pause, not a secret
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _supersede(connection: sa.Connection, batch: Batch) -> tuple[set[str], int]:
     """Takes out the rows of older, unpurged generations of the batch's keys.
 
     Returns the keys of which a newer generation is loaded already (what we hold is stale), and how many were taken out.
-    A purged generation stays: its object is gone, so what has the name now is another one.
+    A purged generation stays: its object is gone, so what has the name now is another one. The rows are locked, in the
+    order of the names: whoever reparses or supersedes them too comes before us or after.
     """
     key = s3_log_key.c
     names = {item.object.key: item.object for item in batch.keys}
     others = connection.execute(
-        sa.select(key.id, key.key, key.etag, key.last_modified, key.first_request_dtime, key.last_request_dtime).where(
+        sa.select(key.id, key.key, key.etag, key.last_modified, key.first_request_dtime, key.last_request_dtime)
+        .where(
             key.log_bucket_name == batch.log_bucket_name,
             key.key == sa.any_(sa.bindparam("names", type_=sa.ARRAY(sa.Text))),
             key.superseded_at.is_(None),
             key.purged_at.is_(None),
-        ),
+        )
+        .order_by(key.key)
+        .with_for_update(),
         {"names": list(names)},
     ).all()
     others = [row for row in others if row.etag != names[row.key].etag]
@@ -148,7 +230,7 @@ def _supersede(connection: sa.Connection, batch: Batch) -> tuple[set[str], int]:
     return stale, len(outdated)
 
 
-def _enter(connection: sa.Connection, batch: Batch, chosen: Sequence[int], run_id: str | None) -> set[int]:
+def _insert(connection: sa.Connection, batch: Batch, chosen: Sequence[int], run_id: str | None) -> set[int]:
     """Writes the ledger rows; returns the indexes of those that are ours to load.
 
     A generation that was superseded and has come back is entered again. Rows are written in the order of the names, so
@@ -158,7 +240,7 @@ def _enter(connection: sa.Connection, batch: Batch, chosen: Sequence[int], run_i
         return set()
     rows = [_ledger_row(batch, i, run_id) for i in sorted(chosen, key=lambda i: batch.keys[i].object.key)]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    entered = set(connection.scalars(_ENTER, columns))
+    entered = set(connection.scalars(_INSERT, columns))
     return {i for i in chosen if batch.ids[i] in entered}
 
 
@@ -168,7 +250,7 @@ _LEDGER_COLUMNS = (
 )  # fmt: skip
 
 
-def _enter_statement() -> sa.sql.dml.ReturningInsert[int]:
+def _insert_statement() -> sa.sql.dml.ReturningInsert[int]:
     """One statement for any number of rows, each column as an array: planned once, where VALUES would be each time."""
     types = {name: s3_log_key.c[name].type for name in _LEDGER_COLUMNS}
     arrays = [sa.bindparam(name, type_=sa.ARRAY(type_)) for name, type_ in types.items()]
@@ -185,7 +267,7 @@ def _enter_statement() -> sa.sql.dml.ReturningInsert[int]:
     ).returning(s3_log_key.c.id)
 
 
-_ENTER = _enter_statement()
+_INSERT = _insert_statement()
 
 
 def _ledger_row(batch: Batch, index: int, run_id: str | None) -> dict[str, object]:

@@ -1,20 +1,52 @@
-"""The monthly partitions of `s3_log_record`, made on demand."""
+"""The monthly partitions of `s3_log_record`: made on demand, dropped when retention asks for it."""
 
 from collections.abc import Iterable
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, datetime
 
 import sqlalchemy as sa
 from psycopg import sql
 
 # One maker at a time; the number has no meaning but must not change.
 _LOCK = 2011_0301
+# Who waits here may hold, on another connection, a lock that the one waited for needs: a deadlock that Postgres cannot
+# see. To make a partition takes milliseconds.
+LOCK_TIMEOUT = "10s"
+# For rows that are written once, in time order. A partitioned table has none of its own; each partition gets these.
+STORAGE_PARAMETERS: dict[str, float] = {
+    # A vacuum freezes what it visits: no page of a month is read and written again, years later, for its age.
+    "autovacuum_freeze_min_age": 0,
+    # A vacuum also summarizes new pages for the BRIN index, and until then each query reads them. Pages done before are
+    # skipped, so many small vacuums cost no more than one: at most 10,000 rows and a minute's load are outstanding.
+    "autovacuum_vacuum_insert_threshold": 10_000,
+    "autovacuum_vacuum_insert_scale_factor": 0,
+    # A day is a thirtieth of a month: the planner would not know the last three with the default of a tenth.
+    "autovacuum_analyze_scale_factor": 0.02,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition of the record table.
+
+    Attributes:
+        end: its rows were requested before that.
+        rows: how many, by the planner's estimate; 0 if it has none.
+        bytes: on disk, with indexes.
+    """
+
+    name: str
+    end: datetime
+    rows: int
+    bytes: int
 
 
 def ensure_partitions(engine: sa.Engine, months: Iterable[date]) -> None:
     """Makes the partitions that are missing, each in a short transaction of its own.
 
     A table is made apart and then attached: that takes a weaker lock than `CREATE TABLE … PARTITION OF`, for which a
-    load in progress elsewhere would have to end first.
+    load in progress elsewhere would have to end first. Raises sqlalchemy.exc.OperationalError if it has to wait for
+    longer than LOCK_TIMEOUT.
     """
     wanted = {partition_name(month): month for month in months}
     with engine.connect() as connection:
@@ -28,9 +60,27 @@ def partition_name(month: date) -> str:
     return f"s3_log_record_{month:%Y_%m}"
 
 
+def partitions_before(connection: sa.Connection, end: datetime) -> list[Partition]:
+    """The partitions that lie wholly before `end`, oldest first; by their bounds, whatever their names are."""
+    return [Partition(*row) for row in connection.execute(_BEFORE, {"end": end})]
+
+
+def drop_partition(connection: sa.Connection, name: str) -> None:
+    """Drops it with its rows, if it is still there. The record table should be locked in ACCESS EXCLUSIVE mode."""
+    connection.exec_driver_sql(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)).as_string())
+
+
 _PRESENT = sa.text(
     "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
     " WHERE i.inhparent = 's3_log_record'::regclass AND c.relname = ANY(:names)"
+)
+# A bound is shown, and read again, in the session's own time zone. DEFAULT and MAXVALUE are none.
+_BEFORE = sa.text(
+    "SELECT name, ends, estimate, coalesce(pg_total_relation_size(id), 0) AS bytes FROM ("
+    " SELECT c.oid AS id, c.relname AS name, CAST(greatest(c.reltuples, 0) AS bigint) AS estimate,"
+    " CAST(substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('(.*)'\\)$$) AS timestamptz) AS ends"
+    " FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 's3_log_record'::regclass"
+    ") p WHERE ends <= :end ORDER BY ends"
 )
 
 
@@ -41,14 +91,19 @@ def _following(month: date) -> date:
 def _make(engine: sa.Engine, name: str, month: date) -> None:
     first = date(month.year, month.month, 1)
     table = sql.Identifier(name)
+    storage = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.SQL(parameter), value) for parameter, value in STORAGE_PARAMETERS.items()
+    )
     bounds = sql.SQL("FROM ({}) TO ({})").format(*(f"{day} 00:00:00+00" for day in (first, _following(first))))
     with engine.begin() as connection:
+        connection.execute(sa.select(sa.func.set_config("lock_timeout", LOCK_TIMEOUT, True)))
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         if connection.scalars(_PRESENT, {"names": [name]}).first():
             return
-        cursor = connection.connection.cursor()
         for statement in (
-            sql.SQL("CREATE TABLE IF NOT EXISTS {} (LIKE s3_log_record INCLUDING ALL)").format(table),
+            sql.SQL("CREATE TABLE IF NOT EXISTS {} (LIKE s3_log_record INCLUDING ALL) WITH ({})").format(
+                table, storage
+            ),
             sql.SQL("ALTER TABLE s3_log_record ATTACH PARTITION {} FOR VALUES ").format(table) + bounds,
         ):
-            cursor.execute(statement)
+            connection.exec_driver_sql(statement.as_string())

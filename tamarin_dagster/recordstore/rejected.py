@@ -9,7 +9,7 @@ import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import ParsedLogs
-from tamarin_dagster.recordstore.loading import copy_parsed, day_lock
+from tamarin_dagster.recordstore.loading import copy_parsed
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
 
 # A key may hold hundreds of thousands of rejected lines, each of up to 1 MiB. What is handed on at a time is bounded by
@@ -20,12 +20,13 @@ CHUNK_LINES = 20_000
 # make 1 MiB each.
 FETCH_LINES = 50
 
-_LIVE = s3_log_key.c.superseded_at.is_(None)
+# Retention has dropped records of an expired key; no others of it are to come.
+_LIVE = sa.and_(s3_log_key.c.superseded_at.is_(None), s3_log_key.c.expired_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedKey:
-    """A live generation of a log key that has rejected lines, with the id of its ledger row."""
+    """A live generation of a log key that has rejected lines and did not expire, with the id of its ledger row."""
 
     id: int
     key: str
@@ -45,7 +46,7 @@ class StoredLine:
 def keys_with_rejected_lines(
     connection: sa.Connection, bucket: str, first: date | None, last: date | None, limit: int, after: int = 0
 ) -> list[RejectedKey]:
-    """The bucket's live keys that have rejected lines, in the order of their ids from `after` on.
+    """The bucket's live, unexpired keys that have rejected lines, in the order of their ids from `after` on.
 
     `first` and `last` are delivery days; None leaves that end open.
     """
@@ -88,11 +89,10 @@ def stored_lines(connection: sa.Connection, key_id: int) -> Generator[list[Store
 
 
 def lock(connection: sa.Connection, key: RejectedKey) -> bool:
-    """Keeps all others from the key until the transaction ends; whether it is still live.
+    """Keeps all others from the key until the transaction ends; whether it is still live, and has not expired.
 
-    Takes its turn with the loads of the key's day, which may supersede it.
+    A load that supersedes it locks the same row.
     """
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(day_lock(key.log_bucket_name, key.delivery_date))))
     statement = sa.select(s3_log_key.c.id).where(s3_log_key.c.id == key.id, _LIVE).with_for_update()
     return connection.scalar(statement) is not None
 

@@ -1,10 +1,15 @@
-"""The job that reads rejected lines again, of all buckets or as its config says."""
+"""The jobs for all buckets: one reads rejected lines again, as its config says; one drops old months."""
+
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
 
 from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.ingest import pull
+from tamarin_dagster.retention import expire, first_kept_day
 from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster_tests.defs.test_assets import check_results, run_day
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
@@ -112,5 +117,69 @@ def test_a_key_that_cannot_be_reparsed_is_named_and_stops_no_other(definitions, 
     assert (found["failed keys"], found["changed keys"]) == (1, 6)
     records, _ = found["why they failed"]
     assert [record.data["key"] for record in records] == ["media/bad"]
-    warnings = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.level == 30]
-    assert [message.split(":")[0] for message in warnings] == ["media/bad stays as it is"]
+    assert warnings(instance, result) == ["media/bad stays as it is"]
+
+
+# ------------------------------------------------------------------------------------------------ retention
+
+
+def test_old_months_are_dropped_and_expired_keys_in_the_log_bucket_are_warned_of(
+    settings, instance, engine, folder_place, rows
+) -> None:
+    first_kept = first_kept_day(2, datetime.now(UTC).date())
+    days = [first_kept - timedelta(days=1), first_kept]
+    for day in days:
+        time = f"{day:%d/%b/%Y}:09:58:01 +0000"
+        folder_place.put(f"logs/{day}-10-00-00-{day.month:016X}", lines(3, time) + JUNK)
+    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    job = build_definitions(settings.model_copy(update={"retention_months": 2})).resolve_job_def("expire_old_records")
+
+    result = job.execute_in_process(instance=instance)
+
+    found = metadata(result)
+    assert found.pop("dropped bytes") > 0
+    assert found == {
+        "kept from": first_kept.isoformat(),
+        "dropped partitions": [f"s3_log_record_{days[0]:%Y_%m}"],
+        "keys marked as expired": 1,
+        "deleted rejected lines": 1,
+        "expired keys still in the log bucket": 1,
+    }
+    assert rows("SELECT count(*), min(request_dtime) >= :first FROM s3_log_record", first=first_kept) == [(3, True)]
+    assert warnings(instance, result) == ["1 expired keys of media still lie in the log bucket"]
+
+
+def test_a_run_for_a_day_that_expired_passes_its_checks_and_loads_and_purges_nothing(
+    settings, instance, engine, folder_place, rows
+) -> None:
+    folder_place.put("logs/2026-03-05-10-00-00-0000000000000001", lines(3) + JUNK)
+    folder_place.put("logs/2026-03-05-10-00-00-0000000000000002", lines(2))
+    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    expire(engine, 1, today=DAY.replace(month=6))
+
+    result = run_day(build_definitions(settings), instance)
+
+    assert result.success
+    assert set(check_results(result).values()) == {True}
+    (counted,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "rows_match_the_ledger"]
+    assert counted.metadata["expired keys, not counted"].value == 2
+    assert rows("SELECT count(*), (SELECT count(purged_at) FROM s3_log_key) FROM s3_log_record") == [(0, 0)]
+    assert len(folder_place.names()) == 2
+
+
+def test_keys_that_are_meant_to_stay_in_the_log_bucket_are_not_warned_of(
+    settings, instance, engine, folder_place
+) -> None:
+    folder_place.put("logs/2019-02-06-10-00-00-0000000000000000", lines(3, "06/Feb/2019:00:00:38 +0000"))
+    assert pull(folder_place.bucket, folder_place.store, engine, days=[DAY.replace(year=2019, month=2, day=6)]).days
+    definitions = build_definitions(settings.model_copy(update={"retention_months": 2, "purge_parsed_keys": False}))
+
+    result = definitions.resolve_job_def("expire_old_records").execute_in_process(instance=instance)
+
+    assert metadata(result)["expired keys still in the log bucket"] == 1
+    assert warnings(instance, result) == []
+
+
+def warnings(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> list[str]:
+    logged = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.level == 30]
+    return [message.split(":")[0] for message in logged]

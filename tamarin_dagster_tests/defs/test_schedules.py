@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster_tests.defs.test_assets import RECORDS, metadata_by_partition
 from tamarin_dagster_tests.lines import lines
 
@@ -29,3 +30,15 @@ def test_pending_purges_are_retried_nightly(definitions) -> None:
 
     assert schedule.job_name == "purge_pending_log_keys"
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+def test_old_records_expire_daily_only_if_months_of_retention_are_set(settings, definitions) -> None:
+    kept = build_definitions(settings.model_copy(update={"retention_months": 12}))
+
+    schedule = kept.resolve_schedule_def("expire_old_records_daily")
+    assert schedule.job_name == "expire_old_records"
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    names = {job.name for job in definitions.resolve_all_job_defs()}
+    assert "purge_pending_log_keys" in names
+    assert "expire_old_records" not in names
+    assert "expire_old_records_daily" not in {each.name for each in definitions.schedules}

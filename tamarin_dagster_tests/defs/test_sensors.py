@@ -9,6 +9,7 @@ import pytest
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.defs import sensors
 from tamarin_dagster.logstore import FolderLogStore, LogStoreError
+from tamarin_dagster.retention import first_kept_day
 from tamarin_dagster_tests.defs.test_assets import run_day
 from tamarin_dagster_tests.lines import lines
 
@@ -108,6 +109,22 @@ def test_days_before_monitor_from_are_left_to_backfills(settings, instance, put_
     result = tick(build_definitions(settings.model_copy(update={"buckets": (bucket,)})), instance)
 
     assert [request.partition_key for request in result.run_requests] == ["2026-03-05"]
+
+
+def test_days_before_what_retention_keeps_are_left_alone(settings, instance, put_key) -> None:
+    """Their rows would be dropped at once. Also where the position lies before."""
+    first_kept = first_kept_day(2, TODAY)
+    before = first_kept - timedelta(days=1)
+    put_key(lines(1), day=before.isoformat())
+    put_key(lines(1), day=first_kept.isoformat())
+    definitions = build_definitions(settings.model_copy(update={"retention_months": 2}))
+
+    for cursor in (None, json.dumps({"position": before.isoformat()})):
+        result = tick(definitions, instance, cursor)
+        assert [request.partition_key for request in result.run_requests] == [first_kept.isoformat()]
+
+    forever = tick(build_definitions(settings), instance)
+    assert [request.partition_key for request in forever.run_requests] == [before.isoformat(), first_kept.isoformat()]
 
 
 def test_a_key_dated_tomorrow_waits_for_its_day(definitions, instance, put_key) -> None:

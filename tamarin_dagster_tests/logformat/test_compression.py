@@ -1,17 +1,28 @@
 import gzip
+import random
+import zlib
+from functools import cache
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamarin_dagster.logformat import DecompressionError, decompress
+from tamarin_dagster.logformat import DecompressionError, decompress, unpacked
+from tamarin_dagster.logformat.compression import RATIO_FREE_BYTES
+from tamarin_dagster_tests.examples import at_least
+from tamarin_dagster_tests.logformat.cuts import chunks_of, sizes
 
 TEXT = b"a line of a log\n" * 1000
 
 
 def zstd(data: bytes) -> bytes:
     return pa.compress(data, codec="zstd", asbytes=True)
+
+
+@cache
+def packed_once(pack, data):
+    return pack(data)
 
 
 PACKERS = pytest.mark.parametrize("pack", [gzip.compress, zstd], ids=["gzip", "zstd"])
@@ -62,3 +73,108 @@ def test_a_body_that_grows_beyond_the_caps_is_an_error(pack):
         decompress(bomb, max_bytes=1_000_000)
     with pytest.raises(DecompressionError, match="more than 10 times"):
         decompress(bomb, max_ratio=10)
+
+
+MEMBERS = st.sampled_from([b"", b"x", TEXT, b"\n" * 2**20, b"\n" * 1_500_000])
+
+
+@PACKERS
+@at_least(200)
+@given(st.lists(MEMBERS, min_size=1, max_size=4), sizes(3000))
+def test_a_packed_body_is_unpacked_wherever_its_chunks_are_cut(pack, members, cuts):
+    packed = b"".join(packed_once(pack, member) for member in members)
+    pieces = list(unpacked(chunks_of(packed, cuts), len(packed)))
+    assert b"".join(pieces) == decompress(packed) == b"".join(members)
+    assert all(0 < len(piece) <= 2**20 for piece in pieces)
+
+
+@PACKERS
+@pytest.mark.parametrize("before", [[], [b"", b""]])
+def test_a_packed_body_is_known_though_its_first_bytes_come_one_by_one(pack, before):
+    packed = pack(TEXT)
+    assert b"".join(unpacked([*before, *chunks_of(packed, [1])], len(packed))) == TEXT
+
+
+@given(st.binary(max_size=20), sizes(20))
+def test_plain_chunks_pass_through(data, cuts):
+    chunks = chunks_of(b"x" + data, cuts)
+    assert [id(chunk) for chunk in unpacked(chunks, 0, max_bytes=0)] == [id(chunk) for chunk in chunks]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x1f", b"\x28\xb5\x2f"])
+def test_less_than_a_magic_number_is_plain(data):
+    assert decompress(data) is data
+    assert b"".join(unpacked(chunks_of(data, [1]), len(data))) == data
+
+
+def test_padding_behind_a_gzip_member_may_be_cut_and_rubbish_is_found_behind_it():
+    packed = gzip.compress(TEXT)
+    assert b"".join(unpacked([packed, b"\0", b"\0\0", packed, b"\0"], 0)) == 2 * TEXT
+    with pytest.raises(DecompressionError, match="corrupt"):
+        list(unpacked([packed, b"\0", b"\0rubbish"], 0))
+
+
+@PACKERS
+@pytest.mark.parametrize("size", [50, 10**9])
+def test_a_stream_cut_short_is_an_error_behind_what_it_held(pack, size):
+    packed = pack(random.Random(1).randbytes(2_500_000) + TEXT)
+    pieces = []
+    with pytest.raises(DecompressionError, match=rf"data of {len(packed)} bytes is (corrupt or )?cut short"):
+        pieces.extend(unpacked(chunks_of(packed[:-5], [size]), len(packed)))
+    assert sum(map(len, pieces)) >= 2**20
+
+
+@PACKERS
+@pytest.mark.parametrize(
+    ("bounds", "most"),
+    [({"max_bytes": 5_000_000}, 5_000_000), ({"max_ratio": 10}, RATIO_FREE_BYTES), ({}, RATIO_FREE_BYTES)],
+)
+def test_a_bomb_is_refused_before_it_has_grown(pack, bounds, most):
+    """And before the rest of it is read: behind the bomb there are chunks without end."""
+    bomb, read = pack(b"\0" * 50_000_000), []
+
+    def chunks():
+        yield from chunks_of(bomb, [100])
+        while True:
+            read.append(1)
+            yield bomb
+
+    lengths = []
+    with pytest.raises(DecompressionError, match="more than"):
+        lengths.extend(map(len, unpacked(chunks(), 1000, **bounds)))
+    assert most - 2**21 < sum(lengths) <= most
+    assert not read
+
+
+@PACKERS
+@pytest.mark.parametrize("error", [OSError("the network is gone"), ValueError("something else")])
+def test_what_the_chunks_raise_is_not_taken_for_corrupt_data(pack, error):
+    def chunks():
+        yield pack(TEXT)[:20]
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        list(unpacked(chunks(), 1000))
+    assert raised.value is error
+
+
+def test_a_gzip_body_in_one_chunk_is_not_copied_over_and_over(monkeypatch):
+    """zlib copies the packed bytes that it has not come to, with each piece that it gives."""
+    handed = []
+
+    class Member:
+        def __init__(self, wbits):
+            self.member = make(wbits=wbits)
+
+        def __getattr__(self, name):
+            return getattr(self.member, name)
+
+        def decompress(self, data, most):
+            handed.append(len(data))
+            return self.member.decompress(data, most)
+
+    make = zlib.decompressobj
+    packed = gzip.compress(random.Random(1).randbytes(8_000_000), 1)
+    monkeypatch.setattr(zlib, "decompressobj", Member)
+    assert len(decompress(packed)) == 8_000_000
+    assert sum(handed) < 2 * len(packed)

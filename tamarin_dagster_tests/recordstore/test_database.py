@@ -4,12 +4,15 @@ import re
 import subprocess
 import sys
 import threading
+from datetime import date
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
@@ -24,8 +27,12 @@ from tamarin_dagster.recordstore.database import (
     records_url,
     schema_revision,
 )
+from tamarin_dagster.recordstore.ledger import count_differences
+from tamarin_dagster.recordstore.partitions import ensure_partitions
 from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, SCHEMA_REVISION, metadata
 from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster_tests.lines import line
+from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 
 MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "migrations"
 
@@ -80,6 +87,112 @@ def test_collation_check_and_partitioning_are_there_too(engine):
     assert check == "CHECK ((line_count = ((record_count + rejected_count) + blank_count)))"
     assert partitioning == "RANGE (request_dtime)"
     assert {index.name for table in metadata.tables.values() for index in table.indexes} < indexes
+
+
+def test_storage_parameters_and_conditions_of_indexes_are_those_of_the_metadata(engine):
+    """What Alembic's comparison does not look at either."""
+    with engine.connect() as connection:
+        options = {
+            name: set(values or ())
+            for name, values in connection.execute(
+                sa.text("SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+            )
+        }
+        definitions = dict(connection.execute(sa.text("SELECT indexname, indexdef FROM pg_indexes")).all())
+    for table in metadata.tables.values():
+        assert options[table.name] == said(table), table.name
+        for index in table.indexes:
+            assert options[index.name] == said(index), index.name
+            condition = index.dialect_options["postgresql"]["where"]
+            found = definitions[index.name].partition(" WHERE ")[2].replace("(", "").replace(")", "")
+            assert found == ("" if condition is None else str(condition)), index.name
+            assert definitions[index.name].startswith("CREATE UNIQUE") == bool(index.unique), index.name
+
+
+def said(item: sa.Table | sa.Index) -> set[str]:
+    return {f"{name}={value}" for name, value in (item.dialect_options["postgresql"]["with"] or {}).items()}
+
+
+def run_alembic(engine: sa.Engine, direction: str, revision: str) -> None:
+    """Brings the schema to that revision, up or down."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        getattr(command, direction)(config, revision)
+
+
+# A month with a key of 9,000 rows, as the first release left it.
+FIRST_RELEASE_CONTENTS = """
+CREATE TABLE s3_log_record_2026_03 (LIKE s3_log_record INCLUDING ALL);
+ALTER TABLE s3_log_record ATTACH PARTITION s3_log_record_2026_03
+    FOR VALUES FROM ('2026-03-01 00:00:00+00') TO ('2026-04-01 00:00:00+00');
+INSERT INTO s3_log_key (bucket, log_bucket_name, key, etag, size, last_modified, delivery_date,
+                        line_count, record_count, rejected_count, blank_count, first_request_dtime, last_request_dtime)
+VALUES ('media', 'logs', 'a', 'x', 9, '2026-03-05 10:00Z', '2026-03-05', 9001, 9000, 1, 0,
+        '2026-03-05 00:00:01Z', '2026-03-05 02:30:00Z');
+INSERT INTO s3_log_record (log_key_id, line_number, request_dtime, bucket)
+SELECT 1, n, timestamptz '2026-03-05 00:00Z' + n * interval '1 second', 'media' FROM generate_series(1, 9000) n;
+INSERT INTO s3_rejected_line VALUES (1, 9001, 'truncated', 'x', 1, sha256('x'));
+"""
+
+
+def test_a_database_of_the_first_release_keeps_its_rows_and_gets_all_that_a_new_one_has(empty_url):
+    engine = sa.create_engine("postgresql+psycopg" + empty_url.removeprefix("postgresql"))
+    run_alembic(engine, "upgrade", "0001")
+    with engine.begin() as connection:
+        connection.connection.cursor().execute(FIRST_RELEASE_CONTENTS)
+    assert migrate(engine) is True
+    ensure_partitions(engine, [date(2026, 4, 1)])
+    with engine.connect() as connection:
+        assert count_differences(connection, [1]) == []
+        assert connection.execute(sa.text("SELECT record_count, rejected_count, expired_at FROM s3_log_key")).all() == [
+            (9000, 1, None)
+        ]
+        upgraded, new = (settings_of(connection, f"s3_log_record_2026_0{month}") for month in (3, 4))
+    assert upgraded == new
+    assert len(upgraded) == 2, "the table's and its one index's"
+    engine.dispose()
+
+
+def settings_of(connection: sa.Connection, partition: str) -> list[tuple]:
+    """The storage parameters of a partition and of its indexes."""
+    statement = sa.text(
+        "SELECT relkind, array(SELECT unnest(reloptions) ORDER BY 1) FROM pg_class"
+        " WHERE oid = CAST(:name AS regclass)"
+        " OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = CAST(:name AS regclass)) ORDER BY relkind"
+    )
+    return [tuple(row) for row in connection.execute(statement, {"name": partition})]
+
+
+def test_a_database_can_go_back_to_the_first_release_and_forth(engine):
+    ensure_partitions(engine, [date(2026, 3, 1)])
+    with engine.connect() as connection:
+        new = settings_of(connection, "s3_log_record_2026_03")
+    run_alembic(engine, "downgrade", "0001")
+    with engine.connect() as connection:
+        assert settings_of(connection, "s3_log_record_2026_03") == [("i", []), ("r", [])]
+    assert migrate(engine) is True
+    with engine.connect() as connection:
+        assert settings_of(connection, "s3_log_record_2026_03") == new
+
+
+def test_a_name_has_one_generation_that_is_live_and_not_purged(engine, rows):
+    load_keys(engine, [log_key("a", "x")], [line()])
+    again = (
+        "INSERT INTO s3_log_key (bucket, log_bucket_name, key, etag, size, last_modified, delivery_date, line_count,"
+        " record_count, rejected_count, blank_count)"
+        " VALUES ('media', :place, 'a', 'y', 1, now(), '2026-03-05', 0, 0, 0, 0)"
+    )
+    with pytest.raises(sa.exc.IntegrityError, match="s3_log_key_live"):
+        rows(again, place="logs")
+    rows(again, place="elsewhere")
+    rows("UPDATE s3_log_key SET purged_at = now() WHERE log_bucket_name = 'logs'")
+    rows(again, place="logs")
+    assert rows("SELECT etag, purged_at IS NULL FROM s3_log_key WHERE log_bucket_name = 'logs' ORDER BY 1") == [
+        ("x", False),
+        ("y", True),
+    ]
 
 
 def test_a_database_is_migrated_once(empty_url):

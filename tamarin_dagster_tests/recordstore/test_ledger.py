@@ -161,6 +161,21 @@ def test_purgeable_keys_come_page_by_page(engine, connection):
     assert purgeable(connection, after=every[-1].id) == []
 
 
+def test_an_expired_key_is_neither_purgeable_nor_counted(engine, connection, rows):
+    """What it held is gone: it can be proved no more, and is no difference."""
+    load_keys(engine, [log_key("kept"), log_key("expired")], [lines(2), lines(3)])
+    (kept,), (expired,) = ids(rows, "kept"), ids(rows, "expired")
+    rows("UPDATE s3_log_key SET expired_at = now() WHERE id = :id", id=expired)
+    rows("DELETE FROM s3_log_record")
+    assert [key.object.key for key in purgeable(connection)] == ["kept"]
+    assert ledger.live_ids(connection, "media", DAY) == [kept]
+    assert [found.key for found in ledger.count_differences(connection, [kept, expired])] == ["kept"]
+    assert ledger.count_differences(connection, [expired]) == []
+    assert ledger.expired_ids(connection, [kept, expired]) == {expired}
+    counts = ledger.day_counts(connection, "media", DAY)
+    assert (counts.keys, counts.records, counts.expired_keys) == (2, 5, 1)
+
+
 def test_a_purged_key_has_its_time_and_no_error(engine, rows):
     load_keys(engine, [log_key("a"), log_key("b")], [lines(1)] * 2)
     (a,), (b,) = ids(rows, "a"), ids(rows, "b")

@@ -4,9 +4,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
+import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore.partitions import ensure_partitions, partition_name
+from tamarin_dagster.recordstore import partitions
+from tamarin_dagster.recordstore.partitions import STORAGE_PARAMETERS, ensure_partitions, partition_name
 from tamarin_dagster_tests.lines import line
 from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 
@@ -71,6 +73,22 @@ def test_a_partition_has_the_index_of_its_parent(engine, rows):
         "SELECT count(*) FROM pg_inherits i JOIN pg_class p ON p.oid = inhparent WHERE p.relname = 's3_log_record_brin'"
     )
     assert rows(statement) == [(1,)]
+
+
+def test_a_partition_has_the_storage_parameters_for_rows_that_are_written_once(engine, rows):
+    ensure_partitions(engine, [date(2026, 1, 1)])
+    ((found,),) = rows("SELECT reloptions FROM pg_class WHERE relname = 's3_log_record_2026_01'")
+    assert found == [f"{name}={value}" for name, value in STORAGE_PARAMETERS.items()]
+
+
+def test_a_maker_that_waits_too_long_gives_up(engine, monkeypatch):
+    monkeypatch.setattr(partitions, "LOCK_TIMEOUT", "100ms")
+    with engine.connect() as other:
+        other.execute(sa.text("LOCK TABLE s3_log_record IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+            ensure_partitions(engine, [date(2026, 1, 1)])
+        other.rollback()
+    ensure_partitions(engine, [date(2026, 1, 1)])
 
 
 def test_four_makers_at_once_make_each_partition_once(engine, rows):

@@ -46,6 +46,37 @@ def test_live_keys_with_rejected_lines_are_found_in_the_order_of_their_ids(engin
     ]
 
 
+def test_an_expired_key_is_neither_found_nor_locked(engine, connection, rows):
+    """Retention has dropped its records; a reparse that found it before is told so by the lock."""
+    load_keys(engine, [log_key("a"), log_key("b")], [JUNK, JUNK])
+    found = rejected.keys_with_rejected_lines(connection, "media", None, None, 9)
+    rows("UPDATE s3_log_key SET expired_at = now() WHERE key = 'a'")
+    assert names(connection) == ["b"]
+    assert [rejected.lock(connection, key) for key in found] == [key.key == "b" for key in found]
+
+
+def test_the_few_keys_with_rejected_lines_are_found_by_an_index(engine, rows):
+    """Ten million keys may have none."""
+    rows(
+        "INSERT INTO s3_log_key (bucket, log_bucket_name, key, etag, size, last_modified, delivery_date, line_count,"
+        " record_count, rejected_count, blank_count)"
+        " SELECT 'media', 'logs', n, 'a', 1, now(), '2026-03-05', 0, 0, 0, 0 FROM generate_series(1, 39999) n"
+    )
+    rows("ANALYZE s3_log_key")
+    load_keys(engine, [log_key("a")], [JUNK])
+    with engine.connect() as connection:
+        connection.execute(sa.text("LOAD 'auto_explain'"))
+        for setting in ("log_min_duration = 0", "log_level = 'NOTICE'"):
+            connection.execute(sa.text(f"SET auto_explain.{setting}"))
+        told: list[str] = []
+        connection.connection.driver_connection.add_notice_handler(lambda notice: told.append(notice.message_primary))
+        connection.execute(sa.text("SET client_min_messages = 'NOTICE'"))
+        assert names(connection) == ["a"]
+    plan = told[-1]
+    assert "s3_log_key_rejected" in plan
+    assert "Seq Scan" not in plan
+
+
 @pytest.fixture
 def key_id(engine, rows) -> int:
     """A key of ten rejected lines of 100 bytes, of which the fifth is stored in part only, between good ones."""

@@ -1,0 +1,27 @@
+"""A pull of the settings' bucket in a process that has all it needs: `python -m benchmarks.ingest.pulling`.
+
+It prints how many objects it loaded, and the seconds that the pull itself says it took: imports and the loading of
+compiled code come before.
+"""
+
+import json
+
+from tamarin_dagster.defs.resources import open_log_store
+from tamarin_dagster.ingest import pull
+from tamarin_dagster.recordstore.database import open_database
+from tamarin_dagster.recordstore.loading import compile_ahead
+from tamarin_dagster.settings import load_settings
+
+
+def main() -> None:
+    """Pulls once."""
+    settings = load_settings()
+    (bucket,) = settings.buckets
+    store, engine = open_log_store(bucket), open_database(settings)
+    compile_ahead()
+    pulled = pull(bucket, store, engine, connections=settings.load_connections)
+    print(json.dumps({"objects": sum(day.keys for day in pulled.days), "seconds": pulled.seconds}))
+
+
+if __name__ == "__main__":
+    main()

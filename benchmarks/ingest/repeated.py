@@ -1,0 +1,86 @@
+"""Log keys of any number and size, written at the disk's speed: a stretch of generated lines, over and over.
+
+The lines are those of the demo's traffic, 20,000 of a day's evening; key after key goes on where the one before ended.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import accumulate
+from pathlib import Path
+
+from benchmarks.ingest.stage import LOG_PREFIX
+from tamarin_dagster.demo import DemoSite, lines_between
+
+_STRETCH_LINES = 20_000
+_BYTES_PER_LINE = 556
+_BEGIN, _END = time(18), time(22)
+_GZIP_LEVEL = 1
+_GZIP_WINDOW = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written; `bytes` as they lie there, `log_bytes` unpacked."""
+
+    keys: int
+    lines: int
+    bytes: int
+    log_bytes: int
+
+
+def day_folder(folder: Path) -> Path:
+    """The folder of log keys below a log bucket's."""
+    made = folder / LOG_PREFIX
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def key_names(day: date, keys: int, suffix: str = "") -> Iterator[str]:
+    """Names of log keys, spread evenly over a day."""
+    begin = datetime.combine(day, time(), UTC)
+    for number in range(keys):
+        moment = begin + timedelta(seconds=86_400 * number // keys)
+        yield f"{moment:%Y-%m-%d-%H-%M-%S}-{number:016X}{suffix}"
+
+
+def lines_in(size: int) -> int:
+    """How many of these lines are about so many bytes."""
+    return max(1, size // _BYTES_PER_LINE)
+
+
+def write_repeated(folder: Path, day: date, *, lines: int, keys: int, gzipped: bool = False) -> Written:
+    """Writes so many lines in so many log keys of one day, as even as can be."""
+    stretch, ends = _stretch(day)
+    size = log_size = done = 0
+    target = day_folder(folder)
+    for number, name in enumerate(key_names(day, keys, ".gz" if gzipped else "")):
+        until = lines * (number + 1) // keys
+        packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW) if gzipped else None
+        with (target / name).open("wb") as out:
+            for piece in _pieces(stretch, ends, done, until):
+                out.write(packer.compress(piece) if packer else piece)
+                log_size += len(piece)
+            if packer:
+                out.write(packer.flush())
+            size += out.tell()
+        done = until
+    return Written(keys, lines, size, log_size)
+
+
+def _stretch(day: date) -> tuple[bytes, list[int]]:
+    """The lines that are repeated, and where each of them ends."""
+    begin, end = (datetime.combine(day, moment, UTC) for moment in (_BEGIN, _END))
+    lines = [f"{line}\n".encode() for line in lines_between(DemoSite(broken_share=0.0), begin, end, _STRETCH_LINES)]
+    return b"".join(lines), list(accumulate(map(len, lines)))
+
+
+def _pieces(stretch: bytes, ends: list[int], first: int, last: int) -> Iterator[memoryview]:
+    """The bytes of the lines from `first` to `last`, of an endless row of stretches."""
+    view, count = memoryview(stretch), len(ends)
+    while first < last:
+        start = first % count
+        end = min(count, start + last - first)
+        yield view[ends[start - 1] if start else 0 : ends[end - 1]]
+        first += end - start

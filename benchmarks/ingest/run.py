@@ -1,0 +1,161 @@
+"""What a run costs whatever it loads: a day with one new key, from the sensor's request to the run's success.
+
+    .venv/bin/python -m benchmarks.ingest.run [--rounds 5] [--interval 5]
+
+`tamarin-dagster dev` runs on a fresh home: Dagster's page, its daemon and its code server, as a person starts them. One
+new key of ten lines is put into a file:// bucket; its sensor sees it, asks for a run, the run loads, checks and purges.
+Then the next key. The times are those of Dagster's own run record and events. A first key, which is not counted, is
+loaded before.
+"""
+
+import contextlib
+import os
+import re
+import statistics
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from benchmarks.command_line import command_line, show
+from benchmarks.ingest.repeated import day_folder
+from benchmarks.ingest.stage import COMMAND, Stage, stage
+from benchmarks.sheet import Sheet
+from tamarin_dagster.demo import DemoSite, lines_between
+
+REQUEST = "request to success"
+_WRITTEN = "key written to request"
+_PHASES = {
+    dg.DagsterEventType.RUN_ENQUEUED: "request to enqueued",
+    dg.DagsterEventType.RUN_STARTING: "enqueued to dequeued and launched",
+    dg.DagsterEventType.RUN_START: "process started to run started",
+    dg.DagsterEventType.RUN_SUCCESS: "last step to success",
+}
+_PROCESS_STARTED = "Started process for run"
+_LINES = 10
+_PORT = 3_300
+_START_SECONDS = 180
+_RUN_SECONDS = 300
+_STOP_SECONDS = 120
+_POLL_SECONDS = 0.25
+_TOLD_BYTES = 3_000
+_HEADINGS = ("seconds", "median", "min", "max", "share")
+
+
+def main() -> None:
+    """Prints a table of phases."""
+    parser = command_line(__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--interval", type=float, default=5, help="seconds between the sensor's ticks: %(default)s")
+    options = parser.parse_args()
+    with stage() as staged:
+        staged.configure(datetime.now(UTC).date() - timedelta(days=1), pull_parse_interval=options.interval / 60)
+        day_folder(staged.log_folder)
+        with _dagster(staged) as log, dg.DagsterInstance.from_config(str(staged.home / "dagster")) as instance:
+            rounds = [_round(staged.log_folder, instance, number, log) for number in range(options.rounds + 1)][1:]
+    title = (
+        f"A run for a day with one new key of {_LINES} lines, a tick each {options.interval:g} s;"
+        f" {options.rounds} rounds, {os.cpu_count()} cores"
+    )
+    show([Sheet(title, _HEADINGS, list(_rows(rounds)), texts=_HEADINGS[:1])], options.markdown)
+
+
+@contextlib.contextmanager
+def _dagster(staged: Stage) -> Iterator[Path]:
+    """Dagster as `make dev` starts it; what it says is in the file."""
+    log = staged.folder / "dev.log"
+    with log.open("wb") as out:
+        # a session of its own: a ctrl-C in the terminal is for us, and it would take a second one for an end in haste
+        process = subprocess.Popen(
+            [*COMMAND, "dev", "--port", str(_PORT)], stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        page = re.compile(r"^http://\S+\s*$", re.MULTILINE)
+        deadline = time.monotonic() + _START_SECONDS
+        while not page.search(_told(log)):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"Dagster did not start. It says:\n{_told(log)[-_TOLD_BYTES:]}")
+            time.sleep(_POLL_SECONDS)
+        yield log
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _told(log: Path) -> str:
+    return log.read_text("utf-8", "replace")
+
+
+def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, log: Path) -> dict[str, float]:
+    """Seconds of each phase, in their order, of the run that loads a new key."""
+    written = _put_key(log_folder, number)
+    deadline = time.monotonic() + _RUN_SECONDS
+    while True:
+        records = instance.get_run_records()
+        if len(records) > number and records[0].dagster_run.is_finished:
+            break
+        if time.monotonic() > deadline:
+            raise SystemExit(f"no run ended within {_RUN_SECONDS} s. Dagster says:\n{_told(log)[-_TOLD_BYTES:]}")
+        time.sleep(_POLL_SECONDS)
+    run = records[0].dagster_run
+    if not run.is_success:
+        raise SystemExit(f"the run ended as {run.status.value}. Dagster says:\n{_told(log)[-_TOLD_BYTES:]}")
+    requested = records[0].create_timestamp.timestamp()
+    spent = phases(requested, instance.all_logs(run.run_id))
+    return {_WRITTEN: requested - written, **spent, REQUEST: sum(spent.values())}
+
+
+def phases(requested: float, events: Iterable[dg.EventLogEntry]) -> dict[str, float]:
+    """Seconds from the request up to each of the events that a run passes, by what it does in them.
+
+    They add up to the time from the request to the last of these events.
+    """
+    spent: dict[str, float] = {}
+    before = requested
+    for event in sorted(events, key=lambda event: event.timestamp):
+        if phase := _phase_until(event, has_stepped=any(name.startswith("step ") for name in spent)):
+            spent[phase] = spent.get(phase, 0) + event.timestamp - before
+            before = event.timestamp
+    return spent
+
+
+def _phase_until(event: dg.EventLogEntry, *, has_stepped: bool) -> str | None:
+    """What the time up to this event is called; None for events that divide nothing."""
+    kind = event.dagster_event_type
+    if kind is dg.DagsterEventType.STEP_START:
+        return "between the steps" if has_stepped else "run started to first step"
+    if kind is dg.DagsterEventType.STEP_SUCCESS:
+        return f"step {event.step_key}"
+    if kind is dg.DagsterEventType.ENGINE_EVENT:
+        return "launched to process started" if _PROCESS_STARTED in event.message else None
+    return _PHASES.get(kind) if kind else None
+
+
+def _put_key(log_folder: Path, number: int) -> float:
+    """Puts a key down, at once and whole; returns when, in seconds since 1970."""
+    now = datetime.now(UTC)
+    begin = now - timedelta(minutes=5)
+    lines = lines_between(DemoSite(broken_share=0.0), begin, now, _LINES, name=f"key {number}")
+    part = log_folder / ".part"
+    part.write_text("".join(f"{line}\n" for line in lines))
+    part.rename(day_folder(log_folder) / f"{now:%Y-%m-%d-%H-%M-%S}-{number:016X}")
+    return time.time()
+
+
+def _rows(rounds: list[dict[str, float]]) -> Iterator[list[str]]:
+    total = statistics.median(spent[REQUEST] for spent in rounds)
+    for name in rounds[0]:
+        seconds = [spent.get(name, 0.0) for spent in rounds]
+        figures = (f"{figure(seconds):.2f}" for figure in (statistics.median, min, max))
+        share = "" if name == _WRITTEN else f"{statistics.median(seconds) / total:.2f}"
+        yield [name, *figures, share]
+
+
+if __name__ == "__main__":
+    main()

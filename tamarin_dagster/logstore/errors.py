@@ -1,0 +1,18 @@
+"""What the errors of boto3's client say."""
+
+from botocore.exceptions import ClientError
+
+
+def status_of(error: ClientError) -> int:
+    """The answer's HTTP status; 0 if it had none."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def code_of(error: ClientError) -> str:
+    """S3's error code, as `NoSuchKey`."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def brief(error: Exception) -> str:
+    """The first line of an error, without what stands behind a question mark: URLs may carry signatures."""
+    return str(error).strip().split("\n", 1)[0].split("?", 1)[0][:300]

@@ -1,0 +1,166 @@
+"""A log bucket in S3 or a compatible store."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logstore.errors import brief, code_of, status_of
+from tamarin_dagster.logstore.getting import (
+    CONNECT_TIMEOUT_SECONDS,
+    REQUEST_TIMEOUT_SECONDS,
+    STALL_TIMEOUT_SECONDS,
+    Getter,
+)
+from tamarin_dagster.logstore.listing import listing_error, read_listings_fast
+from tamarin_dagster.logstore.pacing import MAX_CEILING, Pacer
+from tamarin_dagster.logstore.store import (
+    CHANGED_SINCE_LOADED,
+    CHUNK_BYTES,
+    LIST_PAGE_KEYS,
+    Deleted,
+    Fetched,
+    FetchError,
+    Opened,
+    wrong_size,
+)
+from tamarin_dagster.logstore.threads import Threads
+from tamarin_dagster.pipeline import ahead
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# A conditional DELETE is a request per key; boto3 does about 1,000/s from 16 threads.
+DELETE_THREADS = 16
+# For the client that lists and deletes: it tries again by itself, and each thread has a connection.
+CLIENT_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 5},
+    connect_timeout=CONNECT_TIMEOUT_SECONDS,
+    read_timeout=STALL_TIMEOUT_SECONDS,
+    max_pool_connections=DELETE_THREADS,
+)
+
+
+class S3LogStore:
+    """A log bucket in S3 or a compatible store.
+
+    Listing and deleting go through the boto3 client (best made with CLIENT_CONFIG), GETs through obstore, which takes
+    endpoint, region and credentials from that very client. `pacer` and `timeout` are those of the GETs.
+    """
+
+    def __init__(
+        self,
+        client: "S3Client",
+        log_bucket_name: str,
+        *,
+        pacer: Pacer | None = None,
+        timeout: timedelta = timedelta(seconds=REQUEST_TIMEOUT_SECONDS),
+    ) -> None:
+        self.name = log_bucket_name
+        self._client = client
+        self._pacer = pacer or Pacer()
+        self._getter = Getter(client, log_bucket_name, self._pacer, timeout)
+        self._threads = Threads(MAX_CEILING)
+        read_listings_fast(client)
+
+    def pages(self, prefix: str, start_after: str = "", page_keys: int = LIST_PAGE_KEYS) -> Iterator[list[LogObject]]:
+        """See LogStore. From the second page on, the next ones are read while one is worked on."""
+        pages = self._pages(prefix, start_after, page_keys)
+        # Who wants but the first page makes no other request.
+        for first in pages:
+            yield first
+            break
+        with closing(ahead(pages)) as others:
+            yield from others
+
+    def _pages(self, prefix: str, start_after: str, page_keys: int) -> Iterator[list[LogObject]]:
+        """`Prefix` takes any string; obstore's would match whole path segments only."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.name, Prefix=prefix, StartAfter=start_after, PaginationConfig={"PageSize": page_keys}
+        )
+        try:
+            for page in pages:
+                if contents := page.get("Contents"):
+                    yield [LogObject(o["Key"], o["ETag"].strip('"'), o["Size"], o["LastModified"]) for o in contents]
+        except (ClientError, BotoCoreError) as error:
+            raise listing_error(self.name, prefix, error) from error
+
+    def fetch(self, objects: Sequence[LogObject]) -> list[Fetched]:
+        """See LogStore."""
+        return self._threads.map(self._fetch_one, objects, lambda: self._pacer.threads)
+
+    def _fetch_one(self, item: LogObject) -> Fetched:
+        try:
+            body, version = self._getter.get(item)
+        except FetchError as error:
+            return Fetched(item, b"", str(error))
+        if len(body) != item.size:
+            return Fetched(item, b"", wrong_size(len(body), item.size))
+        return Fetched(_read(item, version), body)
+
+    def open(self, item: LogObject) -> Opened:
+        """See LogStore. Each chunk is a request, pinned to the generation and retried by itself."""
+        if item.size <= CHUNK_BYTES:
+            body, version = self._getter.get(item)
+            if len(body) != item.size:
+                raise FetchError(wrong_size(len(body), item.size))
+            return Opened(_read(item, version), iter([body] if body else []))
+        chunk, version = self._chunk(item, 0)
+        return Opened(_read(item, version), self._chunks(item, chunk))
+
+    def _chunks(self, item: LogObject, first: bytes) -> Iterator[bytes]:
+        yield first
+        del first
+        for start in range(CHUNK_BYTES, item.size, CHUNK_BYTES):
+            yield self._chunk(item, start)[0]
+
+    def _chunk(self, item: LogObject, start: int) -> tuple[bytes, str | None]:
+        end = min(start + CHUNK_BYTES, item.size)
+        body, version = self._getter.get(item, start, end)
+        if len(body) != end - start:
+            raise FetchError(wrong_size(start + len(body), item.size))
+        return body, version
+
+    def delete(self, objects: Sequence[LogObject]) -> list[Deleted]:
+        """See LogStore. One conditional request per key: some stores ignore the pins of a DeleteObjects batch."""
+        return self._threads.map(self._delete_one, objects, lambda: DELETE_THREADS)
+
+    def _delete_one(self, item: LogObject) -> Deleted:
+        try:
+            if item.version_id is None:
+                self._client.delete_object(Bucket=self.name, Key=item.key, IfMatch=f'"{item.etag}"')
+            else:
+                # An overwritten version goes too, else it would come to light again when the newer one is deleted;
+                # but the ledger must keep it as unpurged, for the newer one to take its place.
+                overwritten = self._current_version(item.key) not in (item.version_id, None)
+                self._client.delete_object(Bucket=self.name, Key=item.key, VersionId=item.version_id)
+                if overwritten:
+                    return Deleted(item, CHANGED_SINCE_LOADED)
+        except ClientError as error:
+            if status_of(error) in (409, 412):
+                return Deleted(item, CHANGED_SINCE_LOADED)
+            # A bucket that is not there answers 404 too, and says nothing of the key.
+            if status_of(error) != 404 or code_of(error) == "NoSuchBucket":
+                return Deleted(item, f"DELETE failed: {brief(error)}")
+        except (BotoCoreError, ValueError) as error:
+            return Deleted(item, f"DELETE failed: {brief(error)}")
+        return Deleted(item)
+
+    def _current_version(self, key: str) -> str | None:
+        """The version that the key's name means now; None if it was deleted."""
+        try:
+            return self._client.head_object(Bucket=self.name, Key=key).get("VersionId")
+        except ClientError as error:
+            if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
+                return None
+            raise
+
+
+def _read(item: LogObject, version: str | None) -> LogObject:
+    """The object with the version that was read."""
+    return item if version == item.version_id else replace(item, version_id=version)

@@ -1,0 +1,115 @@
+"""What retention writes: it marks the keys whose records go, deletes their rejected lines, and drops the months."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time
+
+import sqlalchemy as sa
+
+from tamarin_dagster.recordstore.partitions import drop_partition
+from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
+
+_LIVE = s3_log_key.c.superseded_at.is_(None)
+
+
+def _to_mark(end: datetime) -> sa.ColumnElement[bool]:
+    """Live keys, not yet marked, with a record before `end`."""
+    return sa.and_(s3_log_key.c.first_request_dtime < end, _LIVE, s3_log_key.c.expired_at.is_(None))
+
+
+def count_to_mark(connection: sa.Connection, end: datetime) -> int:
+    """How many keys `mark` would mark."""
+    return connection.scalar(sa.select(sa.func.count()).select_from(s3_log_key).where(_to_mark(end))) or 0
+
+
+def mark(connection: sa.Connection, end: datetime, limit: int | None = None, *, nowait: bool = False) -> int:
+    """Marks as expired keys with a record before `end`, at most `limit`; how many.
+
+    With `nowait` a key that another transaction has locked raises sqlalchemy.exc.OperationalError.
+    """
+    key = s3_log_key.c
+    chosen = sa.select(key.id).where(_to_mark(end)).order_by(key.first_request_dtime, key.id).limit(limit)
+    ids = list(connection.scalars(chosen.with_for_update(nowait=nowait)))
+    _set_expired(connection, ids)
+    return len(ids)
+
+
+def _set_expired(connection: sa.Connection, ids: Sequence[int]) -> None:
+    key = s3_log_key.c
+    statement = sa.update(s3_log_key).where(key.id == sa.any_(_IDS), key.expired_at.is_(None))
+    connection.execute(statement.values(expired_at=sa.func.now()), {"ids": list(ids)})
+
+
+_IDS = sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))
+
+
+def _wholly_expired(first_kept: date) -> sa.ColumnElement[bool]:
+    """Live keys with rejected lines, all of whose records are gone, or which had none and are of an earlier day."""
+    key = s3_log_key.c
+    records_gone = sa.and_(key.expired_at.is_not(None), key.last_request_dtime < midnight(first_kept))
+    no_records = sa.and_(key.first_request_dtime.is_(None), key.delivery_date < first_kept)
+    return sa.and_(key.rejected_count > 0, _LIVE, sa.or_(records_gone, no_records))
+
+
+def keys_with_lines_to_delete(connection: sa.Connection, first_kept: date, limit: int) -> list[int]:
+    """Ids of wholly expired keys whose rejected lines are still stored, in no order."""
+    stored = sa.exists().where(s3_rejected_line.c.log_key_id == s3_log_key.c.id)
+    return list(connection.scalars(sa.select(s3_log_key.c.id).where(_wholly_expired(first_kept), stored).limit(limit)))
+
+
+def delete_rejected_lines(connection: sa.Connection, first_kept: date, ids: Sequence[int]) -> int:
+    """Deletes the rejected lines of those of the keys that are wholly expired still, and marks them; how many lines."""
+    key, line = s3_log_key.c, s3_rejected_line.c
+    chosen = sa.select(key.id).where(key.id == sa.any_(_IDS), _wholly_expired(first_kept)).order_by(key.id)
+    sure = list(connection.scalars(chosen.with_for_update(), {"ids": list(ids)}))
+    _set_expired(connection, sure)
+    return connection.execute(
+        sa.delete(s3_rejected_line).where(line.log_key_id == sa.any_(_IDS)), {"ids": sure}
+    ).rowcount
+
+
+def count_lines_to_delete(connection: sa.Connection, first_kept: date) -> int:
+    """How many rejected lines belong to keys that are wholly expired, or would be once `mark` has marked them."""
+    key = s3_log_key.c
+    gone = sa.or_(
+        key.last_request_dtime < midnight(first_kept),
+        sa.and_(key.first_request_dtime.is_(None), key.delivery_date < first_kept),
+    )
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(s3_rejected_line)
+        .join(s3_log_key, key.id == s3_rejected_line.c.log_key_id)
+        .where(key.rejected_count > 0, _LIVE, gone)
+    )
+    return connection.scalar(statement) or 0
+
+
+def drop(connection: sa.Connection, partition: str, end: datetime, lock_timeout: str) -> int:
+    """Drops a partition, and marks the keys with a record before `end` that were loaded since `mark`; how many.
+
+    Both are committed together: no load is between them, since the record table is locked until the transaction ends.
+    Raises sqlalchemy.exc.OperationalError if a lock is not to be had; then the transaction is to be rolled back.
+    """
+    connection.execute(sa.select(sa.func.set_config("lock_timeout", lock_timeout, True)))
+    # In the mode that DROP needs, and before any row: to take a stronger lock later is how two wait for each other.
+    connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS EXCLUSIVE MODE")
+    # Who has locked a key (a reparse, a load) may be waiting for the record table, that is for us.
+    marked = mark(connection, end, nowait=True)
+    drop_partition(connection, partition)
+    return marked
+
+
+def unpurged_expired_keys(connection: sa.Connection) -> dict[str, int]:
+    """How many expired keys still lie in the log bucket, by bucket, as far as the ledger knows."""
+    key = s3_log_key.c
+    statement = (
+        sa.select(key.bucket, sa.func.count())
+        .where(key.expired_at.is_not(None), key.purged_at.is_(None), _LIVE)
+        .group_by(key.bucket)
+        .order_by(key.bucket)
+    )
+    return {row.bucket: row[1] for row in connection.execute(statement)}
+
+
+def midnight(day: date) -> datetime:
+    """The day's first moment, in UTC."""
+    return datetime.combine(day, time(), UTC)

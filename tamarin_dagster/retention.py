@@ -1,0 +1,186 @@
+"""expire: what is older than retention_months goes, whole monthly partitions at a time.
+
+The ledger keeps its row of each key, so that nothing is loaded again. Knows nothing of Dagster.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+
+import psycopg
+import sqlalchemy as sa
+
+from tamarin_dagster.recordstore import expiry
+from tamarin_dagster.recordstore.database import DatabaseError
+from tamarin_dagster.recordstore.partitions import Partition, partitions_before
+
+_log = logging.getLogger(__name__)
+
+# Keys that are marked in one transaction.
+MARK_PAGE_KEYS = 5000
+# Keys that are looked up at a time, and of which the rejected lines are deleted in one transaction: a key may have
+# hundreds of thousands.
+REJECTED_PAGE_KEYS = 100_000
+REJECTED_CHUNK_KEYS = 100
+# While a drop waits for the record table, loads and queries wait behind it. Longer than the second after which
+# autovacuum gives way; shorter than the patience of `ensure_partitions`.
+LOCK_TIMEOUT = "3s"
+LOCK_ATTEMPTS = 20
+LOCK_PAUSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expirable:
+    """What an expire would do now.
+
+    Attributes:
+        first_kept: the first day (UTC) whose requests stay.
+        partitions: the months that would be dropped, oldest first.
+        keys: how many ledger rows would be marked.
+        rejected_lines: how many would be deleted.
+    """
+
+    first_kept: date
+    partitions: tuple[Partition, ...]
+    keys: int
+    rejected_lines: int
+
+
+@dataclass(slots=True)
+class Expired:
+    """What an expire did.
+
+    Attributes:
+        first_kept: the first day (UTC) whose requests stay.
+        partitions: the months that were dropped, oldest first.
+        keys: ledger rows that were marked: keys with a record in those months.
+        rejected_lines: how many were deleted.
+        unpurged: by bucket, how many keys that expired now or earlier still lie in the log bucket. They are never
+            purged, since nothing can be proved of them any more.
+    """
+
+    first_kept: date
+    partitions: list[Partition] = field(default_factory=list)
+    keys: int = 0
+    rejected_lines: int = 0
+    unpurged: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """In a line, for a person."""
+        names = ", ".join(partition.name for partition in self.partitions)
+        return (
+            f"{len(self.partitions):,} months dropped{f' ({names})' if names else ''}, {self.bytes:,} bytes;"
+            f" {self.keys:,} keys marked as expired, {self.rejected_lines:,} rejected lines deleted; kept is what was"
+            f" requested from {self.first_kept} on; {self.seconds:.1f} s"
+        )
+
+    @property
+    def bytes(self) -> int:
+        """What the dropped partitions took on disk, with their indexes."""
+        return sum(partition.bytes for partition in self.partitions)
+
+
+def first_kept_day(months: int, today: date) -> date:
+    """The first day of the month `months` before today's: 2025-11-01 for 12 and any day of November 2026."""
+    year, month = divmod(today.year * 12 + today.month - 1 - months, 12)
+    return date(year, month + 1, 1)
+
+
+def unpurged_warning(bucket: str, keys: int) -> str:
+    """What to say of a bucket that is purged and has expired keys in its log bucket."""
+    return (
+        f"{keys:,} expired keys of {bucket} still lie in the log bucket: what they held cannot be counted any more, so"
+        " they are never purged; a lifecycle rule of the log bucket can delete them"
+    )
+
+
+def expirable(engine: sa.Engine, months: int, *, today: date | None = None) -> Expirable:
+    """What `expire` would do, without doing it."""
+    first_kept = first_kept_day(months, today or datetime.now(UTC).date())
+    with engine.connect() as connection:
+        partitions = tuple(partitions_before(connection, expiry.midnight(first_kept)))
+        keys = expiry.count_to_mark(connection, partitions[-1].end) if partitions else 0
+        return Expirable(first_kept, partitions, keys, expiry.count_lines_to_delete(connection, first_kept))
+
+
+def expire(
+    engine: sa.Engine,
+    months: int,
+    *,
+    today: date | None = None,
+    progress: Callable[[Expired], None] | None = None,
+) -> Expired:
+    """Drops the partitions that lie wholly before the month `months` before today's (UTC; default: the clock's).
+
+    First the keys with a record in them are marked as expired, in small transactions: they are neither counted nor
+    purged any more. Keys that lie wholly before lose their rejected lines. Then each month is dropped in a transaction
+    of its own. A kill at any point leaves a true ledger; the next call goes on. `progress` gets what is done so far.
+    Raises DatabaseError if the record table stays in use; what was done until then stays.
+    """
+    started = time.monotonic()
+    done = Expired(first_kept_day(months, today or datetime.now(UTC).date()))
+    tell = progress or _quiet
+    with engine.connect() as connection:
+        old = partitions_before(connection, expiry.midnight(done.first_kept))
+    if old:
+        _mark(engine, old[-1].end, done, tell)
+    _delete_rejected_lines(engine, done, tell)
+    for partition in old:
+        done.keys += _drop(engine, partition, old[-1].end)
+        done.partitions.append(partition)
+        _log.info("dropped %s, about %d rows", partition.name, partition.rows)
+        tell(done)
+    with engine.connect() as connection:
+        done.unpurged = expiry.unpurged_expired_keys(connection)
+    done.seconds = time.monotonic() - started
+    return done
+
+
+def _quiet(_: Expired) -> None:
+    """Tells nobody."""
+
+
+def _mark(engine: sa.Engine, end: datetime, done: Expired, tell: Callable[[Expired], None]) -> None:
+    while True:
+        with engine.begin() as connection:
+            marked = expiry.mark(connection, end, MARK_PAGE_KEYS)
+        if not marked:
+            return
+        done.keys += marked
+        tell(done)
+
+
+def _delete_rejected_lines(engine: sa.Engine, done: Expired, tell: Callable[[Expired], None]) -> None:
+    while True:
+        with engine.connect() as connection:
+            ids = expiry.keys_with_lines_to_delete(connection, done.first_kept, REJECTED_PAGE_KEYS)
+        if not ids:
+            return
+        for start in range(0, len(ids), REJECTED_CHUNK_KEYS):
+            with engine.begin() as connection:
+                chunk = ids[start : start + REJECTED_CHUNK_KEYS]
+                done.rejected_lines += expiry.delete_rejected_lines(connection, done.first_kept, chunk)
+            tell(done)
+
+
+def _drop(engine: sa.Engine, partition: Partition, end: datetime) -> int:
+    """Drops one month: its files are removed while the lock is held, so that several at once would keep loads waiting.
+
+    Returns how many keys were marked with it.
+    """
+    for attempt in range(1, LOCK_ATTEMPTS + 1):
+        try:
+            with engine.begin() as connection:
+                return expiry.drop(connection, partition.name, end, LOCK_TIMEOUT)
+        except sa.exc.OperationalError as error:
+            if not isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
+                raise
+            _log.info("%s is in use, attempt %d of %d", partition.name, attempt, LOCK_ATTEMPTS)
+        time.sleep(LOCK_PAUSE_SECONDS)
+    raise DatabaseError(
+        f"{partition.name} cannot be dropped: a load or a query has s3_log_record in use since long (pg_stat_activity"
+        " shows it); let it end and run expire again, which goes on where this one stopped"
+    )

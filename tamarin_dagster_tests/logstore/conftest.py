@@ -1,0 +1,77 @@
+"""Log buckets of either kind, and an S3 endpoint that fails."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tamarin_dagster.defs.resources import open_log_store
+from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.logstore.s3 import S3LogStore
+from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster_tests.folders import write_object
+from tamarin_dagster_tests.logstore.faulty import Faulty, faulty_endpoint
+
+
+@dataclass
+class World:
+    """A log bucket of either kind, and how a test writes to it."""
+
+    store: LogStore
+    put: Callable[[str, bytes], None]
+    remove: Callable[[str], None]
+
+    def names(self, prefix: str = "", start_after: str = "") -> list[str]:
+        return [item.key for page in self.store.pages(prefix, start_after) for item in page]
+
+    def listed(self, prefix: str = "") -> list[LogObject]:
+        return [item for page in self.store.pages(prefix) for item in page]
+
+
+@pytest.fixture
+def folder(log_folder: Path) -> World:
+    def put(key: str, body: bytes) -> None:
+        write_object(log_folder / key, body)
+
+    bucket = LoggedBucket(name="media", log_bucket_name=log_folder.as_uri())
+    return World(open_log_store(bucket), put, lambda key: (log_folder / key).unlink())
+
+
+@pytest.fixture
+def in_s3(s3: Any, s3_logged_bucket: LoggedBucket) -> World:
+    name = s3_logged_bucket.log_bucket_name
+    return World(
+        S3LogStore(s3, name),
+        lambda key, body: s3.put_object(Bucket=name, Key=key, Body=body),
+        lambda key: s3.delete_object(Bucket=name, Key=key),
+    )
+
+
+@pytest.fixture(params=["folder", "in_s3"])
+def world(request: pytest.FixtureRequest) -> World:
+    found: World = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="session")
+def faulty_server(s3_endpoint: str) -> Iterator[Faulty]:
+    """The local S3 endpoint, behind one that fails on demand."""
+    with faulty_endpoint(s3_endpoint) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def faulty(faulty_server: Faulty) -> Faulty:
+    """The local S3 endpoint, behind one that fails as this test says."""
+    faulty_server.reset()
+    return faulty_server
+
+
+@pytest.fixture(scope="session")
+def faulty_client(faulty_server: Faulty) -> Any:
+    """A boto3 client of that endpoint; one for all tests, since making it takes longer than most of them."""
+    return boto3.client("s3", endpoint_url=faulty_server.url)
