@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test lint format bench bench-ingest bench-parse fuzz clean
+.PHONY: install dev test test-bench lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -34,6 +34,10 @@ dev: install
 
 test: install
 	@$(RUN) pytest
+
+# The benchmarks at their smallest: that each runs, not what it measures.
+test-bench: install
+	@$(RUN) pytest -m bench
 
 lint: install
 	@$(BIN)/ruff check .

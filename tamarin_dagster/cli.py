@@ -323,10 +323,10 @@ def dev(
 def _open_log_store(bucket: LoggedBucket) -> LogStore:
     if bucket.log_folder is not None:
         return FolderLogStore(bucket.log_folder, bucket.log_bucket_name)
-    # dagster-aws has the S3Resource; a folder needs none, and Dagster takes a second and a half to import.
-    from tamarin_dagster.defs.resources import open_log_store  # noqa: PLC0415
+    # dagster-aws has the S3Resource; a folder needs none, and Dagster takes a second to import.
+    from tamarin_dagster.defs.s3_resource import open_s3_log_store  # noqa: PLC0415
 
-    return open_log_store(bucket)
+    return open_s3_log_store(bucket)
 
 
 def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | None) -> None:

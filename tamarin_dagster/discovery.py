@@ -8,6 +8,7 @@ import heapq
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
 
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from tamarin_dagster.logformat import parse_key_name, partitioned_day_prefix, simple_day_prefix
 from tamarin_dagster.logkey import LogKey, LogObject
 from tamarin_dagster.logstore import LIST_PAGE_KEYS, LogStore, first_object
+from tamarin_dagster.pipeline import ahead
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.settings import LoggedBucket
 
@@ -116,6 +118,8 @@ def _days(
 class DayLook:
     """A look at one delivery day of a bucket: iterating yields the unseen keys of each page, and counts as it goes.
 
+    The next page is listed while the ledger is asked about one.
+
     Attributes:
         listed: log keys that are there.
         seen: those of them whose generation is loaded.
@@ -137,8 +141,9 @@ class DayLook:
         self._prefixes = [simple_day_prefix(bucket.log_prefix, day), *(partitioned_day_prefix(r, day) for r in roots)]
 
     def __iter__(self) -> Iterator[list[LogKey]]:
-        for prefix in self._prefixes:
-            for page in self._store.pages(prefix):
+        pages = (page for prefix in self._prefixes for page in self._store.pages(prefix))
+        with closing(ahead(pages)) as listed:
+            for page in listed:
                 log_keys = [item for item in page if self._is_log_key(item)]
                 with self._engine.connect() as connection:
                     unseen = ledger.unseen(connection, self._store.name, log_keys)

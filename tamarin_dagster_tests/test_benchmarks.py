@@ -155,6 +155,7 @@ def test_objects_are_counted_over_http_by_all_sides(measured) -> None:
     assert number(process[4]) == pytest.approx(rates[process[0]] / rates["obstore, 16 threads"], abs=0.02)
 
 
+@pytest.mark.bench
 def test_memory_is_measured_of_days_and_of_single_keys(measured) -> None:
     rows = measured("memory", "--megabytes", 0.2, "--key-kilobytes", 20, "--rounds", 1)
     assert [(row[0], row[1]) for row in rows] == [
@@ -167,6 +168,7 @@ def test_memory_is_measured_of_days_and_of_single_keys(measured) -> None:
     assert all(number(row[5]) > 50 for row in rows)
 
 
+@pytest.mark.bench
 def test_a_tick_is_measured_over_folder_and_http_by_the_ledger_behind(measured) -> None:
     rows = measured("tick", "--keys", 30, "--ledger", "10,500", "--ticks", 2)
     places = ["HTTP", "HTTP", "file://", "file://"] if NGINX else ["file://", "file://"]
@@ -175,6 +177,7 @@ def test_a_tick_is_measured_over_folder_and_http_by_the_ledger_behind(measured) 
     assert all(number(row[-1]) > 0 for row in rows)
 
 
+@pytest.mark.bench
 def test_growth_is_measured_by_lines_keys_and_ledger(measured) -> None:
     rows = measured(
         *("growth", "--lines", "500,1000", "--keys", "1,3", "--lines-in-keys", 1_000),
@@ -184,11 +187,13 @@ def test_growth_is_measured_by_lines_keys_and_ledger(measured) -> None:
     assert [row[3] for row in rows if row[0] in ("1,000", "1", "0")] == ["1.00"] * 3
 
 
+@pytest.mark.bench
 def test_connections_are_compared_with_the_first_number_of_them(measured) -> None:
     first, second = measured("connections", "--lines", 500, "--keys", 5, "--connections", "1,2", "--rounds", 1)
     assert (first[0], first[4], second[0]) == ("1", "1.00", "2")
 
 
+@pytest.mark.bench
 def test_cpu_seconds_are_those_of_the_pull_and_of_postgres(measured) -> None:
     rows = measured("profile", "--lines", 500, "--keys", 5)
     seconds = {row[0]: number(row[1]) for row in rows[:8]}
@@ -197,7 +202,7 @@ def test_cpu_seconds_are_those_of_the_pull_and_of_postgres(measured) -> None:
         assert seconds["Postgres, backends (and autovacuum)"] > 0
 
 
-@pytest.mark.server
+@pytest.mark.bench
 def test_a_run_is_timed_from_its_request_to_its_success(measured) -> None:
     rows = measured("run", "--rounds", 1, "--interval", 1)
     written, *parts, total = [number(row[1]) for row in rows]
@@ -206,6 +211,7 @@ def test_a_run_is_timed_from_its_request_to_its_success(measured) -> None:
     assert sum(row[0].startswith("step ") for row in rows) == 3
 
 
+@pytest.mark.bench
 def test_an_interrupt_takes_all_of_a_measurement_away(short_folder) -> None:
     command = [sys.executable, "-m", "benchmarks.ingest.connections", "--lines", "20000", "--keys", "40"]
     process = subprocess.Popen(

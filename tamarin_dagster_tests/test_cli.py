@@ -373,6 +373,7 @@ def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
         said = process.communicate(timeout=60)[1]
 
         assert process.returncode == 130, said
+        assert "1 of 1 days are not done, from 2026-03-05 on" in said
         assert "run pull to go on" in said
         loaded = connection.scalar(sa.text("SELECT count(*) FROM s3_log_key"))
         assert 0 < loaded < 40

@@ -52,7 +52,8 @@ def parse_key_name(key: str, prefix: str = "") -> LogKeyName | None:
     if found is None:
         return None
     try:
-        delivery_time = datetime.strptime(found["time"], "%Y-%m-%d-%H-%M-%S").replace(tzinfo=UTC)
+        # strptime takes ten times as long, and a tick reads a hundred thousand names.
+        delivery_time = datetime(*map(int, found["time"].split("-")), tzinfo=UTC)  # type: ignore[misc, arg-type]
     except ValueError:
         return None
     if found["folder"] is not None and found["folder"].replace("/", "-") != found["time"][:10]:

@@ -27,7 +27,7 @@ _NO_ANSWER = "EndpointConnectionError"
 
 
 def read_listings_fast(client: "S3Client") -> None:
-    """Makes the client take the objects of a page out of its XML in 6 ms; botocore's own parser takes 60.
+    """Makes the client read a page of 1,000 objects in 11 ms instead of 65, most of which is botocore's parser.
 
     Of the objects it then tells Key, LastModified, ETag and Size only.
     """

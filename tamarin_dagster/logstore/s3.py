@@ -1,7 +1,6 @@
 """A log bucket in S3 or a compatible store."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -30,7 +29,6 @@ from tamarin_dagster.logstore.store import (
     wrong_size,
 )
 from tamarin_dagster.logstore.threads import Threads
-from tamarin_dagster.pipeline import ahead
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -69,17 +67,7 @@ class S3LogStore:
         read_listings_fast(client)
 
     def pages(self, prefix: str, start_after: str = "", page_keys: int = LIST_PAGE_KEYS) -> Iterator[list[LogObject]]:
-        """See LogStore. From the second page on, the next ones are read while one is worked on."""
-        pages = self._pages(prefix, start_after, page_keys)
-        # Who wants but the first page makes no other request.
-        for first in pages:
-            yield first
-            break
-        with closing(ahead(pages)) as others:
-            yield from others
-
-    def _pages(self, prefix: str, start_after: str, page_keys: int) -> Iterator[list[LogObject]]:
-        """`Prefix` takes any string; obstore's would match whole path segments only."""
+        """See LogStore. `Prefix` takes any string; obstore's would match whole path segments only."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self.name, Prefix=prefix, StartAfter=start_after, PaginationConfig={"PageSize": page_keys}
         )

@@ -1,5 +1,6 @@
 """What the ledger `s3_log_key` knows: which keys are loaded, which may be purged, and whether the counts are true."""
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -64,7 +65,11 @@ def unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[Log
     """
     if not listed:
         return []
-    columns = {"keys": [item.key for item in listed], "etags": [item.etag for item in listed]}
+    # As JSON: psycopg takes three times as long to write an array of texts.
+    columns = {
+        "keys": json.dumps([item.key for item in listed]),
+        "etags": json.dumps([item.etag for item in listed]),
+    }
     places = connection.scalars(_UNSEEN, {"log_bucket_name": log_bucket_name, **columns})
     return [listed[place - 1] for place in places]
 
@@ -73,7 +78,8 @@ def unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[Log
 _UNSEEN = sa.text(
     """
     SELECT listed.place
-    FROM unnest(CAST(:keys AS text[]), CAST(:etags AS text[])) WITH ORDINALITY AS listed (key, etag, place)
+    FROM ROWS FROM (json_array_elements_text(CAST(:keys AS json)), json_array_elements_text(CAST(:etags AS json)))
+        WITH ORDINALITY AS listed (key, etag, place)
     WHERE NOT EXISTS (
         SELECT FROM s3_log_key k
         WHERE k.log_bucket_name = :log_bucket_name AND k.key = listed.key AND k.etag = listed.etag

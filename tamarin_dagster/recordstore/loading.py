@@ -261,7 +261,7 @@ def _insert_statement() -> sa.sql.dml.ReturningInsert[int]:
     )
     insert = postgresql.insert(s3_log_key).from_select(_LEDGER_COLUMNS, sa.select(rows), include_defaults=False)
     again: dict[str, object] = {name: insert.excluded[name] for name in _LEDGER_COLUMNS}
-    again |= {"superseded_at": None, "purge_error": None, "loaded_at": sa.func.now()}
+    again |= {"superseded_at": None, "expired_at": None, "purge_error": None, "loaded_at": sa.func.now()}
     return insert.on_conflict_do_update(
         constraint="s3_log_key_generation", set_=again, where=s3_log_key.c.superseded_at.is_not(None)
     ).returning(s3_log_key.c.id)

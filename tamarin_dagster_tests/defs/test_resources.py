@@ -2,7 +2,8 @@
 
 import pytest
 
-from tamarin_dagster.defs.resources import open_log_store, s3_resource
+from tamarin_dagster.defs.resources import open_log_store
+from tamarin_dagster.defs.s3_resource import s3_resource
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.settings import LoggedBucket
 

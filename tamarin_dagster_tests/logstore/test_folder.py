@@ -175,6 +175,16 @@ def test_a_folder_that_has_not_changed_is_not_read_again(folder, log_folder, mon
     assert len(scans) == 3
 
 
+def test_a_folder_that_has_just_changed_is_read_again(folder, log_folder):
+    """Two changes within a tick of the file system's clock leave one modification time."""
+    folder.put("a", b"x")
+    modified = log_folder.stat().st_mtime_ns
+    assert folder.names() == ["a"]
+    folder.put("b", b"x")
+    os.utime(log_folder, ns=(modified, modified))
+    assert folder.names() == ["a", "b"]
+
+
 def test_a_file_that_is_written_while_it_is_read_is_no_body(folder, log_folder, monkeypatch):
     folder.put("k", b"before")
     (item,) = folder.listed()
@@ -202,6 +212,18 @@ def test_a_file_that_changes_between_two_chunks_is_an_error(folder, monkeypatch,
     folder.put("k", change)
     with pytest.raises(FetchError, match=r"^it was deleted or overwritten since it was listed"):
         list(opened.chunks)
+
+
+def test_a_file_that_grows_as_fast_as_it_is_read_has_an_end(folder, log_folder, monkeypatch):
+    monkeypatch.setattr("tamarin_dagster.logstore.folder.CHUNK_BYTES", 2)
+    folder.put("k", b"before")
+    (item,) = folder.listed()
+    chunks = folder.store.open(item).chunks
+    with (log_folder / "k").open("ab", buffering=0) as file:
+        for _ in range(4):
+            file.write(next(chunks))
+    with pytest.raises(FetchError, match="deleted or overwritten"):
+        next(chunks)
 
 
 def test_a_folder_replaced_by_a_link_since_the_listing_is_not_followed(folder, log_folder, tmp_path):

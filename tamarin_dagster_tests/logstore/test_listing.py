@@ -1,6 +1,5 @@
-"""S3's listings: read fast, a page ahead, tried again; and what is said of one that fails."""
+"""S3's listings: read fast, page by page, tried again; and what is said of one that fails."""
 
-import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -157,7 +156,7 @@ def test_the_fast_way_and_botocores_show_the_same(s3, s3_bucket, s3_endpoint):
     assert sorted(name for name, *_ in listed(fast)) == sorted(names)
 
 
-# ------------------------------------------------------------------------------------------------ a page ahead
+# ------------------------------------------------------------------------------------------------ page by page
 
 
 @pytest.fixture
@@ -184,29 +183,16 @@ def test_the_first_page_costs_one_request(counted, page_keys):
     assert settled(faulty) == 2
 
 
-def test_from_the_second_page_on_others_are_read_ahead(counted):
+def test_a_listing_that_is_given_up_makes_no_more_requests(counted):
     store, faulty = counted
-    pages = store.pages("logs/", page_keys=1)
-    next(pages)
-    next(pages)
-    assert settled(faulty) == 4
-    assert [page[0].key for page in pages] == ["logs/2", "logs/3", "logs/4"]
-    assert settled(faulty) == 5
-
-
-def test_a_listing_that_is_given_up_leaves_no_thread_and_no_request(counted):
-    store, faulty = counted
-    threads = set(threading.enumerate())
     pages = store.pages("logs/", page_keys=1)
     next(pages)
     next(pages)
     pages.close()
-    requests = faulty.requests[""]
-    assert set(threading.enumerate()) - threads <= {t for t in threading.enumerate() if "process_request" in t.name}
-    assert settled(faulty) == requests
+    assert settled(faulty) == 2
 
 
-def test_a_listing_that_fails_ahead_fails_where_it_is_read(counted, monkeypatch):
+def test_a_listing_that_fails_at_its_second_page_is_an_error(counted, monkeypatch):
     store, faulty = counted
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
     pages = store.pages("logs/", page_keys=1)

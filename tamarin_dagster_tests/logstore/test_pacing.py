@@ -199,6 +199,16 @@ def test_a_store_that_is_down_fails_all_but_a_probe_at_once():
     assert world.sent - sent == probes + 20
 
 
+def test_a_store_that_says_no_is_not_down():
+    world = World(Retries(attempts=8, deadline_seconds=60, first_backoff_seconds=1))
+    for _ in range(40):
+        world.fail(TransientError("503"))
+        world.fail(FetchError("404"))
+    sent = world.sent
+    world.fail(TransientError("503"))
+    assert world.sent == sent + 8
+
+
 STEPS = st.sampled_from(["enter"] * 6 + ["answer", "slow answer", "fail", "leave"])
 
 

@@ -120,7 +120,7 @@ def test_results_are_not_kept():
         for _ in range(3):
             threads.map(lambda _: Body(), range(10), lambda: 4)
             time.sleep(0.01)
-            alive.append(sum(isinstance(item, Body) for item in gc.get_objects()))
+            alive.append(sum(type(item) is Body for item in gc.get_objects()))
     finally:
         gc.enable()
     assert max(alive) == 0

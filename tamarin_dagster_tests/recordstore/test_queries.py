@@ -115,3 +115,12 @@ def test_a_long_name_of_a_key_does_not_fit_into_a_btree_and_fits_into_what_the_p
     rows(f"CREATE INDEX s3_log_record_key ON s3_log_record {INDEXES['key']}")
     load_keys(engine, [log_key("a")], [body])
     assert rows("SELECT length(key) > 7000 FROM s3_log_record") == [(True,)]
+
+
+def test_names_that_begin_alike_are_found_by_the_index_on_the_page(engine, rows):
+    (making,) = [each for each in statements() if "key_start" in each and each.startswith("CREATE")]
+    rows(making)
+    fill_month(engine, MONTHS[2], ROWS)
+    (asking,) = re.findall(r"^SELECT \* FROM s3_log_record WHERE left.*;$", PAGE, re.MULTILINE)
+    plan = rows(f"EXPLAIN {asking.replace('photos/2026/', 'photos/2026/471')}")
+    assert any("Index Cond" in row[0] and "~>=~" in row[0] for row in plan), plan
