@@ -1,0 +1,51 @@
+"""Commands that set up: demo log keys, the compiled parser, `make dev`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from tamarin_dagster.cli.app import app
+from tamarin_dagster.recordstore.loading import compile_ahead
+from tamarin_dagster.terminal import bar, err
+
+
+@app.command()
+def demo_logs(
+    lines: Annotated[int, typer.Option(min=1, help="How many lines in all.")],
+    out: Annotated[Path, typer.Option(help="The folder to write log keys to.", file_okay=False)],
+    keys: Annotated[
+        int | None, typer.Option(min=1, help="How many log keys; default: one per about 500 lines.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="Days, up to today, that the keys are spread over.")] = 21,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same lines.")] = 2011,
+) -> None:
+    """Writes believable log keys of a media site to a folder; a file:// URL of it serves as log_bucket_name."""
+    from tamarin_dagster.demo import write_log_keys  # noqa: PLC0415 - only this command needs it
+
+    with bar("Writing", "lines") as advance:
+        written = write_log_keys(
+            out, lines=lines, keys=keys, days=days, seed=seed, progress=lambda n: advance(n, lines)
+        )
+    err.print(
+        f"{written.lines:,} lines in {written.keys:,} log keys ({written.bytes:,} bytes) under {escape(str(out))}"
+    )
+
+
+@app.command("compile")
+def compile_command() -> None:
+    """Compiles the parser, which its first use does else. For installations and images; takes some seconds."""
+    with err.status("Compiling the parser"):
+        compile_ahead()
+
+
+@app.command(hidden=True)
+def dev(
+    host: Annotated[str, typer.Option(help="Where the page listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The page's port; the next free one is taken if it is in use.")] = 3000,
+) -> None:
+    """What `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
+    from tamarin_dagster.dev import run  # noqa: PLC0415 - only this command needs it
+
+    raise typer.Exit(run(host, port))
