@@ -14,6 +14,7 @@ from datetime import date
 
 import sqlalchemy as sa
 
+from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import parse_key_name, partitioned_day_prefix, simple_day_prefix
 from tamarin_dagster.logkey import LogKey, LogObject
 from tamarin_dagster.logstore import LIST_PAGE_KEYS, LogStore, first_object
@@ -141,8 +142,7 @@ class DayLook:
         self._prefixes = [simple_day_prefix(bucket.log_prefix, day), *(partitioned_day_prefix(r, day) for r in roots)]
 
     def __iter__(self) -> Iterator[list[LogKey]]:
-        pages = (page for prefix in self._prefixes for page in self._store.pages(prefix))
-        with closing(ahead(pages)) as listed:
+        with closing(ahead(self._pages())) as listed:
             for page in listed:
                 log_keys = [item for item in page if self._is_log_key(item)]
                 with self._engine.connect() as connection:
@@ -150,6 +150,13 @@ class DayLook:
                 self.listed += len(log_keys)
                 self.seen += len(log_keys) - len(unseen)
                 yield [LogKey(item, self.day) for item in unseen]
+
+    def _pages(self) -> Iterator[list[LogObject]]:
+        for prefix in self._prefixes:
+            reached(FailPoint.LIST_BEFORE)
+            for page in self._store.pages(prefix):
+                reached(FailPoint.LIST_AFTER)
+                yield page
 
     def _is_log_key(self, item: LogObject) -> bool:
         name = parse_key_name(item.key, self._bucket.log_prefix)

@@ -16,6 +16,7 @@ import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.discovery import DayLook, Survey, days_with_keys, survey
+from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import DecompressionError, LogCounts, parse_parts, unpacked
 from tamarin_dagster.logkey import KeyFailure, LogKey
 from tamarin_dagster.logstore import FetchError, LogStore
@@ -243,7 +244,10 @@ class _Pull:
                 yield _Large(batch[0])
                 continue
             small = _Bodies([], [])
-            for key, fetched in zip(batch, self.store.fetch([key.object for key in batch]), strict=True):
+            reached(FailPoint.FETCH_BEFORE)
+            results = self.store.fetch([key.object for key in batch])
+            reached(FailPoint.FETCH_AFTER)
+            for key, fetched in zip(batch, results, strict=True):
                 if fetched.error is not None:
                     self._fail(key, fetched.error)
                     continue
@@ -301,6 +305,7 @@ class _Pull:
     def _load_large(self, key: LogKey) -> Iterator[_Loaded]:
         """Loads a large key while it is fetched, unpacked and parsed in threads of its own, in one transaction."""
         try:
+            reached(FailPoint.FETCH_BEFORE)
             with closing(self.store.open(key.object)) as opened:
                 outcome = yield from self._sent(LogKey(opened.object, key.delivery_date), opened.chunks)
         except (FetchError, DecompressionError) as error:

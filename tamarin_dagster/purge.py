@@ -6,15 +6,17 @@ committed data just before, and only the very generation that was loaded is dele
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
 import sqlalchemy as sa
 
+from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logkey import KeyFailure
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.recordstore.ledger import KeptKeys, LoadedKey
 from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
@@ -25,19 +27,30 @@ PURGE_PAGE_KEYS = 1000
 
 @dataclass(slots=True)
 class Purged:
-    """What a purge did.
+    """What a purge did; or, of a dry run, what a purge would do.
 
     Attributes:
         keys, bytes: what was deleted.
+        rows: records and rejected lines that were counted in proof of them.
         by_day: keys deleted, by delivery day.
         failures: keys that stay, with the reason: the proof failed, or the deletion did.
+        kept: keys that stay for their rejected lines.
     """
 
     keys: int = 0
     bytes: int = 0
+    rows: int = 0
     by_day: dict[date, int] = field(default_factory=dict)
     failures: list[KeyFailure] = field(default_factory=list)
+    kept: KeptKeys = field(default_factory=lambda: KeptKeys(0, 0))
     seconds: float = 0.0
+
+    def add(self, key: LoadedKey) -> None:
+        """Counts a deleted key."""
+        self.keys += 1
+        self.bytes += key.object.size
+        self.rows += key.record_count + key.rejected_count
+        self.by_day[key.delivery_date] = self.by_day.get(key.delivery_date, 0) + 1
 
 
 def purge(
@@ -46,58 +59,85 @@ def purge(
     engine: sa.Engine,
     *,
     days: Collection[date] | None = None,
+    with_rejected: bool = False,
+    dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Purged:
-    """Deletes the loaded keys of these delivery days (default: all) that have no rejected line.
+    """Deletes the loaded keys of these delivery days (default: all) whose rows are proved complete.
 
-    A key that expired, or whose rows are not what the ledger says, is left alone. A failed deletion is kept in the
-    ledger and tried again by the next purge. `progress` gets the number of keys deleted so far.
+    A key with rejected lines is left alone, unless `with_rejected`; one with an oversized line always is, and so is a
+    key that expired, or whose rows are not what the ledger says. A failed deletion is kept in the ledger and tried
+    again by the next purge. A dry run proves, and deletes nothing. `progress` gets the number of keys deleted so far.
     """
     started = time.monotonic()
     done = Purged()
-    last_id = 0
-    while True:
-        with engine.connect() as connection:
-            page = ledger.purgeable(connection, bucket.name, store.name, days, PURGE_PAGE_KEYS, last_id)
-            if not page:
-                break
-            ids = [key.id for key in page]
-            unproved = {d.key: d for d in ledger.count_differences(connection, ids)}
-            # Asked after the count, which leaves out what retention has marked meanwhile: that is not proved.
-            expired = ledger.expired_ids(connection, ids)
-        last_id = page[-1].id
-        for key in page:
-            if difference := unproved.get(key.object.key):
-                _fail(done, bucket, key, f"its rows are not what the ledger says: {difference}")
-        proved = [key for key in page if key.object.key not in unproved and key.id not in expired]
-        _delete(store, engine, bucket, proved, done)
+    for page in _pages(bucket, store, engine, days, with_rejected):
+        proved = _proved(engine, bucket, page, done)
+        if dry_run:
+            for key in proved:
+                done.add(key)
+        else:
+            _delete(store, engine, bucket, proved, done)
         if progress:
             progress(done.keys)
+    with engine.connect() as connection:
+        done.kept = ledger.kept_keys(connection, bucket.name, store.name, days)
     done.seconds = time.monotonic() - started
     return done
 
 
-def _delete(
-    store: LogStore, engine: sa.Engine, bucket: LoggedBucket, proved: list[ledger.LoadedKey], done: Purged
-) -> None:
+def _pages(
+    bucket: LoggedBucket, store: LogStore, engine: sa.Engine, days: Collection[date] | None, with_rejected: bool
+) -> Iterator[list[LoadedKey]]:
+    last_id = 0
+    while True:
+        reached(FailPoint.PURGE_QUERY_BEFORE)
+        with engine.connect() as connection:
+            page = ledger.purgeable(
+                connection, bucket.name, store.name, days, PURGE_PAGE_KEYS, last_id, with_rejected=with_rejected
+            )
+        if not page:
+            return
+        yield page
+        last_id = page[-1].id
+
+
+def _proved(engine: sa.Engine, bucket: LoggedBucket, page: list[LoadedKey], done: Purged) -> list[LoadedKey]:
+    """Those of the keys whose rows, counted now, are what the ledger says; the others are failures."""
+    ids = [key.id for key in page]
+    with engine.connect() as connection:
+        unproved = {difference.key: difference for difference in ledger.count_differences(connection, ids)}
+        # Asked after the count, which leaves out what retention has marked meanwhile: that is not proved.
+        expired = ledger.expired_ids(connection, ids)
+    reached(FailPoint.PURGE_QUERY_AFTER)
+    for key in page:
+        if difference := unproved.get(key.object.key):
+            _fail(done, bucket, key, f"its rows are not what the ledger says: {difference}")
+    return [key for key in page if key.object.key not in unproved and key.id not in expired]
+
+
+def _delete(store: LogStore, engine: sa.Engine, bucket: LoggedBucket, proved: list[LoadedKey], done: Purged) -> None:
     gone: list[int] = []
     errors: dict[int, str] = {}
-    for key, deleted in zip(proved, store.delete([key.object for key in proved]), strict=True):
+    reached(FailPoint.DELETE_BEFORE)
+    results = store.delete([key.object for key in proved])
+    reached(FailPoint.DELETE_AFTER)
+    for key, deleted in zip(proved, results, strict=True):
         if deleted.error is None:
             gone.append(key.id)
-            done.keys += 1
-            done.bytes += key.object.size
-            done.by_day[key.delivery_date] = done.by_day.get(key.delivery_date, 0) + 1
+            done.add(key)
         else:
             errors[key.id] = deleted.error
             _fail(done, bucket, key, deleted.error)
+    reached(FailPoint.MARK_PURGED_BEFORE)
     with engine.begin() as connection:
         if gone:
             ledger.mark_purged(connection, gone)
         if errors:
             ledger.note_purge_errors(connection, errors)
+    reached(FailPoint.MARK_PURGED_AFTER)
 
 
-def _fail(done: Purged, bucket: LoggedBucket, key: ledger.LoadedKey, error: str) -> None:
+def _fail(done: Purged, bucket: LoggedBucket, key: LoadedKey, error: str) -> None:
     _log.warning("bucket %s, key %s is not purged: %s", bucket.name, key.object.key, error)
     done.failures.append(KeyFailure(key.object.key, key.delivery_date, error))

@@ -99,6 +99,9 @@ class LoggedBucket(BaseModel):
     purge_parsed_keys: bool | None = Field(
         default=None, description="whether log keys are deleted once proved loaded (default: the global setting)"
     )
+    purge_rejected: bool | None = Field(
+        default=None, description="whether log keys with rejected lines go too (default: the global setting)"
+    )
     endpoint_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None, description="the endpoint of an S3-compatible store"
     )
@@ -156,6 +159,12 @@ class Settings(BaseSettings):
     )
     pull_parse_interval: float = Field(default=5, gt=0, le=1440, description="minutes between a sensor's ticks")
     purge_parsed_keys: bool = Field(default=True, description="whether log keys are deleted once proved loaded")
+    purge_rejected: bool = Field(
+        default=False, description="whether log keys with rejected lines go too; those with an oversized one never do"
+    )
+    redact_query_secrets: bool = Field(
+        default=True, description="whether signatures and credentials in stored URIs and referrers are replaced"
+    )
     retention_months: int | None = Field(
         default=None,
         ge=1,
@@ -205,6 +214,10 @@ class Settings(BaseSettings):
     def purges(self, bucket: LoggedBucket) -> bool:
         """Whether the bucket's loaded log keys are deleted."""
         return self.purge_parsed_keys if bucket.purge_parsed_keys is None else bucket.purge_parsed_keys
+
+    def purges_rejected(self, bucket: LoggedBucket) -> bool:
+        """Whether a purge of the bucket takes log keys with rejected lines too."""
+        return self.purge_rejected if bucket.purge_rejected is None else bucket.purge_rejected
 
 
 def load_settings(config: Path | None = None) -> Settings:

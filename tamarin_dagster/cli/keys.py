@@ -1,6 +1,6 @@
 """Commands about log keys: load them, delete them once they are proved loaded."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -23,8 +23,8 @@ from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.retention import first_kept_day
-from tamarin_dagster.settings import LoggedBucket, Settings, load_settings
-from tamarin_dagster.terminal import bar, complain, err
+from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings, load_settings
+from tamarin_dagster.terminal import Format, bar, complain, err, show_rows
 
 
 @app.command()
@@ -75,12 +75,87 @@ def _pull_bucket(
             )
         purged = None
         if purges and settings.purges(bucket):
-            purged = purge(bucket, store, engine, days=[day.day for day in pulled.days])
+            purged = purge(
+                bucket,
+                store,
+                engine,
+                days=[day.day for day in pulled.days],
+                with_rejected=settings.purges_rejected(bucket),
+            )
     except LogStoreError as error:
         complain(str(error))
         return False
     _summarise(bucket, pulled, purged)
     return not pulled.failures and not (purged and purged.failures)
+
+
+@app.command("purge")
+def purge_command(
+    bucket: BucketOption = None,
+    from_: FromOption = None,
+    to: ToOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Prove, and only say what would be deleted.")] = False,
+) -> None:
+    """Deletes log keys that are proved loaded. `pull` does so too; this one loads nothing.
+
+    Each key's rows are counted just before, and only the very generation that was loaded is deleted. Exit status 0 only
+    if no key was left that should have gone.
+    """
+    settings = load_settings()
+    buckets = chosen_buckets(settings, bucket)
+    with told_if_interrupted("What was deleted is noted, or will be found gone; run purge to go on."):
+        engine = open_database(settings)
+        complete = [_purge_bucket(settings, each, engine, day_of(from_), day_of(to), dry_run) for each in buckets]
+        engine.dispose()
+    if not all(complete):
+        raise typer.Exit(EXIT_LEFT_UNDONE)
+
+
+def _purge_bucket(
+    settings: Settings, bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, dry_run: bool
+) -> bool:
+    """Purges one bucket; whether no key was left that should have gone."""
+    if not settings.purges(bucket):
+        err.print(f"[bold]{escape(bucket.name)}[/]: purge_parsed_keys is off, its log keys stay", highlight=False)
+        return True
+    try:
+        with bar(bucket.name, "keys") as advance:
+            purged = purge(
+                bucket,
+                open_log_store(bucket),
+                engine,
+                days=_days(first, last),
+                with_rejected=settings.purges_rejected(bucket),
+                dry_run=dry_run,
+                progress=lambda keys: advance(keys, None, ""),
+            )
+    except LogStoreError as error:
+        complain(str(error))
+        return False
+    err.print(
+        f"[bold]{escape(bucket.name)}[/]: {_told(purged, 'would purge' if dry_run else 'purged')}", highlight=False
+    )
+    if dry_run and purged.by_day:
+        show_rows(["day", "keys"], sorted(purged.by_day.items()), Format.table)
+    for failure in purged.failures:
+        complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
+    return not purged.failures
+
+
+def _days(first: date | None, last: date | None) -> list[date] | None:
+    """The delivery days from `first` to `last`; None means all."""
+    if first is None and last is None:
+        return None
+    start, end = first or FIRST_LOG_DATE, last or datetime.now(UTC).date() + timedelta(days=ingest.DAYS_AHEAD)
+    return [start + timedelta(days=number) for number in range((end - start).days + 1)]
+
+
+def _told(purged: Purged, done: str = "purged") -> str:
+    """A purge in a line."""
+    told = f"{done} {purged.keys:,} keys ({purged.bytes:,} bytes), proved by {purged.rows:,} rows"
+    if kept := purged.kept.keys:
+        told += f"; {kept:,} keys with rejected lines stay"
+    return told
 
 
 def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | None) -> None:
@@ -97,7 +172,7 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | Non
         highlight=False,
     )
     if purged is not None:
-        err.print(f"  purged {purged.keys:,} keys ({purged.bytes:,} bytes)", highlight=False)
+        err.print(f"  {_told(purged)}", highlight=False)
     strays = [*(name for day in pulled.days for name in day.strays), *pulled.strays]
     if strays:
         err.print(f"  {len(strays):,} strays were left alone, for example {escape(repr(strays[0]))}", highlight=False)

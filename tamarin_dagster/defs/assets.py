@@ -128,7 +128,7 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
     ) -> None:
         days = days_of(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else None
         buckets = [settings.bucket(config.bucket)] if config.bucket else settings.buckets
-        keys = size = 0
+        keys = size = kept = 0
         by_day: Counter[str] = Counter()
         failures: list[KeyFailure] = []
         for bucket in buckets:
@@ -137,16 +137,23 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
                 continue
             with retried_if_transient(bucket):
                 store = log_buckets.store(bucket)
-            purged = purge(bucket, store, database.engine, days=days)
+            purged = purge(bucket, store, database.engine, days=days, with_rejected=settings.purges_rejected(bucket))
             by_day.update({day.isoformat(): count for day, count in purged.by_day.items()})
             keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
+            kept += purged.kept.keys
             context.log.info(
-                f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s"
+                f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s;"
+                f" {purged.kept.keys:,} keys with rejected lines stay"
             )
         for failure in failures[: asset_checks.SAMPLE]:
             context.log.warning(f"{failure.key} is not purged: {failure.error}")
         context.add_output_metadata(
-            {"purged keys": keys, "purged bytes": size, "keys not purged": len(failures)}
+            {
+                "purged keys": keys,
+                "purged bytes": size,
+                "keys not purged": len(failures),
+                "keys kept for rejected lines": kept,
+            }
             | ({"keys by day": dict(by_day)} if len(by_day) > 1 else {})
             | ({"why not": failure_table(failures)} if failures else {})
         )
@@ -164,7 +171,8 @@ def build_purged_log_keys(
         key=purged_key(slug),
         description=(
             f"Log keys of **{bucket.name}** that were deleted from `{_place(bucket)}` after their rows were proved"
-            f" complete in `{s3_log_key.name}` and `{s3_log_record.name}`. Keys with rejected lines stay.{note}"
+            f" complete in `{s3_log_key.name}` and `{s3_log_record.name}`. Keys with rejected lines stay"
+            f"{' only if a line is oversized' if settings.purges_rejected(bucket) else ''}.{note}"
         ),
         ins={"records": dg.AssetIn(key=records_key(slug), dagster_type=dg.Nothing)},
         config={op.name: {"config": {"bucket": bucket.name}}},

@@ -9,7 +9,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore.errors import brief, code_of, status_of
+from tamarin_dagster.logstore.deleting import DELETE_THREADS, Deleter
 from tamarin_dagster.logstore.getting import (
     CONNECT_TIMEOUT_SECONDS,
     REQUEST_TIMEOUT_SECONDS,
@@ -19,7 +19,6 @@ from tamarin_dagster.logstore.getting import (
 from tamarin_dagster.logstore.listing import listing_error, read_listings_fast
 from tamarin_dagster.logstore.pacing import MAX_CEILING, Pacer
 from tamarin_dagster.logstore.store import (
-    CHANGED_SINCE_LOADED,
     CHUNK_BYTES,
     LIST_PAGE_KEYS,
     Deleted,
@@ -33,8 +32,6 @@ from tamarin_dagster.logstore.threads import Threads
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# A conditional DELETE is a request per key; boto3 does about 1,000/s from 16 threads.
-DELETE_THREADS = 16
 # For the client that lists and deletes: it tries again by itself, and each thread has a connection.
 CLIENT_CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
@@ -64,6 +61,7 @@ class S3LogStore:
         self._pacer = pacer or Pacer()
         self._getter = Getter(client, log_bucket_name, self._pacer, timeout)
         self._threads = Threads(MAX_CEILING)
+        self._deleter = Deleter(client, log_bucket_name, self._threads)
         read_listings_fast(client)
 
     def pages(self, prefix: str, start_after: str = "", page_keys: int = LIST_PAGE_KEYS) -> Iterator[list[LogObject]]:
@@ -115,38 +113,8 @@ class S3LogStore:
         return body, version
 
     def delete(self, objects: Sequence[LogObject]) -> list[Deleted]:
-        """See LogStore. One conditional request per key: some stores ignore the pins of a DeleteObjects batch."""
-        return self._threads.map(self._delete_one, objects, lambda: DELETE_THREADS)
-
-    def _delete_one(self, item: LogObject) -> Deleted:
-        try:
-            if item.version_id is None:
-                self._client.delete_object(Bucket=self.name, Key=item.key, IfMatch=f'"{item.etag}"')
-            else:
-                # An overwritten version goes too, else it would come to light again when the newer one is deleted;
-                # but the ledger must keep it as unpurged, for the newer one to take its place.
-                overwritten = self._current_version(item.key) not in (item.version_id, None)
-                self._client.delete_object(Bucket=self.name, Key=item.key, VersionId=item.version_id)
-                if overwritten:
-                    return Deleted(item, CHANGED_SINCE_LOADED)
-        except ClientError as error:
-            if status_of(error) in (409, 412):
-                return Deleted(item, CHANGED_SINCE_LOADED)
-            # A bucket that is not there answers 404 too, and says nothing of the key.
-            if status_of(error) != 404 or code_of(error) == "NoSuchBucket":
-                return Deleted(item, f"DELETE failed: {brief(error)}")
-        except (BotoCoreError, ValueError) as error:
-            return Deleted(item, f"DELETE failed: {brief(error)}")
-        return Deleted(item)
-
-    def _current_version(self, key: str) -> str | None:
-        """The version that the key's name means now; None if it was deleted."""
-        try:
-            return self._client.head_object(Bucket=self.name, Key=key).get("VersionId")
-        except ClientError as error:
-            if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
-                return None
-            raise
+        """See LogStore."""
+        return self._deleter.delete(objects)
 
 
 def _read(item: LogObject, version: str | None) -> LogObject:

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tamarin_dagster.logformat import RejectReason
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record, s3_rejected_line
 
@@ -19,6 +20,7 @@ class LoadedKey:
     id: int
     object: LogObject
     delivery_date: date
+    record_count: int
     rejected_count: int
 
 
@@ -128,12 +130,19 @@ def purgeable(
     days: Collection[date] | None,
     limit: int,
     after: int = 0,
+    *,
+    with_rejected: bool = False,
 ) -> list[LoadedKey]:
-    """Loaded keys without rejected lines that are still in the log bucket, in the order of their ids from `after` on.
+    """Loaded keys that are still in the log bucket and may go, in the order of their ids from `after` on.
 
-    `days` are delivery days; None means all. An expired key is none of them: its rows cannot be counted.
+    `days` are delivery days; None means all. Keys with rejected lines are among them only `with_rejected`, and never
+    one with an oversized line, of which only the start is stored. An expired key is none of them: its rows cannot be
+    counted.
     """
     key = s3_log_key.c
+    may_go = key.rejected_count == 0
+    if with_rejected:
+        may_go = sa.or_(may_go, ~_has_oversized_line())
     statement = (
         sa.select(
             key.id,
@@ -143,6 +152,7 @@ def purgeable(
             key.last_modified,
             key.version_id,
             key.delivery_date,
+            key.record_count,
             key.rejected_count,
         )
         .where(
@@ -151,7 +161,7 @@ def purgeable(
             key.purged_at.is_(None),
             _LIVE,
             _UNEXPIRED,
-            key.rejected_count == 0,
+            may_go,
             key.id > after,
         )
         .order_by(key.id)
@@ -164,10 +174,47 @@ def purgeable(
             row.id,
             LogObject(row.key, row.etag, row.size, row.last_modified, row.version_id),
             row.delivery_date,
+            row.record_count,
             row.rejected_count,
         )
         for row in connection.execute(statement)
     ]
+
+
+def _has_oversized_line() -> sa.Exists:
+    line = s3_rejected_line.c
+    return sa.exists().where(line.log_key_id == s3_log_key.c.id, line.reason == str(RejectReason.OVERSIZED))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptKeys:
+    """Loaded keys that a purge leaves in the log bucket, since they have rejected lines.
+
+    Attributes:
+        keys: how many they are.
+        oversized_keys: those of them with an oversized line, of which the log bucket alone has the whole.
+    """
+
+    keys: int
+    oversized_keys: int
+
+
+def kept_keys(
+    connection: sa.Connection, bucket: str, log_bucket_name: str, days: Collection[date] | None = None
+) -> KeptKeys:
+    """The keys with rejected lines that are still in the log bucket, of these delivery days (default: all)."""
+    key = s3_log_key.c
+    statement = sa.select(sa.func.count(), sa.func.count().filter(_has_oversized_line())).where(
+        key.bucket == bucket,
+        key.log_bucket_name == log_bucket_name,
+        key.purged_at.is_(None),
+        _LIVE,
+        _UNEXPIRED,
+        key.rejected_count > 0,
+    )
+    if days is not None:
+        statement = statement.where(key.delivery_date.in_(days))
+    return KeptKeys(*connection.execute(statement).one())
 
 
 def count_differences(connection: sa.Connection, ids: Sequence[int]) -> list[CountDifference]:
@@ -243,14 +290,21 @@ def unaccounted_keys(connection: sa.Connection, bucket: str, day: date) -> list[
 def mark_purged(connection: sa.Connection, ids: Sequence[int]) -> None:
     """Notes that these keys are no longer in the log bucket."""
     connection.execute(
-        sa.update(s3_log_key).where(s3_log_key.c.id.in_(ids)).values(purged_at=sa.func.now(), purge_error=None)
+        sa.update(s3_log_key)
+        .where(s3_log_key.c.id.in_(ids))
+        .values(purged_at=sa.func.now(), purge_error=None, purge_failed_at=None)
     )
 
 
 def note_purge_errors(connection: sa.Connection, errors: dict[int, str]) -> None:
-    """Notes why these keys could not be deleted; they stay candidates."""
+    """Notes why these keys could not be deleted, and since when; they stay candidates."""
     row = sa.bindparam("row", type_=sa.BigInteger)
     connection.execute(
-        sa.update(s3_log_key).where(s3_log_key.c.id == row).values(purge_error=sa.bindparam("why")),
+        sa.update(s3_log_key)
+        .where(s3_log_key.c.id == row)
+        .values(
+            purge_error=sa.bindparam("why"),
+            purge_failed_at=sa.func.coalesce(s3_log_key.c.purge_failed_at, sa.func.now()),
+        ),
         [{"row": id_, "why": why} for id_, why in errors.items()],
     )

@@ -19,6 +19,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import LogCounts, ParsedLogs, RejectedLine, parse_logs
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.recordstore.copying import HEADER, TRAILER, render
@@ -89,7 +90,9 @@ def prepare(
 
     Parses, sees to the partitions, takes ids, renders what COPY will send: all that need not wait for a transaction.
     """
+    reached(FailPoint.PARSE_BEFORE)
     parsed = parse_logs(bodies)
+    reached(FailPoint.PARSE_AFTER)
     ensure_partitions(engine, parsed.months())
     ids = _take_ids(engine, len(keys))
     return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, _rendered(parsed, ids))
@@ -103,7 +106,9 @@ def prepare_large(engine: sa.Engine, bucket: str, log_bucket_name: str, key: Log
 
 def prepare_parts(engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs]) -> Iterator[Part]:
     """The parts of a batch of `prepare_large`, each made ready when it is asked for."""
+    reached(FailPoint.PARSE_BEFORE)
     for part in parsed:
+        reached(FailPoint.PARSE_AFTER)
         ensure_partitions(engine, part.months())
         yield Part(part, _rendered(part, batch.ids))
 
@@ -135,7 +140,7 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
         cursor = cast("psycopg.Cursor", connection.connection.cursor())
         _copy_records(cursor, copy_data)
         _copy_rejected(cursor, batch, [line for line in batch.parsed.rejected if line.log_index in won])
-        connection.commit()
+        _commit(connection)
     return _outcome(batch, won, superseded)
 
 
@@ -160,8 +165,14 @@ def load_large(
             batch = replace(batch, parsed=replace(batch.parsed, counts=(counts,)))
             statement = sa.update(s3_log_key).where(s3_log_key.c.id == batch.ids[0])
             connection.execute(statement.values(_ledger_row(batch, 0, run_id)))
-        connection.commit()
+        _commit(connection)
     return _outcome(batch, won, superseded)
+
+
+def _commit(connection: sa.Connection) -> None:
+    reached(FailPoint.COMMIT_BEFORE)
+    connection.commit()
+    reached(FailPoint.COMMIT_AFTER)
 
 
 def _outcome(batch: Batch, won: set[int], superseded: int) -> LoadedBatch:
@@ -261,7 +272,13 @@ def _insert_statement() -> sa.sql.dml.ReturningInsert[int]:
     )
     insert = postgresql.insert(s3_log_key).from_select(_LEDGER_COLUMNS, sa.select(rows), include_defaults=False)
     again: dict[str, object] = {name: insert.excluded[name] for name in _LEDGER_COLUMNS}
-    again |= {"superseded_at": None, "expired_at": None, "purge_error": None, "loaded_at": sa.func.now()}
+    again |= {
+        "superseded_at": None,
+        "expired_at": None,
+        "purge_error": None,
+        "purge_failed_at": None,
+        "loaded_at": sa.func.now(),
+    }
     return insert.on_conflict_do_update(
         constraint="s3_log_key_generation", set_=again, where=s3_log_key.c.superseded_at.is_not(None)
     ).returning(s3_log_key.c.id)
@@ -298,12 +315,14 @@ def copy_parsed(cursor: psycopg.Cursor, parsed: ParsedLogs, ids: Sequence[int]) 
 
 
 def _copy_records(cursor: psycopg.Cursor, copy_data: Iterable[memoryview]) -> None:
+    reached(FailPoint.COPY_BEFORE)
     with cursor.copy(_COPY_RECORDS) as copy:
         copy.write(HEADER)
         for part in copy_data:
             for start in range(0, len(part), _COPY_PIECE_BYTES):
                 copy.write(part[start : start + _COPY_PIECE_BYTES])
         copy.write(TRAILER)
+    reached(FailPoint.COPY_AFTER)
 
 
 def _copy_rejected(cursor: psycopg.Cursor, batch: Batch, lines: Sequence[RejectedLine]) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.logformat.fields import FIELDS
 
 # What the newest file under migrations/versions makes of a database.
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 
 metadata = sa.MetaData()
 
@@ -61,6 +61,7 @@ s3_log_key = sa.Table(
     ),
     sa.Column("purged_at", sa.TIMESTAMP(timezone=True), comment="When it was deleted from the log bucket."),
     sa.Column("purge_error", sa.Text, comment="Why its deletion failed; it will be tried again."),
+    sa.Column("purge_failed_at", sa.TIMESTAMP(timezone=True), comment="Since when its deletion fails."),
     sa.Column(
         "superseded_at",
         sa.TIMESTAMP(timezone=True),
@@ -95,6 +96,13 @@ s3_log_key = sa.Table(
         "s3_log_key_unexpired",
         "first_request_dtime",
         postgresql_where=sa.text("superseded_at IS NULL AND expired_at IS NULL"),
+    ),
+    # Deletions that fail are few, and looked for every hour.
+    sa.Index(
+        "s3_log_key_purge_failed",
+        "bucket",
+        "purge_failed_at",
+        postgresql_where=sa.text("purge_failed_at IS NOT NULL AND superseded_at IS NULL"),
     ),
     # By default a fifth of a table changes before it is vacuumed or analyzed: two million dead rows in ten million.
     postgresql_with={

@@ -1,0 +1,100 @@
+"""Places where a test can make the program die, fail or dawdle, to see that nothing is lost or done twice.
+
+`TAMARIN_FAILPOINT=name:action[:nth]` arms one, or several with commas between: `commit.before:kill`,
+`mark_purged.before:raise:2`. What is not armed costs a look at an empty dict. The names are those of `FailPoint`.
+"""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+VARIABLE = "TAMARIN_FAILPOINT"
+SLEEP_SECONDS = 5.0
+
+
+class FailPoint(StrEnum):
+    """Each place, in the order in which a log key's bytes come by. `nth` counts from 1, over all threads."""
+
+    LIST_BEFORE = "list.before"
+    LIST_AFTER = "list.after"
+    FETCH_BEFORE = "fetch.before"
+    FETCH_AFTER = "fetch.after"
+    PARSE_BEFORE = "parse.before"
+    PARSE_AFTER = "parse.after"
+    COPY_BEFORE = "copy.before"
+    COPY_AFTER = "copy.after"
+    COMMIT_BEFORE = "commit.before"
+    COMMIT_AFTER = "commit.after"
+    PURGE_QUERY_BEFORE = "purge_query.before"
+    PURGE_QUERY_AFTER = "purge_query.after"
+    DELETE_BEFORE = "delete.before"
+    DELETE_AFTER = "delete.after"
+    MARK_PURGED_BEFORE = "mark_purged.before"
+    MARK_PURGED_AFTER = "mark_purged.after"
+
+
+class Action(StrEnum):
+    """What happens there: SIGKILL to this process, a FailPointError, or a rest of SLEEP_SECONDS."""
+
+    KILL = "kill"
+    RAISE = "raise"
+    SLEEP = "sleep"
+
+
+class FailPointError(Exception):
+    """Raised where `raise` is armed."""
+
+
+@dataclass(slots=True)
+class _Armed:
+    action: Action
+    countdown: int
+
+
+_armed: dict[FailPoint, _Armed] = {}
+_counting = threading.Lock()
+
+
+def reached(point: FailPoint) -> None:
+    """Marks a place. Does what is armed there at its nth passing, else nothing."""
+    if _armed:
+        _pass(point)
+
+
+def _pass(point: FailPoint) -> None:
+    with _counting:
+        armed = _armed.get(point)
+        if armed is None:
+            return
+        armed.countdown -= 1
+        if armed.countdown:
+            return
+    if armed.action is Action.KILL:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if armed.action is Action.SLEEP:
+        time.sleep(SLEEP_SECONDS)
+    else:
+        raise FailPointError(f"the fail point {point} is armed by {VARIABLE}")
+
+
+def arm(specification: str) -> None:
+    """Arms what the text says (see above) and nothing else. Raises ValueError for a text that names no place."""
+    armed = {}
+    for entry in filter(None, specification.split(",")):
+        name, _, rest = entry.partition(":")
+        action, _, nth = rest.partition(":")
+        try:
+            armed[FailPoint(name)] = _Armed(Action(action), max(1, int(nth or 1)))
+        except ValueError:
+            known = ", ".join(FailPoint)
+            raise ValueError(
+                f"{VARIABLE}: {entry!r} is not name:action[:nth]; names are {known}; actions {', '.join(Action)}"
+            ) from None
+    _armed.clear()
+    _armed.update(armed)
+
+
+arm(os.environ.get(VARIABLE, ""))
