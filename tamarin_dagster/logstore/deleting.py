@@ -93,9 +93,9 @@ class Deleter:
         except ClientError as error:
             # A HEAD has no body: a bucket that is not there looks like a key that is not there. The DELETE tells.
             if status_of(error) != 404:
-                return Deleted(item, f"HEAD before DELETE failed: {brief(error)}")
+                return Deleted(item, f"DELETE failed: the HEAD before it: {brief(error)}")
         except (BotoCoreError, ValueError) as error:
-            return Deleted(item, f"HEAD before DELETE failed: {brief(error)}")
+            return Deleted(item, f"DELETE failed: the HEAD before it: {brief(error)}")
         else:
             if found != item.etag:
                 return Deleted(item, CHANGED_SINCE_LOADED)

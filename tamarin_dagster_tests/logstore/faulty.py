@@ -5,16 +5,29 @@ import socket
 import struct
 import threading
 import time
+import xml.etree.ElementTree as ET
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
+from xml.sax.saxutils import escape
 
 SIGNATURE = "X-Amz-Signature=s3cret"
 # What is passed on of an answer; the rest is about the connection to the other endpoint.
-_PASSED_ON = ("Content-Type", "ETag", "Last-Modified", "Content-Range", "x-amz-version-id")
+_PASSED_ON = (
+    "Content-Type", "ETag", "Last-Modified", "Content-Range", "x-amz-version-id", "x-amz-delete-marker",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request, for a rule to look at: its path within the bucket (a listing has the path "") and its query string."""
+
+    method: str
+    path: str
+    query: str
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,9 @@ class Fault:
         reset: the connection is reset, after `after` bytes of the body (None: before any answer).
         cut: the connection is closed in order, but `after` bytes of the body have come only.
         stall: seconds of silence in the middle of the body.
+        drip: the body comes in ten parts, with so many seconds between them.
+        shorter: so many bytes are missing from the body, and nothing tells of it.
+        lost: the request is passed on, but not its answer: the connection is reset.
     """
 
     status: int = 0
@@ -34,6 +50,9 @@ class Fault:
     cut: bool = False
     stall: float = 0
     after: int | None = None
+    drip: float = 0
+    shorter: int = 0
+    lost: bool = False
 
 
 SLOW_DOWN = Fault(503, "SlowDown")
@@ -50,6 +69,9 @@ class Faulty:
     Attributes:
         faults: by the path within the bucket (a listing has the path ""), what befalls its next requests.
         any_fault: what befalls the next requests of objects, whichever they are.
+        rule: asked first, of each request: what befalls it. It may do other things meanwhile.
+        heeds_batches: conditions (ETag) of DeleteObjects are heeded, as S3 does; the endpoint behind ignores them.
+        heeds_conditions: conditions of a single DELETE are; else they are taken off.
         delay: seconds that each request of an object takes longer.
         requests: how often each path was requested.
         ranges: the Range headers, as they came.
@@ -67,6 +89,9 @@ class Faulty:
         """As new: without a fault, and nothing counted."""
         self.faults: defaultdict[str, Iterator[Fault]] = defaultdict(lambda: iter(()))
         self.any_fault: Iterator[Fault] = iter(())
+        self.rule: Callable[[Request], Fault | None] = lambda _: None
+        self.heeds_batches = False
+        self.heeds_conditions = True
         self.delay = 0.0
         self.requests: Counter[str] = Counter()
         self.ranges: list[str | None] = []
@@ -76,16 +101,21 @@ class Faulty:
         """The next requests of this path fail so."""
         self.faults[path] = iter(faults)
 
-    def begin(self, path: str, wanted: str | None) -> Fault | None:
+    def begin(self, request: Request, wanted: str | None) -> Fault | None:
         """Counts a request; what is to befall it."""
+        path = request.path
+        ruled = self.rule(request)
         with self._lock:
             self.requests[path] += 1
+            if path:
+                self._in_flight += 1
+            if request.method != "GET":
+                return ruled
             if not path:
-                return next(self.faults[path], None)
+                return ruled or next(self.faults[path], None)
             self.ranges.append(wanted)
-            self._in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self._in_flight)
-            return next(self.faults[path], None) or next(self.any_fault, None)
+            return ruled or next(self.faults[path], None) or next(self.any_fault, None)
 
     def end(self, path: str) -> None:
         """Counts a request that was answered."""
@@ -124,35 +154,67 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path).partition("/")[2].partition("/")[2]
-        fault = self.endpoint.begin(path, self.headers["Range"])
+    def _do(self) -> None:
+        parts = urlsplit(self.path)
+        path = unquote(parts.path).partition("/")[2].partition("/")[2]
+        fault = self.endpoint.begin(Request(self.command, path, parts.query), self.headers["Range"])
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         try:
             if path:
                 time.sleep(self.endpoint.delay)
             if fault is None:
-                self._answer(*self._ask())
+                self._pass_on(body, parts.query)
             elif fault.status:
                 self._refuse(fault)
+            elif fault.shorter:
+                status, headers, answer = self._ask(body)
+                self._answer(status, headers, answer[: -fault.shorter])
             else:
-                self._break_off(fault)
+                self._break_off(fault, body)
         finally:
             self.endpoint.end(path)
 
-    def do_DELETE(self) -> None:
-        self._answer(*self._ask())
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _do  # noqa: N815 - as http.server wants them
 
-    def _ask(self) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _pass_on(self, body: bytes, query: str) -> None:
+        if self.command == "POST" and query.partition("=")[0] == "delete" and self.endpoint.heeds_batches:
+            self._delete_as_s3_does(body)
+        else:
+            self._answer(*self._ask(body))
+
+    def _ask(self, body: bytes, command: str = "", path: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
+        headers = dict(self.headers)
+        if not self.endpoint.heeds_conditions:
+            headers = {name: value for name, value in headers.items() if name.lower() != "if-match"}
         connection = http.client.HTTPConnection(self.endpoint.target)
-        connection.request(self.command, self.path, headers=dict(self.headers))
+        connection.request(command or self.command, path or self.path, body=body or None, headers=headers)
         answer = connection.getresponse()
-        body = answer.read()
+        data = answer.read()
         connection.close()
-        return answer.status, [(name, answer.headers[name]) for name in _PASSED_ON if name in answer.headers], body
+        return answer.status, [(name, answer.headers[name]) for name in _PASSED_ON if name in answer.headers], data
+
+    def _delete_as_s3_does(self, body: bytes) -> None:
+        """DeleteObjects with the conditions heeded, each by a conditional DELETE of its own."""
+        results = []
+        space = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+        bucket = urlsplit(self.path).path.strip("/")
+        for wanted in ET.fromstring(body).iter(f"{space}Object"):
+            key, etag = wanted.findtext(f"{space}Key"), wanted.findtext(f"{space}ETag")
+            connection = http.client.HTTPConnection(self.endpoint.target)
+            kept = {"Authorization": self.headers["Authorization"]} | ({"If-Match": etag} if etag else {})
+            connection.request("DELETE", f"/{bucket}/{quote(key or '')}", headers=kept)
+            answer = connection.getresponse()
+            code = {404: "NoSuchKey", 412: "PreconditionFailed"}.get(answer.status)
+            connection.close()
+            named = f"<Key>{escape(key or '')}</Key>"
+            results.append(f"<Error>{named}<Code>{code}</Code></Error>" if code else f"<Deleted>{named}</Deleted>")
+        document = f"<?xml version='1.0'?>\n<DeleteResult>{''.join(results)}</DeleteResult>"
+        self._answer(200, [("Content-Type", "application/xml")], document.encode())
 
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self._head(status, headers, len(body))
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def _head(self, status: int, headers: list[tuple[str, str]], size: int) -> None:
         self.send_response(status)
@@ -166,15 +228,19 @@ class _Handler(BaseHTTPRequestHandler):
         body = f"<?xml version='1.0'?>\n<Error><Code>{fault.code}</Code><Message>{message}</Message></Error>"
         self._answer(fault.status, [("Content-Type", "application/xml")], body.encode())
 
-    def _break_off(self, fault: Fault) -> None:
+    def _break_off(self, fault: Fault, sent: bytes) -> None:
         self.close_connection = True
-        if fault.after is not None or fault.stall:
-            status, headers, body = self._ask()
+        if fault.lost:
+            self._ask(sent)
+        if fault.after is not None or fault.stall or fault.drip:
+            status, headers, body = self._ask(sent)
             self._head(status, headers, len(body))
-            self.wfile.write(body[: fault.after])
-            self.wfile.flush()
-            time.sleep(fault.stall or 0.02)
-        if fault.reset:
+            parts = 10 if fault.drip else 1
+            for part in range(parts):
+                self.wfile.write(body[: fault.after][part * len(body) // parts : (part + 1) * len(body) // parts])
+                self.wfile.flush()
+                time.sleep(fault.drip or fault.stall or 0.02)
+        if fault.reset or fault.lost:
             # Closing with data unsent and no time to linger sends a reset.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()

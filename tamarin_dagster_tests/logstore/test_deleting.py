@@ -1,0 +1,154 @@
+"""Deleting exactly the generation that is named, on stores that heed conditions everywhere, somewhere, nowhere."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logstore.s3 import S3LogStore
+from tamarin_dagster.logstore.store import CHANGED_SINCE_LOADED
+from tamarin_dagster_tests.logstore.faulty import SIGNATURE, Fault, Faulty, Request
+
+MANY = 60
+
+
+@pytest.fixture(params=["heeds all", "heeds single", "heeds none"])
+def kind(request: pytest.FixtureRequest, faulty: Faulty) -> str:
+    """What conditions the store heeds."""
+    faulty.heeds_batches = request.param == "heeds all"
+    faulty.heeds_conditions = request.param != "heeds none"
+    return str(request.param)
+
+
+@pytest.fixture
+def store(faulty: Faulty, faulty_client: Any, s3_bucket: str) -> S3LogStore:
+    return S3LogStore(faulty_client, s3_bucket)
+
+
+@pytest.fixture
+def methods(faulty: Faulty) -> Counter[str]:
+    """How often each method is sent."""
+    sent: Counter[str] = Counter()
+
+    def count(request: Request) -> None:
+        sent[request.method] += 1
+
+    faulty.rule = count
+    return sent
+
+
+def put(s3: Any, bucket: str, count: int) -> None:
+    for number in range(count):
+        s3.put_object(Bucket=bucket, Key=f"logs/{number:03}", Body=b"%d" % number)
+
+
+def listed(store: S3LogStore) -> list[LogObject]:
+    return [item for page in store.pages("") for item in page]
+
+
+@pytest.mark.parametrize("count", [3, MANY])
+def test_only_what_was_not_overwritten_goes(kind, store, s3, s3_bucket, count):
+    put(s3, s3_bucket, count)
+    objects = listed(store)
+    s3.put_object(Bucket=s3_bucket, Key="logs/001", Body=b"another generation")
+    results = store.delete(objects)
+    assert [deleted.object for deleted in results] == objects
+    assert {d.object.key: d.error for d in results if d.error} == {"logs/001": CHANGED_SINCE_LOADED}
+    assert [item.key for item in listed(store)] == ["logs/001"]
+
+
+@pytest.mark.parametrize("count", [3, MANY])
+def test_what_somebody_else_deleted_is_gone(kind, store, s3, s3_bucket, count):
+    put(s3, s3_bucket, count)
+    objects = listed(store)
+    s3.delete_object(Bucket=s3_bucket, Key="logs/002")
+    assert [deleted.error for deleted in store.delete(objects)] == [None] * count
+    assert listed(store) == []
+
+
+@pytest.mark.parametrize(
+    ("heeds", "expected"),
+    [
+        # two names that nobody has, and a batch of two; then one batch
+        ("heeds all", {"DELETE": 2, "POST": 2}),
+        ("heeds single", {"DELETE": 2 + MANY, "POST": 1}),
+        ("heeds none", {"DELETE": 2 + MANY, "HEAD": MANY}),
+    ],
+)
+def test_batches_are_sent_only_to_a_store_that_was_seen_to_heed_their_conditions(
+    heeds, expected, faulty, methods, store, s3, s3_bucket
+):
+    faulty.heeds_batches = heeds == "heeds all"
+    faulty.heeds_conditions = heeds != "heeds none"
+    put(s3, s3_bucket, MANY)
+    store.delete(listed(store))
+    del methods["GET"]
+    assert methods == expected
+    assert listed(store) == []
+
+
+def test_a_store_is_asked_once(methods, store, s3, s3_bucket):
+    put(s3, s3_bucket, 2)
+    for item in listed(store):
+        store.delete([item])
+    assert methods["DELETE"] == 2 + 2
+
+
+def test_a_store_that_knows_no_missing_key_is_not_believed(faulty, store, s3, s3_bucket):
+    """A 404 for whatever is not there (Google's XML API says so) tells nothing of conditions."""
+    faulty.heeds_conditions = False
+    faulty.rule = lambda request: Fault(404, "NoSuchKey") if "tamarin-probe" in request.path else None
+    put(s3, s3_bucket, 2)
+    objects = listed(store)
+    s3.put_object(Bucket=s3_bucket, Key="logs/001", Body=b"another generation")
+    assert [deleted.error for deleted in store.delete(objects)] == [None, CHANGED_SINCE_LOADED]
+    assert [item.key for item in listed(store)] == ["logs/001"]
+
+
+def test_on_a_bucket_that_became_versioned_the_question_leaves_nothing(store, s3, s3_bucket):
+    """Deleting a name that no object has makes a delete marker there."""
+    put(s3, s3_bucket, 1)
+    objects = listed(store)
+    s3.put_bucket_versioning(Bucket=s3_bucket, VersioningConfiguration={"Status": "Enabled"})
+    assert [deleted.error for deleted in store.delete(objects)] == [None]
+    found = s3.list_object_versions(Bucket=s3_bucket)
+    assert {marker["Key"] for marker in found.get("DeleteMarkers", [])} <= {"logs/000"}
+
+
+def test_each_refusal_of_a_batch_is_told_of_its_key(faulty, store, s3, s3_bucket):
+    faulty.heeds_batches = True
+    put(s3, s3_bucket, MANY)
+    objects = listed(store)
+    store.delete(objects[:1])
+    store.delete(objects[1:MANY])  # asks for batches too
+    put(s3, s3_bucket, 3)
+    faulty.rule = lambda request: Fault(403, "AccessDenied") if request.method == "POST" else None
+    put(s3, s3_bucket, MANY)
+    errors = {deleted.error for deleted in store.delete(listed(store))}
+    assert len(errors) == 1
+    (error,) = errors
+    assert error is not None
+    assert error.startswith("DeleteObjects failed: An error occurred (AccessDenied)")
+    assert SIGNATURE not in error
+    assert len(listed(store)) == MANY
+
+
+def test_a_store_that_is_down_when_asked_is_asked_again(faulty, store, s3, s3_bucket):
+    put(s3, s3_bucket, 2)
+    objects = listed(store)
+    faulty.rule = lambda request: Fault(403, "AccessDenied") if request.method == "DELETE" else None
+    assert "AccessDenied" in (store.delete(objects[:1])[0].error or "")
+    faulty.rule = lambda _: None
+    assert store.delete(objects[:1])[0].error is None
+    assert store._deleter._heeds_single is True
+
+
+def test_an_answer_that_is_lost_is_no_harm(faulty, store, s3, s3_bucket):
+    """The client sends the DELETE again, and finds the key gone."""
+    put(s3, s3_bucket, 1)
+    lost = iter([Fault(lost=True)])
+    faulty.rule = lambda request: next(lost, None) if request.path == "logs/000" else None
+    objects = listed(store)
+    assert [deleted.error for deleted in store.delete(objects)] == [None]
+    assert listed(store) == []
