@@ -112,20 +112,21 @@ def pull(
     run_id: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     connections: int = DEFAULT_LOAD_CONNECTIONS,
+    redacts: bool = True,
 ) -> Pulled:
     """Loads what is unseen in these delivery days (or in all that have keys from `first` to `last`).
 
     Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. A key that cannot be
-    read or loaded is a failure of its day and stops no other. So many `connections` load at once. Raises LogStoreError
-    when the log bucket cannot be listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded
-    until then stays.
+    read or loaded is a failure of its day and stops no other. So many `connections` load at once. `redacts` says whether
+    secrets of presigned URLs are left out of what is stored. Raises LogStoreError when the log bucket cannot be listed,
+    and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays.
     """
     started = time.monotonic()
     seen = survey(store, bucket)
     if days is None:
         until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
         days = days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until)
-    pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(days)))
+    pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(days)), redacts)
     pulled.run(progress, connections)
     return Pulled(tuple(pulled.days.values()), seen.strays, time.monotonic() - started)
 
@@ -169,11 +170,13 @@ class _Pull:
         run_id: str | None,
         seen: Survey,
         days: Sequence[date],
+        redacts: bool,
     ) -> None:
         self.bucket = bucket
         self.store = store
         self.engine = engine
         self.run_id = run_id
+        self.redacts = redacts
         self.roots = seen.roots
         self.days = {day: PulledDay(day) for day in days}
         self._listed: set[date] = set()
@@ -274,7 +277,7 @@ class _Pull:
     def _prepared(self, keys: Sequence[LogKey], bodies: Sequence[bytes]) -> Iterator[Batch]:
         """The keys as a batch. Where one defeats the parser, it is found by halving, and left alone."""
         try:
-            batch = prepare(self.engine, self.bucket.name, self.store.name, keys, bodies)
+            batch = prepare(self.engine, self.bucket.name, self.store.name, keys, bodies, redacts=self.redacts)
         except (sa.exc.DBAPIError, psycopg.Error):
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
@@ -323,7 +326,7 @@ class _Pull:
         """Loads a large key from its chunks; yields each part once it is sent."""
         batch = prepare_large(self.engine, self.bucket.name, self.store.name, key)
         with closing(ahead(unpacked(chunks, key.object.size))) as bodies:
-            parts = prepare_parts(self.engine, batch, parse_parts(bodies))
+            parts = prepare_parts(self.engine, batch, parse_parts(bodies), redacts=self.redacts)
             with (
                 closing(ahead(self._unless_stopped(parts))) as ready,
                 closing(load_large(self.engine, batch, ready, self.run_id)) as loading,

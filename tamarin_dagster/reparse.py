@@ -68,21 +68,22 @@ def reparse(
     first: date | None = None,
     last: date | None = None,
     now: datetime | None = None,
+    redacts: bool = True,
     progress: Callable[[Reparsed], None] | None = None,
 ) -> Reparsed:
     """Reads the rejected lines of the bucket's keys again, and moves those that are records now into the records.
 
-    `first` and `last` are delivery days, `now` (aware; default: the clock) is what request times are measured by. A key
-    whose lines cannot be read or moved is a failure, stays as it is and stops no other. `progress` gets what is done so
-    far, after each key. Raises sqlalchemy.exc.OperationalError when the database is gone; what was moved until then
-    stays.
+    `first` and `last` are delivery days, `now` (aware; default: the clock) is what request times are measured by,
+    `redacts` says whether secrets of presigned URLs are left out of the records. A key whose lines cannot be read or
+    moved is a failure, stays as it is and stops no other. `progress` gets what is done so far, after each key. Raises
+    sqlalchemy.exc.OperationalError when the database is gone; what was moved until then stays.
     """
     started = time.monotonic()
     now = now or datetime.now(UTC)
     done = Reparsed()
     for key in _keys(engine, bucket, first, last):
         try:
-            _count(done, _reparse_key(engine, key, now))
+            _count(done, _reparse_key(engine, key, now, redacts))
         except REFUSALS as error:
             _fail(done, bucket, key, refusal(error))
         except (sa.exc.SQLAlchemyError, psycopg.Error):
@@ -153,7 +154,7 @@ class _KeyCounts:
                 self.last_request = max(self.last_request or counts.last_request_dtime, counts.last_request_dtime)
 
 
-def _reparse_key(engine: sa.Engine, key: RejectedKey, now: datetime) -> _KeyCounts:
+def _reparse_key(engine: sa.Engine, key: RejectedKey, now: datetime, redacts: bool) -> _KeyCounts:
     """Reads a key's lines without a lock first: most keys stay as they are, and of the others the months are told.
 
     A partition must be there before the transaction that fills it: to make one within, on another connection, could
@@ -172,7 +173,7 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, now: datetime) -> _KeyCoun
             return found
         with closing(_chunks(connection, key, now)) as chunks:
             for chunk in chunks:
-                rejected.move(connection, key.id, chunk.moved, chunk.parsed)
+                rejected.move(connection, key.id, chunk.moved, chunk.parsed.redacted() if redacts else chunk.parsed)
                 rejected.change_reasons(connection, key.id, chunk.reasons)
                 found.add(chunk)
         if found.moved:

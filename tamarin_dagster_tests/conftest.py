@@ -4,7 +4,7 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,6 +23,7 @@ from tamarin_dagster.recordstore.database import migrate, open_database
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests import examples  # noqa: F401 - registers hypothesis' profiles before one is chosen
+from tamarin_dagster_tests.contents import digests
 from tamarin_dagster_tests.folders import write_object
 
 _numbers = itertools.count(1)
@@ -234,23 +235,12 @@ def place(request: pytest.FixtureRequest) -> Place:
     return found
 
 
-_CONTENTS = {
-    "keys": "SELECT to_jsonb(k) - '{id,run_id,loaded_at,purged_at,superseded_at}'::text[] FROM s3_log_key k"
-    " WHERE superseded_at IS NULL",
-    "records": "SELECT to_jsonb(r) - 'log_key_id' || jsonb_build_object('log_key', k.key, 'etag', k.etag)"
-    " FROM s3_log_record r JOIN s3_log_key k ON k.id = r.log_key_id",
-    "rejected": "SELECT to_jsonb(r) - 'log_key_id' || jsonb_build_object('log_key', k.key, 'etag', k.etag)"
-    " FROM s3_rejected_line r JOIN s3_log_key k ON k.id = r.log_key_id",
-    "orphans": "SELECT to_jsonb(r) FROM s3_log_record r WHERE log_key_id NOT IN (SELECT id FROM s3_log_key)",
-}
-
-
 @pytest.fixture
-def contents(rows: Callable[..., list[tuple[Any, ...]]]) -> Callable[[], dict[str, tuple[int, str]]]:
+def contents(engine: sa.Engine) -> Callable[[], Mapping[str, tuple[int, str]]]:
     """contents(): number and order-free digest of the rows of each table, less ids, run ids and times of ours."""
 
-    def contents() -> dict[str, tuple[int, str]]:
-        digest = "SELECT count(*), coalesce(md5(string_agg(md5(c::text), '' ORDER BY md5(c::text))), '') FROM ({}) t(c)"
-        return {name: rows(digest.format(query))[0] for name, query in _CONTENTS.items()}
+    def contents() -> Mapping[str, tuple[int, str]]:
+        with engine.connect() as connection:
+            return digests(connection)
 
     return contents

@@ -12,7 +12,7 @@ import sys
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.cli import keys, records, setup  # noqa: F401 - each adds its commands
+from tamarin_dagster.cli import access, keys, records, setup  # noqa: F401 - each adds its commands
 from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, EXIT_WRONG, app
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.recordstore.database import DatabaseError

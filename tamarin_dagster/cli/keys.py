@@ -72,6 +72,7 @@ def _pull_bucket(
                 last=last,
                 progress=lambda p: advance(p.keys, None, f"{p.day} {p.lines:,} lines"),
                 connections=settings.load_connections,
+                redacts=settings.redact_query_secrets,
             )
         purged = None
         if purges and settings.purges(bucket):

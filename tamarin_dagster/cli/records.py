@@ -45,13 +45,17 @@ def reparse_command(bucket: BucketOption = None, from_: FromOption = None, to: T
     buckets = chosen_buckets(settings, bucket)
     with told_if_interrupted("What was committed stays; run reparse to go on."):
         engine = open_database(settings)
-        complete = [_reparse_bucket(each, engine, day_of(from_), day_of(to)) for each in buckets]
+        complete = [
+            _reparse_bucket(each, engine, day_of(from_), day_of(to), settings.redact_query_secrets) for each in buckets
+        ]
         engine.dispose()
     if not all(complete):
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
-def _reparse_bucket(bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None) -> bool:
+def _reparse_bucket(
+    bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, redacts: bool
+) -> bool:
     """Reparses the rejected lines of one bucket; whether no key was left alone."""
     with bar(bucket.name, "keys") as advance:
         done = reparse(
@@ -59,6 +63,7 @@ def _reparse_bucket(bucket: LoggedBucket, engine: sa.Engine, first: date | None,
             engine,
             first=first,
             last=last,
+            redacts=redacts,
             progress=lambda d: advance(d.keys, None, f"{d.moved:,} of {d.lines:,} rejected lines are records now"),
         )
     err.print(f"[bold]{escape(bucket.name)}[/]: {done}", highlight=False)

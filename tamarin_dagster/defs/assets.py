@@ -80,6 +80,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
                 run_id=context.run.run_id,
                 progress=_progress_log(context),
                 connections=settings.load_connections,
+                redacts=settings.redact_query_secrets,
             )
         results = {}
         with engine.connect() as connection:

@@ -1,7 +1,8 @@
 """The S3 server access log format. Pure: bytes in, frames out; no network, no database, no Dagster.
 
 `parse_logs` and `parse_log` read log objects, `parse_parts` one of any size, `parse_key_name` their names, `decompress`
-and `unpacked` unpack them, and `FIELDS` says what a line holds.
+and `unpacked` unpack them, `redact` takes the secrets of presigned URLs out of records, and `FIELDS` says what a line
+holds.
 """
 
 from tamarin_dagster.logformat.compression import DecompressionError, decompress, unpacked
@@ -19,6 +20,7 @@ from tamarin_dagster.logformat.parser import (
 )
 from tamarin_dagster.logformat.reasons import RejectReason
 from tamarin_dagster.logformat.records import RECORDS_SCHEMA, Records
+from tamarin_dagster.logformat.redaction import redact, redact_text
 
 __all__ = [
     "FIELDS",
@@ -42,6 +44,8 @@ __all__ = [
     "parse_logs",
     "parse_parts",
     "partitioned_day_prefix",
+    "redact",
+    "redact_text",
     "simple_day_prefix",
     "unescape_text",
     "unpacked",

@@ -7,7 +7,7 @@ that it leaves to `careful`, where the rules are written down.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +24,7 @@ from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, Integers, L
 from tamarin_dagster.logformat.quick import NULL, Spans
 from tamarin_dagster.logformat.reasons import RejectReason
 from tamarin_dagster.logformat.records import RECORDS_SCHEMA, Records
+from tamarin_dagster.logformat.redaction import redact
 from tamarin_dagster.logformat.scanning import SHAPES
 from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD, microseconds, typed
 
@@ -85,6 +86,10 @@ class ParsedLogs:
     def records(self) -> pa.Table:
         """The records as columns of `RECORDS_SCHEMA`; made at first use."""
         return pa.concat_tables([RECORDS_SCHEMA.empty_table(), *(piece.table() for piece in self.pieces)])
+
+    def redacted(self) -> "ParsedLogs":
+        """The same without the secrets of presigned URLs; see `redaction`."""
+        return replace(self, pieces=tuple(redact(piece) for piece in self.pieces))
 
     def months(self) -> tuple[date, ...]:
         """The first days of the months that request times fall into, in order."""

@@ -30,8 +30,11 @@ _COPY_RECORDS = f"COPY {s3_log_record.name} ({', '.join(RECORD_COLUMNS)}) FROM S
 _COPY_REJECTED = (
     f"COPY {s3_rejected_line.name} ({', '.join(c.name for c in s3_rejected_line.columns)}) FROM STDIN (FORMAT binary)"
 )
-# A record that must be escaped: all that is compiled has a part in it.
-_SAMPLE_LINE = b'o b [06/Feb/2019:00:00:38 +0000] 192.0.2.1 - 1 REST.GET.OBJECT k - 200 - 1 1 1 1 "\0" - -'
+# A record that must be escaped and redacted: all that is compiled has a part in it.
+_SAMPLE_LINE = (
+    b'o b [06/Feb/2019:00:00:38 +0000] 192.0.2.1 - 1 REST.GET.OBJECT k "GET /k?Signature=s HTTP/1.1" 200 - 1 1 1 1'
+    b' "\0" - -'
+)
 _REJECTED_TYPES = ("int8", "int4", "text", "bytea", "int8", "bytea")
 # psycopg hands larger pieces to libpq in one go; 1 MiB keeps the copy of it in the processor's cache.
 _COPY_PIECE_BYTES = 1024 * 1024
@@ -78,20 +81,29 @@ class LoadedBatch:
 
 def compile_ahead() -> None:
     """Makes the machine code of what parses and renders, where it is not on disk yet; that takes some seconds."""
-    for records in parse_logs([_SAMPLE_LINE]).pieces:
+    for records in parse_logs([_SAMPLE_LINE]).redacted().pieces:
         render(records, [1])
         records.table()
 
 
 def prepare(
-    engine: sa.Engine, bucket: str, log_bucket_name: str, keys: Sequence[LogKey], bodies: Sequence[bytes]
+    engine: sa.Engine,
+    bucket: str,
+    log_bucket_name: str,
+    keys: Sequence[LogKey],
+    bodies: Sequence[bytes],
+    *,
+    redacts: bool = True,
 ) -> Batch:
     """Makes a batch of keys and their bodies (in the same order).
 
-    Parses, sees to the partitions, takes ids, renders what COPY will send: all that need not wait for a transaction.
+    Parses, redacts query secrets, sees to the partitions, takes ids, renders what COPY will send: all that need not
+    wait for a transaction.
     """
     reached(FailPoint.PARSE_BEFORE)
     parsed = parse_logs(bodies)
+    if redacts:
+        parsed = parsed.redacted()
     reached(FailPoint.PARSE_AFTER)
     ensure_partitions(engine, parsed.months())
     ids = _take_ids(engine, len(keys))
@@ -104,13 +116,16 @@ def prepare_large(engine: sa.Engine, bucket: str, log_bucket_name: str, key: Log
     return Batch(bucket, log_bucket_name, (key,), _take_ids(engine, 1), (), nothing, ())
 
 
-def prepare_parts(engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs]) -> Iterator[Part]:
+def prepare_parts(
+    engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs], *, redacts: bool = True
+) -> Iterator[Part]:
     """The parts of a batch of `prepare_large`, each made ready when it is asked for."""
     reached(FailPoint.PARSE_BEFORE)
     for part in parsed:
         reached(FailPoint.PARSE_AFTER)
         ensure_partitions(engine, part.months())
-        yield Part(part, _rendered(part, batch.ids))
+        wanted = part.redacted() if redacts else part
+        yield Part(wanted, _rendered(wanted, batch.ids))
 
 
 def _rendered(parsed: ParsedLogs, ids: Sequence[int]) -> tuple[memoryview, ...]:

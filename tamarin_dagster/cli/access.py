@@ -1,0 +1,116 @@
+"""Commands about access: look what is wrong, switch logging on, print the policies to grant."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, app, open_log_store, told_if_interrupted
+from tamarin_dagster.iam import doctor_policy, purge_policy, reading_policy
+from tamarin_dagster.logstore.arns import PROBE_NAME
+from tamarin_dagster.settings import LoggedBucket, SettingsError, load_settings
+from tamarin_dagster.terminal import complain, err, out, printable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from tamarin_dagster.doctor import Finding
+    from tamarin_dagster.logstore.enabling import Plan
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@app.command()
+def doctor(
+    bucket: BucketOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+) -> None:
+    """Looks whether settings, database and log buckets are fit for use, and says what to do. Exit status 0 if so.
+
+    Where log keys are purged it writes, reads and deletes an object of its own.
+    """
+    from tamarin_dagster.doctor import Status, examine  # noqa: PLC0415 - boto3 takes a fifth of a second
+
+    settings = load_settings()
+    chosen = [settings.bucket(bucket)] if bucket else None
+    findings = []
+    with told_if_interrupted(f"A probe object (its name has {PROBE_NAME} in it) may be left in a log bucket."):
+        for finding in examine(settings, open_store=open_log_store, client_of=_client_of, buckets=chosen):
+            findings.append(finding)
+            if not as_json:
+                _show(finding)
+    if as_json:
+        json.dump([asdict(finding) for finding in findings], sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    if any(finding.status is Status.fail for finding in findings):
+        raise typer.Exit(EXIT_LEFT_UNDONE)
+
+
+def _show(finding: "Finding") -> None:
+    label = f"[{_COLOURS[finding.status]}]{finding.status:<4}[/]"
+    out.print(f"{label}  {printable(finding.subject)}: {printable(finding.text)}", highlight=False, soft_wrap=True)
+    if finding.remedy:
+        out.print(f"      {printable(finding.remedy)}", highlight=False, soft_wrap=True)
+
+
+@app.command("enable-logging")
+def enable_logging(
+    bucket: Annotated[str, typer.Argument(help="The logged bucket, as in the settings.", metavar="BUCKET")],
+    replace: Annotated[bool, typer.Option("--replace", help="Even if it logs to another place now.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+) -> None:
+    """Switches a bucket's server access logging on, as the settings say: shows what it will send, and asks."""
+    logged = load_settings().bucket(bucket)
+    if logged.log_folder is not None:
+        raise SettingsError(f"bucket '{bucket}': its log bucket is a folder, and S3 delivers to a bucket only")
+    from tamarin_dagster.logstore import enabling, inspection  # noqa: PLC0415 - boto3 takes a fifth of a second
+
+    try:
+        with inspection.asking(logged.log_bucket_name, "s3:ListBucket"):
+            client = _client_of(logged)
+        wanted = inspection.LoggingTarget(logged.log_bucket_name, logged.log_prefix)
+        plan = enabling.plan_logging(client, logged.name, wanted, enabling.account_of(client), replace=replace)
+        _show_plan(plan)
+        if not plan.steps or dry_run:
+            return
+        if not yes and not typer.confirm("Do this?", err=True):
+            raise typer.Exit(EXIT_LEFT_UNDONE)
+        enabling.carry_out(client, plan)
+    except inspection.InspectionError as error:
+        complain(f"bucket {bucket}: {error}" + (f" - {error.remedy}" if error.remedy else ""))
+        raise typer.Exit(EXIT_LEFT_UNDONE) from None
+    err.print("Done. S3 delivers the first log keys within some hours.")
+
+
+def _show_plan(plan: "Plan") -> None:
+    for text, body in plan.steps:
+        out.print(printable(text), style="bold", highlight=False, soft_wrap=True)
+        for line in body.splitlines():
+            out.print(printable(line), highlight=False, soft_wrap=True)
+    for note in plan.notes:
+        err.print(printable(f"Note: {note}"), style="yellow", highlight=False)
+    if not plan.steps:
+        err.print("Nothing to do: it is switched on, as the settings say.")
+
+
+@app.command("iam-policy")
+def iam_policy(
+    bucket: BucketOption = None,
+    purge: Annotated[bool, typer.Option("--purge", help="What a purge takes, beside reading.")] = False,
+    for_doctor: Annotated[bool, typer.Option("--doctor", help="What the doctor takes, beside both.")] = False,
+) -> None:
+    """Prints the IAM policy that reading the configured log buckets takes, or purging, or examining them."""
+    if purge and for_doctor:
+        raise SettingsError("--purge and --doctor are two policies: ask for one at a time")
+    make = purge_policy if purge else doctor_policy if for_doctor else reading_policy
+    sys.stdout.write(json.dumps(make(load_settings(), bucket), indent=2) + "\n")
+
+
+def _client_of(bucket: LoggedBucket) -> "S3Client":
+    from tamarin_dagster.defs.s3_resource import s3_resource  # noqa: PLC0415 - dagster-aws takes half a second
+
+    client: S3Client = s3_resource(bucket).get_client()
+    return client

@@ -1,0 +1,65 @@
+"""The job `doctor`: whether settings, database and log buckets are fit for use, on the page and on a schedule."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from tamarin_dagster.defs.resources import open_log_store
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from tamarin_dagster.doctor import Finding
+
+
+def build_doctor_job(settings: Settings) -> dg.JobDefinition:
+    """Examines all; fails with the first finding that does. It loads, migrates and purges nothing."""
+
+    @dg.op(
+        out=dg.Out(dg.Nothing),
+        description="Looks at database and log buckets; where log keys are purged, with an object of its own.",
+    )
+    def examine_all(context: dg.OpExecutionContext) -> None:
+        from tamarin_dagster.doctor import Status, examine  # noqa: PLC0415 - boto3 takes a fifth of a second
+
+        say = {Status.ok: context.log.info, Status.warn: context.log.warning, Status.fail: context.log.error}
+        findings = []
+        for finding in examine(settings, open_store=open_log_store, client_of=_client_of):
+            findings.append(finding)
+            say[finding.status](str(finding))
+        counts = Counter(finding.status for finding in findings)
+        metadata = {status.value: counts[status] for status in Status} | {"findings": _table(findings)}
+        failed = [finding for finding in findings if finding.status is Status.fail]
+        if failed:
+            raise dg.Failure(str(failed[0]), metadata=metadata, allow_retries=False)
+        context.add_output_metadata(metadata)
+
+    @dg.job(
+        name="doctor",
+        description="Looks whether settings, database and log buckets are fit for use, and says what to do if not.",
+        executor_def=dg.in_process_executor,
+    )
+    def doctor() -> None:
+        examine_all()
+
+    return doctor
+
+
+def _table(findings: "list[Finding]") -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {"status": each.status.value, "subject": each.subject, "text": each.text, "remedy": each.remedy}
+            )
+            for each in findings
+        ]
+    )
+
+
+def _client_of(bucket: LoggedBucket) -> "S3Client":
+    from tamarin_dagster.defs.s3_resource import s3_resource  # noqa: PLC0415 - it takes half a second
+
+    client: S3Client = s3_resource(bucket).get_client()
+    return client

@@ -1,0 +1,41 @@
+"""Findings that both kinds of log bucket share: a log key to try, and strays."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+from tamarin_dagster.discovery import MAX_STRAYS_NAMED, Survey, days_with_keys
+from tamarin_dagster.doctor.finding import Finding, ok, warn
+from tamarin_dagster.logformat import parse_key_name, partitioned_day_prefix, simple_day_prefix
+from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.settings import LoggedBucket
+
+NOTHING_TO_READ = "no log key is there yet: nothing to read"
+
+
+def a_log_key(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...]) -> LogObject | None:
+    """The first log key of the first day that has any; None if there is none. Raises LogStoreError."""
+    for day in days_with_keys(store, bucket, roots, bucket.start_date, datetime.now(UTC).date()):
+        for item in _first_pages(store, bucket, roots, day):
+            if parse_key_name(item.key, bucket.log_prefix):
+                return item
+    return None
+
+
+def _first_pages(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...], day: date) -> Iterator[LogObject]:
+    """The first page of the day in each layout: a day of strays alone is not walked to its end."""
+    prefixes = [simple_day_prefix(bucket.log_prefix, day), *(partitioned_day_prefix(root, day) for root in roots)]
+    for prefix in prefixes:
+        yield from next(store.pages(prefix), [])
+
+
+def stray_finding(subject: str, seen: Survey) -> Finding:
+    """What is said of names that are no log key's."""
+    if not seen.strays:
+        return ok(subject, "none")
+    more = " or more" if len(seen.strays) == MAX_STRAYS_NAMED else ""
+    return warn(
+        subject,
+        f"{len(seen.strays)}{more} names are no log key's, for example {seen.strays[0]!r}",
+        "they are never read nor deleted; if they should be log keys, check log_prefix",
+    )

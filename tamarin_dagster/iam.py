@@ -1,0 +1,88 @@
+"""IAM policies of least privilege for the configured log buckets: made of the settings, nothing is asked.
+
+Reading takes s3:ListBucket under the log prefix and s3:GetObject (each GET is pinned by If-Match, so
+s3:GetObjectVersion is not needed). A purge takes s3:DeleteObject and, on versioned buckets, s3:DeleteObjectVersion;
+If-Match on a DELETE takes s3:GetObject too (S3 user guide, "How to perform conditional deletes"), which reading has.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tamarin_dagster.logstore.arns import PROBE_NAME, bucket_arn, literal
+from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
+
+_INSPECTIONS = (
+    "s3:GetBucketLogging",
+    "s3:GetBucketObjectLockConfiguration",
+    "s3:GetBucketRequestPayment",
+    "s3:GetBucketVersioning",
+    "s3:GetLifecycleConfiguration",
+)
+
+
+def reading_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
+    """What listing and reading log keys takes, of that bucket or of all. Raises SettingsError."""
+    prefixes = _prefixes(_in_s3(settings, bucket))
+    listed = [
+        _statement("s3:ListBucket", [log_bucket], sid=f"ListLogKeys{number}")
+        | ({} if "" in found else {"Condition": {"StringLike": {"s3:prefix": [f"{literal(p)}*" for p in found]}}})
+        for number, (log_bucket, found) in enumerate(prefixes.items(), start=1)
+    ]
+    return _policy(*listed, _statement("s3:GetObject", _keys(prefixes), sid="ReadLogKeys"))
+
+
+def purge_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
+    """What a purge takes beside reading, of that bucket or of all that purge. Raises SettingsError."""
+    keys = _keys(_prefixes(_purging(settings, bucket)))
+    if not keys:
+        raise SettingsError("no log bucket in S3 is purged: purge_parsed_keys is false; no policy is needed")
+    return _policy(_statement(["s3:DeleteObject", "s3:DeleteObjectVersion"], keys, sid="PurgeLogKeys"))
+
+
+def doctor_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
+    """What the doctor takes beside reading and purging, of that bucket or of all. Raises SettingsError."""
+    chosen = _in_s3(settings, bucket)
+    sources = sorted({bucket_arn(each.name, each.region) for each in chosen})
+    statements = [
+        _statement(list(_INSPECTIONS), list(_prefixes(chosen)), sid="InspectLogBuckets"),
+        _statement("s3:GetBucketLogging", sources, sid="InspectLoggedBuckets"),
+    ]
+    if probes := _keys(_prefixes(_purging(settings, bucket)), PROBE_NAME):
+        statements.append(_statement("s3:PutObject", probes, sid="WriteProbeObjects"))
+    return _policy(*statements)
+
+
+def _in_s3(settings: Settings, name: str | None) -> list[LoggedBucket]:
+    chosen = [settings.bucket(name)] if name else settings.buckets
+    found = [bucket for bucket in chosen if bucket.log_folder is None]
+    if not found:
+        raise SettingsError("no log bucket in S3 is configured: a file:// folder needs no policy")
+    return found
+
+
+def _purging(settings: Settings, name: str | None) -> list[LoggedBucket]:
+    return [bucket for bucket in _in_s3(settings, name) if settings.purges(bucket)]
+
+
+def _prefixes(buckets: Iterable[LoggedBucket]) -> dict[str, list[str]]:
+    """By each log bucket's ARN the log prefixes in it, less those that another one covers."""
+    found: dict[str, set[str]] = {}
+    for bucket in buckets:
+        found.setdefault(bucket_arn(bucket.log_bucket_name, bucket.region), set()).add(bucket.log_prefix)
+    return {arn: sorted(filter(_uncovered(prefixes), prefixes)) for arn, prefixes in sorted(found.items())}
+
+
+def _uncovered(prefixes: set[str]) -> Callable[[str], bool]:
+    return lambda prefix: not any(prefix != other and prefix.startswith(other) for other in prefixes)
+
+
+def _keys(prefixes: dict[str, list[str]], name: str = "") -> list[str]:
+    return [f"{arn}/{literal(prefix)}{name}*" for arn, found in prefixes.items() for prefix in found]
+
+
+def _statement(action: str | list[str], resources: list[str], *, sid: str) -> dict[str, Any]:
+    return {"Sid": sid, "Effect": "Allow", "Action": action, "Resource": resources}
+
+
+def _policy(*statements: dict[str, Any]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": list(statements)}

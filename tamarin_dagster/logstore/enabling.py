@@ -1,0 +1,167 @@
+"""Switching a bucket's server access logging on: a plan first, that can be shown, and then what it says.
+
+The log bucket's policy lets S3's logging service write, which buckets without ACLs need (S3 user guide, "Enabling
+Amazon S3 server access logging"); then the logged bucket is told where to.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+from tamarin_dagster.logstore.arns import bucket_arn, literal
+from tamarin_dagster.logstore.errors import code_of
+from tamarin_dagster.logstore.inspection import InspectionError, LoggingTarget, asking, logging_of, reach
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+SID = "TamarinS3ServerAccessLogs"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What switching on will send.
+
+    Attributes:
+        source, log_bucket: the logged bucket, and where its log keys will be delivered.
+        policy: the log bucket's new policy, as JSON; None if it needs no change.
+        logging: the logged bucket's new BucketLoggingStatus, as JSON; None if it needs no change.
+        notes: what a person should know.
+    """
+
+    source: str
+    log_bucket: str
+    policy: str | None
+    logging: str | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> list[tuple[str, str]]:
+        """Each step as a line of text, and the JSON it sends."""
+        found = []
+        if self.policy is not None:
+            found.append((f"PutBucketPolicy on {self.log_bucket}: S3's logging service may write to it", self.policy))
+        if self.logging is not None:
+            found.append((f"PutBucketLogging on {self.source}: its requests are logged", self.logging))
+        return found
+
+
+def account_of(client: "S3Client") -> str:
+    """The account that the client acts for. Raises InspectionError."""
+    with asking("any bucket", "sts:GetCallerIdentity"):
+        # As in logstore.getting: a client has no public name for its credentials.
+        credentials = client._request_signer._credentials  # type: ignore[attr-defined]
+        if credentials is None:
+            raise InspectionError("no AWS credentials found", "set a profile or AWS_ACCESS_KEY_ID")
+        frozen = credentials.get_frozen_credentials()
+        sts = boto3.client(
+            "sts",
+            region_name=_region(client),
+            aws_access_key_id=frozen.access_key,
+            aws_secret_access_key=frozen.secret_key,
+            aws_session_token=frozen.token,
+        )
+        return str(sts.get_caller_identity()["Account"])
+
+
+def plan_logging(
+    client: "S3Client", source: str, wanted: LoggingTarget, account: str, *, replace: bool = False
+) -> Plan:
+    """What it takes to have the requests of `source` logged as wanted. Changes nothing.
+
+    Raises InspectionError, also where it must not be done: into itself, into another region, or over logging to
+    another place unless `replace`.
+    """
+    if source == wanted.bucket:
+        raise InspectionError(f"{source} would log into itself, without end", "choose another log bucket")
+    here, there = (reach(client, name).region for name in (source, wanted.bucket))
+    if here and there and here != there:
+        raise InspectionError(
+            f"{source} is in {here}, its log bucket {wanted.bucket} in {there}", "S3 wants both in one region"
+        )
+    present = logging_of(client, source)
+    if present and present != wanted and not replace:
+        raise InspectionError(
+            f"{source} logs to {present.bucket!r} under {present.prefix!r} already",
+            "correct log_bucket_name and log_prefix, or say --replace",
+        )
+    policy, merged = _merged_policy(client, source, wanted, account, here or _region(client))
+    status = {"LoggingEnabled": {"TargetBucket": wanted.bucket, "TargetPrefix": wanted.prefix}}
+    return Plan(
+        source,
+        wanted.bucket,
+        policy=None if merged == policy else json.dumps(merged, indent=2),
+        logging=None if present == wanted else json.dumps(status, indent=2),
+        notes=_notes(merged, wanted.bucket, present if present != wanted else None),
+    )
+
+
+def carry_out(client: "S3Client", plan: Plan) -> None:
+    """Does what the plan says: the policy first, since S3 wants it to be there. Raises InspectionError."""
+    if plan.policy is not None:
+        with asking(plan.log_bucket, "s3:PutBucketPolicy"):
+            client.put_bucket_policy(Bucket=plan.log_bucket, Policy=plan.policy)
+    if plan.logging is not None:
+        with asking(plan.source, "s3:PutBucketLogging"):
+            client.put_bucket_logging(Bucket=plan.source, BucketLoggingStatus=json.loads(plan.logging))
+
+
+def _merged_policy(
+    client: "S3Client", source: str, wanted: LoggingTarget, account: str, region: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The log bucket's policy as it is, and with our statement in its place, or behind the others."""
+    policy = _policy_of(client, wanted.bucket)
+    ours = {
+        "Sid": _sid(source),
+        "Effect": "Allow",
+        "Principal": {"Service": "logging.s3.amazonaws.com"},
+        "Action": "s3:PutObject",
+        "Resource": f"{bucket_arn(wanted.bucket, region)}/{literal(wanted.prefix)}*",
+        "Condition": {
+            "ArnLike": {"aws:SourceArn": bucket_arn(source, region)},
+            "StringEquals": {"aws:SourceAccount": account},
+        },
+    }
+    statements = policy.get("Statement", [])
+    statements = statements if isinstance(statements, list) else [statements]
+    if ours in statements:
+        return policy, policy
+    others = [statement for statement in statements if statement.get("Sid") != ours["Sid"]]
+    return policy, {"Version": "2012-10-17"} | policy | {"Statement": [*others, ours]}
+
+
+def _policy_of(client: "S3Client", bucket: str) -> dict[str, Any]:
+    with asking(bucket, "s3:GetBucketPolicy"):
+        try:
+            policy: dict[str, Any] = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])
+        except ClientError as error:
+            if code_of(error) != "NoSuchBucketPolicy":
+                raise
+            return {}
+        return policy
+
+
+def _sid(source: str) -> str:
+    """The name of our statement for a source; a Sid has letters, digits and dashes only."""
+    plain = re.sub(r"[^A-Za-z0-9-]", "-", source)
+    # So that the statement of `a-b` is not taken for that of `a.b`.
+    return f"{SID}-{plain}" + (f"-{hashlib.sha256(source.encode()).hexdigest()[:8]}" if plain != source else "")
+
+
+def _notes(policy: dict[str, Any], log_bucket: str, replaced: LoggingTarget | None) -> tuple[str, ...]:
+    notes = []
+    if replaced:
+        notes.append(f"its logging to {replaced.bucket!r} under {replaced.prefix!r} ends")
+    if any(statement.get("Effect") == "Deny" for statement in policy["Statement"]):
+        notes.append(f"the policy of {log_bucket} has Deny statements: see that none meets logging.s3.amazonaws.com")
+    return tuple(notes)
+
+
+def _region(client: "S3Client") -> str:
+    region = client.meta.region_name
+    return region if region and region != "aws-global" else "us-east-1"

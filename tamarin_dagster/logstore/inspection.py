@@ -1,0 +1,221 @@
+"""What S3 tells of a bucket beside its objects: whether it answers, and how it is set up. Nothing is changed here."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logstore.errors import brief, code_of, status_of
+from tamarin_dagster.logstore.store import LogStoreError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import LifecycleRuleOutputTypeDef
+
+# Classes that an object has to be restored from before it can be read; GLACIER_IR is read at once.
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+_DENIED = ("AccessDenied", "403")
+_NOT_OFFERED = ("NotImplemented", "MethodNotAllowed", "501", "405")
+# By S3's error code or the client's error class: what a person has to mend.
+_REMEDIES = {
+    "NoSuchBucket": "check the bucket's name, region and endpoint_url",
+    "404": "check the bucket's name, region and endpoint_url",
+    "InvalidAccessKeyId": "check profile or AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "check profile or AWS_SECRET_ACCESS_KEY",
+    "ExpiredToken": "renew the credentials",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "301": "set the bucket's region",
+    "PermanentRedirect": "set the bucket's region",
+    "AuthorizationHeaderMalformed": "set the bucket's region",
+    "InvalidObjectState": "it is archived; restore it",
+    "NoCredentialsError": "set a profile or AWS_ACCESS_KEY_ID",
+    "ProfileNotFound": "name a profile that ~/.aws/config has",
+    "EndpointConnectionError": "check endpoint_url and the network",
+    "ConnectTimeoutError": "check endpoint_url and the network",
+}
+
+
+class InspectionError(LogStoreError):
+    """A bucket does not tell what it was asked. `remedy` is what to do."""
+
+    def __init__(self, text: str, remedy: str = "") -> None:
+        super().__init__(text)
+        self.remedy = remedy
+
+
+class NotPermittedError(InspectionError):
+    """The credentials may not ask; `remedy` names the permission to grant."""
+
+
+class NotOfferedError(InspectionError):
+    """The store has no such thing: not all that speak S3 have all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """An answer of a bucket.
+
+    Attributes:
+        permitted: false if it only said that it may not be asked: a policy that narrows s3:ListBucket to a prefix does
+            not allow HeadBucket.
+        region: where it is; None if the store does not say.
+        clock_seconds: our clock less the store's; None if the store does not say.
+    """
+
+    permitted: bool
+    region: str | None
+    clock_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggingTarget:
+    """Where S3 delivers the log keys of a bucket."""
+
+    bucket: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleRule:
+    """What an enabled rule does with present objects. Days since an object was written; 0 for a rule with a date."""
+
+    name: str
+    expires_after_days: int | None
+    archives_after_days: int | None
+
+
+def reach(client: "S3Client", bucket: str, clock: Callable[[], float] = time.time) -> Reached:
+    """Whether the bucket is there, and where. Raises InspectionError."""
+    with asking(bucket, "s3:ListBucket"):
+        try:
+            answer: Any = client.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            # The answer to a HEAD does not say more than a status; that to a listing will.
+            if status_of(error) not in (400, 403) or error.operation_name != "HeadBucket":
+                raise
+            answer = error.response
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    return Reached("Error" not in answer, headers.get("x-amz-bucket-region"), _ahead(headers.get("date"), clock()))
+
+
+def _ahead(date: str | None, now: float) -> float | None:
+    """Seconds that `now` is ahead of a Date header."""
+    try:
+        return now - parsedate_to_datetime(date).timestamp() if date else None
+    except ValueError:
+        return None
+
+
+def check_listing(client: "S3Client", bucket: str, prefix: str) -> None:
+    """Lists one name under the prefix. Raises InspectionError."""
+    with asking(bucket, "s3:ListBucket"):
+        client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+
+
+def check_reading(client: "S3Client", bucket: str, item: LogObject) -> None:
+    """Reads the first byte of exactly this generation. Raises InspectionError."""
+    with asking(bucket, "s3:GetObject"):
+        wanted = {"Range": "bytes=0-0"} if item.size else {}
+        client.get_object(Bucket=bucket, Key=item.key, IfMatch=f'"{item.etag}"', **wanted)["Body"].read()  # type: ignore[arg-type]
+
+
+def versioning(client: "S3Client", bucket: str) -> str:
+    """`Enabled`, `Suspended`, or nothing if the bucket never had versions. Raises InspectionError."""
+    with asking(bucket, "s3:GetBucketVersioning"):
+        return client.get_bucket_versioning(Bucket=bucket).get("Status", "")
+
+
+def object_lock(client: "S3Client", bucket: str) -> bool:
+    """Whether objects can be locked against deletion. Raises InspectionError."""
+    with asking(bucket, "s3:GetBucketObjectLockConfiguration"):
+        answer = _unless_none(
+            lambda: client.get_object_lock_configuration(Bucket=bucket), "ObjectLockConfigurationNotFoundError"
+        )
+    return bool(answer) and answer["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
+
+
+def requester_pays(client: "S3Client", bucket: str) -> bool:
+    """Whether whoever asks pays. Raises InspectionError."""
+    with asking(bucket, "s3:GetBucketRequestPayment"):
+        return client.get_bucket_request_payment(Bucket=bucket).get("Payer") == "Requester"
+
+
+def logging_of(client: "S3Client", bucket: str) -> LoggingTarget | None:
+    """Where the requests of this bucket are logged to; None if nowhere. Raises InspectionError."""
+    with asking(bucket, "s3:GetBucketLogging"):
+        target = client.get_bucket_logging(Bucket=bucket).get("LoggingEnabled")
+    return LoggingTarget(target["TargetBucket"], target.get("TargetPrefix", "")) if target else None
+
+
+def lifecycle_rules(client: "S3Client", bucket: str, log_prefix: str) -> list[LifecycleRule]:
+    """The enabled rules that may touch log keys under the prefix. Raises InspectionError."""
+    with asking(bucket, "s3:GetLifecycleConfiguration"):
+        answer = _unless_none(
+            lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket), "NoSuchLifecycleConfiguration"
+        )
+    return [
+        _rule(rule)
+        for rule in (answer or {}).get("Rules", [])
+        if rule["Status"] == "Enabled" and _touches(rule, log_prefix)
+    ]
+
+
+def _touches(rule: "LifecycleRuleOutputTypeDef", log_prefix: str) -> bool:
+    chosen = rule.get("Filter", {})
+    both = chosen.get("And", {})
+    if "Tag" in chosen or both.get("Tags"):
+        return False  # what S3 delivers has no tags
+    prefix = rule.get("Prefix") or chosen.get("Prefix") or both.get("Prefix") or ""
+    # Behind the log prefix both layouts go on with a digit: of a year or of an account.
+    return log_prefix.startswith(prefix) or (prefix.startswith(log_prefix) and prefix[len(log_prefix)].isdigit())
+
+
+def _rule(rule: "LifecycleRuleOutputTypeDef") -> LifecycleRule:
+    archives = [_days(t) for t in rule.get("Transitions", []) if t.get("StorageClass") in _ARCHIVES]
+    return LifecycleRule(
+        rule.get("ID", ""),
+        _days(rule.get("Expiration", {})),
+        min((days for days in archives if days is not None), default=None),
+    )
+
+
+def _days(when: Any) -> int | None:
+    """From its date on a rule is applied to all that is there, and to all that comes."""
+    return 0 if when.get("Date") else when.get("Days")
+
+
+def _unless_none(ask: Callable[[], Any], none: str) -> Any:
+    """The answer; None if the error code says that there is no such configuration."""
+    try:
+        return ask()
+    except ClientError as error:
+        if code_of(error) == none:
+            return None
+        raise
+
+
+@contextmanager
+def asking(bucket: str, action: str) -> Iterator[None]:
+    """Turns errors of the client into InspectionErrors; `action` is the permission that is needed."""
+    try:
+        yield
+    except (ClientError, BotoCoreError, ValueError) as error:
+        raise explained(error, bucket, action) from error
+
+
+def explained(error: Exception, bucket: str, action: str) -> InspectionError:
+    """What is said of an error of the client: cause and remedy."""
+    code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
+    if isinstance(error, ClientError) and error.operation_name.startswith("AssumeRole"):
+        remedy = "check role_arn; its trust policy must name who assumes it, and that one needs sts:AssumeRole"
+        return InspectionError(f"the role cannot be assumed: {brief(error)}", remedy)
+    if code in _DENIED:
+        return NotPermittedError(f"access denied: {brief(error)}", f"grant {action} on {bucket}")
+    if code in _NOT_OFFERED:
+        return NotOfferedError(f"the store does not offer it: {brief(error)}")
+    return InspectionError(brief(error), _REMEDIES.get(code, ""))

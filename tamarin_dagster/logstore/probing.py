@@ -1,0 +1,112 @@
+"""Whether log keys could be deleted, tried on an object of our own and on nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tamarin_dagster.logstore.arns import PROBE_NAME
+from tamarin_dagster.logstore.errors import status_of
+from tamarin_dagster.logstore.inspection import InspectionError, explained
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_WRONG_ETAG = '"00000000000000000000000000000000"'
+_PRECONDITION_FAILED = 412
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What became of a probe object.
+
+    Attributes:
+        key: its name.
+        not_written, not_read, not_deleted: why it could not be; None if it could.
+        wrong_pin_refused: whether the store kept it from a deletion that was pinned to another generation; None if
+            that could not be told.
+        left: whether any of it may still be there.
+    """
+
+    key: str
+    not_written: InspectionError | None = None
+    not_read: InspectionError | None = None
+    not_deleted: InspectionError | None = None
+    wrong_pin_refused: bool | None = None
+    left: bool = False
+
+
+def probe(client: "S3Client", bucket: str, log_prefix: str) -> Probe:
+    """Writes an object of a new name, reads it and deletes it: pinned to a wrong generation, then to the right one.
+
+    On a versioned bucket its version and the markers of its deletions are deleted too.
+    """
+    key = f"{log_prefix}{PROBE_NAME}{uuid4().hex}"
+    versions: list[str] = []
+    etag = ""
+
+    def write() -> None:
+        nonlocal etag
+        answer = client.put_object(Bucket=bucket, Key=key, Body=b"written by tamarin-dagster doctor\n")
+        etag = answer["ETag"]
+        if version := answer.get("VersionId"):
+            versions.append(version)
+
+    def read() -> None:
+        client.get_object(Bucket=bucket, Key=key, IfMatch=etag)["Body"].read()
+
+    def delete(pin: str) -> None:
+        answer = client.delete_object(Bucket=bucket, Key=key, IfMatch=pin)
+        if (version := answer.get("VersionId")) and version not in versions:
+            versions.append(version)
+
+    def delete_version(version: str) -> None:
+        client.delete_object(Bucket=bucket, Key=key, VersionId=version)
+
+    if error := _tried(write):
+        return Probe(key, not_written=explained(error, bucket, "s3:PutObject"))
+    unread = _tried(read)
+    wrong = _tried(lambda: delete(_WRONG_ETAG))
+    undeleted = _unless_gone(_tried(lambda: delete(etag)), ignored_pin=wrong is None)
+    kept = [error for version in versions if (error := _tried(partial(delete_version, version)))]
+    left = bool(kept)
+    if undeleted and not versions:  # a store that takes no pin at all may take this
+        left = _tried(lambda: client.delete_object(Bucket=bucket, Key=key)) is not None
+    # A version is what a purge deletes where there are any.
+    failed = next(iter(kept), None) if versions else undeleted
+    return Probe(
+        key,
+        not_read=explained(unread, bucket, "s3:GetObject") if unread else None,
+        not_deleted=explained(failed, bucket, _action(versions)) if failed else None,
+        wrong_pin_refused=_refused(wrong),
+        left=left,
+    )
+
+
+def _tried(step: Callable[[], object]) -> Exception | None:
+    """How the step failed; None if it did not."""
+    try:
+        step()
+    except (ClientError, BotoCoreError, ValueError) as error:
+        return error
+    return None
+
+
+def _unless_gone(error: Exception | None, *, ignored_pin: bool) -> Exception | None:
+    """A store that ignored the wrong pin has nothing left to delete, and may say so."""
+    if ignored_pin and isinstance(error, ClientError) and status_of(error) in (404, _PRECONDITION_FAILED):
+        return None
+    return error
+
+
+def _refused(error: Exception | None) -> bool | None:
+    if error is None:
+        return False
+    return True if isinstance(error, ClientError) and status_of(error) == _PRECONDITION_FAILED else None
+
+
+def _action(versions: list[str]) -> str:
+    return "s3:DeleteObject and s3:DeleteObjectVersion" if versions else "s3:DeleteObject"

@@ -1,0 +1,1 @@
+"""Runs of Dagster that overlap, or are cancelled."""

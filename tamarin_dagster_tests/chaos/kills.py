@@ -1,0 +1,93 @@
+"""kill -9: at each fail point, and at moments that nobody chose."""
+
+import random
+import time
+
+from tamarin_dagster.failpoints import FailPoint
+from tamarin_dagster_tests.chaos.matrix import SAME, SCENARIOS, Scenario, UnexpectedError, require, same, scenario
+from tamarin_dagster_tests.chaos.worlds import Bench, World
+from tamarin_dagster_tests.logstore.faulty import Fault, Request
+
+_GROUP = "kill -9"
+_REDUCED = {
+    (FailPoint.COPY_AFTER, 2),
+    (FailPoint.COMMIT_BEFORE, 1),
+    (FailPoint.COMMIT_AFTER, 2),
+    (FailPoint.DELETE_AFTER, 1),
+    (FailPoint.MARK_PURGED_BEFORE, 2),
+}
+
+
+def _killed_at(point: FailPoint, nth: int, kind: str) -> Scenario:
+    def play(bench: Bench) -> str:
+        with bench.world(kind=kind) as world:
+            first = world.pull(failpoint=f"{point}:kill:{nth}")
+            require(first.how == "killed", f"the fail point was not reached: {first.how}, {first.said}")
+            return f"killed; {_and_again(world)}"
+
+    name, _, place = point.partition(".")
+    where = f"{place} {name.replace('_', ' ')}, the {'1st' if nth == 1 else '2nd'} time ({kind})"
+    return Scenario(_GROUP, where, f"killed; the next pull ends 0: {SAME}", play, (point, nth) in _REDUCED)
+
+
+def _and_again(world: World) -> str:
+    again = world.pull()
+    require(again.status == 0, f"the next pull ended {again.how}: {again.said}")
+    return f"the next pull ends 0: {same(world, world.bench.undisturbed())}"
+
+
+for _number, _point in enumerate(FailPoint):
+    SCENARIOS.append(_killed_at(_point, 1, ("s3", "folder")[_number % 2]))
+    SCENARIOS.append(_killed_at(_point, 2, ("folder", "s3")[_number % 2]))
+
+
+@scenario(_GROUP, "among the deletions of a page, after the 5th", f"killed; the next pull ends 0: {SAME}")
+def _among_deletions(bench: Bench) -> str:
+    with bench.world() as world:
+        program = world.start()
+        deletions = iter(range(1000))
+
+        def kill_at_the_fifth(request: Request) -> Fault | None:
+            if request.method == "DELETE" and "probe" not in request.path and next(deletions) == 5:
+                program.kill()
+            return None
+
+        bench.faulty.rule = kill_at_the_fifth
+        require(program.ended().how == "killed", "it was not killed")
+        bench.faulty.reset()
+        return f"killed; {_and_again(world)}"
+
+
+@scenario(_GROUP, "three times in a row, each at another place", f"killed thrice; then a pull ends 0: {SAME}")
+def _three_times(bench: Bench) -> str:
+    with bench.world() as world:
+        for point in (FailPoint.COMMIT_AFTER, FailPoint.COPY_AFTER, FailPoint.MARK_PURGED_BEFORE):
+            require(world.pull(failpoint=f"{point}:kill").how == "killed", f"{point} was not reached")
+        return f"killed thrice; {_and_again(world)}".replace("the next", "then a")
+
+
+def random_kills(bench: Bench, count: int, seed: int) -> tuple[int, int]:
+    """Kills so many pulls at random moments, each in a new world; returns how many were killed before their end, and
+    how many worlds were as without it after the next pull.
+    """
+    draws = random.Random(seed)
+    expected = bench.undisturbed()
+    killed = equal = 0
+    for number in range(count):
+        with bench.world(kind=("s3", "folder")[number % 2]) as world:
+            program = world.start()
+            time.sleep(draws.uniform(0.0, 2.0 if world.kind == "s3" else 1.0))
+            program.kill()
+            killed += program.ended().how == "killed"
+            again = world.pull()
+            if again.status == 0 and not world.state().differences(expected):
+                equal += 1
+    return killed, equal
+
+
+@scenario(_GROUP, "at 10 random moments", "10 times: the next pull leaves the same tables and log bucket")
+def _random_moments(bench: Bench) -> str:
+    killed, equal = random_kills(bench, 10, seed=2026)
+    if equal < 10:
+        raise UnexpectedError(f"only {equal} of 10 are equal")
+    return f"{killed} killed before their end, {equal} of 10 equal"

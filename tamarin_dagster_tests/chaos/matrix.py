@@ -1,0 +1,97 @@
+"""The matrix: each fault with what is expected, played in a world of its own, and the table that comes out."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from tamarin_dagster_tests.chaos.worlds import Bench, State, World
+
+SAME = "the same tables, the same log bucket"
+
+Play = Callable[[Bench], str]
+
+
+class UnexpectedError(Exception):
+    """What was seen is not what was expected."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A fault.
+
+    Attributes:
+        group: what kind it is.
+        fault: what goes wrong.
+        expected: what should be seen: while it does, and in the end.
+        play: lets it go wrong, and says what is seen. Raises UnexpectedError.
+        reduced: whether it belongs to the small set that each test run plays.
+    """
+
+    group: str
+    fault: str
+    expected: str
+    play: Play
+    reduced: bool = False
+
+
+SCENARIOS: list[Scenario] = []
+
+
+def scenario(group: str, fault: str, expected: str, *, reduced: bool = False) -> Callable[[Play], Play]:
+    """Puts a function into the matrix."""
+
+    def add(play: Play) -> Play:
+        SCENARIOS.append(Scenario(group, fault, expected, play, reduced))
+        return play
+
+    return add
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was seen of a scenario."""
+
+    scenario: Scenario
+    seen: str
+    as_expected: bool
+    seconds: float
+
+
+def played(bench: Bench, scenarios: Iterable[Scenario]) -> Iterator[Row]:
+    """Plays each, one after the other."""
+    for each in scenarios:
+        started = time.monotonic()
+        try:
+            seen, fine = each.play(bench), True
+        except Exception as error:  # noqa: BLE001 - it is the row's result
+            said = str(error) if isinstance(error, UnexpectedError) else traceback.format_exc()
+            seen, fine = said, False
+        yield Row(each, seen, fine, time.monotonic() - started)
+
+
+def same(world: World, expected: State) -> str:
+    """Says that the world is as expected. Raises UnexpectedError."""
+    if differences := world.state().differences(expected):
+        raise UnexpectedError("; ".join(differences))
+    return SAME
+
+
+def require(truth: object, text: str) -> None:
+    """Raises UnexpectedError if it is not true."""
+    if not truth:
+        raise UnexpectedError(text)
+
+
+def as_markdown(rows: Iterable[Row]) -> str:
+    """The table, by groups."""
+    lines: list[str] = []
+    group = ""
+    for row in rows:
+        if row.scenario.group != group:
+            group = row.scenario.group
+            lines += ["", f"### {group}", "", "| fault | expected | seen |", "|---|---|---|"]
+        seen = row.seen if row.as_expected else f"**not as expected**: {row.seen.splitlines()[-1]}"
+        cells = (row.scenario.fault, row.scenario.expected, seen)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines).strip() + "\n"
