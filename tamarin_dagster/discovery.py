@@ -88,14 +88,21 @@ def _groups(
 
 
 def days_with_keys(
-    store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...], first: date, last: date
+    store: LogStore,
+    bucket: LoggedBucket,
+    roots: tuple[str, ...],
+    first: date,
+    last: date,
+    strays: list[str] | None = None,
 ) -> Iterator[date]:
     """The days from `first` to `last` that have any name under their prefix, in order.
 
-    Each is found, with one request, when it is asked for. Raises LogStoreError.
+    Each is found, with one request, when it is asked for. What stands between them and is no day's is put into
+    `strays`: of names that share an impossible date one. Raises LogStoreError.
     """
-    found = [_days(store, bucket.log_prefix, simple_day_prefix, _SIMPLE_DAY, first, last)]
-    found += [_days(store, root, partitioned_day_prefix, _PARTITIONED_DAY, first, last) for root in roots]
+    between: list[str] = [] if strays is None else strays
+    found = [_days(store, bucket.log_prefix, simple_day_prefix, _SIMPLE_DAY, first, last, between)]
+    found += [_days(store, root, partitioned_day_prefix, _PARTITIONED_DAY, first, last, between) for root in roots]
     for day, _ in itertools.groupby(heapq.merge(*found)):
         yield day
 
@@ -107,6 +114,7 @@ def _days(
     pattern: re.Pattern[str],
     first: date,
     last: date,
+    strays: list[str],
 ) -> Iterator[date]:
     end = _behind(day_prefix(base, last))
     for found, group in _groups(store, base, day_prefix(base, first), pattern):
@@ -114,6 +122,8 @@ def _days(
             return
         if day := _date_of(group):
             yield day
+        elif _is_between_days(group, pattern) and len(strays) < MAX_STRAYS_NAMED and not _is_folder_marker(found):
+            strays.append(_shown(found.key))
 
 
 class DayLook:
@@ -175,6 +185,11 @@ def _date_of(match: re.Match[str] | None) -> date | None:
         return date(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
         return None
+
+
+def _is_between_days(group: re.Match[str] | None, pattern: re.Pattern[str]) -> bool:
+    """Whether a name that is no day's is told of here: what has no date at all in the simple layout a survey tells."""
+    return group[1] is not None if group else pattern is _PARTITIONED_DAY
 
 
 def _behind(prefix: str) -> str:

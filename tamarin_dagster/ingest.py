@@ -6,7 +6,6 @@ Knows nothing of Dagster. Reports progress through one callback, and returns wha
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +18,9 @@ from tamarin_dagster.discovery import DayLook, Survey, days_with_keys, survey
 from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import DecompressionError, LogCounts, parse_parts, unpacked
 from tamarin_dagster.logkey import KeyFailure, LogKey
-from tamarin_dagster.logstore import FetchError, LogStore
+from tamarin_dagster.logstore import CHANGED_SINCE_LISTED, FetchError, LogStore
 from tamarin_dagster.pipeline import ahead, spread
+from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.loading import (
     Batch,
     LoadedBatch,
@@ -117,18 +117,20 @@ def pull(
     """Loads what is unseen in these delivery days (or in all that have keys from `first` to `last`).
 
     Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. A key that cannot be
-    read or loaded is a failure of its day and stops no other. So many `connections` load at once. `redacts` says whether
-    secrets of presigned URLs are left out of what is stored. Raises LogStoreError when the log bucket cannot be listed,
-    and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays.
+    read or loaded is a failure of its day and stops no other. So many `connections` load at once. `redacts` says
+    whether secrets of presigned URLs are left out of what is stored. Raises LogStoreError when the log bucket cannot be
+    listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays.
     """
     started = time.monotonic()
     seen = survey(store, bucket)
+    strays = list(seen.strays)
     if days is None:
         until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
-        days = days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until)
+        # found before the first of them is loaded, so that a purge beside takes none away
+        days = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
     pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(days)), redacts)
     pulled.run(progress, connections)
-    return Pulled(tuple(pulled.days.values()), seen.strays, time.monotonic() - started)
+    return Pulled(tuple(pulled.days.values()), tuple(strays), time.monotonic() - started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ class _Pull:
         self.roots = seen.roots
         self.days = {day: PulledDay(day) for day in days}
         self._listed: set[date] = set()
+        # days of keys that another pull has loaded since they were listed, once per key
+        self._overtaken: list[date] = []
         self._stopped = threading.Event()
 
     def run(self, progress: Callable[[Progress], None] | None, connections: int) -> None:
@@ -189,7 +193,6 @@ class _Pull:
         a large key is rolled back, the steps behind end.
         """
         keys = lines = size = 0
-        overtaken: Counter[date] = Counter()
         with (
             closing(ahead(self._fetched(_batches(self._unseen())))) as fetched,
             closing(ahead(self._parsed(fetched))) as parsed,
@@ -202,11 +205,11 @@ class _Pull:
                     for key, counts in step.outcome.loaded:
                         self.days[key.delivery_date].add(key, counts)
                         keys, size = keys + 1, size + key.object.size
-                    overtaken.update(key.delivery_date for key in step.outcome.already_loaded)
+                    self._overtaken.extend(key.delivery_date for key in step.outcome.already_loaded)
                 if progress and (step.lines or (step.outcome and step.outcome.loaded)):
                     progress(Progress(step.day, keys, lines, size))
-        for day, count in overtaken.items():
-            self.days[day].seen += count
+        for day in self._overtaken:
+            self.days[day].seen += 1
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
@@ -252,7 +255,7 @@ class _Pull:
             reached(FailPoint.FETCH_AFTER)
             for key, fetched in zip(batch, results, strict=True):
                 if fetched.error is not None:
-                    self._fail(key, fetched.error)
+                    self._not_fetched(key, fetched.error)
                     continue
                 try:
                     body = _unpacked(fetched.body)
@@ -311,7 +314,9 @@ class _Pull:
             reached(FailPoint.FETCH_BEFORE)
             with closing(self.store.open(key.object)) as opened:
                 outcome = yield from self._sent(LogKey(opened.object, key.delivery_date), opened.chunks)
-        except (FetchError, DecompressionError) as error:
+        except FetchError as error:
+            self._not_fetched(key, str(error))
+        except DecompressionError as error:
             self._fail(key, str(error))
         except REFUSALS as error:
             self._fail(key, refusal(error))
@@ -344,6 +349,15 @@ class _Pull:
             if self._stopped.is_set():
                 raise _Stopped
             yield part
+
+    def _not_fetched(self, key: LogKey, error: str) -> None:
+        """A key that went after it was listed may have been loaded and purged by another pull: then all is well."""
+        if error == CHANGED_SINCE_LISTED:
+            with self.engine.connect() as connection:
+                if not ledger.unseen(connection, self.store.name, [key.object]):
+                    self._overtaken.append(key.delivery_date)
+                    return
+        self._fail(key, error)
 
     def _fail(self, key: LogKey, error: str) -> None:
         _log.warning("bucket %s, key %s: %s", self.bucket.name, key.object.key, error)

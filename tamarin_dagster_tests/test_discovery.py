@@ -317,3 +317,14 @@ def test_a_key_of_another_log_bucket_is_not_seen_here(engine, folder_bucket, put
     store.name = "another"
     look = DayLook(store, engine, folder_bucket, (), date(2026, 3, 5))
     assert [item.object.key for page in look for item in page] == [key]
+
+
+def test_names_with_an_impossible_date_are_told_of_as_strays(world):
+    """A survey jumps over whole years, and a look at a day never comes by a day that is none."""
+    bucket, store, put = world
+    odd = [simple("2026-02-30"), simple("2026-03-32"), partitioned("2026-13-01"), f"{ROOT}2026-notes"]
+    for name in [simple("2026-03-05"), partitioned("2026-03-05"), *odd, simple("2026-03-32", 1)]:
+        put(name)
+    strays: list[str] = []
+    assert list(days_with_keys(store, bucket, survey(store, bucket).roots, *EVER, strays)) == [date(2026, 3, 5)]
+    assert sorted(strays) == sorted(odd)

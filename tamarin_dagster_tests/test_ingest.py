@@ -17,6 +17,7 @@ from tamarin_dagster import ingest
 from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.ingest import Progress, Pulled, pull
 from tamarin_dagster.logstore import LogStoreError
+from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import loading
 from tamarin_dagster.recordstore.loading import Batch
 from tamarin_dagster.settings import LoggedBucket
@@ -558,3 +559,18 @@ def test_batches_ahead_stay_few(folder_place, engine, monkeypatch):
     # two are loaded, one waits parsed, one is parsed; one waits fetched, one is fetched
     assert 2 <= most_under_way <= 7
     assert most_batches <= 5
+
+
+def test_a_key_that_another_pull_loaded_and_purged_since_it_was_listed_is_no_failure(place, engine, rows):
+    """Two pulls of one day: the slower one finds the key gone, and nothing is left undone."""
+    for number in range(3):
+        place.put(name(DAY, number), lines(2))
+
+    def other(_) -> None:
+        pull(place.bucket, place.store, engine)
+        purge(place.bucket, place.store, engine)
+
+    pulled = pull(place.bucket, Broken(place.store, before_fetch=other), engine)
+    assert pulled.failures == []
+    assert [(day.listed, day.seen, day.keys) for day in pulled.days] == [(3, 3, 0)]
+    assert rows("SELECT count(*), count(purged_at) FROM s3_log_key") == [(3, 3)]

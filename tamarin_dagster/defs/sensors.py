@@ -57,6 +57,7 @@ class Tick:
     held_at: date | None = None
     cut_short: bool = False
     waiting: list[str] = field(default_factory=list)
+    strays_elsewhere: list[str] = field(default_factory=list)
 
     def hold(self, day: date) -> None:
         """The position stays at the first day that still has keys to load: it moves on when they are loaded."""
@@ -69,8 +70,8 @@ class Tick:
     def story(self, seconds: float) -> str:
         """The tick in one sentence."""
         parts = [f"{self.listed:,} keys in {self.days} day(s): {self.seen:,} loaded, {self.unseen:,} new"]
-        if self.strays:
-            parts.append(f"{self.strays} stray(s)")
+        if strays := self.strays + len(self.strays_elsewhere):
+            parts.append(f"{strays} stray(s)")
         parts += self.waiting
         if self.cut_short:
             parts.append(f"not yet looked behind {self.looked_at or 'the start'}, the next tick goes on there")
@@ -144,12 +145,14 @@ def unseen_days(
     Raises LogStoreError: a listing that failed is not an empty one, so the tick fails.
     """
     today = datetime.now(UTC).date()
-    roots = survey(store, bucket).roots
-    for day in days_with_keys(store, bucket, roots, first, today + timedelta(days=DAYS_AHEAD)):
+    seen = survey(store, bucket)
+    tick.strays_elsewhere = list(seen.strays)
+    last = today + timedelta(days=DAYS_AHEAD)
+    for day in days_with_keys(store, bucket, seen.roots, first, last, tick.strays_elsewhere):
         if tick.cut_short or time.monotonic() - started > TICK_BUDGET_SECONDS:
             tick.cut_short = True
             return
-        look = DayLook(store, engine, bucket, roots, day)
+        look = DayLook(store, engine, bucket, seen.roots, day)
         digest = hashlib.sha256()
         keys = 0
         for page in look:

@@ -7,6 +7,7 @@ listing is ever held whole.
 
 from tamarin_dagster.logstore.folder import FolderLogStore
 from tamarin_dagster.logstore.store import (
+    CHANGED_SINCE_LISTED,
     CHUNK_BYTES,
     LIST_PAGE_KEYS,
     Deleted,
@@ -19,6 +20,7 @@ from tamarin_dagster.logstore.store import (
 )
 
 __all__ = [
+    "CHANGED_SINCE_LISTED",
     "CHUNK_BYTES",
     "LIST_PAGE_KEYS",
     "Deleted",
