@@ -416,3 +416,59 @@ def test_a_reparse_that_is_killed_leaves_the_key_at_hand_as_it_was(
     assert contents() == before
     assert run("reparse").returncode == 0
     assert contents() == undisturbed
+
+
+def test_purge_shows_what_would_go_and_then_deletes_it(run, configured, put_key, log_folder) -> None:
+    gone, kept = put_key(lines(3)), put_key(lines(1) + b"no record\n")
+    run("pull", "--no-purge")
+
+    dry = run("purge", "--dry-run")
+
+    assert (dry.returncode, len(list((log_folder / "logs").iterdir()))) == (0, 2)
+    assert "media: would purge 1 keys" in dry.stderr
+    assert "proved by 3 rows; 1 keys with rejected lines stay" in dry.stderr
+    assert "2026-03-05" in dry.stdout
+
+    done = run("purge", "--from", "2026-03-05")
+
+    assert done.returncode == 0
+    assert "media: purged 1 keys" in done.stderr
+    assert [path.name for path in (log_folder / "logs").iterdir()] == [kept.removeprefix("logs/")]
+    assert gone not in done.stderr
+
+    rejected_too = run("purge", TAMARIN_PURGE_REJECTED="true")
+
+    assert "media: purged 1 keys" in rejected_too.stderr
+    assert list((log_folder / "logs").iterdir()) == []
+
+
+def test_purge_leaves_a_bucket_alone_that_is_not_to_be_purged(run, configured, put_key, log_folder) -> None:
+    put_key(lines(3))
+    run("pull", "--no-purge")
+
+    done = run("purge", TAMARIN_PURGE_PARSED_KEYS="false")
+
+    assert done.returncode == 0
+    assert "media: purge_parsed_keys is off, its log keys stay" in done.stderr
+    assert len(list((log_folder / "logs").iterdir())) == 1
+
+
+def test_purge_that_cannot_prove_a_key_says_so_and_fails(run, configured, put_key, log_folder, rows) -> None:
+    key = put_key(lines(3))
+    run("pull", "--no-purge")
+    rows("DELETE FROM s3_log_record WHERE line_number = 2")
+
+    done = run("purge")
+
+    assert done.returncode == 1
+    assert f"bucket media, key {key}: its rows are not what the ledger says" in done.stderr
+    assert len(list((log_folder / "logs").iterdir())) == 1
+
+
+def test_query_secrets_are_redacted_unless_the_settings_say_otherwise(run, configured, put_key, rows) -> None:
+    put_key(line(key="a?Signature=s3cret&x=1"))
+    run("pull")
+    assert rows("SELECT request_uri FROM s3_log_record") == [("/a?Signature=REDACTED&x=1",)]
+    put_key(line(key="b?Signature=s3cret&x=1"))
+    run("pull", TAMARIN_REDACT_QUERY_SECRETS="false")
+    assert rows("SELECT request_uri FROM s3_log_record WHERE request_uri ~ '^/b'") == [("/b?Signature=s3cret&x=1",)]

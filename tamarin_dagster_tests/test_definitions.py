@@ -24,7 +24,23 @@ def test_buckets_whose_names_differ_only_in_punctuation_get_names_of_their_own()
 
 
 def test_definitions_without_buckets_load() -> None:
-    dg.Definitions.validate_loadable(build_definitions(Settings()))
+    definitions = build_definitions(Settings())
+
+    dg.Definitions.validate_loadable(definitions)
+    assert "watch_deliveries" not in {job.name for job in definitions.resolve_all_job_defs()}
+
+
+def test_each_bucket_has_jobs_of_its_own_and_one_watches_them_all() -> None:
+    buckets = tuple(LoggedBucket(name=name, log_bucket_name="log-bucket") for name in ("media", "films"))
+    definitions = build_definitions(Settings(buckets=buckets))
+
+    jobs = {job.name for job in definitions.resolve_all_job_defs()}
+    assert jobs >= {f"{name}__{kind}" for name in ("media", "films") for kind in ("load", "reconcile")}
+    assert "watch_deliveries" in jobs
+    watched = definitions.resolve_job_def("watch_deliveries").asset_layer.asset_graph.asset_check_keys
+    assert {(key.asset_key.path[0], key.name) for key in watched} == {
+        (bucket, name) for bucket in ("media", "films") for name in ("deliveries_keep_their_habit", "no_failing_purges")
+    }
 
 
 def run(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:

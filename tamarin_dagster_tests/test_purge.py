@@ -12,7 +12,10 @@ from tamarin_dagster.ingest import pull
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import Deleted
 from tamarin_dagster.purge import Purged, purge
+from tamarin_dagster.recordstore.ledger import KeptKeys
+from tamarin_dagster.reparse import reparse
 from tamarin_dagster_tests.lines import line, lines
+from tamarin_dagster_tests.older_parser import reject
 
 JUNK = b"no log line at all\n"
 DAY, NEXT = date(2026, 3, 5), date(2026, 3, 6)
@@ -248,6 +251,86 @@ def test_a_purge_that_is_killed_between_deleting_and_noting_is_completed_by_the_
     assert purge_all(folder_place, engine).keys == 3
     assert rows("SELECT count(*), count(purged_at) FROM s3_log_key") == [(3, 3)]
     assert rows("SELECT count(*) FROM s3_log_record") == [(6,)]
+
+
+# ------------------------------------------------------------------------------------------------ rejected lines
+
+OVERSIZED = b"x" * (1024 * 1024 + 1) + b"\n"
+
+
+def test_a_key_with_rejected_lines_stays_and_is_told_of(place, engine, rows):
+    place.put(name(DAY, 1), lines(2) + JUNK)
+    place.put(name(DAY, 2), lines(2))
+    place.put(name(DAY, 3), OVERSIZED)
+    pull_all(place, engine)
+    purged = purge_all(place, engine)
+    assert (purged.keys, purged.failures) == (1, [])
+    assert purged.kept == KeptKeys(keys=2, oversized_keys=1)
+    assert purge_all(place, engine, days=[NEXT]).kept == KeptKeys(0, 0)
+    assert place.names() == [name(DAY, 1), name(DAY, 3)]
+
+
+def test_purge_rejected_lets_all_go_but_keys_with_an_oversized_line(place, engine, rows):
+    """Of an oversized line only the start is stored: the log bucket alone has the whole."""
+    place.put(name(DAY, 1), lines(2) + JUNK)
+    place.put(name(DAY, 2), lines(2))
+    place.put(name(DAY, 3), lines(1) + OVERSIZED + JUNK)
+    pull_all(place, engine)
+    purged = purge_all(place, engine, with_rejected=True)
+    assert (purged.keys, purged.rows, purged.failures) == (2, 5, [])
+    assert purged.kept == KeptKeys(keys=1, oversized_keys=1)
+    assert place.names() == [name(DAY, 3)]
+    assert rows("SELECT count(*) FROM s3_rejected_line") == [(3,)]
+
+
+def test_purge_rejected_still_proves_the_rejected_lines(folder_place, engine, rows):
+    folder_place.put(name(), lines(2) + JUNK)
+    pull_all(folder_place, engine)
+    rows("DELETE FROM s3_rejected_line")
+    purged = purge_all(folder_place, engine, with_rejected=True)
+    assert "expected_rejected=1, found_rejected=0" in failures(purged)[0][2]
+    assert folder_place.names() == [name()]
+
+
+def test_a_reparse_that_clears_a_key_lets_it_go(folder_place, engine, rows):
+    body = lines(3)
+    folder_place.put(name(), body)
+    pull_all(folder_place, engine)
+    reject(rows, name(), body, [2])
+    assert purge_all(folder_place, engine).keys == 0
+    assert reparse(folder_place.bucket, engine).moved == 1
+    assert purge_all(folder_place, engine).keys == 1
+    assert folder_place.names() == []
+
+
+# ------------------------------------------------------------------------------------------------ dry runs, failures
+
+
+def test_a_dry_run_proves_and_deletes_nothing(place, engine, rows):
+    place.put(name(DAY, 1), lines(2))
+    place.put(name(DAY, 2), lines(3))
+    place.put(name(NEXT, 1), lines(4) + JUNK)
+    pull_all(place, engine)
+    rows("DELETE FROM s3_log_record r USING s3_log_key k WHERE k.id = log_key_id AND k.key = :key", key=name(DAY, 1))
+    dry = purge(place.bucket, Refusing(place.store), engine, dry_run=True)
+    assert (dry.keys, dry.bytes, dry.rows, dry.by_day) == (1, len(lines(3)), 3, {DAY: 1})
+    assert [failure.key for failure in dry.failures] == [name(DAY, 1)]
+    assert dry.kept.keys == 1
+    assert len(place.names()) == 3
+    assert rows("SELECT count(*) FROM s3_log_key WHERE purged_at IS NOT NULL OR purge_error IS NOT NULL") == [(0,)]
+
+
+def test_since_when_a_deletion_fails_is_kept_until_it_succeeds(folder_place, engine, rows):
+    folder_place.put(name(), lines(2))
+    pull_all(folder_place, engine)
+    since = "SELECT purge_failed_at FROM s3_log_key"
+    purge(folder_place.bucket, Refusing(folder_place.store, [name()]), engine)
+    ((first,),) = rows(since)
+    assert first is not None
+    purge(folder_place.bucket, Refusing(folder_place.store, [name()]), engine)
+    assert rows(since) == [(first,)]
+    purge_all(folder_place, engine)
+    assert rows(since) == [(None,)]
 
 
 # ------------------------------------------------------------------------------------------------ versions

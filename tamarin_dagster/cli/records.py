@@ -28,6 +28,7 @@ from tamarin_dagster.recordstore.database import (
     records_url,
 )
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.roles import grant_reading
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.reparse import reparse
 from tamarin_dagster.retention import Expirable, expirable, expire, unpurged_warning
@@ -139,6 +140,22 @@ def sql(
     else:
         open_database(settings).dispose()
         _psql(settings)
+
+
+@app.command()
+def grant_reader(
+    role: Annotated[str, typer.Argument(help="The role; it is made, without a login, if there is none.")],
+) -> None:
+    """Lets a role of Postgres read the tables, and change nothing. For people and BI tools that ask.
+
+    Make a login in it: CREATE ROLE anna LOGIN PASSWORD '...' IN ROLE that_role. The bytes of rejected lines are left
+    out, since those may hold signatures of presigned URLs.
+    """
+    settings = load_settings()
+    engine = open_database(settings)
+    made = grant_reading(engine, role)
+    err.print(f"{escape(role)} {'is made, and ' if made else ''}may read.", highlight=False)
+    engine.dispose()
 
 
 @app.command()

@@ -18,11 +18,12 @@ def test_reconcile_loads_late_keys_of_the_last_week_in_one_run(definitions, inst
     )
 
     [request] = schedule.evaluate_tick(context).run_requests
-    job = definitions.resolve_job_def("media__load")
+    job = definitions.resolve_job_def(schedule.job_name)
     result = job.execute_in_process(instance=instance, tags=dict(request.tags))
 
     new_keys = {day: metadata["new keys"] for day, metadata in metadata_by_partition(result, RECORDS).items()}
     assert new_keys == {f"2026-03-{day:02}": int(day in (4, 10)) for day in range(4, 11)}
+    assert schedule.job_name == "media__reconcile"
 
 
 def test_pending_purges_are_retried_nightly(definitions) -> None:
@@ -42,3 +43,17 @@ def test_old_records_expire_daily_only_if_months_of_retention_are_set(settings, 
     assert "purge_pending_log_keys" in names
     assert "expire_old_records" not in names
     assert "expire_old_records_daily" not in {each.name for each in definitions.schedules}
+
+
+def test_deliveries_are_watched_hourly_if_any_bucket_is_monitored(settings, definitions) -> None:
+    schedule = definitions.resolve_schedule_def("watch_deliveries_hourly")
+    assert (schedule.job_name, schedule.cron_schedule) == ("watch_deliveries", "25 * * * *")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+    quiet = settings.buckets[0].model_copy(update={"name": "quiet", "monitor_bucket": False})
+    for buckets, status in (
+        ((*settings.buckets, quiet), dg.DefaultScheduleStatus.RUNNING),
+        ((quiet,), dg.DefaultScheduleStatus.STOPPED),
+    ):
+        changed = build_definitions(settings.model_copy(update={"buckets": buckets}))
+        assert changed.resolve_schedule_def("watch_deliveries_hourly").default_status == status

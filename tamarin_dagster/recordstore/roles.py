@@ -1,0 +1,43 @@
+"""A role for people who ask: it may read the records and the ledger, and change nothing.
+
+The bytes of rejected lines are not for it: they are as S3 wrote them, with whatever secrets a URL in them holds.
+"""
+
+from typing import cast
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+
+from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record, s3_logged_bucket, s3_rejected_line
+
+_READ_WHOLE = (
+    s3_log_record.name,
+    s3_log_key.name,
+    s3_logged_bucket.name,
+    "s3_duplicate_record",
+    "s3_delivery_lateness",
+)
+_NOT_READ = s3_rejected_line.c.line.name
+
+
+def grant_reading(engine: sa.Engine, role: str) -> bool:
+    """Lets the role read; makes it if there is none of that name, without a login. Says whether it was made.
+
+    Raises sqlalchemy.exc.ProgrammingError or psycopg.errors.InsufficientPrivilege where our own user may not.
+    """
+    name = sql.Identifier(role)
+    with engine.begin() as connection:
+        cursor = cast("psycopg.Cursor", connection.connection.cursor())
+        found = cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+        if found is None:
+            cursor.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(name))
+        database = sql.Identifier(connection.engine.url.database or "")
+        cursor.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, name))
+        cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))
+        for table in _READ_WHOLE:
+            cursor.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(sql.Identifier(table), name))
+        columns = sql.SQL(", ").join(sql.Identifier(c.name) for c in s3_rejected_line.c if c.name != _NOT_READ)
+        table_name = sql.Identifier(s3_rejected_line.name)
+        cursor.execute(sql.SQL("GRANT SELECT ({}) ON {} TO {}").format(columns, table_name, name))
+    return found is None
