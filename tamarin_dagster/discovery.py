@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import parse_key_name, partitioned_day_prefix, simple_day_prefix
-from tamarin_dagster.logkey import LogKey, LogObject
+from tamarin_dagster.logkey import LogKey, LogObject, shown
 from tamarin_dagster.logstore import LIST_PAGE_KEYS, LogStore, first_object
 from tamarin_dagster.pipeline import ahead
 from tamarin_dagster.recordstore import ledger
@@ -56,7 +56,7 @@ def survey(store: LogStore, bucket: LoggedBucket) -> Survey:
     for found, group in _groups(store, prefix, prefix, re.compile(f"{_ACCOUNT.pattern}|{_YEAR.pattern}")):
         if group is None:
             if len(strays) < MAX_STRAYS_NAMED and not _is_folder_marker(found):
-                strays.append(_shown(found.key))
+                strays.append(shown(found.key))
         elif group[0].endswith("/"):
             roots += _roots(store, prefix + group[0], bucket.name)
     return Survey(tuple(roots), tuple(strays))
@@ -123,7 +123,7 @@ def _days(
         if day := _date_of(group):
             yield day
         elif _is_between_days(group, pattern) and len(strays) < MAX_STRAYS_NAMED and not _is_folder_marker(found):
-            strays.append(_shown(found.key))
+            strays.append(shown(found.key))
 
 
 class DayLook:
@@ -173,7 +173,7 @@ class DayLook:
         if name is not None and name.delivery_date == self.day:
             return True
         if not _is_folder_marker(item):
-            self.strays.append(_shown(item.key))
+            self.strays.append(shown(item.key))
         return False
 
 
@@ -200,8 +200,3 @@ def _behind(prefix: str) -> str:
 def _is_folder_marker(item: LogObject) -> bool:
     """Consoles and sync tools make an empty object for a folder."""
     return item.size == 0 and item.key.endswith("/")
-
-
-def _shown(key: str) -> str:
-    """The name as text that any store can take: a file's name need not be UTF-8."""
-    return key.encode("utf-8", "backslashreplace").decode()

@@ -31,7 +31,7 @@ from tamarin_dagster.recordstore.loading import (
     prepare_large,
     prepare_parts,
 )
-from tamarin_dagster.recordstore.refusals import REFUSALS, refusal
+from tamarin_dagster.recordstore.refusals import REFUSALS, refusal, unparsed
 from tamarin_dagster.settings import DEFAULT_LOAD_CONNECTIONS, LoggedBucket
 
 _log = logging.getLogger(__name__)
@@ -285,7 +285,7 @@ class _Pull:
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
             if len(keys) == 1:
-                self._fail(keys[0], f"cannot be parsed: {type(error).__name__}: {error}")
+                self._fail(keys[0], unparsed(error))
             for part in _halves(len(keys)):
                 yield from self._prepared(keys[part], bodies[part])
             return
@@ -323,7 +323,7 @@ class _Pull:
         except (sa.exc.DBAPIError, psycopg.Error, _Stopped):
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
-            self._fail(key, f"cannot be parsed: {type(error).__name__}: {error}")
+            self._fail(key, unparsed(error))
         else:
             yield _Loaded(key.delivery_date, 0, outcome)
 

@@ -4,6 +4,15 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 
+def shown(name: str) -> str:
+    """A name as text that any log, page and terminal can take.
+
+    Whoever may write to the log bucket chooses names: without control characters, else a name could pass for several
+    lines of a log; and in UTF-8, which a file's name need not be.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 @dataclass(frozen=True, slots=True)
 class LogObject:
     """One generation of an object in a log bucket, as a listing shows it.

@@ -17,7 +17,7 @@ from tamarin_dagster.logformat import ParsedLogs, parse_logs
 from tamarin_dagster.logkey import KeyFailure
 from tamarin_dagster.recordstore import rejected
 from tamarin_dagster.recordstore.partitions import ensure_partitions
-from tamarin_dagster.recordstore.refusals import REFUSALS, refusal
+from tamarin_dagster.recordstore.refusals import REFUSALS, refusal, unparsed
 from tamarin_dagster.recordstore.rejected import RejectedKey, StoredLine
 from tamarin_dagster.settings import LoggedBucket
 
@@ -89,7 +89,7 @@ def reparse(
         except (sa.exc.SQLAlchemyError, psycopg.Error):
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
-            _fail(done, bucket, key, f"cannot be parsed: {type(error).__name__}: {error}")
+            _fail(done, bucket, key, unparsed(error))
         if progress:
             progress(done)
     done.seconds = time.monotonic() - started

@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tamarin_dagster.logkey import shown
+
 out = Console()
 err = Console(stderr=True, soft_wrap=True)
 
@@ -49,7 +51,7 @@ def show_rows(names: list[str], rows: Sequence[Sequence[Any]], format_: Format) 
 
 def printable(text: str) -> str:
     """Fields of a log line are the client's: no markup, and no control sequence for the terminal."""
-    return escape("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+    return escape(shown(text))
 
 
 @contextmanager

@@ -328,3 +328,9 @@ def test_names_with_an_impossible_date_are_told_of_as_strays(world):
     strays: list[str] = []
     assert list(days_with_keys(store, bucket, survey(store, bucket).roots, *EVER, strays)) == [date(2026, 3, 5)]
     assert sorted(strays) == sorted(odd)
+
+
+def test_a_name_cannot_pass_for_several_lines_of_a_log(folder_place):
+    """Whoever may write to the log bucket chooses names; strays are shown in logs and in the page."""
+    folder_place.put("logs/a\nERROR all is lost\x1b[31m", b"x")
+    assert survey(folder_place.store, folder_place.bucket).strays == (r"logs/a\nERROR all is lost\x1b[31m",)

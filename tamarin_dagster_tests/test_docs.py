@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tamarin_dagster.logformat import RejectReason
 from tamarin_dagster.recordstore.describe import tables_as_markdown
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -33,3 +35,22 @@ def test_the_readme_names_every_setting_and_no_other() -> None:
     named = [name for column in first_columns for name in re.findall(r"`(\w+)`", column)]
 
     assert set(named) == {*Settings.model_fields, *LoggedBucket.model_fields}
+
+
+@pytest.mark.parametrize("page", ["security.md", "reliability.md"])
+def test_each_test_that_a_page_names_is_there(page) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs" / page).read_text("utf-8")))
+    tests = "\n".join(file.read_text("utf-8") for file in (PROJECT / "tamarin_dagster_tests").rglob("test_*.py"))
+    assert named
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
+def test_each_page_is_linked_and_each_link_leads_somewhere() -> None:
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+    links = {
+        (page.parent / link).resolve()
+        for page in pages
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))
+    }
+    assert {link for link in links if not link.exists()} == set()
+    assert {page for page in pages[1:] if page.resolve() not in links} == set()

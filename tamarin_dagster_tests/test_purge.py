@@ -1,8 +1,10 @@
 """purge: deletes what the ledger proves loaded, and nothing else, ever."""
 
+import re
 import time
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -251,6 +253,17 @@ def test_a_purge_that_is_killed_between_deleting_and_noting_is_completed_by_the_
     assert purge_all(folder_place, engine).keys == 3
     assert rows("SELECT count(*), count(purged_at) FROM s3_log_key") == [(3, 3)]
     assert rows("SELECT count(*) FROM s3_log_record") == [(6,)]
+
+
+def test_only_a_purge_deletes_from_a_log_bucket():
+    """There is no way from a listing to a deletion: nothing else asks a store to delete."""
+    package = Path(purging.__file__).parent
+    asking = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if path.parent.name != "logstore" and re.search(r"(?<!sa)\.delete(_objects?)?\(", path.read_text("utf-8"))
+    }
+    assert asking == {"purge.py"}
 
 
 # ------------------------------------------------------------------------------------------------ rejected lines

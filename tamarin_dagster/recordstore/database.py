@@ -69,6 +69,8 @@ def open_database(settings: Settings) -> sa.Engine:
             "client_encoding": "utf8",
         },
         pool_pre_ping=True,
+        # an error of a statement is shown in logs and in the page: the values in it are not for that
+        hide_parameters=True,
     )
     try:
         migrate(engine)

@@ -359,3 +359,10 @@ def test_a_database_of_a_newer_release_is_a_database_error(engine, database_url)
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseError, match=re.compile("newer|9999")):
         open_database(Settings(database_url=database_url))
+
+
+def test_no_error_of_a_statement_shows_its_values(engine):
+    """Dagster shows errors in its page, and values are what somebody requested."""
+    with pytest.raises(sa.exc.DBAPIError) as raised, engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1 / (CASE WHEN :value = '' THEN 1 ELSE 0 END)"), {"value": "s3cret"})
+    assert "s3cret" not in str(raised.value)
