@@ -1,10 +1,11 @@
 # make dev    everything on this machine: database, demo (if no bucket is configured), Dagster's page
 # make test   all tests
+# make chaos  faults of every kind, and what is left afterwards
 # Each target works first on a fresh machine with Python 3.11+ and make; a second call is fast.
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test test-bench lint format bench bench-ingest bench-parse fuzz clean
+.PHONY: install dev test test-bench chaos lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -38,6 +39,13 @@ test: install
 # The benchmarks at their smallest: that each runs, not what it measures.
 test-bench: install
 	@$(RUN) pytest -m bench
+
+# How many kills at random moments beside the matrix.
+KILLS ?= 200
+
+# The table goes into docs/reliability.md. Half an hour with the kills; two rows take root.
+chaos: install
+	@$(RUN) tamarin_dagster_tests.chaos --kills $(KILLS) --markdown docs/reliability.md
 
 lint: install
 	@$(BIN)/ruff check .

@@ -6,10 +6,24 @@ import dagster as dg
 
 from tamarin_dagster.defs.asset_checks import build_database_checks
 from tamarin_dagster.defs.assets import build_log_records, build_purge_op, build_purged_log_keys
-from tamarin_dagster.defs.jobs import build_expire_job, build_load_job, build_purge_job, build_reparse_job
+from tamarin_dagster.defs.completeness_checks import build_duplicate_check, build_watch_checks
+from tamarin_dagster.defs.doctor_job import build_doctor_job
+from tamarin_dagster.defs.jobs import (
+    build_expire_job,
+    build_load_job,
+    build_purge_job,
+    build_reconcile_job,
+    build_reparse_job,
+    build_watch_job,
+)
 from tamarin_dagster.defs.naming import slugs
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.defs.schedules import build_expire_schedule, build_purge_schedule, build_reconcile_schedule
+from tamarin_dagster.defs.schedules import (
+    build_expire_schedule,
+    build_purge_schedule,
+    build_reconcile_schedule,
+    build_watch_schedule,
+)
 from tamarin_dagster.defs.sensors import build_sensor
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 
@@ -19,7 +33,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     purge_log_keys = build_purge_op(settings)
     purge_job = build_purge_job(purge_log_keys)
     shared = dg.Definitions(
-        jobs=[purge_job, build_reparse_job(settings)],
+        jobs=[purge_job, build_reparse_job(settings), build_doctor_job(settings)],
         schedules=[build_purge_schedule(purge_job)],
         resources={"database": RecordDatabase(settings), "log_buckets": LogBuckets()},
         executor=dg.in_process_executor,
@@ -30,20 +44,29 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             shared, dg.Definitions(jobs=[expire_job], schedules=[build_expire_schedule(expire_job)])
         )
     names = slugs(settings.buckets)
+    if settings.buckets:
+        watch_job = build_watch_job(settings.buckets, names)
+        shared = dg.Definitions.merge(
+            shared, dg.Definitions(jobs=[watch_job], schedules=[build_watch_schedule(watch_job, settings.buckets)])
+        )
     per_bucket = []
     for bucket in settings.buckets:
         slug = names[bucket.name]
-        job = build_load_job(bucket, slug)
+        load_job, reconcile_job = build_load_job(bucket, slug), build_reconcile_job(bucket, slug)
         per_bucket.append(
             dg.Definitions(
                 assets=[
                     build_log_records(bucket, slug, settings),
                     build_purged_log_keys(bucket, slug, settings, purge_log_keys),
                 ],
-                asset_checks=[build_database_checks(bucket, slug)],
-                jobs=[job],
-                sensors=[build_sensor(bucket, slug, job, settings)],
-                schedules=[build_reconcile_schedule(bucket, slug, job)],
+                asset_checks=[
+                    build_database_checks(bucket, slug),
+                    build_duplicate_check(bucket, slug),
+                    build_watch_checks(bucket, slug, settings.purges(bucket)),
+                ],
+                jobs=[load_job, reconcile_job],
+                sensors=[build_sensor(bucket, slug, load_job, settings)],
+                schedules=[build_reconcile_schedule(bucket, slug, reconcile_job)],
             )
         )
     return dg.Definitions.merge(shared, *per_bucket)

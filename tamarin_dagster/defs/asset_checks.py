@@ -1,7 +1,7 @@
-"""The truths that are checked for each delivery day, and how their results reach each partition.
+"""The truths that are checked for each delivery day or for a whole bucket, and how their results reach each partition.
 
 The two checks that rest on what a listing showed are results of the records asset itself. The others read only the
-database, and can be run alone.
+database, and can be run alone: those of the row counts stand here, the others in completeness_checks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +16,7 @@ from tamarin_dagster.defs.naming import records_key
 from tamarin_dagster.defs.partitions import days_of, delivery_days
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.recordstore.completeness import HABIT_DAYS
 from tamarin_dagster.settings import LoggedBucket
 
 EVERY_KEY_IS_LOADED = "every_log_key_is_loaded"
@@ -23,6 +24,19 @@ NO_STRAY_KEYS = "no_stray_keys"
 EVERY_LINE_IS_ACCOUNTED_FOR = "every_line_is_accounted_for"
 ROWS_MATCH_THE_LEDGER = "rows_match_the_ledger"
 NO_REJECTED_LINES = "no_rejected_lines"
+NO_DUPLICATE_RECORDS = "no_duplicate_records"
+DELIVERIES_KEEP_THEIR_HABIT = "deliveries_keep_their_habit"
+NO_FAILING_PURGES = "no_failing_purges"
+
+# What each load checks; to look for duplicates reads all of a day's records, which takes seconds on a busy day.
+LOAD_CHECKS = (
+    EVERY_KEY_IS_LOADED,
+    NO_STRAY_KEYS,
+    EVERY_LINE_IS_ACCOUNTED_FOR,
+    ROWS_MATCH_THE_LEDGER,
+    NO_REJECTED_LINES,
+)
+RECONCILE_CHECKS = (*LOAD_CHECKS, NO_DUPLICATE_RECORDS)
 
 # How many names an event shows; the rest is counted.
 SAMPLE = 20
@@ -35,6 +49,7 @@ class _Truth:
     description: str
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+    partitioned: bool = True
 
 
 _TRUTHS: Mapping[str, _Truth] = {
@@ -62,26 +77,54 @@ _TRUTHS: Mapping[str, _Truth] = {
         " their keys stay in the log bucket. After an upgrade the job reparse_rejected_lines reads them again.",
         severity=dg.AssetCheckSeverity.WARN,
     ),
+    NO_DUPLICATE_RECORDS: _Truth(
+        "No record of the day's log keys stands in another log key too. S3 may deliver a record twice; both rows are"
+        " kept, and the view s3_duplicate_record shows them. If whole keys are doubled, look for copies of them under"
+        " the log prefix. Counted nightly.",
+        severity=dg.AssetCheckSeverity.WARN,
+    ),
+    DELIVERIES_KEEP_THEIR_HABIT: _Truth(
+        f"The bucket has not fallen silent: its last log key came no longer ago than twice the largest gap of its last"
+        f" {HABIT_DAYS} days, or an hour. Only what is loaded counts. If not, first look whether the"
+        " bucket's sensor runs and its runs succeed, then run `tamarin-dagster doctor --bucket NAME`.",
+        severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
+    ),
+    NO_FAILING_PURGES: _Truth(
+        "No log key's deletion has been failing for more than a day. If one has, the metadata names the key and what"
+        " the log bucket answered. Mostly s3:DeleteObject is missing (if versioned, s3:DeleteObjectVersion): grant"
+        " it, or set purge_parsed_keys: false. The nightly purge tries again.",
+        severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
+    ),
 }
 
 
 def listing_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
     """The checks whose results the records asset itself returns."""
-    return [_spec(name, bucket, slug) for name in (EVERY_KEY_IS_LOADED, NO_STRAY_KEYS)]
+    return [check_spec(name, bucket, slug) for name in (EVERY_KEY_IS_LOADED, NO_STRAY_KEYS)]
 
 
-def _spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
+def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
+    """The check of that name, as Dagster wants to have it declared."""
     truth = _TRUTHS[name]
     return dg.AssetCheckSpec(
         name,
         asset=records_key(slug),
         description=truth.description,
         blocking=truth.blocking,
-        partitions_def=delivery_days(bucket),
+        partitions_def=delivery_days(bucket) if truth.partitioned else None,
     )
 
 
-def check_result(name: str, slug: str, passed: bool, metadata: Mapping[str, Any]) -> dg.AssetCheckResult:
+def check_keys(slug: str, *names: str) -> list[dg.AssetCheckKey]:
+    """The checks of these names of a bucket, for a job's selection."""
+    return [dg.AssetCheckKey(records_key(slug), name) for name in names]
+
+
+def check_result(
+    name: str, slug: str, passed: bool, metadata: Mapping[str, Any], description: str | None = None
+) -> dg.AssetCheckResult:
     """A result with the severity that belongs to the check."""
     return dg.AssetCheckResult(
         passed=passed,
@@ -89,6 +132,7 @@ def check_result(name: str, slug: str, passed: bool, metadata: Mapping[str, Any]
         check_name=name,
         severity=_TRUTHS[name].severity,
         metadata=dict(metadata),
+        description=description,
     )
 
 
@@ -107,17 +151,7 @@ def per_partition(
     for day, day_results in results.items():
         for result in day_results:
             name = str(result.check_name)
-            context.log_event(
-                dg.AssetCheckEvaluation(  # type: ignore[arg-type]
-                    asset_key=cast("dg.AssetKey", result.asset_key),
-                    check_name=name,
-                    passed=result.passed,
-                    severity=result.severity,
-                    metadata=result.metadata,
-                    partition=day.isoformat(),
-                    blocking=_TRUTHS[name].blocking,
-                )
-            )
+            _log_result(context, result, day.isoformat())
             before = summaries.get(name)
             failed = int(str(before.metadata["failed days"].value)) if before else 0
             failed += not result.passed
@@ -131,13 +165,41 @@ def per_partition(
     return list(summaries.values())
 
 
+def for_the_bucket(context: dg.OpExecutionContext, result: dg.AssetCheckResult) -> dg.AssetCheckResult:
+    """What a step should return for a check that has no partitions.
+
+    When somebody materializes partitions on the asset's page, Dagster 1.13 runs all its checks, and plans this one for
+    each of those partitions too, where it would stay planned: so each gets the result as an event of its own.
+    """
+    if context.has_partition_key or context.has_partition_key_range:
+        for partition in context.partition_keys:
+            _log_result(context, result, partition)
+    return result
+
+
+def _log_result(context: dg.OpExecutionContext, result: dg.AssetCheckResult, partition: str) -> None:
+    name = str(result.check_name)
+    context.log_event(
+        dg.AssetCheckEvaluation(  # type: ignore[arg-type]
+            asset_key=cast("dg.AssetKey", result.asset_key),
+            check_name=name,
+            passed=result.passed,
+            severity=result.severity,
+            metadata=result.metadata,
+            description=result.description,
+            partition=partition,
+            blocking=_TRUTHS[name].blocking,
+        )
+    )
+
+
 def build_database_checks(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
     """The checks that read only the database: one step for all of them."""
 
     @dg.multi_asset_check(
         name=f"{slug}__row_counts",
         specs=[
-            _spec(name, bucket, slug)
+            check_spec(name, bucket, slug)
             for name in (EVERY_LINE_IS_ACCOUNTED_FOR, ROWS_MATCH_THE_LEDGER, NO_REJECTED_LINES)
         ],
         pool=f"tamarin_{slug}",

@@ -1,16 +1,24 @@
-"""One job per bucket: records, their checks, then the purge; in one process.
+"""Two jobs per bucket: records, their checks, then the purge; in one process. The nightly one checks more.
 
 And for all buckets: one purges what is pending, one reads rejected lines again, one drops what is older than
-retention_months.
+retention_months, one watches that deliveries go on.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
-from tamarin_dagster.defs.asset_checks import SAMPLE
+from tamarin_dagster.defs.asset_checks import (
+    DELIVERIES_KEEP_THEIR_HABIT,
+    LOAD_CHECKS,
+    NO_FAILING_PURGES,
+    RECONCILE_CHECKS,
+    SAMPLE,
+    check_keys,
+)
 from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
 from tamarin_dagster.defs.naming import BUCKET_TAG, purged_key, records_key
 from tamarin_dagster.defs.resources import RecordDatabase
@@ -20,13 +28,47 @@ from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
 def build_load_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
-    """What the sensor, the schedule and a backfill of the bucket run."""
+    """What the bucket's sensor runs."""
     return dg.define_asset_job(
         f"{slug}__load",
-        selection=dg.AssetSelection.assets(records_key(slug), purged_key(slug)),
+        selection=_assets_and_checks(slug, LOAD_CHECKS),
         description=f"Loads the unseen log keys of {bucket.name}, checks the row counts, purges what is proved loaded.",
         executor_def=dg.in_process_executor,
         tags={BUCKET_TAG: bucket.name},
+    )
+
+
+def build_reconcile_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
+    """What the bucket's nightly schedule runs: a load that looks for duplicates too."""
+    return dg.define_asset_job(
+        f"{slug}__reconcile",
+        selection=_assets_and_checks(slug, RECONCILE_CHECKS),
+        description=f"Loads the late log keys of {bucket.name}, checks row counts and duplicates, purges.",
+        executor_def=dg.in_process_executor,
+        tags={BUCKET_TAG: bucket.name},
+    )
+
+
+def _assets_and_checks(slug: str, names: Sequence[str]) -> dg.AssetSelection:
+    """A bucket's two assets, and of their checks only these: assets that are selected bring all of theirs along."""
+    assets = dg.AssetSelection.assets(records_key(slug), purged_key(slug)).without_checks()
+    return assets | dg.AssetSelection.checks(*check_keys(slug, *names))
+
+
+def build_watch_job(buckets: Sequence[LoggedBucket], slugs: Mapping[str, str]) -> UnresolvedAssetJobDefinition:
+    """Looks at all buckets in one run: whether monitored ones still get deliveries, whether deletions succeed."""
+    keys = [
+        key
+        for bucket in buckets
+        for key in check_keys(
+            slugs[bucket.name], *([DELIVERIES_KEEP_THEIR_HABIT] if bucket.monitor_bucket else []), NO_FAILING_PURGES
+        )
+    ]
+    return dg.define_asset_job(
+        "watch_deliveries",
+        selection=dg.AssetSelection.checks(*keys),
+        description="Checks that no monitored bucket has fallen silent, and that no log key's deletion keeps failing.",
+        executor_def=dg.in_process_executor,
     )
 
 
@@ -102,7 +144,7 @@ def build_reparse_job(settings: Settings) -> dg.JobDefinition:
         buckets, first, last = _chosen(settings, config)
         reparsed = []
         for bucket in buckets:
-            done = reparse(bucket, database.engine, first=first, last=last)
+            done = reparse(bucket, database.engine, first=first, last=last, redacts=settings.redact_query_secrets)
             reparsed.append(done)
             context.log.info(f"{bucket.name}: {done}")
         failures = [failure for done in reparsed for failure in done.failures]

@@ -1,5 +1,9 @@
-"""Nightly: a second look at the days behind the sensor's lookback, and at purges that failed; then old months go."""
+"""Nightly: a second look at the days behind the sensor's lookback, and at purges that failed; then old months go.
 
+And hourly a look at what should have happened and did not.
+"""
+
+from collections.abc import Sequence
 from datetime import timedelta
 
 import dagster as dg
@@ -15,7 +19,7 @@ RECONCILED_DAYS = 7
 def build_reconcile_schedule(
     bucket: LoggedBucket, slug: str, job: UnresolvedAssetJobDefinition
 ) -> dg.ScheduleDefinition:
-    """Loads the late keys of the last RECONCILED_DAYS days, all in one run."""
+    """Loads the late keys of the last RECONCILED_DAYS days, and looks for duplicates in them, all in one run."""
 
     @dg.schedule(
         name=f"{slug}__reconcile",
@@ -55,6 +59,20 @@ def build_expire_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         execution_timezone="UTC",
         description="Drops the records that are older than retention_months.",
         default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+
+
+def build_watch_schedule(job: UnresolvedAssetJobDefinition, buckets: Sequence[LoggedBucket]) -> dg.ScheduleDefinition:
+    """Looks hourly whether deliveries go on, if any bucket is monitored."""
+    monitored = any(bucket.monitor_bucket for bucket in buckets)
+    return dg.ScheduleDefinition(
+        name="watch_deliveries_hourly",
+        job=job,
+        # Off the full hour, when everything else starts.
+        cron_schedule="25 * * * *",
+        execution_timezone="UTC",
+        description="Checks that monitored buckets still get deliveries, and that log keys can be deleted.",
+        default_status=dg.DefaultScheduleStatus.RUNNING if monitored else dg.DefaultScheduleStatus.STOPPED,
     )
 
 

@@ -1,4 +1,4 @@
-"""The tables as Markdown, from the tables themselves.
+"""The tables and views as Markdown, from the tables themselves.
 
 `python -m tamarin_dagster.recordstore.describe > docs/tables.md`
 """
@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.recordstore.tables import (
+    s3_delivery_lateness,
+    s3_duplicate_record,
     s3_log_key,
     s3_log_record,
     s3_logged_bucket,
@@ -16,12 +18,14 @@ from tamarin_dagster.recordstore.tables import (
 )
 
 _HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
+_VIEWS = "# Views\n\nWhat they are good for: [completeness](completeness.md).\n"
 
 
 def tables_as_markdown() -> str:
-    """Each table with its columns: name, Postgres type, meaning."""
+    """Each table and view with its columns: name, Postgres type, meaning."""
     tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket)
-    return "\n".join([_HEAD, *(_described(table) for table in tables)])
+    views = (s3_duplicate_record, s3_delivery_lateness)
+    return "\n".join([_HEAD, *map(_described, tables), _VIEWS, *map(_described, views)])
 
 
 def _described(table: sa.Table) -> str:

@@ -151,4 +151,45 @@ s3_rejected_line = sa.Table(
     comment="Every non-blank line that is no record, with the reason.",
 )
 
+# What the files under views/ make, for the page of tables; a test holds the two to the same columns and comments.
+views = sa.MetaData()
+
+s3_duplicate_record = sa.Table(
+    "s3_duplicate_record",
+    views,
+    sa.Column("bucket", sa.Text, comment="Bucket that the request was made to."),
+    sa.Column("request_dtime", sa.TIMESTAMP(timezone=True), comment="Time at which S3 received the request (UTC)."),
+    sa.Column("request_id", sa.Text, comment="Id that S3 gave the request; several lines may share one."),
+    sa.Column("operation", sa.Text, comment="What was done, as INTERFACE.METHOD.RESOURCE."),
+    sa.Column("key", sa.Text, comment="Object key; null for operations on the bucket."),
+    sa.Column("http_status", sa.SmallInteger, comment="HTTP status of the response."),
+    sa.Column("copies", sa.BigInteger, comment="Rows too many: all, less the most that one log key holds."),
+    sa.Column("log_key_ids", sa.ARRAY(sa.BigInteger), comment="Log keys that hold it (s3_log_key.id), in order."),
+    comment="Records that S3 delivered more than once: all fields alike, in different log keys."
+    " Ask with bounds on request_dtime.",
+)
+
+s3_delivery_lateness = sa.Table(
+    "s3_delivery_lateness",
+    views,
+    sa.Column("bucket", sa.Text, comment="Configured bucket that loaded the log keys."),
+    sa.Column("request_date", sa.Date, comment="UTC day on which the requests were made."),
+    sa.Column("records", sa.BigInteger, comment="How many there are of that day."),
+    sa.Column("median_lateness", sa.Interval, comment="Half of them came within that time of the request."),
+    sa.Column("p95_lateness", sa.Interval, comment="95 of 100 came within that time."),
+    sa.Column("max_lateness", sa.Interval, comment="All came within that time."),
+    sa.Column(
+        "first_delivery",
+        sa.TIMESTAMP(timezone=True),
+        comment="When the first log key with a record of that day came.",
+    ),
+    sa.Column("last_delivery", sa.TIMESTAMP(timezone=True), comment="When the last one came."),
+    sa.Column(
+        "is_open",
+        sa.Boolean,
+        comment="Whether more may yet come: until 24 hours after the later of the day's end and the last delivery.",
+    ),
+    comment="How long after the requests of a day their log keys were delivered. Ask with bounds on request_date.",
+)
+
 RECORD_COLUMNS: tuple[str, ...] = tuple(column.name for column in s3_log_record.columns)

@@ -1,0 +1,133 @@
+"""Checks of what S3 delivers and lets us delete: records delivered twice, a bucket gone silent, deletions that fail."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from tamarin_dagster.defs.asset_checks import (
+    DELIVERIES_KEEP_THEIR_HABIT,
+    NO_DUPLICATE_RECORDS,
+    NO_FAILING_PURGES,
+    SAMPLE,
+    check_result,
+    check_spec,
+    for_the_bucket,
+    per_partition,
+)
+from tamarin_dagster.defs.partitions import days_of
+from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.recordstore import completeness
+from tamarin_dagster.settings import LoggedBucket
+
+# S3 says of no bucket how often it delivers, so a bucket's own past is the measure, once there is enough of it.
+HABIT_DELIVERIES = 20
+HABIT_SPAN = timedelta(days=2)
+# A busy bucket's gaps are minutes long, and S3 has slow hours.
+LEAST_SILENCE = timedelta(hours=1)
+# Each night's purge tries again: what a second night has not deleted wants a person.
+PURGE_PATIENCE = timedelta(days=1)
+
+
+def build_duplicate_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
+    """Whether S3 delivered any of a day's records twice: a step of its own, since it takes longer than the others."""
+
+    @dg.multi_asset_check(
+        name=f"{slug}__duplicates", specs=[check_spec(NO_DUPLICATE_RECORDS, bucket, slug)], pool=f"tamarin_{slug}"
+    )
+    def duplicates(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
+    ) -> Iterator[dg.AssetCheckResult]:
+        with database.engine.connect() as connection:
+            results = {
+                day: [_duplicate_result(slug, completeness.duplicates_of_day(connection, bucket.name, day))]
+                for day in days_of(context.op_execution_context.partition_keys)
+            }
+        yield from per_partition(context.op_execution_context, results)
+
+    return duplicates
+
+
+def _duplicate_result(slug: str, found: completeness.DayDuplicates) -> dg.AssetCheckResult:
+    rows = [
+        dg.TableRecord(
+            {
+                "requested": f"{each.request_dtime.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+                "request id": each.request_id,
+                "extra copies": each.copies,
+                "log keys": ", ".join(each.log_keys[:SAMPLE]),
+            }
+        )
+        for each in found.samples
+    ]
+    return check_result(
+        NO_DUPLICATE_RECORDS,
+        slug,
+        not found.copies,
+        {"extra copies": found.copies, "records with copies": found.records}
+        | ({"samples": dg.MetadataValue.table(records=rows)} if rows else {}),
+    )
+
+
+def build_watch_checks(bucket: LoggedBucket, slug: str, purges: bool) -> dg.AssetChecksDefinition:
+    """Whether deliveries go on and deletions succeed: of the bucket as it is now, not of any day.
+
+    `purges`: whether its log keys are meant to be deleted; else nothing fails, whatever did before that was set.
+    """
+
+    @dg.multi_asset_check(
+        name=f"{slug}__watch",
+        specs=[check_spec(name, bucket, slug) for name in (DELIVERIES_KEEP_THEIR_HABIT, NO_FAILING_PURGES)],
+        can_subset=True,
+    )
+    def watch(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
+    ) -> Iterator[dg.AssetCheckResult]:
+        now = datetime.now(UTC)
+        wanted = {key.name for key in context.selected_asset_check_keys}
+        with database.engine.connect() as connection:
+            if DELIVERIES_KEEP_THEIR_HABIT in wanted:
+                habit = completeness.delivery_habit(connection, bucket.name, now)
+                yield for_the_bucket(context.op_execution_context, _habit_result(slug, habit, now))
+            if NO_FAILING_PURGES in wanted:
+                failing = completeness.failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
+                yield for_the_bucket(context.op_execution_context, _purge_result(slug, failing))
+
+    return watch
+
+
+def _habit_result(slug: str, habit: completeness.DeliveryHabit, now: datetime) -> dg.AssetCheckResult:
+    metadata: dict[str, object] = {"deliveries": habit.deliveries}
+    if habit.first is None or habit.last is None or habit.largest_gap is None:
+        allowed = None
+    else:
+        metadata["last delivery"] = dg.MetadataValue.timestamp(habit.last)
+        metadata["largest gap"] = str(habit.largest_gap)
+        metadata["silent for"] = str(timedelta(seconds=int((now - habit.last).total_seconds())))
+        enough = habit.deliveries >= HABIT_DELIVERIES and habit.last - habit.first >= HABIT_SPAN
+        allowed = max(2 * habit.largest_gap, LEAST_SILENCE) if enough else None
+    if allowed is None or habit.last is None:
+        return check_result(DELIVERIES_KEEP_THEIR_HABIT, slug, True, metadata, "too little history to tell a habit")
+    return check_result(
+        DELIVERIES_KEEP_THEIR_HABIT,
+        slug,
+        now - habit.last <= allowed,
+        metadata | {"silence allowed": str(allowed)},
+    )
+
+
+def _purge_result(slug: str, failing: completeness.FailingPurges | None) -> dg.AssetCheckResult:
+    if failing is None:
+        return check_result(NO_FAILING_PURGES, slug, True, {}, "purge_parsed_keys is off: nothing is deleted")
+    rows = [
+        dg.TableRecord(
+            {"key": each.key, "error": each.error, "since": f"{each.since.astimezone(UTC):%Y-%m-%d %H:%M:%S}"}
+        )
+        for each in failing.samples
+    ]
+    return check_result(
+        NO_FAILING_PURGES,
+        slug,
+        not failing.keys,
+        {"keys": failing.keys} | ({"failing": dg.MetadataValue.table(records=rows)} if rows else {}),
+    )

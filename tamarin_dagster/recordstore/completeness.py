@@ -1,0 +1,213 @@
+"""What S3's best effort came to: records delivered twice, a bucket that fell silent, deletions that keep failing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+
+import sqlalchemy as sa
+
+from tamarin_dagster.recordstore.tables import s3_duplicate_record, s3_log_key
+
+# How many of what is found are named; the rest is counted.
+SAMPLE = 20
+# Long enough to have seen two weekends, short enough to forget a habit that is no more.
+HABIT_DAYS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateRecord:
+    """A record that several log keys hold: how many rows are too many, and the keys' names."""
+
+    request_dtime: datetime
+    request_id: str | None
+    copies: int
+    log_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DayDuplicates:
+    """What one delivery day's log keys hold that another log key holds too.
+
+    Attributes:
+        records: different ones.
+        copies: rows too many.
+        samples: the earliest.
+    """
+
+    records: int = 0
+    copies: int = 0
+    samples: tuple[DuplicateRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryHabit:
+    """When a bucket's log keys came, over the last HABIT_DAYS days before the newest of them.
+
+    Attributes:
+        deliveries: minutes (UTC) in which any came: S3 drops several keys at a time.
+        first, last: the first and the last of these minutes.
+        largest_gap: the longest time between two successive ones.
+    """
+
+    deliveries: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    largest_gap: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailingPurge:
+    """A log key that cannot be deleted: why, and since when."""
+
+    key: str
+    error: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FailingPurges:
+    """How many log keys cannot be deleted, and those of them that fail longest."""
+
+    keys: int = 0
+    samples: tuple[FailingPurge, ...] = ()
+
+
+def duplicates_of_day(connection: sa.Connection, bucket: str, day: date) -> DayDuplicates:
+    """What the bucket's log keys of that delivery day hold that any other log key, of whatever day, holds too.
+
+    The records are read over the span of the keys' request times. What keys of two days hold counts for each of them.
+    """
+    key = s3_log_key.c
+    span = sa.select(sa.func.min(key.first_request_dtime), sa.func.max(key.last_request_dtime)).where(
+        key.bucket == bucket, key.delivery_date == day, key.superseded_at.is_(None)
+    )
+    first, last = connection.execute(span).one()
+    if first is None:
+        return DayDuplicates()
+    duplicate = s3_duplicate_record.c
+    # By their ids, of which a duplicate has two or three, and the day a hundred thousand: OFFSET 0 keeps the planner
+    # from making a join of it.
+    of_the_day = (
+        sa.select(key.id)
+        .where(key.id == sa.any_(duplicate.log_key_ids), key.bucket == bucket, key.delivery_date == day)
+        .offset(sa.literal_column("0"))
+        .correlate(s3_duplicate_record)
+        .exists()
+    )
+    statement = (
+        sa.select(
+            duplicate.request_dtime,
+            duplicate.request_id,
+            duplicate.copies,
+            duplicate.log_key_ids,
+            sa.func.count().over().label("records"),
+            sa.func.sum(duplicate.copies).over().label("all_copies"),
+        )
+        .where(duplicate.request_dtime.between(first, last), of_the_day)
+        .order_by(duplicate.request_dtime, duplicate.request_id)
+        .limit(SAMPLE)
+    )
+    rows = connection.execute(statement).all()
+    if not rows:
+        return DayDuplicates()
+    names = _names(connection, [id_ for row in rows for id_ in row.log_key_ids])
+    return DayDuplicates(
+        records=rows[0].records,
+        copies=int(rows[0].all_copies),
+        samples=tuple(
+            DuplicateRecord(
+                row.request_dtime, row.request_id, row.copies, tuple(names.get(id_, "") for id_ in row.log_key_ids)
+            )
+            for row in rows
+        ),
+    )
+
+
+def _names(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
+    key = s3_log_key.c
+    return {row.id: row.key for row in connection.execute(sa.select(key.id, key.key).where(key.id.in_(ids)))}
+
+
+def delivery_habit(connection: sa.Connection, bucket: str, now: datetime) -> DeliveryHabit:
+    """When the bucket's live log keys came. Of what is named for a time after `now` nothing is known.
+
+    By index to those days' keys, whatever else the ledger holds; what is sent back are minutes, 20,000 at most.
+    """
+    values = {"bucket": bucket, "now": now, "days": HABIT_DAYS}
+    minutes = list(connection.scalars(_MINUTES, values))
+    if not minutes:
+        return DeliveryHabit()
+    recent = [minute for minute in minutes if minute >= minutes[-1] - timedelta(days=HABIT_DAYS)]
+    gaps = [later - earlier for earlier, later in pairwise(recent)]
+    return DeliveryHabit(len(recent), recent[0], recent[-1], max(gaps, default=None))
+
+
+# The time of a delivery is told from the name as in views/s3_delivery_lateness.sql, but of each minute only once: a day
+# of a busy bucket has a hundred thousand keys. OFFSET 0 keeps the planner from telling a key's time for each use of it.
+_MINUTES = sa.text(
+    """
+    WITH newest AS (
+        SELECT k.delivery_date AS day FROM s3_log_key k
+        WHERE k.bucket = :bucket AND k.superseded_at IS NULL
+          AND k.delivery_date <= CAST(CAST(:now AS timestamptz) AT TIME ZONE 'UTC' AS date)
+        ORDER BY k.delivery_date DESC LIMIT 1
+    ), minute AS (
+        SELECT
+            named.delivery_date, left(named.time, 5) AS time, min(named.last_modified) AS first_modified,
+            CASE WHEN named.time = '00-00-00' OR translate(named.time, '123456789', '000000000') <> '00-00-00'
+                THEN date_trunc('minute', named.last_modified) END AS modified
+        FROM (
+            SELECT
+                k.delivery_date, k.last_modified,
+                left(right(CASE
+                    WHEN right(k.key, 3) = '.gz' THEN left(k.key, -3)
+                    WHEN right(k.key, 4) = '.zst' THEN left(k.key, -4)
+                    ELSE k.key
+                END, 25), 8) AS time
+            FROM s3_log_key k
+            WHERE k.bucket = :bucket AND k.superseded_at IS NULL
+              AND k.delivery_date BETWEEN (SELECT day FROM newest) - CAST(:days AS integer) AND (SELECT day FROM newest)
+            OFFSET 0
+        ) named
+        GROUP BY 1, 2, modified
+    )
+    SELECT DISTINCT told.delivered
+    FROM minute
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN minute.time ~ '^([01][0-9]|2[0-3])-[0-5][0-9]$' THEN greatest(
+                minute.modified,
+                (minute.delivery_date + CAST(replace(minute.time, '-', ':') AS time)) AT TIME ZONE 'UTC')
+            ELSE date_trunc('minute', minute.first_modified)
+        END AS delivered
+    ) told
+    WHERE told.delivered <= :now
+    ORDER BY 1
+    """
+)
+
+
+def failing_purges(connection: sa.Connection, bucket: str, since: datetime) -> FailingPurges:
+    """The bucket's log keys whose deletion has been failing since `since` or longer.
+
+    Those of expired keys are none: nothing is proved of them any more, so nobody tries.
+    """
+    key = s3_log_key.c
+    statement = (
+        sa.select(key.key, key.purge_error, key.purge_failed_at, sa.func.count().over().label("keys"))
+        .where(
+            key.bucket == bucket,
+            key.purge_failed_at <= since,
+            key.superseded_at.is_(None),
+            key.purged_at.is_(None),
+            key.expired_at.is_(None),
+        )
+        .order_by(key.purge_failed_at, key.id)
+        .limit(SAMPLE)
+    )
+    rows = connection.execute(statement).all()
+    if not rows:
+        return FailingPurges()
+    samples = tuple(FailingPurge(row.key, row.purge_error, row.purge_failed_at) for row in rows)
+    return FailingPurges(rows[0].keys, samples)

@@ -1,0 +1,30 @@
+"""The reduced matrix: of each kind of fault some rows. `make chaos` plays all."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tamarin_dagster_tests.chaos import kills, objects, races, servers, stores  # noqa: F401 - add rows
+from tamarin_dagster_tests.chaos.matrix import SCENARIOS, Scenario, played
+from tamarin_dagster_tests.chaos.worlds import Bench, bench
+
+_REDUCED = [each for each in SCENARIOS if each.reduced]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Bench]:
+    """What all worlds share."""
+    with bench() as made:
+        yield made
+
+
+@pytest.mark.parametrize("scenario", _REDUCED, ids=lambda scenario: f"{scenario.group}: {scenario.fault}")
+def test_what_is_left_after_a_fault_is_what_is_left_without(shared: Bench, scenario: Scenario) -> None:
+    (row,) = played(shared, [scenario])
+    assert row.as_expected, row.seen
+
+
+def test_each_fault_stands_once_in_the_matrix() -> None:
+    names = [(each.group, each.fault) for each in SCENARIOS]
+    assert len(names) == len(set(names))
+    assert len(_REDUCED) > 10
