@@ -25,6 +25,7 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests import examples  # noqa: F401 - registers hypothesis' profiles before one is chosen
 from tamarin_dagster_tests.contents import digests
 from tamarin_dagster_tests.folders import write_object
+from tamarin_dagster_tests.logstore.faulty import Faulty, faulty_endpoint
 
 _numbers = itertools.count(1)
 
@@ -126,6 +127,20 @@ def s3_endpoint() -> Iterator[str]:
 def s3(s3_endpoint: str) -> Any:
     """A boto3 client of the local endpoint; one for all tests, since making it takes longer than most of them."""
     return boto3.client("s3", endpoint_url=s3_endpoint)
+
+
+@pytest.fixture(scope="session")
+def faulty_server(s3_endpoint: str) -> Iterator[Faulty]:
+    """The local S3 endpoint, behind one that fails on demand."""
+    with faulty_endpoint(s3_endpoint) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def faulty(faulty_server: Faulty) -> Faulty:
+    """The local S3 endpoint, behind one that fails as this test says."""
+    faulty_server.reset()
+    return faulty_server
 
 
 @pytest.fixture

@@ -22,24 +22,13 @@ from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import LoggedBucket, Settings
-from tamarin_dagster_tests.denying import SIGNATURE, denying_endpoint
 from tamarin_dagster_tests.lines import lines
+from tamarin_dagster_tests.logstore.faulty import SIGNATURE
 
 KEY = "logs/2026-03-05-10-00-00-0000000000000001"
 GIB = 1024**3
+PAYER = b"<RequestPaymentConfiguration><Payer>Requester</Payer></RequestPaymentConfiguration>"
 OK, WARN, FAIL = Status.ok, Status.warn, Status.fail
-
-
-@pytest.fixture(scope="module")
-def denying_server(s3_endpoint):
-    with denying_endpoint(s3_endpoint) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def denying(denying_server):
-    denying_server.reset()
-    return denying_server
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +65,13 @@ def found(tmp_path, clients):
 
 
 @pytest.fixture
-def media(s3, s3_logged_bucket, denying):
+def media(s3, s3_logged_bucket, faulty):
     """A bucket that is set up well, behind the endpoint that denies; its one log key is there."""
     media = s3_logged_bucket.model_copy(update={"name": f"media-{s3_logged_bucket.log_bucket_name}"})
     s3.create_bucket(Bucket=media.name)
     log_to(s3, media.name, media.log_bucket_name, "logs/")
     s3.put_object(Bucket=media.log_bucket_name, Key=KEY, Body=lines(1))
-    return media.model_copy(update={"endpoint_url": denying.url})
+    return media.model_copy(update={"endpoint_url": faulty.url})
 
 
 @pytest.fixture
@@ -262,16 +251,16 @@ def test_an_empty_log_bucket_has_nothing_to_read(s3, findings_on, media):
     assert seen(findings_on()["get"]) == (OK, "no log key is there yet: nothing to read")
 
 
-def test_a_listing_that_is_denied_fails_and_the_rest_is_looked_at(denying, findings_on, media):
-    denying.deny("GET", "list-type")
+def test_a_listing_that_is_denied_fails_and_the_rest_is_looked_at(faulty, findings_on, media):
+    faulty.deny("GET", "list-type")
     named = findings_on()
     assert (named["list"].status, named["list"].remedy) == (FAIL, f"grant s3:ListBucket on {media.log_bucket_name}")
     assert "get" not in named
     assert named["logging"].status is OK
 
 
-def test_a_get_that_is_denied_fails(denying, findings_on, media):
-    denying.deny("GET")
+def test_a_get_that_is_denied_fails(faulty, findings_on, media):
+    faulty.deny("GET")
     named = findings_on()
     assert (named["get"].status, named["get"].remedy) == (FAIL, f"grant s3:GetObject on {media.log_bucket_name}")
 
@@ -283,10 +272,10 @@ def test_strays_are_counted_and_shown_as_text(s3, findings_on, media):
     assert seen(findings_on()["strays"]) == (WARN, text)
 
 
-def test_a_role_that_cannot_be_assumed_fails_in_its_own_words(found, media, denying, monkeypatch):
+def test_a_role_that_cannot_be_assumed_fails_in_its_own_words(found, media, faulty, monkeypatch):
     """Its AccessDenied is no matter of s3: permissions."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", denying.url)
-    denying.deny("POST")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faulty.url)
+    faulty.deny("POST")
     acting = media.model_copy(update={"role_arn": "arn:aws:iam::123456789012:role/reader"})
     finding = found(acting)[f"{acting.name}: log bucket"]
     assert finding.status is FAIL
@@ -300,9 +289,9 @@ def test_an_endpoint_that_does_not_answer_fails(found):
     assert (finding.status, finding.remedy) == (FAIL, "check endpoint_url and the network")
 
 
-def test_credentials_that_have_expired_are_told_though_a_head_says_only_400(denying, findings_on):
-    denying.deny("HEAD", status=400)
-    denying.deny("GET", "list-type", code="ExpiredToken", status=400)
+def test_credentials_that_have_expired_are_told_though_a_head_says_only_400(faulty, findings_on):
+    faulty.deny("HEAD", status=400)
+    faulty.deny("GET", "list-type", code="ExpiredToken", status=400)
     named = findings_on()
     assert (named["log bucket"].status, named["log bucket"].remedy) == (FAIL, "renew the credentials")
     assert "logging" not in named
@@ -333,22 +322,22 @@ def test_a_region_that_is_not_the_buckets_fails_before_its_gets_do(s3):
 # ------------------------------------------------------------------------------------------------ deleting
 
 
-def test_without_a_purge_nothing_is_written_or_deleted(denying, findings_on):
+def test_without_a_purge_nothing_is_written_or_deleted(faulty, findings_on):
     named = findings_on(purge_parsed_keys=False)
     assert {"delete", "pinned delete"}.isdisjoint(named)
-    assert {method for method, _, _ in denying.requests} == {"GET", "HEAD"}
+    assert set(faulty.methods) == {"GET", "HEAD"}
 
 
-def test_a_probe_that_may_not_be_written_is_a_warning(denying, findings_on):
-    denying.deny("PUT")
+def test_a_probe_that_may_not_be_written_is_a_warning(faulty, findings_on):
+    faulty.deny("PUT")
     delete = findings_on()["delete"]
     assert delete.status is WARN
     assert delete.text.startswith("could not be tried: no s3:PutObject for a probe object")
     assert delete.remedy == "grant it for 'logs/.tamarin-probe-*', or rely on the purge's own report"
 
 
-def test_a_deletion_that_is_denied_fails(denying, findings_on, media):
-    denying.deny("DELETE")
+def test_a_deletion_that_is_denied_fails(faulty, findings_on, media):
+    faulty.deny("DELETE")
     named = findings_on()
     delete = named["delete"]
     remedy = f"grant s3:DeleteObject on {media.log_bucket_name}, or set purge_parsed_keys: false"
@@ -356,8 +345,8 @@ def test_a_deletion_that_is_denied_fails(denying, findings_on, media):
     assert named["probe object"].text.endswith("was left behind")
 
 
-def test_a_store_that_ignores_pins_is_a_warning(s3, denying, findings_on, media):
-    denying.deaf = True
+def test_a_store_that_ignores_pins_is_a_warning(s3, faulty, findings_on, media):
+    faulty.heeds_conditions = False
     named = findings_on()
     assert named["delete"].status is OK
     text = "the store ignores If-Match: it deletes a generation that was not meant"
@@ -397,16 +386,16 @@ def test_object_lock_is_a_warning_where_log_keys_are_purged_and_no_probe_is_left
     assert seen(kept) == (OK, "on; nothing is purged")
 
 
-def test_no_probe_is_written_where_a_lock_may_be_that_cannot_be_seen(s3, denying, found, locked):
-    denying.deny("GET", "object-lock")
+def test_no_probe_is_written_where_a_lock_may_be_that_cannot_be_seen(s3, faulty, found, locked):
+    faulty.deny("GET", "object-lock")
     delete = found(locked)[f"{locked.name}: delete"]
     text = "was not tried: the bucket is versioned, and whether object lock is on could not be seen"
     assert seen(delete) == (WARN, text)
     assert probes(s3, locked.log_bucket_name) == []
 
 
-def test_requesters_that_pay_are_a_warning(denying, findings_on):
-    denying.have_requesters_pay()
+def test_requesters_that_pay_are_a_warning(faulty, findings_on):
+    faulty.answers["GET", "requestPayment"] = PAYER
     assert findings_on()["requester pays"].status is WARN
 
 
@@ -442,18 +431,18 @@ def test_lifecycle_rules_that_come_too_early_are_told(s3, findings_on, media, ru
     ],
 )
 def test_what_may_not_be_looked_at_is_a_warning_that_names_the_permission(
-    denying, findings_on, subresource, subject, action
+    faulty, findings_on, subresource, subject, action
 ):
-    denying.deny("GET", subresource)
+    faulty.deny("GET", subresource)
     finding = findings_on()[subject]
     assert finding.status is WARN
     assert finding.text.startswith("could not be looked at: access denied")
     assert finding.remedy.startswith(f"grant {action} on ")
 
 
-def test_what_a_store_does_not_offer_is_no_complaint(denying, findings_on, database_url):
+def test_what_a_store_does_not_offer_is_no_complaint(faulty, findings_on, database_url):
     for subresource in ("versioning", "object-lock", "requestPayment", "lifecycle", "logging"):
-        denying.deny("GET", subresource, code="NotImplemented", status=501)
+        faulty.deny("GET", subresource, code="NotImplemented", status=501)
     assert {seen(finding) for finding in findings_on(database_url=database_url).values() if finding.remedy} == set()
 
 

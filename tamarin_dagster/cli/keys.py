@@ -176,6 +176,6 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | Non
         err.print(f"  {_told(purged)}", highlight=False)
     strays = [*(name for day in pulled.days for name in day.strays), *pulled.strays]
     if strays:
-        err.print(f"  {len(strays):,} strays were left alone, for example {escape(repr(strays[0]))}", highlight=False)
+        err.print(f"  {len(strays):,} strays were left alone, for example '{escape(strays[0])}'", highlight=False)
     for failure in [*pulled.failures, *(purged.failures if purged else [])]:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

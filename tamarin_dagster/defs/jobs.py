@@ -29,30 +29,28 @@ from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 def build_load_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
     """What the bucket's sensor runs."""
-    return dg.define_asset_job(
-        f"{slug}__load",
-        selection=_assets_and_checks(slug, LOAD_CHECKS),
-        description=f"Loads the unseen log keys of {bucket.name}, checks the row counts, purges what is proved loaded.",
-        executor_def=dg.in_process_executor,
-        tags={BUCKET_TAG: bucket.name},
-    )
+    does = f"Loads the unseen log keys of {bucket.name}, checks the row counts, purges what is proved loaded."
+    return _job_of(bucket, slug, "load", LOAD_CHECKS, does)
 
 
 def build_reconcile_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
     """What the bucket's nightly schedule runs: a load that looks for duplicates too."""
+    does = f"Loads the late log keys of {bucket.name}, checks row counts and duplicates, purges."
+    return _job_of(bucket, slug, "reconcile", RECONCILE_CHECKS, does)
+
+
+def _job_of(
+    bucket: LoggedBucket, slug: str, name: str, checks: Sequence[str], description: str
+) -> UnresolvedAssetJobDefinition:
+    """A bucket's two assets, and of their checks only these: assets that are selected bring all of theirs along."""
+    assets = dg.AssetSelection.assets(records_key(slug), purged_key(slug)).without_checks()
     return dg.define_asset_job(
-        f"{slug}__reconcile",
-        selection=_assets_and_checks(slug, RECONCILE_CHECKS),
-        description=f"Loads the late log keys of {bucket.name}, checks row counts and duplicates, purges.",
+        f"{slug}__{name}",
+        selection=assets | dg.AssetSelection.checks(*check_keys(slug, *checks)),
+        description=description,
         executor_def=dg.in_process_executor,
         tags={BUCKET_TAG: bucket.name},
     )
-
-
-def _assets_and_checks(slug: str, names: Sequence[str]) -> dg.AssetSelection:
-    """A bucket's two assets, and of their checks only these: assets that are selected bring all of theirs along."""
-    assets = dg.AssetSelection.assets(records_key(slug), purged_key(slug)).without_checks()
-    return assets | dg.AssetSelection.checks(*check_keys(slug, *names))
 
 
 def build_watch_job(buckets: Sequence[LoggedBucket], slugs: Mapping[str, str]) -> UnresolvedAssetJobDefinition:

@@ -36,6 +36,6 @@ def stray_finding(subject: str, seen: Survey) -> Finding:
     more = " or more" if len(seen.strays) == MAX_STRAYS_NAMED else ""
     return warn(
         subject,
-        f"{len(seen.strays)}{more} names are no log key's, for example {seen.strays[0]!r}",
+        f"{len(seen.strays)}{more} names are no log key's, for example '{seen.strays[0]}'",
         "they are never read nor deleted; if they should be log keys, check log_prefix",
     )

@@ -1,6 +1,6 @@
 """Log buckets of either kind, and an S3 endpoint that fails."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.folders import write_object
-from tamarin_dagster_tests.logstore.faulty import Faulty, faulty_endpoint
+from tamarin_dagster_tests.logstore.faulty import Faulty
 
 
 @dataclass
@@ -55,20 +55,6 @@ def in_s3(s3: Any, s3_logged_bucket: LoggedBucket) -> World:
 def world(request: pytest.FixtureRequest) -> World:
     found: World = request.getfixturevalue(request.param)
     return found
-
-
-@pytest.fixture(scope="session")
-def faulty_server(s3_endpoint: str) -> Iterator[Faulty]:
-    """The local S3 endpoint, behind one that fails on demand."""
-    with faulty_endpoint(s3_endpoint) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def faulty(faulty_server: Faulty) -> Faulty:
-    """The local S3 endpoint, behind one that fails as this test says."""
-    faulty_server.reset()
-    return faulty_server
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,8 @@ from urllib.parse import quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 SIGNATURE = "X-Amz-Signature=s3cret"
-# What is passed on of an answer; the rest is about the connection to the other endpoint.
-_PASSED_ON = (
-    "Content-Type", "ETag", "Last-Modified", "Content-Range", "x-amz-version-id", "x-amz-delete-marker",
-)  # fmt: skip
+# What of an answer is about the connection to the other endpoint.
+_NOT_PASSED_ON = ("connection", "content-length", "transfer-encoding", "date", "server")
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,11 @@ class Request:
     method: str
     path: str
     query: str
+
+    @property
+    def subresource(self) -> str:
+        """What is asked for: `lifecycle`, `list-type`; nothing for an object or a bucket itself."""
+        return next((part.partition("=")[0] for part in self.query.split("&") if part), "")
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,12 @@ class Faulty:
         faults: by the path within the bucket (a listing has the path ""), what befalls its next requests.
         any_fault: what befalls the next requests of objects, whichever they are.
         rule: asked first, of each request: what befalls it. It may do other things meanwhile.
+        answers: XML that is answered instead, by method and subresource: of what the endpoint behind does not have.
         heeds_batches: conditions (ETag) of DeleteObjects are heeded, as S3 does; the endpoint behind ignores them.
         heeds_conditions: conditions of a single DELETE are; else they are taken off.
         delay: seconds that each request of an object takes longer.
         requests: how often each path was requested.
+        methods: how often each method was.
         ranges: the Range headers, as they came.
         most_in_flight: of objects' requests.
     """
@@ -90,10 +95,13 @@ class Faulty:
         self.faults: defaultdict[str, Iterator[Fault]] = defaultdict(lambda: iter(()))
         self.any_fault: Iterator[Fault] = iter(())
         self.rule: Callable[[Request], Fault | None] = lambda _: None
+        self.answers: dict[tuple[str, str], bytes] = {}
         self.heeds_batches = False
         self.heeds_conditions = True
         self.delay = 0.0
         self.requests: Counter[str] = Counter()
+        self.methods: Counter[str] = Counter()
+        self._denied: dict[tuple[str, str], Fault] = {}
         self.ranges: list[str | None] = []
         self.most_in_flight = 0
 
@@ -101,12 +109,17 @@ class Faulty:
         """The next requests of this path fail so."""
         self.faults[path] = iter(faults)
 
+    def deny(self, method: str, subresource: str = "", *, code: str = "AccessDenied", status: int = 403) -> None:
+        """From now on such requests are answered with this error."""
+        self._denied[method, subresource] = Fault(status, code)
+
     def begin(self, request: Request, wanted: str | None) -> Fault | None:
         """Counts a request; what is to befall it."""
         path = request.path
-        ruled = self.rule(request)
+        ruled = self._denied.get((request.method, request.subresource)) or self.rule(request)
         with self._lock:
             self.requests[path] += 1
+            self.methods[request.method] += 1
             if path:
                 self._in_flight += 1
             if request.method != "GET":
@@ -157,13 +170,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _do(self) -> None:
         parts = urlsplit(self.path)
         path = unquote(parts.path).partition("/")[2].partition("/")[2]
-        fault = self.endpoint.begin(Request(self.command, path, parts.query), self.headers["Range"])
+        request = Request(self.command, path, parts.query)
+        fault = self.endpoint.begin(request, self.headers["Range"])
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         try:
             if path:
                 time.sleep(self.endpoint.delay)
-            if fault is None:
-                self._pass_on(body, parts.query)
+            if answer := self.endpoint.answers.get((request.method, request.subresource)):
+                self._answer(200, [("Content-Type", "application/xml")], answer)
+            elif fault is None:
+                self._pass_on(body, request)
             elif fault.status:
                 self._refuse(fault)
             elif fault.shorter:
@@ -176,22 +192,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _do  # noqa: N815 - as http.server wants them
 
-    def _pass_on(self, body: bytes, query: str) -> None:
-        if self.command == "POST" and query.partition("=")[0] == "delete" and self.endpoint.heeds_batches:
+    def _pass_on(self, body: bytes, request: Request) -> None:
+        if request.method == "POST" and request.subresource == "delete" and self.endpoint.heeds_batches:
             self._delete_as_s3_does(body)
         else:
             self._answer(*self._ask(body))
 
     def _ask(self, body: bytes, command: str = "", path: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
         headers = dict(self.headers)
-        if not self.endpoint.heeds_conditions:
+        if self.command == "DELETE" and not self.endpoint.heeds_conditions:
             headers = {name: value for name, value in headers.items() if name.lower() != "if-match"}
         connection = http.client.HTTPConnection(self.endpoint.target)
         connection.request(command or self.command, path or self.path, body=body or None, headers=headers)
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
-        return answer.status, [(name, answer.headers[name]) for name in _PASSED_ON if name in answer.headers], data
+        return answer.status, [item for item in answer.headers.items() if item[0].lower() not in _NOT_PASSED_ON], data
 
     def _delete_as_s3_does(self, body: bytes) -> None:
         """DeleteObjects with the conditions heeded, each by a conditional DELETE of its own."""
@@ -225,7 +241,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, fault: Fault) -> None:
         message = f"look at https://x/k?{SIGNATURE}"
-        body = f"<?xml version='1.0'?>\n<Error><Code>{fault.code}</Code><Message>{message}</Message></Error>"
+        body = f"<Error><Code>{fault.code}</Code><Message>{message}</Message></Error>"
+        if self.command == "POST" and urlsplit(self.path).path == "/":  # as STS writes it
+            body = f"<ErrorResponse>{body}</ErrorResponse>"
+        body = f"<?xml version='1.0'?>\n{body}"
         self._answer(fault.status, [("Content-Type", "application/xml")], body.encode())
 
     def _break_off(self, fault: Fault, sent: bytes) -> None:

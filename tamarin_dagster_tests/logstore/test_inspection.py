@@ -17,26 +17,15 @@ from tamarin_dagster.logstore.inspection import (
     NotPermittedError,
 )
 from tamarin_dagster.logstore.probing import probe
-from tamarin_dagster_tests.denying import SIGNATURE, denying_endpoint
+from tamarin_dagster_tests.logstore.faulty import SIGNATURE
 
 ACCOUNT = "123456789012"
+PAYER = b"<RequestPaymentConfiguration><Payer>Requester</Payer></RequestPaymentConfiguration>"
 
 
 @pytest.fixture(scope="module")
-def denying_server(s3_endpoint):
-    with denying_endpoint(s3_endpoint) as endpoint:
-        yield endpoint
-
-
-@pytest.fixture
-def denying(denying_server):
-    denying_server.reset()
-    return denying_server
-
-
-@pytest.fixture(scope="module")
-def client(denying_server):
-    return boto3.client("s3", endpoint_url=denying_server.url)
+def client(faulty_server):
+    return boto3.client("s3", endpoint_url=faulty_server.url)
 
 
 @pytest.fixture
@@ -66,9 +55,9 @@ def test_a_bucket_that_is_not_there_is_said_with_a_remedy(s3):
     assert raised.value.remedy == "check the bucket's name, region and endpoint_url"
 
 
-def test_a_bucket_that_may_not_be_asked_is_there_nevertheless(denying, client, s3_bucket):
+def test_a_bucket_that_may_not_be_asked_is_there_nevertheless(faulty, client, s3_bucket):
     """README's own policy narrows s3:ListBucket to a prefix, which forbids HeadBucket."""
-    denying.deny("HEAD")
+    faulty.deny("HEAD")
     assert inspection.reach(client, s3_bucket).permitted is False
 
 
@@ -80,11 +69,11 @@ def test_a_new_bucket_has_none_of_it(s3, s3_bucket):
     assert inspection.lifecycle_rules(s3, s3_bucket, "logs/") == []
 
 
-def test_versioning_object_lock_and_requester_pays_are_told(s3, versioned, denying, client):
+def test_versioning_object_lock_and_requester_pays_are_told(s3, versioned, faulty, client):
     assert inspection.versioning(s3, versioned) == "Enabled"
     s3.create_bucket(Bucket="locking-bucket", ObjectLockEnabledForBucket=True)
     assert inspection.object_lock(s3, "locking-bucket") is True
-    denying.have_requesters_pay()
+    faulty.answers["GET", "requestPayment"] = PAYER
     assert inspection.requester_pays(client, versioned) is True
 
 
@@ -136,16 +125,16 @@ QUESTIONS = [
 
 
 @pytest.mark.parametrize(("subresource", "action", "ask"), QUESTIONS)
-def test_a_denied_question_names_the_permission_and_no_signature(denying, client, s3_bucket, subresource, action, ask):
-    denying.deny("GET", subresource)
+def test_a_denied_question_names_the_permission_and_no_signature(faulty, client, s3_bucket, subresource, action, ask):
+    faulty.deny("GET", subresource)
     with pytest.raises(NotPermittedError) as raised:
         ask(client, s3_bucket)
     assert raised.value.remedy == f"grant {action} on {s3_bucket}"
     assert SIGNATURE not in str(raised.value)
 
 
-def test_a_store_that_lacks_a_thing_is_told_from_one_that_denies_it(denying, client, s3_bucket):
-    denying.deny("GET", "logging", code="NotImplemented", status=501)
+def test_a_store_that_lacks_a_thing_is_told_from_one_that_denies_it(faulty, client, s3_bucket):
+    faulty.deny("GET", "logging", code="NotImplemented", status=501)
     with pytest.raises(NotOfferedError):
         inspection.logging_of(client, s3_bucket)
 
@@ -169,41 +158,42 @@ def test_the_probe_is_read_refuses_a_wrong_pin_and_leaves_nothing(s3, s3_bucket)
 
 @pytest.mark.parametrize("deaf", [False, True])
 @pytest.mark.parametrize("status", ["", "Enabled", "Suspended"])
-def test_the_probe_leaves_neither_version_nor_marker(denying, client, s3, s3_bucket, status, deaf):
+def test_the_probe_leaves_neither_version_nor_marker(faulty, client, s3, s3_bucket, status, deaf):
     if status:
         for each in ("Enabled", status):
             s3.put_bucket_versioning(Bucket=s3_bucket, VersioningConfiguration={"Status": each})
-    denying.deaf = deaf
+    faulty.heeds_conditions = not deaf
     tried = probe(client, s3_bucket, "logs/")
     assert (tried.not_deleted, tried.left, tried.wrong_pin_refused) == (None, False, not deaf)
     assert left_in(s3, s3_bucket) == []
 
 
-def test_nothing_but_the_probe_is_ever_deleted(denying, client, s3, s3_bucket):
+def test_nothing_but_the_probe_is_ever_deleted(faulty, client, s3, s3_bucket):
     s3.put_object(Bucket=s3_bucket, Key="logs/2026-03-05-10-00-00-0000000000000001", Body=b"x")
-    denying.deaf = True
+    faulty.heeds_conditions = False
+    deleted = set()
+    faulty.rule = lambda request: deleted.add(request.path) if request.method == "DELETE" else None
     tried = probe(client, s3_bucket, "logs/")
-    paths = {path for method, path, _ in denying.requests if method == "DELETE"}
-    assert paths == {f"/{s3_bucket}/{tried.key}"}
+    assert deleted == {tried.key}
 
 
-def test_a_probe_that_may_not_be_written_says_so_and_deletes_nothing(denying, client, s3_bucket):
-    denying.deny("PUT")
+def test_a_probe_that_may_not_be_written_says_so_and_deletes_nothing(faulty, client, s3_bucket):
+    faulty.deny("PUT")
     tried = probe(client, s3_bucket, "logs/")
     assert tried.not_written.remedy == f"grant s3:PutObject on {s3_bucket}"
-    assert [method for method, _, _ in denying.requests] == ["PUT"]
+    assert faulty.methods == {"PUT": 1}
 
 
-def test_a_probe_that_may_not_be_deleted_says_that_it_is_left(denying, client, s3, s3_bucket):
-    denying.deny("DELETE")
+def test_a_probe_that_may_not_be_deleted_says_that_it_is_left(faulty, client, s3, s3_bucket):
+    faulty.deny("DELETE")
     tried = probe(client, s3_bucket, "logs/")
     assert tried.not_deleted.remedy == f"grant s3:DeleteObject on {s3_bucket}"
     assert (tried.wrong_pin_refused, tried.left) == (None, True)
     assert left_in(s3, s3_bucket) == [tried.key]
 
 
-def test_a_version_that_may_not_be_deleted_names_the_permission(denying, client, versioned):
-    denying.deny("DELETE", "versionId")
+def test_a_version_that_may_not_be_deleted_names_the_permission(faulty, client, versioned):
+    faulty.deny("DELETE", "versionId")
     tried = probe(client, versioned, "logs/")
     assert tried.not_deleted.remedy == f"grant s3:DeleteObject and s3:DeleteObjectVersion on {versioned}"
     assert tried.left is True
@@ -309,8 +299,8 @@ def test_buckets_of_two_regions_are_refused(s3, s3_bucket):
         plan_logging(s3, "far-away", LoggingTarget(s3_bucket, ""), ACCOUNT)
 
 
-def test_a_denied_step_names_its_permission(denying, client, s3_bucket, source):
-    denying.deny("PUT", "policy")
+def test_a_denied_step_names_its_permission(faulty, client, s3_bucket, source):
+    faulty.deny("PUT", "policy")
     with pytest.raises(NotPermittedError) as raised:
         carry_out(client, plan_logging(client, source, LoggingTarget(s3_bucket, ""), ACCOUNT))
     assert raised.value.remedy == f"grant s3:PutBucketPolicy on {s3_bucket}"
