@@ -33,8 +33,9 @@ install: .venv/installed
 dev: install
 	@exec $(RUN) tamarin_dagster.cli dev
 
+# A process for each core, a file's tests in one of them.
 test: install
-	@$(RUN) pytest
+	@$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The benchmarks at their smallest: that each runs, not what it measures.
 test-bench: install

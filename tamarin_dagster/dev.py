@@ -3,6 +3,7 @@
 With no buckets configured a demo comes along: a local S3 endpoint and a bucket whose log keys keep arriving.
 """
 
+import ctypes
 import logging
 import os
 import shutil
@@ -30,11 +31,15 @@ _log = logging.getLogger(__name__)
 _DAGSTER_YAML = Path(__file__).parent / "defs" / "dagster.yaml"
 # A first start makes the cluster and Dagster's tables; a cold import of everything takes longest.
 PAGE_SECONDS = 180
+# Of an end that nobody asked for.
+EXIT_UNASKED = 1
 STOP_SECONDS = 20
 # In the demo new keys come every 15 seconds, and the sensor looks as often; the weeks before are for a backfill.
 DEMO_INTERVAL_MINUTES = 0.25
 DEMO_MONITORED_DAYS = 2
 _POLL_SECONDS = 0.2
+# Of Linux' prctl.
+_PR_SET_PDEATHSIG = 1
 
 
 def run(host: str, port: int) -> int:
@@ -65,7 +70,9 @@ def run(host: str, port: int) -> int:
         if _await_page(f"{page}/server_info", dagster):
             _announce(console, page, settings)
         try:
-            return dagster.wait()
+            # Dagster ends with 0 when somebody kills its daemon or its page; whoever looks after us must not take that
+            # for an end that was asked for.
+            return dagster.wait() or EXIT_UNASKED
         except KeyboardInterrupt:
             console.print("Stopping …")
             return 0
@@ -166,7 +173,12 @@ def _announce(console: Console, page: str, settings: Settings) -> None:
 @contextmanager
 def _process(command: list[str], environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """A child in a group of its own, ended with all of its own children: a ctrl-C in the terminal is for us alone."""
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no other thread forks here
+    )
     try:
         yield process
     finally:
@@ -174,6 +186,14 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator["subpr
             if _group_ended(process, sign):
                 break
             _log.warning("%s did not end within %s s", command[-1], STOP_SECONDS)
+
+
+def _end_with_parent() -> None:
+    """In the child: should we be killed -9, it is interrupted, and ends its own children.
+
+    Two of Dagster's daemons on one home hinder each other.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _group_ended(process: "subprocess.Popen[bytes]", sign: signal.Signals) -> bool:

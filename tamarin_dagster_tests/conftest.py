@@ -88,6 +88,15 @@ def database_url(server_url: sa.URL, template: str) -> Iterator[str]:
     _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture
+def empty_url(server_url: sa.URL) -> Iterator[str]:
+    """The URL of a database in which nobody has migrated anything."""
+    name = f"tamarin_test_{uuid4().hex[:8]}"
+    _administer(server_url, f"CREATE DATABASE {name}")
+    yield server_url.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
+    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 def _administer(server_url: sa.URL, statement: str) -> None:
     engine = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:

@@ -98,3 +98,20 @@ def test_make_dev_brings_a_page_and_the_first_rows_by_sensor_and_ends_all_at_ctr
     assert str(home) not in processes
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(url)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux'")
+def test_what_dev_started_ends_when_dev_is_killed(tmp_path) -> None:
+    """Else its daemon runs on, beside that of the next `make dev` on the same home."""
+    started = tmp_path / "started"
+    child = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    parent = (
+        "import sys, time; from tamarin_dagster import dev\n"
+        f"with dev._process([sys.executable, '-c', {child!r}], {{}}): time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", parent], cwd=PROJECT)
+    wait_for(20, lambda: started.exists() and started.read_text(), tmp_path / "started")
+    process.kill()
+    process.wait()
+    pid = int(started.read_text())
+    wait_for(10, lambda: not Path(f"/proc/{pid}").exists(), tmp_path / "started")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from tamarin_dagster.defs import asset_checks
+from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.naming import purged_key, records_key
 from tamarin_dagster.defs.partitions import BACKFILL_POLICY, days_of, delivery_days
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
@@ -70,7 +71,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         days = days_of(context.partition_keys)
         context.log.info(f"{bucket.name}: looking at {len(days)} day(s), {days[0]} to {days[-1]}")
         engine = database.engine
-        with retried_if_transient(bucket):
+        with cancellable(), retried_if_transient(bucket):
             store = log_buckets.store(bucket)
             pulled = pull(
                 bucket,
@@ -136,9 +137,10 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
             if not settings.purges(bucket):
                 context.log.info(f"{bucket.name}: purge_parsed_keys is off, its log keys stay")
                 continue
-            with retried_if_transient(bucket):
+            with cancellable(), retried_if_transient(bucket):
                 store = log_buckets.store(bucket)
-            purged = purge(bucket, store, database.engine, days=days, with_rejected=settings.purges_rejected(bucket))
+                rejected_too = settings.purges_rejected(bucket)
+                purged = purge(bucket, store, database.engine, days=days, with_rejected=rejected_too)
             by_day.update({day.isoformat(): count for day, count in purged.by_day.items()})
             keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
             kept += purged.kept.keys

@@ -13,15 +13,42 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from dagster._config import UserConfigSchema
+from dagster._core.storage.event_log.schema import ConcurrencyLimitsTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.event_log import PostgresEventLogStorage
+from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.recordstore.database import dagster_url
 from tamarin_dagster.settings import load_settings
 
 
+class _EventLogStorage(PostgresEventLogStorage):
+    """dagster-postgres's, with pools that two runs may make at once.
+
+    Dagster inserts a pool's row, and updates it if it is there; but on Postgres an insert that fails spoils its
+    transaction, the update fails too, and with it a run, at the first runs of a fresh home (dagster #33552).
+    """
+
+    def initialize_concurrency_limit_to_default(self, concurrency_key: str) -> bool:
+        limit = self._instance.global_op_concurrency_default_limit if self.has_instance else None
+        if limit is None or not self.has_default_pool_limit_col:
+            return super().initialize_concurrency_limit_to_default(concurrency_key)
+        self._reconcile_concurrency_limits_from_slots()
+        pool = {"concurrency_key": concurrency_key, "limit": limit, "using_default_limit": True}
+        insert = postgresql.insert(ConcurrencyLimitsTable).values(**pool)
+        with self.index_transaction() as connection:
+            connection.execute(insert.on_conflict_do_update(index_elements=["concurrency_key"], set_={"limit": limit}))
+            self._allocate_concurrency_slots(connection, concurrency_key, limit)
+        return True
+
+
 class SettingsPostgresStorage(DagsterPostgresStorage):
     """DagsterPostgresStorage whose URL is `dagster_database_url`, by default the embedded server's."""
+
+    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(postgres_url, inst_data=inst_data)
+        self._event_log_storage = _EventLogStorage(postgres_url, should_autocreate_tables=True)
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -31,4 +58,4 @@ class SettingsPostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003
         """Opens the storage. Raises SettingsError, EmbeddedPostgresError."""
-        return super().from_config_value(inst_data, {"postgres_url": dagster_url(load_settings())})  # type: ignore[return-value]
+        return cls(dagster_url(load_settings()), inst_data)

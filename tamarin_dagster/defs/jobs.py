@@ -20,6 +20,7 @@ from tamarin_dagster.defs.asset_checks import (
     check_keys,
 )
 from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
+from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.naming import BUCKET_TAG, purged_key, records_key
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.reparse import Reparsed, reparse
@@ -93,7 +94,8 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
         description="Drops whole monthly partitions of records, once the ledger has marked their keys as expired.",
     )
     def drop_old_months(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
-        done = expire(database.engine, months)
+        with cancellable():
+            done = expire(database.engine, months)
         context.log.info(str(done))
         for bucket in settings.buckets:
             if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
@@ -142,7 +144,9 @@ def build_reparse_job(settings: Settings) -> dg.JobDefinition:
         buckets, first, last = _chosen(settings, config)
         reparsed = []
         for bucket in buckets:
-            done = reparse(bucket, database.engine, first=first, last=last, redacts=settings.redact_query_secrets)
+            with cancellable():
+                redacts = settings.redact_query_secrets
+                done = reparse(bucket, database.engine, first=first, last=last, redacts=redacts)
             reparsed.append(done)
             context.log.info(f"{bucket.name}: {done}")
         failures = [failure for done in reparsed for failure in done.failures]

@@ -37,19 +37,6 @@ from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "migrations"
 
 
-@pytest.fixture
-def empty_url(server_url):
-    """The URL of a database in which nobody has migrated anything."""
-    administrator = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
-    name = f"tamarin_test_{uuid4().hex[:8]}"
-    with administrator.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield server_url.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
-    with administrator.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    administrator.dispose()
-
-
 # ------------------------------------------------------------------------------------------------ migrations
 
 

@@ -1,0 +1,303 @@
+"""A `tamarin-dagster dev` on a world's own home, driven as its page drives it: by GraphQL over HTTP."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tamarin_dagster.failpoints import VARIABLE
+from tamarin_dagster_tests.chaos.histories import DAYS
+from tamarin_dagster_tests.chaos.matrix import UnexpectedError
+from tamarin_dagster_tests.chaos.worlds import World
+
+PARTITIONS = [f"2026-03-{day:02}" for day in DAYS]
+JOB = "media__load"
+LOADS = "media__log_records"
+"""The step that loads."""
+
+_SENSOR = "media__new_log_keys"
+_RECORDS, _PURGED = {"path": ["media", "log_records"]}, {"path": ["media", "purged_log_keys"]}
+_REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "tamarin_dagster"}
+_ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+_FOREIGN = ("TAMARIN_", "DAGSTER_", "AWS_")
+_PORT = 3400
+_START_SECONDS = 120
+_STOP_SECONDS = 60
+_TOLD_BYTES = 1000
+_RUN_FIELDS = "runId jobName status tags { key value } stepStats { stepKey startTime endTime }"
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the page shows it; `loading` is the time that its loading step took: from, to (now, if it goes on)."""
+
+    id: str
+    status: str
+    tags: dict[str, str]
+    loading: tuple[float, float] | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.status in _ENDED
+
+    @property
+    def by(self) -> str:
+        """Who asked for it: the sensor, a backfill, Dagster itself (after a run that died), or somebody on the page."""
+        if "dagster/backfill" in self.tags:
+            return "backfill"
+        if "dagster/parent_run_id" in self.tags:
+            return "retry"
+        return "sensor" if "dagster/sensor_name" in self.tags else "page"
+
+    def overlaps(self, other: "Run") -> bool:
+        """Whether both were in their loading steps at a time."""
+        if self.loading is None or other.loading is None:
+            return False
+        return max(self.loading[0], other.loading[0]) < min(self.loading[1], other.loading[1])
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found of a partition in a run."""
+
+    name: str
+    partition: str
+    status: str
+    severity: str
+
+    @property
+    def fine(self) -> bool:
+        """Whether it passed, or only warns."""
+        return self.status == "SUCCEEDED" or (self.status == "FAILED" and self.severity == "WARN")
+
+
+class Page:
+    """Dagster's page, with its daemon and its code server behind it."""
+
+    def __init__(self, world: World, url: str, process: "subprocess.Popen[bytes]") -> None:
+        self.world = world
+        self.process = process
+        self._url = f"{url}/graphql"
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The answer's only field. Raises UnexpectedError if it is an error."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        if answer.get("errors"):
+            raise UnexpectedError(f"the page answers {answer['errors']}")
+        (field,) = answer["data"].values()
+        if isinstance(field, dict) and "message" in field:
+            raise UnexpectedError(f"the page answers {field['message']}")
+        return field
+
+    def launch(self, first: str, last: str = "") -> str:
+        """Launches the load of a day, or of all from `first` to `last`; returns the run's id."""
+        tags = {"dagster/partition": first}
+        if last:
+            tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        launched = self.ask(
+            "mutation($given: ExecutionParams!) { launchRun(executionParams: $given) {"
+            " ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on Error { message } } }",
+            given={
+                "selector": {"jobName": JOB, **_REPOSITORY},
+                "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+            },
+        )
+        return str(launched["run"]["runId"])
+
+    def backfill(self, partitions: Sequence[str]) -> None:
+        """Launches a backfill of both assets."""
+        self.ask(
+            "mutation($given: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $given) {"
+            " ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }",
+            given={"assetSelection": [_RECORDS, _PURGED], "partitionNames": list(partitions)},
+        )
+
+    def terminate(self, run_id: str) -> None:
+        """Cancels a run, safely."""
+        self.ask(
+            "mutation($id: String!) { terminateRun(runId: $id, terminatePolicy: SAFE_TERMINATE) {"
+            " ... on TerminateRunFailure { message } ... on Error { message } } }",
+            id=run_id,
+        )
+
+    def start_sensor(self) -> None:
+        """Turns the sensor on."""
+        self.ask(
+            "mutation($sensor: SensorSelector!) { startSensor(sensorSelector: $sensor) { ... on Error { message } } }",
+            sensor={"sensorName": _SENSOR, **_REPOSITORY},
+        )
+
+    def runs(self) -> list[Run]:
+        """All runs, the newest first."""
+        found = self.ask(f"{{ runsOrError {{ ... on Runs {{ results {{ {_RUN_FIELDS} }} }} }} }}")
+        return [_run(each) for each in found["results"]]
+
+    def run(self, run_id: str) -> Run:
+        """One run."""
+        return next(run for run in self.runs() if run.id == run_id)
+
+    def process_id(self, run_id: str) -> int:
+        """The process that a run has, as its events tell."""
+        found = self.ask(
+            "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
+            " ... on MessageEvent { message } } } } }",
+            id=run_id,
+        )
+        told = "\n".join(str(event.get("message")) for event in found["events"])
+        if not (pid := re.search(r"Started process for run \(pid: (\d+)\)", told)):
+            raise UnexpectedError(f"no process is told of: {told}")
+        return int(pid[1])
+
+    def why(self, run: Run) -> str:
+        """Who asked for a run, how it stands, and the errors that its events tell of."""
+        found = self.ask(
+            "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
+            " ... on MessageEvent { message level }"
+            " ... on ErrorEvent { error { message causes { message } } } } } } }",
+            id=run.id,
+        )
+        errors = [
+            f"{event['message']} {event.get('error') or ''}"
+            for event in found["events"]
+            if event.get("level") in ("ERROR", "CRITICAL") or event.get("error")
+        ]
+        return f"{run.by} {run.status}: {'; '.join(errors)}"
+
+    def check_results(self, partition: str) -> list[CheckResult]:
+        """What each check has found of a partition, as often as it was looked."""
+        checks = self.ask(
+            "query($asset: AssetKeyInput!) { assetNodeOrError(assetKey: $asset) {"
+            " ... on AssetNode { assetChecksOrError { ... on AssetChecks { checks { name jobNames } } } } } }",
+            asset=_RECORDS,
+        )["assetChecksOrError"]["checks"]
+        results = []
+        for name in (check["name"] for check in checks if JOB in check["jobNames"]):
+            found = self.ask(
+                "query($asset: AssetKeyInput!, $name: String!, $partition: String!) {"
+                " assetCheckExecutions(assetKey: $asset, checkName: $name, partition: $partition, limit: 50) {"
+                " status evaluation { severity } } }",
+                asset=_RECORDS, name=name, partition=partition,
+            )  # fmt: skip
+            results += [
+                CheckResult(name, partition, each["status"], (each["evaluation"] or {}).get("severity", ""))
+                for each in found
+            ]
+        return results
+
+    def wait_for(self, what: str, probe: Callable[[], Found | None], seconds: float = 120) -> Found:
+        """What the probe finds in the end. Raises UnexpectedError, with how the runs stand, if it takes too long."""
+        deadline = time.monotonic() + seconds
+        while not (found := probe()):
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                stand = [(run.by, run.status) for run in self.runs()] if self.process.poll() is None else "no page"
+                raise UnexpectedError(f"{what}: not within {seconds} s; the runs: {stand}; it says: {told(self.world)}")
+            time.sleep(0.25)
+        return found
+
+    def wait_until_ended(self, run_id: str) -> Run:
+        """A run, when it is over."""
+        return self.wait_for("the run's end", lambda: run if (run := self.run(run_id)).ended else None)
+
+    def wait_until_loading(self) -> None:
+        """Until a transaction of a load is open, and sleeps at an armed fail point."""
+        self.wait_for("a load under way", lambda: self.world.rows(_LOADING))
+
+    def daemon_process_id(self) -> int:
+        """The process of Dagster's daemon."""
+        daemons = [pid for pid in descendants(self.process.pid) if b"dagster._daemon" in _arguments(pid)]
+        if len(daemons) != 1:
+            raise UnexpectedError(f"the daemon's processes: {daemons}")
+        return daemons[0]
+
+
+_LOADING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tamarin'"
+    " AND state = 'idle in transaction' AND query ~* '(insert|copy)'"
+)
+
+
+@contextlib.contextmanager
+def dagster_page(world: World, failpoint: str = "") -> Iterator[Page]:
+    """`tamarin-dagster dev`, on the world's settings, as a person starts it; it is ended whatever happens."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    environment |= {"COLUMNS": "300", **_CREDENTIALS} | ({VARIABLE: failpoint} if failpoint else {})
+    command = [sys.executable, "-m", "tamarin_dagster.cli", "--config", str(world.config)]
+    log = world.folder / "dev.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*command, "dev", "--port", str(_PORT)], env=environment, stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        yield Page(world, _page_of(world, process), process)
+    finally:
+        _end(process, [*command, "stop"], environment)
+
+
+def told(world: World) -> str:
+    """The end of what `dev` says."""
+    return (world.folder / "dev.log").read_text("utf-8", "replace")[-_TOLD_BYTES:]
+
+
+def descendants(pid: int) -> list[int]:
+    """A process' children, and theirs."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def _page_of(world: World, process: "subprocess.Popen[bytes]") -> str:
+    deadline = time.monotonic() + _START_SECONDS
+    log = world.folder / "dev.log"
+    while not (page := re.search(r"^(http://\S+)\s*$", log.read_text("utf-8", "replace"), re.MULTILINE)):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise UnexpectedError(f"Dagster did not start; it says: {told(world)}")
+        time.sleep(0.2)
+    return page[1]
+
+
+def _end(process: "subprocess.Popen[bytes]", stop: list[str], environment: dict[str, str]) -> None:
+    """SIGTERM, which ends all it has started; if that does not help, kill -9 to each of them."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        for pid in [process.pid, *descendants(process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+        subprocess.run(stop, env=environment, capture_output=True, check=False)  # its embedded server
+
+
+def _run(found: Any) -> Run:
+    spans = [
+        (step["startTime"], step["endTime"] or time.time())
+        for step in found["stepStats"]
+        if step["stepKey"] == LOADS and step["startTime"]
+    ]
+    tags = {tag["key"]: tag["value"] for tag in found["tags"]}
+    return Run(found["runId"], found["status"], tags, spans[0] if spans else None)
+
+
+def _arguments(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
