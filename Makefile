@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test test-bench chaos lint format bench bench-ingest bench-parse fuzz clean
+.PHONY: install dev test test-bench chaos hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -44,9 +44,19 @@ test-bench: install
 # How many kills at random moments beside the matrix.
 KILLS ?= 200
 
-# The table goes into docs/reliability.md. Half an hour with the kills; two rows take root.
+# The table goes into docs/reliability.md. Half an hour with the kills; the row of the full disk takes root.
 chaos: install
 	@$(RUN) tamarin_dagster_tests.chaos --kills $(KILLS) --markdown docs/reliability.md
+
+# Objects of random bytes and of mutated lines, each line accounted for.
+hostile: install
+	@$(RUN) tamarin_dagster_tests.chaos.hostile
+
+# Dagster on a log bucket that gets 50 keys a second, a kill -9 of a random process each minute.
+MINUTES ?= 30
+
+soak: install
+	@$(RUN) tamarin_dagster_tests.chaos.soak --minutes $(MINUTES)
 
 lint: install
 	@$(BIN)/ruff check .

@@ -72,7 +72,7 @@ class Deleter:
         heeded = self._conditions(objects)
         if heeded is Conditions.BATCH:
             batches = [objects[start : start + BATCH_KEYS] for start in range(0, len(objects), BATCH_KEYS)]
-            return [deleted for batch in batches for deleted in self._delete_batch(batch)]
+            return self._each_refusal_tried([deleted for batch in batches for deleted in self._delete_batch(batch)])
         one = self._delete_one if heeded is Conditions.SINGLE else self._look_and_delete
         return self._threads.map(one, objects, lambda: DELETE_THREADS)
 
@@ -86,6 +86,17 @@ class Deleter:
         errors = {error.get("Key"): _judged(error) for error in answer.get("Errors", [])}
         silence = "DeleteObjects said nothing of it"
         return [Deleted(item, errors.get(item.key, None if item.key in gone else silence)) for item in objects]
+
+    def _each_refusal_tried(self, results: list[Deleted]) -> list[Deleted]:
+        """A key that a batch says was overwritten is asked for by itself: the store may read ETags there otherwise.
+
+        If one of them goes then, batches are not sent any more.
+        """
+        refused = [deleted.object for deleted in results if deleted.error == CHANGED_SINCE_LOADED]
+        again = {id(d.object): d for d in self._threads.map(self._delete_one, refused, lambda: DELETE_THREADS)}
+        if any(deleted.error is None for deleted in again.values()):
+            self._heeds_batch = False
+        return [again.get(id(deleted.object), deleted) for deleted in results]
 
     def _look_and_delete(self, item: LogObject) -> Deleted:
         try:

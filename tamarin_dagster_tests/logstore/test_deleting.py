@@ -152,3 +152,20 @@ def test_an_answer_that_is_lost_is_no_harm(faulty, store, s3, s3_bucket):
     objects = listed(store)
     assert [deleted.error for deleted in store.delete(objects)] == [None]
     assert listed(store) == []
+
+
+def test_a_store_whose_batches_refuse_what_was_not_overwritten_gets_no_more_of_them(
+    faulty, methods, store, s3, s3_bucket
+):
+    """How an ETag is written in a batch is not said anywhere: with quotes, as here, or without."""
+    faulty.heeds_batches = True
+    put(s3, s3_bucket, MANY)
+    store.delete(listed(store))
+    refusals = "".join(f"<Error><Key>logs/{n:03}</Key><Code>PreconditionFailed</Code></Error>" for n in range(MANY))
+    faulty.answers["POST", "delete"] = f"<?xml version='1.0'?>\n<DeleteResult>{refusals}</DeleteResult>".encode()
+    for batches in (1, 0):
+        put(s3, s3_bucket, MANY)
+        methods.clear()
+        assert {deleted.error for deleted in store.delete(listed(store))} == {None}
+        assert methods["POST"] == batches
+        assert listed(store) == []
