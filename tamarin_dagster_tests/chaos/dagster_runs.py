@@ -1,9 +1,11 @@
 """Runs of Dagster that overlap, are cancelled or killed: each in a `tamarin-dagster dev` of its own."""
 
+import contextlib
 import os
 import signal
+import time
 
-from tamarin_dagster_tests.chaos.dagster_page import PARTITIONS, Page, dagster_page
+from tamarin_dagster_tests.chaos.dagster_page import PARTITIONS, Page, dagster_page, descendants
 from tamarin_dagster_tests.chaos.matrix import SAME, require, same, scenario
 from tamarin_dagster_tests.chaos.worlds import Bench, World
 
@@ -141,3 +143,29 @@ def _daemon_killed(bench: Bench) -> str:
                 f"`dev` ends with status {status}, {keys} keys are loaded, none by halves; started again, {after}:"
                 f" {same(world, expected)}"
             )
+
+
+@scenario(
+    _GROUP,
+    "all of Dagster is killed -9 while the sensor's runs load, as when the machine goes down, and started again",
+    f"no key is loaded by halves; by itself all is loaded soon: {SAME}",
+)
+def _all_killed(bench: Bench) -> str:
+    expected = bench.undisturbed()
+    with bench.world(kind="folder") as world:
+        world.configure(pull_parse_interval=_SENSOR_MINUTES)
+        with dagster_page(world, _LONG) as page:
+            page.wait_until_loading()
+            for pid in [page.process.pid, *descendants(page.process.pid)]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            page.process.wait()
+            require(not (halves := _halves(world)), f"loaded by halves: {halves}")
+            keys = world.rows("SELECT count(*) FROM s3_log_key")[0][0]
+        with dagster_page(world) as page:
+            started = time.monotonic()
+            page.wait_for(
+                "all that was there to be loaded and purged", lambda: not world.state().differences(expected), 240
+            )
+            seconds = time.monotonic() - started
+            return f"{keys} keys are loaded, none by halves; by itself after {seconds:.0f} s: {same(world, expected)}"
