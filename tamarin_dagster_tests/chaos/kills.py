@@ -72,17 +72,26 @@ def random_kills(bench: Bench, count: int, seed: int) -> tuple[int, int]:
     """
     draws = random.Random(seed)
     expected = bench.undisturbed()
+    seconds = {kind: _undisturbed_seconds(bench, kind) for kind in ("s3", "folder")}
     killed = equal = 0
     for number in range(count):
         with bench.world(kind=("s3", "folder")[number % 2]) as world:
             program = world.start()
-            time.sleep(draws.uniform(0.0, 2.0 if world.kind == "s3" else 1.0))
+            time.sleep(draws.uniform(0.0, seconds[world.kind]))
             program.kill()
             killed += program.ended().how == "killed"
             again = world.pull()
             if again.status == 0 and not world.state().differences(expected):
                 equal += 1
     return killed, equal
+
+
+def _undisturbed_seconds(bench: Bench, kind: str) -> float:
+    """How long a pull takes when nobody kills it."""
+    with bench.world(kind=kind) as world:
+        started = time.monotonic()
+        world.pull()
+        return time.monotonic() - started
 
 
 @scenario(_GROUP, "at 10 random moments", "10 times: the next pull leaves the same tables and log bucket")

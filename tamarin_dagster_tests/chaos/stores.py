@@ -52,7 +52,7 @@ _trouble("503 SlowDown to all for 3 s", _busy_for_a_while)
 _trouble("500 to a fifth of all requests, at random", lambda: _at_random(INTERNAL_ERROR, 0.2), reduced=True)
 _trouble("each object's body breaks off at the first attempt", lambda: _first_of_each(CUT))
 _trouble("the connection is reset at each object's first GET", lambda: _first_of_each(RESET))
-_trouble("a slow drip: each first body takes 1 s", lambda: _first_of_each(Fault(drip=0.1)))
+_trouble("a slow drip: each first body takes half a second", lambda: _first_of_each(Fault(drip=0.05)))
 _trouble("each DELETE is done, but its answer is lost", lambda: _first_of_each(Fault(lost=True), "DELETE"))
 
 
