@@ -5,7 +5,12 @@ import sys
 import dagster as dg
 
 from tamarin_dagster.defs.asset_checks import build_database_checks
-from tamarin_dagster.defs.assets import build_log_records, build_purge_op, build_purged_log_keys
+from tamarin_dagster.defs.assets import (
+    build_delivered_log_keys,
+    build_log_records,
+    build_purge_op,
+    build_purged_log_keys,
+)
 from tamarin_dagster.defs.completeness_checks import build_duplicate_check, build_watch_checks
 from tamarin_dagster.defs.doctor_job import build_doctor_job
 from tamarin_dagster.defs.jobs import (
@@ -56,6 +61,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         per_bucket.append(
             dg.Definitions(
                 assets=[
+                    build_delivered_log_keys(bucket, slug),
                     build_log_records(bucket, slug, settings),
                     build_purged_log_keys(bucket, slug, settings, purge_log_keys),
                 ],

@@ -12,7 +12,7 @@ from typing import Any, cast
 import dagster as dg
 import sqlalchemy as sa
 
-from tamarin_dagster.defs.naming import records_key
+from tamarin_dagster.defs.naming import delivered_key, records_key
 from tamarin_dagster.defs.partitions import days_of, delivery_days
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.recordstore import ledger
@@ -50,6 +50,13 @@ class _Truth:
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     partitioned: bool = True
+    of_deliveries: bool = False
+
+    def asset(self, slug: str) -> dg.AssetKey:
+        """What it is a truth of. Dagster shows a result until the asset is materialized again, which deliveries never
+        are: so what is looked at hourly or nightly is not hidden by the next load.
+        """
+        return delivered_key(slug) if self.of_deliveries else records_key(slug)
 
 
 _TRUTHS: Mapping[str, _Truth] = {
@@ -82,6 +89,7 @@ _TRUTHS: Mapping[str, _Truth] = {
         " kept, and the view s3_duplicate_record shows them. If whole keys are doubled, look for copies of them under"
         " the log prefix. Counted nightly.",
         severity=dg.AssetCheckSeverity.WARN,
+        of_deliveries=True,
     ),
     DELIVERIES_KEEP_THEIR_HABIT: _Truth(
         f"The bucket has not fallen silent: its last log key came no longer ago than twice the largest gap of its last"
@@ -89,6 +97,7 @@ _TRUTHS: Mapping[str, _Truth] = {
         " bucket's sensor runs and its runs succeed, then run `tamarin-dagster doctor --bucket NAME`.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
+        of_deliveries=True,
     ),
     NO_FAILING_PURGES: _Truth(
         "No log key's deletion has been failing for more than a day. If one has, the metadata names the key and what"
@@ -96,6 +105,7 @@ _TRUTHS: Mapping[str, _Truth] = {
         " it, or set purge_parsed_keys: false. The nightly purge tries again.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
+        of_deliveries=True,
     ),
 }
 
@@ -110,16 +120,18 @@ def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
     truth = _TRUTHS[name]
     return dg.AssetCheckSpec(
         name,
-        asset=records_key(slug),
+        asset=truth.asset(slug),
         description=truth.description,
         blocking=truth.blocking,
+        # a look at what a run loads comes after its load
+        additional_deps=[records_key(slug)] if truth.of_deliveries and truth.partitioned else None,
         partitions_def=delivery_days(bucket) if truth.partitioned else None,
     )
 
 
 def check_keys(slug: str, *names: str) -> list[dg.AssetCheckKey]:
     """The checks of these names of a bucket, for a job's selection."""
-    return [dg.AssetCheckKey(records_key(slug), name) for name in names]
+    return [dg.AssetCheckKey(_TRUTHS[name].asset(slug), name) for name in names]
 
 
 def check_result(
@@ -128,7 +140,7 @@ def check_result(
     """A result with the severity that belongs to the check."""
     return dg.AssetCheckResult(
         passed=passed,
-        asset_key=records_key(slug),
+        asset_key=_TRUTHS[name].asset(slug),
         check_name=name,
         severity=_TRUTHS[name].severity,
         metadata=dict(metadata),
@@ -163,18 +175,6 @@ def per_partition(
                 metadata={"days": len(results), "failed days": failed},
             )
     return list(summaries.values())
-
-
-def for_the_bucket(context: dg.OpExecutionContext, result: dg.AssetCheckResult) -> dg.AssetCheckResult:
-    """What a step should return for a check that has no partitions.
-
-    When somebody materializes partitions on the asset's page, Dagster 1.13 runs all its checks, and plans this one for
-    each of those partitions too, where it would stay planned: so each gets the result as an event of its own.
-    """
-    if context.has_partition_key or context.has_partition_key_range:
-        for partition in context.partition_keys:
-            _log_result(context, result, partition)
-    return result
 
 
 def _log_result(context: dg.OpExecutionContext, result: dg.AssetCheckResult, partition: str) -> None:

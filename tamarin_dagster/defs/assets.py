@@ -1,4 +1,4 @@
-"""Per bucket two assets: the records that its log keys become, and the log keys deleted once they are."""
+"""Per bucket three assets: log keys as S3 delivers them, the records that they become, and what is deleted then."""
 
 import time
 from collections import Counter
@@ -9,7 +9,7 @@ import dagster as dg
 
 from tamarin_dagster.defs import asset_checks
 from tamarin_dagster.defs.cancelling import cancellable
-from tamarin_dagster.defs.naming import purged_key, records_key
+from tamarin_dagster.defs.naming import delivered_key, purged_key, records_key
 from tamarin_dagster.defs.partitions import BACKFILL_POLICY, days_of, delivery_days
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.ingest import Progress, Pulled, PulledDay, pull
@@ -38,11 +38,26 @@ RECORD_SCHEMA = dg.TableSchema(
 )
 
 
+def build_delivered_log_keys(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
+    """The asset that stands for what S3 delivers: nothing here makes it."""
+    return dg.AssetSpec(
+        delivered_key(slug),
+        description=(
+            f"Log keys that S3 delivers to `{_place(bucket)}`: requests to **{bucket.name}**, by best effort.\n\nThe"
+            " checks tell whether it goes on delivering, delivers twice, and lets us delete."
+        ),
+        partitions_def=delivery_days(bucket),
+        group_name=slug,
+        kinds={"s3"},
+    )
+
+
 def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
     """The asset that loads a bucket's unseen log keys, day by day of their delivery."""
 
     @dg.asset(
         key=records_key(slug),
+        deps=[delivered_key(slug)],
         description=(
             f"Requests to **{bucket.name}**, one row each in `s3_log_record`, from the log keys in"
             f" `{_place(bucket)}`.\n\nA partition is the UTC day in the log keys' names (their delivery). Loads what"

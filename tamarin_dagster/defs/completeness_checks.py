@@ -12,7 +12,6 @@ from tamarin_dagster.defs.asset_checks import (
     SAMPLE,
     check_result,
     check_spec,
-    for_the_bucket,
     per_partition,
 )
 from tamarin_dagster.defs.partitions import days_of
@@ -88,10 +87,10 @@ def build_watch_checks(bucket: LoggedBucket, slug: str, purges: bool) -> dg.Asse
         with database.engine.connect() as connection:
             if DELIVERIES_KEEP_THEIR_HABIT in wanted:
                 habit = completeness.delivery_habit(connection, bucket.name, now)
-                yield for_the_bucket(context.op_execution_context, _habit_result(slug, habit, now))
+                yield _habit_result(slug, habit, now)
             if NO_FAILING_PURGES in wanted:
                 failing = completeness.failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
-                yield for_the_bucket(context.op_execution_context, _purge_result(slug, failing))
+                yield _purge_result(slug, failing)
 
     return watch
 

@@ -25,6 +25,11 @@ def slugs(buckets: Sequence[LoggedBucket]) -> dict[str, str]:
     return taken
 
 
+def delivered_key(slug: str) -> dg.AssetKey:
+    """The asset that stands for the log keys that S3 delivers."""
+    return dg.AssetKey([slug, "delivered_log_keys"])
+
+
 def records_key(slug: str) -> dg.AssetKey:
     """The asset that loads a bucket's log keys."""
     return dg.AssetKey([slug, "log_records"])

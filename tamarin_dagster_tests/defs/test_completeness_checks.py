@@ -14,6 +14,7 @@ from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 
 DAY = "2026-03-05"
 DUPLICATES, HABIT, PURGES = "no_duplicate_records", "deliveries_keep_their_habit", "no_failing_purges"
+DELIVERED = dg.AssetKey(["media", "delivered_log_keys"])
 QUIET = LoggedBucket(name="quiet", log_bucket_name="quiet-logs", monitor_bucket=False)
 
 
@@ -33,8 +34,8 @@ def results_of(result: dg.ExecuteInProcessResult, name: str) -> dict[str | None,
     return {each.partition: each for each in result.get_asset_check_evaluations() if each.check_name == name}
 
 
-def statuses(instance, name: str) -> dict[str | None, str]:
-    history = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(RECORDS, name), limit=100)
+def statuses(instance, name: str, asset: dg.AssetKey = DELIVERED) -> dict[str | None, str]:
+    history = instance.event_log_storage.get_asset_check_execution_history(dg.AssetCheckKey(asset, name), limit=100)
     assert max(Counter(record.partition for record in history).values()) == 1
     return {record.partition: record.status.value for record in history}
 
@@ -207,7 +208,7 @@ def test_one_run_watches_all_buckets_but_not_the_habit_of_those_that_are_not_mon
 
     by_hand = definitions.resolve_implicit_global_asset_job_def().get_subset(
         asset_selection=set(),
-        asset_check_selection={dg.AssetCheckKey(dg.AssetKey(["quiet", "log_records"]), HABIT)},
+        asset_check_selection={dg.AssetCheckKey(dg.AssetKey(["quiet", "delivered_log_keys"]), HABIT)},
     )
     (evaluation,) = by_hand.execute_in_process(instance=instance).get_asset_check_evaluations()
     assert (evaluation.asset_key.path[0], evaluation.passed, evaluation.partition) == ("quiet", False, None)
@@ -215,17 +216,20 @@ def test_one_run_watches_all_buckets_but_not_the_habit_of_those_that_are_not_mon
 
 @pytest.mark.parametrize("days", [(DAY,), ("2026-03-04", "2026-03-06")])
 def test_what_is_materialized_on_the_page_leaves_no_check_planned(definitions, instance, put_key, days) -> None:
-    """Dagster 1.13 runs all checks of the asset then, and plans those without partitions for each partition too."""
+    """Dagster 1.13 runs all checks of the asset then, and would plan one without partitions for each partition too."""
     put_key(lines(3))
-    job = definitions.resolve_implicit_global_asset_job_def()
+    everything = definitions.resolve_implicit_global_asset_job_def()
+    range_tags = dict(zip(("start", "end"), days, strict=False)) if len(days) == 2 else {}
 
-    result = run(definitions, instance, job.name, *days)
+    result = everything.get_subset(asset_selection={RECORDS, PURGED}).execute_in_process(
+        instance=instance,
+        partition_key=days[0] if len(days) == 1 else None,
+        tags={f"dagster/asset_partition_range_{end}": day for end, day in range_tags.items()},
+    )
 
     assert result.success
     expected = ["2026-03-04", DAY, "2026-03-06"] if len(days) == 2 else [DAY]
-    for name in CHECKS | {DUPLICATES, HABIT, PURGES}:
-        found = statuses(instance, name)
-        of_partitions = {day: status for day, status in found.items() if day is not None}
-        assert of_partitions == dict.fromkeys(expected, "SUCCEEDED"), name
-    for name in (HABIT, PURGES):
-        assert statuses(instance, name)[None] == "SUCCEEDED"
+    for name in CHECKS:
+        found = statuses(instance, name, RECORDS)
+        assert {day: status for day, status in found.items() if day} == dict.fromkeys(expected, "SUCCEEDED"), name
+    assert {each.check_name for each in result.get_asset_check_evaluations()} == CHECKS
