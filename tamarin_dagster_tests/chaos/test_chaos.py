@@ -1,10 +1,19 @@
 """The reduced matrix: of each kind of fault some rows. `make chaos` plays all."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tamarin_dagster_tests.chaos import kills, objects, races, servers, stores  # noqa: F401 - add rows
+from tamarin_dagster_tests.chaos import (  # noqa: F401 - each adds its rows
+    dagster_runs,
+    hostile,
+    kills,
+    objects,
+    races,
+    servers,
+    stores,
+)
 from tamarin_dagster_tests.chaos.matrix import SCENARIOS, Scenario, played
 from tamarin_dagster_tests.chaos.worlds import Bench, bench
 
@@ -22,6 +31,15 @@ def shared() -> Iterator[Bench]:
 def test_what_is_left_after_a_fault_is_what_is_left_without(shared: Bench, scenario: Scenario) -> None:
     (row,) = played(shared, [scenario])
     assert row.as_expected, row.seen
+
+
+def test_the_page_on_reliability_has_each_fault_and_nothing_unexpected() -> None:
+    """Renew it with: make chaos."""
+    page = (Path(__file__).parents[2] / "docs/reliability.md").read_text("utf-8")
+    table = page.split("<!-- matrix -->")[1].split("<!-- /matrix -->")[0]
+    faults = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert sorted(fault for fault in faults if fault != "fault") == sorted(each.fault for each in SCENARIOS)
+    assert "not as expected" not in table
 
 
 def test_each_fault_stands_once_in_the_matrix() -> None:
