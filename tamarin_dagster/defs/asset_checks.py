@@ -81,7 +81,8 @@ _TRUTHS: Mapping[str, _Truth] = {
     ),
     NO_REJECTED_LINES: _Truth(
         "Each line that is not blank became a record. Rejected lines are kept, with the reason, in s3_rejected_line;"
-        " their keys stay in the log bucket. After an upgrade the job reparse_rejected_lines reads them again.",
+        " their keys stay in the log bucket, unless purge_rejected is set. After an upgrade the job"
+        " reparse_rejected_lines reads them again.",
         severity=dg.AssetCheckSeverity.WARN,
     ),
     NO_DUPLICATE_RECORDS: _Truth(
