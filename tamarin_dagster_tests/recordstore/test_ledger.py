@@ -259,3 +259,20 @@ def test_keys_that_are_unaccounted_for_are_told(connection, rows, three):
     rows("ALTER TABLE s3_log_key DROP CONSTRAINT s3_log_key_counts")
     rows("UPDATE s3_log_key SET line_count = 4 WHERE id = :a", a=three[0])
     assert ledger.unaccounted_keys(connection, "media", DAY) == ["a"]
+
+
+def test_keys_are_counted_page_by_page_whatever_lies_between_them(engine, rows, monkeypatch):
+    """A day's ids need not stand together: other buckets' and other days' keys are loaded between."""
+    monkeypatch.setattr(ledger, "COUNTED_KEYS", 2)
+    for number in range(7):
+        load_keys(engine, [log_key(f"media-{number}")], [lines(number) + b"junk\n"])
+        load_keys(engine, [log_key(f"films-{number}")], [lines(2)], bucket="films")
+    rows("DELETE FROM s3_log_record r USING s3_log_key k WHERE k.id = log_key_id AND k.key IN ('media-6', 'films-1')")
+    rows("DELETE FROM s3_rejected_line r USING s3_log_key k WHERE k.id = log_key_id AND k.key = 'media-1'")
+    ids = [id_ for (id_,) in rows("SELECT id FROM s3_log_key WHERE bucket = 'media' ORDER BY id DESC")]
+    with engine.connect() as connection:
+        found = ledger.count_differences(connection, ids)
+    assert found == [
+        ledger.CountDifference("media-1", 1, 1, 1, 0),
+        ledger.CountDifference("media-6", 6, 0, 1, 1),
+    ]
