@@ -87,7 +87,9 @@ def as_markdown(rows: Iterable[Row]) -> str:
     """The table, by groups."""
     lines: list[str] = []
     group = ""
-    for row in rows:
+    rows = list(rows)
+    groups = list(dict.fromkeys(row.scenario.group for row in rows))
+    for row in sorted(rows, key=lambda row: groups.index(row.scenario.group)):
         if row.scenario.group != group:
             group = row.scenario.group
             lines += ["", f"### {group}", "", "| fault | expected | seen |", "|---|---|---|"]
