@@ -220,10 +220,17 @@ class Page:
 
     def daemon_process_id(self) -> int:
         """The process of Dagster's daemon."""
-        daemons = [pid for pid in descendants(self.process.pid) if b"dagster._daemon" in _arguments(pid)]
+        daemons = self._processes(b"dagster._daemon")
         if len(daemons) != 1:
             raise UnexpectedError(f"the daemon's processes: {daemons}")
         return daemons[0]
+
+    def code_servers(self) -> list[int]:
+        """The processes that have loaded our code: one, or none while it is down."""
+        return self._processes(b"\0api\0grpc\0")
+
+    def _processes(self, argument: bytes) -> list[int]:
+        return [pid for pid in descendants(self.process.pid) if argument in _arguments(pid)]
 
 
 _LOADING = (

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+from tamarin_dagster.dev import LOOK_SECONDS
 from tamarin_dagster_tests.chaos.dagster_page import PARTITIONS, Page, dagster_page, descendants
 from tamarin_dagster_tests.chaos.matrix import SAME, require, same, scenario
 from tamarin_dagster_tests.chaos.worlds import Bench, World
@@ -143,6 +144,27 @@ def _daemon_killed(bench: Bench) -> str:
                 f"`dev` ends with status {status}, {keys} keys are loaded, none by halves; started again, {after}:"
                 f" {same(world, expected)}"
             )
+
+
+@scenario(
+    _GROUP,
+    "the code server is killed -9",
+    f"`dev` starts it again by itself; a run of all days succeeds: {SAME}",
+)
+def _code_server_killed(bench: Bench) -> str:
+    expected = bench.undisturbed()
+    with bench.world(kind="folder") as world:
+        _without_sensor(world)
+        with dagster_page(world) as page:
+            time.sleep(2 * LOOK_SECONDS)  # until it has been seen alive
+            (killed,) = page.code_servers()
+            os.kill(killed, signal.SIGKILL)
+            started = time.monotonic()
+            page.wait_for("another code server", lambda: set(page.code_servers()) - {killed})
+            seconds = time.monotonic() - started
+            time.sleep(LOOK_SECONDS)  # until it has loaded all
+            after = _loaded(page)
+            return f"it is there again after {seconds:.0f} s; {after}: {same(world, expected)}"
 
 
 @scenario(
