@@ -241,11 +241,11 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator["subpr
 
 
 def _end_with_parent() -> None:
-    """In the child: should we be killed -9, it is interrupted, and ends its own children.
+    """In the child: should we be killed -9, it is told to end, and its own children end with it.
 
     Two of Dagster's daemons on one home hinder each other.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _group_ended(process: "subprocess.Popen[bytes]", sign: signal.Signals) -> bool:
