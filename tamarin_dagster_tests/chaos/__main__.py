@@ -13,17 +13,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tamarin_dagster_tests.chaos import (  # noqa: F401 - each adds its rows
-    dagster_runs,
-    hostile,
-    kills,
-    objects,
-    races,
-    servers,
-    stores,
-)
 from tamarin_dagster_tests.chaos.kills import random_kills
-from tamarin_dagster_tests.chaos.matrix import SCENARIOS, Row, as_markdown, played
+from tamarin_dagster_tests.chaos.matrix import Row, as_markdown, played
+from tamarin_dagster_tests.chaos.rows import SCENARIOS
 from tamarin_dagster_tests.chaos.worlds import bench
 
 _BEGIN, _END = "<!-- matrix -->\n", "<!-- /matrix -->"

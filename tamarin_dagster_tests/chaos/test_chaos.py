@@ -5,16 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tamarin_dagster_tests.chaos import (  # noqa: F401 - each adds its rows
-    dagster_runs,
-    hostile,
-    kills,
-    objects,
-    races,
-    servers,
-    stores,
-)
-from tamarin_dagster_tests.chaos.matrix import SCENARIOS, Scenario, played
+from tamarin_dagster_tests.chaos.matrix import Scenario, played
+from tamarin_dagster_tests.chaos.rows import SCENARIOS
 from tamarin_dagster_tests.chaos.worlds import Bench, bench
 
 _REDUCED = [each for each in SCENARIOS if each.reduced]
