@@ -4,9 +4,10 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,6 +45,16 @@ def make_short_folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="tamarin-test-"))
     folder.chmod(0o711)
     return folder
+
+
+@pytest.fixture
+def today() -> date:
+    """The UTC day, which lasts as long as the test: just before midnight it waits for the next one."""
+    now = datetime.now(UTC)
+    midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), UTC)
+    if (left := (midnight - now).total_seconds()) < 60:
+        time.sleep(left + 0.1)
+    return datetime.now(UTC).date()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -135,15 +134,15 @@ def test_reparse_of_an_unknown_bucket_says_which_there_are(run, configured) -> N
     assert "bucket 'flims' is not configured; configured are: media" in done.stderr
 
 
-OLD, NEW = "2019-02-06", datetime.now(UTC).date().isoformat()
+OLD = "2019-02-06"
 
 
 @pytest.fixture
-def retained(configured, put_key) -> None:
+def retained(configured, put_key, today) -> None:
     """Twelve months are kept; there is a key of 2019 and one of today."""
     configured.write_text(configured.read_text().replace("2026-01-01", "2019-01-01") + "retention_months: 12\n")
     put_key(lines(3, "06/Feb/2019:00:00:38 +0000"), day=OLD)
-    put_key(lines(2, f"{datetime.now(UTC):%d/%b/%Y}:00:00:00 +0000"), day=NEW)
+    put_key(lines(2, f"{today:%d/%b/%Y}:00:00:00 +0000"), day=today.isoformat())
 
 
 def test_expire_drops_old_months_and_says_what_is_left_in_the_log_bucket(run, retained, rows) -> None:
@@ -174,11 +173,11 @@ def test_expire_without_months_of_retention_is_refused(run, configured) -> None:
     assert "retention_months is not set: records are kept for ever" in done.stderr
 
 
-def test_a_pull_begins_with_what_retention_keeps_unless_it_is_told_to_begin_earlier(run, retained, rows) -> None:
+def test_a_pull_begins_with_what_retention_keeps_unless_it_is_told_to_begin_earlier(run, retained, rows, today) -> None:
     assert run("pull", "--no-purge").returncode == 0
-    assert rows("SELECT delivery_date::text FROM s3_log_key") == [(NEW,)]
+    assert rows("SELECT delivery_date::text FROM s3_log_key") == [(today.isoformat(),)]
     assert run("pull", "--no-purge", "--from", OLD).returncode == 0
-    assert rows("SELECT delivery_date::text FROM s3_log_key ORDER BY 1") == [(OLD,), (NEW,)]
+    assert rows("SELECT delivery_date::text FROM s3_log_key ORDER BY 1") == [(OLD,), (today.isoformat(),)]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])

@@ -134,8 +134,7 @@ def test_first_and_last_bound_the_days(a_week, engine):
     assert [day.day for day in pulled.days] == [DAY + timedelta(days=2), DAY + timedelta(days=3)]
 
 
-def test_a_pull_begins_with_the_start_date_and_ends_with_tomorrow(folder_place, engine):
-    today = datetime.now(UTC).date()
+def test_a_pull_begins_with_the_start_date_and_ends_with_tomorrow(folder_place, engine, today):
     days = [date(2025, 12, 31), date(2026, 1, 1), today, today + timedelta(days=1), today + timedelta(days=3)]
     for day in days:
         folder_place.put(name(day), lines(1))

@@ -1,6 +1,6 @@
 """The jobs for all buckets: one reads rejected lines again, as its config says; one drops old months."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import dagster as dg
 import pytest
@@ -124,9 +124,9 @@ def test_a_key_that_cannot_be_reparsed_is_named_and_stops_no_other(definitions, 
 
 
 def test_old_months_are_dropped_and_expired_keys_in_the_log_bucket_are_warned_of(
-    settings, instance, engine, folder_place, rows
+    settings, instance, engine, folder_place, rows, today
 ) -> None:
-    first_kept = first_kept_day(2, datetime.now(UTC).date())
+    first_kept = first_kept_day(2, today)
     days = [first_kept - timedelta(days=1), first_kept]
     for day in days:
         time = f"{day:%d/%b/%Y}:09:58:01 +0000"

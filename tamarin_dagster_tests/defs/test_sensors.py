@@ -1,7 +1,7 @@
 """What a sensor's tick asks for, and what it says when it asks for nothing."""
 
 import json
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 import pytest
@@ -12,9 +12,6 @@ from tamarin_dagster.logstore import FolderLogStore, LogStoreError
 from tamarin_dagster.retention import first_kept_day
 from tamarin_dagster_tests.defs.test_assets import run_day
 from tamarin_dagster_tests.lines import lines
-
-TODAY = datetime.now(UTC).date()
-YESTERDAY = (TODAY - timedelta(days=1)).isoformat()
 
 
 def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
@@ -46,7 +43,7 @@ def test_a_run_is_asked_for_each_day_with_unseen_keys(definitions, instance, put
     assert json.loads(result.cursor) == {"position": "2026-03-04"}
 
 
-def test_the_position_moves_on_when_the_keys_are_loaded_and_not_before(definitions, instance, put_key) -> None:
+def test_the_position_moves_on_when_the_keys_are_loaded_and_not_before(definitions, instance, put_key, today) -> None:
     """Else a run that failed days behind the lookback would never be asked for again."""
     put_key(lines(1), day="2026-03-04")
     first = tick(definitions, instance)
@@ -54,18 +51,18 @@ def test_the_position_moves_on_when_the_keys_are_loaded_and_not_before(definitio
 
     run_as_requested(definitions, instance, first.run_requests[0])
 
-    assert json.loads(tick(definitions, instance, first.cursor).cursor) == {"position": TODAY.isoformat()}
+    assert json.loads(tick(definitions, instance, first.cursor).cursor) == {"position": today.isoformat()}
 
 
-def test_the_requested_partitions_exist(definitions, instance, put_key) -> None:
+def test_the_requested_partitions_exist(definitions, instance, put_key, today) -> None:
     """Today's partition is one although the day is not over; evaluate_tick resolves each request's partition."""
-    put_key(lines(1), day=TODAY.isoformat())
+    put_key(lines(1), day=today.isoformat())
     with dg.build_sensor_context(
         instance=instance, resources=definitions.resources, definitions=definitions
     ) as context:
         evaluated = definitions.resolve_sensor_def("media__new_log_keys").evaluate_tick(context)
 
-    assert [request.partition_key for request in evaluated.run_requests] == [TODAY.isoformat()]
+    assert [request.partition_key for request in evaluated.run_requests] == [today.isoformat()]
 
 
 def test_a_tick_without_new_keys_says_what_it_saw(definitions, instance, put_key, log_folder) -> None:
@@ -111,9 +108,9 @@ def test_days_before_monitor_from_are_left_to_backfills(settings, instance, put_
     assert [request.partition_key for request in result.run_requests] == ["2026-03-05"]
 
 
-def test_days_before_what_retention_keeps_are_left_alone(settings, instance, put_key) -> None:
+def test_days_before_what_retention_keeps_are_left_alone(settings, instance, put_key, today) -> None:
     """Their rows would be dropped at once. Also where the position lies before."""
-    first_kept = first_kept_day(2, TODAY)
+    first_kept = first_kept_day(2, today)
     before = first_kept - timedelta(days=1)
     put_key(lines(1), day=before.isoformat())
     put_key(lines(1), day=first_kept.isoformat())
@@ -127,13 +124,13 @@ def test_days_before_what_retention_keeps_are_left_alone(settings, instance, put
     assert [request.partition_key for request in forever.run_requests] == [before.isoformat(), first_kept.isoformat()]
 
 
-def test_a_key_dated_tomorrow_waits_for_its_day(definitions, instance, put_key) -> None:
-    put_key(lines(1), day=(TODAY + timedelta(days=1)).isoformat())
+def test_a_key_dated_tomorrow_waits_for_its_day(definitions, instance, put_key, today) -> None:
+    put_key(lines(1), day=(today + timedelta(days=1)).isoformat())
 
     result = tick(definitions, instance)
 
     assert result.run_requests == []
-    assert json.loads(result.cursor) == {"position": TODAY.isoformat()}
+    assert json.loads(result.cursor) == {"position": today.isoformat()}
 
 
 def test_a_day_in_flight_is_not_asked_for_again(definitions, instance, put_key) -> None:

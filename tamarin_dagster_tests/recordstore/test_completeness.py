@@ -297,11 +297,12 @@ def test_days_are_those_of_utc_at_the_border_of_a_month_too(engine, connection, 
     ]
 
 
-def test_a_day_is_open_until_a_day_after_its_end_and_its_last_delivery(engine, rows):
+def test_a_day_is_open_until_a_day_after_its_end_and_its_last_delivery(engine, rows, today):
     now = datetime.now(UTC).replace(microsecond=0)
-    long_ago, yesterday = now - timedelta(days=10), now - timedelta(days=1, minutes=1)
+    long_ago, stale = now - timedelta(days=10), now - timedelta(days=1, minutes=1)
+    yesterday = datetime.combine(today, datetime.min.time(), UTC) - timedelta(days=1)
     requested = {"old": long_ago, "late": long_ago, "stale": long_ago, "of yesterday": yesterday, "new": now}
-    delivered = requested | {"late": now - timedelta(hours=23), "stale": yesterday}
+    delivered = requested | {"late": now - timedelta(hours=23), "stale": stale}
     for bucket, time in delivered.items():
         key = log_key(named(f"{time:%Y-%m-%d-%H-%M-%S}"), day=time.date())
         load_keys(engine, [key], [line(at(requested[bucket]))], bucket=bucket, log_bucket_name=bucket)
