@@ -1,7 +1,7 @@
-"""Which keys of a bucket are unseen, by delivery day: list, subtract the ledger.
+"""Which keys of a bucket are unseen, by delivery day or hour: list, subtract the ledger.
 
-The one question that sensor, ingest and checks share. A day's keys share a prefix, in either layout, so that a look at
-a day never walks the whole log bucket; which days have keys at all is found by jumping from name to name.
+The one question that sensor, ingest and checks share. A period's keys share a prefix, in either layout, so that a look
+at it never walks the whole log bucket; which days have keys at all is found by jumping from name to name.
 """
 
 import heapq
@@ -15,7 +15,7 @@ from datetime import date
 import sqlalchemy as sa
 
 from tamarin_dagster.failpoints import FailPoint, reached
-from tamarin_dagster.logformat import parse_key_name, partitioned_day_prefix, simple_day_prefix
+from tamarin_dagster.logformat import DeliveryPeriod, parse_key_name, partitioned_prefix, simple_prefix
 from tamarin_dagster.logkey import LogKey, LogObject, shown
 from tamarin_dagster.logstore import LIST_PAGE_KEYS, LogStore, first_object
 from tamarin_dagster.pipeline import ahead
@@ -101,8 +101,8 @@ def days_with_keys(
     `strays`: of names that share an impossible date one. Raises LogStoreError.
     """
     between: list[str] = [] if strays is None else strays
-    found = [_days(store, bucket.log_prefix, simple_day_prefix, _SIMPLE_DAY, first, last, between)]
-    found += [_days(store, root, partitioned_day_prefix, _PARTITIONED_DAY, first, last, between) for root in roots]
+    found = [_days(store, bucket.log_prefix, simple_prefix, _SIMPLE_DAY, first, last, between)]
+    found += [_days(store, root, partitioned_prefix, _PARTITIONED_DAY, first, last, between) for root in roots]
     for day, _ in itertools.groupby(heapq.merge(*found)):
         yield day
 
@@ -126,30 +126,30 @@ def _days(
             strays.append(shown(found.key))
 
 
-class DayLook:
-    """A look at one delivery day of a bucket: iterating yields the unseen keys of each page, and counts as it goes.
+class Look:
+    """A look at one delivery period of a bucket: iterating yields the unseen keys of each page, and counts as it goes.
 
     The next page is listed while the ledger is asked about one.
 
     Attributes:
         listed: log keys that are there.
         seen: those of them whose generation is loaded.
-        strays: names under the day's prefix that are no log key's.
+        strays: names under the period's prefix that are no log key's.
 
     Iterating raises LogStoreError.
     """
 
     def __init__(
-        self, store: LogStore, engine: sa.Engine, bucket: LoggedBucket, roots: tuple[str, ...], day: date
+        self, store: LogStore, engine: sa.Engine, bucket: LoggedBucket, roots: tuple[str, ...], period: DeliveryPeriod
     ) -> None:
-        self.day = day
+        self.period = period
         self.listed = 0
         self.seen = 0
         self.strays: list[str] = []
         self._store = store
         self._engine = engine
         self._bucket = bucket
-        self._prefixes = [simple_day_prefix(bucket.log_prefix, day), *(partitioned_day_prefix(r, day) for r in roots)]
+        self._prefixes = [simple_prefix(bucket.log_prefix, period), *(partitioned_prefix(r, period) for r in roots)]
 
     def __iter__(self) -> Iterator[list[LogKey]]:
         with closing(ahead(self._pages())) as listed:
@@ -159,7 +159,7 @@ class DayLook:
                     unseen = ledger.unseen(connection, self._store.name, log_keys)
                 self.listed += len(log_keys)
                 self.seen += len(log_keys) - len(unseen)
-                yield [LogKey(item, self.day) for item in unseen]
+                yield [LogKey(item, self.period) for item in unseen]
 
     def _pages(self) -> Iterator[list[LogObject]]:
         for prefix in self._prefixes:
@@ -170,7 +170,7 @@ class DayLook:
 
     def _is_log_key(self, item: LogObject) -> bool:
         name = parse_key_name(item.key, self._bucket.log_prefix)
-        if name is not None and name.delivery_date == self.day:
+        if name is not None and name.is_of(self.period):
             return True
         if not _is_folder_marker(item):
             self.strays.append(shown(item.key))

@@ -1,6 +1,6 @@
-"""pull: what is unseen in a bucket's days becomes rows. List, fetch, parse, load; the steps overlap.
+"""pull: what is unseen in a bucket's days (or hours) becomes rows. List, fetch, parse, load; the steps overlap.
 
-Knows nothing of Dagster. Reports progress through one callback, and returns what became of each day.
+Knows nothing of Dagster. Reports progress through one callback, and returns what became of each delivery period.
 """
 
 import logging
@@ -14,10 +14,10 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.discovery import DayLook, Survey, days_with_keys, survey
+from tamarin_dagster.discovery import Look, Survey, days_with_keys, survey
 from tamarin_dagster.failpoints import FailPoint, reached
-from tamarin_dagster.logformat import DecompressionError, LogCounts, parse_parts, unpacked
-from tamarin_dagster.logkey import KeyFailure, LogKey
+from tamarin_dagster.logformat import DecompressionError, DeliveryPeriod, LogCounts, parse_parts, unpacked
+from tamarin_dagster.logkey import KeyFailure, LogKey, counted
 from tamarin_dagster.logstore import CHANGED_SINCE_LISTED, FetchError, LogStore
 from tamarin_dagster.pipeline import ahead, spread
 from tamarin_dagster.recordstore import ledger
@@ -48,19 +48,31 @@ DAYS_AHEAD = 1
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a pull has done so far, over all its days."""
+    """What a pull has done so far, over all its periods.
 
-    day: date
+    Attributes:
+        period: the one that was worked at last.
+        looked, periods: how many were listed to their end, of how many. What is found is loaded soon after.
+        keys, lines, bytes: what was loaded.
+    """
+
+    period: DeliveryPeriod
+    looked: int
+    periods: int
     keys: int
     lines: int
     bytes: int
 
+    def seconds_left(self, seconds: float) -> float | None:
+        """How long it may take yet, if it took so many seconds until now; None as long as nothing can be said."""
+        return seconds / self.looked * (self.periods - self.looked) if self.looked else None
+
 
 @dataclass(slots=True)
-class PulledDay:
-    """What a pull did for one delivery day. Counts are of keys loaded by this pull; `seen` were loaded before."""
+class PulledPeriod:
+    """What a pull did for one delivery period. Counts are of keys loaded by this pull; `seen` were loaded before."""
 
-    day: date
+    period: DeliveryPeriod
     listed: int = 0
     seen: int = 0
     keys: int = 0
@@ -89,16 +101,16 @@ class PulledDay:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a pull did: each of its days, the strays outside of days, and the seconds it took."""
+    """What a pull did: each of its periods, the strays outside of days, and the seconds it took."""
 
-    days: tuple[PulledDay, ...]
+    periods: tuple[PulledPeriod, ...]
     strays: tuple[str, ...]
     seconds: float
 
     @property
     def failures(self) -> list[KeyFailure]:
         """The keys that were left alone."""
-        return [failure for day in self.days for failure in day.failures]
+        return [failure for period in self.periods for failure in period.failures]
 
 
 def pull(
@@ -106,7 +118,7 @@ def pull(
     store: LogStore,
     engine: sa.Engine,
     *,
-    days: Iterable[date] | None = None,
+    periods: Iterable[DeliveryPeriod] | None = None,
     first: date | None = None,
     last: date | None = None,
     run_id: str | None = None,
@@ -114,23 +126,23 @@ def pull(
     connections: int = DEFAULT_LOAD_CONNECTIONS,
     redacts: bool = True,
 ) -> Pulled:
-    """Loads what is unseen in these delivery days (or in all that have keys from `first` to `last`).
+    """Loads what is unseen in these delivery periods (or in all days that have keys from `first` to `last`).
 
     Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. A key that cannot be
-    read or loaded is a failure of its day and stops no other. So many `connections` load at once. `redacts` says
+    read or loaded is a failure of its period and stops no other. So many `connections` load at once. `redacts` says
     whether secrets of presigned URLs are left out of what is stored. Raises LogStoreError when the log bucket cannot be
     listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays.
     """
     started = time.monotonic()
     seen = survey(store, bucket)
     strays = list(seen.strays)
-    if days is None:
+    if periods is None:
         until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
         # found before the first of them is loaded, so that a purge beside takes none away
-        days = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
-    pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(days)), redacts)
-    pulled.run(progress, connections)
-    return Pulled(tuple(pulled.days.values()), tuple(strays), time.monotonic() - started)
+        periods = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
+    pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(periods)), redacts, progress)
+    pulled.run(connections)
+    return Pulled(tuple(pulled.periods.values()), tuple(strays), time.monotonic() - started)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +164,7 @@ class _Large:
 class _Loaded:
     """What a transaction has done, or (`outcome` is None then) what a large key's has sent so far."""
 
-    day: date
+    period: DeliveryPeriod
     lines: int
     outcome: LoadedBatch | None = None
 
@@ -162,7 +174,7 @@ class _Stopped(Exception):  # noqa: N818 - no error: the pull was told to end
 
 
 class _Pull:
-    """One pull under way: its days and the steps of its pipeline."""
+    """One pull under way: its periods and the steps of its pipeline."""
 
     def __init__(
         self,
@@ -171,8 +183,9 @@ class _Pull:
         engine: sa.Engine,
         run_id: str | None,
         seen: Survey,
-        days: Sequence[date],
+        periods: Sequence[DeliveryPeriod],
         redacts: bool,
+        progress: Callable[[Progress], None] | None,
     ) -> None:
         self.bucket = bucket
         self.store = store
@@ -180,19 +193,21 @@ class _Pull:
         self.run_id = run_id
         self.redacts = redacts
         self.roots = seen.roots
-        self.days = {day: PulledDay(day) for day in days}
-        self._listed: set[date] = set()
-        # days of keys that another pull has loaded since they were listed, once per key
-        self._overtaken: list[date] = []
+        self.periods = {period: PulledPeriod(period) for period in periods}
+        self._listed: set[DeliveryPeriod] = set()
+        # periods of keys that another pull has loaded since they were listed, once per key
+        self._overtaken: list[DeliveryPeriod] = []
         self._stopped = threading.Event()
+        self._progress = progress
+        self._telling = threading.Lock()
+        self._keys = self._lines = self._bytes = 0
 
-    def run(self, progress: Callable[[Progress], None] | None, connections: int) -> None:
+    def run(self, connections: int) -> None:
         """Fetching and parsing have a thread each, loading has several; each step runs ahead of the next.
 
         So an interrupt, which strikes the main thread, finds no transaction to tear: the batches at hand are committed,
         a large key is rolled back, the steps behind end.
         """
-        keys = lines = size = 0
         with (
             closing(ahead(self._fetched(_batches(self._unseen())))) as fetched,
             closing(ahead(self._parsed(fetched))) as parsed,
@@ -200,16 +215,22 @@ class _Pull:
             self._stopping(),
         ):
             for step in loaded:
-                lines += step.lines
+                self._lines += step.lines
                 if step.outcome:
                     for key, counts in step.outcome.loaded:
-                        self.days[key.delivery_date].add(key, counts)
-                        keys, size = keys + 1, size + key.object.size
-                    self._overtaken.extend(key.delivery_date for key in step.outcome.already_loaded)
-                if progress and (step.lines or (step.outcome and step.outcome.loaded)):
-                    progress(Progress(step.day, keys, lines, size))
-        for day in self._overtaken:
-            self.days[day].seen += 1
+                        self.periods[key.period].add(key, counts)
+                        self._keys, self._bytes = self._keys + 1, self._bytes + key.object.size
+                    self._overtaken.extend(key.period for key in step.outcome.already_loaded)
+                self._tell(step.period)
+        for period in self._overtaken:
+            self.periods[period].seen += 1
+
+    def _tell(self, period: DeliveryPeriod) -> None:
+        """Of what is loaded the main thread tells, of what is only looked at the one that lists."""
+        if self._progress:
+            with self._telling:
+                looked, periods = len(self._listed), len(self.periods)
+                self._progress(Progress(period, looked, periods, self._keys, self._lines, self._bytes))
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
@@ -226,23 +247,24 @@ class _Pull:
 
     def _remainder(self) -> str:
         """What is done, and what is left to do, in words. Batches that are just being committed are not counted."""
-        done = sum(day.keys for day in self.days.values())
+        done = sum(each.keys for each in self.periods.values())
         left = [
-            day.day
-            for day in self.days.values()
-            if day.day not in self._listed or day.seen + day.keys + len(day.failures) < day.listed
+            each.period
+            for each in self.periods.values()
+            if each.period not in self._listed or each.seen + each.keys + len(each.failures) < each.listed
         ]
         if not left:
             return f"{done:,} keys are loaded, nothing is left"
-        return f"{done:,} keys are loaded; {len(left):,} of {len(self.days):,} days are not done, from {left[0]} on"
+        return f"{done:,} keys are loaded; {len(left):,} of {counted(self.periods)} are not done, from {left[0]} on"
 
     def _unseen(self) -> Iterator[LogKey]:
-        for day, pulled in self.days.items():
-            look = DayLook(self.store, self.engine, self.bucket, self.roots, day)
+        for period, pulled in self.periods.items():
+            look = Look(self.store, self.engine, self.bucket, self.roots, period)
             for page in look:
                 yield from page
             pulled.listed, pulled.seen, pulled.strays = look.listed, look.seen, look.strays
-            self._listed.add(day)
+            self._listed.add(period)
+            self._tell(period)
 
     def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[_Bodies | _Large]:
         for batch in batches:
@@ -265,7 +287,7 @@ class _Pull:
                 if body is None:
                     yield _Large(key)
                 else:
-                    small.keys.append(LogKey(fetched.object, key.delivery_date))
+                    small.keys.append(LogKey(fetched.object, key.period))
                     small.bodies.append(body)
             if small.keys:
                 yield small
@@ -306,14 +328,14 @@ class _Pull:
                     yield from self._load(smaller)
             return
         lines = sum(counts.line_count for _, counts in outcome.loaded)
-        yield _Loaded(item.keys[-1].delivery_date, lines, outcome)
+        yield _Loaded(item.keys[-1].period, lines, outcome)
 
     def _load_large(self, key: LogKey) -> Iterator[_Loaded]:
         """Loads a large key while it is fetched, unpacked and parsed in threads of its own, in one transaction."""
         try:
             reached(FailPoint.FETCH_BEFORE)
             with closing(self.store.open(key.object)) as opened:
-                outcome = yield from self._sent(LogKey(opened.object, key.delivery_date), opened.chunks)
+                outcome = yield from self._sent(LogKey(opened.object, key.period), opened.chunks)
         except FetchError as error:
             self._not_fetched(key, str(error))
         except DecompressionError as error:
@@ -325,7 +347,7 @@ class _Pull:
         except Exception as error:  # noqa: BLE001 - recorded on the key
             self._fail(key, unparsed(error))
         else:
-            yield _Loaded(key.delivery_date, 0, outcome)
+            yield _Loaded(key.period, 0, outcome)
 
     def _sent(self, key: LogKey, chunks: Iterable[bytes]) -> Generator[_Loaded, None, LoadedBatch]:
         """Loads a large key from its chunks; yields each part once it is sent."""
@@ -342,7 +364,7 @@ class _Pull:
                     except StopIteration as end:
                         outcome: LoadedBatch = end.value
                         return outcome
-                    yield _Loaded(key.delivery_date, counts.line_count)
+                    yield _Loaded(key.period, counts.line_count)
 
     def _unless_stopped(self, parts: Iterable[Part]) -> Iterator[Part]:
         for part in parts:
@@ -355,13 +377,13 @@ class _Pull:
         if error == CHANGED_SINCE_LISTED:
             with self.engine.connect() as connection:
                 if not ledger.unseen(connection, self.store.name, [key.object]):
-                    self._overtaken.append(key.delivery_date)
+                    self._overtaken.append(key.period)
                     return
         self._fail(key, error)
 
     def _fail(self, key: LogKey, error: str) -> None:
         _log.warning("bucket %s, key %s: %s", self.bucket.name, key.object.key, error)
-        self.days[key.delivery_date].failures.append(KeyFailure(key.object.key, key.delivery_date, error))
+        self.periods[key.period].failures.append(KeyFailure(key.object.key, key.delivery_date, error))
 
 
 def _halves(count: int) -> tuple[slice, ...]:

@@ -1,7 +1,10 @@
 """What travels between listing, fetching, loading and purging: one generation of an object in a log bucket."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
+
+from tamarin_dagster.logformat import DeliveryHour, DeliveryPeriod, delivery_day
 
 
 def shown(name: str) -> str:
@@ -11,6 +14,12 @@ def shown(name: str) -> str:
     lines of a log; and in UTF-8, which a file's name need not be.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def counted(periods: Collection[DeliveryPeriod]) -> str:
+    """How many periods, in words: `1 day`, `24 hours`."""
+    noun = "hour" if any(isinstance(period, DeliveryHour) for period in periods) else "day"
+    return f"{len(periods):,} {noun}{'' if len(periods) == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +44,15 @@ class LogObject:
 
 @dataclass(frozen=True, slots=True)
 class LogKey:
-    """An object whose name is a log key's name. `delivery_date` is the (UTC) day in that name: its partition."""
+    """An object whose name is a log key's name, and the period in that name in which it was looked for."""
 
     object: LogObject
-    delivery_date: date
+    period: DeliveryPeriod
+
+    @property
+    def delivery_date(self) -> date:
+        """The day (UTC) in its name."""
+        return delivery_day(self.period)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from datetime import date
 import sqlalchemy as sa
 
 from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.recordstore import ledger
@@ -58,12 +59,12 @@ def purge(
     store: LogStore,
     engine: sa.Engine,
     *,
-    days: Collection[date] | None = None,
+    periods: Collection[DeliveryPeriod] | None = None,
     with_rejected: bool = False,
     dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Purged:
-    """Deletes the loaded keys of these delivery days (default: all) whose rows are proved complete.
+    """Deletes the loaded keys of these delivery periods (default: all) whose rows are proved complete.
 
     A key with rejected lines is left alone, unless `with_rejected`; one with an oversized line always is, and so is a
     key that expired, or whose rows are not what the ledger says. A failed deletion is kept in the ledger and tried
@@ -71,7 +72,7 @@ def purge(
     """
     started = time.monotonic()
     done = Purged()
-    for page in _pages(bucket, store, engine, days, with_rejected):
+    for page in _pages(bucket, store, engine, periods, with_rejected):
         proved = _proved(engine, bucket, page, done)
         if dry_run:
             for key in proved:
@@ -81,20 +82,24 @@ def purge(
         if progress:
             progress(done.keys)
     with engine.connect() as connection:
-        done.kept = ledger.kept_keys(connection, bucket.name, store.name, days)
+        done.kept = ledger.kept_keys(connection, bucket.name, store.name, periods)
     done.seconds = time.monotonic() - started
     return done
 
 
 def _pages(
-    bucket: LoggedBucket, store: LogStore, engine: sa.Engine, days: Collection[date] | None, with_rejected: bool
+    bucket: LoggedBucket,
+    store: LogStore,
+    engine: sa.Engine,
+    periods: Collection[DeliveryPeriod] | None,
+    with_rejected: bool,
 ) -> Iterator[list[LoadedKey]]:
     last_id = 0
     while True:
         reached(FailPoint.PURGE_QUERY_BEFORE)
         with engine.connect() as connection:
             page = ledger.purgeable(
-                connection, bucket.name, store.name, days, PURGE_PAGE_KEYS, last_id, with_rejected=with_rejected
+                connection, bucket.name, store.name, periods, PURGE_PAGE_KEYS, last_id, with_rejected=with_rejected
             )
         if not page:
             return

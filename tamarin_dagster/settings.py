@@ -8,7 +8,8 @@ import difflib
 import os
 import re
 from collections import Counter
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -24,6 +25,10 @@ FIRST_LOG_DATE = date(2006, 3, 14)
 # Connections that COPY at once, measured on two cores: 2 are 1.36 times as fast as one, 3 no faster.
 DEFAULT_LOAD_CONNECTIONS = 2
 
+# As many partitions as Dagster recommends for an asset at the most: eleven years of hours.
+MAX_HOURS = 100_000
+
+_OWNER = re.compile(r"team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
@@ -77,6 +82,13 @@ def _parts(url: str) -> SplitResult | None:
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
+class Partition(StrEnum):
+    """How a bucket's log keys are parted: what one run loads at least, and checks and purges together."""
+
+    DAILY = "daily"
+    HOURLY = "hourly"
+
+
 class LoggedBucket(BaseModel):
     """A bucket whose requests are logged, and where its log keys are delivered."""
 
@@ -92,6 +104,10 @@ class LoggedBucket(BaseModel):
         default=FIRST_LOG_DATE,
         description="the first day of its partitions (delivery days, UTC); set it to spare empty ones",
     )
+    partition: Partition = Field(
+        default=Partition.DAILY,
+        description="daily or hourly: what its partitions are; hours are for a bucket whose day is too much for a run",
+    )
     monitor_from: date | None = Field(
         default=None,
         description="the first day its sensor looks at; earlier days are for backfills (default: start_date)",
@@ -101,6 +117,15 @@ class LoggedBucket(BaseModel):
     )
     purge_rejected: bool | None = Field(
         default=None, description="whether log keys with rejected lines go too (default: the global setting)"
+    )
+    owners: tuple[str, ...] = Field(
+        default=(), description="who is asked about it, shown in Dagster: e-mail addresses, or teams as team:name"
+    )
+    freshness_hours: float | None = Field(
+        default=None,
+        gt=0,
+        description="hours without any load after which Dagster calls it stale"
+        " (default: 36 if it is monitored, since it is looked at nightly)",
     )
     endpoint_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None, description="the endpoint of an S3-compatible store"
@@ -122,6 +147,24 @@ class LoggedBucket(BaseModel):
         if value is not None and not re.fullmatch(r"arn:aws[a-z-]*:iam::\d{12}:role/.+", value):
             raise ValueError("must be a role's ARN: arn:aws:iam::123456789012:role/name")
         return value
+
+    @field_validator("owners")
+    @classmethod
+    def _known_kind_of_owner(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for owner in value:
+            if not _OWNER.fullmatch(owner):
+                raise ValueError("must be e-mail addresses, or teams like team:data")
+        return value
+
+    @model_validator(mode="after")
+    def _few_hours(self) -> Self:
+        first = datetime.now(UTC).date() - timedelta(hours=MAX_HOURS)
+        if self.partition == Partition.HOURLY and self.start_date < first:
+            raise ValueError(
+                f"start_date: with partition: hourly it must be set, to {first} or later: Dagster bears"
+                f" {MAX_HOURS:,} partitions of an asset"
+            )
+        return self
 
     @model_validator(mode="after")
     def _logs_elsewhere(self) -> Self:

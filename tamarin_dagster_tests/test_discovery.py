@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from tamarin_dagster.defs.resources import open_log_store
-from tamarin_dagster.discovery import MAX_STRAYS_NAMED, DayLook, Survey, days_with_keys, survey
+from tamarin_dagster.discovery import MAX_STRAYS_NAMED, Look, Survey, days_with_keys, survey
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.s3 import S3LogStore
@@ -257,14 +257,14 @@ def test_a_look_counts_keys_seen_ones_and_strays(world, engine):
     for number in range(4):
         put(simple("2026-03-05", number), lines(2))
     put(partitioned("2026-03-05", 9), lines(1))
-    pull(bucket, store, engine, days=[day])
+    pull(bucket, store, engine, periods=[day])
     put(simple("2026-03-05", 4), lines(1))
     put(simple("2026-03-05", 1), lines(3))
     for stray in ("logs/2026-03-05-junk", "logs/2026-03-05-x/", simple("2026-03-05", 7) + ".txt"):
         put(stray)
     put(partitioned("2026-03-05") + ".tmp")
     put(partitioned("2026-03-05", root=ROOT).replace("2026-03-05", "2026-03-06"))
-    look = DayLook(store, engine, bucket, survey(store, bucket).roots, day)
+    look = Look(store, engine, bucket, survey(store, bucket).roots, day)
     unseen = [(key.object.key, key.delivery_date) for page in look for key in page]
     assert unseen == [(simple("2026-03-05", 1), day), (simple("2026-03-05", 4), day)]
     assert (look.listed, look.seen) == (6, 4)
@@ -280,27 +280,27 @@ def test_a_look_at_an_empty_day_finds_nothing(world, engine):
     bucket, store, put = world
     put(simple("2026-03-04"), lines(1))
     put(simple("2026-03-06"), lines(1))
-    look = DayLook(store, engine, bucket, (), date(2026, 3, 5))
+    look = Look(store, engine, bucket, (), date(2026, 3, 5))
     assert (list(look), look.listed, look.seen, look.strays) == ([], 0, 0, [])
 
 
 def test_a_look_at_a_day_lists_that_day_only(engine):
     store = Names([*year_of_keys(simple, 30), *year_of_keys(partitioned, 30)])
-    look = DayLook(store, engine, BUCKET, (ROOT,), date(2025, 6, 1))
+    look = Look(store, engine, BUCKET, (ROOT,), date(2025, 6, 1))
     assert [len(page) for page in look] == [30, 30]
     assert (store.requests, store.listed, look.listed) == (2, 60, 60)
 
 
 def test_a_look_hands_out_page_by_page(engine):
     store = Names(simple("2026-03-05", number) for number in range(2500))
-    look = iter(DayLook(store, engine, BUCKET, (), date(2026, 3, 5)))
+    look = iter(Look(store, engine, BUCKET, (), date(2026, 3, 5)))
     assert len(next(look)) == 1000
     assert [len(page) for page in look] == [1000, 500]
 
 
 def test_a_look_lists_few_pages_ahead_and_ends_when_it_is_given_up(engine):
     store = Names(simple("2026-03-05", number) for number in range(9500))
-    with closing(iter(DayLook(store, engine, BUCKET, (), date(2026, 3, 5)))) as look:
+    with closing(iter(Look(store, engine, BUCKET, (), date(2026, 3, 5)))) as look:
         next(look)
         time.sleep(0.3)
     # one in hand, one that waits, one that is being put
@@ -313,9 +313,9 @@ def test_a_key_of_another_log_bucket_is_not_seen_here(engine, folder_bucket, put
     key = put_key(lines(1))
     pull(folder_bucket, open_log_store(folder_bucket), engine)
     store = open_log_store(folder_bucket)
-    assert not any(DayLook(store, engine, folder_bucket, (), date(2026, 3, 5)))
+    assert not any(Look(store, engine, folder_bucket, (), date(2026, 3, 5)))
     store.name = "another"
-    look = DayLook(store, engine, folder_bucket, (), date(2026, 3, 5))
+    look = Look(store, engine, folder_bucket, (), date(2026, 3, 5))
     assert [item.object.key for page in look for item in page] == [key]
 
 

@@ -79,7 +79,7 @@ def test_a_large_key_is_loaded_as_if_it_were_small(place, engine, rows, contents
     rows("TRUNCATE s3_log_key, s3_log_record, s3_rejected_line")
     pull_all(place, engine)
     assert contents() == in_parts
-    assert pull_all(place, engine).days[0].keys == 0
+    assert pull_all(place, engine).periods[0].keys == 0
 
 
 @pytest.mark.parametrize("suffix", [".gz", ""])
@@ -223,7 +223,7 @@ def test_a_large_key_that_another_run_loaded_meanwhile_is_not_even_read(folder_p
             return replace(opened, chunks=chunks())
 
     pulled = pull(folder_place.bucket, Behind(folder_place.store, lambda: None), engine)
-    assert (pulled.days[0].seen, pulled.days[0].keys) == (1, 0)
+    assert (pulled.periods[0].seen, pulled.periods[0].keys) == (1, 0)
     assert rows(COUNTS) == [(1, 121, 3)]
 
 

@@ -106,8 +106,8 @@ def test_a_pull_after_the_purge_loads_nothing_again(place, engine, rows, content
     pull_all(place, engine)
     purge_all(place, engine)
     before = contents()
-    pulled = pull(place.bucket, place.store, engine, days=[DAY])
-    assert [(day.listed, day.keys) for day in pulled.days] == [(0, 0)]
+    pulled = pull(place.bucket, place.store, engine, periods=[DAY])
+    assert [(day.listed, day.keys) for day in pulled.periods] == [(0, 0)]
     assert contents() == before
     assert rows("SELECT count(*) FROM s3_log_record") == [(6,)]
 
@@ -116,9 +116,9 @@ def test_a_day_is_purged_alone(folder_place, engine):
     for day in (DAY, NEXT, date(2026, 3, 7)):
         folder_place.put(name(day), lines(1))
     pull_all(folder_place, engine)
-    assert purge_all(folder_place, engine, days=[]).keys == 0
-    assert purge_all(folder_place, engine, days=[date(2026, 3, 8)]).keys == 0
-    assert purge_all(folder_place, engine, days={NEXT}).by_day == {NEXT: 1}
+    assert purge_all(folder_place, engine, periods=[]).keys == 0
+    assert purge_all(folder_place, engine, periods=[date(2026, 3, 8)]).keys == 0
+    assert purge_all(folder_place, engine, periods={NEXT}).by_day == {NEXT: 1}
     assert folder_place.names() == [name(DAY), name(date(2026, 3, 7))]
     assert purge_all(folder_place, engine).keys == 2
 
@@ -230,7 +230,7 @@ def test_a_refused_deletion_is_kept_and_tried_again(place, engine, rows, content
         (name(DAY, 2), 2, True, None),
     ]
     pulled = pull(place.bucket, place.store, engine)
-    assert [(day.listed, day.seen, day.keys) for day in pulled.days] == [(1, 1, 0)]
+    assert [(day.listed, day.seen, day.keys) for day in pulled.periods] == [(1, 1, 0)]
     purged = purge_all(place, engine)
     assert (purged.keys, purged.failures, place.names()) == (1, [], [])
     assert rows(LEDGER)[1] == (name(DAY, 1), 2, True, None)
@@ -279,7 +279,7 @@ def test_a_key_with_rejected_lines_stays_and_is_told_of(place, engine, rows):
     purged = purge_all(place, engine)
     assert (purged.keys, purged.failures) == (1, [])
     assert purged.kept == KeptKeys(keys=2, oversized_keys=1)
-    assert purge_all(place, engine, days=[NEXT]).kept == KeptKeys(0, 0)
+    assert purge_all(place, engine, periods=[NEXT]).kept == KeptKeys(0, 0)
     assert place.names() == [name(DAY, 1), name(DAY, 3)]
 
 

@@ -118,7 +118,7 @@ def test_the_counts_of_expired_keys_stay_in_the_ledger(five_months, engine, rows
         "SELECT key, line_count, record_count, rejected_count, loaded_at FROM s3_log_key ORDER BY key"
     )
     with engine.connect() as connection:
-        counts = ledger.day_counts(connection, "media", DAYS[0])
+        counts = ledger.period_counts(connection, "media", DAYS[0])
     assert (counts.keys, counts.expired_keys, counts.records) == (1, 1, 3)
 
 
@@ -222,7 +222,7 @@ def test_an_expired_key_is_never_loaded_again(five_months, folder_place, engine,
 
     pulled = pull(folder_place.bucket, folder_place.store, engine)
 
-    assert [(day.listed, day.keys) for day in pulled.days] == [(1, 0)] * 10
+    assert [(day.listed, day.keys) for day in pulled.periods] == [(1, 0)] * 10
     assert contents() == before
 
 
@@ -326,14 +326,14 @@ def test_old_records_that_come_late_are_loaded_once_and_go_with_the_next_expire(
 
     pulled = pull(folder_place.bucket, folder_place.store, engine)
 
-    assert sum(day.keys for day in pulled.days) == 2
+    assert sum(day.keys for day in pulled.periods) == 2
     assert "s3_log_record_2026_01" in partitions()
     assert differences(engine, folder_place) == []
     done = expire_now(engine)
     assert ([partition.name for partition in done.partitions], done.keys) == (["s3_log_record_2026_01"], 2)
     assert expired_keys() == sorted([*five_months[:4], late, odd])
     assert rows("SELECT count(*) FROM s3_log_record WHERE request_dtime < '2026-03-01'") == [(0,)]
-    assert sum(day.keys for day in pull(folder_place.bucket, folder_place.store, engine).days) == 0
+    assert sum(day.keys for day in pull(folder_place.bucket, folder_place.store, engine).periods) == 0
 
 
 def test_a_load_whose_month_is_dropped_under_it_loads_nothing_and_the_next_one_all(engine, rows, contents):

@@ -20,7 +20,7 @@ def main() -> None:
     store, engine = open_log_store(bucket), open_database(settings)
     compile_ahead()
     pulled = pull(bucket, store, engine, connections=settings.load_connections)
-    print(json.dumps({"objects": sum(day.keys for day in pulled.days), "seconds": pulled.seconds}))
+    print(json.dumps({"objects": sum(day.keys for day in pulled.periods), "seconds": pulled.seconds}))
 
 
 if __name__ == "__main__":

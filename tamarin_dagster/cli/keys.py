@@ -63,14 +63,14 @@ def _pull_bucket(
     """Pulls and purges one bucket; whether nothing is left undone."""
     try:
         store = open_log_store(bucket)
-        with bar(bucket.name, "keys") as advance:
+        with bar(bucket.name, "days") as advance:
             pulled = ingest.pull(
                 bucket,
                 store,
                 engine,
                 first=first or _first_kept(settings, bucket),
                 last=last,
-                progress=lambda p: advance(p.keys, None, f"{p.day} {p.lines:,} lines"),
+                progress=lambda p: advance(p.looked, p.periods, f"{p.period}: {p.keys:,} keys, {p.lines:,} lines"),
                 connections=settings.load_connections,
                 redacts=settings.redact_query_secrets,
             )
@@ -80,7 +80,7 @@ def _pull_bucket(
                 bucket,
                 store,
                 engine,
-                days=[day.day for day in pulled.days],
+                periods=[each.period for each in pulled.periods],
                 with_rejected=settings.purges_rejected(bucket),
             )
     except LogStoreError as error:
@@ -125,7 +125,7 @@ def _purge_bucket(
                 bucket,
                 open_log_store(bucket),
                 engine,
-                days=_days(first, last),
+                periods=_days(first, last),
                 with_rejected=settings.purges_rejected(bucket),
                 dry_run=dry_run,
                 progress=lambda keys: advance(keys, None, ""),
@@ -163,7 +163,7 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | Non
     """What the pull did, one line a truth; what is left undone comes last."""
 
     def total(name: str) -> int:
-        return sum(getattr(day, name) for day in pulled.days)
+        return sum(getattr(each, name) for each in pulled.periods)
 
     rate = total("lines") / pulled.seconds if pulled.seconds else 0
     err.print(
@@ -174,7 +174,7 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | Non
     )
     if purged is not None:
         err.print(f"  {_told(purged)}", highlight=False)
-    strays = [*(name for day in pulled.days for name in day.strays), *pulled.strays]
+    strays = [*(name for each in pulled.periods for name in each.strays), *pulled.strays]
     if strays:
         err.print(f"  {len(strays):,} strays were left alone, for example '{escape(strays[0])}'", highlight=False)
     for failure in [*pulled.failures, *(purged.failures if purged else [])]:

@@ -1,4 +1,4 @@
-"""The truths that are checked for each delivery day or for a whole bucket, and how their results reach each partition.
+"""The truths that are checked of each partition or of a whole bucket, and how their results reach each partition.
 
 The two checks that rest on what a listing showed are results of the records asset itself. The others read only the
 database, and can be run alone: those of the row counts stand here, the others in completeness_checks.
@@ -6,15 +6,15 @@ database, and can be run alone: those of the row counts stand here, the others i
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, cast
 
 import dagster as dg
 import sqlalchemy as sa
 
 from tamarin_dagster.defs.naming import delivered_key, records_key
-from tamarin_dagster.defs.partitions import days_of, delivery_days
+from tamarin_dagster.defs.partitions import delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.completeness import HABIT_DAYS
 from tamarin_dagster.settings import LoggedBucket
@@ -80,15 +80,16 @@ _TRUTHS: Mapping[str, _Truth] = {
         blocking=True,
     ),
     NO_REJECTED_LINES: _Truth(
-        "Each line that is not blank became a record. Rejected lines are kept, with the reason, in s3_rejected_line;"
+        "Each line that is not blank became a record. Rejected lines are kept, with the reason, in s3_rejected_line"
+        " (the samples here show letters as a and digits as 9);"
         " their keys stay in the log bucket, unless purge_rejected is set. After an upgrade the job"
         " reparse_rejected_lines reads them again.",
         severity=dg.AssetCheckSeverity.WARN,
     ),
     NO_DUPLICATE_RECORDS: _Truth(
-        "No record of the day's log keys stands in another log key too. S3 may deliver a record twice; both rows are"
-        " kept, and the view s3_duplicate_record shows them. If whole keys are doubled, look for copies of them under"
-        " the log prefix. Counted nightly.",
+        "No record of the partition's log keys stands in another log key too. S3 may deliver a record twice; both rows"
+        " are kept, and the view s3_duplicate_record shows them. If whole keys are doubled, look for copies of them"
+        " under the log prefix. Counted nightly.",
         severity=dg.AssetCheckSeverity.WARN,
         of_deliveries=True,
     ),
@@ -126,7 +127,7 @@ def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
         blocking=truth.blocking,
         # a look at what a run loads comes after its load
         additional_deps=[records_key(slug)] if truth.of_deliveries and truth.partitioned else None,
-        partitions_def=delivery_days(bucket) if truth.partitioned else None,
+        partitions_def=delivery_partitions(bucket) if truth.partitioned else None,
     )
 
 
@@ -150,30 +151,30 @@ def check_result(
 
 
 def per_partition(
-    context: dg.OpExecutionContext, results: Mapping[date, Sequence[dg.AssetCheckResult]]
+    context: dg.OpExecutionContext, results: Mapping[DeliveryPeriod, Sequence[dg.AssetCheckResult]]
 ) -> list[dg.AssetCheckResult]:
     """What a step should return so that each partition gets its own results.
 
-    In a run for one day these are the day's results. In a run for a range Dagster 1.13 would store one result for no
-    partition and leave each partition's planned; so each day's results are logged here as events of their own, and what
-    is returned sums them up (and blocks, where a blocking check failed on any day).
+    In a run for one partition these are its results. In a run for a range Dagster 1.13 would store one result for no
+    partition and leave each partition's planned; so each one's results are logged here as events of their own, and what
+    is returned sums them up (and blocks, where a blocking check failed on any).
     """
     if len(results) == 1:
         return list(next(iter(results.values())))
     summaries: dict[str, dg.AssetCheckResult] = {}
-    for day, day_results in results.items():
-        for result in day_results:
+    for period, period_results in results.items():
+        for result in period_results:
             name = str(result.check_name)
-            _log_result(context, result, day.isoformat())
+            _log_result(context, result, partition_key(period))
             before = summaries.get(name)
-            failed = int(str(before.metadata["failed days"].value)) if before else 0
+            failed = int(str(before.metadata["failed partitions"].value)) if before else 0
             failed += not result.passed
             summaries[name] = dg.AssetCheckResult(
                 passed=not failed,
                 asset_key=result.asset_key,
                 check_name=name,
                 severity=result.severity,
-                metadata={"days": len(results), "failed days": failed},
+                metadata={"partitions": len(results), "failed partitions": failed},
             )
     return list(summaries.values())
 
@@ -210,8 +211,8 @@ def build_database_checks(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefi
     ) -> Iterator[dg.AssetCheckResult]:
         with database.engine.connect() as connection:
             results = {
-                day: _database_results(connection, bucket, slug, day)
-                for day in days_of(context.op_execution_context.partition_keys)
+                period: _database_results(connection, bucket, slug, period)
+                for period in periods_of(context.op_execution_context.partition_keys)
             }
         yield from per_partition(context.op_execution_context, results)
 
@@ -219,13 +220,14 @@ def build_database_checks(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefi
 
 
 def _database_results(
-    connection: sa.Connection, bucket: LoggedBucket, slug: str, day: date
+    connection: sa.Connection, bucket: LoggedBucket, slug: str, period: DeliveryPeriod
 ) -> list[dg.AssetCheckResult]:
-    counts = ledger.day_counts(connection, bucket.name, day)
-    unaccounted = ledger.unaccounted_keys(connection, bucket.name, day)
-    differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, day))
+    counts = ledger.period_counts(connection, bucket.name, period)
+    unaccounted = ledger.unaccounted_keys(connection, bucket.name, period)
+    differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, period))
     # Those that are stored: of an expired key they are gone, and there is nothing to do about them.
-    reasons = ledger.rejected_reasons(connection, bucket.name, day) if counts.rejected else {}
+    reasons = ledger.rejected_reasons(connection, bucket.name, period) if counts.rejected else {}
+    samples = ledger.rejected_samples(connection, bucket.name, period, SAMPLE) if reasons else []
     return [
         check_result(
             EVERY_LINE_IS_ACCOUNTED_FOR,
@@ -247,9 +249,20 @@ def _database_results(
             slug,
             not reasons,
             {"rejected lines": sum(reasons.values()), "keys": counts.keys_with_rejected}
-            | ({"reasons": reasons} if reasons else {}),
+            | ({"reasons": reasons, "samples, masked": _sample_table(samples)} if reasons else {}),
         ),
     ]
+
+
+def _sample_table(samples: Sequence[ledger.RejectedSample]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {"key": s.key, "line": s.line_number, "reason": s.reason, "bytes": s.line_bytes, "shape": s.shape}
+            )
+            for s in samples
+        ]
+    )
 
 
 def _difference_table(differences: Sequence[ledger.CountDifference]) -> dg.TableMetadataValue:

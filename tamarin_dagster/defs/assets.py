@@ -1,25 +1,26 @@
 """Per bucket three assets: log keys as S3 delivers them, the records that they become, and what is deleted then."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
+from urllib.parse import quote
 
 import dagster as dg
 
 from tamarin_dagster.defs import asset_checks
 from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.naming import delivered_key, purged_key, records_key
-from tamarin_dagster.defs.partitions import BACKFILL_POLICY, days_of, delivery_days
+from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.ingest import Progress, Pulled, PulledDay, pull
-from tamarin_dagster.logformat import FIELDS
-from tamarin_dagster.logkey import KeyFailure
+from tamarin_dagster.ingest import Progress, Pulled, PulledPeriod, pull
+from tamarin_dagster.logformat import FIELDS, DeliveryPeriod
+from tamarin_dagster.logkey import KeyFailure, counted
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
-from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster.settings import LoggedBucket, Partition, Settings
 
 # S3 and Postgres may stumble; a wrong setting does not get better, but costs no more than a minute.
 RETRY_POLICY = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -27,6 +28,10 @@ RETRY_POLICY = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONEN
 PURGE_POOL = "tamarin_purge"
 # Seconds between two lines of progress in the log of a run.
 PROGRESS_SECONDS = 10
+# A monitored bucket's records are looked at each night, whether anything has come or not; this is a night and a half.
+FRESH_HOURS = 36
+# What a line holds, as S3 says it.
+LOG_FORMAT_URL = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/LogFormat.html"
 
 RECORD_SCHEMA = dg.TableSchema(
     columns=[
@@ -46,25 +51,31 @@ def build_delivered_log_keys(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
             f"Log keys that S3 delivers to `{_place(bucket)}`: requests to **{bucket.name}**, by best effort.\n\nThe"
             " checks tell whether it goes on delivering, delivers twice, and lets us delete."
         ),
-        partitions_def=delivery_days(bucket),
+        partitions_def=delivery_partitions(bucket),
         group_name=slug,
+        owners=list(bucket.owners),
         kinds={"s3"},
+        metadata={"log keys": _link(bucket)},
     )
 
 
 def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """The asset that loads a bucket's unseen log keys, day by day of their delivery."""
+    """The asset that loads a bucket's unseen log keys, day by day (or hour by hour) of their delivery."""
+    unit = "hour" if bucket.partition == Partition.HOURLY else "day"
 
     @dg.asset(
         key=records_key(slug),
         deps=[delivered_key(slug)],
         description=(
             f"Requests to **{bucket.name}**, one row each in `s3_log_record`, from the log keys in"
-            f" `{_place(bucket)}`.\n\nA partition is the UTC day in the log keys' names (their delivery). Loads what"
-            " the ledger `s3_log_key` does not know yet: to run it again, or over days already loaded, changes nothing."
+            f" `{_place(bucket)}`.\n\nA partition is the UTC {unit} in the log keys' names (their delivery)."
+            " Loads what the ledger `s3_log_key` does not know yet: to run it again, or over what is already loaded,"
+            " changes nothing."
         ),
-        partitions_def=delivery_days(bucket),
-        backfill_policy=BACKFILL_POLICY,
+        partitions_def=delivery_partitions(bucket),
+        backfill_policy=backfill_policy(bucket),
+        freshness_policy=_freshness(bucket),
+        owners=list(bucket.owners),
         check_specs=asset_checks.listing_check_specs(bucket, slug),
         group_name=slug,
         kinds={"s3", "postgres", "pandas"},
@@ -76,6 +87,8 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             "logged bucket": bucket.name,
             "log bucket": bucket.log_bucket_name,
             "log prefix": bucket.log_prefix,
+            "log keys": _link(bucket),
+            "what a line holds": dg.MetadataValue.url(LOG_FORMAT_URL),
         },
     )
     def log_records(
@@ -83,8 +96,9 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         database: dg.ResourceParam[RecordDatabase],
         log_buckets: dg.ResourceParam[LogBuckets],
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        days = days_of(context.partition_keys)
-        context.log.info(f"{bucket.name}: looking at {len(days)} day(s), {days[0]} to {days[-1]}")
+        periods = periods_of(context.partition_keys)
+        span = f"{counted(periods)}, {periods[0]} to {periods[-1]}" if len(periods) > 1 else periods[0]
+        context.log.info(f"{bucket.name}: looking at {span}")
         engine = database.engine
         with cancellable(), retried_if_transient(bucket):
             store = log_buckets.store(bucket)
@@ -92,18 +106,18 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
                 bucket,
                 store,
                 engine,
-                days=days,
+                periods=periods,
                 run_id=context.run.run_id,
-                progress=_progress_log(context),
+                progress=_progress_log(context, periods),
                 connections=settings.load_connections,
                 redacts=settings.redact_query_secrets,
             )
         results = {}
         with engine.connect() as connection:
-            for day in pulled.days:
-                metadata = _day_metadata(day, pulled, ledger.day_counts(connection, bucket.name, day.day))
-                context.add_asset_metadata(metadata, partition_key=day.day.isoformat())
-                results[day.day] = _listing_results(slug, day, pulled)
+            for each in pulled.periods:
+                metadata = _metadata(each, pulled, ledger.period_counts(connection, bucket.name, each.period))
+                context.add_asset_metadata(metadata, partition_key=partition_key(each.period))
+                results[each.period] = _listing_results(slug, each, pulled)
         context.log.info(_summary(bucket, pulled))
         return dg.MaterializeResult(
             check_results=asset_checks.per_partition(context.op_execution_context, results),
@@ -128,7 +142,7 @@ class PurgeConfig(dg.Config):
 
 
 def build_purge_op(settings: Settings) -> dg.OpDefinition:
-    """The op that purges: in the asset the days of the run, in the maintenance job all that is pending."""
+    """The op that purges: in the asset the periods of the run, in the maintenance job all that is pending."""
 
     @dg.op(
         ins={"records": dg.In(dg.Nothing)},
@@ -143,10 +157,10 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
         database: dg.ResourceParam[RecordDatabase],
         log_buckets: dg.ResourceParam[LogBuckets],
     ) -> None:
-        days = days_of(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else None
+        ranged = context.has_partition_key or context.has_partition_key_range
+        periods = periods_of(context.partition_keys) if ranged else None
         buckets = [settings.bucket(config.bucket)] if config.bucket else settings.buckets
         keys = size = kept = 0
-        by_day: Counter[str] = Counter()
         failures: list[KeyFailure] = []
         for bucket in buckets:
             if not settings.purges(bucket):
@@ -155,8 +169,7 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
             with cancellable(), retried_if_transient(bucket):
                 store = log_buckets.store(bucket)
                 rejected_too = settings.purges_rejected(bucket)
-                purged = purge(bucket, store, database.engine, days=days, with_rejected=rejected_too)
-            by_day.update({day.isoformat(): count for day, count in purged.by_day.items()})
+                purged = purge(bucket, store, database.engine, periods=periods, with_rejected=rejected_too)
             keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
             kept += purged.kept.keys
             context.log.info(
@@ -172,9 +185,10 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
                 "keys not purged": len(failures),
                 "keys kept for rejected lines": kept,
             }
-            | ({"keys by day": dict(by_day)} if len(by_day) > 1 else {})
             | ({"why not": failure_table(failures)} if failures else {})
         )
+        if periods is not None and config.bucket:
+            _tell_each(context, database, config.bucket, periods)
 
     return purge_log_keys
 
@@ -194,10 +208,12 @@ def build_purged_log_keys(
         ),
         ins={"records": dg.AssetIn(key=records_key(slug), dagster_type=dg.Nothing)},
         config={op.name: {"config": {"bucket": bucket.name}}},
-        partitions_def=delivery_days(bucket),
-        backfill_policy=BACKFILL_POLICY,
+        partitions_def=delivery_partitions(bucket),
+        backfill_policy=backfill_policy(bucket),
         group_name=slug,
+        owners=list(bucket.owners),
         kinds={"s3"},
+        metadata={"log keys": _link(bucket)},
     )
     def purged_log_keys(records: None) -> None:
         return op(records)  # type: ignore[no-any-return]
@@ -205,13 +221,44 @@ def build_purged_log_keys(
     return purged_log_keys
 
 
+def _tell_each(
+    context: dg.OpExecutionContext, database: RecordDatabase, bucket: str, periods: Sequence[DeliveryPeriod]
+) -> None:
+    """How far each partition of the run is purged, on its own materialization. An op has no method for it."""
+    step = context.get_step_execution_context()
+    with database.engine.connect() as connection:
+        for period in periods:
+            counts = ledger.period_counts(connection, bucket, period)
+            step.add_asset_metadata(
+                {"keys": counts.keys, "keys purged so far": counts.purged_keys}, partition_key=partition_key(period)
+            )
+
+
 def _place(bucket: LoggedBucket) -> str:
     return f"{bucket.log_bucket_name}/{bucket.log_prefix}"
 
 
-def _day_metadata(day: PulledDay, pulled: Pulled, counts: ledger.DayCounts) -> Mapping[str, object]:
-    """What a person wants to know of the day: as the ledger has it now, and what this run added."""
-    lines = sum(each.lines for each in pulled.days)
+def _link(bucket: LoggedBucket) -> dg.MetadataValue[str]:
+    """Where a person can look at the log keys: the bucket's page in AWS's console, or the folder."""
+    if bucket.log_folder is not None:
+        return dg.MetadataValue.path(bucket.log_folder / bucket.log_prefix)
+    if bucket.endpoint_url:
+        return dg.MetadataValue.text(f"{bucket.endpoint_url} {_place(bucket)}")
+    region = f"region={quote(bucket.region)}&" if bucket.region else ""
+    prefix = quote(bucket.log_prefix, safe="")
+    return dg.MetadataValue.url(
+        f"https://console.aws.amazon.com/s3/buckets/{quote(bucket.log_bucket_name)}?{region}prefix={prefix}"
+    )
+
+
+def _freshness(bucket: LoggedBucket) -> dg.FreshnessPolicy | None:
+    hours = bucket.freshness_hours or (FRESH_HOURS if bucket.monitor_bucket else None)
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=hours)) if hours else None
+
+
+def _metadata(each: PulledPeriod, pulled: Pulled, counts: ledger.PeriodCounts) -> Mapping[str, object]:
+    """What a person wants to know of a partition: as the ledger has it now, and what this run added."""
+    lines = sum(every.lines for every in pulled.periods)
     metadata: dict[str, object] = {
         "dagster/partition_row_count": counts.records,
         "keys": counts.keys,
@@ -219,11 +266,11 @@ def _day_metadata(day: PulledDay, pulled: Pulled, counts: ledger.DayCounts) -> M
         "rows": counts.records,
         "rejected lines": counts.rejected,
         "bytes": counts.bytes,
-        "new keys": day.keys,
-        "new rows": day.records,
+        "new keys": each.keys,
+        "new rows": each.records,
         "lines/s": round(lines / pulled.seconds, 1) if pulled.seconds else 0.0,
-        "strays": len(day.strays),
-        "failed keys": len(day.failures),
+        "strays": len(each.strays),
+        "failed keys": len(each.failures),
     }
     if counts.first_request and counts.last_request:
         metadata["first request"] = dg.MetadataValue.timestamp(counts.first_request)
@@ -231,22 +278,22 @@ def _day_metadata(day: PulledDay, pulled: Pulled, counts: ledger.DayCounts) -> M
     return metadata
 
 
-def _listing_results(slug: str, day: PulledDay, pulled: Pulled) -> list[dg.AssetCheckResult]:
-    strays = [*day.strays, *pulled.strays]
+def _listing_results(slug: str, each: PulledPeriod, pulled: Pulled) -> list[dg.AssetCheckResult]:
+    strays = [*each.strays, *pulled.strays]
     return [
         asset_checks.check_result(
             asset_checks.EVERY_KEY_IS_LOADED,
             slug,
-            not day.failures,
-            {"keys listed": day.listed, "loaded before": day.seen, "loaded now": day.keys}
-            | ({"left alone": failure_table(day.failures)} if day.failures else {}),
+            not each.failures,
+            {"keys listed": each.listed, "loaded before": each.seen, "loaded now": each.keys}
+            | ({"left alone": failure_table(each.failures)} if each.failures else {}),
         ),
         asset_checks.check_result(
             asset_checks.NO_STRAY_KEYS,
             slug,
             not strays,
-            {"strays of this day": len(day.strays), "strays elsewhere": len(pulled.strays)}
-            | ({"names": strays[: asset_checks.SAMPLE]} if strays else {}),
+            {"strays": len(each.strays), "strays elsewhere": len(pulled.strays)}
+            | ({"names": _name_table(strays)} if strays else {}),
         ),
     ]
 
@@ -257,9 +304,13 @@ def failure_table(failures: list[KeyFailure]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(records=rows)
 
 
+def _name_table(names: Sequence[str]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(records=[dg.TableRecord({"name": name}) for name in names[: asset_checks.SAMPLE]])
+
+
 def _summary(bucket: LoggedBucket, pulled: Pulled) -> str:
     def total(name: str) -> int:
-        return sum(getattr(day, name) for day in pulled.days)
+        return sum(getattr(each, name) for each in pulled.periods)
 
     return (
         f"{bucket.name}: {total('keys'):,} keys loaded ({total('seen'):,} were loaded before), {total('lines'):,} lines"
@@ -271,15 +322,19 @@ def _summary(bucket: LoggedBucket, pulled: Pulled) -> str:
 class _progress_log:  # noqa: N801 - used as a function
     """Progress as lines in the run's log, at most one in PROGRESS_SECONDS."""
 
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, periods: Sequence[DeliveryPeriod]) -> None:
         self._context = context
+        self._periods = counted(periods)
         self._started = self._last = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if now - self._last >= PROGRESS_SECONDS:
             self._last = now
-            rate = progress.lines / (now - self._started)
+            seconds = now - self._started
+            left = progress.seconds_left(seconds)
+            remains = f"; about {timedelta(seconds=round(left))} left" if left else ""
             self._context.log.info(
-                f"at {progress.day}: {progress.keys:,} keys, {progress.lines:,} lines, {rate:,.0f} lines/s"
+                f"at {progress.period}, {progress.looked:,} of {self._periods} looked at: {progress.keys:,} keys,"
+                f" {progress.lines:,} lines, {progress.lines / seconds:,.0f} lines/s{remains}"
             )

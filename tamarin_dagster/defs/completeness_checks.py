@@ -14,7 +14,7 @@ from tamarin_dagster.defs.asset_checks import (
     check_spec,
     per_partition,
 )
-from tamarin_dagster.defs.partitions import days_of
+from tamarin_dagster.defs.partitions import periods_of
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.settings import LoggedBucket
@@ -29,7 +29,7 @@ PURGE_PATIENCE = timedelta(days=1)
 
 
 def build_duplicate_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
-    """Whether S3 delivered any of a day's records twice: a step of its own, since it takes longer than the others."""
+    """Whether S3 delivered any of a partition's records twice: a step of its own, since it takes longest."""
 
     @dg.multi_asset_check(
         name=f"{slug}__duplicates", specs=[check_spec(NO_DUPLICATE_RECORDS, bucket, slug)], pool=f"tamarin_{slug}"
@@ -39,15 +39,15 @@ def build_duplicate_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefi
     ) -> Iterator[dg.AssetCheckResult]:
         with database.engine.connect() as connection:
             results = {
-                day: [_duplicate_result(slug, completeness.duplicates_of_day(connection, bucket.name, day))]
-                for day in days_of(context.op_execution_context.partition_keys)
+                period: [_duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, period))]
+                for period in periods_of(context.op_execution_context.partition_keys)
             }
         yield from per_partition(context.op_execution_context, results)
 
     return duplicates
 
 
-def _duplicate_result(slug: str, found: completeness.DayDuplicates) -> dg.AssetCheckResult:
+def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetCheckResult:
     rows = [
         dg.TableRecord(
             {

@@ -51,6 +51,7 @@ def _job_of(
         description=description,
         executor_def=dg.in_process_executor,
         tags={BUCKET_TAG: bucket.name},
+        owners=list(bucket.owners),
     )
 
 

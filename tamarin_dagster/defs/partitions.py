@@ -1,21 +1,77 @@
-"""A partition is a delivery day: the UTC day in a log key's name. The request's own time is a column."""
+"""A partition is a delivery period: the UTC day, or hour, in a log key's name. The request's own time is a column."""
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
-from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster.logformat import DeliveryHour, DeliveryPeriod, parse_key_name
+from tamarin_dagster.logkey import LogKey
+from tamarin_dagster.settings import LoggedBucket, Partition
 
 # A month of days in one run: a run per day wastes two seconds each, a run for years holds one transaction log for all.
-BACKFILL_POLICY = dg.BackfillPolicy.multi_run(max_partitions_per_run=31)
+# A bucket whose day is too much for a run has a quarter of it in one.
+DAYS_PER_RUN = 31
+HOURS_PER_RUN = 6
+
+# Dagster's own way to write an hour's key.
+_HOUR_KEY = "%Y-%m-%d-%H:%M"
 
 
-def delivery_days(bucket: LoggedBucket) -> dg.DailyPartitionsDefinition:
-    """The bucket's days from its start_date to today, which is incomplete but loaded as it fills."""
-    return dg.DailyPartitionsDefinition(start_date=bucket.start_date.isoformat(), end_offset=1)
+def delivery_partitions(bucket: LoggedBucket) -> dg.TimeWindowPartitionsDefinition:
+    """The bucket's days (hours) from its start_date to the present one, which is incomplete but loaded as it fills."""
+    start = bucket.start_date
+    if bucket.partition == Partition.HOURLY:
+        return dg.HourlyPartitionsDefinition(
+            start_date=f"{datetime.combine(start, datetime.min.time()):{_HOUR_KEY}}", fmt=_HOUR_KEY, end_offset=1
+        )
+    return dg.DailyPartitionsDefinition(start_date=start.isoformat(), end_offset=1)
 
 
-def days_of(keys: Sequence[str]) -> list[date]:
-    """Partition keys as days."""
-    return [date.fromisoformat(key) for key in keys]
+def backfill_policy(bucket: LoggedBucket) -> dg.BackfillPolicy:
+    """How many partitions a run of a backfill takes."""
+    hourly = bucket.partition == Partition.HOURLY
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=HOURS_PER_RUN if hourly else DAYS_PER_RUN)
+
+
+def partition_key(period: DeliveryPeriod) -> str:
+    """The period as Dagster writes it: `2026-03-05`, `2026-03-05-14:00`."""
+    return f"{period}:00" if isinstance(period, DeliveryHour) else period.isoformat()
+
+
+def whole_days(bucket: LoggedBucket, first: date, last: date) -> tuple[str, str]:
+    """The keys of the bucket's first and last partition of these days, as far as they have come."""
+    if bucket.partition == Partition.DAILY:
+        return partition_key(first), partition_key(last)
+    return partition_key(DeliveryHour(first, 0)), partition_key(min(DeliveryHour(last, 23), _present_hour()))
+
+
+def periods_of(keys: Sequence[str]) -> list[DeliveryPeriod]:
+    """Partition keys as days, or as hours."""
+    return [_period(key) for key in keys]
+
+
+def _period(key: str) -> DeliveryPeriod:
+    day, hour = key[:10], key[10:]
+    return DeliveryHour(date.fromisoformat(day), int(hour[1:3])) if hour else date.fromisoformat(day)
+
+
+def has_begun(period: DeliveryPeriod) -> bool:
+    """Whether there is a partition of it yet."""
+    present = _present_hour()
+    return period <= present if isinstance(period, DeliveryHour) else period <= present.day
+
+
+def _present_hour() -> DeliveryHour:
+    now = datetime.now(UTC)
+    return DeliveryHour(now.date(), now.hour)
+
+
+def period_of(bucket: LoggedBucket, key: LogKey) -> DeliveryPeriod:
+    """The partition that a log key of the bucket belongs to."""
+    if bucket.partition == Partition.DAILY:
+        return key.delivery_date
+    name = parse_key_name(key.object.key, bucket.log_prefix)
+    if name is None:
+        raise ValueError(f"{key.object.key} is no log key's name")
+    return name.delivery_hour

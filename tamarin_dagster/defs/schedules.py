@@ -10,6 +10,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
+from tamarin_dagster.defs.partitions import whole_days
 from tamarin_dagster.settings import LoggedBucket
 
 # S3 delivers nearly all keys within hours; a week catches what came when nothing was running.
@@ -32,7 +33,7 @@ def build_reconcile_schedule(
     def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         today = context.scheduled_execution_time.date()
         first = max(bucket.start_date, today - timedelta(days=RECONCILED_DAYS - 1))
-        return dg.RunRequest(tags=day_range_tags(first.isoformat(), today.isoformat()))
+        return dg.RunRequest(tags=range_tags(*whole_days(bucket, first, today)))
 
     return reconcile
 
@@ -76,7 +77,7 @@ def build_watch_schedule(job: UnresolvedAssetJobDefinition, buckets: Sequence[Lo
     )
 
 
-def day_range_tags(first: str, last: str) -> dict[str, str]:
+def range_tags(first: str, last: str) -> dict[str, str]:
     """Tags that make one run of a range of partitions; RunRequest has no parameter for it yet (dagster #34096)."""
     return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
 

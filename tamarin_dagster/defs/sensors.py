@@ -1,4 +1,4 @@
-"""Per bucket a sensor that looks for unseen log keys and asks for one run per delivery day that has some.
+"""Per bucket a sensor that looks for unseen log keys and asks for one run per delivery day (or hour) that has some.
 
 It only looks: the ledger is the truth of what is loaded. The cursor is a day to look from, never proof of loading.
 """
@@ -16,8 +16,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG
+from tamarin_dagster.defs.partitions import has_begun, partition_key, period_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.discovery import DayLook, days_with_keys, survey
+from tamarin_dagster.discovery import Look, days_with_keys, survey
+from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
+from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.retention import first_kept_day
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -36,12 +39,17 @@ RETRY_DELAY_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class UnseenDay:
-    """A day with unseen keys: how many, and a digest of exactly which generations."""
+class Unseen:
+    """A partition with unseen keys: how many, and a digest of exactly which generations."""
 
-    day: date
+    period: DeliveryPeriod
     keys: int
     digest: str
+
+    @property
+    def day(self) -> date:
+        """The day that it is, or lies in."""
+        return delivery_day(self.period)
 
 
 @dataclass
@@ -88,7 +96,10 @@ def build_sensor(
         job=job,
         minimum_interval_seconds=max(1, round(settings.pull_parse_interval * 60)),
         default_status=dg.DefaultSensorStatus.RUNNING if bucket.monitor_bucket else dg.DefaultSensorStatus.STOPPED,
-        description=f"Looks for log keys of {bucket.name} that are not loaded, and asks for a run per delivery day.",
+        description=(
+            f"Looks for log keys of {bucket.name} that are not loaded, and asks for a run per partition that has some."
+        ),
+        owners=list(bucket.owners),
     )
     def new_log_keys(
         context: dg.SensorEvaluationContext,
@@ -103,16 +114,16 @@ def build_sensor(
             date.fromisoformat(position) if position else None,
             first_kept_day(settings.retention_months, datetime.now(UTC).date()) if settings.retention_months else None,
         )
-        in_flight = _days_in_flight(context.instance, bucket)
+        in_flight = _partitions_in_flight(context.instance, bucket)
         requests: list[dg.RunRequest] = []
-        for unseen in unseen_days(bucket, log_buckets.store(bucket), database.engine, first, started, tick):
+        for unseen in unseen_periods(bucket, log_buckets.store(bucket), database.engine, first, started, tick):
             if len(in_flight) + len(requests) >= MAX_RUNS_UNDER_WAY:
                 tick.hold(unseen.day)
                 tick.cut_short = True
                 break
-            if unseen.day.isoformat() in in_flight:
+            if partition_key(unseen.period) in in_flight:
                 tick.hold(unseen.day)
-                tick.waiting.append(f"{unseen.day} is being loaded")
+                tick.waiting.append(f"{unseen.period} is being loaded")
             elif (attempt := _next_attempt(context.instance, unseen, tick)) is not None:
                 tick.hold(unseen.day)
                 requests.append(_request(bucket, unseen, attempt))
@@ -137,10 +148,11 @@ def first_day(bucket: LoggedBucket, position: date | None, first_kept: date | No
     return first if position is None else max(first, position - timedelta(days=LOOKBACK_DAYS))
 
 
-def unseen_days(
+def unseen_periods(
     bucket: LoggedBucket, store: LogStore, engine: sa.Engine, first: date, started: float, tick: Tick
-) -> Iterator[UnseenDay]:
-    """The days from `first` on that have unseen keys, oldest first, until the time budget (from `started`) is used up.
+) -> Iterator[Unseen]:
+    """The partitions from the day `first` on that have unseen keys, oldest first, until the time budget (from
+    `started`) is used up.
 
     Raises LogStoreError: a listing that failed is not an empty one, so the tick fails.
     """
@@ -152,13 +164,11 @@ def unseen_days(
         if tick.cut_short or time.monotonic() - started > TICK_BUDGET_SECONDS:
             tick.cut_short = True
             return
-        look = DayLook(store, engine, bucket, seen.roots, day)
-        digest = hashlib.sha256()
-        keys = 0
+        look = Look(store, engine, bucket, seen.roots, day)
+        found: dict[DeliveryPeriod, list[LogKey]] = {}
         for page in look:
-            keys += len(page)
             for key in page:
-                digest.update(f"{key.object.key}\0{key.object.etag}\0".encode())
+                found.setdefault(period_of(bucket, key), []).append(key)
             if time.monotonic() - started > TICK_BUDGET_SECONDS:
                 # What was found of this day is asked for; a day without any finds is looked at again.
                 tick.cut_short = True
@@ -167,41 +177,51 @@ def unseen_days(
         tick.listed += look.listed
         tick.seen += look.seen
         tick.strays += len(look.strays)
-        tick.unseen += keys
+        tick.unseen += sum(map(len, found.values()))
         tick.looked_at = min(day, today)
-        # Partitions end with today; a key that is dated ahead waits until its day has come.
-        if keys and day <= today:
-            yield UnseenDay(day, keys, digest.hexdigest()[:16])
+        # Partitions end with the present one; a key that is dated ahead waits until its time has come.
+        for period, keys in sorted(found.items(), key=lambda item: str(item[0])):
+            if has_begun(period):
+                yield Unseen(period, len(keys), _digest(keys))
 
 
-def _request(bucket: LoggedBucket, unseen: UnseenDay, attempt: int) -> dg.RunRequest:
-    day = unseen.day.isoformat()
+def _digest(keys: list[LogKey]) -> str:
+    digest = hashlib.sha256()
+    for key in keys:
+        digest.update(f"{key.object.key}\0{key.object.etag}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _request(bucket: LoggedBucket, unseen: Unseen, attempt: int) -> dg.RunRequest:
+    partition = partition_key(unseen.period)
     return dg.RunRequest(
         # Dagster never runs a run_key twice, also not a failed one: so it names the keys and the attempt.
-        run_key=f"{bucket.name}:{day}:{unseen.digest}:attempt{attempt}",
-        partition_key=day,
+        run_key=f"{bucket.name}:{partition}:{unseen.digest}:attempt{attempt}",
+        partition_key=partition,
         tags={BUCKET_TAG: bucket.name, DIGEST_TAG: unseen.digest},
     )
 
 
-def _days_in_flight(instance: dg.DagsterInstance, bucket: LoggedBucket) -> set[str]:
-    """Days that a queued or running run of this bucket will load; it lists when it starts, so nothing is missed."""
+def _partitions_in_flight(instance: dg.DagsterInstance, bucket: LoggedBucket) -> set[str]:
+    """Partitions that a queued or running run of this bucket will load; it lists when it starts: nothing is missed."""
     runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={BUCKET_TAG: bucket.name}))
     return {run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags}
 
 
-def _next_attempt(instance: dg.DagsterInstance, unseen: UnseenDay, tick: Tick) -> int | None:
+def _next_attempt(instance: dg.DagsterInstance, unseen: Unseen, tick: Tick) -> int | None:
     """The number of the next attempt at exactly these keys; None while it has to wait, or after the last one."""
     records = instance.get_run_records(dg.RunsFilter(tags={DIGEST_TAG: unseen.digest}), limit=MAX_ATTEMPTS)
     if not records:
         return 1
     if len(records) >= MAX_ATTEMPTS:
-        tick.waiting.append(f"{unseen.day}: {unseen.keys} keys left alone after {MAX_ATTEMPTS} attempts, see its runs")
+        tick.waiting.append(
+            f"{unseen.period}: {unseen.keys} keys left alone after {MAX_ATTEMPTS} attempts, see its runs"
+        )
         return None
     delay = RETRY_DELAY_SECONDS * 2 ** (len(records) - 1)
     ended = max(record.end_time or record.update_timestamp.timestamp() for record in records)
     if time.time() - ended < delay:
         tick.hold(unseen.day)
-        tick.waiting.append(f"{unseen.day}: attempt {len(records) + 1} waits until {delay} s after the last")
+        tick.waiting.append(f"{unseen.period}: attempt {len(records) + 1} waits until {delay} s after the last")
         return None
     return len(records) + 1

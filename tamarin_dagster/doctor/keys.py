@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 
 from tamarin_dagster.discovery import MAX_STRAYS_NAMED, Survey, days_with_keys
 from tamarin_dagster.doctor.finding import Finding, ok, warn
-from tamarin_dagster.logformat import parse_key_name, partitioned_day_prefix, simple_day_prefix
+from tamarin_dagster.logformat import parse_key_name, partitioned_prefix, simple_prefix
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.settings import LoggedBucket
@@ -24,7 +24,7 @@ def a_log_key(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...]) -> 
 
 def _first_pages(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...], day: date) -> Iterator[LogObject]:
     """The first page of the day in each layout: a day of strays alone is not walked to its end."""
-    prefixes = [simple_day_prefix(bucket.log_prefix, day), *(partitioned_day_prefix(root, day) for root in roots)]
+    prefixes = [simple_prefix(bucket.log_prefix, day), *(partitioned_prefix(root, day) for root in roots)]
     for prefix in prefixes:
         yield from next(store.pages(prefix), [])
 

@@ -1,14 +1,23 @@
 """The S3 server access log format. Pure: bytes in, frames out; no network, no database, no Dagster.
 
 `parse_logs` and `parse_log` read log objects, `parse_parts` one of any size, `parse_key_name` their names, `decompress`
-and `unpacked` unpack them, `redact` takes the secrets of presigned URLs out of records, and `FIELDS` says what a line
-holds.
+and `unpacked` unpack them, `redact` takes the secrets of presigned URLs out of records, `shape` masks a line,
+and `FIELDS` says what one holds.
 """
 
 from tamarin_dagster.logformat.compression import DecompressionError, decompress, unpacked
 from tamarin_dagster.logformat.escaping import escape_bytes, unescape_text
 from tamarin_dagster.logformat.fields import FIELD_NAMES, FIELDS, NUMBER_NAMES, TEXT_NAMES, Field
-from tamarin_dagster.logformat.keynames import LogKeyName, parse_key_name, partitioned_day_prefix, simple_day_prefix
+from tamarin_dagster.logformat.keynames import (
+    DeliveryHour,
+    DeliveryPeriod,
+    LogKeyName,
+    delivery_day,
+    parse_key_name,
+    partitioned_prefix,
+    simple_prefix,
+)
+from tamarin_dagster.logformat.masking import SHAPE_BYTES, shape
 from tamarin_dagster.logformat.parser import (
     LogCounts,
     ParsedLog,
@@ -27,8 +36,11 @@ __all__ = [
     "FIELD_NAMES",
     "NUMBER_NAMES",
     "RECORDS_SCHEMA",
+    "SHAPE_BYTES",
     "TEXT_NAMES",
     "DecompressionError",
+    "DeliveryHour",
+    "DeliveryPeriod",
     "Field",
     "LogCounts",
     "LogKeyName",
@@ -38,15 +50,17 @@ __all__ = [
     "RejectReason",
     "RejectedLine",
     "decompress",
+    "delivery_day",
     "escape_bytes",
     "parse_key_name",
     "parse_log",
     "parse_logs",
     "parse_parts",
-    "partitioned_day_prefix",
+    "partitioned_prefix",
     "redact",
     "redact_text",
-    "simple_day_prefix",
+    "shape",
+    "simple_prefix",
     "unescape_text",
     "unpacked",
 ]

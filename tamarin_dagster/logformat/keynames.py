@@ -1,4 +1,4 @@
-"""Log key names: what a name says of its delivery, and the prefix under which one day's names stand.
+"""Log key names: what a name says of its delivery, and the prefix under which a day's or an hour's names stand.
 
 Two layouts (S3 user guide, "Logging requests with server access logging"); S3 adds no separator behind the prefix:
 
@@ -11,7 +11,7 @@ A key with any other name is a stray: it is somebody else's object, never to be 
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 _UNIQUE = r"[0-9A-Za-z]{16}"
 _NAME = re.compile(
@@ -19,6 +19,26 @@ _NAME = re.compile(
     r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2})"
     rf"-(?P<unique>{_UNIQUE})(?:\.(?P<compression>gz|zst))?"
 )
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class DeliveryHour:
+    """An hour (UTC, 0 to 23) of a day in which log keys are delivered; as text `2026-03-01-14`, as names have it."""
+
+    day: date
+    hour: int
+
+    def __str__(self) -> str:
+        return f"{self.day}-{self.hour:02}"
+
+
+# What is looked at, loaded, checked and purged together: a day (UTC) or an hour of deliveries, as the names tell it.
+DeliveryPeriod: TypeAlias = date | DeliveryHour
+
+
+def delivery_day(period: DeliveryPeriod) -> date:
+    """The day that a period is, or lies in."""
+    return period.day if isinstance(period, DeliveryHour) else period
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,15 @@ class LogKeyName:
     def delivery_date(self) -> date:
         """The day (UTC) that the log key belongs to."""
         return self.delivery_time.date()
+
+    @property
+    def delivery_hour(self) -> DeliveryHour:
+        """The hour (UTC) that the log key belongs to; the day's first if S3 delivers by event date."""
+        return DeliveryHour(self.delivery_time.date(), self.delivery_time.hour)
+
+    def is_of(self, period: DeliveryPeriod) -> bool:
+        """Whether the log key belongs to that day, or hour."""
+        return period == (self.delivery_hour if isinstance(period, DeliveryHour) else self.delivery_date)
 
 
 def parse_key_name(key: str, prefix: str = "") -> LogKeyName | None:
@@ -64,14 +93,16 @@ def parse_key_name(key: str, prefix: str = "") -> LogKeyName | None:
     return LogKeyName(key, delivery_time, found["unique"], found["source"], compression)
 
 
-def simple_day_prefix(prefix: str, day: date) -> str:
-    """The prefix that holds the log keys of `day` in the simple layout: `<prefix>YYYY-mm-DD-`."""
-    return f"{prefix}{day.isoformat()}-"
+def simple_prefix(prefix: str, period: DeliveryPeriod) -> str:
+    """What the period's log keys begin with in the simple layout: `<prefix>YYYY-mm-DD-`, of an hour with `HH-`."""
+    return f"{prefix}{period}-"
 
 
-def partitioned_day_prefix(root: str, day: date) -> str:
-    """The prefix that holds the log keys of `day` in the partitioned layout: `<root>YYYY/mm/DD/`.
+def partitioned_prefix(root: str, period: DeliveryPeriod) -> str:
+    """What the period's log keys begin with in the partitioned layout: `<root>YYYY/mm/DD/`.
 
-    `root` is `<prefix><account>/<region>/<source bucket>/`, with its last slash.
+    Of an hour with `YYYY-mm-DD-HH-` behind it. `root` is `<prefix><account>/<region>/<source bucket>/`, with its last
+    slash.
     """
-    return root + day.isoformat().replace("-", "/") + "/"
+    folder = root + delivery_day(period).isoformat().replace("-", "/") + "/"
+    return simple_prefix(folder, period) if isinstance(period, DeliveryHour) else folder

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import sqlalchemy as sa
 
+from tamarin_dagster.logformat import DeliveryPeriod
+from tamarin_dagster.recordstore.ledger import delivered_in
 from tamarin_dagster.recordstore.tables import s3_duplicate_record, s3_log_key
 
 # How many of what is found are named; the rest is counted.
@@ -26,8 +28,8 @@ class DuplicateRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class DayDuplicates:
-    """What one delivery day's log keys hold that another log key holds too.
+class Duplicates:
+    """What one delivery period's log keys hold that another log key holds too.
 
     Attributes:
         records: different ones.
@@ -73,24 +75,24 @@ class FailingPurges:
     samples: tuple[FailingPurge, ...] = ()
 
 
-def duplicates_of_day(connection: sa.Connection, bucket: str, day: date) -> DayDuplicates:
-    """What the bucket's log keys of that delivery day hold that any other log key, of whatever day, holds too.
+def duplicates_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> Duplicates:
+    """What the bucket's log keys of that delivery period hold that any other log key, of whatever day, holds too.
 
-    The records are read over the span of the keys' request times. What keys of two days hold counts for each of them.
+    The records are read over the span of the keys' request times. What keys of two periods hold counts for each.
     """
     key = s3_log_key.c
     span = sa.select(sa.func.min(key.first_request_dtime), sa.func.max(key.last_request_dtime)).where(
-        key.bucket == bucket, key.delivery_date == day, key.superseded_at.is_(None)
+        key.bucket == bucket, delivered_in(period), key.superseded_at.is_(None)
     )
     first, last = connection.execute(span).one()
     if first is None:
-        return DayDuplicates()
+        return Duplicates()
     duplicate = s3_duplicate_record.c
     # By their ids, of which a duplicate has two or three, and the day a hundred thousand: OFFSET 0 keeps the planner
     # from making a join of it.
     of_the_day = (
         sa.select(key.id)
-        .where(key.id == sa.any_(duplicate.log_key_ids), key.bucket == bucket, key.delivery_date == day)
+        .where(key.id == sa.any_(duplicate.log_key_ids), key.bucket == bucket, delivered_in(period))
         .offset(sa.literal_column("0"))
         .correlate(s3_duplicate_record)
         .exists()
@@ -110,9 +112,9 @@ def duplicates_of_day(connection: sa.Connection, bucket: str, day: date) -> DayD
     )
     rows = connection.execute(statement).all()
     if not rows:
-        return DayDuplicates()
+        return Duplicates()
     names = _names(connection, [id_ for row in rows for id_ in row.log_key_ids])
-    return DayDuplicates(
+    return Duplicates(
         records=rows[0].records,
         copies=int(rows[0].all_copies),
         samples=tuple(

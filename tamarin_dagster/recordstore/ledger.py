@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tamarin_dagster.logformat import RejectReason
+from tamarin_dagster.logformat import SHAPE_BYTES, DeliveryHour, DeliveryPeriod, RejectReason, shape
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record, s3_rejected_line
 
@@ -39,8 +39,8 @@ class CountDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class DayCounts:
-    """What the ledger says of one delivery day of a bucket, over its live (not superseded) keys.
+class PeriodCounts:
+    """What the ledger says of one delivery period of a bucket, over its live (not superseded) keys.
 
     Those that expired count with what they were loaded with.
     """
@@ -61,6 +61,23 @@ class DayCounts:
 _LIVE = s3_log_key.c.superseded_at.is_(None)
 # Retention has dropped records of the others: what they had cannot be counted any more.
 _UNEXPIRED = s3_log_key.c.expired_at.is_(None)
+
+
+def delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
+    """The condition on `s3_log_key` that a key was delivered on that day, or in that hour."""
+    key = s3_log_key.c
+    if isinstance(period, DeliveryHour):
+        return sa.and_(key.delivery_date == period.day, key.delivery_hour == period.hour)
+    return key.delivery_date == period
+
+
+def _delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bool]:
+    key = s3_log_key.c
+    days = [period for period in periods if not isinstance(period, DeliveryHour)]
+    hours = [(period.day, period.hour) for period in periods if isinstance(period, DeliveryHour)]
+    return sa.or_(
+        key.delivery_date.in_(days), *([sa.tuple_(key.delivery_date, key.delivery_hour).in_(hours)] if hours else [])
+    )
 
 
 def unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> list[LogObject]:
@@ -95,8 +112,8 @@ _UNSEEN = sa.text(
 )
 
 
-def day_counts(connection: sa.Connection, bucket: str, day: date) -> DayCounts:
-    """Sums over the day's live keys."""
+def period_counts(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> PeriodCounts:
+    """Sums over the period's live keys."""
     key = s3_log_key.c
     statement = sa.select(
         sa.func.count(),
@@ -109,28 +126,63 @@ def day_counts(connection: sa.Connection, bucket: str, day: date) -> DayCounts:
         sa.func.min(key.first_request_dtime),
         sa.func.max(key.last_request_dtime),
         sa.func.count(key.expired_at),
-    ).where(key.bucket == bucket, key.delivery_date == day, _LIVE)
+    ).where(key.bucket == bucket, delivered_in(period), _LIVE)
     row: tuple[Any, ...] = tuple(connection.execute(statement).one())
-    return DayCounts(*row)
+    return PeriodCounts(*row)
 
 
-def rejected_reasons(connection: sa.Connection, bucket: str, day: date) -> dict[str, int]:
-    """How many of the day's lines were rejected, by reason."""
+def rejected_reasons(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> dict[str, int]:
+    """How many of the period's lines were rejected, by reason."""
     statement = (
         sa.select(s3_rejected_line.c.reason, sa.func.count())
         .join(s3_log_key, s3_log_key.c.id == s3_rejected_line.c.log_key_id)
-        .where(s3_log_key.c.bucket == bucket, s3_log_key.c.delivery_date == day)
+        .where(s3_log_key.c.bucket == bucket, delivered_in(period))
         .group_by(s3_rejected_line.c.reason)
         .order_by(sa.func.count().desc())
     )
     return {row.reason: row[1] for row in connection.execute(statement)}
 
 
+@dataclass(frozen=True, slots=True)
+class RejectedSample:
+    """A rejected line, masked: where it stands, why it is no record, and its shape."""
+
+    key: str
+    line_number: int
+    reason: str
+    line_bytes: int
+    shape: str
+
+
+def rejected_samples(
+    connection: sa.Connection, bucket: str, period: DeliveryPeriod, limit: int
+) -> list[RejectedSample]:
+    """The first rejected lines of the period, by key and line."""
+    line = s3_rejected_line.c
+    statement = (
+        sa.select(
+            s3_log_key.c.key,
+            line.line_number,
+            line.reason,
+            line.line_bytes,
+            sa.func.substring(line.line, 1, SHAPE_BYTES + 1, type_=sa.LargeBinary).label("start"),
+        )
+        .join(s3_log_key, s3_log_key.c.id == line.log_key_id)
+        .where(s3_log_key.c.bucket == bucket, delivered_in(period), s3_log_key.c.rejected_count > 0)
+        .order_by(s3_log_key.c.id, line.line_number)
+        .limit(limit)
+    )
+    return [
+        RejectedSample(row.key, row.line_number, row.reason, row.line_bytes, shape(bytes(row.start)))
+        for row in connection.execute(statement)
+    ]
+
+
 def purgeable(
     connection: sa.Connection,
     bucket: str,
     log_bucket_name: str,
-    days: Collection[date] | None,
+    periods: Collection[DeliveryPeriod] | None,
     limit: int,
     after: int = 0,
     *,
@@ -138,9 +190,9 @@ def purgeable(
 ) -> list[LoadedKey]:
     """Loaded keys that are still in the log bucket and may go, in the order of their ids from `after` on.
 
-    `days` are delivery days; None means all. Keys with rejected lines are among them only `with_rejected`, and never
-    one with an oversized line, of which only the start is stored. An expired key is none of them: its rows cannot be
-    counted.
+    `periods` are those of their delivery; None means all. Keys with rejected lines are among them only `with_rejected`,
+    and never one with an oversized line, of which only the start is stored. An expired key is none of them: its rows
+    cannot be counted.
     """
     key = s3_log_key.c
     may_go = key.rejected_count == 0
@@ -170,8 +222,8 @@ def purgeable(
         .order_by(key.id)
         .limit(limit)
     )
-    if days is not None:
-        statement = statement.where(key.delivery_date.in_(days))
+    if periods is not None:
+        statement = statement.where(_delivered_in_any(periods))
     return [
         LoadedKey(
             row.id,
@@ -203,9 +255,9 @@ class KeptKeys:
 
 
 def kept_keys(
-    connection: sa.Connection, bucket: str, log_bucket_name: str, days: Collection[date] | None = None
+    connection: sa.Connection, bucket: str, log_bucket_name: str, periods: Collection[DeliveryPeriod] | None = None
 ) -> KeptKeys:
-    """The keys with rejected lines that are still in the log bucket, of these delivery days (default: all)."""
+    """The keys with rejected lines that are still in the log bucket, of these delivery periods (default: all)."""
     key = s3_log_key.c
     statement = sa.select(sa.func.count(), sa.func.count().filter(_has_oversized_line())).where(
         key.bucket == bucket,
@@ -215,8 +267,8 @@ def kept_keys(
         _UNEXPIRED,
         key.rejected_count > 0,
     )
-    if days is not None:
-        statement = statement.where(key.delivery_date.in_(days))
+    if periods is not None:
+        statement = statement.where(_delivered_in_any(periods))
     return KeptKeys(*connection.execute(statement).one())
 
 
@@ -266,10 +318,10 @@ def _count_page(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Count
         yield CountDifference(*row)
 
 
-def live_ids(connection: sa.Connection, bucket: str, day: date) -> list[int]:
-    """The ids of the day's live ledger rows whose rows can be counted: not of those that expired."""
+def live_ids(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[int]:
+    """The ids of the period's live ledger rows whose rows can be counted: not of those that expired."""
     key = s3_log_key.c
-    chosen = (key.bucket == bucket, key.delivery_date == day, _LIVE, _UNEXPIRED)
+    chosen = (key.bucket == bucket, delivered_in(period), _LIVE, _UNEXPIRED)
     return list(connection.scalars(sa.select(key.id).where(*chosen).order_by(key.id)))
 
 
@@ -279,12 +331,12 @@ def expired_ids(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
     return set(connection.scalars(sa.select(key.id).where(key.id.in_(ids), key.expired_at.is_not(None))))
 
 
-def unaccounted_keys(connection: sa.Connection, bucket: str, day: date) -> list[str]:
+def unaccounted_keys(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[str]:
     """Keys whose lines are not all records, rejected or blank. A constraint of the table keeps this list empty."""
     key = s3_log_key.c
     statement = sa.select(key.key).where(
         key.bucket == bucket,
-        key.delivery_date == day,
+        delivered_in(period),
         key.line_count != key.record_count + key.rejected_count + key.blank_count,
     )
     return list(connection.scalars(statement))

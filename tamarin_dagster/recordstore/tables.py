@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.logformat.fields import FIELDS
 
 # What the newest file under migrations/versions makes of a database.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 
 metadata = sa.MetaData()
 
@@ -19,6 +19,9 @@ _SQL_TYPES: dict[str, sa.types.TypeEngine[Any]] = {
     "smallint": sa.SmallInteger(),
     "bigint": sa.BigInteger(),
 }
+
+# As logformat.keynames reads it. Computed, so that it is true of each row, whoever wrote it.
+_HOUR_IN_NAME = r"CAST(substring(key, '([0-9]{2})-[0-9]{2}-[0-9]{2}-[0-9A-Za-z]{16}(?:[.](?:gz|zst))?$') AS smallint)"
 
 s3_logged_bucket = sa.Table(
     "s3_logged_bucket",
@@ -44,7 +47,8 @@ s3_log_key = sa.Table(
     sa.Column("version_id", sa.Text, comment="Version that was read, on a versioned bucket."),
     sa.Column("size", sa.BigInteger, nullable=False, comment="Bytes, as stored in the log bucket."),
     sa.Column("last_modified", sa.TIMESTAMP(timezone=True), nullable=False, comment="When it was written."),
-    sa.Column("delivery_date", sa.Date, nullable=False, comment="UTC day in the key's name: its partition."),
+    sa.Column("delivery_date", sa.Date, nullable=False, comment="UTC day in the key's name."),
+    sa.Column("delivery_hour", sa.SmallInteger, sa.Computed(_HOUR_IN_NAME), comment="UTC hour in the key's name."),
     sa.Column("line_count", sa.BigInteger, nullable=False, comment="Lines: records, rejected and blank."),
     sa.Column("record_count", sa.BigInteger, nullable=False, comment="Rows in s3_log_record."),
     sa.Column("rejected_count", sa.BigInteger, nullable=False, comment="Rows in s3_rejected_line."),
@@ -74,11 +78,12 @@ s3_log_key = sa.Table(
     ),
     sa.UniqueConstraint("log_bucket_name", "key", "etag", name="s3_log_key_generation"),
     sa.CheckConstraint("line_count = record_count + rejected_count + blank_count", name="s3_log_key_counts"),
-    sa.Index("s3_log_key_delivery", "bucket", "delivery_date"),
+    sa.Index("s3_log_key_delivery", "bucket", "delivery_date", "delivery_hour"),
     sa.Index(
         "s3_log_key_unpurged",
         "bucket",
         "delivery_date",
+        "delivery_hour",
         postgresql_where=sa.text("purged_at IS NULL AND superseded_at IS NULL"),
     ),
     # What has a name now is one object: of two loads of it one gives way.

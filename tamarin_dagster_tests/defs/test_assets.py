@@ -1,6 +1,7 @@
 """Runs of the load job: records, checks and purge, for a day and for a range of days."""
 
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines
 
 RECORDS = dg.AssetKey(["media", "log_records"])
@@ -109,6 +111,31 @@ def test_a_range_run_has_metadata_and_check_results_for_each_day(definitions, in
         assert results["no_rejected_lines", day] == (day != "2026-03-06")
     purged = metadata_by_partition(result, PURGED)
     assert {day: purged[day]["purged keys"] for day in days} == dict.fromkeys(days, 1)
+    assert {day: (purged[day]["keys"], purged[day]["keys purged so far"]) for day in days} == {
+        "2026-03-04": (1, 1),
+        "2026-03-05": (0, 0),
+        "2026-03-06": (1, 0),
+    }
+
+
+def test_rejected_lines_are_shown_masked(definitions, instance, put_key) -> None:
+    """Of a line that is no record nobody knows where a signature or an address in it ends."""
+    odd = b'10.1.2.3 "GET /a?X-Amz-Signature=5ec2e7 <script>" \x1b]0;x\x07\xff'
+    key = put_key(lines(1) + odd + b"\n" + b"x" * 300 + b"\n")
+
+    result = run_day(definitions, instance)
+
+    check = next(e for e in result.get_asset_check_evaluations() if e.check_name == "no_rejected_lines")
+    samples = [row.data for row in check.metadata["samples, masked"].records]
+    assert [(sample["key"], sample["line"], sample["bytes"]) for sample in samples] == [
+        (key, 2, len(odd)),
+        (key, 3, 300),
+    ]
+    assert [sample["shape"] for sample in samples] == [
+        '99.9.9.9 "aaa /a?a-aaa-aaaaaaaaa=9aa9a9 <aaaaaa>" ?]9;a??',
+        "a" * 200 + "…",
+    ]
+    assert {sample["reason"] for sample in samples} == set(check.metadata["reasons"].value)
 
 
 @pytest.mark.parametrize("days", [(DAY, DAY), ("2026-03-04", "2026-03-06")])
@@ -203,7 +230,10 @@ def test_strays_are_named_and_left_alone(definitions, instance, put_key, log_fol
     strays = next(e for e in result.get_asset_check_evaluations() if e.check_name == "no_stray_keys")
     assert not strays.passed
     assert strays.severity == dg.AssetCheckSeverity.WARN
-    assert strays.metadata["names"].value == ["logs/2026-03-05-notes.txt", "logs/README"]
+    assert [row.data["name"] for row in strays.metadata["names"].records] == [
+        "logs/2026-03-05-notes.txt",
+        "logs/README",
+    ]
     assert len(list(log_folder.glob("logs/*"))) == 2
 
 
@@ -280,3 +310,52 @@ def test_the_asset_shows_its_columns_kinds_and_group(definitions) -> None:
         "dagster/kind/postgres",
         "dagster/kind/pandas",
     }
+
+
+# ------------------------------------------------------------------------------------------------ what is shown
+
+
+def spec(bucket: LoggedBucket, key: dg.AssetKey = RECORDS) -> dg.AssetSpec:
+    return build_definitions(Settings(buckets=(bucket,))).resolve_assets_def(key).get_asset_spec(key)
+
+
+@pytest.mark.parametrize("owner", ["anna.b+logs@example.org", "_x@a-b.co", "team:data", "team:Ops/2"])
+def test_an_owner_that_the_settings_take_is_one_for_dagster(folder_bucket, owner) -> None:
+    entries = folder_bucket.model_dump() | {"owners": (owner,)}
+    definitions = build_definitions(Settings(buckets=(LoggedBucket.model_validate(entries),)))
+
+    for key in (RECORDS, PURGED, dg.AssetKey(["media", "delivered_log_keys"])):
+        assert definitions.resolve_asset_graph().get(key).owners == [owner]
+    assert definitions.resolve_sensor_def("media__new_log_keys").owners == [owner]
+    assert definitions.resolve_job_def("media__load").owners == [owner]
+
+
+@pytest.mark.parametrize(
+    ("monitored", "hours", "expected"), [(True, None, 36), (False, None, None), (True, 2.5, 2.5), (False, 4, 4)]
+)
+def test_a_monitored_bucket_is_stale_after_a_night_without_a_load(folder_bucket, monitored, hours, expected) -> None:
+    policy = spec(
+        folder_bucket.model_copy(update={"monitor_bucket": monitored, "freshness_hours": hours})
+    ).freshness_policy
+
+    assert (policy and policy.fail_window.to_timedelta()) == (expected and timedelta(hours=expected))
+
+
+@pytest.mark.parametrize(
+    ("place", "link"),
+    [
+        ({}, "https://console.aws.amazon.com/s3/buckets/logs?prefix=a%2Fb%20c%2F"),
+        (
+            {"region": "eu-west-1"},
+            "https://console.aws.amazon.com/s3/buckets/logs?region=eu-west-1&prefix=a%2Fb%20c%2F",
+        ),
+        ({"endpoint_url": "http://localhost:1"}, "http://localhost:1 logs/a/b c/"),
+        ({"log_bucket_name": "file:///data/log%20keys"}, "/data/log keys/a/b c"),
+    ],
+)
+def test_the_assets_lead_to_their_log_keys(place, link) -> None:
+    bucket = LoggedBucket.model_validate({"name": "media", "log_bucket_name": "logs", "log_prefix": "a/b c/"} | place)
+
+    for key in (RECORDS, PURGED, dg.AssetKey(["media", "delivered_log_keys"])):
+        graph = build_definitions(Settings(buckets=(bucket,))).resolve_asset_graph()
+        assert graph.get(key).metadata["log keys"].value == link

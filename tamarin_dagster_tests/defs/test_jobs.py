@@ -171,7 +171,9 @@ def test_keys_that_are_meant_to_stay_in_the_log_bucket_are_not_warned_of(
     settings, instance, engine, folder_place
 ) -> None:
     folder_place.put("logs/2019-02-06-10-00-00-0000000000000000", lines(3, "06/Feb/2019:00:00:38 +0000"))
-    assert pull(folder_place.bucket, folder_place.store, engine, days=[DAY.replace(year=2019, month=2, day=6)]).days
+    assert pull(
+        folder_place.bucket, folder_place.store, engine, periods=[DAY.replace(year=2019, month=2, day=6)]
+    ).periods
     definitions = build_definitions(settings.model_copy(update={"retention_months": 2, "purge_parsed_keys": False}))
 
     result = definitions.resolve_job_def("expire_old_records").execute_in_process(instance=instance)

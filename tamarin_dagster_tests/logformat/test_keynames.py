@@ -2,7 +2,14 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from tamarin_dagster.logformat import LogKeyName, parse_key_name, partitioned_day_prefix, simple_day_prefix
+from tamarin_dagster.logformat import (
+    DeliveryHour,
+    LogKeyName,
+    delivery_day,
+    parse_key_name,
+    partitioned_prefix,
+    simple_prefix,
+)
 
 SIMPLE = "2026-03-01-10-15-59-0123456789ABCDEF"
 ROOT = "logs/123456789012/eu-west-1/films/"
@@ -65,7 +72,24 @@ def test_any_other_name_is_a_stray(key):
 
 def test_the_prefix_of_a_day_holds_the_names_of_that_day():
     day = date(2026, 3, 1)
-    assert simple_day_prefix("logs/", day) == "logs/2026-03-01-"
-    assert partitioned_day_prefix(ROOT, day) == f"{ROOT}2026/03/01/"
-    assert SIMPLE.startswith(simple_day_prefix("", day))
-    assert simple_day_prefix("", date(987, 1, 2)) == "0987-01-02-"
+    assert simple_prefix("logs/", day) == "logs/2026-03-01-"
+    assert partitioned_prefix(ROOT, day) == f"{ROOT}2026/03/01/"
+    assert SIMPLE.startswith(simple_prefix("", day))
+    assert simple_prefix("", date(987, 1, 2)) == "0987-01-02-"
+
+
+def test_the_prefix_of_an_hour_holds_the_names_of_that_hour():
+    hour = DeliveryHour(date(2026, 3, 1), 9)
+    assert (str(hour), delivery_day(hour), delivery_day(hour.day)) == ("2026-03-01-09", hour.day, hour.day)
+    assert simple_prefix("logs/", hour) == "logs/2026-03-01-09-"
+    assert partitioned_prefix(ROOT, hour) == f"{ROOT}2026/03/01/2026-03-01-09-"
+
+
+def test_a_name_is_of_its_day_and_of_its_hour():
+    found = parse_key_name(f"logs/{SIMPLE}", "logs/")
+    assert found.delivery_hour == DeliveryHour(date(2026, 3, 1), 10)
+    assert found.is_of(date(2026, 3, 1))
+    assert found.is_of(DeliveryHour(date(2026, 3, 1), 10))
+    assert not found.is_of(date(2026, 3, 2))
+    assert not found.is_of(DeliveryHour(date(2026, 3, 1), 11))
+    assert not found.is_of(DeliveryHour(date(2026, 3, 2), 10))

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from benchmarks.queries import blocks_of, fill_month, touched
 from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.recordstore.completeness import (
-    DayDuplicates,
     DeliveryHabit,
     DuplicateRecord,
+    Duplicates,
     FailingPurge,
     FailingPurges,
     delivery_habit,
-    duplicates_of_day,
+    duplicates_of,
     failing_purges,
 )
 from tamarin_dagster.recordstore.partitions import partition_name
@@ -176,8 +176,8 @@ def test_duplicates_of_a_day_are_counted_whatever_day_the_other_log_key_is_of(en
     load_keys(engine, [log_key("a"), log_key("b")], [own + late + lines(2), own])
     load_keys(engine, [log_key("next", day=next_day)], [late])
     load_keys(engine, [log_key("film")], [late], bucket="films")
-    found = duplicates_of_day(connection, "media", DAY)
-    assert found == DayDuplicates(
+    found = duplicates_of(connection, "media", DAY)
+    assert found == Duplicates(
         records=2,
         copies=3,
         samples=(
@@ -185,20 +185,20 @@ def test_duplicates_of_a_day_are_counted_whatever_day_the_other_log_key_is_of(en
             DuplicateRecord(times[1], "B0", 2, ("a", "next", "film")),
         ),
     )
-    assert duplicates_of_day(connection, "media", next_day) == DayDuplicates(1, 2, found.samples[1:])
-    assert duplicates_of_day(connection, "films", DAY) == DayDuplicates(1, 2, found.samples[1:])
-    assert duplicates_of_day(connection, "films", next_day) == DayDuplicates()
-    assert duplicates_of_day(connection, "nobody", DAY) == DayDuplicates()
+    assert duplicates_of(connection, "media", next_day) == Duplicates(1, 2, found.samples[1:])
+    assert duplicates_of(connection, "films", DAY) == Duplicates(1, 2, found.samples[1:])
+    assert duplicates_of(connection, "films", next_day) == Duplicates()
+    assert duplicates_of(connection, "nobody", DAY) == Duplicates()
 
 
 def test_a_day_of_log_keys_without_a_record_has_no_duplicates(engine, connection):
     load_keys(engine, [log_key("a"), log_key("b")], [b"", b"no record\n"])
-    assert duplicates_of_day(connection, "media", DAY) == DayDuplicates()
+    assert duplicates_of(connection, "media", DAY) == Duplicates()
 
 
 def test_of_many_duplicates_all_are_counted_and_some_are_named(engine, connection):
     load_keys(engine, [log_key("a"), log_key("b")], [lines(50)] * 2)
-    found = duplicates_of_day(connection, "media", DAY)
+    found = duplicates_of(connection, "media", DAY)
     assert (found.records, found.copies) == (50, 50)
     assert [each.request_id for each in found.samples] == [f"{number:016X}" for number in range(completeness.SAMPLE)]
 

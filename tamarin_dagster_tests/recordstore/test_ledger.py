@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.recordstore import ledger
-from tamarin_dagster.recordstore.ledger import CountDifference, DayCounts
+from tamarin_dagster.recordstore.ledger import CountDifference, PeriodCounts
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 
@@ -72,7 +72,7 @@ def test_a_page_of_keys_is_looked_up_by_index(rows):
 
 
 def test_a_day_without_keys_counts_nothing(connection):
-    assert ledger.day_counts(connection, "media", DAY) == DayCounts()
+    assert ledger.period_counts(connection, "media", DAY) == PeriodCounts()
     assert ledger.rejected_reasons(connection, "media", DAY) == {}
     assert ledger.live_ids(connection, "media", DAY) == []
     assert ledger.unaccounted_keys(connection, "media", DAY) == []
@@ -89,7 +89,7 @@ def test_a_day_is_summed_over_its_live_keys(engine, connection, rows):
     load_keys(engine, [log_key("other-bucket")], [lines(50)], bucket="films")
     with engine.begin() as writing:
         ledger.mark_purged(writing, ids(rows, "c"))
-    assert ledger.day_counts(connection, "media", DAY) == DayCounts(
+    assert ledger.period_counts(connection, "media", DAY) == PeriodCounts(
         keys=3,
         purged_keys=1,
         lines=8,
@@ -119,9 +119,9 @@ def test_rejected_lines_are_counted_by_reason(engine, connection):
 
 
 def purgeable(
-    connection: sa.Connection, days=None, limit: int = 100, after: int = 0, bucket="media", log_bucket="logs"
+    connection: sa.Connection, periods=None, limit: int = 100, after: int = 0, bucket="media", log_bucket="logs"
 ):
-    return ledger.purgeable(connection, bucket, log_bucket, days, limit, after)
+    return ledger.purgeable(connection, bucket, log_bucket, periods, limit, after)
 
 
 def test_loaded_keys_without_rejected_lines_are_purgeable(engine, connection, rows):
@@ -172,7 +172,7 @@ def test_an_expired_key_is_neither_purgeable_nor_counted(engine, connection, row
     assert [found.key for found in ledger.count_differences(connection, [kept, expired])] == ["kept"]
     assert ledger.count_differences(connection, [expired]) == []
     assert ledger.expired_ids(connection, [kept, expired]) == {expired}
-    counts = ledger.day_counts(connection, "media", DAY)
+    counts = ledger.period_counts(connection, "media", DAY)
     assert (counts.keys, counts.records, counts.expired_keys) == (2, 5, 1)
 
 
