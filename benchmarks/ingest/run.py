@@ -8,11 +8,8 @@ Then the next key. The times are those of Dagster's own run record and events. A
 loaded before.
 """
 
-import contextlib
 import os
-import re
 import statistics
-import subprocess
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,8 +18,9 @@ from pathlib import Path
 import dagster as dg
 
 from benchmarks.command_line import command_line, show
+from benchmarks.ingest.dev import Page, dagster_page
 from benchmarks.ingest.repeated import day_folder
-from benchmarks.ingest.stage import COMMAND, Stage, stage
+from benchmarks.ingest.stage import stage
 from benchmarks.sheet import Sheet
 from tamarin_dagster.demo import DemoSite, lines_between
 
@@ -36,12 +34,8 @@ _PHASES = {
 }
 _PROCESS_STARTED = "Started process for run"
 _LINES = 10
-_PORT = 3_300
-_START_SECONDS = 180
 _RUN_SECONDS = 300
-_STOP_SECONDS = 120
 _POLL_SECONDS = 0.25
-_TOLD_BYTES = 3_000
 _HEADINGS = ("seconds", "median", "min", "max", "share")
 
 
@@ -54,8 +48,8 @@ def main() -> None:
     with stage() as staged:
         staged.configure(datetime.now(UTC).date() - timedelta(days=1), pull_parse_interval=options.interval / 60)
         day_folder(staged.log_folder)
-        with _dagster(staged) as log, dg.DagsterInstance.from_config(str(staged.home / "dagster")) as instance:
-            rounds = [_round(staged.log_folder, instance, number, log) for number in range(options.rounds + 1)][1:]
+        with dagster_page(staged) as page, dg.DagsterInstance.from_config(str(staged.home / "dagster")) as instance:
+            rounds = [_round(staged.log_folder, instance, number, page) for number in range(options.rounds + 1)][1:]
     title = (
         f"A run for a day with one new key of {_LINES} lines, a tick each {options.interval:g} s;"
         f" {options.rounds} rounds, {os.cpu_count()} cores"
@@ -63,36 +57,7 @@ def main() -> None:
     show([Sheet(title, _HEADINGS, list(_rows(rounds)), texts=_HEADINGS[:1])], options.markdown)
 
 
-@contextlib.contextmanager
-def _dagster(staged: Stage) -> Iterator[Path]:
-    """Dagster as `make dev` starts it; what it says is in the file."""
-    log = staged.folder / "dev.log"
-    with log.open("wb") as out:
-        # a session of its own: a ctrl-C in the terminal is for us, and it would take a second one for an end in haste
-        process = subprocess.Popen(
-            [*COMMAND, "dev", "--port", str(_PORT)], stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        page = re.compile(r"^http://\S+\s*$", re.MULTILINE)
-        deadline = time.monotonic() + _START_SECONDS
-        while not page.search(_told(log)):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"Dagster did not start. It says:\n{_told(log)[-_TOLD_BYTES:]}")
-            time.sleep(_POLL_SECONDS)
-        yield log
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _told(log: Path) -> str:
-    return log.read_text("utf-8", "replace")
-
-
-def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, log: Path) -> dict[str, float]:
+def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, page: Page) -> dict[str, float]:
     """Seconds of each phase, in their order, of the run that loads a new key."""
     written = _put_key(log_folder, number)
     deadline = time.monotonic() + _RUN_SECONDS
@@ -101,11 +66,11 @@ def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, log: Pat
         if len(records) > number and records[0].dagster_run.is_finished:
             break
         if time.monotonic() > deadline:
-            raise SystemExit(f"no run ended within {_RUN_SECONDS} s. Dagster says:\n{_told(log)[-_TOLD_BYTES:]}")
+            raise SystemExit(f"no run ended within {_RUN_SECONDS} s. Dagster says:\n{page.told()}")
         time.sleep(_POLL_SECONDS)
     run = records[0].dagster_run
     if not run.is_success:
-        raise SystemExit(f"the run ended as {run.status.value}. Dagster says:\n{_told(log)[-_TOLD_BYTES:]}")
+        raise SystemExit(f"the run ended as {run.status.value}. Dagster says:\n{page.told()}")
     requested = records[0].create_timestamp.timestamp()
     spent = phases(requested, instance.all_logs(run.run_id))
     return {_WRITTEN: requested - written, **spent, REQUEST: sum(spent.values())}

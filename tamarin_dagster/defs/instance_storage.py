@@ -17,17 +17,56 @@ from dagster._core.storage.event_log.schema import ConcurrencyLimitsTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
+from dagster_postgres.run_storage import PostgresRunStorage
+from dagster_postgres.schedule_storage import PostgresScheduleStorage
+from dagster_postgres.utils import create_pg_engine
 from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.recordstore.database import dagster_url
 from tamarin_dagster.settings import load_settings
 
+# Connections of a storage that are kept (some of what it does takes a second one), and how many more it may have.
+_KEPT_CONNECTIONS = 2
+_MORE_CONNECTIONS = 20
 
-class _EventLogStorage(PostgresEventLogStorage):
-    """dagster-postgres's, with pools that two runs may make at once.
+
+class _KeepsConnection:
+    """A storage of dagster-postgres that keeps its connections.
+
+    By itself it makes one for each statement, which takes Postgres a process each: of a run over a month of days, with
+    900 of them, that was half of the time. A connection is tried before its use, so that Postgres may come and go.
+    """
+
+    def __init__(self, postgres_url: str) -> None:
+        super().__init__(postgres_url, should_autocreate_tables=True)  # type: ignore[call-arg]
+        self._engine = create_pg_engine(
+            postgres_url,
+            isolation_level="AUTOCOMMIT",
+            pool_size=_KEPT_CONNECTIONS,
+            max_overflow=_MORE_CONNECTIONS,
+            pool_pre_ping=True,
+        )
+
+    def dispose(self) -> None:
+        """Closes what it has kept: a code server makes an instance for each tick."""
+        super().dispose()  # type: ignore[misc]
+        self._engine.dispose()
+
+
+class _RunStorage(_KeepsConnection, PostgresRunStorage):
+    """dagster-postgres's, with a connection that is kept."""
+
+
+class _ScheduleStorage(_KeepsConnection, PostgresScheduleStorage):
+    """dagster-postgres's, with a connection that is kept."""
+
+
+class _EventLogStorage(_KeepsConnection, PostgresEventLogStorage):
+    """dagster-postgres's, with a connection that is kept, and pools that two runs may make at once.
 
     Dagster inserts a pool's row, and updates it if it is there; but on Postgres an insert that fails spoils its
-    transaction, the update fails too, and with it a run, at the first runs of a fresh home (dagster #33552).
+    transaction, the update fails too, and with it the run (dagster #33552): the second of two that begin at once on a
+    fresh home.
     """
 
     def initialize_concurrency_limit_to_default(self, concurrency_key: str) -> bool:
@@ -48,7 +87,9 @@ class SettingsPostgresStorage(DagsterPostgresStorage):
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(postgres_url, inst_data=inst_data)
-        self._event_log_storage = _EventLogStorage(postgres_url, should_autocreate_tables=True)
+        self._run_storage = _RunStorage(postgres_url)
+        self._event_log_storage = _EventLogStorage(postgres_url)
+        self._schedule_storage = _ScheduleStorage(postgres_url)
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:

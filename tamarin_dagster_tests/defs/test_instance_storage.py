@@ -1,10 +1,14 @@
-"""Dagster's own storage in Postgres, where runs that begin at once make the same pools."""
+"""Dagster's own storage in Postgres: pools that runs make at once, connections that are kept."""
 
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 import yaml
 
 from tamarin_dagster import dev
@@ -44,3 +48,59 @@ def test_another_default_limit_reaches_the_pools_that_are_there(home):
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert instance.event_log_storage.initialize_concurrency_limit_to_default("pool")
     assert pools(home) == {"pool": 5}
+
+
+def connections(server_url: sa.URL, url: str) -> int:
+    """How many the database has now, of whomever."""
+    engine = sa.create_engine(server_url)
+    with engine.connect() as connection:
+        found = connection.scalar(
+            sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name"), {"name": sa.make_url(url).database}
+        )
+    engine.dispose()
+    return int(found)
+
+
+def test_a_run_of_many_days_makes_few_connections(home, server_url, empty_url):
+    """One for each statement, as dagster-postgres has it, was half of a run's time over a month of small days."""
+
+    days, month = dg.DailyPartitionsDefinition("2026-03-01"), dg.BackfillPolicy.multi_run(31)
+
+    @dg.asset(partitions_def=days, backfill_policy=month)
+    def daily() -> None: ...
+
+    made = Counter()
+    tags = {"dagster/asset_partition_range_start": "2026-03-01", "dagster/asset_partition_range_end": "2026-03-31"}
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        with listening(sa.pool.Pool, "connect", lambda *_: made.update(["connections"])):
+            assert dg.materialize([daily], instance=instance, tags=tags).success
+        assert len(instance.get_materialized_partitions(dg.AssetKey("daily"))) == 31
+    assert made["connections"] <= 5
+    assert connections(server_url, empty_url) == 0
+
+
+def test_connections_that_postgres_has_ended_are_made_again(home, server_url, empty_url):
+    """It was restarted between two events of a run."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions("before", ["a"])
+        engine = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            name = {"name": sa.make_url(empty_url).database}
+            ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"
+            kept = connections(server_url, empty_url)
+            assert connection.scalars(sa.text(ended), name).all() == [True] * kept
+            assert kept > 0
+        engine.dispose()
+        instance.add_dynamic_partitions("after", ["b"])
+        assert instance.get_runs() == []
+        assert instance.get_dynamic_partitions("after") == ["b"]
+        assert instance.all_instigator_state() == []
+
+
+@contextmanager
+def listening(target: object, name: str, listener: Callable[..., object]) -> Iterator[None]:
+    sa.event.listen(target, name, listener)
+    try:
+        yield
+    finally:
+        sa.event.remove(target, name, listener)

@@ -1,0 +1,164 @@
+"""What Dagster adds to a backfill of years: runs, bookkeeping per day; and whether one that is cancelled goes on.
+
+    .venv/bin/python -m benchmarks.ingest.backfill [--days 730] [--buckets 3] [--keys 2] [--lines 5]
+
+So many days of small history lie in a folder for each bucket, so many log keys a day, so many lines a key.
+`tamarin-dagster dev` runs on a fresh home, and the days of all buckets are launched as their assets' page launches
+them: records and purge. The first bucket's backfill is cancelled once a third of its days are loaded, and the days that
+are not materialized are launched again. In the end each line has to be there once, each day materialized, and no log
+key left.
+
+Held against `tamarin-dagster pull` of the same keys, each bucket's after the other's, in one process: what a run takes
+longer than that, by its days, is bookkeeping.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import yaml
+
+from benchmarks.command_line import command_line, show
+from benchmarks.ingest.dev import Page, dagster_page
+from benchmarks.ingest.stage import COMMAND, LOG_PREFIX, Stage, stage
+from benchmarks.sheet import Sheet
+from tamarin_dagster.demo import write_log_keys
+
+_HEADINGS = ("what", "figure", "")
+_CANCELLED_AT = 1 / 3
+_POLL_SECONDS = 1
+_BACKFILL_SECONDS = 3 * 3600
+_ENDED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
+_SUCCEEDED = {"COMPLETED", "COMPLETED_SUCCESS"}
+
+
+@dataclass(frozen=True)
+class History:
+    """What lies in the log buckets: lines in all, and the days that have any."""
+
+    buckets: tuple[str, ...]
+    first_day: date
+    days: int
+    keys: int
+    lines: int
+
+    @property
+    def partitions(self) -> list[str]:
+        """The days, as partitions."""
+        return [(self.first_day + timedelta(days=number)).isoformat() for number in range(self.days)]
+
+
+def main() -> None:
+    """Prints a table."""
+    parser = command_line(__doc__)
+    parser.add_argument("--days", type=int, default=730)
+    parser.add_argument("--buckets", type=int, default=3)
+    parser.add_argument("--keys", type=int, default=2, help="log keys of a bucket on each day: %(default)s")
+    parser.add_argument("--lines", type=int, default=5, help="lines of each log key: %(default)s")
+    options = parser.parse_args()
+    with stage() as staged:
+        history = _write(staged, options.days, options.buckets, options.keys, options.lines)
+        alone = staged.run((*COMMAND, "pull")).seconds
+        staged.expect(history.lines)
+        staged.empty_tables()
+        _write(staged, options.days, options.buckets, options.keys, options.lines)
+        with dagster_page(staged) as page, dg.DagsterInstance.from_config(str(staged.home / "dagster")) as instance:
+            rows = list(_measured(staged, history, page, instance, alone))
+    title = (
+        f"A backfill of {history.days} days of {len(history.buckets)} buckets, {history.keys:,} log keys,"
+        f" {history.lines:,} lines"
+    )
+    show([Sheet(title, _HEADINGS, rows, texts=_HEADINGS)], options.markdown)
+
+
+def _write(staged: Stage, days: int, buckets: int, keys: int, lines: int) -> History:
+    """The log keys, the same at each call, and settings without sensors."""
+    # an end that does not move while this runs
+    end = datetime.combine(datetime.now(UTC).date(), datetime.min.time(), UTC)
+    names = tuple(f"bucket{number}" for number in range(buckets))
+    for number, name in enumerate(names):
+        written = write_log_keys(
+            staged.folder / name,
+            lines=days * keys * lines,
+            keys=days * keys,
+            days=days,
+            end=end,
+            bucket=name,
+            prefix=LOG_PREFIX,
+            seed=number,
+        )
+    entries = [
+        {
+            "name": name,
+            "log_bucket_name": (staged.folder / name).as_uri(),
+            "log_prefix": LOG_PREFIX,
+            "start_date": written.first_day,
+            "monitor_bucket": False,
+        }
+        for name in names
+    ]
+    staged.configure(written.first_day)  # names the file in the environment
+    (staged.folder / "tamarin.yaml").write_text(yaml.safe_dump({"home": str(staged.home), "buckets": entries}), "utf-8")
+    per_bucket = days * keys
+    return History(names, written.first_day, days, buckets * per_bucket, buckets * per_bucket * lines)
+
+
+def _measured(
+    staged: Stage, history: History, page: Page, instance: dg.DagsterInstance, alone: float
+) -> Iterator[tuple[str, str, str]]:
+    started = time.monotonic()
+    backfills = {bucket: page.backfill(bucket, history.partitions) for bucket in history.buckets}
+    first = history.buckets[0]
+    wanted = int(history.days * _CANCELLED_AT)
+    _wait(page, f"{wanted} days of {first}", lambda: len(_materialized(instance, first)) >= wanted)
+    page.cancel(backfills[first])
+    cancelling = time.monotonic()
+    _wait(page, "the cancelled backfill's end", lambda: page.status(backfills[first]) in _ENDED)
+    cancelled_after = time.monotonic() - cancelling
+    done = _materialized(instance, first)
+    loaded = staged.count("s3_log_record")
+    missing = [partition for partition in history.partitions if partition not in done]
+    ids = [backfills[bucket] for bucket in history.buckets[1:]]
+    if missing:  # of few days all may be under way when a third is done
+        ids.append(page.backfill(first, missing))
+    _wait(page, "the backfills' end", lambda: all(page.status(each) in _ENDED for each in ids))
+    wall = time.monotonic() - started
+    if unsuccessful := {page.status(each) for each in ids} - _SUCCEEDED:
+        raise SystemExit(f"a backfill ended as {unsuccessful}. Dagster says:\n{page.told()}")
+    staged.expect(history.lines)
+    for bucket in history.buckets:
+        if left := [path for path in (staged.folder / bucket).rglob("*-*") if path.is_file()]:
+            raise SystemExit(f"{len(left)} log keys are left, for example {left[0]}")
+        if (count := len(_materialized(instance, bucket))) != history.days:
+            raise SystemExit(f"{bucket}: {count} of {history.days} days are materialized")
+    records = instance.get_run_records()
+    seconds = [(record.end_time or 0) - (record.start_time or 0) for record in records if record.start_time]
+    days = history.days * len(history.buckets)
+    statuses = sorted({record.dagster_run.status.value for record in records})
+    yield "runs", f"{len(records)}", ", ".join(statuses)
+    yield "wall time, all", f"{wall:.0f} s", f"{days / wall:.1f} days/s"
+    yield "the same by `tamarin-dagster pull`", f"{alone:.1f} s", f"ratio {wall / alone:.0f}"
+    yield "seconds of runs, in sum", f"{sum(seconds):.0f} s", f"{max(seconds):.1f} s the longest"
+    per_day = (sum(seconds) - alone) / days
+    yield "bookkeeping per day", f"{1000 * per_day:.0f} ms", "of a run's time, beyond the pull's"
+    yield "cancelled with", f"{len(done)} of {history.days} days", f"{loaded:,} rows were in; {cancelled_after:.1f} s"
+    yield "launched again", f"{len(missing)} days", "each line is there once, no log key is left"
+
+
+def _materialized(instance: dg.DagsterInstance, bucket: str) -> set[str]:
+    """The days whose keys are purged, so all is done."""
+    return set(instance.get_materialized_partitions(dg.AssetKey([bucket, "purged_log_keys"])))
+
+
+def _wait(page: Page, what: str, probe: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _BACKFILL_SECONDS
+    while not probe():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"not within {_BACKFILL_SECONDS} s: {what}. Dagster says:\n{page.told()}")
+        time.sleep(_POLL_SECONDS)
+
+
+if __name__ == "__main__":
+    main()
