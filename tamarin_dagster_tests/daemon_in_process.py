@@ -1,0 +1,119 @@
+"""What Dagster's daemon does, in this process: ticks of sensors and schedules, and backfills; runs are run at once."""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import yaml
+from dagster._core.execution.backfill import PartitionBackfill
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.scheduler.instigation import InstigatorTick
+from dagster._core.test_utils import freeze_time
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
+from dagster._daemon.backfill import execute_backfill_iteration
+from dagster._daemon.monitoring import execute_concurrency_slots_iteration
+from dagster._daemon.sensor import execute_sensor_iteration
+from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_scheduled_runs
+
+_log = logging.getLogger(__name__)
+
+_RUNS_AT_ONCE = {
+    "run_launcher": {
+        "module": "dagster._core.launcher.sync_in_memory_run_launcher",
+        "class": "SyncInMemoryRunLauncher",
+    },
+    "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
+}
+
+
+@contextmanager
+def instance_of(home: Path, **settings: Any) -> Iterator[dg.DagsterInstance]:
+    """An instance on SQLite in `home`, with these settings in its dagster.yaml."""
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}} | settings), "utf-8")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+@dataclass
+class Daemon:
+    """A daemon that does something only when it is told to, at the time that it is told."""
+
+    instance: dg.DagsterInstance
+    workspace: WorkspaceProcessContext
+    _iterations: dict[str, ScheduleIterationTimes] = field(default_factory=dict)
+
+    def look_at_sensors(self, now: datetime) -> None:
+        """One round of the sensor daemon."""
+        with freeze_time(now):
+            list(execute_sensor_iteration(self.workspace, _log, None, None))
+
+    def look_at_schedules(self, now: datetime) -> None:
+        """One round of the scheduler."""
+        with freeze_time(now):
+            list(launch_scheduled_runs(self.workspace, _log, now, self._iterations))
+
+    def backfill(self, assets: Sequence[str], partitions: Sequence[str], rounds: int = 3) -> list[dg.DagsterRun]:
+        """A backfill as it is launched from the page of assets; its runs, first to last."""
+        graph = self.workspace.create_request_context().asset_graph
+        backfill = PartitionBackfill.from_asset_partitions(
+            backfill_id="backfill",
+            asset_graph=graph,
+            partition_names=partitions,
+            asset_selection=[dg.AssetKey(name) for name in assets],
+            backfill_timestamp=0.0,
+            tags={},
+            dynamic_partitions_store=self.instance,
+            all_partitions=False,
+            title=None,
+            description=None,
+            run_config=None,
+        )
+        self.instance.add_backfill(backfill)
+        for _ in range(rounds):
+            list(execute_backfill_iteration(self.workspace, _log))
+        return self.runs(**{"dagster/backfill": "backfill"})
+
+    def free_slots(self, now: datetime) -> None:
+        """One look for pool slots that ended runs still hold."""
+        with freeze_time(now):
+            list(execute_concurrency_slots_iteration(self.workspace, _log))
+
+    def runs(self, **tags: str) -> list[dg.DagsterRun]:
+        """Those with these tags, first to last."""
+        return list(reversed(self.instance.get_runs(dg.RunsFilter(tags=tags))))
+
+    def ticks(self, name: str) -> list[InstigatorTick]:
+        """Of a sensor or schedule, first to last."""
+        return [
+            tick
+            for state in self.instance.all_instigator_state()
+            if state.name == name
+            for tick in reversed(self.instance.get_ticks(state.instigator_origin_id, state.selector_id))
+        ]
+
+    def cursor(self, sensor: str) -> str | None:
+        """What the sensor's next tick is handed."""
+        (state,) = [state for state in self.instance.all_instigator_state() if state.name == sensor]
+        found: str | None = state.instigator_data.cursor
+        return found
+
+
+@contextmanager
+def daemon_of(home: Path, module: str, attribute: str, **settings: Any) -> Iterator[Daemon]:
+    """A daemon for the definitions of that name in that module, on an instance of its own."""
+    target = LoadableTargetOrigin(executable_path=sys.executable, module_name=module, attribute=attribute)
+    origin = InProcessCodeLocationOrigin(target, location_name="here")
+    with (
+        instance_of(home, **(_RUNS_AT_ONCE | settings)) as instance,
+        WorkspaceProcessContext(instance, InProcessWorkspaceLoadTarget(origin)) as workspace,
+    ):
+        yield Daemon(instance, workspace)
