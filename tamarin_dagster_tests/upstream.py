@@ -1,7 +1,8 @@
-"""What Dagster's daemon does, in this process: ticks of sensors and schedules, and backfills; runs are run at once."""
+"""Tiny assets, runs of them, and a daemon in this process: for the tests of what we rely on of Dagster itself."""
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import yaml
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.scheduler.instigation import InstigatorTick
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from dagster._core.test_utils import freeze_time
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
@@ -25,6 +27,12 @@ from dagster._scheduler.scheduler import ScheduleIterationTimes, launch_schedule
 
 _log = logging.getLogger(__name__)
 
+# The days that tests load: one, and a range.
+DAYS = dg.DailyPartitionsDefinition("2026-03-01", end_date="2026-04-01")
+DAY, LAST = "2026-03-04", "2026-03-06"
+RANGE = ["2026-03-04", "2026-03-05", "2026-03-06"]
+LOADED, PURGED, DELIVERED = dg.AssetKey("loaded"), dg.AssetKey("purged"), dg.AssetKey("delivered")
+
 _RUNS_AT_ONCE = {
     "run_launcher": {
         "module": "dagster._core.launcher.sync_in_memory_run_launcher",
@@ -32,6 +40,58 @@ _RUNS_AT_ONCE = {
     },
     "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
 }
+
+
+def range_tags(first: str, last: str) -> dict[str, str]:
+    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+
+
+def run(
+    assets: Sequence[Any], instance: dg.DagsterInstance, *days: str, selection: Any = None, **others: Any
+) -> dg.ExecuteInProcessResult:
+    """Of no partition, of a day, or of a range of days; of all that is given, or of the selection."""
+    return dg.materialize(
+        assets,
+        instance=instance,
+        selection=selection,
+        partition_key=days[0] if len(days) == 1 else None,
+        tags=range_tags(*days) if len(days) == 2 else None,
+        raise_on_error=False,
+        **others,
+    )
+
+
+def materialized(result: dg.ExecuteInProcessResult, key: dg.AssetKey = LOADED) -> list[str | None]:
+    """The partitions."""
+    materializations = [
+        event.step_materialization_data.materialization for event in result.get_asset_materialization_events()
+    ]
+    return [each.partition for each in materializations if each.asset_key == key]
+
+
+def psycopg2_url(url: str) -> str:
+    return "postgresql+psycopg2" + url.removeprefix("postgresql")
+
+
+def check_rows(instance: dg.DagsterInstance, asset: dg.AssetKey, name: str) -> Counter[tuple[str | None, str]]:
+    """What is stored of a check: how many rows for each partition and status."""
+    key = dg.AssetCheckKey(asset, name)
+    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
+    return Counter((row.partition, row.status.value) for row in history)
+
+
+def spec(name: str = "counted", asset: dg.AssetKey = LOADED, **others: Any) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(name, asset=asset, partitions_def=DAYS, **others)
+
+
+@dg.asset(key=LOADED, partitions_def=DAYS)
+def just_loaded() -> dg.MaterializeResult:
+    return dg.MaterializeResult()
+
+
+@dg.asset(key=PURGED, partitions_def=DAYS, deps=[LOADED])
+def just_purged() -> dg.MaterializeResult:
+    return dg.MaterializeResult()
 
 
 @contextmanager
@@ -61,7 +121,9 @@ class Daemon:
         with freeze_time(now):
             list(launch_scheduled_runs(self.workspace, _log, now, self._iterations))
 
-    def backfill(self, assets: Sequence[str], partitions: Sequence[str], rounds: int = 3) -> list[dg.DagsterRun]:
+    def backfill(
+        self, now: datetime, assets: Sequence[str], partitions: Sequence[str], rounds: int = 3
+    ) -> list[dg.DagsterRun]:
         """A backfill as it is launched from the page of assets; its runs, first to last."""
         graph = self.workspace.create_request_context().asset_graph
         backfill = PartitionBackfill.from_asset_partitions(
@@ -69,7 +131,7 @@ class Daemon:
             asset_graph=graph,
             partition_names=partitions,
             asset_selection=[dg.AssetKey(name) for name in assets],
-            backfill_timestamp=0.0,
+            backfill_timestamp=now.timestamp(),
             tags={},
             dynamic_partitions_store=self.instance,
             all_partitions=False,
