@@ -4,8 +4,9 @@ Each docstring names what of ours leans on it. Here are partitions, steps, and t
 when one of these fails, Dagster has mended it, and the message says what of ours can go. In test_upstream_checks,
 test_upstream_daemon and test_upstream_instance is the rest.
 
-Some of it shows only with processes: that a cancelled run's process is interrupted, and that `dagster dev` ends when its
-daemon does but starts no code server again that was killed. test_dev and chaos/dagster_runs play these.
+Some of it shows only with processes: that a tick which takes too long yields nothing, that a cancelled run's process is
+interrupted, and that `dagster dev` ends when its daemon does but starts no code server again that was killed. test_dev
+and chaos/dagster_runs play most of that.
 """
 
 import inspect
@@ -403,8 +404,12 @@ def test_workaround_the_storage_wants_psycopg2_and_sqlalchemy_takes_another_driv
 
 
 def test_workaround_a_run_request_has_no_parameter_for_a_range() -> None:
-    ranged = [name for name in (*inspect.signature(dg.RunRequest).parameters, *dir(dg.RunRequest)) if "range" in name]
-    assert ranged == [], "RunRequest knows ranges (#34096): schedules.day_range_tags can go"
+    found = dg.RunRequest(tags=range_tags(DAY, LAST)).partition_key_range
+    assert (found.start, found.end) == (DAY, LAST)
+    ways = [*inspect.signature(dg.RunRequest).parameters, *dir(dg.RunRequest)]
+    assert [way for way in ways if "range" in way] == ["partition_key_range"], (
+        "a range can be requested (#34096): schedules.day_range_tags can go"
+    )
 
 
 def test_workaround_the_default_launcher_cannot_tell_whether_a_run_lives() -> None:

@@ -14,6 +14,7 @@ import dagster as dg
 import yaml
 from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.remote_representation.external import RemoteRepository
 from dagster._core.scheduler.instigation import InstigatorTick
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from dagster._core.test_utils import freeze_time
@@ -121,10 +122,8 @@ class Daemon:
         with freeze_time(now):
             list(launch_scheduled_runs(self.workspace, _log, now, self._iterations))
 
-    def backfill(
-        self, now: datetime, assets: Sequence[str], partitions: Sequence[str], rounds: int = 3
-    ) -> list[dg.DagsterRun]:
-        """A backfill as it is launched from the page of assets; its runs, first to last."""
+    def backfill(self, now: datetime, assets: Sequence[str], partitions: Sequence[str]) -> list[dg.DagsterRun]:
+        """A backfill as it is launched from the page of assets, and its runs, first to last."""
         graph = self.workspace.create_request_context().asset_graph
         backfill = PartitionBackfill.from_asset_partitions(
             backfill_id="backfill",
@@ -140,14 +139,17 @@ class Daemon:
             run_config=None,
         )
         self.instance.add_backfill(backfill)
-        for _ in range(rounds):
-            list(execute_backfill_iteration(self.workspace, _log))
+        list(execute_backfill_iteration(self.workspace, _log))
         return self.runs(**{"dagster/backfill": "backfill"})
 
     def free_slots(self, now: datetime) -> None:
         """One look for pool slots that ended runs still hold."""
         with freeze_time(now):
             list(execute_concurrency_slots_iteration(self.workspace, _log))
+
+    def repository(self) -> RemoteRepository:
+        """The definitions, as the daemon and the page know them."""
+        return self.workspace.create_request_context().get_code_location("here").get_repository("__repository__")
 
     def runs(self, **tags: str) -> list[dg.DagsterRun]:
         """Those with these tags, first to last."""
