@@ -429,7 +429,6 @@ def test_workaround_the_s3_resource_assumes_no_role() -> None:
     assert [name for name in fields if "role" in name] == [], "S3Resource knows roles: s3_resource need not add them"
 
 
-@pytest.mark.filterwarnings("default")
 def test_workaround_partitioned_checks_and_backfill_policies_warn_that_they_may_change() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 import pytest
@@ -11,6 +11,7 @@ import yaml
 from dagster._cli.dev import dev_command
 from dagster._cli.utils import get_possibly_temporary_instance_for_cli
 from dagster._cli.workspace.cli_target import _get_workspace_load_target_from_cli_opts as load_target
+from dagster._config import UserConfigSchema
 from dagster._core.definitions.metadata.metadata_set import TableMetadataSet
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.errors import DagsterHomeNotSetError
@@ -116,18 +117,26 @@ class OwnEventLogStorage(PostgresEventLogStorage):
 
 
 class OwnStorage(DagsterPostgresStorage):
+    url: ClassVar[str]
+
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(postgres_url, inst_data=inst_data)
         self._event_log_storage = OwnEventLogStorage(postgres_url, should_autocreate_tables=True)
         self._event_log_storage.asked_for = []
 
     @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        return {}
+
+    @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "OwnStorage":
-        return cls(config_value["postgres_url"], inst_data)
+        assert config_value == {}
+        return cls(cls.url, inst_data)
 
 
-def test_a_storage_of_ones_own_makes_the_pools_in_its_own_way(tmp_path, empty_url) -> None:
+def test_a_storage_of_ones_own_makes_the_pools_in_its_own_way(tmp_path, empty_url, monkeypatch) -> None:
     """instance_storage.SettingsPostgresStorage: the private parts of Dagster's that it sets and calls."""
+    monkeypatch.setattr(OwnStorage, "url", psycopg2_url(empty_url), raising=False)
     claimed = []
 
     @dg.asset(pool="load")
@@ -135,9 +144,8 @@ def test_a_storage_of_ones_own_makes_the_pools_in_its_own_way(tmp_path, empty_ur
         claimed.append(context.instance.event_log_storage.get_concurrency_info("load"))
         return dg.MaterializeResult()
 
-    config = {"module": __name__, "class": "OwnStorage", "config": {"postgres_url": psycopg2_url(empty_url)}}
-    pools = {"default_limit": 3}
-    with instance_of(tmp_path, storage={"custom": config}, concurrency={"pools": pools}) as instance:
+    storage = {"custom": {"module": __name__, "class": "OwnStorage"}}
+    with instance_of(tmp_path, storage=storage, concurrency={"pools": {"default_limit": 3}}) as instance:
         assert isinstance(instance.event_log_storage, OwnEventLogStorage)
         assert run([loaded], instance).success
         assert instance.event_log_storage.asked_for == ["load"]
