@@ -304,21 +304,20 @@ def test_a_run_that_does_not_start_in_time_fails_and_is_tried_again(tmp_path) ->
 def test_a_run_that_failed_by_itself_is_not_tried_again_and_a_dead_one_is_with_the_same_tags(tmp_path) -> None:
     """dagster.yaml, run_retries; sensors count the second run as an attempt at the same keys, and as one of its day."""
     retries = {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}
-    tags = {"digest": "d", "tamarin/bucket": "media"}
+    tags = {"digest": "d", "tamarin/bucket": "media"} | range_tags(DAY, LAST)
     with daemon_of(tmp_path, __name__, "looked_after", run_retries=retries) as daemon:
         daemon.look_at_sensors(NOW)
         (failed,) = daemon.runs(**{"dagster/partition": "2026-03-13"})
         assert (failed.status, failed.tags["dagster/will_retry"]) == (dg.DagsterRunStatus.FAILURE, "false")
-        (done,) = daemon.runs(**{"dagster/partition": DAY})
-        origins = {"remote_job_origin": done.remote_job_origin, "job_code_origin": done.job_code_origin}
-        for days in ({"dagster/partition": DAY}, range_tags(DAY, LAST)):
-            dead = record(daemon.instance, dg.DagsterRunStatus.STARTED, tags=tags | days, **origins).dagster_run
-            daemon.instance.report_run_failed(dead, "its process is gone")
-            records = daemon.instance.get_run_records(dg.RunsFilter(run_ids=[dead.run_id]))
-            list(consume_new_runs_for_automatic_reexecution(daemon.workspace, records, logging.getLogger(__name__)))
-            (again,) = daemon.runs(**{"dagster/parent_run_id": dead.run_id})
-            assert again.status is dg.DagsterRunStatus.SUCCESS
-            assert (tags | days).items() <= again.tags.items()
+        origins = {"remote_job_origin": failed.remote_job_origin, "job_code_origin": failed.job_code_origin}
+        dead = record(daemon.instance, dg.DagsterRunStatus.STARTED, tags=tags, **origins).dagster_run
+        daemon.instance.report_run_failed(dead, "its process is gone")
+        ended = daemon.instance.get_run_records(dg.RunsFilter(run_ids=[failed.run_id, dead.run_id]))
+        list(consume_new_runs_for_automatic_reexecution(daemon.workspace, ended, logging.getLogger(__name__)))
+        assert daemon.runs(**{"dagster/parent_run_id": failed.run_id}) == []
+        (again,) = daemon.runs(**{"dagster/parent_run_id": dead.run_id})
+        assert again.status is dg.DagsterRunStatus.SUCCESS
+        assert tags.items() <= again.tags.items()
 
 
 def test_slots_of_a_dead_run_are_freed_some_time_after_its_end(tmp_path) -> None:
