@@ -183,10 +183,7 @@ def _look_after(dagster: "subprocess.Popen[bytes]", page: str) -> int:
             is_loaded = _is_loaded(page)
             if was_loaded and is_loaded is False:
                 _log.warning("the code server is gone: it is started again")
-                _ask(
-                    page,
-                    f'mutation {{ reloadRepositoryLocation(repositoryLocationName: "{LOCATION}") {{ __typename }} }}',
-                )
+                _ask(page, _RELOAD)
             was_loaded = was_loaded or bool(is_loaded)
 
 
