@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test test-bench chaos hostile soak lint format bench bench-ingest bench-parse fuzz clean
+.PHONY: install dev test test-bench docs chaos hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -43,6 +43,12 @@ test-bench: install
 
 # How many kills at random moments beside the matrix.
 KILLS ?= 200
+
+# The pages that are made of the code.
+docs: install
+	@$(RUN) tamarin_dagster.recordstore.describe > docs/tables.md
+	@$(RUN) tamarin_dagster.cli.describe > docs/cli.md
+	@$(RUN) tamarin_dagster.describe_settings > docs/settings.md
 
 # The table goes into docs/reliability.md. Half an hour with the kills; the row of the full disk takes root.
 chaos: install

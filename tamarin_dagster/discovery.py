@@ -7,7 +7,7 @@ at it never walks the whole log bucket; which days have keys at all is found by 
 import heapq
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -152,7 +152,11 @@ class Look:
         self._prefixes = [simple_prefix(bucket.log_prefix, period), *(partitioned_prefix(r, period) for r in roots)]
 
     def __iter__(self) -> Iterator[list[LogKey]]:
-        with closing(ahead(self._pages())) as listed:
+        return self.pages()
+
+    def pages(self) -> Generator[list[LogKey]]:
+        """What iterating yields; closed early, it ends the listing that runs ahead. Raises LogStoreError."""
+        with closing(ahead(self._listed_pages())) as listed:
             for page in listed:
                 log_keys = [item for item in page if self._is_log_key(item)]
                 with self._engine.connect() as connection:
@@ -161,7 +165,7 @@ class Look:
                 self.seen += len(log_keys) - len(unseen)
                 yield [LogKey(item, self.period) for item in unseen]
 
-    def _pages(self) -> Iterator[list[LogObject]]:
+    def _listed_pages(self) -> Iterator[list[LogObject]]:
         for prefix in self._prefixes:
             reached(FailPoint.LIST_BEFORE)
             for page in self._store.pages(prefix):

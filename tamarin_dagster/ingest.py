@@ -255,7 +255,7 @@ class _Pull:
         ]
         if not left:
             return f"{done:,} keys are loaded, nothing is left"
-        return f"{done:,} keys are loaded; {len(left):,} of {counted(self.periods)} are not done, from {left[0]} on"
+        return f"{done:,} keys are loaded; not done: {len(left):,} of {counted(self.periods)}, from {left[0]} on"
 
     def _unseen(self) -> Iterator[LogKey]:
         for period, pulled in self.periods.items():

@@ -1,23 +1,40 @@
 """What the command line shows: answers on standard output; progress, warnings and complaints on standard error."""
 
 import csv
+import itertools
 import json
 import logging
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tamarin_dagster.logkey import shown
 
-out = Console()
+# Of JSON that waits until it is complete.
+HELD_JSON_BYTES = 8 * 1024 * 1024
+# Columns of a table that goes to no terminal, at most.
+_ENDLESS = 1_000_000
+
+
+class _Console(Console):
+    """Rich takes a broken pipe for an end that is somebody else's business."""
+
+    def on_broken_pipe(self) -> None:
+        """See rich.console.Console."""
+        raise BrokenPipeError
+
+
+out = _Console()
 err = Console(stderr=True, soft_wrap=True)
 
 
@@ -29,24 +46,81 @@ class Format(StrEnum):
     json = "json"
 
 
-def show_rows(names: list[str], rows: Sequence[Sequence[Any]], format_: Format) -> None:
-    """A query's answer on standard output."""
-    if format_ is Format.csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(names)
-        writer.writerows(rows)
-    elif format_ is Format.json:
-        json.dump([dict(zip(names, row, strict=True)) for row in rows], sys.stdout, default=str, indent=2)
-        sys.stdout.write("\n")
-    else:
-        table = Table(header_style="bold")
-        for name, values in zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True):
-            numbers = all(isinstance(value, int | float | Decimal) for value in values if value is not None)
-            table.add_column(escape(name), justify="right" if numbers and rows else "left")
-        for row in rows:
-            table.add_row(*("" if value is None else printable(str(value)) for value in row))
-        # In a pipe nothing is folded to a width that nobody has.
-        out.print(table, width=None if out.is_terminal else out.measure(table).maximum, crop=False)
+def show_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], are_numbers: Sequence[bool] | None = None) -> None:
+    """Rows as a table on standard output."""
+    held = list(rows)
+    table = Table(header_style="bold")
+    for number, name in enumerate(names):
+        right = are_numbers[number] if are_numbers else all(isinstance(row[number], int) for row in held)
+        table.add_column(printable(name), justify="right" if right and held else "left")
+    for row in held:
+        table.add_row(*("" if value is None else printable(str(value)) for value in row))
+    show_table(table)
+
+
+def show_table(table: Table) -> None:
+    """A table on standard output; in a pipe nothing is folded to a width that nobody has."""
+    if out.is_terminal:
+        out.print(table, crop=False)
+        return
+    endless = out.options.copy()
+    endless.max_width = _ENDLESS
+    _Console(width=Measurement.get(out, endless, table).maximum).print(table, crop=False)
+
+
+def show_csv(names: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
+    """Rows as CSV on standard output, each as it comes; NULL is an empty field."""
+    # In a pipe a value is what it is. On a terminal a control character would be obeyed.
+    escapes = sys.stdout.isatty()
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for row in itertools.chain([names], rows):
+        writer.writerow([shown(value) if value and escapes else value for value in row])
+
+
+def show_json(value: Any) -> None:
+    """A JSON document on standard output, in ASCII: no control character is in it, whatever the value holds."""
+    json.dump(value, sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+@contextmanager
+def json_answers() -> Iterator[Callable[[Sequence[str], Iterable[Sequence[Any]]], None]]:
+    """Takes answers and shows them as one JSON document: a list of rows, or a list of such lists if they are several.
+
+    Nothing is shown if the body fails. What is large waits in a file.
+    """
+    count = 0
+    with tempfile.SpooledTemporaryFile(HELD_JSON_BYTES, "w+", encoding="ascii") as held:
+
+        def take(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+            nonlocal count
+            held.write(",\n" if count else "")
+            count += 1
+            keys = distinct(names)
+            held.write("[")
+            separator = "\n  "
+            for row in rows:
+                held.write(separator + json.dumps(dict(zip(keys, row, strict=True)), default=str))
+                separator = ",\n  "
+            held.write("]" if separator == "\n  " else "\n]")
+
+        yield take
+        held.seek(0)
+        before, after = ("", "\n") if count == 1 else ("[", "]\n")
+        sys.stdout.write(before)
+        shutil.copyfileobj(held, sys.stdout)
+        sys.stdout.write(after)
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that stood there before: `a, a` as `a, a_2`."""
+    found: list[str] = []
+    for name in names:
+        number, new = 2, name
+        while new in found:
+            number, new = number + 1, f"{name}_{number}"
+        found.append(new)
+    return found
 
 
 def printable(text: str) -> str:

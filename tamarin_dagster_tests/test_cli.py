@@ -1,5 +1,6 @@
-"""The command line as a shell or cron runs it: processes, their output and their exit status."""
+"""The command line as a shell or cron runs it: its output and its exit status; as a process where that matters."""
 
+import io
 import json
 import os
 import signal
@@ -10,18 +11,37 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from tamarin_dagster.cli import app
+from tamarin_dagster.terminal import show_csv, show_json, show_rows
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
 
 
 @pytest.fixture
-def run(tmp_path: Path, database_url: str):
-    """run("pull", …) runs tamarin-dagster in `tmp_path` on the test's database."""
+def run(tmp_path: Path, database_url: str, monkeypatch):
+    """run("pull", …) runs tamarin-dagster in `tmp_path` on the test's database, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAMARIN_CONFIG", "")  # --config sets it, and here the process lives on
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = CliRunner().invoke(app, arguments, env={"TAMARIN_DATABASE_URL": database_url} | environment)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def shell(tmp_path: Path, database_url: str):
+    """shell("tamarin-dagster pull | …") is what a shell makes of it, in `tmp_path` on the test's database."""
+
+    def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        program = f'tamarin-dagster() {{ "{sys.executable}" -m tamarin_dagster.cli "$@"; }}'
         return subprocess.run(
-            [sys.executable, "-m", "tamarin_dagster.cli", *arguments],
+            ["bash", "-c", f"set -o pipefail; {program}; {script}"],
             cwd=tmp_path,
             env=_environment(database_url) | environment,
             capture_output=True,
@@ -30,7 +50,7 @@ def run(tmp_path: Path, database_url: str):
             check=False,
         )
 
-    return run
+    return shell
 
 
 def _environment(database_url: str) -> dict[str, str]:
@@ -372,7 +392,7 @@ def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
         said = process.communicate(timeout=60)[1]
 
         assert process.returncode == 130, said
-        assert "1 of 1 days are not done, from 2026-03-05 on" in said
+        assert "not done: 1 of 1 day, from 2026-03-05 on" in said
         assert "run pull to go on" in said
         loaded = connection.scalar(sa.text("SELECT count(*) FROM s3_log_key"))
         assert 0 < loaded < 40
@@ -471,3 +491,244 @@ def test_query_secrets_are_redacted_unless_the_settings_say_otherwise(run, confi
     put_key(line(key="b?Signature=s3cret&x=1"))
     run("pull", TAMARIN_REDACT_QUERY_SECRETS="false")
     assert rows("SELECT request_uri FROM s3_log_record WHERE request_uri ~ '^/b'") == [("/b?Signature=s3cret&x=1",)]
+
+
+# ------------------------------------------------------------------------------------------------ sql
+
+
+def test_values_of_all_types_are_as_postgres_writes_them(run) -> None:
+    query = r"""SELECT '2026-03-05 10:00+00'::timestamptz t, '192.0.2.3'::inet i, '\x00ff1b'::bytea b, 1.50::numeric n,
+        NULL x, 'NaN'::float8 nan, interval '1 day 2h' iv, '{1,2}'::int[] a, '{"k": 1}'::jsonb j, true bo,
+        12345678901234567890::numeric big, 'infinity'::timestamptz inf, '0044-03-15 BC'::date bc, 2 AS x"""
+
+    csv, json_ = run("sql", query, "--format", "csv"), run("sql", query, "--format", "json")
+
+    assert csv.stdout == (
+        "t,i,b,n,x,nan,iv,a,j,bo,big,inf,bc,x\n"
+        r"""2026-03-05 10:00:00+00,192.0.2.3,\x00ff1b,1.50,,NaN,1 day 02:00:00,"{1,2}","{""k"": 1}",t,"""
+        "12345678901234567890,infinity,0044-03-15 BC,2\n"
+    )
+    (row,) = json.loads(json_.stdout, parse_constant=pytest.fail)
+    assert row == {
+        "t": "2026-03-05T10:00:00+00:00",
+        "i": "192.0.2.3",
+        "b": r"\x00ff1b",
+        "n": 1.5,
+        "x": None,
+        "nan": "NaN",
+        "iv": "1 day 02:00:00",
+        "a": [1, 2],
+        "j": {"k": 1},
+        "bo": True,
+        "big": 12345678901234567890,
+        "inf": "infinity",
+        "bc": "0044-03-15 BC",
+        "x_2": 2,
+    }
+    assert r"\x00ff1b" in run("sql", query).stdout
+
+
+def test_answers_to_several_statements_are_one_json_document(run) -> None:
+    def answer(query: str) -> object:
+        return json.loads(run("sql", query, "--format", "json").stdout)
+
+    assert answer("SELECT 1 AS a; SELECT 2 AS b WHERE false; SELECT 3 AS c") == [[{"a": 1}], [], [{"c": 3}]]
+    assert answer("CREATE TEMP TABLE t (n int); INSERT INTO t VALUES (1)") == []
+    assert answer("SELECT 1 AS a WHERE false") == []
+    assert run("sql", "SELECT 1 AS a; SELECT 2 AS b", "--format", "csv").stdout == "a\n1\n\nb\n2\n"
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT 1; SELEC 2", 'database: syntax error at or near "SELEC"'),
+        ("SELECT 1; SELECT 1/0", "database: division by zero"),
+        ("COPY s3_log_key TO STDOUT", "is psql's: start tamarin-dagster sql without a query"),
+        ("COPY s3_log_key FROM STDIN", "is psql's: start tamarin-dagster sql without a query"),
+    ],
+)
+def test_a_query_that_fails_is_a_line_and_half_a_document_is_none(run, query, said) -> None:
+    done = run("sql", query, "--format", "json")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+
+
+def test_a_query_without_a_statement_has_no_answer(run) -> None:
+    assert [run("sql", query).returncode for query in ("", " ; ")] == [0, 0]
+
+
+def test_a_notice_of_the_server_is_shown(run) -> None:
+    assert 'NOTICE: table "gone" does not exist, skipping' in run("sql", "DROP TABLE IF EXISTS gone").stderr
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_is(run) -> None:
+    shown = run("sql", "SELECT repeat('wide ', 100) AS wide, 1 AS one").stdout
+    assert "wide " * 100 in shown
+
+
+def test_control_characters_reach_a_terminal_in_no_format(monkeypatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    hostile = "\x1b[31m\x9b2J\x07"
+    for show in (
+        show_rows,
+        show_csv,
+        lambda names, rows: show_json([dict(zip(names, row, strict=True)) for row in rows]),
+    ):
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        show([f"name {hostile}"], [[f"cell {hostile}"], [None]])
+        shown = sys.stdout.getvalue()
+        assert "cell" in shown
+        assert "31m" in shown
+        assert not set(shown.replace("\x1b[1m", "").replace("\x1b[0m", "")) & set(hostile) - set("[312mJ")
+
+
+def test_a_reader_that_goes_ends_a_query_quietly(shell) -> None:
+    done = shell('tamarin-dagster sql "SELECT generate_series(1, 3000000) AS n" --format csv | head -2')
+
+    assert (done.returncode, done.stdout, done.stderr) == (141, "n\n1\n", "")
+
+
+def test_an_output_that_takes_nothing_is_told_and_one_that_is_closed_does_no_harm(shell) -> None:
+    full = shell('tamarin-dagster sql "SELECT 1" --format csv > /dev/full')
+    closed = shell('tamarin-dagster sql "SELECT 1" --format csv >&-')
+
+    assert (full.returncode, full.stderr) == (1, "No space left on device\n")
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_ctrl_c_cancels_a_query_on_the_server(tmp_path, database_url, rows) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tamarin_dagster.cli", "sql", "SELECT pg_sleep(300)"],
+        cwd=tmp_path,
+        env=_environment(database_url),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(300)' AND state = 'active'"
+    deadline = time.monotonic() + 60
+    while rows(sleeping) == [(0,)] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+
+    assert (process.returncode, said) == (130, "Interrupted. The query is cancelled.\n")
+    assert rows(sleeping) == [(0,)]
+
+
+def test_psql_is_asked_what_is_typed_and_gets_no_password_on_its_command_line(shell, database_url) -> None:
+    url = sa.make_url(database_url).set(password="topsecret").render_as_string(hide_password=False)
+    typed = r"printf '%s\n' 'SELECT 6 * 7 AS answer;' '\! ps -ww -o args= -p $PPID' | tamarin-dagster sql"
+
+    done = shell(typed, TAMARIN_DATABASE_URL=url)
+
+    assert done.returncode == 0, done.stderr
+    assert "42" in done.stdout
+    assert "psql" in done.stdout
+    assert "topsecret" not in done.stdout
+
+
+# ------------------------------------------------------------------------------------------------ --json
+
+
+def test_a_pull_tells_a_script_what_it_did(run, configured, put_key, log_folder, tmp_path) -> None:
+    configured.write_text(configured.read_text() + f"  - {{name: gone, log_bucket_name: '{tmp_path.as_uri()}/no'}}\n")
+    put_key(lines(3))
+    kept = put_key(lines(1) + b"no record\n")
+    bad = put_key(b"\x1f\x8b\x08 no gzip at all", suffix=".gz")
+
+    done = run("pull", "--json")
+
+    assert done.returncode == 1
+    media, gone = json.loads(done.stdout)
+    (day,) = media["days"]
+    assert {name: day[name] for name in ("day", "listed", "seen", "keys", "lines", "records", "rejected", "blank")} == {
+        "day": "2026-03-05",
+        "listed": 3,
+        "seen": 0,
+        "keys": 2,
+        "lines": 5,
+        "records": 4,
+        "rejected": 1,
+        "blank": 0,
+    }
+    assert day["first_request"] == "2026-03-05T09:58:01Z"
+    assert [failure["key"] for failure in day["failures"]] == [bad]
+    assert (media["error"], media["purged"]["keys"], media["purged"]["kept_keys"]) == (None, 1, 1)
+    assert media["purged"]["by_day"] == {"2026-03-05": 1}
+    assert gone["bucket"] == "gone"
+    assert "there is no such folder" in gone["error"]
+    assert (log_folder / kept).exists()
+
+
+def test_purge_reparse_and_expire_tell_a_script_what_they_did(run, retained, put_key, rows) -> None:
+    key = put_key(lines(4) + b"no record\n", day=OLD)
+    run("pull", "--no-purge", "--from", OLD)
+    reject(rows, key, lines(4), [1, 3])
+
+    (reparsed,) = json.loads(run("reparse", "--json").stdout)
+    (dry,) = json.loads(run("purge", "--dry-run", "--json").stdout)
+    would = json.loads(run("expire", "--dry-run", "--json").stdout)
+    (purged,) = json.loads(run("purge", "--json").stdout)
+    (off,) = json.loads(run("purge", "--json", TAMARIN_PURGE_PARSED_KEYS="false").stdout)
+    expired = json.loads(run("expire", "--json").stdout)
+
+    assert [reparsed[name] for name in ("keys", "changed", "lines", "moved", "rejected")] == [1, 1, 3, 2, 1]
+    assert (dry["dry_run"], dry["purged"]["keys"], dry["purged"]["kept_keys"]) == (True, 2, 1)
+    assert (purged["dry_run"], purged["purged"]["keys"]) == (False, 2)
+    assert off["purged"] is None
+    assert (would["dry_run"], would["unpurged"], expired["dry_run"]) == (True, None, False)
+    assert [month["name"] for month in would["partitions"]] == [month["name"] for month in expired["partitions"]]
+    assert "s3_log_record_2019_02" in [month["name"] for month in expired["partitions"]]
+    assert expired["unpurged"] == {}
+
+
+# ------------------------------------------------------------------------------------------------ what a user can mend
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("pull", "--from", "2026-02-30"), 2, "2026-02-30"),
+        (("pull", "--from", "2026-03-05", "--to", "2026-03-04"), 2, "--from 2026-03-05 is after --to 2026-03-04"),
+        (("purge", "--from", "2026-03-05", "--to", "2026-03-04"), 2, "--from 2026-03-05 is after --to 2026-03-04"),
+        (("reparse", "--from", "2026-03-05", "--to", "2026-03-04"), 2, "--from 2026-03-05 is after --to 2026-03-04"),
+        (("pull", "--bucket", ""), 2, "bucket '' is not configured; configured are: media"),
+        (("purge", "--bucket", "flims"), 2, "bucket 'flims' is not configured; configured are: media"),
+        (("buckets", "--bucket", "flims"), 2, "bucket 'flims' is not configured; configured are: media"),
+        (("--config", "nowhere.yaml", "buckets"), 2, "nowhere.yaml: no such file"),
+        (("sql", "SELECT 1", "--format", "xml"), 2, "xml"),
+        (("stop",), 2, "database_url is set: there is no embedded Postgres to stop"),
+        (("demo-logs", "--lines", "5", "--out", "tamarin.yaml/keys"), 1, "tamarin.yaml"),
+        (("demo-logs", "--lines", "0", "--out", "keys"), 2, "--lines"),
+        (("puli",), 2, "No such command 'puli'"),
+    ],
+)
+def test_a_mistake_is_told_without_a_traceback(run, configured, monkeypatch, arguments, status, said) -> None:
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+
+    done = run(*arguments)
+
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("command", ["pull", "purge", "reparse", "buckets", "migrate", "sql --url"])
+def test_a_database_that_is_not_there_is_a_line_without_the_password(run, configured, command) -> None:
+    done = run(*command.split(), TAMARIN_DATABASE_URL="postgresql://someone:topsecret@127.0.0.1:1/records")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "127.0.0.1:1/records" in done.stderr
+    assert "is the server up, and is TAMARIN_DATABASE_URL right?" in done.stderr
+    assert "topsecret" not in done.stderr
+
+
+def test_a_home_that_cannot_be_made_is_told(run, configured) -> None:
+    done = run("pull", TAMARIN_DATABASE_URL="", TAMARIN_HOME="tamarin.yaml/home")
+
+    assert done.returncode == 1
+    assert "Not a directory" in done.stderr
+    assert "set TAMARIN_DATABASE_URL" in done.stderr

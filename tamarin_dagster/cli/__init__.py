@@ -1,39 +1,24 @@
 """tamarin-dagster: the command line, for cron, for shells, and for a first look.
 
-Exit status: 0 all is done; 1 something is left undone (it was said what); 2 the settings or the arguments are wrong;
-130 interrupted.
-What a person can mend is said in a line, without a traceback.
+What a person can mend is said in a line, without a traceback; the exit statuses are in `app`.
 """
 
 import logging
+import os
 import signal
 import sys
+from pathlib import Path
 
-import psycopg
-import sqlalchemy as sa
-
-from tamarin_dagster.cli import access, keys, records, setup  # noqa: F401 - each adds its commands
-from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, EXIT_WRONG, app
-from tamarin_dagster.logstore import LogStoreError
-from tamarin_dagster.recordstore.database import DatabaseError
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgresError
-from tamarin_dagster.settings import SettingsError
-from tamarin_dagster.terminal import LineHandler, complain
+from tamarin_dagster.cli import access, buckets, keys, records, setup  # noqa: F401 - each adds its commands
+from tamarin_dagster.cli.app import PROGRAM, app
+from tamarin_dagster.terminal import LineHandler
 
 
 def main() -> None:
-    """Runs the command line; what a person can mend comes out as one line."""
+    """Runs the command line."""
     for sign in (signal.SIGTERM, signal.SIGHUP):  # as ctrl-C: what is at hand is rolled back, the database given up
         signal.signal(sign, signal.default_int_handler)
+    if sys.stdout is None:  # closed by whoever started us: the next file would take its number, and get our answers
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as we run
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[LineHandler()])
-    try:
-        app()
-    except SettingsError as error:
-        complain(str(error))
-        sys.exit(EXIT_WRONG)
-    except (DatabaseError, EmbeddedPostgresError, LogStoreError) as error:
-        complain(str(error))
-        sys.exit(EXIT_LEFT_UNDONE)
-    except (sa.exc.DBAPIError, psycopg.Error) as error:
-        complain(f"database: {str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()}")
-        sys.exit(EXIT_LEFT_UNDONE)
+    app(prog_name=PROGRAM)

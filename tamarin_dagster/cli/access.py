@@ -2,12 +2,21 @@
 
 import json
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, app, open_log_store, told_if_interrupted
+from tamarin_dagster.cli.app import (
+    EXIT_LEFT_UNDONE,
+    BucketOption,
+    JsonOption,
+    Panel,
+    command,
+    flag,
+    open_log_store,
+    told_if_interrupted,
+)
+from tamarin_dagster.cli.documents import found_thing, show_documents
 from tamarin_dagster.iam import doctor_policy, purge_policy, reading_policy
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.settings import LoggedBucket, SettingsError, load_settings
@@ -22,28 +31,30 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-@app.command()
-def doctor(
-    bucket: BucketOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
-) -> None:
-    """Looks whether settings, database and log buckets are fit for use, and says what to do. Exit status 0 if so.
+@command(
+    "doctor",
+    Panel.LOOKING,
+    ("doctor", "whenever something seems wrong, and after a change of settings"),
+    ("doctor --bucket media.example.org --json", "one bucket, for a monitoring script"),
+)
+def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
+    """Looks whether settings, database and log buckets are fit for use, and says what to do.
 
-    Where log keys are purged it writes, reads and deletes an object of its own.
+    Nothing is migrated, loaded or purged; where log keys are purged it writes, reads and deletes an object of its own.
+    The status is 0 if nothing fails; warnings do not change it. All that it looks at: docs/access.md.
     """
     from tamarin_dagster.doctor import Status, examine  # noqa: PLC0415 - boto3 takes a fifth of a second
 
     settings = load_settings()
     chosen = [settings.bucket(bucket)] if bucket else None
-    findings = []
+    findings: list[Finding] = []
     with told_if_interrupted(f"A probe object (its name has {PROBE_NAME} in it) may be left in a log bucket."):
         for finding in examine(settings, open_store=open_log_store, client_of=_client_of, buckets=chosen):
             findings.append(finding)
             if not as_json:
                 _show(finding)
     if as_json:
-        json.dump([asdict(finding) for finding in findings], sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        show_documents([found_thing(finding) for finding in findings])
     if any(finding.status is Status.fail for finding in findings):
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
@@ -55,14 +66,23 @@ def _show(finding: "Finding") -> None:
         out.print(f"      {printable(finding.remedy)}", highlight=False, soft_wrap=True)
 
 
-@app.command("enable-logging")
+@command(
+    "enable-logging",
+    Panel.SETTING_UP,
+    ("enable-logging media.example.org --dry-run", "see what would be sent to S3"),
+    ("enable-logging media.example.org", "send it, after a yes"),
+)
 def enable_logging(
     bucket: Annotated[str, typer.Argument(help="The logged bucket, as in the settings.", metavar="BUCKET")],
-    replace: Annotated[bool, typer.Option("--replace", help="Even if it logs to another place now.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    replace: Annotated[bool, flag("--replace", "Even if it logs to another place now.")] = False,
+    yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Only show what would be done.")] = False,
 ) -> None:
-    """Switches a bucket's server access logging on, as the settings say: shows what it will send, and asks."""
+    """Switches a bucket's server access logging on, as the settings say.
+
+    Once, for a bucket that S3 does not log yet. It shows what it will send, and asks: a statement for the log bucket's
+    policy, and where the requests are logged to. The status is 0 if it is switched on, or was; 1 after a no, too.
+    """
     logged = load_settings().bucket(bucket)
     if logged.log_folder is not None:
         raise SettingsError(f"bucket '{bucket}': its log bucket is a folder, and S3 delivers to a bucket only")
@@ -96,13 +116,21 @@ def _show_plan(plan: "Plan") -> None:
         err.print("Nothing to do: it is switched on, as the settings say.")
 
 
-@app.command("iam-policy")
+@command(
+    "iam-policy",
+    Panel.SETTING_UP,
+    ("iam-policy > read.json", "for who loads"),
+    ("iam-policy --purge > purge.json", "for who deletes, beside the first"),
+)
 def iam_policy(
     bucket: BucketOption = None,
-    purge: Annotated[bool, typer.Option("--purge", help="What a purge takes, beside reading.")] = False,
-    for_doctor: Annotated[bool, typer.Option("--doctor", help="What the doctor takes, beside both.")] = False,
+    purge: Annotated[bool, flag("--purge", "What a purge takes, beside reading.")] = False,
+    for_doctor: Annotated[bool, flag("--doctor", "What the doctor takes, beside both.")] = False,
 ) -> None:
-    """Prints the IAM policy that reading the configured log buckets takes, or purging, or examining them."""
+    """Prints the IAM policy that reading the configured log buckets takes, or purging, or examining them.
+
+    JSON, made of the settings alone: the least that is needed, under each bucket's log_prefix. S3 is not asked.
+    """
     if purge and for_doctor:
         raise SettingsError("--purge and --doctor are two policies: ask for one at a time")
     make = purge_policy if purge else doctor_policy if for_doctor else reading_policy

@@ -12,55 +12,65 @@ from tamarin_dagster.cli.app import (
     EXIT_LEFT_UNDONE,
     BucketOption,
     FromOption,
+    JsonOption,
+    Panel,
     ToOption,
-    app,
+    asked_days,
     chosen_buckets,
-    day_of,
+    command,
+    first_pulled_day,
+    flag,
     open_log_store,
     told_if_interrupted,
 )
+from tamarin_dagster.cli.documents import PulledBucket, PurgedBucket, pulled_bucket, purged_keys, show_documents
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.retention import first_kept_day
 from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings, load_settings
-from tamarin_dagster.terminal import Format, bar, complain, err, show_rows
+from tamarin_dagster.terminal import bar, complain, err, printable, show_rows
 
 
-@app.command()
-def pull(
+@command(
+    "pull",
+    Panel.LOADING,
+    ("pull", "all buckets, all that is new; for a crontab"),
+    ("pull --bucket media --from 2026-01-01 --to 2026-01-31", "a month of one bucket"),
+    ("pull --no-purge --json > pulled.json", "delete nothing, and tell a script what was loaded"),
+)
+def pull_command(
     bucket: BucketOption = None,
     from_: FromOption = None,
     to: ToOption = None,
-    no_purge: Annotated[bool, typer.Option("--no-purge", help="Leave the loaded log keys where they are.")] = False,
+    no_purge: Annotated[bool, flag("--no-purge", "Leave the loaded log keys where they are.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Loads all log keys that are not loaded yet, then purges those that are proved loaded. For cron.
+    """Loads all log keys that are not loaded yet, then purges those that are proved loaded.
+
+    For cron, or for a first load by hand; with Dagster the sensor does the same. It may run at any time, also twice at
+    a time: what is loaded already costs a listing, and nothing is loaded twice.
 
     Without --from it begins with each bucket's start_date (or with the first day that retention_months keeps), without
-    --to it ends with today. Exit status 0 only if nothing is left undone.
+    --to it ends with today. The status is 0 only if nothing is left undone: each key that was left alone is named, and
+    a bucket that cannot be listed does not stop the others.
     """
     settings = load_settings()
     buckets = chosen_buckets(settings, bucket)
-    first, last = day_of(from_), day_of(to)
+    first, last = asked_days(from_, to)
     with told_if_interrupted("What was committed stays and is not loaded again; run pull to go on."):
         engine = open_database(settings)
-        complete = [_pull_bucket(settings, each, engine, first, last, purges=not no_purge) for each in buckets]
+        done = [_pull_bucket(settings, each, engine, first, last, purges=not no_purge) for each in buckets]
         engine.dispose()
-    if not all(complete):
+    if as_json:
+        show_documents(done)
+    if any(_is_undone(each) for each in done):
         raise typer.Exit(EXIT_LEFT_UNDONE)
-
-
-def _first_kept(settings: Settings, bucket: LoggedBucket) -> date:
-    """Where a pull begins that is not told: rows of the days before would be dropped at once."""
-    if settings.retention_months is None:
-        return bucket.start_date
-    return max(bucket.start_date, first_kept_day(settings.retention_months, datetime.now(UTC).date()))
 
 
 def _pull_bucket(
     settings: Settings, bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, *, purges: bool
-) -> bool:
-    """Pulls and purges one bucket; whether nothing is left undone."""
+) -> PulledBucket:
+    """Pulls and purges one bucket, and says so."""
     try:
         store = open_log_store(bucket)
         with bar(bucket.name, "days") as advance:
@@ -68,7 +78,7 @@ def _pull_bucket(
                 bucket,
                 store,
                 engine,
-                first=first or _first_kept(settings, bucket),
+                first=first or first_pulled_day(settings, bucket),
                 last=last,
                 progress=lambda p: advance(p.looked, p.periods, f"{p.period}: {p.keys:,} keys, {p.lines:,} lines"),
                 connections=settings.load_connections,
@@ -84,63 +94,88 @@ def _pull_bucket(
                 with_rejected=settings.purges_rejected(bucket),
             )
     except LogStoreError as error:
-        complain(str(error))
-        return False
+        complain(f"bucket {bucket.name}: {error}")
+        return PulledBucket(bucket=bucket.name, error=str(error))
     _summarise(bucket, pulled, purged)
-    return not pulled.failures and not (purged and purged.failures)
+    return pulled_bucket(bucket.name, pulled, purged)
 
 
-@app.command("purge")
+def _is_undone(done: PulledBucket) -> bool:
+    """Whether anything of the bucket is left to do."""
+    return bool(done.error or any(day.failures for day in done.days) or (done.purged and done.purged.failures))
+
+
+@command(
+    "purge",
+    Panel.LOADING,
+    ("purge --dry-run", "prove what is loaded, and see by day what would be deleted"),
+    ("purge --bucket media.example.org", "delete the loaded log keys of one bucket"),
+)
 def purge_command(
     bucket: BucketOption = None,
     from_: FromOption = None,
     to: ToOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Prove, and only say what would be deleted.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Prove, and only say what would be deleted.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Deletes log keys that are proved loaded. `pull` does so too; this one loads nothing.
+    """Deletes log keys that are proved loaded.
 
-    Each key's rows are counted just before, and only the very generation that was loaded is deleted. Exit status 0 only
-    if no key was left that should have gone.
+    A pull does so too; this one loads nothing. For what was left: after --no-purge, after a permission was granted, or
+    after a reparse. Each key's rows are counted just before, and only the very generation that was loaded is deleted.
+    Keys with rejected lines stay, unless purge_rejected is set.
+
+    The status is 0 only if no key was left that should have gone.
     """
     settings = load_settings()
     buckets = chosen_buckets(settings, bucket)
+    first, last = asked_days(from_, to)
     with told_if_interrupted("What was deleted is noted, or will be found gone; run purge to go on."):
         engine = open_database(settings)
-        complete = [_purge_bucket(settings, each, engine, day_of(from_), day_of(to), dry_run) for each in buckets]
+        done = [_purge_bucket(settings, each, engine, _days(first, last), dry_run) for each in buckets]
         engine.dispose()
-    if not all(complete):
+    if as_json:
+        show_documents(done)
+    else:
+        _show_days(done)
+    if any(each.error or (each.purged and each.purged.failures) for each in done):
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
 def _purge_bucket(
-    settings: Settings, bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, dry_run: bool
-) -> bool:
-    """Purges one bucket; whether no key was left that should have gone."""
+    settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: list[date] | None, dry_run: bool
+) -> PurgedBucket:
+    """Purges one bucket, and says so."""
+    told = PurgedBucket(bucket=bucket.name, dry_run=dry_run)
     if not settings.purges(bucket):
         err.print(f"[bold]{escape(bucket.name)}[/]: purge_parsed_keys is off, its log keys stay", highlight=False)
-        return True
+        return told
     try:
         with bar(bucket.name, "keys") as advance:
             purged = purge(
                 bucket,
                 open_log_store(bucket),
                 engine,
-                periods=_days(first, last),
+                periods=days,
                 with_rejected=settings.purges_rejected(bucket),
                 dry_run=dry_run,
                 progress=lambda keys: advance(keys, None, ""),
             )
     except LogStoreError as error:
-        complain(str(error))
-        return False
+        complain(f"bucket {bucket.name}: {error}")
+        return told.model_copy(update={"error": str(error)})
     err.print(
         f"[bold]{escape(bucket.name)}[/]: {_told(purged, 'would purge' if dry_run else 'purged')}", highlight=False
     )
-    if dry_run and purged.by_day:
-        show_rows(["day", "keys"], sorted(purged.by_day.items()), Format.table)
     for failure in purged.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
-    return not purged.failures
+    return told.model_copy(update={"purged": purged_keys(purged)})
+
+
+def _show_days(done: list[PurgedBucket]) -> None:
+    """Of a dry run, what would go by bucket and day."""
+    rows = [(each.bucket, day, keys) for each in done if each.purged for day, keys in each.purged.by_day.items()]
+    if rows and done[0].dry_run:
+        show_rows(["bucket", "day", "keys"], rows)
 
 
 def _days(first: date | None, last: date | None) -> list[date] | None:
@@ -176,6 +211,6 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | Non
         err.print(f"  {_told(purged)}", highlight=False)
     strays = [*(name for each in pulled.periods for name in each.strays), *pulled.strays]
     if strays:
-        err.print(f"  {len(strays):,} strays were left alone, for example '{escape(strays[0])}'", highlight=False)
+        err.print(f"  {len(strays):,} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
     for failure in [*pulled.failures, *(purged.failures if purged else [])]:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

@@ -1,29 +1,38 @@
 """Commands about what is loaded: read rejected lines again, drop old months, ask, migrate, stop the server."""
 
+import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from datetime import date
 from typing import Annotated
 
 import psycopg
 import sqlalchemy as sa
 import typer
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.markup import escape
 
 from tamarin_dagster.cli.app import (
     EXIT_LEFT_UNDONE,
     BucketOption,
     FromOption,
+    JsonOption,
+    Panel,
     ToOption,
-    app,
+    asked_days,
     chosen_buckets,
-    day_of,
+    command,
+    flag,
     told_if_interrupted,
 )
+from tamarin_dagster.cli.documents import ReparsedBucket, expired_months, reparsed_bucket, show_documents
+from tamarin_dagster.recordstore.asking import ask
 from tamarin_dagster.recordstore.database import (
+    CONNECT_TIMEOUT_SECONDS,
     embedded_postgres,
-    migrate,
+    migrated_engine,
     open_database,
     records_url,
 )
@@ -33,31 +42,42 @@ from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.reparse import reparse
 from tamarin_dagster.retention import Expirable, expirable, expire, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
-from tamarin_dagster.terminal import Format, bar, complain, err, show_rows
+from tamarin_dagster.terminal import Format, bar, complain, err, json_answers, printable, show_csv, show_rows
 
 
-@app.command("reparse")
-def reparse_command(bucket: BucketOption = None, from_: FromOption = None, to: ToOption = None) -> None:
-    """Reads rejected lines again, and moves those that are records now into the records. After an upgrade.
+@command(
+    "reparse",
+    Panel.LOADING,
+    ("reparse", "after an upgrade, all buckets"),
+    ("reparse --bucket media --from 2026-03-01 --json", "newer days of one bucket, told to a script"),
+)
+def reparse_command(
+    bucket: BucketOption = None, from_: FromOption = None, to: ToOption = None, as_json: JsonOption = False
+) -> None:
+    """Reads rejected lines again, and moves those that are records now into the records.
 
-    Without --from and --to: of all days. Exit status 0 only if no key was left as it was by an error.
+    After an upgrade whose parser knows more. The lines come from the database, the log keys need not be there any more;
+    a key without a rejected line left is purged by the next purge.
+
+    Without --from and --to: of all days. The status is 0 only if no key was left as it was by an error.
     """
     settings = load_settings()
     buckets = chosen_buckets(settings, bucket)
+    first, last = asked_days(from_, to)
     with told_if_interrupted("What was committed stays; run reparse to go on."):
         engine = open_database(settings)
-        complete = [
-            _reparse_bucket(each, engine, day_of(from_), day_of(to), settings.redact_query_secrets) for each in buckets
-        ]
+        done = [_reparse_bucket(each, engine, first, last, settings.redact_query_secrets) for each in buckets]
         engine.dispose()
-    if not all(complete):
+    if as_json:
+        show_documents(done)
+    if any(each.failures for each in done):
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
 def _reparse_bucket(
     bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, redacts: bool
-) -> bool:
-    """Reparses the rejected lines of one bucket; whether no key was left alone."""
+) -> ReparsedBucket:
+    """Reparses the rejected lines of one bucket, and says so."""
     with bar(bucket.name, "keys") as advance:
         done = reparse(
             bucket,
@@ -70,14 +90,24 @@ def _reparse_bucket(
     err.print(f"[bold]{escape(bucket.name)}[/]: {done}", highlight=False)
     for failure in done.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
-    return not done.failures
+    return reparsed_bucket(bucket.name, done)
 
 
-@app.command("expire")
+@command(
+    "expire",
+    Panel.LOADING,
+    ("expire --dry-run", "see which months would go, and how large they are"),
+    ("expire", "drop them; from cron, once a day"),
+)
 def expire_command(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be dropped.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Only say what would be dropped.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Drops the months of records that are older than retention_months. With Dagster this is done daily."""
+    """Drops the months of records that are older than retention_months.
+
+    For cron; with Dagster a job does so daily. The ledger keeps its row of each key, so that none is loaded again.
+    While the setting is missing records are kept for ever, and this command is refused.
+    """
     settings = load_settings()
     months = settings.retention_months
     if months is None:
@@ -85,7 +115,10 @@ def expire_command(
     with told_if_interrupted("What was dropped stays so; run expire to go on."):
         engine = open_database(settings)
         if dry_run:
-            _show_expirable(expirable(engine, months))
+            found = expirable(engine, months)
+            _tell_expirable(found, with_table=not as_json)
+            if as_json:
+                show_documents(expired_months(found))
             return
         with bar("Expiring", "keys") as advance:
             done = expire(engine, months, progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"))
@@ -94,11 +127,14 @@ def expire_command(
     for bucket in settings.buckets:
         if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
             complain(unpurged_warning(bucket.name, left))
+    if as_json:
+        show_documents(expired_months(done))
 
 
-def _show_expirable(found: Expirable) -> None:
+def _tell_expirable(found: Expirable, *, with_table: bool) -> None:
     rows = [(partition.name, partition.rows, partition.bytes) for partition in found.partitions]
-    show_rows(["partition", "rows (estimate)", "bytes"], rows, Format.table)
+    if with_table:
+        show_rows(["partition", "rows (estimate)", "bytes"], rows)
     err.print(
         f"{len(rows):,} months would be dropped, {found.keys:,} keys marked as expired, {found.rejected_lines:,}"
         f" rejected lines deleted; kept is what was requested from {found.first_kept} on",
@@ -106,50 +142,101 @@ def _show_expirable(found: Expirable) -> None:
     )
 
 
-@app.command("migrate")
+@command("migrate", Panel.SETTING_UP, ("migrate", "after an upgrade, before Dagster is started again"))
 def migrate_command() -> None:
-    """Brings the database to the present schema. All other commands do so by themselves."""
+    """Brings the database to the present schema.
+
+    All other commands do so by themselves; this one does nothing else, for a deployment that wants it done first.
+    """
     settings = load_settings()
-    engine = sa.create_engine(records_url(settings))
-    done = migrate(engine)
+    engine, done = migrated_engine(settings)
+    engine.dispose()
     err.print(f"The schema {'is at' if done else 'was already at'} revision {SCHEMA_REVISION}.")
 
 
-@app.command()
+@command(
+    "sql",
+    Panel.LOOKING,
+    ('sql "SELECT key, count(*) FROM s3_log_record GROUP BY key"', "a query, as a table"),
+    ('sql --format csv "SELECT * FROM s3_log_key" > keys.csv', "with a header, row by row, however many there are"),
+    ('sql --format json "SELECT key FROM s3_log_key" | jq length', "for a script"),
+    ("sql", "psql, with its \\d and its history"),
+    ("sql --url", "for a BI tool, or pandas"),
+)
 def sql(
-    query: Annotated[str | None, typer.Argument(help="A statement; without one: psql.")] = None,
-    url: Annotated[bool, typer.Option("--url", help="Print the database's URL, for other programs.")] = False,
-    format_: Annotated[Format, typer.Option("--format", help="How to show the answer.")] = Format.table,
+    query: Annotated[
+        str | None, typer.Argument(help="Statements, parted by semicolons; without one: psql.", metavar="QUERY")
+    ] = None,
+    url: Annotated[bool, flag("--url", "Print the database's URL, for other programs.")] = False,
+    format_: Annotated[
+        Format, typer.Option("--format", help="How to show the answer.", metavar="table|csv|json")
+    ] = Format.table,
 ) -> None:
-    """Asks the records' database: a query, psql without one, or only its URL."""
+    """Asks the records' database: a query, psql without one, or only its URL.
+
+    Several statements are one transaction, as with psql -c; the answer to each is shown. As csv and json values are as
+    Postgres writes them: json has numbers, booleans and lists as such, and is one list of rows, or a list of such lists
+    if several statements have an answer. A table is held in memory until it is complete.
+
+    --url keeps the embedded server running, until `tamarin-dagster stop`. The tables: docs/tables.md.
+    """
     settings = load_settings()
+    open_database(settings).dispose()
     if url:
-        open_database(settings).dispose()
         if not settings.database_url:
             embedded_postgres(settings.home).keep_running()
         sys.stdout.write(records_url(settings, driver="postgresql") + "\n")
-    elif query:
-        open_database(settings).dispose()
-        # Straight to the driver: a % of the query is its own, and each statement commits, as in psql.
-        with psycopg.connect(records_url(settings, driver="postgresql"), autocommit=True) as connection:
-            for answer in connection.execute(query).results():
-                if answer.description:
-                    show_rows([column.name for column in answer.description], answer.fetchall(), format_)
-                else:
-                    err.print(answer.statusmessage)
+    elif query is not None:
+        with told_if_interrupted("The query is cancelled."):
+            _show_answers(settings, query, format_)
     else:
-        open_database(settings).dispose()
         _psql(settings)
 
 
-@app.command()
-def grant_reader(
-    role: Annotated[str, typer.Argument(help="The role; it is made, without a login, if there is none.")],
-) -> None:
-    """Lets a role of Postgres read the tables, and change nothing. For people and BI tools that ask.
+def _show_answers(settings: Settings, query: str, format_: Format) -> None:
+    connection = psycopg.connect(
+        records_url(settings, driver="postgresql"),
+        autocommit=True,
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        application_name="tamarin sql",
+    )
+    connection.add_notice_handler(lambda said: err.print(f"{said.severity}: {printable(said.message_primary or '')}"))
+    with closing(connection):
+        if format_ is Format.json:
+            with json_answers() as take:
+                for answer in ask(connection, query, for_json=True):
+                    if isinstance(answer, str):
+                        err.print(answer)
+                    else:
+                        take(answer.names, answer.rows)
+            return
+        count = 0
+        for answer in ask(connection, query):
+            if isinstance(answer, str):
+                err.print(answer)
+            elif format_ is Format.table:
+                show_rows(answer.names, answer.rows, answer.are_numbers)
+            else:
+                sys.stdout.write("\n" if count else "")
+                show_csv(answer.names, answer.rows)
+                count += 1
 
-    Make a login in it: CREATE ROLE anna LOGIN PASSWORD '...' IN ROLE that_role. The bytes of rejected lines are left
-    out, since those may hold signatures of presigned URLs.
+
+@command(
+    "grant-reader",
+    Panel.SETTING_UP,
+    ("grant-reader analysts", "make the role, or bring its rights up to date after an upgrade"),
+    ("sql \"CREATE ROLE anna LOGIN PASSWORD '...' IN ROLE analysts\"", "make a login in it"),
+)
+def grant_reader(
+    role: Annotated[
+        str, typer.Argument(help="The role; it is made, without a login, if there is none.", metavar="ROLE")
+    ],
+) -> None:
+    """Lets a role of Postgres read the tables, and change nothing.
+
+    For people and BI tools that ask. The bytes of rejected lines are left out, since those may hold signatures of
+    presigned URLs.
     """
     settings = load_settings()
     engine = open_database(settings)
@@ -158,9 +245,12 @@ def grant_reader(
     engine.dispose()
 
 
-@app.command()
+@command("stop", Panel.SETTING_UP, ("stop", "after `sql --url`"))
 def stop() -> None:
-    """Stops the embedded Postgres if nothing else of the project uses it."""
+    """Stops the embedded Postgres if nothing else of the project uses it.
+
+    It stops by itself with its last user, but for one whose URL was asked for with `sql --url`.
+    """
     settings = load_settings()
     if settings.database_url:
         raise SettingsError("database_url is set: there is no embedded Postgres to stop")
@@ -171,7 +261,11 @@ def stop() -> None:
 
 
 def _psql(settings: Settings) -> None:
-    """Psql as a child, not in our place: while we live the embedded server does."""
+    """Psql as a child, not in our place: while we live the embedded server does. Its password is on no command line."""
     url = records_url(settings, driver="postgresql")
+    password = conninfo_to_dict(url).get("password")
+    place = make_conninfo(**{name: str(value) for name, value in conninfo_to_dict(url).items() if name != "password"})
+    environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is psql's: it cancels a query
-    raise typer.Exit(subprocess.call([EmbeddedPostgres(settings.home).psql, url]))
+    program = EmbeddedPostgres(settings.home).psql
+    raise typer.Exit(subprocess.call([program, place], env=environment))

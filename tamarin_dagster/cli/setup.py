@@ -6,22 +6,33 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tamarin_dagster.cli.app import app
+from tamarin_dagster.cli.app import Panel, command
 from tamarin_dagster.recordstore.loading import compile_ahead
 from tamarin_dagster.terminal import bar, err
 
 
-@app.command()
+@command(
+    "demo-logs",
+    Panel.SETTING_UP,
+    ("demo-logs --lines 100000 --out /tmp/keys", "100,000 lines, three weeks; log_prefix is logs/"),
+    ("demo-logs --lines 5000000 --keys 500 --days 90 --out /tmp/keys", "a quarter with large log keys"),
+)
 def demo_logs(
-    lines: Annotated[int, typer.Option(min=1, help="How many lines in all.")],
-    out: Annotated[Path, typer.Option(help="The folder to write log keys to.", file_okay=False)],
+    lines: Annotated[int, typer.Option(min=1, help="How many lines in all.", metavar="N")],
+    out: Annotated[Path, typer.Option(help="The folder to write log keys to.", file_okay=False, metavar="DIR")],
     keys: Annotated[
-        int | None, typer.Option(min=1, help="How many log keys; default: one per about 500 lines.")
+        int | None, typer.Option(min=1, help="How many log keys; default: one per about 500 lines.", metavar="N")
     ] = None,
-    days: Annotated[int, typer.Option(min=1, help="Days, up to today, that the keys are spread over.")] = 21,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same lines.")] = 2011,
+    days: Annotated[
+        int, typer.Option(min=1, help="Days, up to today, that the keys are spread over.", metavar="N")
+    ] = 21,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same lines.", metavar="N")] = 2011,
 ) -> None:
-    """Writes believable log keys of a media site to a folder; a file:// URL of it serves as log_bucket_name."""
+    """Writes believable log keys of a media site to a folder.
+
+    To try a pull, queries or a dashboard without a log of one's own: a file:// URL of the folder serves as
+    log_bucket_name, with log_prefix: logs/.
+    """
     from tamarin_dagster.demo import write_log_keys  # noqa: PLC0415 - only this command needs it
 
     with bar("Writing", "lines") as advance:
@@ -33,14 +44,17 @@ def demo_logs(
     )
 
 
-@app.command("compile")
+@command("compile", Panel.SETTING_UP, ("compile", "in a Dockerfile, behind pip install"))
 def compile_command() -> None:
-    """Compiles the parser, which its first use does else. For installations and images; takes some seconds."""
+    """Compiles the parser, which its first use does else.
+
+    For installations and images. It takes half a minute; the result is kept beside the code, or in the user's cache.
+    """
     with err.status("Compiling the parser"):
         compile_ahead()
 
 
-@app.command(hidden=True)
+@command("dev", Panel.SETTING_UP, hidden=True)
 def dev(
     host: Annotated[str, typer.Option(help="Where the page listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The page's port; the next free one is taken if it is in use.")] = 3000,

@@ -1,7 +1,8 @@
 """Opening the database of the records: the configured one or the embedded one, migrated."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -60,6 +61,15 @@ def open_database(settings: Settings) -> sa.Engine:
 
     Raises DatabaseError.
     """
+    engine, _ = migrated_engine(settings)
+    if settings.buckets:
+        with _explained(engine):
+            mirror_buckets(engine, settings.buckets)
+    return engine
+
+
+def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
+    """An engine on the records' database, migrated, and whether there was anything to do. Raises DatabaseError."""
     engine = sa.create_engine(
         records_url(settings),
         connect_args={
@@ -72,17 +82,21 @@ def open_database(settings: Settings) -> sa.Engine:
         # an error of a statement is shown in logs and in the page: the values in it are not for that
         hide_parameters=True,
     )
+    with _explained(engine):
+        return engine, migrate(engine)
+
+
+@contextmanager
+def _explained(engine: sa.Engine) -> Iterator[None]:
+    """Says of which database it is that an error comes, and what to do; without the password."""
     try:
-        migrate(engine)
-        if settings.buckets:
-            mirror_buckets(engine, settings.buckets)
+        yield
     except sa.exc.OperationalError as error:
         remedy = "is the server up, and is TAMARIN_DATABASE_URL right?"
         raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
     except sa.exc.ProgrammingError as error:
         remedy = "the user needs CREATE on the schema public"
         raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
-    return engine
 
 
 def schema_revision(engine: sa.Engine) -> str | None:

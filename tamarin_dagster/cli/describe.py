@@ -1,0 +1,124 @@
+"""The commands as Markdown, from the commands themselves.
+
+`python -m tamarin_dagster.cli.describe > docs/cli.md`
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import date, datetime
+from textwrap import fill
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+import typer
+
+from tamarin_dagster.cli.app import COMMANDS, EXIT_STATUSES, PROGRAM, CommandHelp, Panel, app
+from tamarin_dagster.cli.documents import COMMANDS_WITH_JSON, Document
+
+_HEAD = f"""# Commands
+
+    {PROGRAM} [--config FILE] COMMAND …
+
+`--config`, else `TAMARIN_CONFIG`, names the [settings](settings.md); without them it is `tamarin.yaml` here. `--help`
+behind a command tells what stands below. Answers go to standard output; progress, warnings and errors to standard
+error.
+
+## Exit status
+
+| status | |
+|---|---|
+"""
+_FOOT = """
+`{} sql` without a query has psql's own.
+
+A wrong setting, a database or log bucket that cannot be reached, a folder that may not be written: each is said in a
+line, without a traceback. With `--json` there is one document on standard output, also with status 1; but a database
+that is gone and an interrupt leave it empty. Times in it are ISO 8601, days are delivery days (UTC).
+"""
+# A datetime is a date too, and a bool an int: the narrower first.
+_JSON_TYPES = {bool: "true or false", int: "number", float: "number", str: "text", datetime: "time", date: "day"}
+_WIDTH = 120
+
+
+def commands_as_markdown() -> str:
+    """Exit statuses, then each command with its help, arguments, options, examples and JSON."""
+    statuses = "".join(f"| {status} | {_cell(meaning)} |\n" for status, meaning in EXIT_STATUSES.items())
+    parts = [_HEAD + statuses + _FOOT.format(PROGRAM)]
+    commands = {command.name: command for command in _commands()}
+    for panel in Panel:
+        parts.append(f"## {panel.value}\n")
+        parts += [
+            _described(commands[name], told)
+            for name, told in COMMANDS.items()
+            if told.panel is panel and not commands[name].hidden
+        ]
+    return "\n".join(parts)
+
+
+def _commands() -> Iterator[Any]:
+    group: Any = typer.main.get_command(app)
+    yield from group.commands.values()
+
+
+def _described(command: Any, told: CommandHelp) -> str:
+    name = command.name
+    usage = " ".join([PROGRAM, name, *(_usage(param) for param in command.params)])
+    lines = [f"### {name}\n", f"    {usage}\n", *(f"{fill(each, _WIDTH)}\n" for each in told.text.split("\n\n"))]
+    if command.params:
+        lines += ["| | default | |", "|---|---|---|", *map(_parameter, command.params), ""]
+    for typed, meaning in told.examples:
+        lines += [f"    # {meaning}", f"    {PROGRAM} {typed}"]
+    lines += [""] * bool(told.examples)
+    if document := COMMANDS_WITH_JSON.get(name):
+        lines += [f"{document.__doc__}\n", "| name | type | |", "|---|---|---|", *_fields(document, ""), ""]
+    return "\n".join(lines)
+
+
+def _usage(param: Any) -> str:
+    """As the first line of a help has it: what may be left out in brackets."""
+    if param.param_type_name == "argument":
+        return str(param.metavar) if param.required else f"[{param.metavar}]"
+    text = " ".join([param.opts[0], *([param.metavar] if param.metavar else [])])
+    return text if param.required else f"[{text}]"
+
+
+def _parameter(param: Any) -> str:
+    is_argument = param.param_type_name == "argument"
+    value = "" if is_argument or not param.metavar else f" {param.metavar}"
+    name = (param.metavar if is_argument else param.opts[0]) + value
+    default = "required" if param.required else "" if param.default in {None, False} else f"`{param.default}`"
+    return f"| `{_cell(name)}` | {default} | {_cell(param.help)} |"
+
+
+def _fields(document: type[Document], path: str) -> Iterator[str]:
+    """A row for each name; what is an object itself is told by its own names behind a dot."""
+    for name, field in document.model_fields.items():
+        kind, inner, suffix = _kind(field.annotation)
+        yield f"| `{path}{name}{suffix}` | {kind} | {_cell(field.description or '')} |"
+        if inner is not None:
+            yield from _fields(inner, f"{path}{name}{suffix}.")
+
+
+def _kind(annotation: Any) -> tuple[str, type[Document] | None, str]:
+    """What a value is called, the document that it is or has in its list, and `[]` for a list."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) in {Union, UnionType}:
+        present = next(each for each in arguments if each is not NoneType)
+        kind, inner, suffix = _kind(present)
+        return f"{kind} or null", inner, suffix
+    if get_origin(annotation) is tuple:
+        _, inner, _ = _kind(arguments[0])
+        return "list", inner, "[]"
+    if get_origin(annotation) is dict:
+        return "object of numbers", None, ""
+    if issubclass(annotation, Document):
+        return "object", annotation, ""
+    return next(name for known, name in _JSON_TYPES.items() if issubclass(annotation, known)), None, ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(commands_as_markdown())

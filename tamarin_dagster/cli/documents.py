@@ -1,0 +1,233 @@
+"""What `--json` prints: names that scripts may rely on, made of what the core returns.
+
+Times are ISO 8601 in UTC, days are delivery days, sizes are bytes, durations seconds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tamarin_dagster.doctor import Finding, Status
+from tamarin_dagster.ingest import Pulled
+from tamarin_dagster.purge import Purged
+from tamarin_dagster.reparse import Reparsed
+from tamarin_dagster.retention import Expirable, Expired
+from tamarin_dagster.terminal import show_json
+
+ErrorText = Annotated[str | None, Field(description="why its log bucket could not be read; null if it could")]
+
+
+class Document(BaseModel):
+    """A part of what is printed."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class FailedKey(Document):
+    """A log key that was left alone."""
+
+    key: str = Field(description="its name")
+    delivery_date: date = Field(description="the day in its name")
+    error: str = Field(description="why, and what to do where there is something")
+
+
+class PulledDay(Document):
+    """What a pull did for a delivery day."""
+
+    day: date = Field(validation_alias="period", description="the delivery day")
+    listed: int = Field(description="log keys that are there")
+    seen: int = Field(description="those of them that were loaded before")
+    keys: int = Field(description="those that this pull has loaded")
+    lines: int = Field(description="their lines: records, rejected and blank")
+    records: int = Field(description="lines that are rows of s3_log_record")
+    rejected: int = Field(description="lines that are rows of s3_rejected_line")
+    blank: int = Field(description="lines with nothing in them")
+    bytes: int = Field(description="their size, as stored")
+    first_request: datetime | None = Field(description="time of the earliest record")
+    last_request: datetime | None = Field(description="time of the latest record")
+    strays: tuple[str, ...] = Field(description="names under the day's prefix that are no log key's")
+    failures: tuple[FailedKey, ...] = Field(description="keys that were left alone")
+
+
+class PurgedKeys(Document):
+    """What a purge did; of a dry run, what it would do."""
+
+    keys: int = Field(description="log keys that were deleted")
+    bytes: int = Field(description="their size, as stored")
+    rows: int = Field(description="records and rejected lines that were counted in proof of them")
+    by_day: dict[date, int] = Field(description="keys deleted, by delivery day")
+    kept_keys: int = Field(description="keys that stay for their rejected lines")
+    failures: tuple[FailedKey, ...] = Field(description="keys that stay since the proof or the deletion failed")
+    seconds: float = Field(description="how long it took")
+
+
+class PulledBucket(Document):
+    """`pull --json`: one of each bucket, in a list."""
+
+    bucket: str = Field(description="the logged bucket")
+    error: ErrorText = None
+    days: tuple[PulledDay, ...] = Field(default=(), description="each day that has keys")
+    strays: tuple[str, ...] = Field(default=(), description="names that belong to no day; at most 50")
+    seconds: float = Field(default=0.0, description="how long loading took")
+    purged: PurgedKeys | None = Field(default=None, description="null if nothing was to be purged")
+
+
+class PurgedBucket(Document):
+    """`purge --json`: one of each bucket, in a list."""
+
+    bucket: str = Field(description="the logged bucket")
+    error: ErrorText = None
+    dry_run: bool = Field(description="whether nothing was deleted")
+    purged: PurgedKeys | None = Field(default=None, description="null if purge_parsed_keys is off for it")
+
+
+class ReparsedBucket(Document):
+    """`reparse --json`: one of each bucket, in a list. lines = moved + rejected + oversized."""
+
+    bucket: str = Field(description="the logged bucket")
+    keys: int = Field(description="log keys with rejected lines")
+    changed: int = Field(description="those of them with lines that moved, or have another reason now")
+    lines: int = Field(description="their rejected lines")
+    moved: int = Field(description="lines that are records now")
+    rejected: int = Field(description="lines that are no records still")
+    reasons_changed: int = Field(description="those of them whose reason is another now")
+    oversized: int = Field(description="lines of which only the start is stored")
+    failures: tuple[FailedKey, ...] = Field(description="keys that were left as they are")
+    seconds: float = Field(description="how long it took")
+
+
+class DroppedMonth(Document):
+    """A month of records."""
+
+    name: str = Field(description="its partition")
+    rows: int = Field(description="records, by Postgres' estimate")
+    bytes: int = Field(description="what it takes on disk, with its indexes")
+
+
+class ExpiredMonths(Document):
+    """`expire --json`."""
+
+    dry_run: bool = Field(description="whether nothing was dropped")
+    first_kept: date = Field(description="the first day (UTC) whose requests stay")
+    partitions: tuple[DroppedMonth, ...] = Field(description="the months dropped, oldest first")
+    keys: int = Field(description="ledger rows marked as expired")
+    rejected_lines: int = Field(description="rejected lines deleted")
+    unpurged: dict[str, int] | None = Field(
+        description="by bucket, expired keys that still lie in the log bucket; null for a dry run"
+    )
+
+
+class FoundThing(Document):
+    """`doctor --json`: one of each finding, in a list."""
+
+    subject: str = Field(description="what was looked at")
+    status: Status = Field(description="ok, warn or fail")
+    text: str = Field(description="what was found")
+    remedy: str = Field(description="what to do; empty if it is ok")
+
+
+class LastKey(Document):
+    """The log key that was delivered last of those that are loaded."""
+
+    key: str = Field(description="its name")
+    delivered_at: datetime | None = Field(description="the time in its name; midnight if S3 delivers by event date")
+    loaded_at: datetime = Field(description="when its rows were committed")
+
+
+class Unloaded(Document):
+    """What a listing of the log bucket found that is not loaded."""
+
+    keys: int = Field(description="log keys that are not loaded; at least so many if not complete")
+    listed_keys: int = Field(description="log keys that were looked at")
+    is_complete: bool = Field(description="whether all days were looked at; if not, the time was up")
+    first_day: date = Field(description="the first day that a pull would look at")
+    last_day: date = Field(description="the last one")
+
+
+class BucketState(Document):
+    """`buckets --json`: one of each bucket and log bucket, in a list."""
+
+    bucket: str = Field(description="the logged bucket")
+    is_configured: bool = Field(description="false if the ledger alone knows it, in that log bucket")
+    log_bucket_name: str = Field(description="where its log keys are delivered")
+    log_prefix: str | None = Field(description="what their names begin with; null if not configured")
+    monitored: bool = Field(description="whether its sensor is on from the start")
+    purges: bool = Field(description="whether log keys are deleted once proved loaded")
+    error: ErrorText = None
+    last_key: LastKey | None = Field(description="null if none is loaded")
+    loaded_keys: int = Field(description="log keys that are loaded, purged ones too")
+    purged_keys: int = Field(description="those of them that were deleted")
+    expired_keys: int = Field(description="those of them whose records retention dropped, or the older of them")
+    records: int = Field(description="rows in s3_log_record that they were loaded with, expired ones too")
+    rejected_lines: int = Field(description="lines that are no record")
+    unloaded: Unloaded | None = Field(description="null with --no-list, after an error, and if not configured")
+    to_purge_keys: int = Field(description="loaded keys that the next purge would take; 0 if purges is false")
+    failing_purge_keys: int = Field(description="keys whose deletion failed at the last try")
+
+
+COMMANDS_WITH_JSON: dict[str, type[Document]] = {
+    "pull": PulledBucket,
+    "purge": PurgedBucket,
+    "reparse": ReparsedBucket,
+    "expire": ExpiredMonths,
+    "buckets": BucketState,
+    "doctor": FoundThing,
+}
+
+
+def pulled_bucket(bucket: str, pulled: Pulled, purged: Purged | None) -> PulledBucket:
+    """What a pull of a bucket did, and the purge after it."""
+    return PulledBucket(
+        bucket=bucket,
+        days=tuple(PulledDay.model_validate(day) for day in pulled.periods),
+        strays=pulled.strays,
+        seconds=pulled.seconds,
+        purged=purged_keys(purged) if purged else None,
+    )
+
+
+def purged_keys(purged: Purged) -> PurgedKeys:
+    """What a purge did."""
+    return PurgedKeys(
+        keys=purged.keys,
+        bytes=purged.bytes,
+        rows=purged.rows,
+        by_day=dict(sorted(purged.by_day.items())),
+        kept_keys=purged.kept.keys,
+        failures=tuple(FailedKey.model_validate(failure) for failure in purged.failures),
+        seconds=purged.seconds,
+    )
+
+
+def reparsed_bucket(bucket: str, done: Reparsed) -> ReparsedBucket:
+    """What a reparse of a bucket did."""
+    return ReparsedBucket.model_validate({"bucket": bucket, **asdict(done)})
+
+
+def expired_months(found: Expirable | Expired) -> ExpiredMonths:
+    """What an expire did, or would do."""
+    return ExpiredMonths(
+        dry_run=isinstance(found, Expirable),
+        first_kept=found.first_kept,
+        partitions=tuple(DroppedMonth.model_validate(partition) for partition in found.partitions),
+        keys=found.keys,
+        rejected_lines=found.rejected_lines,
+        unpurged=found.unpurged if isinstance(found, Expired) else None,
+    )
+
+
+def found_thing(finding: Finding) -> FoundThing:
+    """A finding of the doctor."""
+    return FoundThing.model_validate(finding)
+
+
+def show_documents(found: Document | Sequence[Document]) -> None:
+    """The document on standard output; a list of them as one."""
+
+    def plain(document: Document) -> Any:
+        return document.model_dump(mode="json")
+
+    show_json(plain(found) if isinstance(found, Document) else [plain(each) for each in found])

@@ -1,0 +1,107 @@
+"""The settings as Markdown, from the models themselves.
+
+`python -m tamarin_dagster.describe_settings > docs/settings.md`
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from datetime import date
+from enum import Enum
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from tamarin_dagster.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, DatabaseUrl, LoggedBucket, Settings
+
+_HEAD = f"""# Settings
+
+In `{DEFAULT_CONFIG}`, or the file that `--config` or `{CONFIG_VARIABLE}` names. A variable of the environment wins over
+the file. An entry that is unknown, missing or wrong gets a line of its own, and nothing is started.
+
+| setting | variable | type | default | |
+|---|---|---|---|---|
+"""
+_BUCKETS = """
+## Of a bucket
+
+Entries of the list `buckets`. In the environment the whole list is one variable, as JSON:
+`TAMARIN_BUCKETS='[{"name": "media.example.org", "log_bucket_name": "my-log-bucket"}]'`.
+
+| setting | type | default | |
+|---|---|---|---|
+"""
+_TYPES: dict[Any, str] = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    date: "date, `2026-01-31`",
+    Path: "folder",
+    str: "text",
+    get_args(DatabaseUrl)[0]: "text",
+}
+# What a validator narrows a text to.
+_NARROWER = {
+    "database_url": "`postgresql://user:password@host:5432/database`",
+    "dagster_database_url": "`postgresql://user:password@host:5432/database`",
+    "name": "bucket name",
+    "log_bucket_name": "bucket name, or `file:///path/to/folder`",
+    "endpoint_url": "`https://host`",
+    "role_arn": "`arn:aws:iam::123456789012:role/name`",
+    "buckets": "list",
+    "owners": "list",
+}
+_TOLD_DEFAULT = re.compile(r" \(default: (.*)\)$")
+
+
+def settings_as_markdown() -> str:
+    """Each setting with its variable, type, default and meaning; then those of a bucket."""
+    prefix = Settings.model_config["env_prefix"]
+    rows = "".join(f"| `{name}` | `{prefix}{name.upper()}` | {rest} |\n" for name, rest in _rows(Settings))
+    of_a_bucket = "".join(f"| `{name}` | {rest} |\n" for name, rest in _rows(LoggedBucket))
+    return _HEAD + rows + _BUCKETS + of_a_bucket
+
+
+def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        meaning = field.description or ""
+        told = _TOLD_DEFAULT.search(meaning)
+        default = told[1] if told else _default(field)
+        yield name, f"{_NARROWER.get(name) or _type_of(field)} | {default} | {_TOLD_DEFAULT.sub('', meaning)}"
+
+
+def _type_of(field: FieldInfo) -> str:
+    present = [each for each in get_args(field.annotation) if each is not NoneType] or [field.annotation]
+    if isinstance(present[0], type) and issubclass(present[0], Enum):
+        return " or ".join(f"`{each.value}`" for each in present[0])
+    return _TYPES[present[0]] + _bounds(field)
+
+
+def _bounds(field: FieldInfo) -> str:
+    said = []
+    for each in field.metadata:
+        if isinstance(each, Ge):
+            said.append(f"from {each.ge}")
+        elif isinstance(each, Gt):
+            said.append(f"above {each.gt}")
+        elif isinstance(each, Le):
+            said.append(f"to {each.le}")
+    return f" {', '.join(said)}" * bool(said)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is None or field.default == ():
+        return ""
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{field.default}`" if str(field.default) else '`""`'
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_as_markdown())
