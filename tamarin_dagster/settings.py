@@ -106,7 +106,7 @@ class LoggedBucket(BaseModel):
     )
     partition: Partition = Field(
         default=Partition.DAILY,
-        description="daily or hourly: what its partitions are; hours are for a bucket whose day is too much for a run",
+        description="what its partitions are; hours are for a bucket whose day is too much for one run",
     )
     monitor_from: date | None = Field(
         default=None,

@@ -195,6 +195,17 @@ def _log_result(context: dg.OpExecutionContext, result: dg.AssetCheckResult, par
     )
 
 
+def chosen_periods(context: dg.OpExecutionContext) -> list[DeliveryPeriod]:
+    """The partitions of a run. One that was launched for none says what to do: Dagster's own error does not."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise dg.Failure(
+            "these checks are made of partitions, and none was chosen: materialize the asset's partitions that are to"
+            " be checked, which loads nothing twice",
+            allow_retries=False,
+        )
+    return periods_of(context.partition_keys)
+
+
 def build_database_checks(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
     """The checks that read only the database: one step for all of them."""
 
@@ -212,7 +223,7 @@ def build_database_checks(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefi
         with database.engine.connect() as connection:
             results = {
                 period: _database_results(connection, bucket, slug, period)
-                for period in periods_of(context.op_execution_context.partition_keys)
+                for period in chosen_periods(context.op_execution_context)
             }
         yield from per_partition(context.op_execution_context, results)
 

@@ -12,9 +12,9 @@ from tamarin_dagster.defs.asset_checks import (
     SAMPLE,
     check_result,
     check_spec,
+    chosen_periods,
     per_partition,
 )
-from tamarin_dagster.defs.partitions import periods_of
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.settings import LoggedBucket
@@ -40,7 +40,7 @@ def build_duplicate_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefi
         with database.engine.connect() as connection:
             results = {
                 period: [_duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, period))]
-                for period in periods_of(context.op_execution_context.partition_keys)
+                for period in chosen_periods(context.op_execution_context)
             }
         yield from per_partition(context.op_execution_context, results)
 

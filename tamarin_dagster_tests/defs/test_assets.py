@@ -312,6 +312,20 @@ def test_the_asset_shows_its_columns_kinds_and_group(definitions) -> None:
     }
 
 
+def test_checks_that_are_launched_for_no_partition_say_what_to_do(definitions, instance) -> None:
+    """As by a check's own button on the page."""
+    checks = dg.AssetSelection.checks_for_assets(dg.AssetKey(["media", "log_records"])) - dg.AssetSelection.checks(
+        *(dg.AssetCheckKey(RECORDS, name) for name in ("every_log_key_is_loaded", "no_stray_keys"))
+    )
+    job = dg.define_asset_job("checks_alone", selection=checks)
+    with_job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
+
+    result = with_job.resolve_job_def("checks_alone").execute_in_process(instance=instance, raise_on_error=False)
+
+    (failed,) = (event for event in result.all_events if event.is_step_failure)
+    assert "none was chosen: materialize the asset's partitions" in failed.step_failure_data.error_display_string
+
+
 # ------------------------------------------------------------------------------------------------ what is shown
 
 
