@@ -18,6 +18,7 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from dagster._core.test_utils import freeze_time
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import consume_new_runs_for_automatic_reexecution
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run, monitor_starting_run
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._grpc.impl import _run_in_subprocess
 from dagster._grpc.types import ExecuteExternalJobArgs
 from dagster._grpc.utils import default_sensor_grpc_timeout
@@ -231,6 +232,51 @@ def test_a_backfill_of_assets_that_share_a_policy_makes_runs_of_so_many_days_eac
     ]
     assert all(run.asset_selection == {LOADED, PURGED} for run in runs)
     assert all("dagster/partition" not in run.tags for run in runs)
+
+
+# ------------------------------------------------------------------------------------------------ the queue
+
+
+def job_of(pool: str) -> dg.JobDefinition:
+    @dg.op(name=f"work_{pool}", pool=pool)
+    def work() -> None: ...
+
+    @dg.job(name=f"job_{pool}")
+    def job() -> None:
+        work()
+
+    return job
+
+
+queued_jobs = dg.Definitions(jobs=[job_of(pool) for pool in "abc"])
+
+
+def test_a_run_whose_pool_is_full_waits_in_the_queue_and_others_go_before_it(tmp_path) -> None:
+    """Else runs of one bucket's backfill would take all slots, and wait there. A higher priority goes first: the
+    sensors' (defs/sensors.py), so that what is new does not wait for a backfill of years.
+    """
+    queue = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}
+    limits = {"runs": {"max_concurrent_runs": 4}, "pools": {"default_limit": 2}}
+    with daemon_of(tmp_path, __name__, "queued_jobs", run_coordinator=queue, concurrency=limits) as daemon:
+        names: dict[str, str] = {}
+
+        def enqueue(name: str, **tags: str) -> None:
+            job = queued_jobs.resolve_job_def(f"job_{name[0]}")
+            origin = daemon.repository().get_full_job(job.name).get_remote_origin()
+            run = daemon.instance.create_run_for_job(
+                job, status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin, tags=tags
+            )
+            names[run.run_id] = name
+
+        for pool in "abc":
+            daemon.instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+        for name in ("a1", "a2", "a3", "a4", "b1", "b2", "b3", "c1"):
+            enqueue(name)
+        enqueue("c2", **{"dagster/priority": "1"})
+        chosen = QueuedRunCoordinatorDaemon(interval_seconds=1)._get_runs_to_dequeue(
+            daemon.instance, daemon.instance.get_concurrency_config(), fixed_iteration_time=None
+        )
+    assert [names[run.run_id] for run in chosen] == ["c2", "a1", "a2", "b1"]
 
 
 # ------------------------------------------------------------------------------------------------ runs that die

@@ -11,6 +11,8 @@ from tamarin_dagster.settings import LoggedBucket
 BUCKET_TAG = "tamarin/bucket"
 # Names the set of keys a run was asked for, so that attempts at the same keys can be counted.
 DIGEST_TAG = "tamarin/keys_digest"
+# The priority of what sensors and schedules ask for: it goes before the queued runs of a backfill, which have none.
+FIRST = "1"
 
 
 def slugs(buckets: Sequence[LoggedBucket]) -> dict[str, str]:

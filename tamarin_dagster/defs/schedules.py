@@ -8,8 +8,13 @@ from datetime import timedelta
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PRIORITY_TAG,
+)
 
+from tamarin_dagster.defs.naming import FIRST
 from tamarin_dagster.defs.partitions import whole_days
 from tamarin_dagster.settings import LoggedBucket
 
@@ -33,7 +38,7 @@ def build_reconcile_schedule(
     def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         today = context.scheduled_execution_time.date()
         first = max(bucket.start_date, today - timedelta(days=RECONCILED_DAYS - 1))
-        return dg.RunRequest(tags=range_tags(*whole_days(bucket, first, today)))
+        return dg.RunRequest(tags=range_tags(*whole_days(bucket, first, today)) | {PRIORITY_TAG: FIRST})
 
     return reconcile
 

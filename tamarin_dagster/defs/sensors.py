@@ -14,8 +14,9 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import PRIORITY_TAG
 
-from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG
+from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG, FIRST
 from tamarin_dagster.defs.partitions import has_begun, partition_key, period_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.discovery import Look, days_with_keys, survey
@@ -198,7 +199,7 @@ def _request(bucket: LoggedBucket, unseen: Unseen, attempt: int) -> dg.RunReques
         # Dagster never runs a run_key twice, also not a failed one: so it names the keys and the attempt.
         run_key=f"{bucket.name}:{partition}:{unseen.digest}:attempt{attempt}",
         partition_key=partition,
-        tags={BUCKET_TAG: bucket.name, DIGEST_TAG: unseen.digest},
+        tags={BUCKET_TAG: bucket.name, DIGEST_TAG: unseen.digest, PRIORITY_TAG: FIRST},
     )
 
 
