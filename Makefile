@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test test-bench docs chaos hostile soak lint format bench bench-ingest bench-parse fuzz clean
+.PHONY: install dev test test-bench test-browser screenshots docs chaos hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -41,6 +41,14 @@ test: install
 test-bench: install
 	@$(RUN) pytest -m bench
 
+# Dagster's page, clicked through in headless Chromium (chromium or google-chrome on the PATH, or CHROMIUM=...).
+test-browser: .venv/browser-installed
+	@$(RUN) pytest -m browser tamarin_dagster_tests/browser
+
+# The pictures of the README and of docs/.
+screenshots: .venv/browser-installed
+	@SCREENSHOTS=docs/images $(RUN) pytest -m browser tamarin_dagster_tests/browser
+
 # How many kills at random moments beside the matrix.
 KILLS ?= 200
 
@@ -74,12 +82,12 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# What only a benchmark needs, beside what `install` takes.
-.venv/bench-installed: .venv/installed
+# What only some need, beside what `install` takes: the extras `bench`, `browser`, `fuzz`.
+.venv/%-installed: .venv/installed
 	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,bench]'; \
+	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,$*]'; \
 	else \
-	  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'; \
+	  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$*]'; \
 	fi
 	@touch $@
 
@@ -94,15 +102,6 @@ bench-ingest: .venv/bench-installed
 bench-parse: .venv/bench-installed
 	@$(RUN) benchmarks.parse
 	@$(RUN) benchmarks.parse.adversarial
-
-# What only fuzzing needs.
-.venv/fuzz-installed: .venv/installed
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,fuzz]'; \
-	else \
-	  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,fuzz]'; \
-	fi
-	@touch $@
 
 # How long it fuzzes.
 SECONDS ?= 60

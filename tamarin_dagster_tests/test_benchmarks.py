@@ -212,6 +212,18 @@ def test_a_run_is_timed_from_its_request_to_its_success(measured) -> None:
 
 
 @pytest.mark.bench
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")
+def test_a_start_is_timed_until_the_first_rows_and_its_memory_is_that_of_all_processes(measured) -> None:
+    rows = measured("start", "--rounds", 1, "--idle-minutes", 0)
+    page, first_rows, *memory = [(row[0], number(row[1])) for row in rows]
+    assert 0 < page[1] <= first_rows[1]
+    sizes = dict(memory)
+    assert sizes.keys() >= {"page", "daemon", "code server", "Postgres", "all"}
+    assert sum(sizes.values()) == pytest.approx(2 * sizes["all"], abs=len(sizes))
+    assert sizes["all"] > 300
+
+
+@pytest.mark.bench
 def test_an_interrupt_takes_all_of_a_measurement_away(short_folder) -> None:
     command = [sys.executable, "-m", "benchmarks.ingest.connections", "--lines", "20000", "--keys", "40"]
     process = subprocess.Popen(

@@ -20,6 +20,7 @@ _MEASUREMENTS: dict[str, tuple[str, ...]] = {
     "memory": (),
     "tick": (),
     "run": (),
+    "start": (),
     "growth": (),
     "connections": ("--rounds", "3"),
     "profile": (),

@@ -13,7 +13,7 @@ longer than that, by its days, is bookkeeping.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -21,16 +21,16 @@ import dagster as dg
 import yaml
 
 from benchmarks.command_line import command_line, show
-from benchmarks.ingest.dev import Page, dagster_page
+from benchmarks.dagster_page import Page
+from benchmarks.ingest.dev import Dev, dev, instance_of
 from benchmarks.ingest.stage import COMMAND, LOG_PREFIX, Stage, stage
 from benchmarks.sheet import Sheet
 from tamarin_dagster.demo import write_log_keys
+from tamarin_dagster.demo.endpoint import free_port
 
 _HEADINGS = ("what", "figure", "")
 _CANCELLED_AT = 1 / 3
-_POLL_SECONDS = 1
 _BACKFILL_SECONDS = 3 * 3600
-_ENDED = {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
 _SUCCEEDED = {"COMPLETED", "COMPLETED_SUCCESS"}
 
 
@@ -64,8 +64,11 @@ def main() -> None:
         staged.expect(history.lines)
         staged.empty_tables()
         _write(staged, options.days, options.buckets, options.keys, options.lines)
-        with dagster_page(staged) as page, dg.DagsterInstance.from_config(str(staged.home / "dagster")) as instance:
-            rows = list(_measured(staged, history, page, instance, alone))
+        with (
+            dev(staged.folder / "dev.log", free_port()) as running,
+            instance_of(running, staged.home) as instance,
+        ):
+            rows = list(_measured(staged, history, running, instance, alone))
     title = (
         f"A backfill of {history.days} days of {len(history.buckets)} buckets, {history.keys:,} log keys,"
         f" {history.lines:,} lines"
@@ -106,16 +109,18 @@ def _write(staged: Stage, days: int, buckets: int, keys: int, lines: int) -> His
 
 
 def _measured(
-    staged: Stage, history: History, page: Page, instance: dg.DagsterInstance, alone: float
+    staged: Stage, history: History, running: Dev, instance: dg.DagsterInstance, alone: float
 ) -> Iterator[tuple[str, str, str]]:
+    page = Page(running.address())
     started = time.monotonic()
     backfills = {bucket: page.backfill(bucket, history.partitions) for bucket in history.buckets}
     first = history.buckets[0]
     wanted = int(history.days * _CANCELLED_AT)
-    _wait(page, f"{wanted} days of {first}", lambda: len(_materialized(instance, first)) >= wanted)
+    enough = f"{wanted} days of {first}"
+    running.wait_for(enough, lambda: len(_materialized(instance, first)) >= wanted, _BACKFILL_SECONDS)
     page.cancel(backfills[first])
     cancelling = time.monotonic()
-    _wait(page, "the cancelled backfill's end", lambda: page.status(backfills[first]) in _ENDED)
+    running.wait_for("the cancelled backfill's end", lambda: page.has_ended(backfills[first]), _BACKFILL_SECONDS)
     cancelled_after = time.monotonic() - cancelling
     done = _materialized(instance, first)
     loaded = staged.count("s3_log_record")
@@ -123,10 +128,10 @@ def _measured(
     ids = [backfills[bucket] for bucket in history.buckets[1:]]
     if missing:  # of few days all may be under way when a third is done
         ids.append(page.backfill(first, missing))
-    _wait(page, "the backfills' end", lambda: all(page.status(each) in _ENDED for each in ids))
+    running.wait_for("the backfills' end", lambda: all(map(page.has_ended, ids)), _BACKFILL_SECONDS)
     wall = time.monotonic() - started
     if unsuccessful := {page.status(each) for each in ids} - _SUCCEEDED:
-        raise SystemExit(f"a backfill ended as {unsuccessful}. Dagster says:\n{page.told()}")
+        raise SystemExit(f"a backfill ended as {unsuccessful}. Dagster says:\n{running.told()}")
     staged.expect(history.lines)
     for bucket in history.buckets:
         if left := [path for path in (staged.folder / bucket).rglob("*-*") if path.is_file()]:
@@ -150,14 +155,6 @@ def _measured(
 def _materialized(instance: dg.DagsterInstance, bucket: str) -> set[str]:
     """The days whose keys are purged, so all is done."""
     return set(instance.get_materialized_partitions(dg.AssetKey([bucket, "purged_log_keys"])))
-
-
-def _wait(page: Page, what: str, probe: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _BACKFILL_SECONDS
-    while not probe():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"not within {_BACKFILL_SECONDS} s: {what}. Dagster says:\n{page.told()}")
-        time.sleep(_POLL_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,101 +1,76 @@
-"""Dagster as a person starts it, and its page as a browser asks it."""
+"""Dagster as `make dev` starts it, for measurements of it."""
 
 import contextlib
-import json
 import re
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from benchmarks.ingest.stage import COMMAND, Stage
+import dagster as dg
 
-_PORT = 3_300
-_START_SECONDS = 180
-_STOP_SECONDS = 120
-_POLL_SECONDS = 0.25
-_TOLD_BYTES = 3_000
+from benchmarks.ingest.stage import COMMAND
+
 _ADDRESS = re.compile(r"^(http://\S+)\s*$", re.MULTILINE)
+_START_SECONDS = 300
+_STOP_SECONDS = 120
+_POLL_SECONDS = 0.1
+_TOLD_BYTES = 3_000
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
-class Page:
-    """Dagster's page, with its daemon and its code server behind it. What they say is in the file `log`."""
+class Dev:
+    """A running `tamarin-dagster dev`, and when it was started, as time.monotonic() has it."""
 
-    url: str
+    process: "subprocess.Popen[bytes]"
     log: Path
+    started: float
 
     def told(self) -> str:
-        """The end of what Dagster says."""
-        return self.log.read_text("utf-8", "replace")[-_TOLD_BYTES:]
+        """All that it has said."""
+        return self.log.read_text("utf-8", "replace")
 
-    def ask(self, query: str, **variables: Any) -> Any:
-        """The answer's only field. An error ends the measurement."""
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        try:
-            with urllib.request.urlopen(request, timeout=120) as response:
-                answer = json.load(response)
-        except urllib.error.HTTPError as error:
-            raise SystemExit(f"the page answers {error}: {error.read()[:_TOLD_BYTES]!r}") from None
-        (found,) = answer["data"].values() if answer.get("data") else (None,)
-        if answer.get("errors") or (isinstance(found, dict) and "message" in found):
-            raise SystemExit(f"the page answers {answer}")
+    def wait_for(self, what: str, probe: Callable[[], Found], seconds: float) -> Found:
+        """What the probe finds in the end. If that takes too long the measurement ends, with what Dagster says."""
+        deadline = time.monotonic() + seconds
+        while not (found := probe()):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{what}: not within {seconds} s. Dagster says:\n{self.told()[-_TOLD_BYTES:]}")
+            time.sleep(_POLL_SECONDS)
         return found
 
-    def backfill(self, bucket: str, partitions: Sequence[str]) -> str:
-        """Launches a backfill of a bucket's assets, as their page does; returns its id."""
-        launched = self.ask(
-            "mutation($given: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $given) {"
-            " ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }",
-            given={
-                "assetSelection": [{"path": [bucket, name]} for name in ("log_records", "purged_log_keys")],
-                "partitionNames": list(partitions),
-            },
-        )
-        return str(launched["backfillId"])
-
-    def cancel(self, backfill: str) -> None:
-        """Cancels a backfill, as its page does."""
-        self.ask(
-            "mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) {"
-            " ... on CancelBackfillSuccess { backfillId } ... on Error { message } } }",
-            id=backfill,
-        )
-
-    def status(self, backfill: str) -> str:
-        """How a backfill stands."""
-        found = self.ask(
-            "query($id: String!) { partitionBackfillOrError(backfillId: $id) {"
-            " ... on PartitionBackfill { status } ... on Error { message } } }",
-            id=backfill,
-        )
-        return str(found["status"])
+    def address(self) -> str:
+        """That of its page, once it says it."""
+        found = self.wait_for("the page", lambda: _ADDRESS.search(self.told()), _START_SECONDS)
+        return found[1] if found else ""
 
 
 @contextlib.contextmanager
-def dagster_page(staged: Stage) -> Iterator[Page]:
-    """Dagster as `make dev` starts it; it is ended whatever happens."""
-    log = staged.folder / "dev.log"
+def dev(log: Path, port: int) -> Iterator[Dev]:
+    """It, in the present environment; what it says is in the file."""
+    started = time.monotonic()
     with log.open("wb") as out:
         # a session of its own: a ctrl-C in the terminal is for us, and it would take a second one for an end in haste
         process = subprocess.Popen(
-            [*COMMAND, "dev", "--port", str(_PORT)], stdout=out, stderr=out, start_new_session=True
+            [*COMMAND, "dev", "--port", str(port)], stdout=out, stderr=out, start_new_session=True
         )
     try:
-        deadline = time.monotonic() + _START_SECONDS
-        while not (found := _ADDRESS.search(log.read_text("utf-8", "replace"))):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"Dagster did not start. It says:\n{Page('', log).told()}")
-            time.sleep(_POLL_SECONDS)
-        yield Page(found[1], log)
+        yield Dev(process, log, started)
     finally:
         process.terminate()
         try:
             process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+@contextlib.contextmanager
+def instance_of(running: Dev, home: Path) -> Iterator[dg.DagsterInstance]:
+    """What Dagster knows in this home, once its page is there."""
+    running.address()
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        yield instance

@@ -18,11 +18,12 @@ from pathlib import Path
 import dagster as dg
 
 from benchmarks.command_line import command_line, show
-from benchmarks.ingest.dev import Page, dagster_page
+from benchmarks.ingest.dev import Dev, dev, instance_of
 from benchmarks.ingest.repeated import day_folder
 from benchmarks.ingest.stage import stage
 from benchmarks.sheet import Sheet
 from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo.endpoint import free_port
 
 REQUEST = "request to success"
 _WRITTEN = "key written to request"
@@ -35,7 +36,7 @@ _PHASES = {
 _PROCESS_STARTED = "Started process for run"
 _LINES = 10
 _RUN_SECONDS = 300
-_POLL_SECONDS = 0.25
+_TOLD_BYTES = 3_000
 _HEADINGS = ("seconds", "median", "min", "max", "share")
 
 
@@ -48,8 +49,11 @@ def main() -> None:
     with stage() as staged:
         staged.configure(datetime.now(UTC).date() - timedelta(days=1), pull_parse_interval=options.interval / 60)
         day_folder(staged.log_folder)
-        with dagster_page(staged) as page, dg.DagsterInstance.from_config(str(staged.home / "dagster")) as instance:
-            rounds = [_round(staged.log_folder, instance, number, page) for number in range(options.rounds + 1)][1:]
+        with (
+            dev(staged.folder / "dev.log", free_port()) as running,
+            instance_of(running, staged.home) as instance,
+        ):
+            rounds = [_round(staged.log_folder, instance, number, running) for number in range(options.rounds + 1)][1:]
     title = (
         f"A run for a day with one new key of {_LINES} lines, a tick each {options.interval:g} s;"
         f" {options.rounds} rounds, {os.cpu_count()} cores"
@@ -57,21 +61,20 @@ def main() -> None:
     show([Sheet(title, _HEADINGS, list(_rows(rounds)), texts=_HEADINGS[:1])], options.markdown)
 
 
-def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, page: Page) -> dict[str, float]:
+def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, running: Dev) -> dict[str, float]:
     """Seconds of each phase, in their order, of the run that loads a new key."""
     written = _put_key(log_folder, number)
-    deadline = time.monotonic() + _RUN_SECONDS
-    while True:
+
+    def ended() -> dg.RunRecord | None:
         records = instance.get_run_records()
-        if len(records) > number and records[0].dagster_run.is_finished:
-            break
-        if time.monotonic() > deadline:
-            raise SystemExit(f"no run ended within {_RUN_SECONDS} s. Dagster says:\n{page.told()}")
-        time.sleep(_POLL_SECONDS)
-    run = records[0].dagster_run
+        return records[0] if len(records) > number and records[0].dagster_run.is_finished else None
+
+    record = running.wait_for("the run's end", ended, _RUN_SECONDS)
+    assert record
+    run = record.dagster_run
     if not run.is_success:
-        raise SystemExit(f"the run ended as {run.status.value}. Dagster says:\n{page.told()}")
-    requested = records[0].create_timestamp.timestamp()
+        raise SystemExit(f"the run ended as {run.status.value}. Dagster says:\n{running.told()[-_TOLD_BYTES:]}")
+    requested = record.create_timestamp.timestamp()
     spent = phases(requested, instance.all_logs(run.run_id))
     return {_WRITTEN: requested - written, **spent, REQUEST: sum(spent.values())}
 

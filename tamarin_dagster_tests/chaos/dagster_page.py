@@ -2,11 +2,7 @@
 
 import contextlib
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +14,7 @@ from tamarin_dagster.failpoints import VARIABLE
 from tamarin_dagster_tests.chaos.histories import DAYS
 from tamarin_dagster_tests.chaos.matrix import UnexpectedError
 from tamarin_dagster_tests.chaos.worlds import World
+from tamarin_dagster_tests.dev_process import DevProcess, descendants, dev_process
 
 PARTITIONS = [f"2026-03-{day:02}" for day in DAYS]
 JOB = "media__load"
@@ -29,11 +26,6 @@ _RECORDS, _PURGED = {"path": ["media", "log_records"]}, {"path": ["media", "purg
 _REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "tamarin_dagster"}
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-_FOREIGN = ("TAMARIN_", "DAGSTER_", "AWS_")
-_PORT = 3400
-_START_SECONDS = 120
-_STOP_SECONDS = 60
-_TOLD_BYTES = 1000
 _RUN_FIELDS = "runId jobName status tags { key value } stepStats { stepKey startTime endTime }"
 
 Found = TypeVar("Found")
@@ -87,10 +79,11 @@ class CheckResult:
 class Page:
     """Dagster's page, with its daemon and its code server behind it."""
 
-    def __init__(self, world: World, url: str, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, world: World, started: DevProcess) -> None:
         self.world = world
-        self.process = process
-        self._url = f"{url}/graphql"
+        self.process = started.process
+        self.told = started.told
+        self._url = f"{started.page()}/graphql"
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The answer's only field. Raises UnexpectedError if it is an error."""
@@ -206,7 +199,7 @@ class Page:
         while not (found := probe()):
             if time.monotonic() > deadline or self.process.poll() is not None:
                 stand = [(run.by, run.status) for run in self.runs()] if self.process.poll() is None else "no page"
-                raise UnexpectedError(f"{what}: not within {seconds} s; the runs: {stand}; it says: {told(self.world)}")
+                raise UnexpectedError(f"{what}: not within {seconds} s; the runs: {stand}; it says: {self.told()}")
             time.sleep(0.25)
         return found
 
@@ -242,56 +235,9 @@ _LOADING = (
 @contextlib.contextmanager
 def dagster_page(world: World, failpoint: str = "") -> Iterator[Page]:
     """`tamarin-dagster dev`, on the world's settings, as a person starts it; it is ended whatever happens."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    environment |= {"COLUMNS": "300", **_CREDENTIALS} | ({VARIABLE: failpoint} if failpoint else {})
-    command = [sys.executable, "-m", "tamarin_dagster.cli", "--config", str(world.config)]
-    log = world.folder / "dev.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*command, "dev", "--port", str(_PORT)], env=environment, stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        yield Page(world, _page_of(world, process), process)
-    finally:
-        _end(process, [*command, "stop"], environment)
-
-
-def told(world: World) -> str:
-    """The end of what `dev` says."""
-    return (world.folder / "dev.log").read_text("utf-8", "replace")[-_TOLD_BYTES:]
-
-
-def descendants(pid: int) -> list[int]:
-    """A process' children, and theirs."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
-    return found
-
-
-def _page_of(world: World, process: "subprocess.Popen[bytes]") -> str:
-    deadline = time.monotonic() + _START_SECONDS
-    log = world.folder / "dev.log"
-    while not (page := re.search(r"^(http://\S+)\s*$", log.read_text("utf-8", "replace"), re.MULTILINE)):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise UnexpectedError(f"Dagster did not start; it says: {told(world)}")
-        time.sleep(0.2)
-    return page[1]
-
-
-def _end(process: "subprocess.Popen[bytes]", stop: list[str], environment: dict[str, str]) -> None:
-    """SIGTERM, which ends all it has started; if that does not help, kill -9 to each of them."""
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        for pid in [process.pid, *descendants(process.pid)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.wait()
-        subprocess.run(stop, env=environment, capture_output=True, check=False)  # its embedded server
+    environment = _CREDENTIALS | ({VARIABLE: failpoint} if failpoint else {})
+    with dev_process(world.config, world.folder / "dev.log", environment) as started:
+        yield Page(world, started)
 
 
 def _run(found: Any) -> Run:

@@ -6,9 +6,10 @@ import signal
 import time
 
 from tamarin_dagster.dev import LOOK_SECONDS
-from tamarin_dagster_tests.chaos.dagster_page import PARTITIONS, Page, dagster_page, descendants
+from tamarin_dagster_tests.chaos.dagster_page import PARTITIONS, Page, dagster_page
 from tamarin_dagster_tests.chaos.matrix import SAME, require, same, scenario
 from tamarin_dagster_tests.chaos.worlds import Bench, World
+from tamarin_dagster_tests.dev_process import descendants
 
 _GROUP = "Dagster"
 # A process sleeps once at each of these, in the transaction of a load.

@@ -1,0 +1,71 @@
+"""Dagster's page as a browser asks it: GraphQL over HTTP."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_ENDED = ("COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED")
+_TOLD_BYTES = 3_000
+
+
+class PageError(Exception):
+    """The page answers with an error."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The page at this address, and what its backfills can be asked for."""
+
+    url: str
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The answer's only field. Raises PageError."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=120) as response:
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise PageError(f"the page answers {error}: {error.read()[:_TOLD_BYTES]!r}") from None
+        if answer.get("errors"):
+            raise PageError(f"the page answers {answer['errors']}")
+        (found,) = answer["data"].values()
+        if isinstance(found, dict) and "message" in found:
+            raise PageError(f"the page answers {found['message']}")
+        return found
+
+    def backfill(self, bucket: str, partitions: Sequence[str]) -> str:
+        """Launches a backfill of a bucket's assets, as their page does; returns its id."""
+        launched = self.ask(
+            "mutation($given: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $given) {"
+            " ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }",
+            given={
+                "assetSelection": [{"path": [bucket, name]} for name in ("log_records", "purged_log_keys")],
+                "partitionNames": list(partitions),
+            },
+        )
+        return str(launched["backfillId"])
+
+    def cancel(self, backfill: str) -> None:
+        """Cancels a backfill, as its page does."""
+        self.ask(
+            "mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) {"
+            " ... on CancelBackfillSuccess { backfillId } ... on Error { message } } }",
+            id=backfill,
+        )
+
+    def status(self, backfill: str) -> str:
+        """How a backfill stands."""
+        found = self.ask(
+            "query($id: String!) { partitionBackfillOrError(backfillId: $id) {"
+            " ... on PartitionBackfill { status } ... on Error { message } } }",
+            id=backfill,
+        )
+        return str(found["status"])
+
+    def has_ended(self, backfill: str) -> bool:
+        """Whether a backfill is over, however."""
+        return self.status(backfill) in _ENDED
