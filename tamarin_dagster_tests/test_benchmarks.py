@@ -212,6 +212,16 @@ def test_a_run_is_timed_from_its_request_to_its_success(measured) -> None:
 
 
 @pytest.mark.bench
+def test_a_backfill_that_is_cancelled_and_launched_again_loads_each_line_once(measured) -> None:
+    """The measurement ends with an error if it does not."""
+    rows = {row[0]: row[1] for row in measured("backfill", "--days", 33, "--buckets", 2, "--keys", 1, "--lines", 2)}
+    assert int(rows["runs"]) >= 4
+    cancelled_with, again = rows["cancelled with"].split()[0], rows["launched again"].split()[0]
+    assert int(cancelled_with) + int(again) == 33
+    assert float(rows["bookkeeping per day"].removesuffix(" ms")) > 0
+
+
+@pytest.mark.bench
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")
 def test_a_start_is_timed_until_the_first_rows_and_its_memory_is_that_of_all_processes(measured) -> None:
     rows = measured("start", "--rounds", 1, "--idle-minutes", 0)

@@ -21,6 +21,7 @@ _MEASUREMENTS: dict[str, tuple[str, ...]] = {
     "tick": (),
     "run": (),
     "start": (),
+    "backfill": ("--days", "124"),
     "growth": (),
     "connections": ("--rounds", "3"),
     "profile": (),
