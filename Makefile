@@ -5,7 +5,8 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test test-bench test-browser screenshots docs chaos hostile soak lint format bench bench-ingest bench-parse fuzz clean
+.PHONY: install dev test test-bench test-browser test-celery test-deploy screenshots docs chaos hostile soak lint format \
+	bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -49,6 +50,14 @@ test-browser: .venv/browser-installed
 screenshots: .venv/browser-installed
 	@SCREENSHOTS=docs/images $(RUN) pytest -m browser tamarin_dagster_tests/browser
 
+# A backfill on Celery workers, one of which is killed; skipped where redis-server is not installed.
+test-celery: install
+	@$(RUN) pytest -m celery tamarin_dagster_tests/deploy
+
+# Image, compose files and values for the chart, with their own tools; no engine is needed.
+test-deploy: .venv/deploy-installed
+	@$(RUN) pytest tamarin_dagster_tests/deploy
+
 # How many kills at random moments beside the matrix.
 KILLS ?= 200
 
@@ -82,7 +91,7 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# What only some need, beside what `install` takes: the extras `bench`, `browser`, `fuzz`.
+# What only some need, beside what `install` takes: the extras `bench`, `browser`, `deploy`, `fuzz`.
 .venv/%-installed: .venv/installed
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,$*]'; \

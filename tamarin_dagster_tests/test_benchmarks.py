@@ -29,6 +29,7 @@ from benchmarks.parse.adversarial import adversarial_lines, average_line
 from benchmarks.parse.mixes import nasty_lines
 from benchmarks.parse.odd_lines import KINDS, NO_RECORD_KINDS, no_record, odd_record
 from benchmarks.parse.truth import compared, compared_demo_line, digests, mistakes
+from benchmarks.scaling.cluster import REDIS
 from tamarin_dagster.demo import DemoSite, lines_between
 from tamarin_dagster.logformat import FIELD_NAMES, parse_log, unescape_text
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
@@ -116,12 +117,12 @@ PROJECT = Path(__file__).parents[1]
 
 @pytest.fixture
 def measured(tmp_path, short_folder):
-    """measured("pull", "--lines", 9): the rows of its tables, as texts; what it had in TMPDIR is gone then."""
+    """measured("ingest.pull", "--lines", 9): the rows of its tables, as texts; what it had in TMPDIR is gone then."""
 
     def measured(name: str, *options: object) -> list[list[str]]:
         out = tmp_path / "tables.md"
         subprocess.run(
-            [sys.executable, "-m", f"benchmarks.ingest.{name}", *map(str, options), "--markdown", out],
+            [sys.executable, "-m", f"benchmarks.{name}", *map(str, options), "--markdown", out],
             cwd=PROJECT,
             env=os.environ | {"TMPDIR": str(short_folder)},
             check=True,
@@ -140,14 +141,14 @@ def number(text: str) -> float:
 
 
 def test_a_pull_is_held_against_a_copy_of_its_rows(measured) -> None:
-    pull, copy, ratio, peak = measured("pull", "--lines", 400, "--keys", 4, "--rounds", 1)
+    pull, copy, ratio, peak = measured("ingest.pull", "--lines", 400, "--keys", 4, "--rounds", 1)
     assert number(ratio[1]) == pytest.approx(number(pull[1]) / number(copy[1]), abs=0.006)
     assert 50 < number(peak[1]) < 2_000
 
 
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 def test_objects_are_counted_over_http_by_all_sides(measured) -> None:
-    rows = measured("objects", "--keys", 60, "--lines-per-key", 2, "--days", 2, "--rounds", 1)
+    rows = measured("ingest.objects", "--keys", 60, "--lines-per-key", 2, "--days", 2, "--rounds", 1)
     assert len(rows) == 8
     rates = {row[0]: number(row[1]) for row in rows}
     assert all(rate > 0 for rate in rates.values())
@@ -157,7 +158,7 @@ def test_objects_are_counted_over_http_by_all_sides(measured) -> None:
 
 @pytest.mark.bench
 def test_memory_is_measured_of_days_and_of_single_keys(measured) -> None:
-    rows = measured("memory", "--megabytes", 0.2, "--key-kilobytes", 20, "--rounds", 1)
+    rows = measured("ingest.memory", "--megabytes", 0.2, "--key-kilobytes", 20, "--rounds", 1)
     assert [(row[0], row[1]) for row in rows] == [
         ("nothing to load", "0"),
         ("a tenth, ordinary keys", "1"),
@@ -170,7 +171,7 @@ def test_memory_is_measured_of_days_and_of_single_keys(measured) -> None:
 
 @pytest.mark.bench
 def test_a_tick_is_measured_over_folder_and_http_by_the_ledger_behind(measured) -> None:
-    rows = measured("tick", "--keys", 30, "--ledger", "10,500", "--ticks", 2)
+    rows = measured("ingest.tick", "--keys", 30, "--ledger", "10,500", "--ticks", 2)
     places = ["HTTP", "HTTP", "file://", "file://"] if NGINX else ["file://", "file://"]
     assert [row[0] for row in rows] == 2 * places
     assert [row[1] for row in rows] == len(places) * ["10", "500"]
@@ -189,13 +190,13 @@ def test_growth_is_measured_by_lines_keys_and_ledger(measured) -> None:
 
 @pytest.mark.bench
 def test_connections_are_compared_with_the_first_number_of_them(measured) -> None:
-    first, second = measured("connections", "--lines", 500, "--keys", 5, "--connections", "1,2", "--rounds", 1)
+    first, second = measured("ingest.connections", "--lines", 500, "--keys", 5, "--connections", "1,2", "--rounds", 1)
     assert (first[0], first[4], second[0]) == ("1", "1.00", "2")
 
 
 @pytest.mark.bench
 def test_cpu_seconds_are_those_of_the_pull_and_of_postgres(measured) -> None:
-    rows = measured("profile", "--lines", 500, "--keys", 5)
+    rows = measured("ingest.profile", "--lines", 500, "--keys", 5)
     seconds = {row[0]: number(row[1]) for row in rows[:8]}
     assert seconds["the pull, user"] > 0
     if sys.platform == "linux":
@@ -204,7 +205,7 @@ def test_cpu_seconds_are_those_of_the_pull_and_of_postgres(measured) -> None:
 
 @pytest.mark.bench
 def test_a_run_is_timed_from_its_request_to_its_success(measured) -> None:
-    rows = measured("run", "--rounds", 1, "--interval", 1)
+    rows = measured("ingest.run", "--rounds", 1, "--interval", 1)
     written, *parts, total = [number(row[1]) for row in rows]
     assert written > 0
     assert sum(parts) == pytest.approx(total, abs=0.1)
@@ -231,6 +232,16 @@ def test_a_start_is_timed_until_the_first_rows_and_its_memory_is_that_of_all_pro
     assert sizes.keys() >= {"page", "daemon", "code server", "Postgres", "all"}
     assert sum(sizes.values()) == pytest.approx(2 * sizes["all"], abs=len(sizes))
     assert sizes["all"] > 300
+
+
+@pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
+def test_a_backfill_is_timed_on_one_worker_and_on_two(measured) -> None:
+    options = ("--lines", 2000, "--keys", 20, "--days", 4, "--days-per-run", 2, "--rounds", 1)
+    pull, one, two = measured("scaling", *options)
+    assert [pull[0], one[0], two[0]] == ["pull, without Dagster", "1 worker", "2 workers"]
+    assert number(two[5]) == pytest.approx(number(one[1]) / number(two[1]), abs=0.1)
+    assert number(one[5]) == 1
+    assert all(number(row[8]) > 0 for row in (pull, one, two))
 
 
 @pytest.mark.bench

@@ -43,6 +43,17 @@ def test_each_bucket_has_jobs_of_its_own_and_one_watches_them_all() -> None:
     }
 
 
+@pytest.mark.parametrize("days", [31, 5])
+def test_a_run_of_a_backfill_has_as_many_days_as_the_settings_say(days) -> None:
+    """Both assets alike: else Dagster would not run them together."""
+    bucket = LoggedBucket(name="media", log_bucket_name="log-bucket")
+    definitions = build_definitions(Settings(buckets=(bucket,), days_per_run=days))
+    for name in ("log_records", "purged_log_keys"):
+        policy = definitions.get_assets_def(dg.AssetKey(["media", name])).backfill_policy
+        assert policy is not None
+        assert policy.max_partitions_per_run == days
+
+
 def run(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *command],

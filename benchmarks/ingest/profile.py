@@ -60,9 +60,9 @@ def _py_spy() -> str | None:
 
 def _cpu_sheet(staged: Stage, lines: int) -> Sheet:
     staged.empty_tables()
-    before = _postgres_seconds(staged.server)
+    before = postgres_seconds(staged.server)
     usage = staged.run(PULL)
-    after = _postgres_seconds(staged.server)
+    after = postgres_seconds(staged.server)
     staged.expect(lines)
     spent = {"the pull, user": usage.user_seconds, "the pull, system": usage.system_seconds}
     spent |= {f"Postgres, {name}": seconds - before.get(name, 0) for name, seconds in after.items()}
@@ -71,7 +71,7 @@ def _cpu_sheet(staged: Stage, lines: int) -> Sheet:
     return Sheet(title, _CPU_HEADINGS, rows, texts=_CPU_HEADINGS[:1])
 
 
-def _postgres_seconds(server: EmbeddedPostgres) -> dict[str, float]:
+def postgres_seconds(server: EmbeddedPostgres) -> dict[str, float]:
     """CPU seconds so far, of the server's helpers by their names, and of all its other processes, also the ended."""
     if not Path("/proc/self/stat").exists():
         return {}

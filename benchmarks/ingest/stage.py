@@ -74,13 +74,16 @@ class Stage:
         self.configure(written.first_day)
         return written
 
-    def configure(self, first_day: date, *, endpoint_url: str | None = None, **settings: object) -> None:
+    def configure(
+        self, first_day: date, *, endpoint_url: str | None = None, monitored: bool = True, **settings: object
+    ) -> None:
         """Writes the settings: one bucket, whose log keys lie in `log_folder`, or are had from the endpoint."""
         bucket: dict[str, object] = {
             "name": LOGGED_BUCKET,
             "log_bucket_name": LOG_BUCKET if endpoint_url else self.log_folder.as_uri(),
             "log_prefix": LOG_PREFIX,
             "start_date": first_day,
+            "monitor_bucket": monitored,
         }
         if endpoint_url:
             bucket |= {"endpoint_url": endpoint_url, "region": "us-east-1"}

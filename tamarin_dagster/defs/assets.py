@@ -73,7 +73,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             " changes nothing."
         ),
         partitions_def=delivery_partitions(bucket),
-        backfill_policy=backfill_policy(bucket),
+        backfill_policy=backfill_policy(bucket, settings),
         freshness_policy=_freshness(bucket),
         owners=list(bucket.owners),
         check_specs=asset_checks.listing_check_specs(bucket, slug),
@@ -209,7 +209,7 @@ def build_purged_log_keys(
         ins={"records": dg.AssetIn(key=records_key(slug), dagster_type=dg.Nothing)},
         config={op.name: {"config": {"bucket": bucket.name}}},
         partitions_def=delivery_partitions(bucket),
-        backfill_policy=backfill_policy(bucket),
+        backfill_policy=backfill_policy(bucket, settings),
         group_name=slug,
         owners=list(bucket.owners),
         kinds={"s3"},

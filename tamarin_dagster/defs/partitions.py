@@ -7,11 +7,9 @@ import dagster as dg
 
 from tamarin_dagster.logformat import DeliveryHour, DeliveryPeriod, parse_key_name
 from tamarin_dagster.logkey import LogKey
-from tamarin_dagster.settings import LoggedBucket, Partition
+from tamarin_dagster.settings import LoggedBucket, Partition, Settings
 
-# A month of days in one run: a run per day wastes two seconds each, a run for years holds one transaction log for all.
 # A bucket whose day is too much for a run has a quarter of it in one.
-DAYS_PER_RUN = 31
 HOURS_PER_RUN = 6
 
 # Dagster's own way to write an hour's key.
@@ -28,10 +26,10 @@ def delivery_partitions(bucket: LoggedBucket) -> dg.TimeWindowPartitionsDefiniti
     return dg.DailyPartitionsDefinition(start_date=start.isoformat(), end_offset=1)
 
 
-def backfill_policy(bucket: LoggedBucket) -> dg.BackfillPolicy:
-    """How many partitions a run of a backfill takes."""
+def backfill_policy(bucket: LoggedBucket, settings: Settings) -> dg.BackfillPolicy:
+    """How many partitions of a backfill go into one run; smaller runs spread over more workers."""
     hourly = bucket.partition == Partition.HOURLY
-    return dg.BackfillPolicy.multi_run(max_partitions_per_run=HOURS_PER_RUN if hourly else DAYS_PER_RUN)
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=HOURS_PER_RUN if hourly else settings.days_per_run)
 
 
 def partition_key(period: DeliveryPeriod) -> str:

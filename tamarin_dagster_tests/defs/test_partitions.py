@@ -40,11 +40,11 @@ def test_partitions_go_from_the_start_date_to_the_present_hour(folder_bucket, to
     assert periods_of(keys[:1]) == [DeliveryHour(today - timedelta(days=1), 0)]
 
 
-def test_a_run_of_a_backfill_takes_a_month_of_days_or_six_hours(folder_bucket) -> None:
+def test_a_run_of_a_backfill_takes_a_month_of_days_or_six_hours(folder_bucket, settings) -> None:
     daily = folder_bucket.model_copy(update={"partition": Partition.DAILY})
 
-    assert backfill_policy(daily).max_partitions_per_run == 31
-    assert backfill_policy(folder_bucket).max_partitions_per_run == 6
+    assert backfill_policy(daily, settings).max_partitions_per_run == 31
+    assert backfill_policy(folder_bucket, settings).max_partitions_per_run == 6
 
 
 def test_an_hour_is_loaded_checked_and_purged_and_no_other(definitions, instance, put_key, log_folder, engine) -> None:

@@ -1,0 +1,1 @@
+"""How loading spreads over workers."""

@@ -1,0 +1,140 @@
+"""How a backfill spreads over Celery workers: 60 days on one worker and on two, and who takes the processor.
+
+    .venv/bin/python -m benchmarks.scaling [--lines 600000] [--keys 1200] [--days 60] [--days-per-run 5]
+        [--workers 1,2] [--rounds 3]
+
+All that deploy/celery has runs on this machine: Redis (redis-server must be installed), code location, daemon, page,
+and the workers. The very same keys into empty tables, in turn of the numbers of workers; beside them a bare `pull`. The
+time is from the start of the backfill's first run to the end of its last. The ratio is to the same round's first
+number. Workers beyond the machine's cores, less what Postgres takes, can gain nothing.
+"""
+
+import argparse
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from benchmarks.command_line import command_line, show, whole_numbers
+from benchmarks.ingest.profile import postgres_seconds
+from benchmarks.ingest.stage import LOGGED_BUCKET, Stage, stage
+from benchmarks.scaling.cluster import REDIS, Cluster, cluster
+from benchmarks.sheet import Sheet
+
+_BACKFILL_SECONDS = 3_600
+# To look costs the page and Postgres something.
+_LOOK_SECONDS = 3
+_DAGSTER = ("code", "daemon", "page", "redis")
+_HEADINGS = (
+    "loaded by", "s", "min", "max", "lines/s", "speed to 1", "min", "max",
+    "workers, CPU s", "Postgres, CPU s", "Dagster, CPU s", "cores busy",
+)  # fmt: skip
+_PULL = "pull, without Dagster"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a backfill took: seconds on the clock, and of processor time by whom."""
+
+    seconds: float
+    workers: float
+    postgres: float
+    dagster: float
+
+
+def main() -> None:
+    """Prints a table with a row for each number of workers."""
+    parser = command_line(__doc__)
+    parser.add_argument("--lines", type=int, default=600_000)
+    parser.add_argument("--keys", type=int, default=1_200)
+    parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--days-per-run", type=int, default=5)
+    parser.add_argument("--workers", type=whole_numbers, default="1,2")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    if REDIS is None:
+        raise SystemExit("redis-server is not installed: apt-get install redis-server")
+    taken: dict[str, list[Taken]] = {_PULL: [], **{_named(count): [] for count in options.workers}}
+    with stage() as staged:
+        written = staged.write_keys(lines=options.lines, keys=options.keys, days=options.days)
+        staged.configure(written.first_day, monitored=False, days_per_run=options.days_per_run, purge_parsed_keys=False)
+        days = [(written.first_day + timedelta(number)).isoformat() for number in range(options.days)]
+        with cluster(staged.folder) as started:
+            for _ in range(options.rounds):
+                taken[_PULL].append(_pull(staged, options.lines))
+                for count in options.workers:
+                    taken[_named(count)].append(_backfill(staged, started, count, days, options))
+    title = (
+        f"A backfill of {options.days} days, {options.lines:,} lines in {options.keys:,} keys,"
+        f" {options.days_per_run} days a run; {options.rounds} rounds, {os.cpu_count()} cores"
+    )
+    show([Sheet(title, _HEADINGS, list(_rows(options.lines, taken)), texts=_HEADINGS[:1])], options.markdown)
+
+
+def _named(workers: int) -> str:
+    return f"{workers} worker{'s' if workers > 1 else ''}"
+
+
+def _pull(staged: Stage, lines: int) -> Taken:
+    staged.empty_tables()
+    before = _postgres(staged)
+    usage = staged.pull(lines)
+    return Taken(usage.seconds, usage.user_seconds + usage.system_seconds, _postgres(staged) - before, 0)
+
+
+def _backfill(staged: Stage, started: Cluster, count: int, days: Sequence[str], options: argparse.Namespace) -> Taken:
+    """Empty tables, fresh workers, a backfill to its end."""
+    staged.empty_tables()
+    earlier = len(started.runs())
+    workers = [started.start_worker(f"worker{number}") for number in range(count)]
+    dagster = [started.services[name] for name in _DAGSTER]
+    before = [
+        sum(service.cpu_seconds() for service in workers),
+        _postgres(staged),
+        sum(service.cpu_seconds() for service in dagster),
+    ]
+    started.backfill(LOGGED_BUCKET, days)
+    expected = earlier - (-len(days) // options.days_per_run)
+    ended = started.wait_for("the runs' end", lambda: started.all_ended(expected), _BACKFILL_SECONDS, _LOOK_SECONDS)
+    runs = ended[earlier:]
+    after = [
+        sum(service.cpu_seconds() for service in workers),
+        _postgres(staged),
+        sum(service.cpu_seconds() for service in dagster),
+    ]
+    for worker in workers:
+        worker.stop()
+    if failed := [run for run in runs if run["status"] != "SUCCESS"]:
+        raise SystemExit(f"a run ended as {failed[0]['status']}: {started.why(failed[0]['runId'])}")
+    staged.expect(options.lines)
+    seconds = max(run["endTime"] for run in runs) - min(run["startTime"] for run in runs)
+    spent = (late - early for early, late in zip(before, after, strict=True))
+    return Taken(seconds, *spent)
+
+
+def _postgres(staged: Stage) -> float:
+    return sum(postgres_seconds(staged.server).values())
+
+
+def _rows(lines: int, taken: dict[str, list[Taken]]) -> Iterator[list[str]]:
+    firsts = next(rounds for name, rounds in taken.items() if name != _PULL)
+    for name, rounds in taken.items():
+        seconds = [each.seconds for each in rounds]
+        ratios = [first.seconds / each.seconds for first, each in zip(firsts, rounds, strict=True)]
+        busy = statistics.median((each.workers + each.postgres + each.dagster) / each.seconds for each in rounds)
+        yield [
+            name,
+            *(f"{figure(seconds):.1f}" for figure in (statistics.median, min, max)),
+            f"{lines / statistics.median(seconds):,.0f}",
+            *(f"{figure(ratios):.2f}" for figure in (statistics.median, min, max)),
+            *(
+                f"{statistics.median(getattr(each, who) for each in rounds):.1f}"
+                for who in ("workers", "postgres", "dagster")
+            ),
+            f"{busy:.2f}",
+        ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""All that deploy/celery has, as processes of this machine: Redis, code location, daemon, page, workers.
+
+The settings are those of $TAMARIN_CONFIG, and so is the database, which somebody else keeps running.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import yaml
+
+REDIS = shutil.which("redis-server")
+"""From Debian's package of the same name; None where there is none."""
+DAGSTER_YAML = Path(__file__).parents[2] / "deploy" / "celery" / "dagster.yaml"
+LOCATION = "tamarin_dagster"
+
+_START_SECONDS = 120
+_STOP_SECONDS = 30
+_POLL_SECONDS = 0.2
+_TOLD_BYTES = 2_000
+_ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+# Each cluster's own: nothing it says may hold it.
+_PASSWORD_BYTES = 12
+
+Found = TypeVar("Found")
+
+
+class ClusterError(Exception):
+    """Something did not start, or did not happen in time; with what was said."""
+
+
+@dataclass
+class Service:
+    """A program in a process group of its own, as on a machine of its own."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def kill(self) -> None:
+        """A kill -9 to all of it at once, as when its machine goes down."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM; what is still there in the end is killed."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_STOP_SECONDS)
+        self.kill()
+
+    def told(self) -> str:
+        """The end of what it says."""
+        return self.log.read_text("utf-8", "replace")[-_TOLD_BYTES:]
+
+    def cpu_seconds(self) -> float:
+        """Of its processor time so far, that of its children included, also of those that have ended."""
+        found = 0.0
+        with contextlib.suppress(psutil.NoSuchProcess):
+            whole = psutil.Process(self.process.pid)
+            for process in [whole, *whole.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found += sum(process.cpu_times()[:4])
+        return found
+
+
+@dataclass
+class Cluster:
+    """Starts services, and talks to the page. `with cluster(…)` makes one."""
+
+    folder: Path
+    environment: dict[str, str]
+    services: dict[str, Service] = field(default_factory=dict)
+    page_port: int = 0
+    redis_port: int = 0
+    redis_password: str = field(default_factory=lambda: secrets.token_hex(_PASSWORD_BYTES))
+
+    def start(self, name: str, *command: str, **environment: str) -> Service:
+        """Starts a program, `python -m` before it unless it is a path."""
+        whole = command if command[0].startswith("/") else (sys.executable, "-W", "ignore", "-m", *command)
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                whole,
+                cwd=self.folder,
+                env={**self.environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        self.services[name] = Service(name, process, log)
+        return self.services[name]
+
+    def start_redis(self) -> Service:
+        """The broker; what it keeps is on disk."""
+        where = ["--bind", "127.0.0.1", "--port", str(self.redis_port), "--dir", str(self.folder), "--save", ""]
+        broker = self.start("redis", str(REDIS), *where, "--appendonly", "yes", "--requirepass", self.redis_password)
+        self.wait_for("Redis listens", lambda: _listens(self.redis_port))
+        return broker
+
+    def start_worker(self, name: str, **environment: str) -> Service:
+        """A worker that is ready."""
+        worker = self.start(name, "tamarin_dagster.defs.celery_worker", "-n", f"{name}@%h", **environment)
+        self.wait_for(f"{name} is ready", lambda: f"{name}@" in worker.told() and " ready." in worker.told())
+        return worker
+
+    def wait_for(
+        self, what: str, probe: Callable[[], Found | None], seconds: float = _START_SECONDS, poll: float = _POLL_SECONDS
+    ) -> Found:
+        """What the probe finds in the end. Raises ClusterError."""
+        deadline = time.monotonic() + seconds
+        while not (found := probe()):
+            if time.monotonic() > deadline:
+                said = "\n".join(f"--- {service.name}: {service.told()}" for service in self.services.values())
+                raise ClusterError(f"not within {seconds:.0f} s: {what}. They say:\n{said}")
+            time.sleep(poll)
+        return found
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        """The only field of what the page's GraphQL answers. Raises ClusterError if that is an error."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        url = f"http://127.0.0.1:{self.page_port}/graphql"
+        with urllib.request.urlopen(
+            urllib.request.Request(url, body, {"Content-Type": "application/json"}), timeout=60
+        ) as response:
+            answer = json.load(response)
+        if answer.get("errors"):
+            raise ClusterError(f"the page answers {answer['errors']}")
+        (found,) = answer["data"].values()
+        if isinstance(found, dict) and "message" in found:
+            raise ClusterError(f"the page answers {found['message']}")
+        return found
+
+    def backfill(self, bucket: str, days: Sequence[str]) -> str:
+        """Launches a backfill of a bucket's assets, as the page does; returns its id."""
+        assets = [{"path": [bucket, name]} for name in ("log_records", "purged_log_keys")]
+        launched = self.ask(
+            "mutation($given: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $given) {"
+            " ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }",
+            given={"assetSelection": assets, "partitionNames": list(days)},
+        )
+        return str(launched["backfillId"])
+
+    def launch(self, job: str, first: str, last: str) -> str:
+        """Launches one run of all days from `first` to `last`; returns its id."""
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        launched = self.ask(
+            "mutation($given: ExecutionParams!) { launchRun(executionParams: $given) {"
+            " ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on Error { message } } }",
+            given={
+                "selector": {
+                    "jobName": job,
+                    "repositoryName": "__repository__",
+                    "repositoryLocationName": LOCATION,
+                },
+                "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+            },
+        )
+        return str(launched["run"]["runId"])
+
+    def backfill_status(self, backfill_id: str) -> str:
+        """How a backfill stands."""
+        found = self.ask(
+            "query($id: String!) { partitionBackfillOrError(backfillId: $id) {"
+            " ... on PartitionBackfill { status } ... on Error { message } } }",
+            id=backfill_id,
+        )
+        return str(found["status"])
+
+    def terminate(self, run_id: str) -> None:
+        """Cancels a run, as the page does."""
+        self.ask(
+            "mutation($id: String!) { terminateRun(runId: $id, terminatePolicy: SAFE_TERMINATE) {"
+            " ... on TerminateRunFailure { message } ... on Error { message } } }",
+            id=run_id,
+        )
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, the oldest first: runId, status, tags (a dict), startTime, endTime."""
+        fields = "runId status startTime endTime tags { key value }"
+        found = self.ask(f"{{ runsOrError {{ ... on Runs {{ results {{ {fields} }} }} }} }}")["results"]
+        return [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in reversed(found)]
+
+    def all_ended(self, at_least: int) -> list[dict[str, Any]] | None:
+        """All runs, once so many are there and none is under way."""
+        runs = self.runs()
+        return runs if len(runs) >= at_least and all(run["status"] in _ENDED for run in runs) else None
+
+    def why(self, run_id: str) -> str:
+        """What a run's events say."""
+        found = self.ask(
+            "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
+            " ... on MessageEvent { message } } } } }",
+            id=run_id,
+        )
+        return "\n".join(str(event.get("message")) for event in found["events"])
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, *, change: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Cluster]:
+    """Redis, code location, daemon and page, in this folder; no worker yet. All is ended at the end.
+
+    `change` may alter what deploy/celery/dagster.yaml says.
+    """
+    if REDIS is None:
+        raise ClusterError("redis-server is not installed")
+    home = folder / "dagster-home"
+    home.mkdir()
+    config = yaml.safe_load(DAGSTER_YAML.read_text("utf-8"))
+    del config["compute_logs"]  # a folder of the image's
+    if change:
+        change(config)
+    (home / "dagster.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    code_port = _free_port()
+    server = {"host": "127.0.0.1", "port": code_port, "location_name": LOCATION}
+    (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), "utf-8")
+    environment = {
+        "DAGSTER_HOME": str(home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    made = Cluster(folder, dict(os.environ) | environment, page_port=_free_port(), redis_port=_free_port())
+    made.environment["TAMARIN_BROKER_URL"] = f"redis://:{made.redis_password}@127.0.0.1:{made.redis_port}/0"
+    page_port = made.page_port
+    try:
+        made.start_redis()
+        arguments = ["-m", "tamarin_dagster.definitions", "--host", "127.0.0.1", "--port", str(code_port)]
+        made.start("code", "dagster", "api", "grpc", *arguments)
+        made.wait_for("the code location listens", lambda: _listens(code_port))
+        made.start("daemon", "dagster._daemon", "run", "-w", str(folder / "workspace.yaml"))
+        where = ["-h", "127.0.0.1", "-p", str(page_port), "-w", str(folder / "workspace.yaml")]
+        made.start("page", "dagster_webserver", *where)
+        made.wait_for("the page answers", lambda: _answers(page_port))
+        yield made
+    finally:
+        # Redis last: what talks to it ends faster while it is there.
+        for service in sorted(made.services.values(), key=lambda service: service.name == "redis"):
+            service.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def _answers(port: int) -> bool:
+    url = f"http://127.0.0.1:{port}/server_info"
+    with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=5):
+        return True
+    return False
