@@ -39,7 +39,9 @@ def test_each_bucket_has_jobs_of_its_own_and_one_watches_them_all() -> None:
     assert "watch_deliveries" in jobs
     watched = definitions.resolve_job_def("watch_deliveries").asset_layer.asset_graph.asset_check_keys
     assert {(key.asset_key.path[0], key.name) for key in watched} == {
-        (bucket, name) for bucket in ("media", "films") for name in ("deliveries_keep_their_habit", "no_failing_purges")
+        (bucket, name)
+        for bucket in ("media", "films")
+        for name in ("deliveries_keep_their_habit", "no_failing_purges", "each_name_belongs_to_a_day")
     }
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tamarin_dagster.defs.naming import delivered_key, records_key
 from tamarin_dagster.defs.partitions import delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import RecordDatabase
-from tamarin_dagster.logformat import DeliveryPeriod
+from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.completeness import HABIT_DAYS
 from tamarin_dagster.settings import LoggedBucket
@@ -27,6 +27,7 @@ NO_REJECTED_LINES = "no_rejected_lines"
 NO_DUPLICATE_RECORDS = "no_duplicate_records"
 DELIVERIES_KEEP_THEIR_HABIT = "deliveries_keep_their_habit"
 NO_FAILING_PURGES = "no_failing_purges"
+EACH_NAME_BELONGS_TO_A_DAY = "each_name_belongs_to_a_day"
 
 # What each load checks; to look for duplicates reads all of a day's records, which takes seconds on a busy day.
 LOAD_CHECKS = (
@@ -37,6 +38,8 @@ LOAD_CHECKS = (
     NO_REJECTED_LINES,
 )
 RECONCILE_CHECKS = (*LOAD_CHECKS, NO_DUPLICATE_RECORDS)
+# Of the bucket as it is now; looked at hourly.
+WATCH_CHECKS = (DELIVERIES_KEEP_THEIR_HABIT, NO_FAILING_PURGES, EACH_NAME_BELONGS_TO_A_DAY)
 
 # How many names an event shows; the rest is counted.
 SAMPLE = 20
@@ -65,9 +68,16 @@ _TRUTHS: Mapping[str, _Truth] = {
         " left alone; the sensor tries them again, and all other keys are loaded."
     ),
     NO_STRAY_KEYS: _Truth(
-        "Under the log prefix lie only log keys. A stray is never read and never deleted; move it elsewhere, or make"
-        " log_prefix narrower.",
+        "All names that begin as the partition's log keys do are log keys'. A stray is never read and never deleted;"
+        " move it elsewhere, or make log_prefix narrower.",
         severity=dg.AssetCheckSeverity.WARN,
+    ),
+    EACH_NAME_BELONGS_TO_A_DAY: _Truth(
+        "Under the log prefix lies nothing that belongs to no delivery day. Such a stray is never read and never"
+        " deleted; move it elsewhere, or make log_prefix narrower. If all names are strays, log_prefix is a wrong one.",
+        severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
+        of_deliveries=True,
     ),
     EVERY_LINE_IS_ACCOUNTED_FOR: _Truth(
         "For each key, lines = records + rejected + blank. If not, the ledger was changed by hand; nothing is purged.",
@@ -96,7 +106,7 @@ _TRUTHS: Mapping[str, _Truth] = {
     DELIVERIES_KEEP_THEIR_HABIT: _Truth(
         f"The bucket has not fallen silent: its last log key came no longer ago than twice the largest gap of its last"
         f" {HABIT_DAYS} days, or an hour. Only what is loaded counts. If not, first look whether the"
-        " bucket's sensor runs and its runs succeed, then run `tamarin-dagster doctor --bucket NAME`.",
+        " bucket's sensor runs and its runs succeed, then run `tamarin-dagster doctor --bucket {bucket}`.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         of_deliveries=True,
@@ -123,7 +133,7 @@ def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         name,
         asset=truth.asset(slug),
-        description=truth.description,
+        description=truth.description.replace("{bucket}", bucket.name),
         blocking=truth.blocking,
         # a look at what a run loads comes after its load
         additional_deps=[records_key(slug)] if truth.of_deliveries and truth.partitioned else None,
@@ -259,10 +269,19 @@ def _database_results(
             NO_REJECTED_LINES,
             slug,
             not reasons,
-            {"rejected lines": sum(reasons.values()), "keys": counts.keys_with_rejected}
-            | ({"reasons": reasons, "samples, masked": _sample_table(samples)} if reasons else {}),
+            {"rejected lines": sum(reasons.values()), "keys with rejected lines": counts.keys_with_rejected}
+            | ({"reasons": _reason_table(reasons), "samples, masked": _sample_table(samples)} if reasons else {}),
         ),
     ]
+
+
+def _reason_table(reasons: Mapping[str, int]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord({"reason": reason, "lines": count, "what it means": RejectReason(reason).description})
+            for reason, count in reasons.items()
+        ]
+    )
 
 
 def _sample_table(samples: Sequence[ledger.RejectedSample]) -> dg.TableMetadataValue:
@@ -274,6 +293,11 @@ def _sample_table(samples: Sequence[ledger.RejectedSample]) -> dg.TableMetadataV
             for s in samples
         ]
     )
+
+
+def name_table(names: Sequence[str]) -> dg.TableMetadataValue:
+    """The first names, for metadata."""
+    return dg.MetadataValue.table(records=[dg.TableRecord({"name": name}) for name in names[:SAMPLE]])
 
 
 def _difference_table(differences: Sequence[ledger.CountDifference]) -> dg.TableMetadataValue:

@@ -48,8 +48,9 @@ def build_delivered_log_keys(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         delivered_key(slug),
         description=(
-            f"Log keys that S3 delivers to `{_place(bucket)}`: requests to **{bucket.name}**, by best effort.\n\nThe"
-            " checks tell whether it goes on delivering, delivers twice, and lets us delete."
+            f"Log keys that S3 delivers to {_place(bucket)}: requests to {bucket.name}, by best effort.\n\nNothing here"
+            f" makes them: the sensor `{slug}__new_log_keys` looks for them. The checks tell whether S3 goes on"
+            " delivering, delivers twice, and lets us delete."
         ),
         partitions_def=delivery_partitions(bucket),
         group_name=slug,
@@ -67,8 +68,8 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         key=records_key(slug),
         deps=[delivered_key(slug)],
         description=(
-            f"Requests to **{bucket.name}**, one row each in `s3_log_record`, from the log keys in"
-            f" `{_place(bucket)}`.\n\nA partition is the UTC {unit} in the log keys' names (their delivery)."
+            f"Requests to {bucket.name}, one row each in s3_log_record, from the log keys in {_place(bucket)}.\n\n"
+            f"Ask in SQL: `tamarin-dagster sql`. A partition is the UTC {unit} in the log keys' names (their delivery)."
             " Loads what the ledger `s3_log_key` does not know yet: to run it again, or over what is already loaded,"
             " changes nothing."
         ),
@@ -117,7 +118,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             for each in pulled.periods:
                 metadata = _metadata(each, pulled, ledger.period_counts(connection, bucket.name, each.period))
                 context.add_asset_metadata(metadata, partition_key=partition_key(each.period))
-                results[each.period] = _listing_results(slug, each, pulled)
+                results[each.period] = _listing_results(slug, each)
         context.log.info(_summary(bucket, pulled))
         return dg.MaterializeResult(
             check_results=asset_checks.per_partition(context.op_execution_context, results),
@@ -132,7 +133,8 @@ def retried_if_transient(bucket: LoggedBucket) -> Iterator[None]:
     try:
         yield
     except LogStoreError as error:
-        raise dg.Failure(f"bucket {bucket.name}: {error}", allow_retries=error.transient) from error
+        # The message says all there is to say; a stack below it would fill the page.
+        raise dg.Failure(f"bucket {bucket.name}: {error}", allow_retries=error.transient) from None
 
 
 class PurgeConfig(dg.Config):
@@ -202,8 +204,9 @@ def build_purged_log_keys(
     @dg.graph_asset(
         key=purged_key(slug),
         description=(
-            f"Log keys of **{bucket.name}** that were deleted from `{_place(bucket)}` after their rows were proved"
-            f" complete in `{s3_log_key.name}` and `{s3_log_record.name}`. Keys with rejected lines stay"
+            f"Log keys of {bucket.name} that were deleted from {_place(bucket)}, their rows proved complete.\n\n"
+            f"The proof is a count in `{s3_log_record.name}`, held against `{s3_log_key.name}`, just before. Keys with"
+            " rejected lines stay"
             f"{' only if a line is oversized' if settings.purges_rejected(bucket) else ''}.{note}"
         ),
         ins={"records": dg.AssetIn(key=records_key(slug), dagster_type=dg.Nothing)},
@@ -260,7 +263,6 @@ def _metadata(each: PulledPeriod, pulled: Pulled, counts: ledger.PeriodCounts) -
     """What a person wants to know of a partition: as the ledger has it now, and what this run added."""
     lines = sum(every.lines for every in pulled.periods)
     metadata: dict[str, object] = {
-        "dagster/partition_row_count": counts.records,
         "keys": counts.keys,
         "lines": counts.lines,
         "rows": counts.records,
@@ -268,9 +270,10 @@ def _metadata(each: PulledPeriod, pulled: Pulled, counts: ledger.PeriodCounts) -
         "bytes": counts.bytes,
         "new keys": each.keys,
         "new rows": each.records,
-        "lines/s": round(lines / pulled.seconds, 1) if pulled.seconds else 0.0,
+        "lines/s": round(lines / pulled.seconds) if pulled.seconds else 0,
         "strays": len(each.strays),
         "failed keys": len(each.failures),
+        "dagster/partition_row_count": counts.records,
     }
     if counts.first_request and counts.last_request:
         metadata["first request"] = dg.MetadataValue.timestamp(counts.first_request)
@@ -278,8 +281,7 @@ def _metadata(each: PulledPeriod, pulled: Pulled, counts: ledger.PeriodCounts) -
     return metadata
 
 
-def _listing_results(slug: str, each: PulledPeriod, pulled: Pulled) -> list[dg.AssetCheckResult]:
-    strays = [*each.strays, *pulled.strays]
+def _listing_results(slug: str, each: PulledPeriod) -> list[dg.AssetCheckResult]:
     return [
         asset_checks.check_result(
             asset_checks.EVERY_KEY_IS_LOADED,
@@ -291,9 +293,8 @@ def _listing_results(slug: str, each: PulledPeriod, pulled: Pulled) -> list[dg.A
         asset_checks.check_result(
             asset_checks.NO_STRAY_KEYS,
             slug,
-            not strays,
-            {"strays": len(each.strays), "strays elsewhere": len(pulled.strays)}
-            | ({"names": _name_table(strays)} if strays else {}),
+            not each.strays,
+            {"strays": len(each.strays)} | ({"names": asset_checks.name_table(each.strays)} if each.strays else {}),
         ),
     ]
 
@@ -302,10 +303,6 @@ def failure_table(failures: list[KeyFailure]) -> dg.TableMetadataValue:
     """The first failures, for metadata."""
     rows = [dg.TableRecord({"key": f.key, "error": f.error}) for f in failures[: asset_checks.SAMPLE]]
     return dg.MetadataValue.table(records=rows)
-
-
-def _name_table(names: Sequence[str]) -> dg.TableMetadataValue:
-    return dg.MetadataValue.table(records=[dg.TableRecord({"name": name}) for name in names[: asset_checks.SAMPLE]])
 
 
 def _summary(bucket: LoggedBucket, pulled: Pulled) -> str:

@@ -7,15 +7,20 @@ import dagster as dg
 
 from tamarin_dagster.defs.asset_checks import (
     DELIVERIES_KEEP_THEIR_HABIT,
+    EACH_NAME_BELONGS_TO_A_DAY,
     NO_DUPLICATE_RECORDS,
     NO_FAILING_PURGES,
     SAMPLE,
+    WATCH_CHECKS,
     check_result,
     check_spec,
     chosen_periods,
+    name_table,
     per_partition,
 )
-from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.discovery import survey
+from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.settings import LoggedBucket
 
@@ -69,18 +74,20 @@ def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetChec
 
 
 def build_watch_checks(bucket: LoggedBucket, slug: str, purges: bool) -> dg.AssetChecksDefinition:
-    """Whether deliveries go on and deletions succeed: of the bucket as it is now, not of any day.
+    """Whether deliveries go on, deletions succeed and nothing else lies there: of the bucket as it is, not of any day.
 
     `purges`: whether its log keys are meant to be deleted; else nothing fails, whatever did before that was set.
     """
 
     @dg.multi_asset_check(
         name=f"{slug}__watch",
-        specs=[check_spec(name, bucket, slug) for name in (DELIVERIES_KEEP_THEIR_HABIT, NO_FAILING_PURGES)],
+        specs=[check_spec(name, bucket, slug) for name in WATCH_CHECKS],
         can_subset=True,
     )
     def watch(
-        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[RecordDatabase],
+        log_buckets: dg.ResourceParam[LogBuckets],
     ) -> Iterator[dg.AssetCheckResult]:
         now = datetime.now(UTC)
         wanted = {key.name for key in context.selected_asset_check_keys}
@@ -91,6 +98,8 @@ def build_watch_checks(bucket: LoggedBucket, slug: str, purges: bool) -> dg.Asse
             if NO_FAILING_PURGES in wanted:
                 failing = completeness.failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
                 yield _purge_result(slug, failing)
+        if EACH_NAME_BELONGS_TO_A_DAY in wanted:
+            yield _stray_result(slug, bucket, log_buckets)
 
     return watch
 
@@ -112,6 +121,20 @@ def _habit_result(slug: str, habit: completeness.DeliveryHabit, now: datetime) -
         slug,
         now - habit.last <= allowed,
         metadata | {"silence allowed": str(allowed)},
+    )
+
+
+def _stray_result(slug: str, bucket: LoggedBucket, log_buckets: LogBuckets) -> dg.AssetCheckResult:
+    """A log bucket that cannot be listed fails this check alone; its sensor's ticks fail too."""
+    try:
+        strays = survey(log_buckets.store(bucket), bucket).strays
+    except LogStoreError as error:
+        return check_result(EACH_NAME_BELONGS_TO_A_DAY, slug, False, {"error": str(error)}, "it could not be looked at")
+    return check_result(
+        EACH_NAME_BELONGS_TO_A_DAY,
+        slug,
+        not strays,
+        {"strays": len(strays)} | ({"names": name_table(strays)} if strays else {}),
     )
 
 

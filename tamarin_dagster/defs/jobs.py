@@ -14,9 +14,9 @@ from pydantic import Field
 from tamarin_dagster.defs.asset_checks import (
     DELIVERIES_KEEP_THEIR_HABIT,
     LOAD_CHECKS,
-    NO_FAILING_PURGES,
     RECONCILE_CHECKS,
     SAMPLE,
+    WATCH_CHECKS,
     check_keys,
 )
 from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
@@ -56,12 +56,13 @@ def _job_of(
 
 
 def build_watch_job(buckets: Sequence[LoggedBucket], slugs: Mapping[str, str]) -> UnresolvedAssetJobDefinition:
-    """Looks at all buckets in one run: whether monitored ones still get deliveries, whether deletions succeed."""
+    """Looks at all buckets in one run: whether deliveries go on (if monitored), deletions succeed, strays lie there."""
     keys = [
         key
         for bucket in buckets
         for key in check_keys(
-            slugs[bucket.name], *([DELIVERIES_KEEP_THEIR_HABIT] if bucket.monitor_bucket else []), NO_FAILING_PURGES
+            slugs[bucket.name],
+            *(name for name in WATCH_CHECKS if bucket.monitor_bucket or name != DELIVERIES_KEEP_THEIR_HABIT),
         )
     ]
     return dg.define_asset_job(

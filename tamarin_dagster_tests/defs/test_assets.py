@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.logformat import RejectReason
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines
@@ -135,7 +136,10 @@ def test_rejected_lines_are_shown_masked(definitions, instance, put_key) -> None
         '99.9.9.9 "aaa /a?a-aaa-aaaaaaaaa=9aa9a9 <aaaaaa>" ?]9;a??',
         "a" * 200 + "…",
     ]
-    assert {sample["reason"] for sample in samples} == set(check.metadata["reasons"].value)
+    reasons = [row.data for row in check.metadata["reasons"].records]
+    assert {sample["reason"] for sample in samples} == {each["reason"] for each in reasons}
+    assert sum(each["lines"] for each in reasons) == 2
+    assert all(each["what it means"] == RejectReason(each["reason"]).description for each in reasons)
 
 
 @pytest.mark.parametrize("days", [(DAY, DAY), ("2026-03-04", "2026-03-06")])
@@ -230,10 +234,7 @@ def test_strays_are_named_and_left_alone(definitions, instance, put_key, log_fol
     strays = next(e for e in result.get_asset_check_evaluations() if e.check_name == "no_stray_keys")
     assert not strays.passed
     assert strays.severity == dg.AssetCheckSeverity.WARN
-    assert [row.data["name"] for row in strays.metadata["names"].records] == [
-        "logs/2026-03-05-notes.txt",
-        "logs/README",
-    ]
+    assert [row.data["name"] for row in strays.metadata["names"].records] == ["logs/2026-03-05-notes.txt"]
     assert len(list(log_folder.glob("logs/*"))) == 2
 
 

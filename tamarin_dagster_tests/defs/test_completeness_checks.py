@@ -14,6 +14,7 @@ from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 
 DAY = "2026-03-05"
 DUPLICATES, HABIT, PURGES = "no_duplicate_records", "deliveries_keep_their_habit", "no_failing_purges"
+NAMES = "each_name_belongs_to_a_day"
 DELIVERED = dg.AssetKey(["media", "delivered_log_keys"])
 QUIET = LoggedBucket(name="quiet", log_bucket_name="quiet-logs", monitor_bucket=False)
 
@@ -99,7 +100,37 @@ def test_each_job_runs_the_checks_that_belong_to_it(definitions, instance, put_k
         assert check_results(result) == {(name, DAY): True for name in names}
         assert result.dagster_run.tags["tamarin/bucket"] == "media"
         assert metadata_by_partition(result, PURGED).keys() == {DAY}
-    assert check_results(run(definitions, instance, "watch_deliveries")) == {(HABIT, None): True, (PURGES, None): True}
+    assert check_results(run(definitions, instance, "watch_deliveries")) == {
+        (HABIT, None): True,
+        (PURGES, None): True,
+        (NAMES, None): True,
+    }
+
+
+# ------------------------------------------------------------------------------------------------ strays
+
+
+def test_a_stray_that_belongs_to_no_day_is_told_of_once_and_fails_no_day(definitions, instance, put_key, log_folder):
+    """One README under the prefix made the check of each day fail."""
+    put_key(lines(1))
+    (log_folder / "logs/README").write_text("hello")
+
+    assert check_results(run(definitions, instance, "media__load", DAY))["no_stray_keys", DAY]
+    found = watched(definitions, instance, NAMES)
+
+    assert not found.passed
+    assert [row.data["name"] for row in found.metadata["names"].records] == ["logs/README"]
+
+
+def test_a_log_bucket_that_cannot_be_listed_fails_that_check_alone(settings, instance, log_folder):
+    definitions = build_definitions(settings)
+    log_folder.rmdir()
+
+    found = watched(definitions, instance, NAMES)
+
+    assert not found.passed
+    assert found.description == "it could not be looked at"
+    assert "there is no such folder" in found.metadata["error"].value
 
 
 # ------------------------------------------------------------------------------------------------ hourly
@@ -194,9 +225,10 @@ def test_a_deletion_that_fails_for_more_than_a_day_is_named_with_its_error(
 
 
 def test_one_run_watches_all_buckets_but_not_the_habit_of_those_that_are_not_monitored(
-    settings, instance, engine
+    settings, instance, engine, log_folder
 ) -> None:
-    definitions = build_definitions(settings.model_copy(update={"buckets": (*settings.buckets, QUIET)}))
+    quiet = QUIET.model_copy(update={"log_bucket_name": log_folder.as_uri()})
+    definitions = build_definitions(settings.model_copy(update={"buckets": (*settings.buckets, quiet)}))
     for bucket in ("media", "quiet"):
         deliver(engine, timedelta(hours=7), timedelta(hours=3), 20, bucket)
 
@@ -204,7 +236,10 @@ def test_one_run_watches_all_buckets_but_not_the_habit_of_those_that_are_not_mon
 
     assert result.success
     found = {(each.asset_key.path[0], each.check_name): each.passed for each in result.get_asset_check_evaluations()}
-    assert found == {("media", HABIT): False, ("media", PURGES): True, ("quiet", PURGES): True}
+    assert found == {
+        ("media", HABIT): False,
+        **{(bucket, name): True for bucket in ("media", "quiet") for name in (PURGES, NAMES)},
+    }
 
     by_hand = definitions.resolve_implicit_global_asset_job_def().get_subset(
         asset_selection=set(),
