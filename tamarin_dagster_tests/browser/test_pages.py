@@ -181,16 +181,17 @@ def test_a_failing_check_shows_what_failed_in_a_table(page: Page, site: Site, pi
 
 
 def test_what_somebody_hostile_wrote_is_shown_as_text_or_not_at_all(page: Page, site: Site) -> None:
-    """Of names, markup and links are text, and control characters are spelt; no field of a line is shown."""
+    """Of names, markup and links are text, and control characters are spelt; of a line only its shape is shown."""
     site.wait_until_loaded(PRESS)
     shown = []
     page.goto(asset(PRESS_GROUP, "log_records", "checks", checkDetail=NO_STRAY_KEYS))
-    page.get_by_text("[Show JSON]").click()
     for text in (MARKUP, LINKS, r"\x1b[31mred"):
         expect(page.get_by_text(text).last).to_be_visible()
     shown.append(page.content())
     page.goto(asset(PRESS_GROUP, "log_records", "checks", checkDetail=NO_REJECTED_LINES))
     expect(value_of(page, "rejected lines")).to_have_text("1")
+    # the line's shape: it may hold anything
+    expect(page.get_by_text("a" * 32, exact=False).last).to_be_visible()
     shown.append(page.content())
     (run,) = site.dagster("SELECT min(run_id) FROM run_tags WHERE key = 'tamarin/bucket' AND value = %s", PRESS)[0]
     page.goto(f"/runs/{run}")
