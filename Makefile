@@ -5,8 +5,8 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test test-bench test-browser test-celery test-deploy screenshots docs chaos hostile soak lint format \
-	bench bench-ingest bench-parse fuzz clean
+.PHONY: install dev test test-bench test-browser test-celery test-deploy screenshots docs docs-pages docs-serve chaos \
+	hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -61,12 +61,6 @@ test-deploy: .venv/deploy-installed
 # How many kills at random moments beside the matrix.
 KILLS ?= 200
 
-# The pages that are made of the code.
-docs: install
-	@$(RUN) tamarin_dagster.recordstore.describe > docs/tables.md
-	@$(RUN) tamarin_dagster.cli.describe > docs/cli.md
-	@$(RUN) tamarin_dagster.describe_settings > docs/settings.md
-
 # The table goes into docs/reliability.md. Half an hour with the kills; the row of the full disk takes root.
 chaos: install
 	@$(RUN) tamarin_dagster_tests.chaos --kills $(KILLS) --markdown docs/reliability.md
@@ -91,7 +85,7 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# What only some need, beside what `install` takes: the extras `bench`, `browser`, `deploy`, `fuzz`.
+# What only some need, beside what `install` takes: the extras `bench`, `browser`, `deploy`, `docs`, `fuzz`.
 .venv/%-installed: .venv/installed
 	@if command -v uv >/dev/null 2>&1; then \
 	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,$*]'; \
@@ -118,5 +112,19 @@ SECONDS ?= 60
 fuzz: .venv/fuzz-installed
 	@$(RUN) tamarin_dagster_tests.fuzz.fuzz_parser --seconds $(SECONDS)
 
+# The pages that are made of the code.
+docs-pages: install
+	@$(RUN) tamarin_dagster.recordstore.describe > docs/tables.md
+	@$(RUN) tamarin_dagster.cli.describe > docs/cli.md
+	@$(RUN) tamarin_dagster.describe_settings > docs/settings.md
+
+# These, and a site of all pages: site/, which can be read from the disk. A link that leads nowhere ends it.
+docs: docs-pages .venv/docs-installed
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet --clean
+	@echo "site/index.html"
+
+docs-serve: .venv/docs-installed
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs serve --strict
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,8 +1,14 @@
 """What the documents say is what the code has."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import typer
+import yaml
+
+from tamarin_dagster.cli import app
 from tamarin_dagster.cli.app import COMMANDS, PROGRAM
 from tamarin_dagster.cli.describe import commands_as_markdown
 from tamarin_dagster.describe_settings import settings_as_markdown
@@ -11,6 +17,7 @@ from tamarin_dagster.recordstore.describe import tables_as_markdown
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 PROJECT = Path(__file__).parents[1]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 def test_the_page_of_tables_is_current() -> None:
@@ -69,11 +76,56 @@ def test_each_test_that_the_page_on_security_names_is_there() -> None:
 
 
 def test_each_page_is_linked_and_each_link_leads_somewhere() -> None:
-    pages = [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
     links = {
         (page.parent / link).resolve()
-        for page in pages
-        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
     }
     assert {link for link in links if not link.exists()} == set()
-    assert {page for page in pages[1:] if page.resolve() not in links} == set()
+    assert {page for page in PAGES if page.resolve() not in links} == {PROJECT / "README.md"}
+
+
+def test_each_link_to_a_heading_finds_it() -> None:
+    missing = [
+        (page.name, link)
+        for page in PAGES
+        for link, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text("utf-8"))
+        if heading not in _headings((page.parent / link) if link else page)
+    ]
+    assert missing == []
+
+
+def _headings(page: Path) -> set[str]:
+    """The anchors that GitHub and mkdocs make of a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_the_menu_has_each_page_once() -> None:
+    menu = yaml.safe_load((PROJECT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    assert sorted(_paths(menu)) == sorted(str(page.relative_to(PROJECT / "docs")) for page in PAGES[1:])
+
+
+def _paths(menu: Any) -> Iterator[str]:
+    if isinstance(menu, str):
+        yield menu
+    for entry in menu.values() if isinstance(menu, dict) else menu if isinstance(menu, list) else ():
+        yield from _paths(entry)
+
+
+def test_each_command_that_is_named_in_a_sentence_is_there() -> None:
+    """`tamarin-dagster pull --from …`: the command, and its options; `make fuzz SECONDS=300`: the target."""
+    commands = typer.main.get_command(app).commands
+    targets = set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    missing = []
+    for page in PAGES:
+        text = re.sub(r"^( *)```.*?^\1```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for said in re.findall(r"`([^`\n]+)`", text):
+            if found := re.search(r"\btamarin-dagster (?:--config \S+ )?([a-z-]+)(.*)", said):
+                command = commands.get(found[1])
+                options = {option for each in command.params for option in each.opts} if command else set()
+                if command is None or set(re.findall(r"--[a-z-]+", found[2])) - options:
+                    missing.append((page.name, said))
+            elif found := re.fullmatch(r"make ([a-z-]+)(?: .*)?", said):
+                missing += [(page.name, said)] if found[1] not in targets else []
+    assert missing == []

@@ -1,0 +1,95 @@
+"""The sensors that the page on alerting hands out, on runs that failed and checks that did not pass."""
+
+import importlib.util
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import dagster as dg
+import pytest
+
+from tamarin_dagster.settings import CONFIG_VARIABLE
+from tamarin_dagster_tests.docs.blocks import blocks_of
+from tamarin_dagster_tests.lines import lines
+
+DAY = "2026-03-05"
+
+
+@pytest.fixture
+def told(monkeypatch) -> Iterator[list[str]]:
+    """What the webhook was sent."""
+    texts: list[str] = []
+
+    class Webhook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            texts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Webhook)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("ALERT_WEBHOOK", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield texts
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def alerts(tmp_path, monkeypatch, log_folder, database_url):
+    """The page's module, on a bucket in a folder."""
+    (block,) = [block for block in blocks_of("docs/how-to/alerting.md") if block.title == "alerts.py"]
+    (tmp_path / "alerts.py").write_text(block.text)
+    (tmp_path / "tamarin.yaml").write_text(
+        f"database_url: '{database_url}'\nbuckets:\n"
+        f"  - {{name: media, log_bucket_name: '{log_folder.as_uri()}', log_prefix: logs/, start_date: 2026-01-01}}\n"
+    )
+    monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "tamarin.yaml"))
+    spec = importlib.util.spec_from_file_location("alerts", tmp_path / "alerts.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def look(alerts, sensor: str, kind: dg.DagsterEventType) -> None:
+    """Runs the load job of a day, and then the sensor on it, as the daemon does."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = alerts.defs.resolve_job_def("media__load")
+        run_id = job.execute_in_process(partition_key=DAY, instance=instance, raise_on_error=False).run_id
+        (entry,) = instance.all_logs(run_id, of_type=kind)
+        run = instance.get_run_by_id(run_id)
+        context = dg.build_run_status_sensor_context(sensor, entry.dagster_event, instance, run)
+        if kind is dg.DagsterEventType.PIPELINE_FAILURE:
+            context = context.for_run_failure()
+        getattr(alerts, sensor)(context)
+
+
+def test_a_check_that_warns_is_told(alerts, told, put_key) -> None:
+    put_key(lines(2) + b"no record\n")
+
+    look(alerts, "failed_checks", dg.DagsterEventType.PIPELINE_SUCCESS)
+
+    assert told == [f"WARN: no_rejected_lines of media/log_records {DAY}"]
+
+
+def test_of_checks_that_pass_nothing_is_told(alerts, told, put_key) -> None:
+    put_key(lines(2))
+
+    look(alerts, "failed_checks", dg.DagsterEventType.PIPELINE_SUCCESS)
+
+    assert told == []
+
+
+def test_a_run_that_failed_is_told(alerts, told, log_folder) -> None:
+    log_folder.rmdir()
+
+    look(alerts, "failed_runs", dg.DagsterEventType.PIPELINE_FAILURE)
+
+    (text,) = told
+    assert text.startswith(f"media__load {DAY} failed: ")
