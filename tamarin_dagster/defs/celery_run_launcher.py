@@ -115,8 +115,8 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]  # unty
             return False
         self._instance.report_run_canceling(run)
         try:
-            # Before it is told: a worker counts what it has interrupted as done, and the run has still to end itself.
-            holders = self._holders(task_id)
+            # Asked before it is told: what a worker has interrupted it counts as done, though the run has yet to end.
+            _, holders = self._look_for(task_id)
             self.celery.control.revoke(task_id, terminate=True, signal="SIGINT")
         except BROKER_ERRORS as error:
             _log.warning("the run %s was not told of its end: %s", run_id, type(error).__name__)
@@ -129,8 +129,7 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]  # unty
         """RUNNING as long as a worker says that it has the run, and for a while after; or while nobody can be asked."""
         task_id = run.tags.get(DAGSTER_CELERY_TASK_ID_TAG, "")
         try:
-            state = self.celery.AsyncResult(task_id).state if task_id else states.PENDING
-            holders = self._holders(task_id)
+            state, holders = self._look_for(task_id) if task_id else (states.PENDING, [])
         except BROKER_ERRORS as error:
             # Nobody can be asked: a run does not need the broker to go on.
             self._patience.seen(run.run_id)
@@ -143,8 +142,16 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]  # unty
             return CheckRunHealthResult(WorkerStatus.FAILED, "its worker says that its process has died")
         return self._patience.missing(run.run_id, "no worker has it")
 
-    def _holders(self, task_id: str) -> list[str]:
-        """Names of the workers that are at this task now. Raises one of BROKER_ERRORS."""
+    def _look_for(self, task_id: str) -> tuple[str, list[str]]:
+        """What is stored of the task, and the workers that are at it. Raises one of BROKER_ERRORS."""
+        stored = self.celery.AsyncResult(task_id)
+        state, told = stored.state, stored.info
+        worker = told.get("hostname") if state == states.STARTED and isinstance(told, dict) else None
+        # The one that took it answers at once; to hear that nobody has it takes as long as an answer may take.
+        return state, (self._holders(task_id, [worker]) if worker else []) or self._holders(task_id)
+
+    def _holders(self, task_id: str, workers: list[str] | None = None) -> list[str]:
+        """Those of the workers (default: of all) that are at this task now. Raises one of BROKER_ERRORS."""
         answers: Mapping[str, Iterable[Mapping[str, Any]]] | None
-        answers = self.celery.control.inspect(timeout=ANSWER_SECONDS).active()
+        answers = self.celery.control.inspect(destination=workers, timeout=ANSWER_SECONDS).active()
         return [name for name, tasks in (answers or {}).items() if any(task["id"] == task_id for task in tasks)]

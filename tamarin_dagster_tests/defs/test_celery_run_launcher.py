@@ -45,7 +45,7 @@ def run(instance) -> dg.DagsterRun:
 def holds(launcher, monkeypatch) -> Iterator[list[str]]:
     """The workers that say that they have the task."""
     holders: list[str] = []
-    monkeypatch.setattr(launcher, "_holders", lambda _: holders)
+    monkeypatch.setattr(launcher, "_holders", lambda *_: holders)
     return holders
 
 
@@ -68,10 +68,10 @@ def test_a_run_lives_as_long_as_a_worker_says_so(launcher, run, holds):
 def test_a_run_that_no_worker_has_is_dead_after_a_while(instance, run, monkeypatch):
     """Whatever the store says: a worker that was killed has stored that it has started."""
     patient = launcher_of(instance, patience_seconds=3600)
-    monkeypatch.setattr(patient, "_holders", lambda _: [])
+    monkeypatch.setattr(patient, "_holders", lambda *_: [])
     assert patient.check_run_worker_health(run).status is WorkerStatus.RUNNING
     impatient = launcher_of(instance, patience_seconds=0)
-    monkeypatch.setattr(impatient, "_holders", lambda _: [])
+    monkeypatch.setattr(impatient, "_holders", lambda *_: [])
     stored(impatient, run, "STARTED")
     found = impatient.check_run_worker_health(run)
     assert (found.status, found.msg) == (WorkerStatus.NOT_FOUND, "no worker has it, for 0 s")
@@ -79,7 +79,7 @@ def test_a_run_that_no_worker_has_is_dead_after_a_while(instance, run, monkeypat
 
 def test_a_run_whose_process_its_worker_found_dead_is_dead_at_once(instance, run, monkeypatch):
     patient = launcher_of(instance, patience_seconds=3600)
-    monkeypatch.setattr(patient, "_holders", lambda _: [])
+    monkeypatch.setattr(patient, "_holders", lambda *_: [])
     stored(patient, run, "FAILURE")
     assert patient.check_run_worker_health(run).status is WorkerStatus.FAILED
 
@@ -141,6 +141,15 @@ def test_a_run_that_a_worker_has_ends_by_itself_when_it_is_cancelled(instance, l
     holds.append("dagster@somewhere")
     assert launcher.terminate(run.run_id)
     assert instance.get_run_by_id(run.run_id).status is dg.DagsterRunStatus.CANCELING
+
+
+def test_the_worker_that_took_a_run_is_asked_first(launcher, run, monkeypatch):
+    """It answers at once; to hear that none of all has it takes three seconds, for each run."""
+    asked = []
+    monkeypatch.setattr(launcher, "_holders", lambda _, workers=None: asked.append(workers) or workers or [])
+    launcher.celery.backend.store_result(task_of(run), {"pid": 1, "hostname": "dagster@there"}, "STARTED")
+    assert launcher.check_run_worker_health(run).run_worker_id == "dagster@there"
+    assert asked == [["dagster@there"]]
 
 
 def test_a_worker_tells_which_tasks_it_has(launcher):

@@ -166,7 +166,7 @@ def test_a_run_whose_process_is_killed_is_tried_again_by_the_same_worker(
 def test_a_run_that_is_cancelled_ends_and_its_worker_goes_on(
     shared, world, started, worker, runs_before, everything
 ) -> None:
-    """Dagster's own launcher kills its process, and the run stays STARTED."""
+    """With Dagster's own launcher it fails: nobody has said that it is being cancelled."""
     put(world, log_keys(DAYS[:2], "C"), everything)
     run_id = started.launch(JOB, *DAYS[:2])
     started.wait_for("a load under way", lambda: world.rows(LOADING))
