@@ -50,9 +50,10 @@ test-browser: .venv/browser-installed
 screenshots: .venv/browser-installed
 	@SCREENSHOTS=docs/images $(RUN) pytest -m browser tamarin_dagster_tests/browser
 
-# A backfill on Celery workers, one of which is killed; skipped where redis-server is not installed.
+# Runs on Celery workers that are killed; five minutes. Skipped where redis-server is not installed.
+# CELERY=-k... chooses.
 test-celery: install
-	@$(RUN) pytest -m celery tamarin_dagster_tests/deploy
+	@$(RUN) pytest -m celery tamarin_dagster_tests/deploy $(CELERY)
 
 # Image, compose files and values for the chart, with their own tools; no engine is needed.
 test-deploy: .venv/deploy-installed

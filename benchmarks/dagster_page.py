@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_LOCATION = "tamarin_dagster"
 _ENDED = ("COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED")
 _TOLD_BYTES = 3_000
 
@@ -17,7 +18,7 @@ class PageError(Exception):
 
 @dataclass(frozen=True)
 class Page:
-    """The page at this address, and what its backfills can be asked for."""
+    """The page at this address, and what a person does there."""
 
     url: str
 
@@ -69,3 +70,43 @@ class Page:
     def has_ended(self, backfill: str) -> bool:
         """Whether a backfill is over, however."""
         return self.status(backfill) in _ENDED
+
+    def launch(self, job: str, first: str, last: str) -> str:
+        """Launches one run of all days from `first` to `last`; returns its id."""
+        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        launched = self.ask(
+            "mutation($given: ExecutionParams!) { launchRun(executionParams: $given) {"
+            " ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on Error { message } } }",
+            given={
+                "selector": {
+                    "jobName": job,
+                    "repositoryName": "__repository__",
+                    "repositoryLocationName": _LOCATION,
+                },
+                "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+            },
+        )
+        return str(launched["run"]["runId"])
+
+    def terminate(self, run_id: str) -> None:
+        """Cancels a run, as the page does."""
+        self.ask(
+            "mutation($id: String!) { terminateRun(runId: $id, terminatePolicy: SAFE_TERMINATE) {"
+            " ... on TerminateRunFailure { message } ... on Error { message } } }",
+            id=run_id,
+        )
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs, the oldest first: runId, status, tags (a dict), startTime, endTime."""
+        fields = "runId status startTime endTime tags { key value }"
+        found = self.ask(f"{{ runsOrError {{ ... on Runs {{ results {{ {fields} }} }} }} }}")["results"]
+        return [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in reversed(found)]
+
+    def why(self, run_id: str) -> str:
+        """What a run's events say."""
+        found = self.ask(
+            "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
+            " ... on MessageEvent { message } } } } }",
+            id=run_id,
+        )
+        return "\n".join(str(event.get("message")) for event in found["events"])

@@ -86,7 +86,7 @@ def _pull(staged: Stage, lines: int) -> Taken:
 def _backfill(staged: Stage, started: Cluster, count: int, days: Sequence[str], options: argparse.Namespace) -> Taken:
     """Empty tables, fresh workers, a backfill to its end."""
     staged.empty_tables()
-    earlier = len(started.runs())
+    earlier = len(started.page.runs())
     workers = [started.start_worker(f"worker{number}") for number in range(count)]
     dagster = [started.services[name] for name in _DAGSTER]
     before = [
@@ -94,7 +94,7 @@ def _backfill(staged: Stage, started: Cluster, count: int, days: Sequence[str], 
         _postgres(staged),
         sum(service.cpu_seconds() for service in dagster),
     ]
-    started.backfill(LOGGED_BUCKET, days)
+    started.page.backfill(LOGGED_BUCKET, days)
     expected = earlier - (-len(days) // options.days_per_run)
     ended = started.wait_for("the runs' end", lambda: started.all_ended(expected), _BACKFILL_SECONDS, _LOOK_SECONDS)
     runs = ended[earlier:]
@@ -106,7 +106,7 @@ def _backfill(staged: Stage, started: Cluster, count: int, days: Sequence[str], 
     for worker in workers:
         worker.stop()
     if failed := [run for run in runs if run["status"] != "SUCCESS"]:
-        raise SystemExit(f"a run ended as {failed[0]['status']}: {started.why(failed[0]['runId'])}")
+        raise SystemExit(f"a run ended as {failed[0]['status']}: {started.page.why(failed[0]['runId'])}")
     staged.expect(options.lines)
     seconds = max(run["endTime"] for run in runs) - min(run["startTime"] for run in runs)
     spent = (late - early for early, late in zip(before, after, strict=True))

@@ -4,7 +4,6 @@ The settings are those of $TAMARIN_CONFIG, and so is the database, which somebod
 """
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -15,13 +14,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 import yaml
+
+from benchmarks.dagster_page import Page
 
 REDIS = shutil.which("redis-server")
 """From Debian's package of the same name; None where there is none."""
@@ -132,84 +133,15 @@ class Cluster:
             time.sleep(poll)
         return found
 
-    def ask(self, query: str, **variables: Any) -> Any:
-        """The only field of what the page's GraphQL answers. Raises ClusterError if that is an error."""
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        url = f"http://127.0.0.1:{self.page_port}/graphql"
-        with urllib.request.urlopen(
-            urllib.request.Request(url, body, {"Content-Type": "application/json"}), timeout=60
-        ) as response:
-            answer = json.load(response)
-        if answer.get("errors"):
-            raise ClusterError(f"the page answers {answer['errors']}")
-        (found,) = answer["data"].values()
-        if isinstance(found, dict) and "message" in found:
-            raise ClusterError(f"the page answers {found['message']}")
-        return found
-
-    def backfill(self, bucket: str, days: Sequence[str]) -> str:
-        """Launches a backfill of a bucket's assets, as the page does; returns its id."""
-        assets = [{"path": [bucket, name]} for name in ("log_records", "purged_log_keys")]
-        launched = self.ask(
-            "mutation($given: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $given) {"
-            " ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }",
-            given={"assetSelection": assets, "partitionNames": list(days)},
-        )
-        return str(launched["backfillId"])
-
-    def launch(self, job: str, first: str, last: str) -> str:
-        """Launches one run of all days from `first` to `last`; returns its id."""
-        tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-        launched = self.ask(
-            "mutation($given: ExecutionParams!) { launchRun(executionParams: $given) {"
-            " ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on Error { message } } }",
-            given={
-                "selector": {
-                    "jobName": job,
-                    "repositoryName": "__repository__",
-                    "repositoryLocationName": LOCATION,
-                },
-                "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
-            },
-        )
-        return str(launched["run"]["runId"])
-
-    def backfill_status(self, backfill_id: str) -> str:
-        """How a backfill stands."""
-        found = self.ask(
-            "query($id: String!) { partitionBackfillOrError(backfillId: $id) {"
-            " ... on PartitionBackfill { status } ... on Error { message } } }",
-            id=backfill_id,
-        )
-        return str(found["status"])
-
-    def terminate(self, run_id: str) -> None:
-        """Cancels a run, as the page does."""
-        self.ask(
-            "mutation($id: String!) { terminateRun(runId: $id, terminatePolicy: SAFE_TERMINATE) {"
-            " ... on TerminateRunFailure { message } ... on Error { message } } }",
-            id=run_id,
-        )
-
-    def runs(self) -> list[dict[str, Any]]:
-        """All runs, the oldest first: runId, status, tags (a dict), startTime, endTime."""
-        fields = "runId status startTime endTime tags { key value }"
-        found = self.ask(f"{{ runsOrError {{ ... on Runs {{ results {{ {fields} }} }} }} }}")["results"]
-        return [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in reversed(found)]
+    @property
+    def page(self) -> Page:
+        """Dagster's page."""
+        return Page(f"http://127.0.0.1:{self.page_port}")
 
     def all_ended(self, at_least: int) -> list[dict[str, Any]] | None:
         """All runs, once so many are there and none is under way."""
-        runs = self.runs()
+        runs = self.page.runs()
         return runs if len(runs) >= at_least and all(run["status"] in _ENDED for run in runs) else None
-
-    def why(self, run_id: str) -> str:
-        """What a run's events say."""
-        found = self.ask(
-            "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
-            " ... on MessageEvent { message } } } } }",
-            id=run_id,
-        )
-        return "\n".join(str(event.get("message")) for event in found["events"])
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ def started(world: World) -> Iterator[Cluster]:
 
 @pytest.fixture
 def runs_before(started: Cluster) -> int:
-    return len(started.runs())
+    return len(started.page.runs())
 
 
 @pytest.fixture
@@ -130,19 +130,19 @@ def test_a_backfill_whose_worker_is_killed_ends_complete_and_exact(
     """Its whole machine at once. Dagster's own launcher believes for ever that the run goes on."""
     put(world, log_keys(DAYS, "A"), everything)
     other = started.start_worker("other")
-    backfill = started.backfill("media", DAYS)
+    backfill = started.page.backfill("media", DAYS)
     started.wait_for("a load under way", lambda: world.rows(LOADING))
     worker.kill()
     killed = time.time()
-    started.wait_for("the backfill's end", lambda: started.backfill_status(backfill) != "REQUESTED", 240)
-    runs = started.runs()[runs_before:]
+    started.wait_for("the backfill's end", lambda: started.page.status(backfill) != "REQUESTED", 240)
+    runs = started.page.runs()[runs_before:]
 
-    assert started.backfill_status(backfill) == "COMPLETED_SUCCESS"
+    assert started.page.status(backfill) == "COMPLETED_SUCCESS"
     assert statuses(runs) == ["FAILURE"] + ["SUCCESS"] * (len(DAYS) // DAYS_PER_RUN)
     (failed,) = (run for run in runs if run["status"] == "FAILURE")
     (again,) = (run for run in runs if run["tags"].get("dagster/parent_run_id") == failed["runId"])
     assert again["tags"]["dagster-celery/task_id"] != failed["tags"]["dagster-celery/task_id"]
-    assert "no worker has it" in started.why(failed["runId"])
+    assert "no worker has it" in started.page.why(failed["runId"])
     assert failed["endTime"] - killed < PATIENCE_SECONDS + 10 * POLL_SECONDS
     assert world.state().differences(shared.undisturbed(everything)) == []
     assert world.rows("SELECT count(*) FROM s3_log_record") == [(len(everything) * LINES_PER_KEY,)]
@@ -154,7 +154,7 @@ def test_a_run_whose_process_is_killed_is_tried_again_by_the_same_worker(
     shared, world, started, worker, runs_before, everything
 ) -> None:
     put(world, log_keys(DAYS[:2], "B"), everything)
-    started.launch(JOB, *DAYS[:2])
+    started.page.launch(JOB, *DAYS[:2])
     started.wait_for("a load under way", lambda: world.rows(LOADING))
     (process,) = psutil.Process(worker.process.pid).children()
     process.send_signal(signal.SIGKILL)
@@ -168,12 +168,12 @@ def test_a_run_that_is_cancelled_ends_and_its_worker_goes_on(
 ) -> None:
     """With Dagster's own launcher it fails: nobody has said that it is being cancelled."""
     put(world, log_keys(DAYS[:2], "C"), everything)
-    run_id = started.launch(JOB, *DAYS[:2])
+    run_id = started.page.launch(JOB, *DAYS[:2])
     started.wait_for("a load under way", lambda: world.rows(LOADING))
-    started.terminate(run_id)
+    started.page.terminate(run_id)
     assert statuses(ended(started, runs_before + 1)[runs_before:]) == ["CANCELED"]
 
-    started.launch(JOB, *DAYS[:2])
+    started.page.launch(JOB, *DAYS[:2])
     assert statuses(ended(started, runs_before + 2)[runs_before:]) == ["CANCELED", "SUCCESS"]
     assert world.state().differences(shared.undisturbed(everything)) == []
 
@@ -183,7 +183,7 @@ def test_a_run_goes_on_while_the_broker_is_started_again(
 ) -> None:
     """It does not need the broker; nor is it taken for dead while nobody can be asked."""
     put(world, log_keys(DAYS[:2], "D"), everything)
-    started.launch(JOB, *DAYS[:2])
+    started.page.launch(JOB, *DAYS[:2])
     started.wait_for("a load under way", lambda: world.rows(LOADING))
     started.services["redis"].kill()
     time.sleep(2 * POLL_SECONDS)
@@ -200,10 +200,10 @@ def test_a_run_that_a_worker_took_and_did_not_start_is_given_to_another(
     first = started.start_worker("first")
     (process,) = psutil.Process(first.process.pid).children()
     process.suspend()
-    started.launch(JOB, *DAYS[:2])
+    started.page.launch(JOB, *DAYS[:2])
     started.wait_for("the run was taken", lambda: "received" in first.told())
     first.kill()
-    assert [run["status"] for run in started.runs()[runs_before:]] == ["STARTING"]
+    assert [run["status"] for run in started.page.runs()[runs_before:]] == ["STARTING"]
     second = started.start_worker("second")
     assert statuses(ended(started, runs_before + 1)[runs_before:]) == ["SUCCESS"]
     second.stop()
@@ -212,6 +212,6 @@ def test_a_run_that_a_worker_took_and_did_not_start_is_given_to_another(
 
 def test_the_brokers_password_stands_nowhere(started) -> None:
     told = "".join(log.read_text("utf-8", "replace") for log in started.folder.glob("*.log"))
-    told += "".join(started.why(run["runId"]) for run in started.runs())
+    told += "".join(started.page.why(run["runId"]) for run in started.page.runs())
     assert "media: looking at" in told
     assert started.redis_password not in told
