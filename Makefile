@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install dev test test-bench test-browser test-celery test-deploy screenshots docs docs-pages docs-serve chaos \
+.PHONY: install install-all dev test test-bench test-browser test-celery test-deploy screenshots docs docs-pages docs-serve chaos \
 	hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
@@ -87,13 +87,24 @@ format: install
 	@$(BIN)/ruff format .
 
 # What only some need, beside what `install` takes: the extras `bench`, `browser`, `deploy`, `docs`, `fuzz`.
+define install-extras
+@if command -v uv >/dev/null 2>&1; then \
+  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,$(1)]'; \
+else \
+  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$(1)]'; \
+fi
+endef
+
 .venv/%-installed: .venv/installed
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,$*]'; \
-	else \
-	  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$*]'; \
-	fi
+	$(call install-extras,$*)
 	@touch $@
+
+TESTED_EXTRAS := browser,deploy,docs,fuzz
+
+# All that the tests take, at once, which is faster than one after the other.
+install-all: .venv/installed
+	$(call install-extras,$(TESTED_EXTRAS))
+	@touch .venv/browser-installed .venv/deploy-installed .venv/docs-installed .venv/fuzz-installed
 
 bench: .venv/bench-installed
 	@$(RUN) benchmarks.ingest
