@@ -62,7 +62,7 @@ def connections(server_url: sa.URL, url: str) -> int:
 
 
 def test_a_run_of_many_days_makes_few_connections(home, server_url, empty_url):
-    """One for each statement, as dagster-postgres has it, was half of a run's time over a month of small days."""
+    """One for each statement, as dagster-postgres has it, was two thirds of a run's time over a month of small days."""
 
     days, month = dg.DailyPartitionsDefinition("2026-03-01"), dg.BackfillPolicy.multi_run(31)
 
