@@ -34,7 +34,7 @@ class _KeepsConnection:
     """A storage of dagster-postgres that keeps its connections.
 
     By itself it makes one for each statement, which takes Postgres a process each: of a run over a month of days, with
-    900 of them, that was two thirds of the time. A connection is tried before its use, so that Postgres may come and go.
+    900 of them, that was two thirds of the time. A connection is tried before its use: Postgres may come and go.
     """
 
     def __init__(self, postgres_url: str) -> None:
