@@ -87,3 +87,17 @@ def test_wrong_settings_show_their_lines_and_no_stack(tmp_path) -> None:
     assert "buckets[0] 'media': log_bucket_name: is missing" in said
     assert "pull_parse_intervall: unknown setting (did you mean pull_parse_interval?)" in said
     assert "definitions.py" not in said
+
+
+def test_a_bucket_that_is_taken_out_of_the_settings_leaves_nothing_behind() -> None:
+    buckets = tuple(LoggedBucket(name=name, log_bucket_name="log-bucket") for name in ("media", "films"))
+
+    def names(*configured: LoggedBucket) -> set[str]:
+        repository = build_definitions(Settings(buckets=configured)).get_repository_def()
+        kinds = (repository.sensor_defs, repository.schedule_defs, repository.get_all_jobs())
+        assets = {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()}
+        return assets | {each.name for kind in kinds for each in kind}
+
+    gone = names(*buckets) - names(buckets[0])
+    assert gone == {name for name in names(*buckets) if name.startswith("films")}
+    assert {"films__new_log_keys", "films__load", "films__reconcile", "films/log_records"} <= gone
