@@ -70,6 +70,11 @@ traffic_day = sa.Table(
     sa.Column("rolled_up_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When the rollups were made."),
     sa.Column("seconds", sa.Float, nullable=False, comment="How long that took."),
     sa.Column(
+        "checked_at",
+        sa.TIMESTAMP(timezone=True),
+        comment="The rolled_up_at of those that were found to add up to the records.",
+    ),
+    sa.Column(
         "expired_at",
         sa.TIMESTAMP(timezone=True),
         comment="When retention dropped its records; its rollups stay as they are since.",

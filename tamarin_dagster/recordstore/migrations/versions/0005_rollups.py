@@ -36,6 +36,7 @@ CREATE TABLE traffic_day (
     bytes_sent BIGINT NOT NULL,
     rolled_up_at TIMESTAMP WITH TIME ZONE NOT NULL,
     seconds FLOAT NOT NULL,
+    checked_at TIMESTAMP WITH TIME ZONE,
     expired_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (bucket, request_date)
 )
