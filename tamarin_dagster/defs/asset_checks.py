@@ -118,8 +118,8 @@ _TRUTHS: Mapping[str, _Truth] = {
         asset=delivered_key,
     ),
     ROLLUPS_ADD_UP: _Truth(
-        "Of each day that was rolled up, each rollup's requests, bytes and errors add up to those of its records. If not,"
-        " rows were changed by hand: materialize the partition alone, which makes the rollups of its days again.",
+        "Of each day that was rolled up, each rollup's requests, bytes and errors add up to those of its records. If"
+        " not, rows were changed by hand: materialize the partition alone, which makes the rollups of its days again.",
         partitioned=False,
         asset=rollups_key,
     ),

@@ -8,7 +8,14 @@ import pytest
 
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.settings import LoggedBucket
-from tamarin_dagster_tests.defs.test_assets import CHECKS, PURGED, RECORDS, check_results, metadata_by_partition
+from tamarin_dagster_tests.defs.test_assets import (
+    ADDED_UP,
+    CHECKS,
+    PURGED,
+    RECORDS,
+    check_results,
+    metadata_by_partition,
+)
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 
@@ -97,7 +104,7 @@ def test_each_job_runs_the_checks_that_belong_to_it(definitions, instance, put_k
 
     for job, names in (("media__load", CHECKS), ("media__reconcile", CHECKS | {DUPLICATES})):
         result = run(definitions, instance, job, DAY)
-        assert check_results(result) == {(name, DAY): True for name in names}
+        assert check_results(result) == dict.fromkeys([*((name, DAY) for name in names), ADDED_UP], True)
         assert result.dagster_run.tags["tamarin/bucket"] == "media"
         assert metadata_by_partition(result, PURGED).keys() == {DAY}
     assert check_results(run(definitions, instance, "watch_deliveries")) == {

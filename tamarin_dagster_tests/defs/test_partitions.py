@@ -11,6 +11,7 @@ from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions
 from tamarin_dagster.logformat import DeliveryHour
 from tamarin_dagster.settings import LoggedBucket, Partition
 from tamarin_dagster_tests.defs.test_assets import (
+    ADDED_UP,
     CHECKS,
     PURGED,
     RECORDS,
@@ -56,7 +57,8 @@ def test_an_hour_is_loaded_checked_and_purged_and_no_other(definitions, instance
 
     assert result.success
     assert stored(engine) == (1, 3)
-    assert check_results(result) == dict.fromkeys([(name, "2026-03-05-11:00") for name in CHECKS], True)
+    expected = [(name, "2026-03-05-11:00") for name in CHECKS]
+    assert check_results(result) == dict.fromkeys([*expected, ADDED_UP], True)
     assert len(list(log_folder.glob("logs/*"))) == 2
 
     result = run_range(definitions, instance, "2026-03-05-09:00", "2026-03-05-11:00")
