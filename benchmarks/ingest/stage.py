@@ -28,9 +28,9 @@ LOG_BUCKET = "log-keys"
 """The log bucket at the local endpoint, and the name of its folder on the stage."""
 COMMAND = (sys.executable, "-m", "tamarin_dagster.cli")
 """`tamarin-dagster`, of this very Python."""
-PULL = (*COMMAND, "pull", "--no-purge")
+PULL = (*COMMAND, "pull", "--no-purge", "--no-rollups")
 
-_TABLES = "s3_log_key, s3_rejected_line, s3_log_record"
+_TABLES = "s3_log_key, s3_rejected_line, s3_log_record, traffic_pending_day, traffic_day"
 _FOREIGN = ("TAMARIN_", "DAGSTER_", "AWS_")
 _TOLD_BYTES = 2_000
 
@@ -104,8 +104,12 @@ class Stage:
 
     def count(self, table: str) -> int:
         """Rows of a table."""
+        return self.scalar(f"SELECT count(*) FROM {table}")
+
+    def scalar(self, query: str) -> int:
+        """The one number that a query answers."""
         with psycopg.connect(self.url) as connection:
-            found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+            found = connection.execute(query).fetchone()
         return found[0] if found else 0
 
     def pull(self, lines: int, *, environment: Mapping[str, str] | None = None) -> Usage:

@@ -44,6 +44,7 @@ def pull_command(
     from_: FromOption = None,
     to: ToOption = None,
     no_purge: Annotated[bool, flag("--no-purge", "Leave the loaded log keys where they are.")] = False,
+    no_rollups: Annotated[bool, flag("--no-rollups", "Leave the rollups to `roll-up`, or to Dagster.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Loads all log keys that are not loaded yet, purges those that are proved loaded, and rolls up their days.
@@ -61,7 +62,8 @@ def pull_command(
     with told_if_interrupted("What was committed stays and is not loaded again; run pull to go on."):
         engine = open_database(settings)
         done = [_pull_bucket(settings, each, engine, first, last, purges=not no_purge) for each in buckets]
-        roll_up_due(settings, engine)
+        if not no_rollups:
+            roll_up_due(settings, engine)
         engine.dispose()
     if as_json:
         show_documents(done)

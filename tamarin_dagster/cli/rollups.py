@@ -1,10 +1,46 @@
-"""Rollups as commands make them: behind a pull, and before records go."""
+"""Rollups: behind a pull, before records go, and for themselves."""
+
+from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 
 from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, roll_up
-from tamarin_dagster.settings import Settings
+from tamarin_dagster.cli.app import FromOption, Panel, ToOption, asked_days, command, told_if_interrupted
+from tamarin_dagster.recordstore import pending_days
+from tamarin_dagster.recordstore.database import open_database
+from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, load_settings
 from tamarin_dagster.terminal import bar, err
+
+
+@command(
+    "roll-up",
+    Panel.LOADING,
+    ("roll-up", "after `pull --no-rollups`"),
+    ("roll-up --from 2026-01-01 --to 2026-01-31", "make the rollups of a month's requests again"),
+)
+def roll_up_command(from_: FromOption = None, to: ToOption = None) -> None:
+    """Makes the rollups of each day whose records have changed since.
+
+    A pull does so too, and Dagster behind each load and hourly: rollups are what the views and the report read. A day
+    is made in one transaction, or stays as it was.
+
+    With --from or --to the days of requests between them are made again, whether or not they have changed: after
+    `region` was set, by which transfer within the region is told from that to another.
+    """
+    settings = load_settings()
+    first, last = asked_days(from_, to)
+    with told_if_interrupted("Days that are done stay so; run roll-up to go on."):
+        engine = open_database(settings)
+        if first or last:
+            _note_again(engine, first or FIRST_LOG_DATE, last or datetime.now(UTC).date())
+        if not roll_up_due(settings, engine).days:
+            err.print("All days are rolled up.")
+        engine.dispose()
+
+
+def _note_again(engine: sa.Engine, first: date, last: date) -> None:
+    with engine.begin() as connection:
+        pending_days.note_rolled_up(connection, first, last)
 
 
 def roll_up_due(settings: Settings, engine: sa.Engine) -> RolledUp:

@@ -54,6 +54,13 @@ def note_delivered(
     connection.execute(sa.insert(traffic_pending_day).from_select(["bucket", "request_date"], noted))
 
 
+def note_rolled_up(connection: sa.Connection, first: date, last: date) -> None:
+    """Notes the days from `first` to `last` that are rolled up once more."""
+    rolled_up = traffic_day.c
+    days = sa.select(rolled_up.bucket, rolled_up.request_date).where(rolled_up.request_date.between(first, last))
+    connection.execute(sa.insert(traffic_pending_day).from_select(["bucket", "request_date"], days))
+
+
 def delete_records(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> None:
     """Deletes those records, and notes their days."""
     record = s3_log_record.c

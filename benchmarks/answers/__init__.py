@@ -1,0 +1,1 @@
+"""What answers from the records cost."""
