@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tamarin_dagster.cli import access, buckets, keys, records, setup  # noqa: F401 - each adds its commands
+from tamarin_dagster.cli import access, buckets, export, keys, records, setup  # noqa: F401 - each adds its commands
 from tamarin_dagster.cli.app import PROGRAM, app
 from tamarin_dagster.terminal import LineHandler
 
