@@ -1,0 +1,62 @@
+"""Requests, bytes, statuses and files of a month are ours to the last, for the lines that a program can read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tamarin_dagster_tests.peers.comparison import Comparison, as_markdown, compared, differences
+from tamarin_dagster_tests.peers.month import month
+from tamarin_dagster_tests.peers.programs import missing_programs
+from tamarin_dagster_tests.peers.readings import READINGS, Reading
+
+_PAGE = Path(__file__).parents[2] / "docs/peers.md"
+
+
+@pytest.fixture(scope="module")
+def comparisons() -> Iterator[dict[str, Comparison]]:
+    """What each program has said."""
+    if missing := missing_programs():
+        pytest.skip(f"not installed: {' '.join(missing)}; they are Debian's packages")
+    with month() as loaded:
+        yield {each.reading.name: each for each in compared(loaded)}
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("reading", READINGS, ids=lambda reading: reading.name)
+class TestReading:
+    def test_requests_and_bytes_are_ours(self, comparisons, reading: Reading) -> None:
+        said, expected = comparisons[reading.name].said, comparisons[reading.name].expected
+        assert (said.requests, said.bytes, said.refused) == (expected.requests, expected.bytes, expected.refused)
+        assert said.requests > 28_000
+
+    def test_statuses_are_ours(self, comparisons, reading: Reading) -> None:
+        each = comparisons[reading.name]
+        assert differences(each.said.statuses, each.expected.statuses) == {}
+        assert each.said.statuses["404"] > 500
+
+    def test_files_are_ours_and_so_are_the_first_twenty(self, comparisons, reading: Reading) -> None:
+        each = comparisons[reading.name]
+        assert differences(each.said.files, each.expected.files) == {}
+        assert each.said.top_files() == each.expected.top_files()
+        assert len(each.said.top_files()) >= 20
+
+    def test_what_the_rules_take_away_is_the_whole_difference(self, comparisons, reading: Reading) -> None:
+        """The page's sums add up, and no rule is about nothing."""
+        each = comparisons[reading.name]
+        assert each.ours.requests - sum(entry.requests for entry in each.unread) == each.said.requests
+        assert each.ours.bytes - sum(entry.bytes for entry in each.unread + each.unsized) == each.said.bytes
+        assert [entry.rule.why for entry in each.entries if not entry.requests] == []
+
+
+@pytest.mark.peers
+def test_the_page_on_peers_has_these_numbers(comparisons) -> None:
+    """Renew it with: python -m tamarin_dagster_tests.peers --markdown docs/peers.md."""
+    assert as_markdown(comparisons.values()) in _PAGE.read_text("utf-8")
+
+
+def test_the_page_on_peers_has_each_reading_and_each_rule() -> None:
+    page = _PAGE.read_text("utf-8")
+    rules = [rule for each in READINGS for rule in (*each.unread, *each.unsized, *each.uncoded, *each.unnamed)]
+    assert [each.name for each in READINGS if f"### {each.name}\n" not in page] == []
+    assert [rule.why for rule in rules if rule.why not in page] == []
