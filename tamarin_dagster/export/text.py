@@ -34,8 +34,8 @@ _ESCAPED = sql.SQL(
     FROM regexp_matches({text}, {pieces}, 'g') WITH ORDINALITY AS matched (pieces, place), unnest(pieces) AS piece
 ) ELSE {text} END"""
 )
-# One word, without the brackets by which analysers find the time.
-_USER = sql.SQL(r"""CASE WHEN requester ~ '[^!#-Z^-~]' THEN regexp_replace(requester, '[^!#-Z^-~]', '_', 'g')
+# One word; AWStats takes neither a slash nor a bracket in it, GoAccess finds the time by the first bracket.
+_USER = sql.SQL(r"""CASE WHEN requester ~ '[^!#-.0-Z^-~]' THEN regexp_replace(requester, '[^!#-.0-Z^-~]', '_', 'g')
     ELSE coalesce(requester, '-') END""")
 # A month's name is English, whatever lc_time says: only with TM would it not be.
 _LINE = sql.SQL(
