@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -182,8 +182,11 @@ class _Mirror:
 
         try:
             self._threads.map(write, batch, lambda: WRITE_THREADS)
-        finally:
-            self._copies.note([key.object for key in written])
+        except BaseException:
+            with suppress(CopiesError, OSError):  # a full disk has been told of then
+                self._copies.note([key.object for key in written])
+            raise
+        self._copies.note([key.object for key in written])
         self._done.keys += len(written)
         self._done.bytes += sum(key.object.size for key in written)
         if batch:

@@ -106,7 +106,7 @@ def _lines(each: Comparison) -> Iterator[str]:
 
 def _of_statuses(each: Comparison) -> Iterator[str]:
     said, whole = each.said.statuses, each.ours.statuses
-    left = [f"{entry.rule.why} ({entry.requests:,} requests)" for entry in each.uncoded]
+    left = [f"{entry.rule.why} ({_requests(entry.requests)})" for entry in each.uncoded]
     others = [
         f"`{status}` {said[status]:,} where we have {whole[status]:,}"
         for status in sorted(said)
@@ -127,9 +127,9 @@ def _of_files(each: Comparison) -> Iterator[str]:
         f" {each.top_files_alike} have our number{others}."
     )
     if each.unnamed:
-        left = [f"{entry.rule.why} ({entry.requests:,} requests)" for entry in each.unnamed]
+        left = [f"{entry.rule.why} ({_requests(entry.requests)})" for entry in each.unnamed]
         yield f"- Files it does not name: {'; '.join(left)}."
-    yield f"- Other names ({each.renamed:,} requests): {each.reading.calls}."
+    yield f"- Other names ({_requests(each.renamed)}): {each.reading.calls}."
 
 
 def differences(said: Counter[str], expected: Counter[str]) -> dict[str, tuple[int, int]]:
@@ -142,3 +142,7 @@ def differences(said: Counter[str], expected: Counter[str]) -> dict[str, tuple[i
 def _less(number: int) -> str:
     """As it stands in a sum."""
     return f"\N{MINUS SIGN}{number:,}" if number else "0"
+
+
+def _requests(number: int) -> str:
+    return f"{number:,} request{'' if number == 1 else 's'}"

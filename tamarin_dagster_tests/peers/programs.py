@@ -20,7 +20,7 @@ _GOACCESS_PANELS = ("requests", "static_requests", "not_found")
 _AWSTATS_CONFIG = """
 LogFile="{log}"
 LogType=W
-LogFormat="{log_format}"
+LogFormat=1
 SiteDomain="example.org"
 HostAliases="localhost"
 DNSLookup=0
@@ -39,9 +39,6 @@ LevelForKeywordsDetection=0
 LevelForFileTypesDetection=0
 LevelForWormsDetection=0
 """
-# Apache's combined format, with a user of any kind: the predefined one takes no slash in it.
-AWSTATS_FORMAT = "%host %other %other %time1 %methodurl %code %bytesd %refererquot %uaquot"
-AWSTATS_PREDEFINED_FORMAT = "1"
 
 _ANALOG_CONFIG = """
 LOGFORMAT {log_format}
@@ -108,11 +105,14 @@ def goaccess(log: Path, folder: Path) -> Traffic:
     return traffic
 
 
-def awstats(log: Path, folder: Path, log_format: str = AWSTATS_FORMAT) -> Traffic:
-    """AWStats; statuses are those that it calls errors, files those of the others."""
-    home = folder / f"awstats-{len(log_format)}"
+def awstats(log: Path, folder: Path) -> Traffic:
+    """AWStats, with its predefined format of combined lines.
+
+    Statuses are those that it calls errors, files those of the others.
+    """
+    home = folder / "awstats"
     home.mkdir()
-    config = _AWSTATS_CONFIG.format(log=log, folder=home, log_format=log_format)
+    config = _AWSTATS_CONFIG.format(log=log, folder=home)
     (home / "awstats.peers.conf").write_text(config, "utf-8")
     _run("perl", _AWSTATS, "-config=peers", f"-configdir={home}", "-update")
     (data,) = home.glob("awstats*.peers.txt")

@@ -75,17 +75,16 @@ _AWSTATS_METHODS = (
     "^(GET|POST|HEAD|PROPFIND|CHECKOUT|LOCK|PROPPATCH|OPTIONS|MKACTIVITY|PUT|MERGE|DELETE|REPORT|MKCOL|COPY|RPC_IN_DATA"
     "|RPC_OUT_DATA|[Gg][Ee][Tt])$"
 )
-_AWSTATS_UNREAD: tuple[Rule, ...] = (
-    _WITHOUT_HTTP,
-    Rule("a method that it does not know: PATCH, and what is none", f"request_method !~ '{_AWSTATS_METHODS}'"),
-    Rule("a quote in the URI, behind a blank", """request_uri ~ ' .*"'"""),
-)
 _FAVICON = r"request_uri ~* '/favicon\.ico([?;]|$)'"
 _AWSTATS_ERROR = "http_status NOT IN (200, 204, 206, 304)"
 _AWSTATS = Reading(
     "AWStats, the combined export",
     lambda month: programs.awstats(month.combined, month.folder),
-    unread=(*_AWSTATS_UNREAD, Rule("a quote in the referrer", """referrer ~ '"'""")),
+    unread=(
+        _WITHOUT_HTTP,
+        Rule("a method that it does not know: PATCH, and what is none", f"request_method !~ '{_AWSTATS_METHODS}'"),
+        Rule("a quote in the URI, behind a blank", """request_uri ~ ' .*"'"""),
+    ),
     unsized=(
         Rule("a 304 has no bytes for it", "http_status = 304"),
         Rule("a favicon that is not there has none", f"{_FAVICON} AND http_status = 404"),
@@ -103,23 +102,6 @@ _AWSTATS = Reading(
     calls="letters, digits and `-._~` decoded; without anchor, and without what follows a semicolon; up to the first"
     " blank; two slashes are one, `index.html` is its folder",
 )
-_AWSTATS_PREDEFINED = Reading(
-    "AWStats with its predefined `LogFormat=1`",
-    lambda month: programs.awstats(month.combined, month.folder, programs.AWSTATS_PREDEFINED_FORMAT),
-    unread=(
-        *_AWSTATS_UNREAD,
-        Rule(
-            "a user with a slash in it, as ARNs have: its format takes none there",
-            f"requester ~ '/' AND NOT {_NO_REQUEST}",
-        ),
-    ),
-    unsized=_AWSTATS.unsized,
-    uncoded=_AWSTATS.uncoded,
-    unnamed=_AWSTATS.unnamed,
-    file_of=names.awstats_file,
-    calls=_AWSTATS.calls,
-)
-
 # Others it tells as 2xx, 4xx and so on. From its language file.
 _ANALOG_STATUSES = {
     "1": range(100, 102),
@@ -185,4 +167,4 @@ _ANALOG_RAW = Reading(
     takes_rejected=True,
 )
 
-READINGS = (_GOACCESS, _AWSTATS, _AWSTATS_PREDEFINED, _ANALOG, _ANALOG_RAW)
+READINGS = (_GOACCESS, _AWSTATS, _ANALOG, _ANALOG_RAW)
