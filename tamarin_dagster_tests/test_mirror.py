@@ -97,6 +97,16 @@ def test_a_second_mirror_fetches_nothing(source, mirrored) -> None:
     assert copies_of(second) == copies_of(first)
 
 
+def test_an_etag_that_is_no_digest_is_known_again(source, mirrored, s3) -> None:
+    place = {"Bucket": source.bucket.log_bucket_name, "Key": key_of(8)}
+    upload = place | {"UploadId": s3.create_multipart_upload(**place)["UploadId"]}
+    part = s3.upload_part(**upload, PartNumber=1, Body=lines(2))
+    s3.complete_multipart_upload(**upload, MultipartUpload={"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]})
+
+    assert next(source.store.pages(key_of(8)))[0].etag.endswith("-1")
+    assert (mirrored().keys, mirrored().present) == (6, 6)
+
+
 def test_an_overwritten_key_is_fetched_again_and_is_another_generation_even_within_the_second(source, mirrored) -> None:
     """S3 counts whole seconds, and a folder's generations are told by time and size."""
     store = open_log_store(_as_source(mirrored()))

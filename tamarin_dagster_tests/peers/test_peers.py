@@ -7,7 +7,7 @@ import pytest
 
 from tamarin_dagster_tests.peers.comparison import Comparison, as_markdown, compared, differences
 from tamarin_dagster_tests.peers.month import month
-from tamarin_dagster_tests.peers.programs import missing_programs
+from tamarin_dagster_tests.peers.programs import S3_RECIPE, missing_programs
 from tamarin_dagster_tests.peers.readings import READINGS, Reading
 
 _PAGE = Path(__file__).parents[2] / "docs/peers.md"
@@ -60,3 +60,4 @@ def test_the_page_on_peers_has_each_reading_and_each_rule() -> None:
     rules = [rule for each in READINGS for rule in (*each.unread, *each.unsized, *each.uncoded, *each.unnamed)]
     assert [each.name for each in READINGS if f"### {each.name}\n" not in page] == []
     assert [rule.why for rule in rules if rule.why not in page] == []
+    assert f"LOGFORMAT {S3_RECIPE}\n" in page
