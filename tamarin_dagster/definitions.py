@@ -30,6 +30,12 @@ from tamarin_dagster.defs.schedules import (
     build_watch_schedule,
 )
 from tamarin_dagster.defs.sensors import build_sensor
+from tamarin_dagster.defs.traffic import (
+    build_roll_up_job,
+    build_roll_up_schedule,
+    build_rollup_checks,
+    build_traffic_rollups,
+)
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 
 
@@ -37,9 +43,10 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     """Fresh definitions for these settings. Nothing connects until something runs."""
     purge_log_keys = build_purge_op(settings)
     purge_job = build_purge_job(purge_log_keys)
+    roll_up_job = build_roll_up_job(settings)
     shared = dg.Definitions(
-        jobs=[purge_job, build_reparse_job(settings), build_doctor_job(settings)],
-        schedules=[build_purge_schedule(purge_job)],
+        jobs=[purge_job, roll_up_job, build_reparse_job(settings), build_doctor_job(settings)],
+        schedules=[build_purge_schedule(purge_job), build_roll_up_schedule(roll_up_job)],
         resources={"database": RecordDatabase(settings), "log_buckets": LogBuckets()},
         executor=dg.in_process_executor,
     )
@@ -64,10 +71,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                     build_delivered_log_keys(bucket, slug),
                     build_log_records(bucket, slug, settings),
                     build_purged_log_keys(bucket, slug, settings, purge_log_keys),
+                    build_traffic_rollups(bucket, slug, settings),
                 ],
                 asset_checks=[
                     build_database_checks(bucket, slug),
                     build_duplicate_check(bucket, slug),
+                    build_rollup_checks(bucket, slug, settings),
                     build_watch_checks(bucket, slug, settings.purges(bucket)),
                 ],
                 jobs=[load_job, reconcile_job],

@@ -259,6 +259,11 @@ class Settings(BaseSettings):
         known = ", ".join(bucket.name for bucket in self.buckets) or "none"
         raise SettingsError(f"bucket '{name}' is not configured; configured are: {known}")
 
+    @property
+    def regions(self) -> dict[str, str]:
+        """Where the buckets live, as far as it is set: S3 delivers logs within a region."""
+        return {bucket.name: bucket.region for bucket in self.buckets if bucket.region}
+
     def purges(self, bucket: LoggedBucket) -> bool:
         """Whether the bucket's loaded log keys are deleted."""
         return self.purge_parsed_keys if bucket.purge_parsed_keys is None else bucket.purge_parsed_keys

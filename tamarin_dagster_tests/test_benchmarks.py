@@ -146,6 +146,7 @@ def test_a_pull_is_held_against_a_copy_of_its_rows(measured) -> None:
     assert 50 < number(peak[1]) < 2_000
 
 
+@pytest.mark.bench
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 def test_objects_are_counted_over_http_by_all_sides(measured) -> None:
     rows = measured("ingest.objects", "--keys", 60, "--lines-per-key", 2, "--days", 2, "--rounds", 1)
@@ -234,6 +235,7 @@ def test_a_start_is_timed_until_the_first_rows_and_its_memory_is_that_of_all_pro
     assert sizes["all"] > 300
 
 
+@pytest.mark.bench
 @pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
 def test_a_backfill_is_timed_on_one_worker_and_on_two(measured) -> None:
     options = ("--lines", 2000, "--keys", 20, "--days", 4, "--days-per-run", 2, "--rounds", 1)

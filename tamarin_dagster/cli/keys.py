@@ -24,6 +24,7 @@ from tamarin_dagster.cli.app import (
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import PulledBucket, PurgedBucket, pulled_bucket, purged_keys, show_documents
+from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
@@ -45,7 +46,7 @@ def pull_command(
     no_purge: Annotated[bool, flag("--no-purge", "Leave the loaded log keys where they are.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Loads all log keys that are not loaded yet, then purges those that are proved loaded.
+    """Loads all log keys that are not loaded yet, purges those that are proved loaded, and rolls up their days.
 
     For cron, or for a first load by hand; with Dagster the sensor does the same. It may run at any time, also twice at
     a time: what is loaded already costs a listing, and nothing is loaded twice.
@@ -60,6 +61,7 @@ def pull_command(
     with told_if_interrupted("What was committed stays and is not loaded again; run pull to go on."):
         engine = open_database(settings)
         done = [_pull_bucket(settings, each, engine, first, last, purges=not no_purge) for each in buckets]
+        roll_up_due(settings, engine)
         engine.dispose()
     if as_json:
         show_documents(done)

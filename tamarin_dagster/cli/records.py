@@ -28,6 +28,7 @@ from tamarin_dagster.cli.app import (
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import ReparsedBucket, expired_months, reparsed_bucket, show_documents
+from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.recordstore.asking import ask
 from tamarin_dagster.recordstore.database import (
     CONNECT_TIMEOUT_SECONDS,
@@ -120,6 +121,7 @@ def expire_command(
             if as_json:
                 show_documents(expired_months(found))
             return
+        roll_up_due(settings, engine)
         with bar("Expiring", "keys") as advance:
             done = expire(engine, months, progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"))
         engine.dispose()

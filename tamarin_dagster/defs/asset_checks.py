@@ -4,14 +4,14 @@ The two checks that rest on what a listing showed are results of the records ass
 database, and can be run alone: those of the row counts stand here, the others in completeness_checks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import dagster as dg
 import sqlalchemy as sa
 
-from tamarin_dagster.defs.naming import delivered_key, records_key
+from tamarin_dagster.defs.naming import delivered_key, records_key, rollups_key
 from tamarin_dagster.defs.partitions import delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
@@ -27,6 +27,7 @@ NO_REJECTED_LINES = "no_rejected_lines"
 NO_DUPLICATE_RECORDS = "no_duplicate_records"
 DELIVERIES_KEEP_THEIR_HABIT = "deliveries_keep_their_habit"
 NO_FAILING_PURGES = "no_failing_purges"
+ROLLUPS_ADD_UP = "rollups_add_up"
 EACH_NAME_BELONGS_TO_A_DAY = "each_name_belongs_to_a_day"
 
 # What each load checks; to look for duplicates reads all of a day's records, which takes seconds on a busy day.
@@ -36,6 +37,7 @@ LOAD_CHECKS = (
     EVERY_LINE_IS_ACCOUNTED_FOR,
     ROWS_MATCH_THE_LEDGER,
     NO_REJECTED_LINES,
+    ROLLUPS_ADD_UP,
 )
 RECONCILE_CHECKS = (*LOAD_CHECKS, NO_DUPLICATE_RECORDS)
 # Of the bucket as it is now; looked at hourly.
@@ -53,13 +55,9 @@ class _Truth:
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     partitioned: bool = True
-    of_deliveries: bool = False
-
-    def asset(self, slug: str) -> dg.AssetKey:
-        """What it is a truth of. Dagster shows a result until the asset is materialized again, which deliveries never
-        are: so what is looked at hourly or nightly is not hidden by the next load.
-        """
-        return delivered_key(slug) if self.of_deliveries else records_key(slug)
+    # What it is a truth of. Dagster shows a result until the asset is materialized again, which deliveries never are:
+    # so what is looked at hourly or nightly is not hidden by the next load.
+    asset: Callable[[str], dg.AssetKey] = records_key
 
 
 _TRUTHS: Mapping[str, _Truth] = {
@@ -77,7 +75,7 @@ _TRUTHS: Mapping[str, _Truth] = {
         " deleted; move it elsewhere, or make log_prefix narrower. If all names are strays, log_prefix is a wrong one.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
-        of_deliveries=True,
+        asset=delivered_key,
     ),
     EVERY_LINE_IS_ACCOUNTED_FOR: _Truth(
         "For each key, lines = records + rejected + blank. If not, the ledger was changed by hand; nothing is purged.",
@@ -101,7 +99,7 @@ _TRUTHS: Mapping[str, _Truth] = {
         " are kept, and the view s3_duplicate_record shows them. If whole keys are doubled, look for copies of them"
         " under the log prefix. Counted nightly.",
         severity=dg.AssetCheckSeverity.WARN,
-        of_deliveries=True,
+        asset=delivered_key,
     ),
     DELIVERIES_KEEP_THEIR_HABIT: _Truth(
         f"The bucket has not fallen silent: its last log key came no longer ago than twice the largest gap of its last"
@@ -109,7 +107,7 @@ _TRUTHS: Mapping[str, _Truth] = {
         " bucket's sensor runs and its runs succeed, then run `tamarin-dagster doctor --bucket {bucket}`.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
-        of_deliveries=True,
+        asset=delivered_key,
     ),
     NO_FAILING_PURGES: _Truth(
         "No log key's deletion has been failing for more than a day. If one has, the metadata names the key and what"
@@ -117,7 +115,13 @@ _TRUTHS: Mapping[str, _Truth] = {
         " it, or set purge_parsed_keys: false. The nightly purge tries again.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
-        of_deliveries=True,
+        asset=delivered_key,
+    ),
+    ROLLUPS_ADD_UP: _Truth(
+        "Of each day that was rolled up, each rollup's requests, bytes and errors add up to those of its records. If not,"
+        " rows were changed by hand: materialize the partition alone, which makes the rollups of its days again.",
+        partitioned=False,
+        asset=rollups_key,
     ),
 }
 
@@ -136,7 +140,7 @@ def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
         description=truth.description.replace("{bucket}", bucket.name),
         blocking=truth.blocking,
         # a look at what a run loads comes after its load
-        additional_deps=[records_key(slug)] if truth.of_deliveries and truth.partitioned else None,
+        additional_deps=[records_key(slug)] if truth.asset is delivered_key and truth.partitioned else None,
         partitions_def=delivery_partitions(bucket) if truth.partitioned else None,
     )
 

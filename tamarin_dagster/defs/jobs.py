@@ -1,4 +1,4 @@
-"""Two jobs per bucket: records, their checks, then the purge; in one process. The nightly one checks more.
+"""Two jobs per bucket: records, their checks, then purge and rollups; in one process. The nightly one checks more.
 
 And for all buckets: one purges what is pending, one reads rejected lines again, one drops what is older than
 retention_months, one watches that deliveries go on.
@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
+from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.defs.asset_checks import (
     DELIVERIES_KEEP_THEIR_HABIT,
     LOAD_CHECKS,
@@ -21,7 +22,7 @@ from tamarin_dagster.defs.asset_checks import (
 )
 from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
 from tamarin_dagster.defs.cancelling import cancellable
-from tamarin_dagster.defs.naming import BUCKET_TAG, purged_key, records_key
+from tamarin_dagster.defs.naming import BUCKET_TAG, purged_key, records_key, rollups_key
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.reparse import Reparsed, reparse
 from tamarin_dagster.retention import expire, unpurged_warning
@@ -30,21 +31,21 @@ from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 def build_load_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
     """What the bucket's sensor runs."""
-    does = f"Loads the unseen log keys of {bucket.name}, checks the row counts, purges what is proved loaded."
+    does = f"Loads the unseen log keys of {bucket.name}, checks the row counts, purges what is proved loaded, rolls up."
     return _job_of(bucket, slug, "load", LOAD_CHECKS, does)
 
 
 def build_reconcile_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
     """What the bucket's nightly schedule runs: a load that looks for duplicates too."""
-    does = f"Loads the late log keys of {bucket.name}, checks row counts and duplicates, purges."
+    does = f"Loads the late log keys of {bucket.name}, checks row counts and duplicates, purges, rolls up."
     return _job_of(bucket, slug, "reconcile", RECONCILE_CHECKS, does)
 
 
 def _job_of(
     bucket: LoggedBucket, slug: str, name: str, checks: Sequence[str], description: str
 ) -> UnresolvedAssetJobDefinition:
-    """A bucket's two assets, and of their checks only these: assets that are selected bring all of theirs along."""
-    assets = dg.AssetSelection.assets(records_key(slug), purged_key(slug)).without_checks()
+    """What runs make of a bucket, and of the checks only these: assets that are selected bring all of theirs along."""
+    assets = dg.AssetSelection.assets(records_key(slug), purged_key(slug), rollups_key(slug)).without_checks()
     return dg.define_asset_job(
         f"{slug}__{name}",
         selection=assets | dg.AssetSelection.checks(*check_keys(slug, *checks)),
@@ -97,6 +98,8 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
     )
     def drop_old_months(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
         with cancellable():
+            # Rollups are kept when their records go.
+            roll_up(database.engine, regions=settings.regions)
             done = expire(database.engine, months)
         context.log.info(str(done))
         for bucket in settings.buckets:

@@ -96,6 +96,10 @@ class ParsedLogs:
         times = [np.unique(piece.times.view("M8[us]").astype("M8[M]")) for piece in self.pieces]
         return tuple(np.unique(np.concatenate(times)).astype("M8[D]").tolist()) if times else ()
 
+    def request_days(self) -> set[tuple[str, date]]:
+        """The buckets that the requests were made to, each with the UTC days of its requests."""
+        return set().union(*(piece.request_days() for piece in self.pieces))
+
 
 @dataclass(frozen=True)
 class ParsedLog:

@@ -1,6 +1,8 @@
 """Records as the readers find them: texts as spans of bytes, times and numbers as integers. And as Arrow columns."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,10 @@ from tamarin_dagster.logformat.fields import FIELDS, NUMBER_NAMES, TEXT_NAMES
 from tamarin_dagster.logformat.lines import Integers
 from tamarin_dagster.logformat.quick import NULL, Spans
 
+_EPOCH = date(1970, 1, 1)
+_DAY_MICROSECONDS = 86_400_000_000
+# Texts that are looked for in all rows at once, each of which is a pass over them.
+_TEXTS_COMPARED = 16
 _ARROW_TYPES = {
     "timestamptz": pa.timestamp("us", "UTC"),
     "inet": pa.string(),
@@ -58,6 +64,16 @@ class Records:
             self.spans[rows],
         )
 
+    def request_days(self) -> set[tuple[str, date]]:
+        """The buckets that the requests were made to, each with the UTC days of its requests."""
+        days, spans = self.times // _DAY_MICROSECONDS, self.spans[:, TEXT_NAMES.index("bucket")]
+        return {
+            (bytes(self.octets[start : start + length]).decode(), _EPOCH + timedelta(days=day))
+            for (start, length), rows in _rows_by_text(self.octets, spans)
+            if length != NULL
+            for day in np.unique(days[rows]).tolist()
+        }
+
     def table(self) -> pa.Table:
         """The records as columns of `RECORDS_SCHEMA`."""
         texts = dict(zip(TEXT_NAMES, self._texts(), strict=True))
@@ -93,6 +109,24 @@ class Records:
             )
             for column in range(len(TEXT_NAMES))
         ]
+
+
+def _rows_by_text(octets: Octets, spans: Spans) -> Iterator[tuple[tuple[int, int], Integers]]:
+    """Each different text's span, and the rows that have it. Mostly there is one; of many the last come one by one."""
+    left = np.arange(len(spans))
+    for _ in range(_TEXTS_COMPARED):
+        if not len(left):
+            return
+        start, length = spans[left[0]].tolist()
+        alike = spans[left, 1] == length
+        if length > 0:
+            places = spans[left[alike], :1] + np.arange(length)
+            alike[alike] = (octets[places] == octets[start : start + length]).all(axis=1)
+        yield (start, length), left[alike]
+        left = left[~alike]
+    for row in left:
+        start, length = spans[row].tolist()
+        yield (start, length), np.array([row])
 
 
 @compiled

@@ -16,16 +16,21 @@ from tamarin_dagster.recordstore.tables import (
     s3_logged_bucket,
     s3_rejected_line,
 )
+from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, traffic_pending_day
 
 _HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
+_ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [queries](queries.md).\n"
 _VIEWS = "# Views\n\nWhat they are good for: [completeness](completeness.md).\n"
 
 
 def tables_as_markdown() -> str:
     """Each table and view with its columns: name, Postgres type, meaning."""
     tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket)
+    rollups = (*ROLLUPS, traffic_day, traffic_pending_day)
     views = (s3_duplicate_record, s3_delivery_lateness)
-    return "\n".join([_HEAD, *map(_described, tables), _VIEWS, *map(_described, views)])
+    return "\n".join(
+        [_HEAD, *map(_described, tables), _ROLLUPS, *map(_described, rollups), _VIEWS, *map(_described, views)]
+    )
 
 
 def _described(table: sa.Table) -> str:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.recordstore.partitions import drop_partition
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
+from tamarin_dagster.recordstore.traffic_tables import traffic_day
 
 _LIVE = s3_log_key.c.superseded_at.is_(None)
 
@@ -94,8 +95,16 @@ def drop(connection: sa.Connection, partition: str, end: datetime, lock_timeout:
     connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS EXCLUSIVE MODE")
     # Who has locked a key (a reparse, a load) may be waiting for the record table, that is for us.
     marked = mark(connection, end, nowait=True)
+    _keep_rollups(connection, end)
     drop_partition(connection, partition)
     return marked
+
+
+def _keep_rollups(connection: sa.Connection, end: datetime) -> None:
+    """The rollups of days before `end` stay as they are: late records of such a day would be all that is left of it."""
+    day = traffic_day.c
+    statement = sa.update(traffic_day).where(day.request_date < end.date(), day.expired_at.is_(None))
+    connection.execute(statement.values(expired_at=sa.func.now()))
 
 
 def unpurged_expired_keys(connection: sa.Connection) -> dict[str, int]:

@@ -71,7 +71,8 @@ def delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
     return key.delivery_date == period
 
 
-def _delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bool]:
+def delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bool]:
+    """The condition on `s3_log_key` that a key was delivered in one of these days or hours."""
     key = s3_log_key.c
     days = [period for period in periods if not isinstance(period, DeliveryHour)]
     hours = [(period.day, period.hour) for period in periods if isinstance(period, DeliveryHour)]
@@ -223,7 +224,7 @@ def purgeable(
         .limit(limit)
     )
     if periods is not None:
-        statement = statement.where(_delivered_in_any(periods))
+        statement = statement.where(delivered_in_any(periods))
     return [
         LoadedKey(
             row.id,
@@ -268,7 +269,7 @@ def kept_keys(
         key.rejected_count > 0,
     )
     if periods is not None:
-        statement = statement.where(_delivered_in_any(periods))
+        statement = statement.where(delivered_in_any(periods))
     return KeptKeys(*connection.execute(statement).one())
 
 

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import LogCounts, ParsedLogs, RejectedLine, parse_logs
 from tamarin_dagster.logkey import LogKey
+from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.copying import HEADER, TRAILER, render
 from tamarin_dagster.recordstore.partitions import ensure_partitions
 from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, s3_log_key, s3_log_record, s3_rejected_line
@@ -51,6 +53,7 @@ class Batch:
     Attributes:
         bodies: what the keys held, unpacked: kept so that a refused batch can be divided.
         copy_data: its records as COPY is sent them, in pieces.
+        request_days: the buckets and UTC days of its records.
     """
 
     bucket: str
@@ -60,6 +63,7 @@ class Batch:
     bodies: tuple[bytes, ...]
     parsed: ParsedLogs
     copy_data: tuple[memoryview, ...]
+    request_days: frozenset[tuple[str, date]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,8 @@ def prepare(
     reached(FailPoint.PARSE_AFTER)
     ensure_partitions(engine, parsed.months())
     ids = _take_ids(engine, len(keys))
-    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, _rendered(parsed, ids))
+    days = frozenset(parsed.request_days())
+    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, _rendered(parsed, ids), days)
 
 
 def prepare_large(engine: sa.Engine, bucket: str, log_bucket_name: str, key: LogKey) -> Batch:
@@ -155,6 +160,8 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
         cursor = cast("psycopg.Cursor", connection.connection.cursor())
         _copy_records(cursor, copy_data)
         _copy_rejected(cursor, batch, [line for line in batch.parsed.rejected if line.log_index in won])
+        if won:
+            pending_days.note(connection, batch.request_days)
         _commit(connection)
     return _outcome(batch, won, superseded)
 
@@ -170,16 +177,18 @@ def load_large(
     with engine.connect() as connection:
         won, superseded = _enter(connection, batch, run_id)
         if won:
-            counts = LogCounts()
+            counts, days = LogCounts(), set()
             for part in parts:
                 cursor = cast("psycopg.Cursor", connection.connection.cursor())
                 _copy_records(cursor, part.copy_data)
                 _copy_rejected(cursor, batch, part.parsed.rejected)
                 counts += part.parsed.counts[0]
+                days |= part.parsed.request_days()
                 yield part.parsed.counts[0]
             batch = replace(batch, parsed=replace(batch.parsed, counts=(counts,)))
             statement = sa.update(s3_log_key).where(s3_log_key.c.id == batch.ids[0])
             connection.execute(statement.values(_ledger_row(batch, 0, run_id)))
+            pending_days.note(connection, days)
         _commit(connection)
     return _outcome(batch, won, superseded)
 
@@ -245,7 +254,7 @@ def _supersede(connection: sa.Connection, batch: Batch) -> tuple[set[str], int]:
         record = s3_log_record.c
         if row.first_request_dtime is not None:
             times = record.request_dtime.between(row.first_request_dtime, row.last_request_dtime)
-            connection.execute(sa.delete(s3_log_record).where(times, record.log_key_id == row.id))
+            pending_days.delete_records(connection, sa.and_(times, record.log_key_id == row.id))
         connection.execute(sa.delete(s3_rejected_line).where(s3_rejected_line.c.log_key_id == row.id))
     if outdated:
         connection.execute(

@@ -9,6 +9,7 @@ import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import ParsedLogs
+from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.loading import copy_parsed
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
 
@@ -106,6 +107,7 @@ def move(connection: sa.Connection, key_id: int, line_numbers: Sequence[int], pa
     connection.execute(statement, {"numbers": list(line_numbers)})
     cursor = cast("psycopg.Cursor", connection.connection.cursor())
     copy_parsed(cursor, parsed, [key_id] * len(parsed.counts))
+    pending_days.note(connection, parsed.request_days())
 
 
 def change_reasons(connection: sa.Connection, key_id: int, reasons: Mapping[str, Sequence[int]]) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record, s3_logged_bucket, s3_rejected_line
+from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day
 
 _READ_WHOLE = (
     s3_log_record.name,
@@ -17,6 +18,7 @@ _READ_WHOLE = (
     s3_logged_bucket.name,
     "s3_duplicate_record",
     "s3_delivery_lateness",
+    *(table.name for table in (*ROLLUPS, traffic_day)),
 )
 _NOT_READ = s3_rejected_line.c.line.name
 

@@ -1,0 +1,44 @@
+-- A day's traffic by hour, kind of operation and status, from its sums by hour, operation, status and the time that the
+-- requests took: so percentiles are counted out, where sorting the day's records would take longer than all else.
+WITH requested AS (
+    SELECT hour, operation, http_status, total_time, requests, bytes_sent, error_count
+    FROM traffic_sums
+    WHERE grouped_by = 'hour'
+), classed AS (
+    SELECT
+        hour, class.operation_class, class.status_class, total_time,
+        sum(requests) AS requests, sum(bytes_sent) AS bytes_sent,
+        sum(error_count) AS error_count
+    FROM requested
+    CROSS JOIN LATERAL (
+        SELECT
+            CASE
+                WHEN operation ~ '^S3[.]' THEN 'lifecycle'
+                WHEN operation ~ '[.]DELETE[.]|^REST[.]POST[.]MULTI_OBJECT_DELETE$' THEN 'delete'
+                WHEN operation ~ '^REST[.](PUT|POST|COPY)[.]' THEN 'write'
+                WHEN operation ~ '^REST[.]GET[.](BUCKET|BUCKETVERSIONS|UPLOADS?)$' THEN 'list'
+                WHEN operation ~ '[.](GET|HEAD)[.]OBJECT$' THEN 'read'
+                ELSE 'other'
+            END AS operation_class,
+            CAST(http_status / 100 AS smallint) AS status_class
+    ) class
+    GROUP BY 1, 2, 3, 4
+), ranked AS (
+    SELECT
+        classed.*,
+        sum(requests) FILTER (WHERE total_time IS NOT NULL) OVER timed AS so_far,
+        sum(requests) FILTER (WHERE total_time IS NOT NULL) OVER
+            (PARTITION BY hour, operation_class, status_class) AS all_timed
+    FROM classed
+    WINDOW timed AS (PARTITION BY hour, operation_class, status_class ORDER BY total_time)
+)
+SELECT
+    CAST(:bucket AS text) AS bucket, hour, operation_class, status_class,
+    CAST(sum(requests) AS bigint) AS requests,
+    CAST(sum(bytes_sent) AS bigint) AS bytes_sent,
+    CAST(sum(error_count) AS bigint) AS error_count,
+    min(total_time) FILTER (WHERE so_far >= 0.50 * all_timed) AS p50_total_time,
+    min(total_time) FILTER (WHERE so_far >= 0.95 * all_timed) AS p95_total_time,
+    max(total_time) AS max_total_time
+FROM ranked
+GROUP BY hour, operation_class, status_class

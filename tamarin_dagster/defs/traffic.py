@@ -1,0 +1,180 @@
+"""Per bucket the rollups of its traffic, and the checks that they add up; and the job that makes what is due of all."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, pending_days, roll_up
+from tamarin_dagster.analysis.sums import SumDifference, check_sums
+from tamarin_dagster.defs.asset_checks import (
+    ROLLUPS_ADD_UP,
+    SAMPLE,
+    check_result,
+    check_spec,
+)
+from tamarin_dagster.defs.assets import PROGRESS_SECONDS, RETRY_POLICY
+from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.naming import records_key, rollups_key
+from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, periods_of
+from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.recordstore import pending_days as noted
+from tamarin_dagster.recordstore.traffic_tables import ROLLUPS
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+
+def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
+    """The asset that sums up a bucket's traffic: each day of requests whose records have changed."""
+
+    @dg.asset(
+        key=rollups_key(slug),
+        deps=[records_key(slug)],
+        description=(
+            f"Traffic of {bucket.name} by hour, and by day and object key, address, requester, referrer and user agent:"
+            f" {', '.join(f'`{table.name}`' for table in ROLLUPS)}.\n\nA partition's log keys hold requests of its day"
+            " and the one before: each day of which records have come is summed up again, in one transaction. One that"
+            " takes long is left for later while more is coming; `roll_up_traffic` makes it within the hour."
+            " Materialized alone, it makes its days again."
+        ),
+        partitions_def=delivery_partitions(bucket),
+        backfill_policy=backfill_policy(bucket, settings),
+        owners=list(bucket.owners),
+        group_name=slug,
+        kinds={"postgres"},
+        pool=f"tamarin_{slug}",
+        retry_policy=RETRY_POLICY,
+    )
+    def traffic_rollups(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[RecordDatabase]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        engine, others = database.engine, _others(bucket, settings)
+        alone = records_key(slug) not in context.job_def.asset_layer.executable_asset_keys
+        with cancellable():
+            if alone:
+                with engine.begin() as connection:
+                    noted.note_delivered(connection, bucket.name, periods_of(context.partition_keys), others)
+            done = roll_up(
+                engine,
+                regions=settings.regions,
+                skips=others,
+                patient=not alone,
+                progress=_progress_log(context.log),
+            )
+        return dg.MaterializeResult(metadata=_told(done))
+
+    return traffic_rollups
+
+
+def build_rollup_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
+    """Whether each rollup adds up to the records: of all days that were rolled up since they were found right."""
+
+    @dg.multi_asset_check(
+        name=f"{slug}__rollup_sums",
+        specs=[check_spec(ROLLUPS_ADD_UP, bucket, slug)],
+        pool=f"tamarin_{slug}",
+    )
+    def rollup_sums(database: dg.ResourceParam[RecordDatabase]) -> Iterator[dg.AssetCheckResult]:
+        checked = check_sums(database.engine, skips=_others(bucket, settings))
+        wrong = checked.differences
+        metadata: dict[str, Any] = {"days added up": checked.days, "days left for the next time": checked.left}
+        if wrong:
+            metadata["differences"] = dg.MetadataValue.table(records=[_difference(each) for each in wrong[:SAMPLE]])
+        yield check_result(ROLLUPS_ADD_UP, slug, not wrong, metadata)
+
+    return rollup_sums
+
+
+def build_roll_up_job(settings: Settings) -> dg.JobDefinition:
+    """Rolls up whatever is due, of all buckets: what runs left for later, and what was loaded without Dagster."""
+
+    @dg.op(
+        out=dg.Out(dg.Nothing), retry_policy=RETRY_POLICY, description="Sums up each day whose records have changed."
+    )
+    def roll_up_days(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
+        with cancellable():
+            done = roll_up(database.engine, regions=settings.regions, progress=_progress_log(context.log))
+        context.add_output_metadata(_told(done))
+
+    @dg.job(
+        name="roll_up_traffic",
+        description="Makes the rollups of each day whose records have changed since, of all buckets.",
+        executor_def=dg.in_process_executor,
+    )
+    def roll_up_traffic() -> None:
+        roll_up_days()
+
+    return roll_up_traffic
+
+
+def build_roll_up_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Hourly, if anything is due."""
+
+    @dg.schedule(
+        name="roll_up_traffic_hourly",
+        job=job,
+        # Off the hour and away from the hourly look at the deliveries.
+        cron_schedule="50 * * * *",
+        execution_timezone="UTC",
+        description="Makes the rollups that loads have left for later.",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def roll_up_hourly(database: dg.ResourceParam[RecordDatabase]) -> dg.RunRequest | dg.SkipReason:
+        with database.engine.connect() as connection:
+            days = len(pending_days(connection))
+        return dg.RunRequest() if days else dg.SkipReason("all days are rolled up")
+
+    return roll_up_hourly
+
+
+def _others(bucket: LoggedBucket, settings: Settings) -> list[str]:
+    """The other configured buckets: their own runs roll them up. What only lines name is anybody's."""
+    return [each.name for each in settings.buckets if each is not bucket]
+
+
+def _told(done: RolledUp) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "days rolled up": len(done.days),
+        "requests": done.requests,
+        "seconds": round(done.seconds, 2),
+        "days left for later": done.waiting,
+    }
+    if done.kept:
+        metadata["days kept, their records have expired"] = done.kept
+    if done.days:
+        rows = [
+            dg.TableRecord({"bucket": each.bucket, "day": str(each.day), "requests": each.requests})
+            for each in done.days[-SAMPLE:]
+        ]
+        metadata["days"] = dg.MetadataValue.table(records=rows)
+    return metadata
+
+
+class _progress_log:  # noqa: N801 - used as a function
+    """Progress as lines in the run's log, at most one in PROGRESS_SECONDS."""
+
+    def __init__(self, log: dg.DagsterLogManager) -> None:
+        self._log = log
+        self._last = time.monotonic()
+
+    def __call__(self, day: RolledUpDay, left: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= PROGRESS_SECONDS:
+            self._last = now
+            self._log.info(f"{day.bucket}, {day.day}: {day.requests:,} requests rolled up; {left:,} days left")
+
+
+def _difference(each: SumDifference) -> dg.TableRecord:
+    return dg.TableRecord(
+        {
+            "rollup": each.rollup,
+            "bucket": each.bucket,
+            "day": str(each.day),
+            "requests": each.found.requests,
+            "requests in records": each.records.requests,
+            "bytes": each.found.bytes_sent,
+            "bytes in records": each.records.bytes_sent,
+            "errors": each.found.error_count,
+            "errors in records": each.records.error_count,
+        }
+    )

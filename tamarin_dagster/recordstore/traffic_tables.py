@@ -1,0 +1,136 @@
+"""The rollups: what a day's records come to by hour, object key, address, requester, referrer and user agent.
+
+Made by `analysis.rollups`. Names of keys and agents may be of any length, so no index holds them: each is read by days.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from tamarin_dagster.recordstore.tables import metadata
+
+
+def _bucket() -> sa.Column[str]:
+    return sa.Column("bucket", sa.Text, nullable=False, comment="Bucket that the requests were made to.")
+
+
+def _request_date() -> sa.Column[object]:
+    return sa.Column("request_date", sa.Date, nullable=False, comment="UTC day of the requests.")
+
+
+def _count(name: str, comment: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=False, comment=comment)
+
+
+def _measures() -> tuple[sa.Column[int], ...]:
+    """What each daily rollup sums up."""
+    return (
+        _count("requests", "Requests."),
+        _count("bytes_sent", "Bytes of their responses."),
+        _count("error_count", "Those of them that were answered with a 4xx or 5xx."),
+        _count("put_requests", "Those that are billed at the price of PUT, COPY, POST and LIST."),
+        _count(
+            "unbilled_requests", "Those that are not billed: DELETE, lifecycle, 5xx and the errors S3 does not bill."
+        ),
+        _count("unbilled_bytes", "Bytes whose transfer is free: to CloudFront, within the region, of unbilled errors."),
+        _count("interregion_bytes", "Bytes that went to another region of AWS."),
+    )
+
+
+def _daily(dimension: sa.Column[object], meaning: str, *more: sa.Column[int]) -> sa.Table:
+    name = f"traffic_daily_by_{dimension.name}"
+    return sa.Table(
+        name,
+        metadata,
+        _bucket(),
+        _request_date(),
+        dimension,
+        *_measures(),
+        *more,
+        sa.Index(f"{name}_day", "bucket", "request_date"),
+        comment=f"Traffic of each UTC day by {meaning}: complete, whatever its size.",
+    )
+
+
+traffic_pending_day = sa.Table(
+    "traffic_pending_day",
+    metadata,
+    sa.Column("bucket", sa.Text, comment="Bucket that the requests were made to; NULL means all of the day."),
+    _request_date(),
+    comment="Request days whose records have changed since their rollups were made. Each load notes its own; a day may"
+    " stand here often.",
+)
+
+traffic_day = sa.Table(
+    "traffic_day",
+    metadata,
+    _bucket(),
+    _request_date(),
+    _count("requests", "Records that the rollups were made of."),
+    _count("bytes_sent", "Bytes of their responses."),
+    sa.Column("rolled_up_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When the rollups were made."),
+    sa.Column("seconds", sa.Float, nullable=False, comment="How long that took."),
+    sa.Column(
+        "checked_at",
+        sa.TIMESTAMP(timezone=True),
+        comment="The rolled_up_at of those that were found to add up to the records.",
+    ),
+    sa.Column(
+        "expired_at",
+        sa.TIMESTAMP(timezone=True),
+        comment="When retention dropped its records; its rollups stay as they are since.",
+    ),
+    sa.PrimaryKeyConstraint("bucket", "request_date"),
+    comment="The days that are rolled up: a row for each bucket and UTC day of requests.",
+)
+
+traffic_hourly = sa.Table(
+    "traffic_hourly",
+    metadata,
+    _bucket(),
+    sa.Column("hour", sa.TIMESTAMP(timezone=True), nullable=False, comment="First moment of the UTC hour."),
+    sa.Column(
+        "operation_class", sa.Text, nullable=False, comment="One of read, list, write, delete, lifecycle and other."
+    ),
+    sa.Column("status_class", sa.SmallInteger, comment="First digit of the HTTP status; null if there was none."),
+    _count("requests", "Requests."),
+    _count("bytes_sent", "Bytes of their responses."),
+    _count("error_count", "Those of them that were answered with a 4xx or 5xx."),
+    sa.Column("p50_total_time", sa.BigInteger, comment="Half of them took no longer, in ms."),
+    sa.Column("p95_total_time", sa.BigInteger, comment="95 of 100 took no longer, in ms."),
+    sa.Column("max_total_time", sa.BigInteger, comment="None took longer, in ms."),
+    sa.Index("traffic_hourly_hour", "bucket", "hour"),
+    comment="Traffic of each UTC hour by kind of operation and status.",
+)
+
+traffic_daily_by_key = _daily(
+    sa.Column("key", sa.Text, comment="Object key, URL-encoded as S3 logs it; null for operations on the bucket."),
+    "object key",
+    _count("reads", "Requests that read the object, or found it unchanged."),
+    _count("deletes", "Requests, and actions of S3's own, that deleted the object."),
+    sa.Column("object_size", sa.BigInteger, comment="Size of the object, the largest seen that day, in bytes."),
+)
+traffic_daily_by_remote_ip = _daily(
+    sa.Column("remote_ip", postgresql.INET(), comment="Apparent IP address of the requester; null for S3's own."),
+    "IP address",
+)
+traffic_daily_by_requester = _daily(
+    sa.Column("requester", sa.Text, comment="Canonical user id, ARN or service; null if not authenticated."),
+    "requester",
+)
+traffic_daily_by_referrer = _daily(
+    sa.Column("referrer", sa.Text, comment="HTTP Referer header, less its query; null if none was sent."),
+    "referrer",
+)
+traffic_daily_by_user_agent = _daily(
+    sa.Column("user_agent", sa.Text, comment="HTTP User-Agent header; null if none was sent."),
+    "user agent",
+)
+
+ROLLUPS = (
+    traffic_hourly,
+    traffic_daily_by_key,
+    traffic_daily_by_remote_ip,
+    traffic_daily_by_requester,
+    traffic_daily_by_referrer,
+    traffic_daily_by_user_agent,
+)
