@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tamarin_dagster_tests.peers.month import Month
 from tamarin_dagster_tests.peers.readings import READINGS, Reading
-from tamarin_dagster_tests.peers.traffic import Rule, Traffic, left_out, ours, records, rejected_lines
+from tamarin_dagster_tests.peers.traffic import Rule, Traffic, left_out, ours, records, rejected_lines, rolled_up
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Comparison:
 
     Attributes:
         said, ours: the program's numbers and those of our tables.
+        rolled_up: those of the rollups alone.
         expected: what it must have said, by its rules.
         unread, unsized, uncoded, unnamed: an entry for each of the rules.
         renamed: requests of files that it calls otherwise.
@@ -33,6 +34,7 @@ class Comparison:
     reading: Reading
     said: Traffic
     ours: Traffic
+    rolled_up: Traffic
     expected: Traffic
     unread: tuple[Entry, ...]
     unsized: tuple[Entry, ...]
@@ -73,6 +75,7 @@ def _compared(month: Month, reading: Reading) -> Comparison:
         reading,
         reading.run(month),
         ours(month.engine),
+        rolled_up(month.engine),
         reading.expected(month.engine),
         entries(reading.unread),
         entries(reading.unsized, reading.unread),

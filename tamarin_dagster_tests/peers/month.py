@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 
+from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.demo.site import DemoSite
 from tamarin_dagster.demo.writing import LOG_PREFIX, write_log_keys
 from tamarin_dagster.export.text import combined_lines
@@ -123,6 +125,7 @@ def month() -> Iterator[Month]:
             engine = open_database(Settings(database_url=server.url("tamarin", driver="postgresql")))
             pulled = pull(bucket, FolderLogStore(folder / "log", bucket.log_bucket_name), engine, last=date.max)
             assert not pulled.failures
+            roll_up(engine)
             combined = folder / "combined.log"
             combined.write_bytes(b"".join(combined_lines(engine)))
             yield Month(engine, folder / "log" / LOG_PREFIX, combined, folder)
@@ -138,8 +141,10 @@ def _write(folder: Path) -> None:
 
 
 def _line(number: int, request: str, outcome: str, referrer: str, agent: str) -> bytes:
-    operation = f"REST.{request.split(' ', maxsplit=1)[0].upper()}.OBJECT"
+    method, target, *_ = request.split(" ")
+    key = quote(unquote(target, errors="surrogateescape").lstrip("/"), safe="/", errors="surrogateescape")
     return (
-        f"{OWNER} {DemoSite.bucket} [15/Mar/2026:12:{number:02}:00 +0000] 192.0.2.3 - {number:016X} {operation} odd"
+        f"{OWNER} {DemoSite.bucket} [15/Mar/2026:12:{number:02}:00 +0000] 192.0.2.3 - {number:016X}"
+        f" REST.{method.upper()}.OBJECT {key.replace('%', '%25')}"
         f' "{request}" {outcome} 1000 7 6 "{referrer}" "{agent}" - {HOST_ID} - - - - - - - -\n'
     ).encode()

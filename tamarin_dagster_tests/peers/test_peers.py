@@ -1,5 +1,6 @@
 """Requests, bytes, statuses and files of a month are ours to the last, for the lines that a program can read."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tamarin_dagster_tests.peers.comparison import Comparison, as_markdown, comp
 from tamarin_dagster_tests.peers.month import month
 from tamarin_dagster_tests.peers.programs import S3_RECIPE, missing_programs
 from tamarin_dagster_tests.peers.readings import READINGS, Reading
+from tamarin_dagster_tests.peers.traffic import Request, Traffic
 
 _PAGE = Path(__file__).parents[2] / "docs/peers.md"
 
@@ -47,6 +49,25 @@ class TestReading:
         assert each.ours.requests - sum(entry.requests for entry in each.unread) == each.said.requests
         assert each.ours.bytes - sum(entry.bytes for entry in each.unread + each.unsized) == each.said.bytes
         assert [entry.rule.why for entry in each.entries if not entry.requests] == []
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["GoAccess, the combined export", "Analog, the combined export"])
+def test_the_rollups_name_the_same_files_first(comparisons, name: str) -> None:
+    each = comparisons[name]
+    rolled_up = Traffic()
+    for path, count in each.rolled_up.files.items():
+        rolled_up.files[each.reading.file_of(Request("200", "GET", path, "HTTP/1.1"))] += count
+    assert rolled_up.top_files() == each.said.top_files()
+
+
+@pytest.mark.peers
+def test_the_rollups_have_the_statuses_of_a_program_that_reads_all_requests(comparisons) -> None:
+    each = comparisons["GoAccess, the combined export"]
+    said = Counter[str]()
+    for status, count in each.said.statuses.items():
+        said[status[0]] += count
+    assert each.rolled_up.statuses - Counter({"-": each.said.refused}) == said
 
 
 @pytest.mark.peers

@@ -3,8 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 import sqlalchemy as sa
+
+from tamarin_dagster.recordstore.tables import s3_log_record
+from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_key, traffic_hourly
 
 
 @dataclass
@@ -84,12 +88,34 @@ def _any(rules: Sequence[Rule]) -> str:
 
 
 def ours(engine: sa.Engine) -> Traffic:
-    """All traffic that we have, as our tables say it; a file's name as it was requested."""
-    traffic = Traffic()
-    for request, count, sent in records(engine):
-        traffic.requests += count
-        traffic.bytes += sent
+    """All traffic that we have: requests and bytes by the rollups; statuses and paths, which these lack, by records."""
+    whole = rolled_up(engine)
+    traffic = Traffic(requests=whole.requests, bytes=whole.bytes)
+    for request, count, _ in records(engine):
         traffic.statuses[request.status] += count
         if request.uri is not None:
             traffic.files[request.path] += count
+    return traffic
+
+
+def rolled_up(engine: sa.Engine) -> Traffic:
+    """What the rollups have: statuses by their first digit, and files by their keys, as URIs have these.
+
+    Files are less what was no request: S3's own actions on a key, and the keys of a batch delete.
+    """
+    hour, day = traffic_hourly.c, traffic_daily_by_key.c
+    by_status = sa.select(hour.status_class, sa.func.sum(hour.requests), sa.func.sum(hour.bytes_sent))
+    by_key = sa.select(day.key, sa.func.sum(day.requests)).where(day.key.is_not(None))
+    record = s3_log_record.c
+    by_none = sa.select(record.key, sa.func.count()).where(record.key.is_not(None), record.request_method.is_(None))
+    traffic = Traffic()
+    with engine.connect() as connection:
+        for status, count, sent in connection.execute(by_status.group_by(hour.status_class)):
+            traffic.requests += int(count)
+            traffic.bytes += int(sent)
+            traffic.statuses["-" if status is None else str(status)] += int(count)
+        for key, count in connection.execute(by_key.group_by(day.key)):
+            traffic.files[f"/{unquote(key)}"] += int(count)
+        for key, count in connection.execute(by_none.group_by(record.key)):
+            traffic.files[f"/{unquote(key)}"] -= int(count)
     return traffic
