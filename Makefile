@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install install-all dev test test-bench test-browser test-celery test-deploy screenshots docs docs-pages docs-serve chaos \
+.PHONY: install install-all dev test test-bench test-browser test-celery test-deploy test-peers screenshots docs docs-pages docs-serve chaos \
 	hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
@@ -54,6 +54,11 @@ screenshots: .venv/browser-installed
 # CELERY=-k... chooses.
 test-celery: install
 	@$(RUN) pytest -m celery tamarin_dagster_tests/deploy $(CELERY)
+
+# Other log analysers read a month, and say what we say. Skipped where one is not installed:
+# apt-get install analog awstats goaccess
+test-peers: install
+	@$(RUN) pytest -m peers tamarin_dagster_tests/peers
 
 # Image, compose files and values for the chart, with their own tools; no engine is needed.
 test-deploy: .venv/deploy-installed

@@ -126,6 +126,38 @@ def _days(
             strays.append(shown(found.key))
 
 
+class Listing:
+    """The log keys of one delivery period of a bucket: iterating yields those of each page of the listing.
+
+    Attributes:
+        strays: names under the period's prefix that are no log key's.
+
+    Iterating raises LogStoreError.
+    """
+
+    def __init__(self, store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...], period: DeliveryPeriod) -> None:
+        self.period = period
+        self.strays: list[str] = []
+        self._store = store
+        self._log_prefix = bucket.log_prefix
+        self._prefixes = [simple_prefix(bucket.log_prefix, period), *(partitioned_prefix(r, period) for r in roots)]
+
+    def __iter__(self) -> Iterator[list[LogObject]]:
+        for prefix in self._prefixes:
+            reached(FailPoint.LIST_BEFORE)
+            for page in self._store.pages(prefix):
+                reached(FailPoint.LIST_AFTER)
+                yield [item for item in page if self._is_log_key(item)]
+
+    def _is_log_key(self, item: LogObject) -> bool:
+        name = parse_key_name(item.key, self._log_prefix)
+        if name is not None and name.is_of(self.period):
+            return True
+        if not _is_folder_marker(item):
+            self.strays.append(shown(item.key))
+        return False
+
+
 class Look:
     """A look at one delivery period of a bucket: iterating yields the unseen keys of each page, and counts as it goes.
 
@@ -134,7 +166,6 @@ class Look:
     Attributes:
         listed: log keys that are there.
         seen: those of them whose generation is loaded.
-        strays: names under the period's prefix that are no log key's.
 
     Iterating raises LogStoreError.
     """
@@ -145,40 +176,27 @@ class Look:
         self.period = period
         self.listed = 0
         self.seen = 0
-        self.strays: list[str] = []
+        self._listing = Listing(store, bucket, roots, period)
         self._store = store
         self._engine = engine
-        self._bucket = bucket
-        self._prefixes = [simple_prefix(bucket.log_prefix, period), *(partitioned_prefix(r, period) for r in roots)]
+
+    @property
+    def strays(self) -> list[str]:
+        """Names under the period's prefix that are no log key's."""
+        return self._listing.strays
 
     def __iter__(self) -> Iterator[list[LogKey]]:
         return self.pages()
 
     def pages(self) -> Generator[list[LogKey]]:
         """What iterating yields; closed early, it ends the listing that runs ahead. Raises LogStoreError."""
-        with closing(ahead(self._listed_pages())) as listed:
-            for page in listed:
-                log_keys = [item for item in page if self._is_log_key(item)]
+        with closing(ahead(self._listing)) as listed:
+            for log_keys in listed:
                 with self._engine.connect() as connection:
                     unseen = ledger.unseen(connection, self._store.name, log_keys)
                 self.listed += len(log_keys)
                 self.seen += len(log_keys) - len(unseen)
                 yield [LogKey(item, self.period) for item in unseen]
-
-    def _listed_pages(self) -> Iterator[list[LogObject]]:
-        for prefix in self._prefixes:
-            reached(FailPoint.LIST_BEFORE)
-            for page in self._store.pages(prefix):
-                reached(FailPoint.LIST_AFTER)
-                yield page
-
-    def _is_log_key(self, item: LogObject) -> bool:
-        name = parse_key_name(item.key, self._bucket.log_prefix)
-        if name is not None and name.is_of(self.period):
-            return True
-        if not _is_folder_marker(item):
-            self.strays.append(shown(item.key))
-        return False
 
 
 def _date_of(match: re.Match[str] | None) -> date | None:

@@ -354,3 +354,11 @@ def test_threads_of_a_pool_are_one_in_a_profile() -> None:
         ("MainThread", "main (cli.py)"): 2,
         ("(unnamed)", "work (pipeline.py)"): 1,
     }
+
+
+@pytest.mark.bench
+def test_an_export_is_held_against_a_copy_of_the_same_columns(measured) -> None:
+    rows = measured("export", "--lines", 400, "--keys", 4, "--days", 2, "--rounds", 1)
+    assert [row[4] for row in rows if row[0].startswith("psql")] == ["1.00", "1.00"]
+    assert [row[0].split()[-1] for row in rows] == ["line", "combined", "columns", "csv", "--formula-safe", "parquet"]
+    assert all(number(row[8]) > 0 for row in rows)

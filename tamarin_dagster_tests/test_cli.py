@@ -732,3 +732,53 @@ def test_a_home_that_cannot_be_made_is_told(run, configured) -> None:
     assert done.returncode == 1
     assert "Not a directory" in done.stderr
     assert "set TAMARIN_DATABASE_URL" in done.stderr
+
+
+def test_export_writes_lines_csv_or_files_and_says_how_many(run, configured, put_key, tmp_path) -> None:
+    put_key(lines(3) + line("06/Mar/2026:00:00:00 +0000", bucket="films"))
+    run("pull", "--no-purge")
+
+    combined = run("export", "--format", "combined")
+    day = run("export", "--format", "csv", "--bucket", "media", "--to", "2026-03-05", "--out", "day.csv")
+    files = run("export", "--format", "parquet", "--out", "records")
+
+    assert (combined.returncode, day.returncode, files.returncode) == (0, 0, 0), files.stderr
+    assert len(combined.stdout.splitlines()) == 4
+    assert combined.stderr.startswith("4 records, ")
+    assert len((tmp_path / "day.csv").read_text().splitlines()) == 1 + 3
+    assert files.stderr.startswith("4 records in 2 files, ")
+    assert (tmp_path / "records/bucket=films/date=2026-03-06/part-0.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--format", "parquet"], "--format parquet writes files: name a folder with --out"),
+        (["--format", "combined", "--formula-safe"], "--formula-safe is for --format csv"),
+        (["--format", "csv", "--bucket", "flims"], "bucket 'flims' is not configured; configured are: media"),
+        (["--format", "csv", "--from", "2026-03-02", "--to", "2026-03-01"], "no day lies between them"),
+    ],
+)
+def test_an_export_of_nothing_that_there_is_is_refused(run, configured, arguments, said) -> None:
+    done = run("export", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_an_export_into_a_folder_that_may_not_be_written_is_one_line(run, configured, put_key, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    put_key(lines(1))
+    run("pull", "--no-purge")
+    done = run("export", "--format", "parquet", "--out", "file")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_an_export_whose_reader_has_gone_ends_with_141(run, shell, configured, put_key) -> None:
+    put_key(lines(5_000))
+    run("pull", "--no-purge")
+    done = shell("tamarin-dagster export --format combined | head -1")
+    assert done.returncode == 141
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr

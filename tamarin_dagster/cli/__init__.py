@@ -9,7 +9,16 @@ import signal
 import sys
 from pathlib import Path
 
-from tamarin_dagster.cli import access, buckets, keys, records, rollups, setup  # noqa: F401 - each adds its commands
+from tamarin_dagster.cli import (  # noqa: F401 - each adds its commands
+    access,
+    buckets,
+    export,
+    keys,
+    mirroring,
+    records,
+    rollups,
+    setup,
+)
 from tamarin_dagster.cli.app import PROGRAM, app
 from tamarin_dagster.terminal import LineHandler
 

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.ingest import Pulled
+from tamarin_dagster.mirror import Mirrored
 from tamarin_dagster.purge import Purged
 from tamarin_dagster.reparse import Reparsed
 from tamarin_dagster.retention import Expirable, Expired
+from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster.terminal import show_json
 
 ErrorText = Annotated[str | None, Field(description="why its log bucket could not be read; null if it could")]
@@ -82,6 +84,21 @@ class PurgedBucket(Document):
     error: ErrorText = None
     dry_run: bool = Field(description="whether nothing was deleted")
     purged: PurgedKeys | None = Field(default=None, description="null if purge_parsed_keys is off for it")
+
+
+class MirroredBucket(Document):
+    """`mirror --json`: one of each bucket, in a list."""
+
+    bucket: str = Field(description="the logged bucket")
+    error: ErrorText = None
+    log_bucket_name: str | None = Field(default=None, description="URL of the folder; null after an error")
+    log_prefix: str = Field(description="what the keys' names begin with, in either place")
+    present: int = Field(default=0, description="keys whose copy was there already")
+    keys: int = Field(default=0, description="keys fetched")
+    bytes: int = Field(default=0, description="their size, as stored")
+    strays: tuple[str, ...] = Field(default=(), description="names that are no log key's; they are left alone")
+    failures: tuple[FailedKey, ...] = Field(default=(), description="keys that have no copy now")
+    seconds: float = Field(default=0.0, description="how long it took")
 
 
 class ReparsedBucket(Document):
@@ -171,6 +188,7 @@ class BucketState(Document):
 COMMANDS_WITH_JSON: dict[str, type[Document]] = {
     "pull": PulledBucket,
     "purge": PurgedBucket,
+    "mirror": MirroredBucket,
     "reparse": ReparsedBucket,
     "expire": ExpiredMonths,
     "buckets": BucketState,
@@ -199,6 +217,21 @@ def purged_keys(purged: Purged) -> PurgedKeys:
         kept_keys=purged.kept.keys,
         failures=tuple(FailedKey.model_validate(failure) for failure in purged.failures),
         seconds=purged.seconds,
+    )
+
+
+def mirrored_bucket(bucket: LoggedBucket, mirrored: Mirrored) -> MirroredBucket:
+    """What a mirror of a bucket did."""
+    return MirroredBucket(
+        bucket=bucket.name,
+        log_bucket_name=mirrored.folder.as_uri(),
+        log_prefix=bucket.log_prefix,
+        present=mirrored.present,
+        keys=mirrored.keys,
+        bytes=mirrored.bytes,
+        strays=tuple(mirrored.strays),
+        failures=tuple(FailedKey.model_validate(failure) for failure in mirrored.failures),
+        seconds=mirrored.seconds,
     )
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Self
 
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.store import (
@@ -25,15 +24,13 @@ from tamarin_dagster.logstore.store import (
     Opened,
     wrong_size,
 )
+from tamarin_dagster.logstore.tree import Tree, generation
 
 # A folder that was changed this short ago may change again without another modification time: some network file systems
 # count whole seconds.
 _SETTLED_NANOSECONDS = 2 * 10**9
 # Names of a folder that are kept between listings; about 50 MB.
 _MAX_KEPT_NAMES = 500_000
-# No link is followed, and a pipe is not waited for.
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_ENTER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ class FolderLogStore:
                     continue
                 if stat.S_ISREG(found.st_mode):
                     modified = datetime.fromtimestamp(found.st_mtime, UTC)
-                    yield LogObject(base + name, _generation(found), found.st_size, modified)
+                    yield LogObject(base + name, generation(found), found.st_size, modified)
 
     def _names_if_folder(self, base: str, name: str) -> list[str]:
         path = self._folder / base / name
@@ -119,95 +116,22 @@ class FolderLogStore:
 
     def fetch(self, objects: Sequence[LogObject]) -> list[Fetched]:
         """See LogStore. One after the other: threads took five times the processor time on cached files."""
-        with _Tree(self._folder) as tree:
+        with Tree(self._folder) as tree:
             return [_fetch(tree, item) for item in objects]
 
     def open(self, item: LogObject) -> Opened:
         """See LogStore."""
-        with _as_fetch_errors(), _Tree(self._folder) as tree:
+        with _as_fetch_errors(), Tree(self._folder) as tree:
             file = FileIO(_open_generation(tree, item))
             return Opened(item, _chunks(file, item), file.close)
 
     def delete(self, objects: Sequence[LogObject]) -> list[Deleted]:
         """See LogStore."""
-        with _Tree(self._folder) as tree:
+        with Tree(self._folder) as tree:
             return [_delete(tree, item) for item in objects]
 
 
-class _Tree:
-    """Opens and removes files below a folder. It never leads out of it: not by `..`, not by a link.
-
-    The folder of the last key stays open, since the next key mostly lies in the same one.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._parent = ""
-        self._opened: int | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._opened is not None:
-            os.close(self._opened)
-            self._opened = None
-
-    def open(self, key: str) -> int:
-        """A descriptor to read the key's file with. Raises OSError, and ValueError if the name holds a NUL."""
-        folder, name = self._folder_of(key)
-        return _open(name, _READ, folder, key)
-
-    def remove(self, item: LogObject) -> bool:
-        """Removes the object's file, if it is of this very generation. Raises as `open` does."""
-        folder, name = self._folder_of(item.key)
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        if stat.S_ISLNK(found.st_mode):
-            raise _leads_out(item.key)
-        if _generation(found) != item.etag:
-            return False
-        os.unlink(name, dir_fd=folder)
-        return True
-
-    def _folder_of(self, key: str) -> tuple[int, str]:
-        parent, _, name = key.rpartition("/")
-        if name == ".." or key.startswith("/"):
-            raise _leads_out(key)
-        if self._opened is None or parent != self._parent:
-            self.__exit__()
-            self._opened, self._parent = self._enter(parent, key), parent
-        return self._opened, name
-
-    def _enter(self, parent: str, key: str) -> int:
-        try:
-            folder = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-        except FileNotFoundError:  # a disk that is not mounted, say: it tells nothing of the key
-            raise NotADirectoryError(f"there is no folder {self._root}") from None
-        for name in parent.split("/") if parent else ():
-            above = folder
-            try:
-                if name == "..":
-                    raise _leads_out(key)
-                folder = _open(name, _ENTER, above, key)
-            finally:
-                os.close(above)
-        return folder
-
-
-def _open(name: str, flags: int, folder: int, key: str) -> int:
-    try:
-        return os.open(name, flags, dir_fd=folder)
-    except OSError:
-        if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise _leads_out(key) from None
-        raise
-
-
-def _leads_out(key: str) -> PermissionError:
-    return PermissionError(f"{key!r} leads out of the folder")
-
-
-def _fetch(tree: _Tree, item: LogObject) -> Fetched:
+def _fetch(tree: Tree, item: LogObject) -> Fetched:
     try:
         with _as_fetch_errors():
             file = _open_generation(tree, item)
@@ -219,7 +143,7 @@ def _fetch(tree: _Tree, item: LogObject) -> Fetched:
         return Fetched(item, b"", str(error))
 
 
-def _open_generation(tree: _Tree, item: LogObject) -> int:
+def _open_generation(tree: Tree, item: LogObject) -> int:
     file = tree.open(item.key)
     try:
         _check_generation(file, item)
@@ -251,7 +175,7 @@ def _chunks(file: FileIO, item: LogObject) -> Iterator[bytes]:
 
 
 def _check_generation(file: int, item: LogObject) -> None:
-    if _generation(os.fstat(file)) != item.etag:
+    if generation(os.fstat(file)) != item.etag:
         raise FetchError(CHANGED_SINCE_LISTED)
 
 
@@ -265,18 +189,13 @@ def _as_fetch_errors() -> Iterator[None]:
         raise FetchError(f"cannot be read: {error}") from error
 
 
-def _delete(tree: _Tree, item: LogObject) -> Deleted:
+def _delete(tree: Tree, item: LogObject) -> Deleted:
     try:
         return Deleted(item) if tree.remove(item) else Deleted(item, CHANGED_SINCE_LOADED)
     except FileNotFoundError:
         return Deleted(item)
     except (OSError, ValueError) as error:
         return Deleted(item, f"cannot be deleted: {error}")
-
-
-def _generation(found: os.stat_result) -> str:
-    """A file's entity tag: its modification time and size."""
-    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def _below(base: str, name: str) -> str:

@@ -129,6 +129,7 @@ def world(request, short_folder, programs, s3, s3_endpoint) -> Iterator[World]:
         f"region: {REGION}": f"region: {REGION}, endpoint_url: '{s3_endpoint}'",
         "file:///path/to/folder": (short_folder / "downloaded").as_uri(),
         "file:///srv/tamarin-export": (short_folder / "tamarin-export").as_uri(),
+        "/srv/logs": f"{short_folder}/logs",
         "/srv/tamarin ": f"{short_folder} ",
         "/tmp/keys": f"{short_folder}/keys",
         **INSTEAD,

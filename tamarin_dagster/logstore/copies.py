@@ -1,0 +1,155 @@
+"""A folder tree of copies of log keys, which FolderLogStore reads: writing them whole, and knowing what they are of."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
+from uuid import uuid4
+
+from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logstore.tree import Tree
+
+# Hidden, so that no listing has it: the index, and what is not written to its end.
+ASIDE = ".tamarin-mirror"
+# No key can be written any more.
+_ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class CopiesError(Exception):
+    """The folder can take no copies. Its text names the folder, the cause and the remedy."""
+
+
+class NotCopiedError(Exception):
+    """A key has no place in the folder; its text says why."""
+
+
+class Copies:
+    """Copies of a log bucket's keys in a folder tree; a key's path below the folder is its name.
+
+    A file cannot bear the entity tag that its key has in the log bucket, and one of a multipart or an encrypted upload
+    is no digest of its bytes: so an index beside the files has it. What the index does not know is copied again. One
+    process at a time may write.
+
+    `with Copies(folder) as copies` raises CopiesError, and OSError if the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._incoming = folder / ASIDE / "incoming"
+        self._lock = -1
+        self._using = threading.Lock()
+        self._index: sqlite3.Connection
+
+    def __enter__(self) -> Self:
+        self._incoming.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._incoming.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self._begin()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self
+
+    def _begin(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CopiesError(f"{self.folder}: another mirror writes to it; wait for its end") from None
+        if self._incoming.exists():  # what a killed one has left
+            shutil.rmtree(self._incoming)
+        self._incoming.mkdir()
+        self._index = sqlite3.connect(self._incoming.parent / "index.sqlite", check_same_thread=False)
+        with self._asking():
+            self._index.execute("CREATE TABLE IF NOT EXISTS copy (key text PRIMARY KEY, etag text NOT NULL)")
+
+    def __exit__(self, *_: object) -> None:
+        self._index.close()
+        os.close(self._lock)
+
+    def etags(self, objects: Sequence[LogObject]) -> list[str | None]:
+        """Of which generation each key's copy is; None if there is none of the listed size. Raises CopiesError."""
+        keys = json.dumps([item.key for item in objects])
+        with self._asking() as index:
+            query = "SELECT key, etag FROM copy WHERE key IN (SELECT value FROM json_each(?))"
+            known = dict(index.execute(query, [keys]).fetchall())
+        with Tree(self.folder) as tree:
+            return [known.get(item.key) if _has_copy(tree, item) else None for item in objects]
+
+    def note(self, objects: Sequence[LogObject]) -> None:
+        """Keeps of which generations the copies are, once the disk has these. Raises CopiesError."""
+        with Tree(self.folder) as tree:
+            for _, item in sorted({item.key.rpartition("/")[0]: item for item in objects}.items()):
+                tree.settle(item.key)
+        with self._asking() as index:
+            index.executemany("REPLACE INTO copy VALUES (?, ?)", [(item.key, item.etag) for item in objects])
+
+    def write(self, item: LogObject, chunks: Iterable[bytes]) -> None:
+        """Writes a key's copy: the whole of it appears at once, with the time at which the key was modified.
+
+        Threads may do so side by side. Raises NotCopiedError, CopiesError, and what iterating the chunks raises.
+        """
+        if any(not part or part.startswith(".") for part in item.key.split("/")):
+            raise NotCopiedError("a folder cannot show it: a part of its name is empty, or begins with a dot")
+        part = self._incoming / uuid4().hex
+        try:
+            with Tree(self.folder) as tree:
+                _write(part, chunks, self._time_of(tree, item))
+                tree.place(part, item.key)
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in _ENDS:
+                raise CopiesError(f"{self.folder}: cannot be written to: {error.strerror}") from error
+            raise NotCopiedError(f"cannot be written: {error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _time_of(self, tree: Tree, item: LogObject) -> int:
+        """The copy's modification time, in nanoseconds.
+
+        For FolderLogStore it is, with the size, what names the generation: when a key was overwritten within the second
+        that S3 counts, the new copy is a nanosecond younger.
+        """
+        modified = (item.last_modified - _EPOCH) // _MICROSECOND * 1000
+        present = tree.stat(item.key)
+        if present is None or (present.st_size, present.st_mtime_ns // 1000) != (item.size, modified // 1000):
+            return modified
+        (known,) = self.etags([item])
+        return modified if known in {None, item.etag} else present.st_mtime_ns + 1
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._using, self._index:
+                yield self._index
+        except sqlite3.Error as error:
+            raise CopiesError(
+                f"{self.folder / ASIDE / 'index.sqlite'}: {error}; if it is damaged, delete it: the keys are then"
+                " fetched again"
+            ) from error
+
+
+def _has_copy(tree: Tree, item: LogObject) -> bool:
+    try:
+        found = tree.stat(item.key)
+    except (OSError, ValueError):
+        return False
+    return found is not None and stat.S_ISREG(found.st_mode) and found.st_size == item.size
+
+
+def _write(path: Path, chunks: Iterable[bytes], modified_ns: int) -> None:
+    with path.open("xb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+        file.flush()
+        os.utime(file.fileno(), ns=(modified_ns, modified_ns))
+        os.fsync(file.fileno())

@@ -1,0 +1,100 @@
+"""Records on their way out: what COPY sends, row by row, a request day at a time.
+
+A day is a transaction of its own. One for all would keep `expire` waiting, and with it the loads behind it; so an
+export of several days shows each as it was when its turn came.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import cast
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+
+from tamarin_dagster.recordstore.expiry import midnight
+from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+
+# A day's rows are sorted in memory up to this; beyond it Postgres sorts them on its disk.
+SORT_MEMORY = "64MB"
+# Times are written one way, whatever the server, the role or the URL prefers; to compile a query of one day takes
+# longer than it saves.
+_SESSION = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "standard_conforming_strings": "on",
+    "work_mem": SORT_MEMORY,
+    "jit": "off",
+    "transaction_read_only": "on",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """Which records are wanted.
+
+    Attributes:
+        day: the UTC day of their request.
+        buckets: what stands in their column `bucket`; None among them is NULL. None instead of them means all.
+    """
+
+    day: date
+    buckets: tuple[str | None, ...] | None = None
+
+    def copy(self, columns: sql.Composable, options: sql.Composable) -> sql.Composed:
+        """The statement that sends these columns of them, in the order of the requests."""
+        return sql.SQL(
+            "COPY (SELECT {} FROM s3_log_record WHERE {} ORDER BY request_dtime, log_key_id, line_number)"
+            " TO STDOUT ({})"
+        ).format(columns, self._condition(), options)
+
+    def _condition(self) -> sql.Composable:
+        first, following = midnight(self.day), midnight(self.day + timedelta(days=1))
+        condition = sql.SQL("request_dtime >= {} AND request_dtime < {}").format(first, following)
+        if self.buckets is None:
+            return condition
+        named = [sql.SQL("bucket = {}").format(name) for name in self.buckets if name is not None]
+        null = [sql.SQL("bucket IS NULL")] if None in self.buckets else []
+        return sql.SQL("{} AND ({})").format(condition, sql.SQL(" OR ").join([*named, *null] or [sql.SQL("false")]))
+
+
+def request_days(connection: sa.Connection, first: date | None = None, last: date | None = None) -> list[date]:
+    """The UTC days from the earliest to the latest request of which there may be records, within `first` and `last`."""
+    key = s3_log_key.c
+    statement = sa.select(sa.func.min(key.first_request_dtime), sa.func.max(key.last_request_dtime))
+    earliest, latest = connection.execute(statement.where(key.superseded_at.is_(None))).one()
+    if earliest is None:
+        return []
+    utc = sa.literal("UTC")
+    start, end = connection.execute(
+        sa.select(sa.cast(sa.func.timezone(utc, earliest), sa.Date), sa.cast(sa.func.timezone(utc, latest), sa.Date))
+    ).one()
+    start, end = max(start, first or start), min(end, last or end)
+    return [start + timedelta(days=number) for number in range((end - start).days + 1)]
+
+
+def requested_buckets(connection: sa.Connection, day: date) -> list[str | None]:
+    """What stands in the column `bucket` of the day's records, in order; None for NULL."""
+    record = s3_log_record.c
+    statement = (
+        sa.select(record.bucket)
+        .where(record.request_dtime >= midnight(day), record.request_dtime < midnight(day + timedelta(days=1)))
+        .distinct()
+        .order_by(record.bucket)
+    )
+    return list(connection.scalars(statement))
+
+
+@contextmanager
+def copied_out(engine: sa.Engine, statement: sql.Composed) -> Iterator[Iterator[bytes]]:
+    """What COPY … TO STDOUT sends, each row with its end of line. Leaving early cancels it.
+
+    Raises psycopg.Error.
+    """
+    with engine.connect() as connection:
+        connection.execute(sa.select(*(sa.func.set_config(name, value, True) for name, value in _SESSION.items())))
+        cursor = cast("psycopg.Cursor", connection.connection.cursor())
+        with cursor.copy(statement) as copy:
+            yield map(bytes, copy)
