@@ -64,6 +64,19 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _archive(value: str) -> str:
+    if value.startswith("s3://"):
+        parts = urlsplit(value)
+        if parts.query or parts.fragment:
+            raise ValueError("an s3:// URL must name a bucket and a prefix: s3://my-archive/records")
+        _bucket_name(parts.netloc)
+    elif urlsplit(value).scheme == "file":
+        _log_bucket_name(value)
+    elif not value.startswith("/"):
+        raise ValueError("must be an absolute folder, or a URL like s3://my-archive/records")
+    return value.rstrip("/")
+
+
 def _database_url(value: str) -> str:
     parts = _parts(value)
     if parts is None or parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
@@ -79,6 +92,12 @@ def _parts(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts
+
+
+def _spelled_out(url: str) -> str:
+    """A folder or bucket as one text, however it is written."""
+    parts = urlsplit(url)
+    return unquote(parts.path) if parts.scheme == "file" else url.removeprefix("s3://")
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
@@ -119,6 +138,11 @@ class LoggedBucket(BaseModel):
     )
     purge_rejected: bool | None = Field(
         default=None, description="whether log keys with rejected lines go too (default: the global setting)"
+    )
+    archive: Annotated[str, AfterValidator(_archive)] | None = Field(
+        default=None,
+        description="a folder or s3:// URL that gets its records as Parquet before its log keys are purged"
+        " (default: the global setting)",
     )
     owners: tuple[str, ...] = Field(
         default=(), description="who is asked about it, shown in Dagster: e-mail addresses, or teams as team:name"
@@ -207,6 +231,10 @@ class Settings(BaseSettings):
     purge_rejected: bool = Field(
         default=False, description="whether log keys with rejected lines go too; those with an oversized one never do"
     )
+    archive: Annotated[str, AfterValidator(_archive)] | None = Field(
+        default=None,
+        description="a folder or s3:// URL that gets records as Parquet before log keys are purged (default: none)",
+    )
     redact_query_secrets: bool = Field(
         default=True, description="whether signatures and credentials in stored URIs and referrers are replaced"
     )
@@ -231,6 +259,19 @@ class Settings(BaseSettings):
             if count > 1:
                 raise ValueError(f"bucket '{name}' is listed {count} times; each bucket may be listed once")
         return buckets
+
+    @model_validator(mode="after")
+    def _archived_elsewhere(self) -> Self:
+        for bucket in self.buckets:
+            place = self.archive_of(bucket)
+            if place and f"{_spelled_out(place)}/".startswith(
+                f"{_spelled_out(bucket.log_bucket_name)}/{bucket.log_prefix}"
+            ):
+                raise ValueError(
+                    f"archive: lies under the log prefix of bucket '{bucket.name}', where its files would be strays;"
+                    " must be elsewhere"
+                )
+        return self
 
     @field_validator("retention_months", mode="before")
     @classmethod
@@ -262,6 +303,10 @@ class Settings(BaseSettings):
     def purges(self, bucket: LoggedBucket) -> bool:
         """Whether the bucket's loaded log keys are deleted."""
         return self.purge_parsed_keys if bucket.purge_parsed_keys is None else bucket.purge_parsed_keys
+
+    def archive_of(self, bucket: LoggedBucket) -> str | None:
+        """The folder or URL that the bucket's records are archived in before a purge; None if they are not."""
+        return bucket.archive or self.archive
 
     def purges_rejected(self, bucket: LoggedBucket) -> bool:
         """Whether a purge of the bucket takes log keys with rejected lines too."""

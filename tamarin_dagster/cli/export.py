@@ -12,9 +12,9 @@ import typer
 
 from tamarin_dagster.cli.app import BucketOption, Panel, asked_days, command, flag, told_if_interrupted
 from tamarin_dagster.export import Exported, ExportFormat
-from tamarin_dagster.export.files import whole_file
 from tamarin_dagster.export.text import combined_lines, csv_rows
 from tamarin_dagster.logkey import shown
+from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import SettingsError, load_settings
 from tamarin_dagster.terminal import bar, err

@@ -37,6 +37,11 @@ def records_key(slug: str) -> dg.AssetKey:
     return dg.AssetKey([slug, "log_records"])
 
 
+def archived_key(slug: str) -> dg.AssetKey:
+    """The asset that stands for the bucket's records in the archive."""
+    return dg.AssetKey([slug, "archived_log_records"])
+
+
 def purged_key(slug: str) -> dg.AssetKey:
     """The asset that stands for the bucket's deleted log keys."""
     return dg.AssetKey([slug, "purged_log_keys"])
