@@ -100,6 +100,7 @@ def _spelled_out(url: str) -> str:
     return unquote(parts.path) if parts.scheme == "file" else url.removeprefix("s3://")
 
 
+ArchiveUrl = Annotated[str, AfterValidator(_archive)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
@@ -139,7 +140,7 @@ class LoggedBucket(BaseModel):
     purge_rejected: bool | None = Field(
         default=None, description="whether log keys with rejected lines go too (default: the global setting)"
     )
-    archive: Annotated[str, AfterValidator(_archive)] | None = Field(
+    archive: ArchiveUrl | None = Field(
         default=None,
         description="a folder or s3:// URL that gets its records as Parquet before its log keys are purged"
         " (default: the global setting)",
@@ -231,7 +232,7 @@ class Settings(BaseSettings):
     purge_rejected: bool = Field(
         default=False, description="whether log keys with rejected lines go too; those with an oversized one never do"
     )
-    archive: Annotated[str, AfterValidator(_archive)] | None = Field(
+    archive: ArchiveUrl | None = Field(
         default=None,
         description="a folder or s3:// URL that gets records as Parquet before log keys are purged (default: none)",
     )

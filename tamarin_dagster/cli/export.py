@@ -23,9 +23,9 @@ from tamarin_dagster.terminal import bar, err
 @command(
     "export",
     Panel.LOOKING,
-    ("export --format combined --bucket media | goaccess --log-format=COMBINED -o report.html -", "a web log analyser"),
-    ("export --format csv --formula-safe --from 2026-03-01 --out march.csv", "for a spreadsheet"),
-    ("export --format parquet --out records", "for DuckDB, Athena, Spark: records/bucket=media/date=2026-03-05/"),
+    ("export --format combined --bucket media | gzip > access.log.gz", "for a web log analyser"),
+    ("export --format csv --formula-safe > records.csv", "for a spreadsheet"),
+    ("export --format parquet --from 2026-03-01 --out records", "for DuckDB, Athena, Spark"),
 )
 def export_command(
     format_: Annotated[
