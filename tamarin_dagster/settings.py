@@ -15,7 +15,16 @@ from typing import Annotated, Any, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 CONFIG_VARIABLE = "TAMARIN_CONFIG"
@@ -261,18 +270,18 @@ class Settings(BaseSettings):
                 raise ValueError(f"bucket '{name}' is listed {count} times; each bucket may be listed once")
         return buckets
 
-    @model_validator(mode="after")
-    def _archived_elsewhere(self) -> Self:
-        for bucket in self.buckets:
-            place = self.archive_of(bucket)
-            if place and f"{_spelled_out(place)}/".startswith(
-                f"{_spelled_out(bucket.log_bucket_name)}/{bucket.log_prefix}"
-            ):
+    @field_validator("buckets")
+    @classmethod
+    def _archived_elsewhere(cls, buckets: tuple[LoggedBucket, ...], info: ValidationInfo) -> tuple[LoggedBucket, ...]:
+        for bucket in buckets:
+            place = bucket.archive or info.data.get("archive")
+            log_keys = f"{_spelled_out(bucket.log_bucket_name)}/{bucket.log_prefix}"
+            if place and f"{_spelled_out(place)}/".startswith(log_keys):
                 raise ValueError(
-                    f"archive: lies under the log prefix of bucket '{bucket.name}', where its files would be strays;"
-                    " must be elsewhere"
+                    f"archive: of bucket '{bucket.name}' lies under its log_prefix, where the files would be strays; must"
+                    " be elsewhere"
                 )
-        return self
+        return buckets
 
     @field_validator("retention_months", mode="before")
     @classmethod

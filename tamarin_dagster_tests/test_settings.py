@@ -254,7 +254,7 @@ WRONG = {
     "an archive without a bucket": ("archive: s3:///records\n", "archive: ", "3 to 255 letters"),
     "an archive among log keys": (
         bucket_with("archive: s3://my-logs/records"),
-        "archive: lies under the log prefix of bucket 'media'",
+        "buckets: archive: of bucket 'media' lies under its log_prefix",
         "must be elsewhere",
     ),
     "another database": ("database_url: mysql://tamarin:s3cret@db/t\n", "database_url: ", "postgresql://user:"),
