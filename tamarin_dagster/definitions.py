@@ -4,6 +4,7 @@ import sys
 
 import dagster as dg
 
+from tamarin_dagster.defs.archiving import build_archive_op, build_archived_log_records
 from tamarin_dagster.defs.asset_checks import build_database_checks
 from tamarin_dagster.defs.assets import (
     build_delivered_log_keys,
@@ -42,7 +43,8 @@ from tamarin_dagster.settings import Settings, SettingsError, load_settings
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Fresh definitions for these settings. Nothing connects until something runs."""
     purge_log_keys = build_purge_op(settings)
-    purge_job = build_purge_job(purge_log_keys)
+    archives = any(settings.archive_of(bucket) for bucket in settings.buckets)
+    purge_job = build_purge_job(purge_log_keys, build_archive_op(settings) if archives else None)
     roll_up_job = build_roll_up_job(settings)
     shared = dg.Definitions(
         jobs=[purge_job, roll_up_job, build_reparse_job(settings), build_doctor_job(settings)],
@@ -64,12 +66,15 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     per_bucket = []
     for bucket in settings.buckets:
         slug = names[bucket.name]
-        load_job, reconcile_job = build_load_job(bucket, slug), build_reconcile_job(bucket, slug)
+        url = settings.archive_of(bucket)
+        load_job = build_load_job(bucket, slug, archives=url is not None)
+        reconcile_job = build_reconcile_job(bucket, slug, archives=url is not None)
         per_bucket.append(
             dg.Definitions(
                 assets=[
                     build_delivered_log_keys(bucket, slug),
                     build_log_records(bucket, slug, settings),
+                    *([build_archived_log_records(bucket, slug, settings, url)] if url else []),
                     build_purged_log_keys(bucket, slug, settings, purge_log_keys),
                     build_traffic_rollups(bucket, slug, settings),
                 ],

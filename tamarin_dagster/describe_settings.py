@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tamarin_dagster.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, DatabaseUrl, LoggedBucket, Settings
+from tamarin_dagster.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, ArchiveUrl, DatabaseUrl, LoggedBucket, Settings
 
 _HEAD = f"""# Settings
 
@@ -43,11 +43,13 @@ _TYPES: dict[Any, str] = {
     Path: "folder",
     str: "text",
     get_args(DatabaseUrl)[0]: "text",
+    ArchiveUrl: "text",
 }
 # What a validator narrows a text to.
 _NARROWER = {
     "database_url": "`postgresql://user:password@host:5432/database`",
     "dagster_database_url": "`postgresql://user:password@host:5432/database`",
+    "archive": "folder, or `s3://my-archive/prefix`",
     "name": "bucket name",
     "log_bucket_name": "bucket name, or `file:///path/to/folder`",
     "endpoint_url": "`https://host`",

@@ -7,6 +7,7 @@ If-Match on a DELETE takes s3:GetObject too (S3 user guide, "How to perform cond
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 from tamarin_dagster.logstore.arns import PROBE_NAME, bucket_arn, literal
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
@@ -37,6 +38,28 @@ def purge_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any
     if not keys:
         raise SettingsError("no log bucket in S3 is purged: purge_parsed_keys is false; no policy is needed")
     return _policy(_statement(["s3:DeleteObject", "s3:DeleteObjectVersion"], keys, sid="PurgeLogKeys"))
+
+
+def archive_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
+    """What archiving takes beside reading, of that bucket or of all with an archive in S3. Raises SettingsError.
+
+    Without s3:ListBucket S3 answers 403, not 404, for a list of files that was not written yet.
+    """
+    chosen = [settings.bucket(bucket)] if bucket else settings.buckets
+    prefixes: dict[str, set[str]] = {}
+    for each in chosen:
+        parts = urlsplit(settings.archive_of(each) or "")
+        if parts.scheme == "s3":
+            prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
+            prefixes.setdefault(bucket_arn(parts.netloc, each.region), set()).add(prefix)
+    if not prefixes:
+        raise SettingsError("no bucket has an archive in S3: no policy is needed")
+    found = {arn: sorted(filter(_uncovered(each), each)) for arn, each in sorted(prefixes.items())}
+    actions = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject", "s3:DeleteObject"]
+    return _policy(
+        _statement("s3:ListBucket", list(found), sid="ListArchives"),
+        _statement(actions, _keys(found), sid="WriteArchives"),
+    )
 
 
 def doctor_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:

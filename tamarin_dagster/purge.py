@@ -61,19 +61,21 @@ def purge(
     *,
     periods: Collection[DeliveryPeriod] | None = None,
     with_rejected: bool = False,
+    archived_only: bool = False,
     dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Purged:
     """Deletes the loaded keys of these delivery periods (default: all) whose rows are proved complete.
 
     A key with rejected lines is left alone, unless `with_rejected`; one with an oversized line always is, and so is a
-    key that expired, or whose rows are not what the ledger says. A failed deletion is kept in the ledger and tried
+    key that expired, or whose rows are not what the ledger says; with `archived_only` so is one whose records are not
+    in the archive. A failed deletion is kept in the ledger and tried
     again by the next purge. A dry run proves, and deletes nothing. `progress` gets the number of keys deleted so far.
     """
     started = time.monotonic()
     done = Purged()
-    for page in _pages(bucket, store, engine, periods, with_rejected):
-        proved = _proved(engine, bucket, page, done)
+    for page in _pages(bucket, store, engine, periods, with_rejected, archived_only):
+        proved = _proved(engine, bucket, page, done, archived_only)
         if dry_run:
             for key in proved:
                 done.add(key)
@@ -93,13 +95,21 @@ def _pages(
     engine: sa.Engine,
     periods: Collection[DeliveryPeriod] | None,
     with_rejected: bool,
+    archived_only: bool,
 ) -> Iterator[list[LoadedKey]]:
     last_id = 0
     while True:
         reached(FailPoint.PURGE_QUERY_BEFORE)
         with engine.connect() as connection:
             page = ledger.purgeable(
-                connection, bucket.name, store.name, periods, PURGE_PAGE_KEYS, last_id, with_rejected=with_rejected
+                connection,
+                bucket.name,
+                store.name,
+                periods,
+                PURGE_PAGE_KEYS,
+                last_id,
+                with_rejected=with_rejected,
+                archived_only=archived_only,
             )
         if not page:
             return
@@ -107,18 +117,22 @@ def _pages(
         last_id = page[-1].id
 
 
-def _proved(engine: sa.Engine, bucket: LoggedBucket, page: list[LoadedKey], done: Purged) -> list[LoadedKey]:
+def _proved(
+    engine: sa.Engine, bucket: LoggedBucket, page: list[LoadedKey], done: Purged, archived_only: bool
+) -> list[LoadedKey]:
     """Those of the keys whose rows, counted now, are what the ledger says; the others are failures."""
     ids = [key.id for key in page]
     with engine.connect() as connection:
         unproved = {difference.key: difference for difference in ledger.count_differences(connection, ids)}
         # Asked after the count, which leaves out what retention has marked meanwhile: that is not proved.
-        expired = ledger.expired_ids(connection, ids)
+        left_out = ledger.expired_ids(connection, ids)
+        if archived_only:  # a reparse may have moved lines into a key's records meanwhile
+            left_out |= ledger.unarchived_ids(connection, ids)
     reached(FailPoint.PURGE_QUERY_AFTER)
     for key in page:
         if difference := unproved.get(key.object.key):
             _fail(done, bucket, key, f"its rows are not what the ledger says: {difference}")
-    return [key for key in page if key.object.key not in unproved and key.id not in expired]
+    return [key for key in page if key.object.key not in unproved and key.id not in left_out]
 
 
 def _delete(store: LogStore, engine: sa.Engine, bucket: LoggedBucket, proved: list[LoadedKey], done: Purged) -> None:

@@ -15,7 +15,16 @@ from typing import Annotated, Any, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 CONFIG_VARIABLE = "TAMARIN_CONFIG"
@@ -64,6 +73,19 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _archive(value: str) -> str:
+    if value.startswith("s3://"):
+        parts = urlsplit(value)
+        if parts.query or parts.fragment:
+            raise ValueError("an s3:// URL must name a bucket and a prefix: s3://my-archive/records")
+        _bucket_name(parts.netloc)
+    elif urlsplit(value).scheme == "file":
+        _log_bucket_name(value)
+    elif not value.startswith("/"):
+        raise ValueError("must be an absolute folder, or a URL like s3://my-archive/records")
+    return value.rstrip("/")
+
+
 def _database_url(value: str) -> str:
     parts = _parts(value)
     if parts is None or parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
@@ -81,6 +103,13 @@ def _parts(url: str) -> SplitResult | None:
     return parts
 
 
+def _spelled_out(url: str) -> str:
+    """A folder or bucket as one text, however it is written."""
+    parts = urlsplit(url)
+    return unquote(parts.path) if parts.scheme == "file" else url.removeprefix("s3://")
+
+
+ArchiveUrl = Annotated[str, AfterValidator(_archive)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
@@ -119,6 +148,11 @@ class LoggedBucket(BaseModel):
     )
     purge_rejected: bool | None = Field(
         default=None, description="whether log keys with rejected lines go too (default: the global setting)"
+    )
+    archive: ArchiveUrl | None = Field(
+        default=None,
+        description="a folder or s3:// URL that gets its records as Parquet before its log keys are purged"
+        " (default: the global setting)",
     )
     owners: tuple[str, ...] = Field(
         default=(), description="who is asked about it, shown in Dagster: e-mail addresses, or teams as team:name"
@@ -207,6 +241,10 @@ class Settings(BaseSettings):
     purge_rejected: bool = Field(
         default=False, description="whether log keys with rejected lines go too; those with an oversized one never do"
     )
+    archive: ArchiveUrl | None = Field(
+        default=None,
+        description="a folder or s3:// URL that gets records as Parquet before log keys are purged (default: none)",
+    )
     redact_query_secrets: bool = Field(
         default=True, description="whether signatures and credentials in stored URIs and referrers are replaced"
     )
@@ -230,6 +268,19 @@ class Settings(BaseSettings):
         for name, count in Counter(bucket.name for bucket in buckets).items():
             if count > 1:
                 raise ValueError(f"bucket '{name}' is listed {count} times; each bucket may be listed once")
+        return buckets
+
+    @field_validator("buckets")
+    @classmethod
+    def _archived_elsewhere(cls, buckets: tuple[LoggedBucket, ...], info: ValidationInfo) -> tuple[LoggedBucket, ...]:
+        for bucket in buckets:
+            place = bucket.archive or info.data.get("archive")
+            log_keys = f"{_spelled_out(bucket.log_bucket_name)}/{bucket.log_prefix}"
+            if place and f"{_spelled_out(place)}/".startswith(log_keys):
+                raise ValueError(
+                    f"archive: of bucket '{bucket.name}' lies under its log_prefix, where its files would be strays;"
+                    " must be elsewhere"
+                )
         return buckets
 
     @field_validator("retention_months", mode="before")
@@ -267,6 +318,10 @@ class Settings(BaseSettings):
     def purges(self, bucket: LoggedBucket) -> bool:
         """Whether the bucket's loaded log keys are deleted."""
         return self.purge_parsed_keys if bucket.purge_parsed_keys is None else bucket.purge_parsed_keys
+
+    def archive_of(self, bucket: LoggedBucket) -> str | None:
+        """The folder or URL that the bucket's records are archived in before a purge; None if they are not."""
+        return bucket.archive or self.archive
 
     def purges_rejected(self, bucket: LoggedBucket) -> bool:
         """Whether a purge of the bucket takes log keys with rejected lines too."""

@@ -782,3 +782,35 @@ def test_an_export_whose_reader_has_gone_ends_with_141(run, shell, configured, p
     assert done.returncode == 141
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_pull_and_purge_archive_first_where_an_archive_is_set(run, configured, put_key, tmp_path, log_folder) -> None:
+    configured.write_text(configured.read_text() + f"archive: '{tmp_path}/archive'\n")
+    put_key(lines(3))
+    put_key(lines(2), day="2026-03-06")
+
+    pulled = run("pull", "--to", "2026-03-05", "--json")
+    run("pull", "--no-purge")
+    dry, purged = run("purge", "--dry-run"), run("purge")
+
+    assert pulled.returncode == 0, pulled.stderr
+    assert "media: archived 1 keys; 1 days written, 3 records in 1 files" in pulled.stderr
+    (told,) = json.loads(pulled.stdout)
+    assert (told["archived"]["days"], told["archived"]["rows"], told["purged"]["keys"]) == (["2026-03-05"], 3, 1)
+    assert "would purge 1 keys" in dry.stderr
+    assert "purged 1 keys" in purged.stderr
+    assert list(log_folder.glob("logs/*")) == []
+
+
+def test_an_archive_that_cannot_be_written_is_named_and_nothing_is_purged(
+    run, configured, put_key, tmp_path, log_folder
+) -> None:
+    configured.write_text(configured.read_text() + f"archive: '{tmp_path}/archive'\n")
+    (tmp_path / "archive").write_text("no folder")
+    put_key(lines(3))
+
+    done = run("pull")
+
+    assert done.returncode == 1
+    assert f"bucket media: archive {tmp_path}/archive: " in done.stderr
+    assert len(list(log_folder.glob("logs/*"))) == 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tamarin_dagster.iam import doctor_policy, purge_policy, reading_policy
+from tamarin_dagster.iam import archive_policy, doctor_policy, purge_policy, reading_policy
 from tamarin_dagster.logstore.arns import literal
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
@@ -146,3 +146,15 @@ def test_readings_never_ask_for_a_version() -> None:
     package = Path(__file__).parents[1] / "tamarin_dagster" / "logstore"
     for name in ("getting.py", "inspection.py"):
         assert "VersionId=" not in (package / name).read_text("utf-8")
+
+
+def test_an_archive_takes_writing_under_its_prefix_and_listing_of_its_bucket() -> None:
+    shared = settings(
+        bucket("media", prefix="media/", archive="s3://kept/records/"), FOLDER, archive="s3://kept/records/old"
+    )
+    listing, writing = archive_policy(shared)["Statement"]
+    assert (listing["Action"], listing["Resource"]) == ("s3:ListBucket", ["arn:aws:s3:::kept"])
+    assert writing["Resource"] == ["arn:aws:s3:::kept/records/*"]
+    assert set(writing["Action"]) == {"s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject", "s3:DeleteObject"}
+    with pytest.raises(SettingsError, match="no bucket has an archive in S3"):
+        archive_policy(settings(MEDIA, archive="/srv/archive"))

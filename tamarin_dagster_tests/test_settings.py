@@ -122,6 +122,14 @@ def test_the_purge_flag_of_a_bucket_goes_before_the_global_one(load):
     assert load(MEDIA).purges(load(MEDIA).bucket("media")) is True
 
 
+def test_the_archive_of_a_bucket_goes_before_the_global_one(load):
+    settings = load(
+        "archive: /srv/archive/\n" + MEDIA + "- name: films\n  log_bucket_name: logs\n  archive: s3://logs-kept/a\n"
+    )
+    assert [settings.archive_of(bucket) for bucket in settings.buckets] == ["/srv/archive", "s3://logs-kept/a"]
+    assert load(MEDIA).archive_of(load(MEDIA).buckets[0]) is None
+
+
 def test_home_is_meant_from_the_folder_of_the_file(tmp_path):
     folder = tmp_path / "etc"
     folder.mkdir()
@@ -241,6 +249,14 @@ WRONG = {
     "months of retention that are none": ("retention_months: 0\n", "retention_months: ", "greater than or equal to 1"),
     "a part of a month": ("retention_months: 1.5\n", "retention_months: ", "valid integer"),
     "a retention that is switched on": ("retention_months: yes\n", "retention_months: ", "a whole number of months"),
+    "a relative archive": ("archive: records\n", "archive: ", "an absolute folder, or a URL like s3://my-archive"),
+    "an archive on a web server": (bucket_with("archive: https://x/y"), IN_BUCKET + "archive: ", "an absolute folder"),
+    "an archive without a bucket": ("archive: s3:///records\n", "archive: ", "3 to 255 letters"),
+    "an archive among log keys": (
+        bucket_with("archive: s3://my-logs/records"),
+        "buckets: archive: of bucket 'media' lies under its log_prefix",
+        "must be elsewhere",
+    ),
     "another database": ("database_url: mysql://tamarin:s3cret@db/t\n", "database_url: ", "postgresql://user:"),
     "a server without database": ("database_url: postgresql://u:s3cret@db\n", "database_url: ", "/database"),
     "a database without scheme": ("database_url: tamarin:s3cret@db/tamarin\n", "database_url: ", "postgresql://user:"),

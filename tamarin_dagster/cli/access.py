@@ -17,7 +17,7 @@ from tamarin_dagster.cli.app import (
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import found_thing, show_documents
-from tamarin_dagster.iam import doctor_policy, purge_policy, reading_policy
+from tamarin_dagster.iam import archive_policy, doctor_policy, purge_policy, reading_policy
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.settings import LoggedBucket, SettingsError, load_settings
 from tamarin_dagster.terminal import complain, err, out, printable
@@ -125,15 +125,21 @@ def _show_plan(plan: "Plan") -> None:
 def iam_policy(
     bucket: BucketOption = None,
     purge: Annotated[bool, flag("--purge", "What a purge takes, beside reading.")] = False,
+    for_archive: Annotated[bool, flag("--archive", "What archiving takes, beside reading.")] = False,
     for_doctor: Annotated[bool, flag("--doctor", "What the doctor takes, beside both.")] = False,
 ) -> None:
     """Prints the IAM policy that reading the configured log buckets takes, or purging, or examining them.
 
     JSON, made of the settings alone: the least that is needed, under each bucket's log_prefix. S3 is not asked.
     """
-    if purge and for_doctor:
-        raise SettingsError("--purge and --doctor are two policies: ask for one at a time")
-    make = purge_policy if purge else doctor_policy if for_doctor else reading_policy
+    chosen = [
+        make
+        for make, wanted in ((purge_policy, purge), (archive_policy, for_archive), (doctor_policy, for_doctor))
+        if wanted
+    ]
+    if len(chosen) > 1:
+        raise SettingsError("--purge, --archive and --doctor are policies of their own: ask for one at a time")
+    make = chosen[0] if chosen else reading_policy
     sys.stdout.write(json.dumps(make(load_settings(), bucket), indent=2) + "\n")
 
 

@@ -18,6 +18,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError
+from tamarin_dagster.logstore.archiving import ArchivePlace, FolderArchive
 from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgresError
 from tamarin_dagster.retention import first_kept_day
@@ -218,6 +219,15 @@ def told_if_interrupted(text: str) -> Iterator[None]:
     except KeyboardInterrupt:
         complain(f"Interrupted. {text}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def open_archive(bucket: LoggedBucket, url: str) -> ArchivePlace:
+    """Where the bucket's records are archived. Raises ArchiveError."""
+    if not url.startswith("s3:"):
+        return FolderArchive(url)
+    from tamarin_dagster.defs.s3_resource import open_s3_archive  # noqa: PLC0415 - a folder needs none of it
+
+    return open_s3_archive(bucket, url)
 
 
 def open_log_store(bucket: LoggedBucket) -> LogStore:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tamarin_dagster.archive import Archived
 from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.ingest import Pulled
 from tamarin_dagster.mirror import Mirrored
@@ -66,6 +67,19 @@ class PurgedKeys(Document):
     seconds: float = Field(description="how long it took")
 
 
+class ArchivedDays(Document):
+    """What was written to the archive, before a purge."""
+
+    days: tuple[date, ...] = Field(description="delivery days that were written")
+    files: int = Field(description="Parquet files that they have")
+    rows: int = Field(description="records in these")
+    bytes: int = Field(description="their size")
+    keys: int = Field(description="log keys whose records were not in the archive before")
+    waiting_keys: int = Field(description="log keys whose records are not in the archive, and that are not purged")
+    problems: dict[date, str] = Field(description="days that were left as they are, each with the reason")
+    seconds: float = Field(description="how long it took")
+
+
 class PulledBucket(Document):
     """`pull --json`: one of each bucket, in a list."""
 
@@ -74,6 +88,7 @@ class PulledBucket(Document):
     days: tuple[PulledDay, ...] = Field(default=(), description="each day that has keys")
     strays: tuple[str, ...] = Field(default=(), description="names that belong to no day; at most 50")
     seconds: float = Field(default=0.0, description="how long loading took")
+    archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it")
     purged: PurgedKeys | None = Field(default=None, description="null if nothing was to be purged")
 
 
@@ -83,6 +98,7 @@ class PurgedBucket(Document):
     bucket: str = Field(description="the logged bucket")
     error: ErrorText = None
     dry_run: bool = Field(description="whether nothing was deleted")
+    archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it, or a dry run")
     purged: PurgedKeys | None = Field(default=None, description="null if purge_parsed_keys is off for it")
 
 
@@ -196,15 +212,21 @@ COMMANDS_WITH_JSON: dict[str, type[Document]] = {
 }
 
 
-def pulled_bucket(bucket: str, pulled: Pulled, purged: Purged | None) -> PulledBucket:
-    """What a pull of a bucket did, and the purge after it."""
+def pulled_bucket(bucket: str, pulled: Pulled, archived: Archived | None, purged: Purged | None) -> PulledBucket:
+    """What a pull of a bucket did, and the archiving and the purge after it."""
     return PulledBucket(
         bucket=bucket,
         days=tuple(PulledDay.model_validate(day) for day in pulled.periods),
         strays=pulled.strays,
         seconds=pulled.seconds,
+        archived=archived_days(archived),
         purged=purged_keys(purged) if purged else None,
     )
+
+
+def archived_days(archived: Archived | None) -> ArchivedDays | None:
+    """What an archiving did, if there was one."""
+    return ArchivedDays.model_validate(archived) if archived else None
 
 
 def purged_keys(purged: Purged) -> PurgedKeys:

@@ -12,9 +12,9 @@ import typer
 
 from tamarin_dagster.cli.app import BucketOption, Panel, asked_days, command, flag, told_if_interrupted
 from tamarin_dagster.export import Exported, ExportFormat
-from tamarin_dagster.export.files import whole_file
 from tamarin_dagster.export.text import combined_lines, csv_rows
 from tamarin_dagster.logkey import shown
+from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import SettingsError, load_settings
 from tamarin_dagster.terminal import bar, err
@@ -23,9 +23,9 @@ from tamarin_dagster.terminal import bar, err
 @command(
     "export",
     Panel.LOOKING,
-    ("export --format combined --bucket media | goaccess --log-format=COMBINED -o report.html -", "a web log analyser"),
-    ("export --format csv --formula-safe --from 2026-03-01 --out march.csv", "for a spreadsheet"),
-    ("export --format parquet --out records", "for DuckDB, Athena, Spark: records/bucket=media/date=2026-03-05/"),
+    ("export --format combined --bucket media | gzip > access.log.gz", "for a web log analyser"),
+    ("export --format csv --formula-safe > records.csv", "for a spreadsheet"),
+    ("export --format parquet --from 2026-03-01 --out records", "for DuckDB, Athena, Spark"),
 )
 def export_command(
     format_: Annotated[

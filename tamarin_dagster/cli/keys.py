@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from tamarin_dagster import ingest
+from tamarin_dagster.archive import Archived, archive
 from tamarin_dagster.cli.app import (
     EXIT_LEFT_UNDONE,
     BucketOption,
@@ -20,11 +21,20 @@ from tamarin_dagster.cli.app import (
     command,
     first_pulled_day,
     flag,
+    open_archive,
     open_log_store,
     told_if_interrupted,
 )
-from tamarin_dagster.cli.documents import PulledBucket, PurgedBucket, pulled_bucket, purged_keys, show_documents
+from tamarin_dagster.cli.documents import (
+    PulledBucket,
+    PurgedBucket,
+    archived_days,
+    pulled_bucket,
+    purged_keys,
+    show_documents,
+)
 from tamarin_dagster.cli.rollups import roll_up_due
+from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
@@ -88,25 +98,47 @@ def _pull_bucket(
                 connections=settings.load_connections,
                 redacts=settings.redact_query_secrets,
             )
-        purged = None
+        archived = purged = None
+        days = [delivery_day(each.period) for each in pulled.periods]
+        if settings.archive_of(bucket):
+            archived = _archive(settings, bucket, engine, days)
         if purges and settings.purges(bucket):
             purged = purge(
                 bucket,
                 store,
                 engine,
-                periods=[each.period for each in pulled.periods],
+                periods=days,
                 with_rejected=settings.purges_rejected(bucket),
+                archived_only=archived is not None,
             )
     except LogStoreError as error:
         complain(f"bucket {bucket.name}: {error}")
         return PulledBucket(bucket=bucket.name, error=str(error))
-    _summarise(bucket, pulled, purged)
-    return pulled_bucket(bucket.name, pulled, purged)
+    _summarise(bucket, pulled, archived, purged)
+    return pulled_bucket(bucket.name, pulled, archived, purged)
+
+
+def _archive(settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: list[date] | None) -> Archived:
+    """Archives the days that are due of those; None means all. Raises ArchiveError."""
+    place = open_archive(bucket, settings.archive_of(bucket) or "")
+    with bar(bucket.name, "days") as advance:
+        return archive(
+            bucket,
+            place,
+            engine,
+            days=days,
+            progress=lambda a: advance(len(a.days), None, f"{a.rows:,} records archived"),
+        )
 
 
 def _is_undone(done: PulledBucket) -> bool:
     """Whether anything of the bucket is left to do."""
-    return bool(done.error or any(day.failures for day in done.days) or (done.purged and done.purged.failures))
+    return bool(
+        done.error
+        or any(day.failures for day in done.days)
+        or (done.archived and done.archived.problems)
+        or (done.purged and done.purged.failures)
+    )
 
 
 @command(
@@ -126,7 +158,8 @@ def purge_command(
 
     A pull does so too; this one loads nothing. For what was left: after --no-purge, after a permission was granted, or
     after a reparse. Each key's rows are counted just before, and only the very generation that was loaded is deleted.
-    Keys with rejected lines stay, unless purge_rejected is set.
+    Keys with rejected lines stay, unless purge_rejected is set. With archive set, records go there first, and a key
+    whose records are not there yet stays.
 
     The status is 0 only if no key was left that should have gone.
     """
@@ -141,8 +174,13 @@ def purge_command(
         show_documents(done)
     else:
         _show_days(done)
-    if any(each.error or (each.purged and each.purged.failures) for each in done):
+    if any(_is_unpurged(each) for each in done):
         raise typer.Exit(EXIT_LEFT_UNDONE)
+
+
+def _is_unpurged(done: PurgedBucket) -> bool:
+    """Whether keys are left that should have gone."""
+    return bool(done.error or (done.archived and done.archived.problems) or (done.purged and done.purged.failures))
 
 
 def _purge_bucket(
@@ -153,7 +191,10 @@ def _purge_bucket(
     if not settings.purges(bucket):
         err.print(f"[bold]{escape(bucket.name)}[/]: purge_parsed_keys is off, its log keys stay", highlight=False)
         return told
+    archived = None
     try:
+        if settings.archive_of(bucket) and not dry_run:
+            archived = _archive(settings, bucket, engine, days)
         with bar(bucket.name, "keys") as advance:
             purged = purge(
                 bucket,
@@ -161,18 +202,29 @@ def _purge_bucket(
                 engine,
                 periods=days,
                 with_rejected=settings.purges_rejected(bucket),
+                archived_only=settings.archive_of(bucket) is not None,
                 dry_run=dry_run,
                 progress=lambda keys: advance(keys, None, ""),
             )
     except LogStoreError as error:
         complain(f"bucket {bucket.name}: {error}")
         return told.model_copy(update={"error": str(error)})
+    _tell_archived(bucket, archived)
     err.print(
         f"[bold]{escape(bucket.name)}[/]: {_told(purged, 'would purge' if dry_run else 'purged')}", highlight=False
     )
     for failure in purged.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
-    return told.model_copy(update={"purged": purged_keys(purged)})
+    return told.model_copy(update={"archived": archived_days(archived), "purged": purged_keys(purged)})
+
+
+def _tell_archived(bucket: LoggedBucket, archived: Archived | None) -> None:
+    """What went to the archive, and what did not; nothing if there is none."""
+    if archived is None:
+        return
+    err.print(f"[bold]{escape(bucket.name)}[/]: {archived}", highlight=False)
+    for day, problem in archived.problems.items():
+        complain(f"bucket {bucket.name}, delivery day {day}: {problem}")
 
 
 def _show_days(done: list[PurgedBucket]) -> None:
@@ -198,7 +250,7 @@ def _told(purged: Purged, done: str = "purged") -> str:
     return told
 
 
-def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | None) -> None:
+def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, archived: Archived | None, purged: Purged | None) -> None:
     """What the pull did, one line a truth; what is left undone comes last."""
 
     def total(name: str) -> int:
@@ -211,6 +263,7 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, purged: Purged | Non
         f" + {total('blank'):,} blank; {pulled.seconds:.1f} s, {rate:,.0f} lines/s",
         highlight=False,
     )
+    _tell_archived(bucket, archived)
     if purged is not None:
         err.print(f"  {_told(purged)}", highlight=False)
     strays = [*(name for each in pulled.periods for name in each.strays), *pulled.strays]

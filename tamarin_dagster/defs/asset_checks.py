@@ -11,7 +11,7 @@ from typing import Any, cast
 import dagster as dg
 import sqlalchemy as sa
 
-from tamarin_dagster.defs.naming import delivered_key, records_key, rollups_key
+from tamarin_dagster.defs.naming import archived_key, delivered_key, records_key, rollups_key
 from tamarin_dagster.defs.partitions import delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
@@ -24,6 +24,7 @@ NO_STRAY_KEYS = "no_stray_keys"
 EVERY_LINE_IS_ACCOUNTED_FOR = "every_line_is_accounted_for"
 ROWS_MATCH_THE_LEDGER = "rows_match_the_ledger"
 NO_REJECTED_LINES = "no_rejected_lines"
+ARCHIVE_MATCHES_THE_LEDGER = "archive_matches_the_ledger"
 NO_DUPLICATE_RECORDS = "no_duplicate_records"
 DELIVERIES_KEEP_THEIR_HABIT = "deliveries_keep_their_habit"
 NO_FAILING_PURGES = "no_failing_purges"
@@ -93,6 +94,13 @@ _TRUTHS: Mapping[str, _Truth] = {
         " their keys stay in the log bucket, unless purge_rejected is set. After an upgrade the job"
         " reparse_rejected_lines reads them again.",
         severity=dg.AssetCheckSeverity.WARN,
+    ),
+    ARCHIVE_MATCHES_THE_LEDGER: _Truth(
+        "The archive's files of the partition's day have as many rows, by their own metadata, as the ledger has records"
+        " of archived keys; while keys wait, as many as were written. If not, somebody changed the archive; nothing is"
+        " purged. To have the day written again, set archived_at to NULL for its keys in s3_log_key.",
+        blocking=True,
+        asset=archived_key,
     ),
     NO_DUPLICATE_RECORDS: _Truth(
         "No record of the partition's log keys stands in another log key too. S3 may deliver a record twice; both rows"

@@ -10,7 +10,7 @@ import dagster as dg
 
 from tamarin_dagster.defs import asset_checks
 from tamarin_dagster.defs.cancelling import cancellable
-from tamarin_dagster.defs.naming import delivered_key, purged_key, records_key
+from tamarin_dagster.defs.naming import archived_key, delivered_key, purged_key, records_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.ingest import Progress, Pulled, PulledPeriod, pull
@@ -171,7 +171,14 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
             with cancellable(), retried_if_transient(bucket):
                 store = log_buckets.store(bucket)
                 rejected_too = settings.purges_rejected(bucket)
-                purged = purge(bucket, store, database.engine, periods=periods, with_rejected=rejected_too)
+                purged = purge(
+                    bucket,
+                    store,
+                    database.engine,
+                    periods=periods,
+                    with_rejected=rejected_too,
+                    archived_only=settings.archive_of(bucket) is not None,
+                )
             keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
             kept += purged.kept.keys
             context.log.info(
@@ -199,6 +206,7 @@ def build_purged_log_keys(
     bucket: LoggedBucket, slug: str, settings: Settings, op: dg.OpDefinition
 ) -> dg.AssetsDefinition:
     """The asset that stands for a bucket's deleted log keys; its materializations are the record of deletions."""
+    before = archived_key(slug) if settings.archive_of(bucket) else records_key(slug)
     note = "" if settings.purges(bucket) else "\n\n`purge_parsed_keys` is off for this bucket: nothing is deleted."
 
     @dg.graph_asset(
@@ -209,7 +217,7 @@ def build_purged_log_keys(
             " rejected lines stay"
             f"{' only if a line is oversized' if settings.purges_rejected(bucket) else ''}.{note}"
         ),
-        ins={"records": dg.AssetIn(key=records_key(slug), dagster_type=dg.Nothing)},
+        ins={"records": dg.AssetIn(key=before, dagster_type=dg.Nothing)},
         config={op.name: {"config": {"bucket": bucket.name}}},
         partitions_def=delivery_partitions(bucket),
         backfill_policy=backfill_policy(bucket, settings),

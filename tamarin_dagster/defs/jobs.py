@@ -13,6 +13,7 @@ from pydantic import Field
 
 from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.defs.asset_checks import (
+    ARCHIVE_MATCHES_THE_LEDGER,
     DELIVERIES_KEEP_THEIR_HABIT,
     LOAD_CHECKS,
     RECONCILE_CHECKS,
@@ -22,33 +23,35 @@ from tamarin_dagster.defs.asset_checks import (
 )
 from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
 from tamarin_dagster.defs.cancelling import cancellable
-from tamarin_dagster.defs.naming import BUCKET_TAG, purged_key, records_key, rollups_key
+from tamarin_dagster.defs.naming import BUCKET_TAG, archived_key, purged_key, records_key, rollups_key
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.reparse import Reparsed, reparse
 from tamarin_dagster.retention import expire, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
-def build_load_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
+def build_load_job(bucket: LoggedBucket, slug: str, *, archives: bool = False) -> UnresolvedAssetJobDefinition:
     """What the bucket's sensor runs."""
     does = f"Loads the unseen log keys of {bucket.name}, checks the row counts, purges what is proved loaded, rolls up."
-    return _job_of(bucket, slug, "load", LOAD_CHECKS, does)
+    return _job_of(bucket, slug, "load", LOAD_CHECKS, does, archives)
 
 
-def build_reconcile_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
+def build_reconcile_job(bucket: LoggedBucket, slug: str, *, archives: bool = False) -> UnresolvedAssetJobDefinition:
     """What the bucket's nightly schedule runs: a load that looks for duplicates too."""
     does = f"Loads the late log keys of {bucket.name}, checks row counts and duplicates, purges, rolls up."
-    return _job_of(bucket, slug, "reconcile", RECONCILE_CHECKS, does)
+    return _job_of(bucket, slug, "reconcile", RECONCILE_CHECKS, does, archives)
 
 
 def _job_of(
-    bucket: LoggedBucket, slug: str, name: str, checks: Sequence[str], description: str
+    bucket: LoggedBucket, slug: str, name: str, checks: Sequence[str], description: str, archives: bool
 ) -> UnresolvedAssetJobDefinition:
     """What runs make of a bucket, and of the checks only these: assets that are selected bring all of theirs along."""
-    assets = dg.AssetSelection.assets(records_key(slug), purged_key(slug), rollups_key(slug)).without_checks()
+    keys = [records_key(slug), *([archived_key(slug)] if archives else []), purged_key(slug), rollups_key(slug)]
+    assets = dg.AssetSelection.assets(*keys).without_checks()
+    wanted = [*checks, *([ARCHIVE_MATCHES_THE_LEDGER] if archives else [])]
     return dg.define_asset_job(
         f"{slug}__{name}",
-        selection=assets | dg.AssetSelection.checks(*check_keys(slug, *checks)),
+        selection=assets | dg.AssetSelection.checks(*check_keys(slug, *wanted)),
         description=description,
         executor_def=dg.in_process_executor,
         tags={BUCKET_TAG: bucket.name},
@@ -74,8 +77,11 @@ def build_watch_job(buckets: Sequence[LoggedBucket], slugs: Mapping[str, str]) -
     )
 
 
-def build_purge_job(purge_log_keys: dg.OpDefinition) -> dg.JobDefinition:
-    """Purges whatever is loaded and still there, of all buckets and days: what an earlier purge could not delete."""
+def build_purge_job(purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpDefinition | None) -> dg.JobDefinition:
+    """Purges whatever is loaded and still there, of all buckets and days: what an earlier purge could not delete.
+
+    Before that, if any bucket has an archive, what waits for it goes there.
+    """
 
     @dg.job(
         name="purge_pending_log_keys",
@@ -83,7 +89,10 @@ def build_purge_job(purge_log_keys: dg.OpDefinition) -> dg.JobDefinition:
         executor_def=dg.in_process_executor,
     )
     def purge_pending_log_keys() -> None:
-        purge_log_keys()
+        if archive_log_records is None:
+            purge_log_keys()
+        else:
+            purge_log_keys(archive_log_records())
 
     return purge_pending_log_keys
 

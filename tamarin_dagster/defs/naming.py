@@ -37,6 +37,11 @@ def records_key(slug: str) -> dg.AssetKey:
     return dg.AssetKey([slug, "log_records"])
 
 
+def archived_key(slug: str) -> dg.AssetKey:
+    """The asset that stands for the bucket's records in the archive."""
+    return dg.AssetKey([slug, "archived_log_records"])
+
+
 def rollups_key(slug: str) -> dg.AssetKey:
     """The asset that sums up a bucket's traffic by day."""
     return dg.AssetKey([slug, "traffic_rollups"])

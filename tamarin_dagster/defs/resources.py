@@ -8,6 +8,7 @@ import threading
 import sqlalchemy as sa
 
 from tamarin_dagster.logstore import FolderLogStore, LogStore
+from tamarin_dagster.logstore.archiving import ArchivePlace, FolderArchive
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -51,6 +52,15 @@ def open_log_store(bucket: LoggedBucket) -> LogStore:
     from tamarin_dagster.defs.s3_resource import open_s3_log_store  # noqa: PLC0415 - a folder needs none of it
 
     return open_s3_log_store(bucket)
+
+
+def open_archive(bucket: LoggedBucket, url: str) -> ArchivePlace:
+    """Where the bucket's records are archived: a folder, or a prefix in S3. Raises ArchiveError."""
+    if not url.startswith("s3:"):
+        return FolderArchive(url)
+    from tamarin_dagster.defs.s3_resource import open_s3_archive  # noqa: PLC0415 - a folder needs none of it
+
+    return open_s3_archive(bucket, url)
 
 
 def _answers(engine: sa.Engine) -> bool:

@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError
 from dagster_aws.s3 import S3Resource
 
 from tamarin_dagster.logstore import LogStoreError
+from tamarin_dagster.logstore.archiving import ArchiveError, S3Archive
 from tamarin_dagster.logstore.s3 import CLIENT_CONFIG, S3LogStore
 from tamarin_dagster.settings import LoggedBucket
 
@@ -55,3 +56,11 @@ def open_s3_log_store(bucket: LoggedBucket) -> S3LogStore:
         return S3LogStore(s3_resource(bucket).get_client(), bucket.log_bucket_name)
     except (BotoCoreError, ValueError) as error:  # a profile that is not there, a URL that botocore refuses
         raise LogStoreError(f"log bucket {bucket.log_bucket_name} (bucket '{bucket.name}'): {error}") from error
+
+
+def open_s3_archive(bucket: LoggedBucket, url: str) -> S3Archive:
+    """The archive of the bucket's records, reached as its log bucket is. Raises ArchiveError."""
+    try:
+        return S3Archive(s3_resource(bucket).get_client(), url)
+    except (BotoCoreError, ValueError) as error:
+        raise ArchiveError(f"archive {url} (bucket '{bucket.name}'): {error}") from error

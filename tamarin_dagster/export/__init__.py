@@ -1,7 +1,7 @@
 """Records for the tools that people have: web log analysers, spreadsheets, DuckDB, Athena, Spark.
 
-`text` makes lines and CSV, `columnar` Parquet files; `files` sees to it that nobody reads half a file. Each day of
-requests is a statement of its own, and is sent on as it comes. Knows nothing of Dagster.
+`text` makes lines and CSV, `columnar` Parquet files in folders that `hive` names. Each day of requests is a statement
+of its own, and is sent on as it comes. Knows nothing of Dagster.
 """
 
 from dataclasses import dataclass

@@ -5,6 +5,7 @@ from an empty text, a quoted one.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet as pq
 import sqlalchemy as sa
@@ -19,8 +21,9 @@ from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.export import Exported
-from tamarin_dagster.export.files import hive_folder, whole_file
-from tamarin_dagster.recordstore.extracts import Extract, copied_out, request_days, requested_buckets
+from tamarin_dagster.export.hive import hive_folder
+from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.recordstore.extracts import Extract, copied_out, reading, request_days, requested_buckets
 from tamarin_dagster.recordstore.tables import s3_log_record
 
 # What a row group is made of, as CSV: about 100,000 records. Two of them are held, one that comes and one that is
@@ -53,7 +56,9 @@ _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
 _CONVERT = pyarrow.csv.ConvertOptions(
     column_types=SCHEMA, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
 )
-_CSV_OPTIONS = sql.SQL("FORMAT csv")
+CSV_OPTIONS = sql.SQL("FORMAT csv")
+COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SCHEMA.names))
+"""What `write_parquet` takes its rows in."""
 
 
 def parquet_files(
@@ -76,13 +81,16 @@ def parquet_files(
         days = request_days(connection, first, last)
     done = Exported(all_days=len(days))
     for day in days:
-        with engine.connect() as connection:
-            found = requested_buckets(connection, day)
-        for bucket in found:
-            if buckets is None or bucket in buckets:
-                path = folder / hive_folder("bucket", bucket) / f"date={day.isoformat()}" / FILE_NAME
-                with copied_out(engine, Extract(day, (bucket,)).copy(_columns(), _CSV_OPTIONS)) as rows:
-                    done.rows += write_parquet(path, rows)
+        with reading(engine) as connection:
+            for bucket in requested_buckets(connection, day):
+                if buckets is not None and bucket not in buckets:
+                    continue
+                path = folder / partition_folder(bucket, day) / FILE_NAME
+                with (
+                    copied_out(connection, Extract(day, (bucket,)).copy(COLUMNS, CSV_OPTIONS)) as rows,
+                    whole_file(path) as file,
+                ):
+                    done.rows += write_parquet(file, rows).total()
                 done.files += 1
                 done.bytes += path.stat().st_size
                 done.seconds = time.monotonic() - started
@@ -97,28 +105,24 @@ def _quiet(_: Exported) -> None:
     """Tells nobody."""
 
 
-def _columns() -> sql.Composable:
-    return sql.SQL(", ").join(map(sql.Identifier, SCHEMA.names))
+def partition_folder(bucket: str | None, day: date) -> str:
+    """`bucket=media/date=2026-03-05`."""
+    return f"{hive_folder('bucket', bucket)}/date={day.isoformat()}"
 
 
-def write_parquet(path: Path, rows: Iterable[bytes]) -> int:
-    """Writes rows of CSV, in the columns of SCHEMA, as a Parquet file; returns how many they were."""
-    with whole_file(path) as file:
-        return _write(file, rows)
-
-
-def _write(file: IO[bytes], rows: Iterable[bytes]) -> int:
-    count = 0
+def write_parquet(file: IO[bytes], rows: Iterable[bytes]) -> Counter[int]:
+    """Writes rows of CSV, in the columns of SCHEMA, as a Parquet file; returns how many they were by log_key_id."""
+    counts: Counter[int] = Counter()
     # One group is written while the next one comes.
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer, ThreadPoolExecutor(1) as thread:
         writing = None
         for group in _groups(rows):
             if writing is not None:
-                count += writing.result()
+                counts += writing.result()
             writing = thread.submit(_write_group, writer, group)
         if writing is not None:
-            count += writing.result()
-    return count
+            counts += writing.result()
+    return counts
 
 
 def _groups(rows: Iterable[bytes]) -> Iterator[bytes]:
@@ -134,10 +138,10 @@ def _groups(rows: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def _write_group(writer: pq.ParquetWriter, group: bytes) -> int:
+def _write_group(writer: pq.ParquetWriter, group: bytes) -> Counter[int]:
     table = pyarrow.csv.read_csv(
         pa.BufferReader(group), read_options=_READ, parse_options=_PARSE, convert_options=_CONVERT
     )
     writer.write_table(table)
-    rows: int = table.num_rows
-    return rows
+    found = pyarrow.compute.value_counts(table["log_key_id"])
+    return Counter(dict(zip(*(found.field(name).to_pylist() for name in ("values", "counts")), strict=True)))

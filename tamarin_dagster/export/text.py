@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from tamarin_dagster.export import Exported
-from tamarin_dagster.recordstore.extracts import Extract, copied_out, request_days
+from tamarin_dagster.recordstore.extracts import Extract, copied_out, reading, request_days
 from tamarin_dagster.recordstore.tables import s3_log_record
 
 # Rows are sent on in pieces of about that many bytes: a call for each would take half as long again.
@@ -118,7 +118,7 @@ def _pieces(
     held, size = [header], len(header)
     for day in days:
         statement = Extract(day, None if buckets is None else tuple(buckets)).copy(columns, options)
-        with copied_out(engine, statement) as rows:
+        with reading(engine) as connection, copied_out(connection, statement) as rows:
             for row in rows:
                 held.append(row)
                 size += len(row)

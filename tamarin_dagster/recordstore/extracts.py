@@ -88,13 +88,24 @@ def requested_buckets(connection: sa.Connection, day: date) -> list[str | None]:
 
 
 @contextmanager
-def copied_out(engine: sa.Engine, statement: sql.Composed) -> Iterator[Iterator[bytes]]:
-    """What COPY … TO STDOUT sends, each row with its end of line. Leaving early cancels it.
+def reading(engine: sa.Engine, *, keeps_partitions: bool = False) -> Iterator[sa.Connection]:
+    """A transaction in which nothing is written, and all statements see the same rows.
+
+    With `keeps_partitions` no month is dropped meanwhile either: to drop one is seen at once, by all.
+    """
+    with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        if keeps_partitions:  # first: what is seen is what is there at the statement after it
+            connection.exec_driver_sql("LOCK TABLE s3_log_record IN ACCESS SHARE MODE")
+        connection.execute(sa.select(*(sa.func.set_config(name, value, True) for name, value in _SESSION.items())))
+        yield connection
+
+
+@contextmanager
+def copied_out(connection: sa.Connection, statement: sql.Composed) -> Iterator[Iterator[bytes]]:
+    """What COPY … TO STDOUT sends, each row with its end of line. An error in the body cancels it.
 
     Raises psycopg.Error.
     """
-    with engine.connect() as connection:
-        connection.execute(sa.select(*(sa.func.set_config(name, value, True) for name, value in _SESSION.items())))
-        cursor = cast("psycopg.Cursor", connection.connection.cursor())
-        with cursor.copy(statement) as copy:
-            yield map(bytes, copy)
+    cursor = cast("psycopg.Cursor", connection.connection.cursor())
+    with cursor.copy(statement) as copy:
+        yield map(bytes, copy)

@@ -299,6 +299,7 @@ def _insert_statement() -> sa.sql.dml.ReturningInsert[int]:
     again |= {
         "superseded_at": None,
         "expired_at": None,
+        "archived_at": None,
         "purge_error": None,
         "purge_failed_at": None,
         "loaded_at": sa.func.now(),

@@ -138,6 +138,7 @@ def count_moved(
         .values(
             record_count=key.record_count + count,
             rejected_count=key.rejected_count - count,
+            archived_at=None,  # what is in the archive lacks them
             # Of NULL and a time either is the time.
             first_request_dtime=sa.func.least(key.first_request_dtime, sa.cast(first_request_dtime, times)),
             last_request_dtime=sa.func.greatest(key.last_request_dtime, sa.cast(last_request_dtime, times)),

@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.logformat.fields import FIELDS
 
 # What the newest file under migrations/versions makes of a database.
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0008"
 
 metadata = sa.MetaData()
 
@@ -75,6 +75,11 @@ s3_log_key = sa.Table(
         "expired_at",
         sa.TIMESTAMP(timezone=True),
         comment="When retention dropped its records, or the older of them; they are counted no more.",
+    ),
+    sa.Column(
+        "archived_at",
+        sa.TIMESTAMP(timezone=True),
+        comment="When its records were written to the archive; NULL if they are not in it, or not as they are now.",
     ),
     sa.UniqueConstraint("log_bucket_name", "key", "etag", name="s3_log_key_generation"),
     sa.CheckConstraint("line_count = record_count + rejected_count + blank_count", name="s3_log_key_counts"),

@@ -376,3 +376,75 @@ def test_the_assets_lead_to_their_log_keys(place, link) -> None:
     for key in (RECORDS, PURGED, dg.AssetKey(["media", "delivered_log_keys"])):
         graph = build_definitions(Settings(buckets=(bucket,))).resolve_asset_graph()
         assert graph.get(key).metadata["log keys"].value == link
+
+
+@pytest.fixture
+def archiving(settings, tmp_path) -> dg.Definitions:
+    """The definitions of a bucket with an archive."""
+    return build_definitions(settings.model_copy(update={"archive": str(tmp_path / "archive")}))
+
+
+ARCHIVED = dg.AssetKey(["media", "archived_log_records"])
+
+
+def test_records_are_archived_before_the_purge_of_the_same_run(
+    archiving, instance, put_key, log_folder, tmp_path
+) -> None:
+    put_key(lines(3))
+    put_key(lines(2), day="2026-03-06")
+
+    result = run_range(archiving, instance, "2026-03-05", "2026-03-06")
+
+    assert result.success
+    steps = [event.asset_key for event in result.get_asset_materialization_events()]
+    assert steps.index(RECORDS) < steps.index(ARCHIVED) < steps.index(PURGED)
+    found = metadata_by_partition(result, ARCHIVED)
+    assert {day: (each["files"], each["rows"], each["keys waiting"]) for day, each in found.items()} == {
+        "2026-03-05": (1, 3, 0),
+        "2026-03-06": (1, 2, 0),
+    }
+    assert check_results(result)["archive_matches_the_ledger", "2026-03-06"]
+    assert list(log_folder.glob("logs/*")) == []
+    assert len(list(tmp_path.glob("archive/bucket=media/date=2026-03-05/*.parquet"))) == 2
+
+
+def test_an_archive_that_cannot_be_written_fails_its_step_and_nothing_is_purged(
+    archiving, instance, put_key, log_folder, tmp_path, engine
+) -> None:
+    (tmp_path / "archive").write_text("no folder")
+    put_key(lines(3))
+
+    result = run_day(archiving, instance)
+
+    assert not result.success
+    assert stored(engine) == (1, 3)
+    assert len(list(log_folder.glob("logs/*"))) == 1
+
+
+def test_an_archive_that_somebody_has_changed_stops_the_purge(
+    archiving, instance, put_key, log_folder, tmp_path
+) -> None:
+    put_key(lines(3))
+    job = archiving.resolve_job_def("media__load")
+    job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=[RECORDS, ARCHIVED])
+    next(tmp_path.glob("archive/bucket=*/*/*")).unlink()
+
+    result = run_day(archiving, instance)
+
+    assert not check_results(result)["archive_matches_the_ledger", DAY]
+    assert len(list(log_folder.glob("logs/*"))) == 1
+
+
+def test_the_maintenance_job_archives_before_it_purges(archiving, instance, put_key, log_folder, engine) -> None:
+    put_key(lines(3))
+    job = archiving.resolve_job_def("media__load")
+    job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=[RECORDS])
+    assert len(list(log_folder.glob("logs/*"))) == 1
+
+    archiving.resolve_job_def("purge_pending_log_keys").execute_in_process(instance=instance)
+
+    assert list(log_folder.glob("logs/*")) == []
+
+
+def test_without_an_archive_there_is_no_such_asset(definitions) -> None:
+    assert ARCHIVED not in definitions.resolve_asset_graph().get_all_asset_keys()

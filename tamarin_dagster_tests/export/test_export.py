@@ -12,9 +12,10 @@ import pytest
 
 from tamarin_dagster.export import columnar
 from tamarin_dagster.export.columnar import parquet_files, write_parquet
-from tamarin_dagster.export.files import hive_folder, whole_file
+from tamarin_dagster.export.hive import hive_folder
 from tamarin_dagster.export.text import combined_lines, csv_rows
 from tamarin_dagster.ingest import pull
+from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.recordstore.tables import RECORD_COLUMNS
 from tamarin_dagster_tests.lines import HOST_ID, OWNER, line
 
@@ -216,8 +217,8 @@ def test_a_file_that_fails_half_way_leaves_the_older_one_and_nothing_else(tmp_pa
         yield b"1,2\n"
         raise OSError("the disk is full")
 
-    with pytest.raises(OSError, match="full"):
-        write_parquet(path, breaking())
+    with pytest.raises(OSError, match="full"), whole_file(path) as file:
+        write_parquet(file, breaking())
     assert path.read_bytes() == b"old"
     assert [each.name for each in path.parent.iterdir()] == ["part-0.parquet"]
 

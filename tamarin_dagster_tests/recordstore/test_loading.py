@@ -275,12 +275,13 @@ def test_a_generation_that_comes_back_is_loaded_again(engine, rows):
 
 def test_a_generation_that_comes_back_has_no_old_purge_error_and_is_not_expired(engine, rows):
     load_keys(engine, [log_key("logs/a", "a")], [lines(3)])
-    rows("UPDATE s3_log_key SET expired_at = now()")
+    rows("UPDATE s3_log_key SET expired_at = now(), archived_at = now()")
     with engine.begin() as connection:
         ledger.note_purge_errors(connection, dict.fromkeys([row[0] for row in rows("SELECT id FROM s3_log_key")], "no"))
     load_keys(engine, [log_key("logs/a", "b", minutes=1)], [lines(5)])
     load_keys(engine, [log_key("logs/a", "a", minutes=2)], [lines(3)])
-    assert rows("SELECT purge_error, expired_at FROM s3_log_key WHERE superseded_at IS NULL") == [(None, None)]
+    ((*cleared,),) = rows("SELECT purge_error, expired_at, archived_at FROM s3_log_key WHERE superseded_at IS NULL")
+    assert cleared == [None, None, None]
 
 
 def test_an_older_generation_that_arrives_late_is_not_taken(engine, rows, contents):

@@ -1,0 +1,117 @@
+"""Per bucket with an archive an asset: its records as Parquet files there, before its log keys are purged."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import dagster as dg
+
+from tamarin_dagster.archive import Archived, Verified, archive, verify
+from tamarin_dagster.defs import asset_checks
+from tamarin_dagster.defs.assets import RETRY_POLICY, retried_if_transient
+from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.naming import archived_key, records_key
+from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
+from tamarin_dagster.defs.resources import RecordDatabase, open_archive
+from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+
+def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settings, url: str) -> dg.AssetsDefinition:
+    """The asset that writes a bucket's records to its archive, a delivery day at a time, once the day is over."""
+
+    @dg.asset(
+        key=archived_key(slug),
+        deps=[records_key(slug)],
+        description=(
+            f"Records of {bucket.name} in {url}, as Parquet files in folders bucket=.../date=... by the day of the"
+            " request.\n\nWritten a delivery day at a time, once it is over, and again if late keys come. No log key is"
+            " purged before its records are there."
+        ),
+        partitions_def=delivery_partitions(bucket),
+        backfill_policy=backfill_policy(bucket, settings),
+        owners=list(bucket.owners),
+        check_specs=[asset_checks.check_spec(asset_checks.ARCHIVE_MATCHES_THE_LEDGER, bucket, slug)],
+        group_name=slug,
+        kinds={"parquet"},
+        pool=f"tamarin_{slug}",
+        retry_policy=RETRY_POLICY,
+        metadata={"archive": url},
+    )
+    def archived_log_records(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[RecordDatabase]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        periods = periods_of(context.partition_keys)
+        days = sorted({delivery_day(period) for period in periods})
+        engine = database.engine
+        with cancellable(), retried_if_transient(bucket):
+            place = open_archive(bucket, url)
+            done = archive(bucket, place, engine, days=days)
+            found = {day: verify(bucket, place, engine, day) for day in days}
+        context.log.info(f"{bucket.name}: {done}")
+        for period in periods:
+            state = found[delivery_day(period)]
+            metadata = _metadata(done, state, delivery_day(period))
+            context.add_asset_metadata(metadata, partition_key=partition_key(period))
+        return dg.MaterializeResult(
+            check_results=asset_checks.per_partition(context.op_execution_context, _results(slug, periods, found))
+        )
+
+    return archived_log_records
+
+
+def build_archive_op(settings: Settings) -> dg.OpDefinition:
+    """The op that archives whatever waits in the log buckets, of all buckets with an archive."""
+
+    @dg.op(
+        out=dg.Out(dg.Nothing),
+        retry_policy=RETRY_POLICY,
+        description="Writes the records of log keys that wait for a purge to their archive.",
+    )
+    def archive_log_records(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
+        keys = waiting = 0
+        for bucket in settings.buckets:
+            if url := settings.archive_of(bucket):
+                with cancellable(), retried_if_transient(bucket):
+                    done = archive(bucket, open_archive(bucket, url), database.engine)
+                keys, waiting = keys + done.keys, waiting + done.waiting_keys
+                context.log.info(f"{bucket.name}: {done}")
+        context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})
+
+    return archive_log_records
+
+
+def _metadata(done: Archived, found: Verified, day: date) -> dict[str, object]:
+    """What a person wants to know of a partition's day: as the archive has it now."""
+    return {
+        "files": len(found.rows),
+        "rows": found.listed_rows,
+        "bytes that this run wrote": done.bytes,
+        "dagster/partition_row_count": found.listed_rows,
+        "archived keys": found.state.archived_keys,
+        "keys waiting": found.state.waiting_keys,
+        "written now": day in done.days,
+    } | ({"why not": done.problems[day]} if day in done.problems else {})
+
+
+def _results(
+    slug: str, periods: Sequence[DeliveryPeriod], found: dict[date, Verified]
+) -> dict[DeliveryPeriod, list[dg.AssetCheckResult]]:
+    results = {}
+    for period in periods:
+        day = found[delivery_day(period)]
+        wrong = {name: rows for name, rows in day.rows.items() if rows is None}
+        results[period] = [
+            asset_checks.check_result(
+                asset_checks.ARCHIVE_MATCHES_THE_LEDGER,
+                slug,
+                day.is_true,
+                {
+                    "rows in the files": sum(filter(None, day.rows.values())),
+                    "rows that were written": day.listed_rows,
+                    "records of archived keys": day.state.archived_records,
+                    "keys waiting": day.state.waiting_keys,
+                }
+                | ({"files missing or damaged": asset_checks.name_table(list(wrong))} if wrong else {}),
+            )
+        ]
+    return results

@@ -1,0 +1,129 @@
+"""Where records are archived: a folder, or a prefix of a bucket in S3. Files there are whole or not there at all."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.store import LogStoreError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class ArchiveError(LogStoreError):
+    """The archive cannot be written or read, or is not what it should be. Its text names it, the cause and a remedy."""
+
+
+class ArchivePlace(Protocol):
+    """What the project needs of an archive; names are paths below it. All raise ArchiveError."""
+
+    @property
+    def url(self) -> str:
+        """As in the settings."""
+        ...
+
+    def writing(self, name: str) -> Any:
+        """A context in which a file is written; it has its name, and is durable, once that is left without an error."""
+        ...
+
+    def end_of(self, name: str, size: int) -> bytes | None:
+        """The last `size` bytes of a file, all of a smaller one; None if there is none."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Deletes a file, if it is there."""
+        ...
+
+
+class FolderArchive:
+    """A folder of this machine."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._folder = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else Path(url)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """See ArchivePlace."""
+        with self._explained(), whole_file(self._folder / name) as file:
+            yield file
+
+    def end_of(self, name: str, size: int) -> bytes | None:
+        """See ArchivePlace."""
+        with self._explained():
+            try:
+                with (self._folder / name).open("rb") as file:
+                    file.seek(max(0, file.seek(0, 2) - size))
+                    return file.read()
+            except FileNotFoundError:
+                return None
+
+    def remove(self, name: str) -> None:
+        """See ArchivePlace."""
+        with self._explained():
+            (self._folder / name).unlink(missing_ok=True)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            said = error.strerror or error
+            raise ArchiveError(
+                f"archive {self.url}: {said} - may this account write there, and is there room?"
+            ) from error
+
+
+class S3Archive:
+    """A prefix of a bucket in S3 or a compatible store, reached as the log bucket is.
+
+    A file is made on this machine's disk and then uploaded, in parts if it is large; S3 shows it when all is there.
+    """
+
+    def __init__(self, client: "S3Client", url: str) -> None:
+        self.url = url
+        self._client = client
+        parts = urlsplit(url)
+        self._bucket, self._prefix = parts.netloc, f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        """See ArchivePlace."""
+        with tempfile.TemporaryFile(prefix="tamarin-archive-") as file:
+            yield file
+            file.seek(0)
+            with self._explained("s3:PutObject"):
+                self._client.upload_fileobj(file, self._bucket, self._prefix + name)
+
+    def end_of(self, name: str, size: int) -> bytes | None:
+        """See ArchivePlace."""
+        with self._explained("s3:GetObject"):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name, Range=f"bytes=-{size}")
+            except self._client.exceptions.NoSuchKey:
+                return None
+            return answer["Body"].read()
+
+    def remove(self, name: str) -> None:
+        """See ArchivePlace."""
+        with self._explained("s3:DeleteObject"):
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    @contextmanager
+    def _explained(self, action: str) -> Iterator[None]:
+        # boto3 takes a fifth of a second to import, and is there once there is a client
+        from boto3.exceptions import Boto3Error  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+        from tamarin_dagster.logstore.errors import brief  # noqa: PLC0415
+
+        try:
+            yield
+        except (BotoCoreError, ClientError, Boto3Error) as error:
+            raise ArchiveError(
+                f"archive {self.url}: {brief(error)} - does it exist, and is {action} granted there?", transient=True
+            ) from error
