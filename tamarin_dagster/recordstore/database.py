@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import SetColumnComment, SetTableComment
 
-import tamarin_dagster.recordstore.traffic_tables  # noqa: F401 - its tables are described too
+# their tables are described too
+import tamarin_dagster.recordstore.dimension_tables
+import tamarin_dagster.recordstore.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket
 from tamarin_dagster.settings import LoggedBucket, Settings

@@ -8,6 +8,8 @@ import sys
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from tamarin_dagster.recordstore.cost_views import COST_VIEWS
+from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS, dimension_day
 from tamarin_dagster.recordstore.tables import (
     s3_delivery_lateness,
     s3_duplicate_record,
@@ -20,17 +22,18 @@ from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, tra
 
 _HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
 _ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [queries](queries.md).\n"
-_VIEWS = "# Views\n\nWhat they are good for: [completeness](completeness.md).\n"
+_DIMENSIONS = "# Kinds and prices\n\nOf what is in the rollups: [bots](how-to/bots.md), [costs](how-to/costs.md).\n"
+_VIEWS = "# Views\n\nWhat they are good for: [completeness](completeness.md), [costs](how-to/costs.md).\n"
 
 
 def tables_as_markdown() -> str:
     """Each table and view with its columns: name, Postgres type, meaning."""
     tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket)
     rollups = (*ROLLUPS, traffic_day, traffic_pending_day)
-    views = (s3_duplicate_record, s3_delivery_lateness)
-    return "\n".join(
-        [_HEAD, *map(_described, tables), _ROLLUPS, *map(_described, rollups), _VIEWS, *map(_described, views)]
-    )
+    dimensions = (*DIMENSIONS, dimension_day)
+    views = (s3_duplicate_record, s3_delivery_lateness, *COST_VIEWS)
+    parts = ((_HEAD, tables), (_ROLLUPS, rollups), (_DIMENSIONS, dimensions), (_VIEWS, views))
+    return "\n".join(text for head, described in parts for text in (head, *map(_described, described)))
 
 
 def _described(table: sa.Table) -> str:

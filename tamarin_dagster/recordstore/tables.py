@@ -32,6 +32,7 @@ s3_logged_bucket = sa.Table(
     ),
     sa.Column("log_prefix", sa.Text, nullable=False, comment="What the names of its log keys begin with."),
     sa.Column("monitor_bucket", sa.Boolean, nullable=False, comment="Whether its sensor is on from the start."),
+    sa.Column("region", sa.Text, comment="Region of both, if it is set: S3 wants them in one."),
     comment="The configured buckets, for joins. Mirrors the settings.",
 )
 

@@ -265,12 +265,12 @@ def test_the_configured_buckets_are_mirrored(engine, database_url):
     media = LoggedBucket(name="media", log_bucket_name="logs", log_prefix="media/")
     films = LoggedBucket(name="films", log_bucket_name="logs", monitor_bucket=False)
     mirror_buckets(engine, [media, films])
-    both = [("films", "logs", "", False), ("media", "logs", "media/", True)]
+    both = [("films", "logs", "", False, None), ("media", "logs", "media/", True, None)]
     assert mirrored(engine) == both
     mirror_buckets(engine, [films, media])
     assert mirrored(engine) == both
-    mirror_buckets(engine, [media.model_copy(update={"log_prefix": "m/"}), films])
-    assert mirrored(engine) == [both[0], ("media", "logs", "m/", True)]
+    mirror_buckets(engine, [media.model_copy(update={"log_prefix": "m/", "region": "eu-west-1"}), films])
+    assert mirrored(engine) == [both[0], ("media", "logs", "m/", True, "eu-west-1")]
     open_database(Settings(database_url=database_url, buckets=(media,))).dispose()
     assert mirrored(engine) == [both[1]]
     mirror_buckets(engine, [])

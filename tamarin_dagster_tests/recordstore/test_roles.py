@@ -46,7 +46,7 @@ def test_it_reads_records_of_any_month_and_the_ledger(engine, reader):
         "SELECT * FROM s3_rejected_line",
         "DELETE FROM s3_log_record",
         "UPDATE s3_log_key SET purged_at = now()",
-        "INSERT INTO s3_logged_bucket VALUES ('a', 'b', '', true)",
+        "INSERT INTO s3_logged_bucket VALUES ('a', 'b', '', true, NULL)",
         "DROP TABLE s3_log_key",
         "CREATE TABLE mine (a int)",
     ],

@@ -1,0 +1,99 @@
+"""The views of estimated cost and of bots, as files under views/ make them: for the page of tables."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from tamarin_dagster.recordstore.tables import views
+
+_ASK = "Ask with bounds on request_date."
+
+
+def _days(meaning: str = "UTC day of the requests.") -> tuple[sa.Column[object], ...]:
+    return (
+        sa.Column("bucket", sa.Text, comment="Bucket that the requests were made to."),
+        sa.Column("request_date", sa.Date, comment=meaning),
+    )
+
+
+def _estimates() -> tuple[sa.Column[object], ...]:
+    return (
+        sa.Column("requests", sa.BigInteger, comment="Requests, billed or not."),
+        sa.Column("bytes_sent", sa.BigInteger, comment="Bytes of their responses, billed or not."),
+        sa.Column("estimated_requests_usd", sa.Numeric, comment="What the requests cost, as an estimate."),
+        sa.Column("estimated_transfer_usd", sa.Numeric, comment="What the transfer costs, as an estimate."),
+        sa.Column("estimated_usd", sa.Numeric, comment="Both; null until the month has prices (s3_monthly_price)."),
+        sa.Column("price_region", sa.Text, comment="Region whose prices these are."),
+        sa.Column("price_date", sa.Date, comment="Day as of which the prices are right."),
+    )
+
+
+def _cost_by(name: str, meaning: str, *dimension: sa.Column[object]) -> sa.Table:
+    comment = f"Estimated cost of each UTC day {meaning}. {_ASK}"
+    return sa.Table(name, views, *_days(), *dimension, *_estimates(), comment=comment)
+
+
+def _kind() -> sa.Column[object]:
+    return sa.Column(
+        "kind", sa.Text, comment="Kind of the user agent, as it claims (user_agent_kind); unknown if none was sent."
+    )
+
+
+s3_cost_daily = _cost_by("s3_cost_daily", "by bucket")
+s3_cost_by_key = _cost_by(
+    "s3_cost_by_key",
+    "by object key",
+    sa.Column("key", sa.Text, comment="Object key, URL-encoded as S3 logs it; null for operations on the bucket."),
+)
+s3_cost_by_prefix = _cost_by(
+    "s3_cost_by_prefix",
+    "by prefix",
+    sa.Column("prefix", sa.Text, comment="Object key up to its first slash; empty without one, null without a key."),
+)
+s3_cost_by_remote_ip = _cost_by(
+    "s3_cost_by_remote_ip",
+    "by IP address",
+    sa.Column("remote_ip", postgresql.INET(), comment="Apparent IP address of the requester; null for S3's own."),
+    sa.Column("country", sa.Text, comment="ISO 3166 code of its country, if known (remote_ip_network)."),
+    sa.Column("asn", sa.BigInteger, comment="Number of its network (autonomous system), if known."),
+    sa.Column("network_name", sa.Text, comment="Whose network that is, if known."),
+)
+s3_cost_by_requester = _cost_by(
+    "s3_cost_by_requester",
+    "by requester",
+    sa.Column("requester", sa.Text, comment="Canonical user id, ARN or service; null if not authenticated."),
+)
+s3_cost_by_referrer = _cost_by(
+    "s3_cost_by_referrer",
+    "by referrer",
+    sa.Column("referrer", sa.Text, comment="HTTP Referer header, less its query; null if none was sent."),
+)
+s3_cost_by_user_agent = _cost_by(
+    "s3_cost_by_user_agent",
+    "by user agent",
+    sa.Column("user_agent", sa.Text, comment="HTTP User-Agent header; null if none was sent."),
+    _kind(),
+    sa.Column("name", sa.Text, comment="What it calls itself, without a version, if known."),
+)
+s3_bot_traffic = sa.Table(
+    "s3_bot_traffic",
+    views,
+    *_days(),
+    _kind(),
+    sa.Column("name", sa.Text, comment="What they call themselves, without a version, if known."),
+    sa.Column("user_agents", sa.BigInteger, comment="Distinct user agents of that name."),
+    *_estimates()[:2],
+    sa.Column("error_count", sa.BigInteger, comment="Those requests that were answered with a 4xx or 5xx."),
+    *_estimates()[2:],
+    comment=f"Traffic and its estimated cost of each UTC day by kind and name of user agents: bots and people. {_ASK}",
+)
+
+COST_VIEWS = (
+    s3_cost_daily,
+    s3_cost_by_key,
+    s3_cost_by_prefix,
+    s3_cost_by_remote_ip,
+    s3_cost_by_requester,
+    s3_cost_by_referrer,
+    s3_cost_by_user_agent,
+    s3_bot_traffic,
+)
