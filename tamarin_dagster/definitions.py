@@ -13,6 +13,7 @@ from tamarin_dagster.defs.assets import (
     build_purged_log_keys,
 )
 from tamarin_dagster.defs.completeness_checks import build_duplicate_check, build_watch_checks
+from tamarin_dagster.defs.dimensions_job import build_dimensions_job
 from tamarin_dagster.defs.doctor_job import build_doctor_job
 from tamarin_dagster.defs.jobs import (
     build_expire_job,
@@ -25,6 +26,7 @@ from tamarin_dagster.defs.jobs import (
 from tamarin_dagster.defs.naming import slugs
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.defs.schedules import (
+    build_dimensions_schedule,
     build_expire_schedule,
     build_purge_schedule,
     build_reconcile_schedule,
@@ -46,9 +48,14 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     archives = any(settings.archive_of(bucket) for bucket in settings.buckets)
     purge_job = build_purge_job(purge_log_keys, build_archive_op(settings) if archives else None)
     roll_up_job = build_roll_up_job(settings)
+    dimensions_job = build_dimensions_job(settings)
     shared = dg.Definitions(
-        jobs=[purge_job, roll_up_job, build_reparse_job(settings), build_doctor_job(settings)],
-        schedules=[build_purge_schedule(purge_job), build_roll_up_schedule(roll_up_job)],
+        jobs=[purge_job, roll_up_job, dimensions_job, build_reparse_job(settings), build_doctor_job(settings)],
+        schedules=[
+            build_purge_schedule(purge_job),
+            build_roll_up_schedule(roll_up_job),
+            build_dimensions_schedule(dimensions_job, settings),
+        ],
         resources={"database": RecordDatabase(settings), "log_buckets": LogBuckets()},
         executor=dg.in_process_executor,
     )

@@ -56,6 +56,8 @@ _NARROWER = {
     "role_arn": "`arn:aws:iam::123456789012:role/name`",
     "buckets": "list",
     "owners": "list",
+    "geoip_database": "file, or a list of files",
+    "prices": "file",
 }
 _TOLD_DEFAULT = re.compile(r" \(default: (.*)\)$")
 

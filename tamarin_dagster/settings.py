@@ -260,6 +260,12 @@ class Settings(BaseSettings):
     days_per_run: int = Field(
         default=DEFAULT_DAYS_PER_RUN, ge=1, le=366, description="days of a backfill that one run takes at most"
     )
+    geoip_database: Path | tuple[Path, ...] | None = Field(
+        default=None, description="the MMDB files that tell an address's country and network (default: none)"
+    )
+    prices: Path | None = Field(
+        default=None, description="the price list that costs are estimated with (default: the one that comes along)"
+    )
     buckets: tuple[LoggedBucket, ...] = Field(default=(), description="the logged buckets")
 
     @field_validator("buckets")
@@ -315,6 +321,13 @@ class Settings(BaseSettings):
         """Where the buckets live, as far as it is set: S3 delivers logs within a region."""
         return {bucket.name: bucket.region for bucket in self.buckets if bucket.region}
 
+    @property
+    def geoip_databases(self) -> tuple[Path, ...]:
+        """The files of geoip_database, however many."""
+        if isinstance(self.geoip_database, Path):
+            return (self.geoip_database,)
+        return self.geoip_database or ()
+
     def purges(self, bucket: LoggedBucket) -> bool:
         """Whether the bucket's loaded log keys are deleted."""
         return self.purge_parsed_keys if bucket.purge_parsed_keys is None else bucket.purge_parsed_keys
@@ -331,7 +344,7 @@ class Settings(BaseSettings):
 def load_settings(config: Path | None = None) -> Settings:
     """The settings from `config` (default: $TAMARIN_CONFIG, else tamarin.yaml here, which may be missing).
 
-    A relative `home` is meant from the folder of the file. Raises SettingsError.
+    Relative paths are meant from the folder of the file. Raises SettingsError.
     """
     named = os.environ.get(CONFIG_VARIABLE)
     path = config or Path(named or DEFAULT_CONFIG)
@@ -346,7 +359,17 @@ def load_settings(config: Path | None = None) -> Settings:
         raise SettingsError("\n".join(_lines(path, entries, error))) from None
     except ValueError:  # the one setting that is no scalar
         raise SettingsError("TAMARIN_BUCKETS: must be JSON: a list of buckets as in tamarin.yaml") from None
-    return settings.model_copy(update={"home": (path.absolute().parent / settings.home.expanduser()).resolve()})
+    folder = path.absolute().parent
+    placed: dict[str, object] = {"home": _placed(folder, settings.home)}
+    if settings.geoip_databases:
+        placed["geoip_database"] = tuple(_placed(folder, each) for each in settings.geoip_databases)
+    if settings.prices:
+        placed["prices"] = _placed(folder, settings.prices)
+    return settings.model_copy(update=placed)
+
+
+def _placed(folder: Path, path: Path) -> Path:
+    return (folder / path.expanduser()).resolve()
 
 
 class _Loader(yaml.SafeLoader):

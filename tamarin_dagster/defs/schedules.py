@@ -14,9 +14,11 @@ from dagster._core.storage.tags import (
     PRIORITY_TAG,
 )
 
+from tamarin_dagster.analysis.dimensions import pending_dimensions
 from tamarin_dagster.defs.naming import FIRST
 from tamarin_dagster.defs.partitions import whole_days
-from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.settings import LoggedBucket, Settings
 
 # S3 delivers nearly all keys within hours; a week catches what came when nothing was running.
 RECONCILED_DAYS = 7
@@ -66,6 +68,26 @@ def build_expire_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         description="Drops the records that are older than retention_months.",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
+
+
+def build_dimensions_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
+    """Looks hourly for what the runs that made the rollups left undone, or an upgrade has changed."""
+
+    @dg.schedule(
+        name="classify_user_agents_hourly",
+        job=job,
+        # Off the full hour, and not with the watch.
+        cron_schedule="35 * * * *",
+        execution_timezone="UTC",
+        description="Classifies user agents, prices days, and looks up addresses, if any are pending.",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
+    def classify_user_agents_hourly(database: dg.ResourceParam[RecordDatabase]) -> dg.RunRequest | dg.SkipReason:
+        if pending_dimensions(database.engine, settings):
+            return dg.RunRequest()
+        return dg.SkipReason("Every user agent and address is known, and every day is priced.")
+
+    return classify_user_agents_hourly
 
 
 def build_watch_schedule(job: UnresolvedAssetJobDefinition, buckets: Sequence[LoggedBucket]) -> dg.ScheduleDefinition:

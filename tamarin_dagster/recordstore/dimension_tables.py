@@ -32,7 +32,7 @@ user_agent_kind = sa.Table(
         "kind",
         sa.Text,
         nullable=False,
-        comment="One of search engine, AI crawler, monitoring, other bot, library/CLI, browser and unknown.",
+        comment="search engine, AI crawler, monitoring, other bot, library/CLI, browser, app, AWS service or unknown.",
     ),
     sa.Column("name", sa.Text, comment="What it calls itself, without a version; null if that is not known."),
     sa.Column("rules", sa.Text, nullable=False, comment="Versions of the library and of the rules that told its kind."),

@@ -1,0 +1,167 @@
+"""What a user agent claims to be: the products that it names, then what ua-parser makes of it.
+
+Claims, no proofs: a scraper may call itself Chrome, and anyone Googlebot.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import version
+from operator import itemgetter
+from typing import NamedTuple
+
+from ua_parser import Domain
+from ua_parser.loaders import load_lazy_builtins
+from ua_parser.regex import Resolver
+
+# Browsers send up to 300 characters. What follows is read by nobody, and would only cost time.
+READ_CHARACTERS = 1000
+_NAME_CHARACTERS = 80
+
+
+class Kind(StrEnum):
+    """What sends a request, as far as it says so."""
+
+    SEARCH_ENGINE = "search engine"
+    AI_CRAWLER = "AI crawler"
+    MONITORING = "monitoring"
+    OTHER_BOT = "other bot"
+    LIBRARY = "library/CLI"
+    BROWSER = "browser"
+    APP = "app"
+    AWS = "AWS service"
+    UNKNOWN = "unknown"
+
+
+class Agent(NamedTuple):
+    """The kind of a user agent, and what it calls itself, without a version, if that is known."""
+
+    kind: Kind
+    name: str | None
+
+
+# Products by name; `aws-sdk` stands for `aws-sdk-go-v2` too. An agent that names several is of the kind that comes
+# first here: bots name a browser beside themselves.
+_PRODUCTS = {
+    Kind.AI_CRAWLER: (
+        "AI2Bot Ai2Bot-Dolma Amazonbot anthropic-ai Applebot-Extended Brightbot Bytespider CCBot ChatGPT ChatGPT-User"
+        " Claude-SearchBot Claude-User Claude-Web ClaudeBot cohere-ai cohere-training-data-crawler Crawlspace"
+        " DeepSeekBot Diffbot DuckAssistBot FacebookBot FirecrawlAgent GoogleOther Google-CloudVertexBot"
+        " Google-Extended GPTBot iaskspider ImagesiftBot img2dataset meta-externalagent meta-externalfetcher"
+        " MistralAI-User NovaAct OAI-SearchBot omgili omgilibot PanguBot Perplexity-User PerplexityBot Timpibot"
+        " TikTokSpider VelenPublicWebCrawler Webzio-Extended YouBot"
+    ),
+    Kind.SEARCH_ENGINE: (
+        "360Spider AdsBot-Google Applebot AspiegelBot Baiduspider Bingbot BingPreview coccocbot Daum DuckDuckBot"
+        " DuckDuckGo-Favicons-Bot Exabot Googlebot Google-InspectionTool ia_archiver Mediapartners-Google Mojeekbot"
+        " msnbot Naverbot PetalBot Qwantbot Qwantify SeznamBot Slurp Sogou Sosospider Storebot-Google Teoma Yandex"
+        " YandexBot YandexImages YandexMedia YandexMobileBot YandexVideo Yeti YisouSpider"
+    ),
+    Kind.MONITORING: (
+        "Amazon-Route53-Health-Check-Service AppDynamics Blackbox-Exporter BetterStack Catchpoint check_http"
+        " Checkly CloudWatchSynthetics Cloudflare-Traffic-Manager Datadog DatadogSynthetics DatadogUptimeRobot"
+        " Dynatrace ELB-HealthChecker Elastic-Heartbeat Freshping GoogleStackdriverMonitoring HetrixTools hyperping"
+        " kube-probe NewRelicPinger New-Relic NodePing Pingdom PingdomPageSpeed PingdomTMS PRTG Site24x7"
+        " StatusCake Statuspage updown UptimeRobot Uptime-Kuma Uptimia Zabbix"
+    ),
+    Kind.OTHER_BOT: (
+        "AhrefsBot AhrefsSiteAudit archive.org_bot Barkrowler BLEXBot CensysInspect DataForSeoBot DotBot Expanse"
+        " facebookexternalhit HeadlessChrome Heritrix InternetMeasurement LinkedInBot masscan MJ12bot Nikto Nmap"
+        " Nutch PhantomJS Playwright Puppeteer Screaming-Frog Selenium SemrushBot SiteAuditBot Slackbot"
+        " Slackbot-LinkExpanding sqlmap TelegramBot trendictionbot Twitterbot WhatsApp zgrab Zoominfobot"
+    ),
+    Kind.AWS: (
+        "AmazonAthena AWSSupport-TrustedAdvisor aws-internal AWSGlue CloudFront CloudTrail S3Console"
+        " aws-datasync awsdatasync"
+    ),
+    Kind.LIBRARY: (
+        "aiohttp Apache-HttpClient aria2 aws-cli aws-sdk aws-sdk-cpp aws-sdk-dotnet aws-sdk-java aws-sdk-js"
+        " aws-sdk-nodejs aws-sdk-php aws-sdk-ruby aws-sdk-ruby3 aws-sdk-rust axios Axel azcopy Boto Boto3 Botocore"
+        " cpp-httplib curl Cyberduck Deno duckdb Elastic-s3 ffmpeg git git-annex git-lfs go-resty Go-http-client got"
+        " Guzzle GuzzleHttp Hadoop http_client HTTPie httpx httplib2 Java jakarta JetS3t Lavf lftp libcurl libwww-perl"
+        " LWP mc MinIO node-fetch node-superagent obstore okhttp PHP PostmanRuntime pyarrow PycURL python-httpx"
+        " python-requests Python-urllib python-urllib3 rclone reqwest restic Ruby s3cmd s3fs S3Browser s5cmd Scrapy"
+        " s3transfer Symfony Trino undici unirest urllib3 Wget Wget2 WindowsPowerShell WinHTTP WinSCP yt-dlp"
+    ),
+    Kind.APP: (
+        "AntennaPod AppleCoreMedia BeyondPod CastBox Castro CFNetwork Downcast ExoPlayer ExoPlayerLib GStreamer iTunes"
+        " Kodi LibVLC Lavc mpv NSPlayer Overcast PlayerFM Podcasts PocketCasts RadioPublic Roku Sonos Spotify"
+        " stagefright VLC WMPlayer"
+    ),
+}
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
+# How words begin or end that tell the kind of what the list lacks; `Cubot` is a maker of phones.
+_BEGINNING = "uptime"
+_ENDINGS = {
+    Kind.MONITORING: ("monitor", "monitoring", "healthcheck", "health-check", "healthchecker"),
+    Kind.OTHER_BOT: ("bot", "crawler", "spider", "scraper"),
+}
+_NO_BOT = "cubot"
+_BROWSERS = ("Mozilla/", "Opera/")
+
+
+@cache
+def rules_version() -> str:
+    """Which rules these are: the release of ua-parser's, and a digest of ours."""
+    own = (_PRODUCTS, _WORD, _BEGINNING, _ENDINGS, _NO_BOT, _BROWSERS, READ_CHARACTERS)
+    return f"ua-parser {version('ua-parser-builtins')}, own {hashlib.sha256(repr(own).encode()).hexdigest()[:8]}"
+
+
+def kind_of(user_agent: str) -> Agent:
+    """What it claims to be. In time that is linear in its length: any client may send any 8 KB."""
+    text = user_agent[:READ_CHARACTERS]
+    words = _WORD.findall(text)
+    if named := min(_named(words), key=itemgetter(0), default=None):
+        return named[1]
+    return next(_spoken(words), None) or _parsed(text)
+
+
+def _named(words: list[str]) -> Iterator[tuple[int, Agent]]:
+    """The products among the words, each with the rank of its kind."""
+    products = _products()
+    for word in words:
+        stem = word.lower()
+        while stem:
+            if stem in products:
+                yield products[stem]
+                break
+            stem = stem[: max(stem.rfind("-"), stem.rfind("."), 0)]
+
+
+def _spoken(words: list[str]) -> Iterator[Agent]:
+    """What a word says of itself, as UptimeWatch and SomeBot do."""
+    for word in words:
+        lower = word.lower()
+        if lower.startswith(_BEGINNING):
+            yield Agent(Kind.MONITORING, word[:_NAME_CHARACTERS])
+        for kind, endings in _ENDINGS.items():
+            if lower.endswith(endings) and lower not in (*endings, _NO_BOT):
+                yield Agent(kind, word[:_NAME_CHARACTERS])
+
+
+@cache
+def _products() -> dict[str, tuple[int, Agent]]:
+    return {
+        name.lower(): (rank, Agent(kind, name))
+        for rank, (kind, names) in enumerate(_PRODUCTS.items())
+        for name in names.split()
+    }
+
+
+def _parsed(text: str) -> Agent:
+    """What ua-parser makes of it, which knows browsers, and hundreds of lesser bots."""
+    parsed = _resolver()(text, Domain.USER_AGENT | Domain.DEVICE)
+    name = parsed.user_agent.family[:_NAME_CHARACTERS] if parsed.user_agent else None
+    if parsed.device and parsed.device.family == "Spider":
+        return Agent(Kind.OTHER_BOT, name)
+    if name is None:
+        return Agent(Kind.UNKNOWN, None)
+    return Agent(Kind.BROWSER if text.startswith(_BROWSERS) else Kind.APP, name)
+
+
+@cache
+def _resolver() -> Resolver:
+    """Rust's regular expressions, which no agent can make slow; to compile them takes a sixth of a second."""
+    return Resolver(load_lazy_builtins())

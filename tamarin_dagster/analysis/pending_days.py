@@ -1,0 +1,65 @@
+"""Which days' rollups a dimension has yet to look at, and that only one process does it at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from tamarin_dagster.recordstore.dimension_tables import dimension_day
+from tamarin_dagster.recordstore.traffic_tables import traffic_day
+
+# One process at a time fills dimensions; the number has no meaning but must not change.
+_LOCK = 2011_0306
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDay:
+    """A bucket's day whose rollups were made at `rolled_up_at`, and have not been looked at since."""
+
+    bucket: str
+    request_date: date
+    rolled_up_at: datetime
+
+
+@contextmanager
+def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction to read in, of which there is one at a time: what another process did is seen then."""
+    with engine.begin() as reading:
+        reading.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        yield reading
+
+
+def pending_days(connection: sa.Connection, dimension: str) -> list[PendingDay]:
+    """The days that are rolled up anew since the dimension looked at them, oldest first."""
+    seen = dimension_day.c
+    day = traffic_day.c
+    is_same_day = sa.and_(seen.dimension == dimension, seen.bucket == day.bucket, seen.request_date == day.request_date)
+    found = connection.execute(
+        sa.select(day.bucket, day.request_date, day.rolled_up_at)
+        .select_from(traffic_day.outerjoin(dimension_day, is_same_day))
+        .where(seen.rolled_up_at.is_distinct_from(day.rolled_up_at))
+        .order_by(day.request_date, day.bucket)
+    )
+    return [PendingDay(*row) for row in found]
+
+
+def note_days(connection: sa.Connection, dimension: str, days: list[PendingDay]) -> None:
+    """These rollups are looked at; later ones of the same days are pending again."""
+    if not days:
+        return
+    insert = postgresql.insert(dimension_day)
+    rows = [
+        {
+            "dimension": dimension,
+            "bucket": day.bucket,
+            "request_date": day.request_date,
+            "rolled_up_at": day.rolled_up_at,
+        }
+        for day in days
+    ]
+    key = list(dimension_day.primary_key.columns)
+    changed = {"rolled_up_at": insert.excluded.rolled_up_at}
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=changed), rows)

@@ -1,0 +1,47 @@
+"""The job `classify_user_agents`: what is to be known of the values in new rollups. It may run at any time."""
+
+import dagster as dg
+
+from tamarin_dagster.analysis.dimensions import refresh_dimensions
+from tamarin_dagster.defs.assets import RETRY_POLICY
+from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.settings import Settings, SettingsError
+
+
+def build_dimensions_job(settings: Settings) -> dg.JobDefinition:
+    """Classifies, prices and looks up what is pending: each distinct value once."""
+
+    @dg.op(
+        out=dg.Out(dg.Nothing),
+        retry_policy=RETRY_POLICY,
+        description="Tells bots from browsers, and what a month's requests and bytes cost; looks up addresses.",
+    )
+    def refresh(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
+        try:
+            with cancellable():
+                done = refresh_dimensions(database.engine, settings)
+        except SettingsError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        context.log.info(str(done))
+        looked_up = done.looked_up
+        context.add_output_metadata(
+            {
+                "user agents": done.classified.agents,
+                "user agents once more": done.classified.again,
+                "priced months": done.priced.months,
+                "price date": done.priced.price_date.isoformat(),
+                "addresses": looked_up.addresses if looked_up else 0,
+                "addresses once more": looked_up.again if looked_up else 0,
+            }
+        )
+
+    @dg.job(
+        name="classify_user_agents",
+        description="Classifies user agents, prices days, and looks up addresses: what is new, or known by old rules.",
+        executor_def=dg.in_process_executor,
+    )
+    def classify_user_agents() -> None:
+        refresh()
+
+    return classify_user_agents
