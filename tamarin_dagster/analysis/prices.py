@@ -165,8 +165,8 @@ SELECT
     put.price_date,
     put.usd / 1000,
     get.usd / 1000,
-    coalesce(round(internet.usd / nullif(p.bytes, 0), 20), 0),
-    round(interregion.usd / 1073741824, 20),
+    coalesce(internet.usd / nullif(p.bytes, 0), 0),
+    interregion.usd / 1073741824,
     p.bytes
 FROM placed p
 JOIN s3_price put ON put.region = p.region AND put.item = 'put_requests'
