@@ -5,6 +5,7 @@ database URL holds a password.
 """
 
 import difflib
+import json
 import os
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,7 +27,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 CONFIG_VARIABLE = "TAMARIN_CONFIG"
 DEFAULT_CONFIG = "tamarin.yaml"
@@ -101,6 +103,22 @@ def _parts(url: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts
+
+
+def _file(value: object) -> Path:
+    if not isinstance(value, str | Path):
+        raise ValueError("must be the name of a file")  # noqa: TRY004 - as pydantic wants it
+    return Path(value)
+
+
+def _files(value: object) -> tuple[Path, ...]:
+    if isinstance(value, str) and value.startswith("["):  # from the environment
+        value = json.loads(value)
+    if isinstance(value, str | Path):
+        return (Path(value),)
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str | Path) for each in value):
+        raise ValueError("must be the name of a file, or a list of such names")
+    return tuple(map(Path, value))
 
 
 def _spelled_out(url: str) -> str:
@@ -260,10 +278,10 @@ class Settings(BaseSettings):
     days_per_run: int = Field(
         default=DEFAULT_DAYS_PER_RUN, ge=1, le=366, description="days of a backfill that one run takes at most"
     )
-    geoip_database: Path | tuple[Path, ...] | None = Field(
-        default=None, description="the MMDB files that tell an address's country and network (default: none)"
+    geoip_database: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_files)] = Field(
+        default=(), description="MMDB files that tell an address's country and network"
     )
-    prices: Path | None = Field(
+    prices: Annotated[Path, BeforeValidator(_file)] | None = Field(
         default=None, description="the price list that costs are estimated with (default: the one that comes along)"
     )
     buckets: tuple[LoggedBucket, ...] = Field(default=(), description="the logged buckets")
@@ -321,13 +339,6 @@ class Settings(BaseSettings):
         """Where the buckets live, as far as it is set: S3 delivers logs within a region."""
         return {bucket.name: bucket.region for bucket in self.buckets if bucket.region}
 
-    @property
-    def geoip_databases(self) -> tuple[Path, ...]:
-        """The files of geoip_database, however many."""
-        if isinstance(self.geoip_database, Path):
-            return (self.geoip_database,)
-        return self.geoip_database or ()
-
     def purges(self, bucket: LoggedBucket) -> bool:
         """Whether the bucket's loaded log keys are deleted."""
         return self.purge_parsed_keys if bucket.purge_parsed_keys is None else bucket.purge_parsed_keys
@@ -360,11 +371,11 @@ def load_settings(config: Path | None = None) -> Settings:
     except ValueError:  # the one setting that is no scalar
         raise SettingsError("TAMARIN_BUCKETS: must be JSON: a list of buckets as in tamarin.yaml") from None
     folder = path.absolute().parent
-    placed: dict[str, object] = {"home": _placed(folder, settings.home)}
-    if settings.geoip_databases:
-        placed["geoip_database"] = tuple(_placed(folder, each) for each in settings.geoip_databases)
-    if settings.prices:
-        placed["prices"] = _placed(folder, settings.prices)
+    placed = {
+        "home": _placed(folder, settings.home),
+        "geoip_database": tuple(_placed(folder, each) for each in settings.geoip_database),
+        "prices": settings.prices and _placed(folder, settings.prices),
+    }
     return settings.model_copy(update=placed)
 
 

@@ -142,6 +142,18 @@ def test_home_is_meant_from_the_folder_of_the_file(tmp_path):
     assert load_settings(folder / "t.yaml").home == Path.home() / "tamarin"
 
 
+def test_files_are_meant_from_the_folder_of_the_settings_one_or_several(load, tmp_path, monkeypatch):
+    assert load("").geoip_database == ()
+    assert load("geoip_database: a.mmdb\n").geoip_database == (tmp_path / "a.mmdb",)
+    settings = load("geoip_database: [a.mmdb, /b.mmdb]\nprices: p/prices.yaml\n")
+    assert settings.geoip_database == (tmp_path / "a.mmdb", Path("/b.mmdb"))
+    assert settings.prices == tmp_path / "p/prices.yaml"
+    monkeypatch.setenv("TAMARIN_GEOIP_DATABASE", "/c.mmdb")
+    assert load("").geoip_database == (Path("/c.mmdb"),)
+    monkeypatch.setenv("TAMARIN_GEOIP_DATABASE", '["/c.mmdb", "d.mmdb"]')
+    assert load("").geoip_database == (Path("/c.mmdb"), tmp_path / "d.mmdb")
+
+
 def test_tamarin_config_names_the_file(tmp_path, monkeypatch):
     (tmp_path / "other.yaml").write_text("pull_parse_interval: 7\n")
     (tmp_path / "tamarin.yaml").write_text("pull_parse_interval: 3\n")
@@ -262,6 +274,12 @@ WRONG = {
     "a database without scheme": ("database_url: tamarin:s3cret@db/tamarin\n", "database_url: ", "postgresql://user:"),
     "buckets that are no list": ("buckets: media\n", "buckets: ", "should be a valid"),
     "a bucket that is a name": ("buckets: [media]\n", "buckets[0]: ", "should be a valid dict"),
+    "files that are none": (
+        "geoip_database: [3]\n",
+        "geoip_database: ",
+        "must be the name of a file, or a list of such names",
+    ),
+    "a file that is none": ("prices: 3\n", "prices: ", "must be the name of a file"),
     "an entry given twice": ("home: a\nhome: b\n", " line 2 ", "'home' is given twice"),
     "an entry of a bucket given twice": (bucket_with("name: films"), " line 4 ", "'name' is given twice"),
     "a bracket left open": ("buckets: [\n", " line 2 ", "no valid YAML"),

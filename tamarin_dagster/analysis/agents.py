@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tamarin_dagster.analysis.agent_kinds import kind_of, rules_version
-from tamarin_dagster.analysis.pending_days import PendingDay, alone, note_days, pending_days
+from tamarin_dagster.analysis.unseen_days import UnseenDay, alone, note_days, unseen_days
 from tamarin_dagster.recordstore.dimension_tables import user_agent_kind
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_user_agent
 
@@ -64,7 +64,7 @@ def classify(engine: sa.Engine) -> Classified:
     with alone(engine) as reading, engine.connect() as writing:
         outdated = sa.select(_KINDS.user_agent).where(_KINDS.rules != rules_version())
         done.again = _classify(reading, writing, outdated, _UPDATE)
-        for day in pending_days(reading, DIMENSION):
+        for day in unseen_days(reading, DIMENSION):
             done.agents += _classify(reading, writing, _unknown_of(day), _INSERT)
             with writing.begin():
                 note_days(writing, DIMENSION, [day])
@@ -78,7 +78,7 @@ def is_outdated(connection: sa.Connection) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().where(_KINDS.rules != rules_version()))))
 
 
-def _unknown_of(day: PendingDay) -> sa.Select[str]:
+def _unknown_of(day: UnseenDay) -> sa.Select[str]:
     seen = traffic_daily_by_user_agent.c
     return sa.select(seen.user_agent).where(
         seen.bucket == day.bucket,

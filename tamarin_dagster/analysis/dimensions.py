@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from tamarin_dagster.analysis import agents, networks, prices
 from tamarin_dagster.analysis.agents import Classified, classify
 from tamarin_dagster.analysis.networks import LookedUp, look_up
-from tamarin_dagster.analysis.pending_days import pending_days
 from tamarin_dagster.analysis.prices import Priced, price, read_prices
+from tamarin_dagster.analysis.unseen_days import unseen_days
 from tamarin_dagster.settings import Settings
 
 
@@ -33,17 +33,17 @@ def refresh_dimensions(engine: sa.Engine, settings: Settings) -> Refreshed:
     """
     classified = classify(engine)
     priced = price(engine, read_prices(settings.prices))
-    paths = settings.geoip_databases
+    paths = settings.geoip_database
     return Refreshed(classified, priced, look_up(engine, paths) if paths else None)
 
 
 def pending_dimensions(engine: sa.Engine, settings: Settings) -> str:
     """What `refresh_dimensions` would do, for a person; empty if there is nothing. Raises SettingsError."""
-    paths = settings.geoip_databases
+    paths = settings.geoip_database
     reasons = []
     with engine.connect() as connection:
         dimensions = (agents.DIMENSION, prices.DIMENSION, *([networks.DIMENSION] if paths else []))
-        days = {day for dimension in dimensions for day in pending_days(connection, dimension)}
+        days = {day for dimension in dimensions for day in unseen_days(connection, dimension)}
         if days:
             reasons.append(f"{len(days):,} days of rollups are new")
         if agents.is_outdated(connection):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import maxminddb
 import sqlalchemy as sa
 
-from tamarin_dagster.analysis.pending_days import PendingDay, alone, note_days, pending_days
+from tamarin_dagster.analysis.unseen_days import UnseenDay, alone, note_days, unseen_days
 from tamarin_dagster.recordstore.dimension_tables import remote_ip_network
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_remote_ip
 from tamarin_dagster.settings import SettingsError
@@ -121,7 +121,7 @@ def look_up(engine: sa.Engine, paths: Sequence[Path]) -> LookedUp:
     with open_networks(paths) as databases, alone(engine) as reading, engine.connect() as writing:
         outdated = sa.select(_text(_NETWORKS.remote_ip)).where(_NETWORKS.database_build != databases.build)
         done.again = _look_up(reading, writing, outdated, databases)
-        for day in pending_days(reading, DIMENSION):
+        for day in unseen_days(reading, DIMENSION):
             done.addresses += _look_up(reading, writing, _unknown_of(day), databases)
             with writing.begin():
                 note_days(writing, DIMENSION, [day])
@@ -135,7 +135,7 @@ def is_outdated(connection: sa.Connection, databases: NetworkDatabases) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().where(_NETWORKS.database_build != databases.build))))
 
 
-def _unknown_of(day: PendingDay) -> sa.Select[str]:
+def _unknown_of(day: UnseenDay) -> sa.Select[str]:
     seen = traffic_daily_by_remote_ip.c
     return sa.select(_text(seen.remote_ip)).where(
         seen.bucket == day.bucket,

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tamarin_dagster.analysis.pending_days import alone, note_days, pending_days
+from tamarin_dagster.analysis.unseen_days import alone, note_days, unseen_days
 from tamarin_dagster.recordstore.dimension_tables import s3_price
 from tamarin_dagster.settings import SettingsError
 
@@ -190,7 +190,7 @@ def price(engine: sa.Engine, prices: Prices) -> Priced:
     done = Priced(price_date=prices.as_of)
     start = time.perf_counter()
     with alone(engine) as connection:
-        days = pending_days(connection, DIMENSION)
+        days = unseen_days(connection, DIMENSION)
         months = {day.request_date.replace(day=1) for day in days}
         if _replace(connection, prices):
             months |= set(connection.scalars(sa.text("SELECT DISTINCT month FROM s3_monthly_price")))

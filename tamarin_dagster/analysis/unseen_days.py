@@ -16,7 +16,7 @@ _LOCK = 2011_0306
 
 
 @dataclass(frozen=True, slots=True)
-class PendingDay:
+class UnseenDay:
     """A bucket's day whose rollups were made at `rolled_up_at`, and have not been looked at since."""
 
     bucket: str
@@ -32,7 +32,7 @@ def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield reading
 
 
-def pending_days(connection: sa.Connection, dimension: str) -> list[PendingDay]:
+def unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
     """The days that are rolled up anew since the dimension looked at them, oldest first."""
     seen = dimension_day.c
     day = traffic_day.c
@@ -43,10 +43,10 @@ def pending_days(connection: sa.Connection, dimension: str) -> list[PendingDay]:
         .where(seen.rolled_up_at.is_distinct_from(day.rolled_up_at))
         .order_by(day.request_date, day.bucket)
     )
-    return [PendingDay(*row) for row in found]
+    return [UnseenDay(*row) for row in found]
 
 
-def note_days(connection: sa.Connection, dimension: str, days: list[PendingDay]) -> None:
+def note_days(connection: sa.Connection, dimension: str, days: list[UnseenDay]) -> None:
     """These rollups are looked at; later ones of the same days are pending again."""
     if not days:
         return
