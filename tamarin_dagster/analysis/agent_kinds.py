@@ -5,7 +5,7 @@ Claims, no proofs: a scraper may call itself Chrome, and anyone Googlebot.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import version
@@ -16,8 +16,8 @@ from ua_parser import Domain
 from ua_parser.loaders import load_lazy_builtins
 from ua_parser.regex import Resolver
 
-# Browsers send up to 300 characters. What follows is read by nobody, and would only cost time.
-READ_CHARACTERS = 1000
+# Browsers send up to 300 characters. What a client sends beyond is there to cost time.
+READ_CHARACTERS = 512
 _NAME_CHARACTERS = 80
 
 
@@ -91,54 +91,63 @@ _PRODUCTS = {
         " stagefright VLC WMPlayer"
     ),
 }
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*")
-# How words begin or end that tell the kind of what the list lacks; `Cubot` is a maker of phones.
-_BEGINNING = "uptime"
-_ENDINGS = {
-    Kind.MONITORING: ("monitor", "monitoring", "healthcheck", "health-check", "healthchecker"),
-    Kind.OTHER_BOT: ("bot", "crawler", "spider", "scraper"),
-}
-_NO_BOT = "cubot"
+# As many parts as the longest name has: a word of hundreds of them would be looked up by each.
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+){0,4}")
+# How words begin or end that tell the kind of what the list lacks; by themselves they are no names, and `Cubot` is a
+# maker of phones.
+_MONITORING_BEGINS = "uptime"
+_MONITORING_ENDS = ("monitor", "monitoring", "healthcheck", "health-check", "healthchecker")
+_BOT_ENDS = ("bot", "crawler", "spider", "scraper")
+_NO_NAMES = {_MONITORING_BEGINS, *_MONITORING_ENDS, *_BOT_ENDS, "cubot"}
 _BROWSERS = ("Mozilla/", "Opera/")
 
 
 @cache
 def rules_version() -> str:
     """Which rules these are: the release of ua-parser's, and a digest of ours."""
-    own = (_PRODUCTS, _WORD, _BEGINNING, _ENDINGS, _NO_BOT, _BROWSERS, READ_CHARACTERS)
+    own = (
+        _PRODUCTS,
+        _WORD,
+        _MONITORING_BEGINS,
+        _MONITORING_ENDS,
+        _BOT_ENDS,
+        sorted(_NO_NAMES),
+        _BROWSERS,
+        READ_CHARACTERS,
+    )
     return f"ua-parser {version('ua-parser-builtins')}, own {hashlib.sha256(repr(own).encode()).hexdigest()[:8]}"
 
 
 def kind_of(user_agent: str) -> Agent:
     """What it claims to be. In time that is linear in its length: any client may send any 8 KB."""
     text = user_agent[:READ_CHARACTERS]
-    words = _WORD.findall(text)
+    words = dict.fromkeys(_WORD.findall(text))
     if named := min(_named(words), key=itemgetter(0), default=None):
         return named[1]
     return next(_spoken(words), None) or _parsed(text)
 
 
-def _named(words: list[str]) -> Iterator[tuple[int, Agent]]:
+def _named(words: Iterable[str]) -> Iterator[tuple[int, Agent]]:
     """The products among the words, each with the rank of its kind."""
     products = _products()
     for word in words:
         stem = word.lower()
-        while stem:
-            if stem in products:
-                yield products[stem]
-                break
-            stem = stem[: max(stem.rfind("-"), stem.rfind("."), 0)]
+        while stem not in products and (cut := max(stem.rfind("-"), stem.rfind("."))) > 0:
+            stem = stem[:cut]
+        if stem in products:
+            yield products[stem]
 
 
-def _spoken(words: list[str]) -> Iterator[Agent]:
+def _spoken(words: Iterable[str]) -> Iterator[Agent]:
     """What a word says of itself, as UptimeWatch and SomeBot do."""
     for word in words:
         lower = word.lower()
-        if lower.startswith(_BEGINNING):
+        if lower in _NO_NAMES:
+            continue
+        if lower.startswith(_MONITORING_BEGINS) or lower.endswith(_MONITORING_ENDS):
             yield Agent(Kind.MONITORING, word[:_NAME_CHARACTERS])
-        for kind, endings in _ENDINGS.items():
-            if lower.endswith(endings) and lower not in (*endings, _NO_BOT):
-                yield Agent(kind, word[:_NAME_CHARACTERS])
+        if lower.endswith(_BOT_ENDS):
+            yield Agent(Kind.OTHER_BOT, word[:_NAME_CHARACTERS])
 
 
 @cache
