@@ -278,8 +278,8 @@ class Settings(BaseSettings):
             log_keys = f"{_spelled_out(bucket.log_bucket_name)}/{bucket.log_prefix}"
             if place and f"{_spelled_out(place)}/".startswith(log_keys):
                 raise ValueError(
-                    f"archive: of bucket '{bucket.name}' lies under its log_prefix, where the files would be strays; must"
-                    " be elsewhere"
+                    f"archive: of bucket '{bucket.name}' lies under its log_prefix, where the files would be strays;"
+                    " must be elsewhere"
                 )
         return buckets
 
