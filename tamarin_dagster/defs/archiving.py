@@ -47,7 +47,7 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
             place = open_archive(bucket, url)
             done = archive(bucket, place, engine, days=days)
             found = {day: verify(bucket, place, engine, day) for day in days}
-        context.log.info(f"{bucket.name}: {done}")
+        _tell(context, bucket, done)
         for period in periods:
             state = found[delivery_day(period)]
             metadata = _metadata(done, state, delivery_day(period))
@@ -74,10 +74,17 @@ def build_archive_op(settings: Settings) -> dg.OpDefinition:
                 with cancellable(), retried_if_transient(bucket):
                     done = archive(bucket, open_archive(bucket, url), database.engine)
                 keys, waiting = keys + done.keys, waiting + done.waiting_keys
-                context.log.info(f"{bucket.name}: {done}")
+                _tell(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})
 
     return archive_log_records
+
+
+def _tell(context: dg.OpExecutionContext | dg.AssetExecutionContext, bucket: LoggedBucket, done: Archived) -> None:
+    """What was done, and each day that was left as it was, in the log of the run."""
+    context.log.info(f"{bucket.name}: {done}")
+    for day, problem in done.problems.items():
+        context.log.warning(f"{bucket.name}, delivery day {day} is not archived: {problem}")
 
 
 def _metadata(done: Archived, found: Verified, day: date) -> dict[str, object]:
