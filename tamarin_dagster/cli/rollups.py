@@ -4,12 +4,13 @@ from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 
+from tamarin_dagster.analysis.dimensions import refresh_dimensions
 from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, roll_up
 from tamarin_dagster.cli.app import FromOption, Panel, ToOption, asked_days, command, told_if_interrupted
 from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, load_settings
-from tamarin_dagster.terminal import bar, err
+from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, SettingsError, load_settings
+from tamarin_dagster.terminal import bar, complain, err
 
 
 @command(
@@ -44,7 +45,10 @@ def _note_again(engine: sa.Engine, first: date, last: date) -> None:
 
 
 def roll_up_due(settings: Settings, engine: sa.Engine) -> RolledUp:
-    """Rolls up each day whose records have changed, with a bar, and says how many there were if any."""
+    """Rolls up each day whose records have changed, with a bar, and says how many there were if any.
+
+    And what is to be known of the agents and addresses in them.
+    """
     days = 0
 
     def tell(day: RolledUpDay, left: int) -> None:
@@ -58,4 +62,8 @@ def roll_up_due(settings: Settings, engine: sa.Engine) -> RolledUp:
         err.print(
             f"{len(done.days):,} days rolled up: {done.requests:,} requests in {done.seconds:.1f} s", highlight=False
         )
+    try:
+        refresh_dimensions(engine, settings)
+    except SettingsError as error:
+        complain(f"the rollups are made; agents, prices and networks are not up to date: {error}")
     return done

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from tamarin_dagster.analysis.dimensions import refresh_dimensions
 from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, pending_days, roll_up
 from tamarin_dagster.analysis.sums import SumDifference, check_sums
 from tamarin_dagster.defs.asset_checks import (
@@ -21,7 +22,7 @@ from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.recordstore import pending_days as noted
 from tamarin_dagster.recordstore.traffic_tables import ROLLUPS
-from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
 def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
@@ -61,6 +62,7 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
                 patient=not alone,
                 progress=_progress_log(context.log),
             )
+            _refresh_dimensions(context.log, database, settings)
         return dg.MaterializeResult(metadata=_told(done))
 
     return traffic_rollups
@@ -94,6 +96,7 @@ def build_roll_up_job(settings: Settings) -> dg.JobDefinition:
     def roll_up_days(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
         with cancellable():
             done = roll_up(database.engine, regions=settings.regions, progress=_progress_log(context.log))
+            _refresh_dimensions(context.log, database, settings)
         context.add_output_metadata(_told(done))
 
     @dg.job(
@@ -125,6 +128,14 @@ def build_roll_up_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         return dg.RunRequest() if days else dg.SkipReason("all days are rolled up")
 
     return roll_up_hourly
+
+
+def _refresh_dimensions(log: dg.DagsterLogManager, database: RecordDatabase, settings: Settings) -> None:
+    """What is to be known of new agents and addresses. A wrong file of prices fails the job that does only that."""
+    try:
+        refresh_dimensions(database.engine, settings)
+    except SettingsError as error:
+        log.warning(f"the rollups are made; agents, prices and networks are not up to date: {error}")
 
 
 def _others(bucket: LoggedBucket, settings: Settings) -> list[str]:
