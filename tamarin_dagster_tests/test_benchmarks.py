@@ -158,6 +158,14 @@ def test_objects_are_counted_over_http_by_all_sides(measured) -> None:
 
 
 @pytest.mark.bench
+def test_agents_are_classified_once_each_and_of_each_record(measured) -> None:
+    rows = measured("answers.agents", "--records", 7_000, "--hostile", 50, "--rounds", 1)
+    distinct, hostile, each = ([number(text) for text in row[1:]] for row in rows)
+    assert (distinct[:2], hostile[:2]) == (each[:2], [50, 50])
+    assert distinct[1] < distinct[0] / 10
+
+
+@pytest.mark.bench
 def test_memory_is_measured_of_days_and_of_single_keys(measured) -> None:
     rows = measured("ingest.memory", "--megabytes", 0.2, "--key-kilobytes", 20, "--rounds", 1)
     assert [(row[0], row[1]) for row in rows] == [

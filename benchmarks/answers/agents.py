@@ -10,7 +10,8 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -92,6 +93,18 @@ def row(name: str, agents: Mapping[date, Counter[str]], taken: list[float]) -> l
     return [name, f"{records:,}", f"{distinct:,}", *seconds]
 
 
+@contextmanager
+def _server() -> Iterator[sa.Engine]:
+    with tempfile.TemporaryDirectory(prefix="tamarin-bench-agents-") as folder:
+        # The server may run under an account of its own.
+        Path(folder).chmod(0o711)
+        with EmbeddedPostgres(Path(folder)) as server:
+            engine = sa.create_engine(server.url("postgres"))
+            migrate(engine)
+            yield engine
+            engine.dispose()
+
+
 def main() -> None:
     """Measures, and shows a table."""
     parser = command_line(__doc__)
@@ -102,14 +115,10 @@ def main() -> None:
 
     ordinary, hostile = demo_agents(options.records), hostile_agents(options.hostile)
     rows = []
-    with tempfile.TemporaryDirectory() as folder, EmbeddedPostgres(Path(folder)) as server:
-        server.ensure_databases("tamarin")
-        engine = sa.create_engine(server.url("tamarin"))
-        migrate(engine)
+    with _server() as engine:
         for name, agents in (("distinct agents", ordinary), ("distinct agents, hostile", hostile)):
             fill(engine, agents)
             rows.append(row(name, agents, measured(engine, options.rounds)))
-        engine.dispose()
     start = time.perf_counter()
     for counts in ordinary.values():
         for agent in counts.elements():

@@ -91,7 +91,7 @@ def _unknown_of(day: UnseenDay) -> sa.Select[str]:
 def _classify(reading: sa.Connection, writing: sa.Connection, agents: sa.Select[str], statement: sa.TextClause) -> int:
     """Writes the kinds of these agents, a page at a time; says of how many."""
     count = 0
-    found = reading.execution_options(yield_per=PAGE_AGENTS).scalars(agents)
+    found = reading.scalars(agents, execution_options={"yield_per": PAGE_AGENTS})
     for page in found.partitions():
         with writing.begin():
             writing.execute(statement, _told(page))

@@ -154,7 +154,7 @@ def _look_up(
 ) -> int:
     """Writes where these addresses are, a page at a time; says of how many."""
     count = 0
-    found = reading.execution_options(yield_per=PAGE_ADDRESSES).scalars(addresses)
+    found = reading.scalars(addresses, execution_options={"yield_per": PAGE_ADDRESSES})
     for page in found.partitions():
         networks = [databases.network(address) for address in page]
         told = {

@@ -1,5 +1,6 @@
 """The dimension of user agents: each is classified once, and again by other rules."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
@@ -73,6 +74,14 @@ def test_what_is_interrupted_goes_on_where_it_was(engine, monkeypatch) -> None:
     assert (pages, rows_of(engine, "SELECT count(*) FROM user_agent_kind")) == ([2, 2, 1], [(4,)])
     done = classify(engine)
     assert (done.days, done.agents) == (1, 1)
+
+
+def test_two_processes_at_once_classify_each_agent_once(engine) -> None:
+    put_rollup(engine, "user_agent", {f"curl/8.{number}": {} for number in range(500)})
+    with ThreadPoolExecutor(2) as threads:
+        done = list(threads.map(lambda _: classify(engine), range(2)))
+    assert sorted((each.days, each.agents) for each in done) == [(0, 0), (1, 500)]
+    assert rows_of(engine, "SELECT count(*) FROM user_agent_kind") == [(500,)]
 
 
 def test_bots_are_told_from_people_with_what_they_fetch(engine) -> None:

@@ -181,7 +181,7 @@ def _nodes(node):
 # ------------------------------------------------------------------------------------------------ the file
 
 
-def test_the_shipped_prices_are_dated_and_say_whence(engine) -> None:
+def test_the_shipped_prices_are_dated_and_say_whence() -> None:
     shipped = read_prices()
     assert shipped.as_of >= date(2026, 8, 31)
     assert all(source.startswith("https://") for source in shipped.source)
