@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.queries [--months 12] [--rows 500000] [--rounds 5]
 
-The page docs/queries.md has its numbers from here.
+The page docs/indexes.md has its numbers from here.
 """
 
 import os
@@ -208,11 +208,11 @@ def _costs(engine: sa.Engine, rounds: int) -> list[Sheet]:
                 for column in indexes:
                     connection.exec_driver_sql(f"CREATE INDEX loaded_{column} ON loaded {INDEXES[column]}")
                 connection.exec_driver_sql("CHECKPOINT")
-                started = _processor_seconds(server)
+                started = processor_seconds(server)
                 with cursor.copy("COPY loaded FROM STDIN (FORMAT binary)") as copy:
                     for start in range(0, len(data), 1 << 20):
                         copy.write(data[start : start + (1 << 20)])
-                seconds[name].append(_processor_seconds(server) - started)
+                seconds[name].append(processor_seconds(server) - started)
                 for column in indexes:
                     statement = f"SELECT pg_relation_size('loaded_{column}') / (SELECT count(*) FROM loaded)::float8"
                     sizes[column] = float(connection.exec_driver_sql(statement).scalar_one())
@@ -241,7 +241,7 @@ def _costs(engine: sa.Engine, rounds: int) -> list[Sheet]:
     ]
 
 
-def _processor_seconds(stat: Path) -> float:
+def processor_seconds(stat: Path) -> float:
     """What a process has used so far, by its /proc/…/stat: fields 14 and 15, in user and in system mode."""
     used = stat.read_text("utf-8").rpartition(")")[2].split()[11:13]
     return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")

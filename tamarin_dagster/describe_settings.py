@@ -58,6 +58,7 @@ _NARROWER = {
     "owners": "list",
     "geoip_database": "file, or a list of files",
     "prices": "file",
+    "own_hosts": "list",
 }
 _TOLD_DEFAULT = re.compile(r" \(default: (.*)\)$")
 

@@ -42,6 +42,7 @@ DEFAULT_LOAD_CONNECTIONS = 2
 MAX_HOURS = 100_000
 
 _OWNER = re.compile(r"team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+_OWN_HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
@@ -175,6 +176,11 @@ class LoggedBucket(BaseModel):
     owners: tuple[str, ...] = Field(
         default=(), description="who is asked about it, shown in Dagster: e-mail addresses, or teams as team:name"
     )
+    own_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="hosts whose pages may link to it, not shown as hot-linkers:"
+        " names, and `*.example.org` for all below example.org",
+    )
     freshness_hours: float | None = Field(
         default=None,
         gt=0,
@@ -209,6 +215,14 @@ class LoggedBucket(BaseModel):
             if not _OWNER.fullmatch(owner):
                 raise ValueError("must be e-mail addresses, or teams like team:data")
         return value
+
+    @field_validator("own_hosts")
+    @classmethod
+    def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _OWN_HOST.fullmatch(host):
+                raise ValueError("must be host names alone, like www.example.org, or *.example.org for all below it")
+        return tuple(host.lower() for host in value)
 
     @model_validator(mode="after")
     def _few_hours(self) -> Self:

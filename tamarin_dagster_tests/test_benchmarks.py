@@ -204,6 +204,14 @@ def test_connections_are_compared_with_the_first_number_of_them(measured) -> Non
 
 
 @pytest.mark.bench
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'")
+def test_questions_are_timed_over_rollups_and_records(measured) -> None:
+    rows = measured("answers.views", "--days", 40, "--values", 50, "--records", 3_000, "--rounds", 1)
+    assert [row[0] for row in rows[:3]] == ["top files", "files with errors", "`s3_hogs`"]
+    assert all(number(cell) >= 0 for row in rows for cell in row[1:])
+
+
+@pytest.mark.bench
 def test_cpu_seconds_are_those_of_the_pull_and_of_postgres(measured) -> None:
     rows = measured("ingest.profile", "--lines", 500, "--keys", 5)
     seconds = {row[0]: number(row[1]) for row in rows[:8]}

@@ -247,6 +247,11 @@ WRONG = {
         "start_date: with partition: hourly",
     ),
     "an owner that is none": (bucket_with("owners: [anna]"), IN_BUCKET + "owners: ", "e-mail addresses, or teams"),
+    "a host with its scheme": (
+        bucket_with("own_hosts: ['https://a.example']"),
+        IN_BUCKET + "own_hosts: ",
+        "host names",
+    ),
     "no time to be fresh": (bucket_with("freshness_hours: 0"), IN_BUCKET + "freshness_hours: ", "greater than 0"),
     "a day before S3": (bucket_with("start_date: 2001-01-01"), IN_BUCKET + "start_date: ", "2006-03-14"),
     "a strange endpoint": (bucket_with("endpoint_url: ftp://x"), IN_BUCKET + "endpoint_url: ", "http:// or https://"),

@@ -262,7 +262,8 @@ def _filled(table: sa.Table, bucket: str, day: date) -> sa.sql.dml.Insert:
     """Fills a rollup from `_SUMS`. Both halves' sums of one value are added up; so are those of referrers alike."""
     if table is traffic_hourly:
         return sa.insert(table).from_select(table.c.keys(), _HOURLY.bindparams(bucket=bucket))
-    dimension, *names = table.c.keys()[2:]
+    columns = [column.name for column in table.columns if column.computed is None]
+    dimension, *names = columns[2:]
     value: sa.ColumnElement[Any] = _SUMS.c[dimension]
     if table is traffic_daily_by_referrer:
         value = short_referrer(value)
@@ -270,7 +271,7 @@ def _filled(table: sa.Table, bucket: str, day: date) -> sa.sql.dml.Insert:
         sa.cast((sa.func.max if name == "object_size" else sa.func.sum)(_SUMS.c[name]), sa.BigInteger) for name in names
     ]
     statement = sa.select(sa.literal(bucket), sa.literal(day, sa.Date), value, *totals).group_by(value)
-    return sa.insert(table).from_select(table.c.keys(), statement.where(_SUMS.c.grouped_by == dimension))
+    return sa.insert(table).from_select(columns, statement.where(_SUMS.c.grouped_by == dimension))
 
 
 _HOURLY = sa.text((Path(__file__).parent / "traffic_hourly.sql").read_text("utf-8")).columns(*traffic_hourly.columns)

@@ -149,7 +149,7 @@ def _describe(connection: sa.Connection) -> None:
 
 def mirror_buckets(engine: sa.Engine, buckets: Sequence[LoggedBucket]) -> None:
     """Makes `s3_logged_bucket` show the configured buckets."""
-    rows = [bucket.model_dump(include={c.name for c in s3_logged_bucket.columns}) for bucket in buckets]
+    rows = [bucket.model_dump(mode="json", include={c.name for c in s3_logged_bucket.columns}) for bucket in buckets]
     with engine.begin() as connection:
         shown = [dict(row) for row in connection.execute(sa.select(s3_logged_bucket)).mappings()]
         if sorted(shown, key=_name) == sorted(rows, key=_name):

@@ -1,4 +1,4 @@
-"""The tables and views as Markdown, from the tables themselves.
+"""The tables, views and functions as Markdown, from the tables themselves.
 
 `python -m tamarin_dagster.recordstore.describe > docs/tables.md`
 """
@@ -8,6 +8,7 @@ import sys
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from tamarin_dagster.recordstore.answer_views import ANSWERS, FUNCTIONS
 from tamarin_dagster.recordstore.cost_views import COST_VIEWS
 from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS, dimension_day
 from tamarin_dagster.recordstore.tables import (
@@ -23,22 +24,31 @@ from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, tra
 _HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
 _ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [queries](queries.md).\n"
 _DIMENSIONS = "# Kinds and prices\n\nOf what is in the rollups: [bots](how-to/bots.md), [costs](how-to/costs.md).\n"
-_VIEWS = "# Views\n\nWhat they are good for: [completeness](completeness.md), [costs](how-to/costs.md).\n"
+_VIEWS = (
+    "# Views\n\nWhat they are good for: [completeness](completeness.md), [queries](queries.md),"
+    " [costs](how-to/costs.md).\n"
+)
+_FUNCTIONS = "# Functions\n\nAs tables in a query: `SELECT * FROM s3_hogs('media', '2026-03-01', '2026-03-31')`.\n"
 
 
 def tables_as_markdown() -> str:
-    """Each table and view with its columns: name, Postgres type, meaning."""
+    """Each table, view and function with its columns: name, Postgres type, meaning."""
     tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket)
     rollups = (*ROLLUPS, traffic_day, traffic_pending_day)
     dimensions = (*DIMENSIONS, dimension_day)
-    views = (s3_duplicate_record, s3_delivery_lateness, *COST_VIEWS)
-    parts = ((_HEAD, tables), (_ROLLUPS, rollups), (_DIMENSIONS, dimensions), (_VIEWS, views))
+    views = (s3_duplicate_record, s3_delivery_lateness, *ANSWERS, *COST_VIEWS)
+    parts = (
+        *((_HEAD, tables), (_ROLLUPS, rollups), (_DIMENSIONS, dimensions)),
+        *((_VIEWS, views), (_FUNCTIONS, FUNCTIONS)),
+    )
     return "\n".join(text for head, described in parts for text in (head, *map(_described, described)))
 
 
 def _described(table: sa.Table) -> str:
     rows = [f"| `{c.name}` | {_type_of(c)} | {_meaning(c)} |" for c in table.columns]
-    return "\n".join([f"## {table.name}\n", f"{table.comment}\n", "| column | type | |", "|---|---|---|", *rows, ""])
+    call = f"`{table.name}({table.info['arguments']})`\n" if table.info else None
+    head = [f"## {table.name}\n", *filter(None, [call]), f"{table.comment}\n"]
+    return "\n".join([*head, "| column | type | |", "|---|---|---|", *rows, ""])
 
 
 def _type_of(column: sa.Column[object]) -> str:

@@ -9,6 +9,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
+from tamarin_dagster.recordstore.answer_views import ANSWERS
 from tamarin_dagster.recordstore.cost_views import COST_VIEWS
 from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record, s3_logged_bucket, s3_rejected_line
@@ -20,7 +21,7 @@ _READ_WHOLE = (
     s3_logged_bucket.name,
     "s3_duplicate_record",
     "s3_delivery_lateness",
-    *(table.name for table in (*ROLLUPS, traffic_day, *DIMENSIONS, *COST_VIEWS)),
+    *(table.name for table in (*ROLLUPS, traffic_day, *DIMENSIONS, *COST_VIEWS, *ANSWERS)),
 )
 _NOT_READ = s3_rejected_line.c.line.name
 

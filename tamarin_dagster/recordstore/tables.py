@@ -33,6 +33,13 @@ s3_logged_bucket = sa.Table(
     sa.Column("log_prefix", sa.Text, nullable=False, comment="What the names of its log keys begin with."),
     sa.Column("monitor_bucket", sa.Boolean, nullable=False, comment="Whether its sensor is on from the start."),
     sa.Column("region", sa.Text, comment="Region of both, if it is set: S3 wants them in one."),
+    sa.Column(
+        "own_hosts",
+        sa.ARRAY(sa.Text),
+        nullable=False,
+        server_default="{}",
+        comment="Hosts whose pages may link to it: names, and *.example.org for all below example.org.",
+    ),
     comment="The configured buckets, for joins. Mirrors the settings.",
 )
 

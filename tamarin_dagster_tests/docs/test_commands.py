@@ -50,7 +50,7 @@ ENVIRONMENT = {
 }
 # Run before the block of that page that holds this text: two ways to the same end cannot both be gone.
 BEFORE = {
-    ("docs/queries.md", "ON ONLY s3_log_record"): "tamarin-dagster sql 'DROP INDEX s3_log_record_remote_ip'",
+    ("docs/indexes.md", "ON ONLY s3_log_record"): "tamarin-dagster sql 'DROP INDEX s3_log_record_remote_ip'",
 }
 # A command as the page has it, and as it is run here: less of the same, or an answer to its question.
 INSTEAD = {

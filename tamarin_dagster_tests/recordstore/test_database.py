@@ -263,14 +263,14 @@ def mirrored(engine: sa.Engine) -> list[tuple]:
 
 def test_the_configured_buckets_are_mirrored(engine, database_url):
     media = LoggedBucket(name="media", log_bucket_name="logs", log_prefix="media/")
-    films = LoggedBucket(name="films", log_bucket_name="logs", monitor_bucket=False)
+    films = LoggedBucket(name="films", log_bucket_name="logs", monitor_bucket=False, own_hosts=("*.Films.org",))
     mirror_buckets(engine, [media, films])
-    both = [("films", "logs", "", False, None), ("media", "logs", "media/", True, None)]
+    both = [("films", "logs", "", False, None, ["*.films.org"]), ("media", "logs", "media/", True, None, [])]
     assert mirrored(engine) == both
     mirror_buckets(engine, [films, media])
     assert mirrored(engine) == both
     mirror_buckets(engine, [media.model_copy(update={"log_prefix": "m/", "region": "eu-west-1"}), films])
-    assert mirrored(engine) == [both[0], ("media", "logs", "m/", True, "eu-west-1")]
+    assert mirrored(engine) == [both[0], ("media", "logs", "m/", True, "eu-west-1", [])]
     open_database(Settings(database_url=database_url, buckets=(media,))).dispose()
     assert mirrored(engine) == [both[1]]
     mirror_buckets(engine, [])
@@ -278,7 +278,7 @@ def test_the_configured_buckets_are_mirrored(engine, database_url):
 
 
 def test_an_unchanged_mirror_is_not_written(engine):
-    media = LoggedBucket(name="media", log_bucket_name="logs")
+    media = LoggedBucket(name="media", log_bucket_name="logs", own_hosts=("www.example.org",))
     mirror_buckets(engine, [media])
     with engine.connect() as connection:
         before = connection.scalar(sa.text("SELECT xmin::text || ctid::text FROM s3_logged_bucket"))

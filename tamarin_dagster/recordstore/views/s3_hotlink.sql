@@ -1,0 +1,54 @@
+-- Who hot-links: the hosts whose pages sent visitors to a bucket's files, less the bucket's own.
+--
+-- Its own are `own_hosts` of the settings (s3_logged_bucket), the bucket's name, and its endpoints in S3. A name there
+-- stands for itself, and `*.example.org` for every host below example.org. What the header names no host in is in the
+-- row without one; requests without the header are in none.
+--
+--     SELECT referrer_host, sum(bytes_sent) FROM s3_hotlink
+--     WHERE bucket = 'media' AND request_date >= '2026-03-01' GROUP BY 1 ORDER BY 2 DESC LIMIT 10;
+--
+-- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
+CREATE VIEW s3_hotlink AS
+SELECT
+    t.bucket,
+    t.request_date,
+    t.referrer_host,
+    count(*) AS referrers,
+    CAST(sum(t.requests) AS bigint) AS requests,
+    CAST(sum(t.bytes_sent) AS bigint) AS bytes_sent,
+    CAST(sum(t.error_count) AS bigint) AS error_count
+FROM traffic_daily_by_referrer t
+LEFT JOIN (
+    SELECT
+        logged.name,
+        logged.own_hosts,
+        ARRAY(
+            SELECT chr(37) || replace(substr(own.name, 2), '_', '\_')
+            FROM unnest(logged.own_hosts) AS own (name)
+            WHERE starts_with(own.name, '*.')
+        ) AS below
+    FROM s3_logged_bucket logged
+    -- Once a bucket, and not once a row.
+    OFFSET 0
+) own ON own.name = t.bucket
+WHERE t.referrer IS NOT NULL
+  AND NOT coalesce(
+      t.referrer_host = ANY (own.own_hosts)
+      OR t.referrer_host LIKE ANY (own.below)
+      OR t.referrer_host = lower(t.bucket)
+      OR starts_with(t.referrer_host, lower(t.bucket) || '.s3')
+          AND t.referrer_host ~ '[.]s3[a-z0-9.-]*[.]amazonaws[.]com([.]cn)?$',
+      false
+  )
+GROUP BY t.bucket, t.request_date, t.referrer_host;
+
+COMMENT ON VIEW s3_hotlink IS
+    'Traffic of each UTC day that the pages of other hosts brought. Ask with bounds on request_date.';
+COMMENT ON COLUMN s3_hotlink.bucket IS 'Bucket that the requests were made to.';
+COMMENT ON COLUMN s3_hotlink.request_date IS 'UTC day of the requests.';
+COMMENT ON COLUMN s3_hotlink.referrer_host IS
+    'Host that the HTTP Referer header names, in lower case, without port; null if it names none.';
+COMMENT ON COLUMN s3_hotlink.referrers IS 'Pages of that host, as far as their addresses differ before the query.';
+COMMENT ON COLUMN s3_hotlink.requests IS 'Requests.';
+COMMENT ON COLUMN s3_hotlink.bytes_sent IS 'Bytes of their responses.';
+COMMENT ON COLUMN s3_hotlink.error_count IS 'Those of them that were answered with a 4xx or 5xx.';

@@ -1,0 +1,26 @@
+-- The UTC days for which there are partitions, each with its first moment and the next day's.
+--
+-- Views over records take a day at a time from here: so their bounds on request_date reach the partitions, and the BRIN
+-- index in them, through whatever they group by.
+-- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
+CREATE VIEW s3_request_day AS
+SELECT
+    CAST(day.start AS date) AS request_date,
+    day.start AT TIME ZONE 'UTC' AS starts,
+    (day.start + interval '1 day') AT TIME ZONE 'UTC' AS ends
+FROM (
+    -- A bound is shown, and read again, in the session's own time zone. DEFAULT has none.
+    SELECT
+        CAST(substring(bounds FROM 'FROM \(''([^'']+)''\)') AS timestamptz) AT TIME ZONE 'UTC' AS first,
+        CAST(substring(bounds FROM 'TO \(''([^'']+)''\)') AS timestamptz) AT TIME ZONE 'UTC' AS following
+    FROM pg_inherits i
+    JOIN pg_class c ON c.oid = i.inhrelid
+    CROSS JOIN LATERAL pg_get_expr(c.relpartbound, c.oid) AS bounds
+    WHERE i.inhparent = CAST('s3_log_record' AS regclass)
+) month
+CROSS JOIN LATERAL generate_series(month.first, month.following - interval '1 day', interval '1 day') AS day (start);
+
+COMMENT ON VIEW s3_request_day IS 'The UTC days of the months for which there are partitions of records.';
+COMMENT ON COLUMN s3_request_day.request_date IS 'UTC day.';
+COMMENT ON COLUMN s3_request_day.starts IS 'Its first moment.';
+COMMENT ON COLUMN s3_request_day.ends IS 'The first moment of the next.';
