@@ -37,6 +37,11 @@ FIRST_LOG_DATE = date(2006, 3, 14)
 DEFAULT_DAYS_PER_RUN = 31
 # Connections that COPY at once, measured on two cores: 2 are 1.36 times as fast as one, 3 no faster.
 DEFAULT_LOAD_CONNECTIONS = 2
+# MADs. Simulated, hours that vary by a third from day to day go above it 0.15 times a month (5: 0.6, 3.5: 3.4 times), and
+# of hours of five times the traffic three quarters do; files of very unequal sizes alarm more often.
+DEFAULT_ALARM_THRESHOLD = 6.0
+# A fifth of all bytes: among the hundreds of addresses that a public bucket serves, no reader comes near it.
+DEFAULT_HOG_SHARE = 0.2
 
 # As many partitions as Dagster recommends for an asset at the most: eleven years of hours.
 MAX_HOURS = 100_000
@@ -187,6 +192,12 @@ class LoggedBucket(BaseModel):
         description="hours without any load after which Dagster calls it stale"
         " (default: 36 if it is monitored, since it is looked at nightly)",
     )
+    alarm_threshold: float | None = Field(
+        default=None, gt=0, description="deviations from the usual that alarm (default: the global setting)"
+    )
+    hog_share: float | None = Field(
+        default=None, gt=0, le=1, description="share of the bytes that makes a hog (default: the global setting)"
+    )
     endpoint_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None, description="the endpoint of an S3-compatible store"
     )
@@ -286,6 +297,17 @@ class Settings(BaseSettings):
         le=1200,
         description="months of records that are kept, besides the present one (default: all, for ever)",
     )
+    alarm_threshold: float = Field(
+        default=DEFAULT_ALARM_THRESHOLD,
+        gt=0,
+        description="how many median absolute deviations above the usual an hour's traffic alarms",
+    )
+    hog_share: float = Field(
+        default=DEFAULT_HOG_SHARE,
+        gt=0,
+        le=1,
+        description="the share of a bucket's bytes above which one consumer is a hog; 1: nobody is",
+    )
     load_connections: int = Field(
         default=DEFAULT_LOAD_CONNECTIONS, ge=1, le=8, description="connections by which one pull loads at once"
     )
@@ -364,6 +386,14 @@ class Settings(BaseSettings):
     def purges_rejected(self, bucket: LoggedBucket) -> bool:
         """Whether a purge of the bucket takes log keys with rejected lines too."""
         return self.purge_rejected if bucket.purge_rejected is None else bucket.purge_rejected
+
+    def alarm_threshold_of(self, bucket: LoggedBucket) -> float:
+        """From how many deviations on the bucket's traffic alarms."""
+        return bucket.alarm_threshold or self.alarm_threshold
+
+    def hog_share_of(self, bucket: LoggedBucket) -> float:
+        """The share of the bucket's bytes above which a consumer is a hog."""
+        return bucket.hog_share or self.hog_share
 
 
 def load_settings(config: Path | None = None) -> Settings:

@@ -1,0 +1,194 @@
+"""Who takes most of a bucket's bytes, and whom one would hurt oneself by shutting out."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+import sqlalchemy as sa
+
+from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_remote_ip, traffic_daily_by_requester
+
+Address = IPv4Address | IPv6Address
+
+
+class ConsumerKind(StrEnum):
+    """What a consumer is told by."""
+
+    ip = "ip"
+    requester = "requester"
+
+
+class Own(StrEnum):
+    """Why somebody is one's own rather than a stranger: a ban would shut out oneself."""
+
+    PRIVATE = "a private address: of a VPC, or of this network"
+    FREE = "most of its bytes are not billed: CloudFront, or AWS in the region"
+    SERVICE = "a service of AWS"
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """What one address or requester took.
+
+    Attributes:
+        name: an IP address, or a canonical user id, ARN or service.
+        bytes_sent: bytes of the responses to it.
+        share: of all bytes of the bucket, those of nobody in particular too; 0 to 1.
+        times_median: how many times what the median consumer took; None if that is nothing.
+        own: why it is one's own; None for a stranger.
+    """
+
+    name: str
+    requests: int
+    bytes_sent: int
+    share: float
+    times_median: float | None
+    own: Own | None
+
+
+@dataclass(frozen=True, slots=True)
+class Consumers:
+    """The consumers of a bucket over some days.
+
+    Attributes:
+        count: how many took anything at all, or asked for it.
+        bytes_sent: of all of them, and of requests that are nobody's in particular.
+        median_bytes: what half of them took no more than.
+        largest: those who were asked for, the largest first.
+    """
+
+    bucket: str
+    by: ConsumerKind
+    first: date
+    last: date
+    count: int
+    bytes_sent: int
+    median_bytes: int
+    largest: tuple[Consumer, ...]
+
+
+# Nobody's on the internet: RFC 1122, 1918, 3927, 4193, 4291, 6598. Not `ip_address.is_private`, which has the addresses
+# of documentation too, and others from version to version of Python.
+_PRIVATE = tuple(
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.168.0.0/16", "224.0.0.0/3", "::/127", "fc00::/7", "fe80::/10", "ff00::/8"),
+    )
+)
+# S3 user guide, LogFormat, and what logs have: AmazonS3, svc:…, s3.amazonaws.com, CloudFront's access identities and
+# service-linked roles.
+_SERVICE = re.compile(
+    r"AmazonS3|svc:.*|(.+\.)?amazonaws\.com(\.cn)?|arn:aws[a-z-]*:iam::cloudfront:.*"
+    r"|arn:aws[a-z-]*:sts::\d{12}:assumed-role/AWSServiceRole.*"
+)
+_TABLES = {
+    ConsumerKind.ip: (traffic_daily_by_remote_ip, sa.func.host(traffic_daily_by_remote_ip.c.remote_ip)),
+    ConsumerKind.requester: (traffic_daily_by_requester, traffic_daily_by_requester.c.requester),
+}
+
+
+def largest_consumers(
+    connection: sa.Connection,
+    bucket: str,
+    by: ConsumerKind,
+    first: date,
+    last: date,
+    *,
+    share: float = 0,
+    least_bytes: int = 0,
+    limit: int | None = None,
+) -> Consumers:
+    """Who took more than that share of the bucket's bytes, and at least so many, over the UTC days `first` to `last`.
+
+    Requests without an address (S3's own) or a requester (anonymous) are nobody's: they count for the sum alone.
+    """
+    taken = _taken(bucket, by, first, last)
+    consumer = taken.c
+    named = consumer.name.is_not(None)
+    middle = sa.func.percentile_disc(0.5).within_group(consumer.bytes_sent).filter(named)
+    every = sa.select(
+        sa.func.count().filter(named).label("consumers"),
+        sa.func.coalesce(sa.func.sum(consumer.bytes_sent), 0).cast(sa.BigInteger).label("bytes_sent"),
+        sa.func.coalesce(middle, 0).label("median_bytes"),
+    ).cte("every")
+    largest = (
+        sa.select(*consumer)
+        .where(named, consumer.bytes_sent > share * sa.select(every.c.bytes_sent).scalar_subquery())
+        .where(consumer.bytes_sent >= least_bytes)
+        .order_by(consumer.bytes_sent.desc(), consumer.requests.desc(), consumer.name)
+        .limit(limit)
+        .subquery("largest")
+    )
+    rows: Sequence[Any] = connection.execute(
+        sa.select(*every.c, *(each.label(f"their_{each.name}") for each in largest.c))
+        .select_from(every.outerjoin(largest, sa.true()))
+        .order_by(largest.c.bytes_sent.desc(), largest.c.requests.desc(), largest.c.name)
+    ).all()
+    return Consumers(
+        bucket,
+        by,
+        first,
+        last,
+        rows[0].consumers,
+        rows[0].bytes_sent,
+        rows[0].median_bytes,
+        tuple(_consumer(by, row) for row in rows if row.their_name is not None),
+    )
+
+
+def unseen(
+    connection: sa.Connection, bucket: str, by: ConsumerKind, names: Sequence[str], first: date, last: date
+) -> set[str]:
+    """Those of the names who asked for nothing over the UTC days `first` to `last`."""
+    table, name = _TABLES[by]
+    seen = sa.select(name).where(table.c.bucket == bucket, table.c.request_date.between(first, last), name.in_(names))
+    return set(names) - set(connection.scalars(seen.distinct()))
+
+
+def _taken(bucket: str, by: ConsumerKind, first: date, last: date) -> sa.CTE:
+    table, name = _TABLES[by]
+
+    def total(column: str) -> sa.ColumnElement[int]:
+        return sa.func.sum(table.c[column]).cast(sa.BigInteger).label(column)
+
+    return (
+        sa.select(name.label("name"), total("requests"), total("bytes_sent"), total("unbilled_bytes"))
+        .where(table.c.bucket == bucket, table.c.request_date.between(first, last))
+        .group_by(name)
+        .cte("taken")
+    )
+
+
+def _consumer(by: ConsumerKind, row: Any) -> Consumer:
+    return Consumer(
+        name=row.their_name,
+        requests=row.their_requests,
+        bytes_sent=row.their_bytes_sent,
+        share=row.their_bytes_sent / row.bytes_sent if row.bytes_sent else 0.0,
+        times_median=row.their_bytes_sent / row.median_bytes if row.median_bytes else None,
+        own=_own(by, row.their_name, row.their_bytes_sent, row.their_unbilled_bytes),
+    )
+
+
+def _own(by: ConsumerKind, name: str, bytes_sent: int, unbilled_bytes: int) -> Own | None:
+    if by is ConsumerKind.ip and is_private(as_address(name)):
+        return Own.PRIVATE
+    if by is ConsumerKind.requester and _SERVICE.fullmatch(name):
+        return Own.SERVICE
+    return Own.FREE if 2 * unbilled_bytes > bytes_sent else None
+
+
+def as_address(name: str) -> Address:
+    """The address; an IPv4 one that is written as IPv6 as what it is. Raises ValueError."""
+    address = ip_address(name)
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def is_private(address: Address) -> bool:
+    """Whether it is nobody's on the internet."""
+    return any(address.version == network.version and address in network for network in _PRIVATE)
