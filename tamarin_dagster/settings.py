@@ -37,8 +37,8 @@ FIRST_LOG_DATE = date(2006, 3, 14)
 DEFAULT_DAYS_PER_RUN = 31
 # Connections that COPY at once, measured on two cores: 2 are 1.36 times as fast as one, 3 no faster.
 DEFAULT_LOAD_CONNECTIONS = 2
-# MADs. Simulated, hours that vary by a third from day to day go above it 0.15 times a month (5: 0.6, 3.5: 3.4 times), and
-# of hours of five times the traffic three quarters do; files of very unequal sizes alarm more often.
+# MADs. Simulated, hours that vary by a third from day to day go above it 0.15 times a month (5: 0.6, 3.5: 3.4 times),
+# and of hours of five times the traffic three quarters do; files of very unequal sizes alarm more often.
 DEFAULT_ALARM_THRESHOLD = 6.0
 # A fifth of all bytes: among the hundreds of addresses that a public bucket serves, no reader comes near it.
 DEFAULT_HOG_SHARE = 0.2

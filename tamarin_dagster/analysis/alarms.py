@@ -257,3 +257,8 @@ def _with_reasons(connection: sa.Connection, bucket: str, measure: Measure, now:
     over = (_hour_of(now) + timedelta(hours=1) - datetime.combine(day, time(), UTC)) / timedelta(days=1)
     known = known_days_before(connection, bucket, day)
     return replace(found, reasons=reasons_for(connection, bucket, measure, day, known, part=min(over, 1)))
+
+
+def _strangers(found: Consumers) -> Consumers:
+    of_several = found.count >= LEAST_CONSUMERS
+    return replace(found, largest=tuple(each for each in found.largest if of_several and each.own is None))

@@ -73,7 +73,11 @@ def reasons_for(
     found = []
     for dimension, table in _ROLLUPS.items():
         past = _past_of_the_largest(connection, bucket, measure, day, known, table, dimension)
-        reasons = sorted((replace(reason, usual=part * reason.usual) for reason in past), key=lambda reason: reason.more, reverse=True)
+        reasons = sorted(
+            (replace(reason, usual=part * reason.usual) for reason in past),
+            key=lambda reason: reason.more,
+            reverse=True,
+        )
         found += [reason for reason in reasons[:NAMED] if reason.more > 0]
     return tuple(found)
 

@@ -13,6 +13,7 @@ from tamarin_dagster.cli import (  # noqa: F401 - each adds its commands
     access,
     buckets,
     export,
+    hogs,
     keys,
     mirroring,
     records,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tamarin_dagster.archive import Archived
+from tamarin_dagster.analysis.consumers import Consumers
 from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.ingest import Pulled
 from tamarin_dagster.mirror import Mirrored
@@ -201,6 +202,30 @@ class BucketState(Document):
     failing_purge_keys: int = Field(description="keys whose deletion failed at the last try")
 
 
+class Hog(Document):
+    """A consumer of many bytes."""
+
+    name: str = Field(description="IP address; with --by requester a canonical user id, ARN or service")
+    requests: int = Field(description="requests, of whatever kind and answer")
+    bytes: int = Field(validation_alias="bytes_sent", description="bytes of the responses")
+    share: float = Field(description="of the bucket's bytes, 0 to 1")
+    times_median: float | None = Field(description="how many times the median consumer's bytes; null if those are 0")
+    own: str | None = Field(description="why it is in no ban list without --include-own; null for a stranger")
+
+
+class HogsOfBucket(Document):
+    """`hogs --format json`: one of each bucket, in a list. Days are of the requests."""
+
+    bucket: str = Field(description="the logged bucket")
+    by: str = Field(description="ip or requester")
+    first_day: date = Field(validation_alias="first", description="the first day that was looked at")
+    last_day: date = Field(validation_alias="last", description="the last one, today")
+    consumers: int = Field(validation_alias="count", description="how many there were, hogs or not")
+    bytes: int = Field(validation_alias="bytes_sent", description="bytes of all responses, anonymous ones too")
+    median_bytes: int = Field(description="what half of the consumers took no more than")
+    hogs: tuple[Hog, ...] = Field(validation_alias="largest", description="who is above, the largest first")
+
+
 COMMANDS_WITH_JSON: dict[str, type[Document]] = {
     "pull": PulledBucket,
     "purge": PurgedBucket,
@@ -209,6 +234,7 @@ COMMANDS_WITH_JSON: dict[str, type[Document]] = {
     "expire": ExpiredMonths,
     "buckets": BucketState,
     "doctor": FoundThing,
+    "hogs": HogsOfBucket,
 }
 
 
@@ -277,6 +303,11 @@ def expired_months(found: Expirable | Expired) -> ExpiredMonths:
 def found_thing(finding: Finding) -> FoundThing:
     """A finding of the doctor."""
     return FoundThing.model_validate(finding)
+
+
+def hogs_of_bucket(found: Consumers) -> HogsOfBucket:
+    """The hogs among a bucket's consumers."""
+    return HogsOfBucket.model_validate(found)
 
 
 def show_documents(found: Document | Sequence[Document]) -> None:
