@@ -39,6 +39,12 @@ from tamarin_dagster.defs.traffic import (
     build_rollup_checks,
     build_traffic_rollups,
 )
+from tamarin_dagster.defs.traffic_checks import (
+    build_alarm_job,
+    build_alarm_schedule,
+    build_traffic,
+    build_traffic_alarms,
+)
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 
 
@@ -70,6 +76,10 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         shared = dg.Definitions.merge(
             shared, dg.Definitions(jobs=[watch_job], schedules=[build_watch_schedule(watch_job, settings.buckets)])
         )
+        alarm_job = build_alarm_job(settings.buckets, names)
+        shared = dg.Definitions.merge(
+            shared, dg.Definitions(jobs=[alarm_job], schedules=[build_alarm_schedule(alarm_job, settings.buckets)])
+        )
     per_bucket = []
     for bucket in settings.buckets:
         slug = names[bucket.name]
@@ -84,12 +94,14 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                     *([build_archived_log_records(bucket, slug, settings, url)] if url else []),
                     build_purged_log_keys(bucket, slug, settings, purge_log_keys),
                     build_traffic_rollups(bucket, slug, settings),
+                    build_traffic(bucket, slug),
                 ],
                 asset_checks=[
                     build_database_checks(bucket, slug),
                     build_duplicate_check(bucket, slug),
                     build_rollup_checks(bucket, slug, settings),
                     build_watch_checks(bucket, slug, settings.purges(bucket)),
+                    build_traffic_alarms(bucket, slug, settings),
                 ],
                 jobs=[load_job, reconcile_job],
                 sensors=[build_sensor(bucket, slug, load_job, settings)],

@@ -50,3 +50,8 @@ def rollups_key(slug: str) -> dg.AssetKey:
 def purged_key(slug: str) -> dg.AssetKey:
     """The asset that stands for the bucket's deleted log keys."""
     return dg.AssetKey([slug, "purged_log_keys"])
+
+
+def traffic_key(slug: str) -> dg.AssetKey:
+    """The asset that stands for the requests that are made to the bucket."""
+    return dg.AssetKey([slug, "traffic"])
