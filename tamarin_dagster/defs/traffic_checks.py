@@ -50,14 +50,14 @@ _DESCRIPTIONS: Mapping[str, str] = {
         " whose addresses and user agents are new in the metadata." + _USUAL
     ),
     ERROR_RATE_KEEPS_ITS_HABIT: (
-        f"In no hour of the last {alarms.JUDGED_HOURS} was a larger part of the requests answered with a 4xx or 5xx than"
-        " usual. A key with many errors is missing or closed; an address with many tries names. An hour is judged"
+        f"In no hour of the last {alarms.JUDGED_HOURS} was a larger part of the requests answered with a 4xx or 5xx"
+        " than usual. A key with many errors is missing or closed; an address with many tries names. An hour is judged"
         f" {_SETTLED_HOURS} hours after its end." + _USUAL
     ),
     NO_NEW_TOP_CONSUMER: (
         f"Of the {alarms.TOP} addresses and requesters that took most of the last day's bytes, none with"
-        f" {alarms.LEAST_NEW_SHARE:.0%} of them or more is new: not seen in the {PAST_DAYS} days before. If one is, find"
-        " out who that is; what it read is in s3_log_record."
+        f" {alarms.LEAST_NEW_SHARE:.0%} of them or more is new: not seen in the {PAST_DAYS} days before. If one is,"
+        " find out who that is; what it read is in s3_log_record."
     ),
     NO_CONSUMER_TAKES_MORE_THAN_ITS_SHARE: (
         f"No address and no requester took more than hog_share of the bytes of the last day, or of the last"
