@@ -123,6 +123,17 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def shared_engine(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
+    """An engine on a database that the tests of a file share, where each keeps to a bucket of its own."""
+    name = f"tamarin_test_{uuid4().hex[:8]}"
+    _administer(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    engine = sa.create_engine(server_url.set(database=name))
+    yield engine
+    engine.dispose()
+    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """The URL of a local S3 endpoint. Credentials for it are in the environment for the whole session."""
