@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tamarin_dagster.analysis.measures import PRIVATE_NETWORKS
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_remote_ip, traffic_daily_by_requester
 
 Address = IPv4Address | IPv6Address
@@ -71,13 +72,13 @@ class Consumers:
     largest: tuple[Consumer, ...]
 
 
-# Nobody's on the internet: RFC 1122, 1918, 3927, 4193, 4291, 6598. Not `ip_address.is_private`, which has the addresses
-# of documentation too, and others from version to version of Python.
-_PRIVATE = tuple(
+# And this host, this network, several hosts, none: RFC 1122, 3927, 4291. Not `ip_address.is_private`, which has the
+# addresses of documentation too, and others from version to version of Python.
+_OWN_NETWORKS = tuple(
     ip_network(text)
     for text in (
-        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-        *("192.168.0.0/16", "224.0.0.0/3", "::/127", "fc00::/7", "fe80::/10", "ff00::/8"),
+        *PRIVATE_NETWORKS,
+        *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"),
     )
 )
 # S3 user guide, LogFormat, and what logs have: AmazonS3, svc:…, s3.amazonaws.com, CloudFront's access identities and
@@ -191,4 +192,4 @@ def as_address(name: str) -> Address:
 
 def is_private(address: Address) -> bool:
     """Whether it is nobody's on the internet."""
-    return any(address.version == network.version and address in network for network in _PRIVATE)
+    return any(address.version == network.version and address in network for network in _OWN_NETWORKS)

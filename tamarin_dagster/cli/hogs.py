@@ -43,9 +43,9 @@ _BANS = {HogFormat.bucket_policy, HogFormat.waf_ipset, HogFormat.nginx}
     "hogs",
     Panel.LOOKING,
     ("hogs", "who takes more than hog_share of the bytes?"),
-    ("hogs --above 0.01 --by requester", "by who signed the request, from 1 % on"),
-    ("hogs --bucket media --above 50GB --format bucket-policy > deny.json", "to be read, then granted by hand"),
-    ("hogs --format nginx > /etc/nginx/hogs.conf", "for a proxy before the bucket"),
+    ("hogs --above 50GB --by requester", "by who signed the requests"),
+    ("hogs --bucket media --format bucket-policy > deny.json", "a policy, to be read before it is put"),
+    ("hogs --format nginx > hogs.conf", "for a proxy before the bucket"),
 )
 def hogs_command(
     bucket: BucketOption = None,
@@ -86,9 +86,11 @@ def hogs_command(
     bucket-policy denies reading to these addresses (IpAddress) or, with --by requester, to users and roles by their
     ARNs, and to nobody else; other requesters are named on standard error. Put the statement beside those that the
     policy has: put-bucket-policy replaces all. Do not turn it into NotIpAddress, which shuts out AWS's services and VPC
-    endpoints. waf-ipset is a line of JSON for IPv4 and one for IPv6, each for aws wafv2 create-ip-set --cli-input-json;
-    nginx is deny directives. Both help only where clients come through CloudFront or a proxy, and are told by their own
-    addresses there. From the rollups: what was loaded last may be missing.
+    endpoints.
+
+    waf-ipset is a line of JSON for IPv4 and one for IPv6, each for aws wafv2 create-ip-set --cli-input-json; nginx is
+    deny directives. The log of a bucket behind CloudFront or a proxy has their addresses, not their visitors': what it
+    tells of others is who goes round them. From the rollups: what was loaded last may be missing.
     """
     settings = load_settings()
     buckets = chosen_buckets(settings, bucket)

@@ -93,3 +93,25 @@ def test_a_run_that_failed_is_told(alerts, told, log_folder) -> None:
 
     (text,) = told
     assert text.startswith(f"media__load {DAY} failed: ")
+
+
+def test_what_was_told_the_time_before_is_no_news() -> None:
+    (block,) = [block for block in blocks_of("docs/how-to/alerting.md") if "def is_news" in block.text]
+    page: dict = {}
+    exec(block.text, page)
+    key = dg.AssetCheckKey(dg.AssetKey("traffic"), "usual")
+    results = [True, False, False, True]
+    left = iter(results)
+
+    @dg.asset_check(asset=key.asset_key, name=key.name)
+    def usual() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=next(left))
+
+    definitions = dg.Definitions(assets=[dg.AssetSpec(key.asset_key)], asset_checks=[usual])
+    job = definitions.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        news = []
+        for _ in results:
+            job.execute_in_process(instance=instance)
+            news.append(page["is_news"](instance, key, None))
+    assert news == [True, True, False, True]
