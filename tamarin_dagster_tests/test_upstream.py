@@ -357,7 +357,7 @@ def test_workaround_a_check_without_partitions_stays_planned_for_each_partition(
     assert run([just_loaded, counts], instance, DAY).success
     assert check_rows(instance, LOADED, "counted") == {(None, "SUCCEEDED"): 1, (DAY, "PLANNED"): 1}, (
         "checks without partitions may ride along with assets that have some:"
-        " completeness_checks.build_watch_checks need no asset that is never materialized for that"
+        " completeness_checks.build_watch_checks and traffic_checks need no asset that is never materialized for that"
     )
 
 
