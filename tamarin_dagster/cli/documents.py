@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tamarin_dagster.archive import Archived
 from tamarin_dagster.analysis.consumers import Consumers
+from tamarin_dagster.archive import Archived
 from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.ingest import Pulled
 from tamarin_dagster.mirror import Mirrored
