@@ -22,7 +22,7 @@ from tamarin_dagster.recordstore.tables import (
 from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, traffic_pending_day
 
 _HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
-_ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [queries](queries.md).\n"
+_ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [rollups](rollups.md).\n"
 _DIMENSIONS = "# Kinds and prices\n\nOf what is in the rollups: [bots](how-to/bots.md), [costs](how-to/costs.md).\n"
 _VIEWS = (
     "# Views\n\nWhat they are good for: [completeness](completeness.md), [queries](queries.md),"
