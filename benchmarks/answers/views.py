@@ -65,7 +65,7 @@ _OF_ROLLUPS: dict[str, tuple[str, str]] = {
     ),
     "`s3_cold_objects`": (
         (
-            "SELECT * FROM s3_cold_objects('media', 30, '{last}') WHERE first_seen >= '{first}'"
+            "SELECT * FROM s3_cold_objects('media', 90, '{last}') WHERE first_seen >= '{first}'"
             " ORDER BY object_size DESC LIMIT 20"
         ),
         f"SELECT key, max(request_dtime), max(object_size) {_RECORDS} GROUP BY 1 ORDER BY 3 DESC LIMIT 20",

@@ -621,3 +621,12 @@ def test_changes_of_a_day_read_its_month_and_few_blocks_of_it(months):
         )
         assert found.partitions == {partition_name(MONTHS[1])}
         assert found.blocks < month / 6
+
+
+def test_the_causes_of_a_spike_are_looked_for_in_few_blocks_of_its_month(months):
+    """In eight hours of eight days."""
+    with months.connect() as connection:
+        month = blocks_of(connection, partition_name(MONTHS[1]))
+        found = touched(connection, "SELECT * FROM s3_spike_causes('media', '2026-03-14 12:00Z')")
+        assert found.partitions == {partition_name(MONTHS[1])}
+        assert found.blocks < month

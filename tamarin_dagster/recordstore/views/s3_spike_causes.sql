@@ -49,6 +49,8 @@ BEGIN ATOMIC
                 WHERE r.bucket = of_bucket
                   AND r.request_dtime >= date_trunc('hour', in_hour, 'UTC') - n * interval '24 hours'
                   AND r.request_dtime < date_trunc('hour', in_hour, 'UTC') - n * interval '24 hours' + interval '1 hour'
+                -- Keeps the planner from reading all months once for all of the hours.
+                OFFSET 0
             ) r
         ) asked
         GROUP BY GROUPING SETS ((asked.key), (asked.remote_ip), (asked.referrer), (asked.user_agent))
