@@ -58,7 +58,7 @@ class Consumers:
     Attributes:
         count: how many took anything at all, or asked for it.
         bytes_sent: of all of them, and of requests that are nobody's in particular.
-        median_bytes: what half of them took no more than.
+        median_bytes: the median of what each took.
         largest: those who were asked for, the largest first.
     """
 
@@ -68,7 +68,7 @@ class Consumers:
     last: date
     count: int
     bytes_sent: int
-    median_bytes: int
+    median_bytes: float
     largest: tuple[Consumer, ...]
 
 
@@ -111,7 +111,7 @@ def largest_consumers(
     taken = _taken(bucket, by, first, last)
     consumer = taken.c
     named = consumer.name.is_not(None)
-    middle = sa.func.percentile_disc(0.5).within_group(consumer.bytes_sent).filter(named)
+    middle = sa.func.percentile_cont(0.5).within_group(consumer.bytes_sent).filter(named)
     every = sa.select(
         sa.func.count().filter(named).label("consumers"),
         sa.func.coalesce(sa.func.sum(consumer.bytes_sent), 0).cast(sa.BigInteger).label("bytes_sent"),

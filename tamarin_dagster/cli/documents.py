@@ -222,7 +222,7 @@ class HogsOfBucket(Document):
     last_day: date = Field(validation_alias="last", description="the last one, today")
     consumers: int = Field(validation_alias="count", description="how many there were, hogs or not")
     bytes: int = Field(validation_alias="bytes_sent", description="bytes of all responses, anonymous ones too")
-    median_bytes: int = Field(description="what half of the consumers took no more than")
+    median_bytes: float = Field(description="the median of what each consumer took")
     hogs: tuple[Hog, ...] = Field(validation_alias="largest", description="who is above, the largest first")
 
 

@@ -149,7 +149,7 @@ def _look(
     limit = f"{decimal(least_bytes)} or more" if least_bytes else f"more than {share:.1%}"
     err.print(
         f"{printable(bucket.name)}: {len(found.largest):,} of {found.count:,} took {limit} of"
-        f" {decimal(found.bytes_sent)} since {first}; half of them no more than {decimal(found.median_bytes)}",
+        f" {decimal(found.bytes_sent)} since {first}; the median {decimal(int(found.median_bytes))}",
         highlight=False,
     )
     if waiting:

@@ -3,6 +3,7 @@
 from datetime import date
 
 import pytest
+import sqlalchemy as sa
 
 from tamarin_dagster.analysis.consumers import (
     Consumer,
@@ -39,6 +40,25 @@ def test_shares_are_of_all_bytes_and_the_median_of_the_named(traffic, connection
             Consumer("192.0.2.2", requests=10, bytes_sent=10_000, share=0.1, times_median=1.0, own=None),
         ),
     )
+
+
+def test_the_view_for_sql_has_the_same_numbers(traffic, connection) -> None:
+    traffic.daily("remote_ip", FIRST, **{"192.0.2.1": 40_000, "192.0.2.2": 7000, "2001:db8::1": 1000, "": 4000})
+    traffic.daily("remote_ip", LAST, **{"192.0.2.1": 2000, "192.0.2.3": 4000})
+
+    found = largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST)
+    rows = connection.execute(
+        sa.text(
+            "SELECT consumer, requests, bytes_sent, byte_share, times_median FROM s3_hogs(:bucket, :first, :last)"
+            " WHERE kind = 'remote_ip' ORDER BY bytes_sent DESC"
+        ),
+        {"bucket": traffic.bucket, "first": FIRST, "last": LAST},
+    )
+
+    assert found.median_bytes == 5500
+    assert [(c.name, c.requests, c.bytes_sent, c.share, c.times_median) for c in found.largest] == [
+        (*row[:3], pytest.approx(row[3]), pytest.approx(row[4])) for row in rows
+    ]
 
 
 def test_of_anonymous_requests_nobody_is_the_consumer(traffic, connection) -> None:
