@@ -24,6 +24,7 @@ from tamarin_dagster.defs.jobs import (
     build_watch_job,
 )
 from tamarin_dagster.defs.naming import slugs
+from tamarin_dagster.defs.report import build_report, build_report_job, build_report_schedule
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.defs.schedules import (
     build_dimensions_schedule,
@@ -86,6 +87,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         url = settings.archive_of(bucket)
         load_job = build_load_job(bucket, slug, archives=url is not None)
         reconcile_job = build_reconcile_job(bucket, slug, archives=url is not None)
+        report_job = build_report_job(bucket, slug)
         per_bucket.append(
             dg.Definitions(
                 assets=[
@@ -95,6 +97,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                     build_purged_log_keys(bucket, slug, settings, purge_log_keys),
                     build_traffic_rollups(bucket, slug, settings),
                     build_traffic(bucket, slug),
+                    build_report(bucket, slug, settings),
                 ],
                 asset_checks=[
                     build_database_checks(bucket, slug),
@@ -103,9 +106,12 @@ def build_definitions(settings: Settings) -> dg.Definitions:
                     build_watch_checks(bucket, slug, settings.purges(bucket)),
                     build_traffic_alarms(bucket, slug, settings),
                 ],
-                jobs=[load_job, reconcile_job],
+                jobs=[load_job, reconcile_job, report_job],
                 sensors=[build_sensor(bucket, slug, load_job, settings)],
-                schedules=[build_reconcile_schedule(bucket, slug, reconcile_job)],
+                schedules=[
+                    build_reconcile_schedule(bucket, slug, reconcile_job),
+                    build_report_schedule(bucket, slug, report_job),
+                ],
             )
         )
     return dg.Definitions.merge(shared, *per_bucket)

@@ -320,6 +320,15 @@ class Settings(BaseSettings):
     prices: Annotated[Path, BeforeValidator(_file)] | None = Field(
         default=None, description="the price list that costs are estimated with (default: the one that comes along)"
     )
+    reports: Path | None = Field(default=None, description="where reports are written (default: `reports` in `home`)")
+    anonymize_ips: bool = Field(default=False, description="whether IP addresses have other names in reports")
+    anonymize_key: str | None = Field(
+        default=None,
+        repr=False,
+        min_length=16,
+        description="a secret that these names are made with, so that an address has the same in each report"
+        " (default: another for each report)",
+    )
     buckets: tuple[LoggedBucket, ...] = Field(default=(), description="the logged buckets")
 
     @field_validator("buckets")
@@ -361,6 +370,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the file."""
         return env_settings, init_settings
+
+    @property
+    def reports_folder(self) -> Path:
+        """Where reports are written."""
+        return self.reports or self.home / "reports"
 
     def bucket(self, name: str) -> LoggedBucket:
         """The bucket of that name. Raises SettingsError, naming those there are."""
@@ -419,6 +433,7 @@ def load_settings(config: Path | None = None) -> Settings:
         "home": _placed(folder, settings.home),
         "geoip_database": tuple(_placed(folder, each) for each in settings.geoip_database),
         "prices": settings.prices and _placed(folder, settings.prices),
+        "reports": settings.reports and _placed(folder, settings.reports),
     }
     return settings.model_copy(update=placed)
 

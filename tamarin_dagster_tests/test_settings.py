@@ -142,6 +142,14 @@ def test_home_is_meant_from_the_folder_of_the_file(tmp_path):
     assert load_settings(folder / "t.yaml").home == Path.home() / "tamarin"
 
 
+def test_reports_lie_in_home_unless_a_folder_is_named(load, tmp_path):
+    assert load("home: here\n").reports_folder == tmp_path / "here" / "reports"
+    assert load("reports: told\n").reports_folder == tmp_path / "told"
+    with pytest.raises(SettingsError, match=r"anonymize_key: .*at least 16 characters") as refused:
+        load("anonymize_key: too short\n")
+    assert "too short" not in str(refused.value)
+
+
 def test_files_are_meant_from_the_folder_of_the_settings_one_or_several(load, tmp_path, monkeypatch):
     assert load("").geoip_database == ()
     assert load("geoip_database: a.mmdb\n").geoip_database == (tmp_path / "a.mmdb",)

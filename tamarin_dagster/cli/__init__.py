@@ -17,6 +17,7 @@ from tamarin_dagster.cli import (  # noqa: F401 - each adds its commands
     keys,
     mirroring,
     records,
+    report,
     rollups,
     setup,
 )

@@ -55,3 +55,8 @@ def purged_key(slug: str) -> dg.AssetKey:
 def traffic_key(slug: str) -> dg.AssetKey:
     """The asset that stands for the requests that are made to the bucket."""
     return dg.AssetKey([slug, "traffic"])
+
+
+def report_key(slug: str) -> dg.AssetKey:
+    """The asset that writes a bucket's monthly reports."""
+    return dg.AssetKey([slug, "traffic_report"])

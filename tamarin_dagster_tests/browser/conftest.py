@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Only `make test-browser` installs it.
 if find_spec("playwright") is None:
-    collect_ignore = ["test_pages.py"]
+    collect_ignore = ["test_pages.py", "test_report.py"]
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Nothing that Chromium does of its own accord: looking for updates, for extensions, for Google's hosts.

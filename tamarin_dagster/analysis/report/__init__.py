@@ -1,0 +1,73 @@
+"""The report: a bucket's month on one page, from the rollups.
+
+`figures` are what it tells, `queries` and `evidence` ask for them, `texts` and `pseudonyms` make them fit to be shown,
+`page` (with `charts`) and `summary` show them.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from tamarin_dagster.analysis.report.figures import Report
+from tamarin_dagster.analysis.report.month import Month
+from tamarin_dagster.analysis.report.pseudonyms import as_it_is, pseudonyms
+from tamarin_dagster.analysis.report.queries import ask_all
+
+__all__ = ["Month", "Report", "ReportFile", "file_name", "write_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFile:
+    """A report that was written: what it tells, where it is, and how large."""
+
+    report: Report
+    path: Path
+    bytes: int
+
+
+def file_name(bucket: str, month: Month) -> str:
+    """What a report's file is called."""
+    return f"{bucket}-{month}.html"
+
+
+def write_report(
+    engine: sa.Engine,
+    bucket: str,
+    month: Month,
+    path: Path,
+    *,
+    anonymize_ips: bool = False,
+    key: str | None = None,
+    now: datetime | None = None,
+) -> ReportFile:
+    """Makes the bucket's report of a month and writes it, in the place of an older one at once.
+
+    Args:
+        engine: on the records' database.
+        bucket: the logged bucket.
+        month: what is told; of one that has not ended, what is known so far.
+        path: the file; its folder is made if it is missing.
+        anonymize_ips: whether addresses have other names in it.
+        key: what these names are made with; without one they hold within this report only.
+        now: the present moment, if it is to be another.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    # The libraries that draw take a second to import.
+    from tamarin_dagster.analysis.report.page import drawn, page  # noqa: PLC0415
+
+    name_of = pseudonyms(key.encode() if key else None) if anonymize_ips else as_it_is
+    report = ask_all(engine, bucket, month, now=now or datetime.now(UTC), name_of=name_of)
+    text = page(report, drawn(report) if report.days else {}).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_bytes(text)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    return ReportFile(report, path, len(text))

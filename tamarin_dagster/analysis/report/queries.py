@@ -1,0 +1,43 @@
+"""All that a report asks, of one snapshot of the database: the rollups of a bucket and month, and of the one before."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from tamarin_dagster.analysis.report import times, tops
+from tamarin_dagster.analysis.report.evidence import completeness_of
+from tamarin_dagster.analysis.report.figures import Report
+from tamarin_dagster.analysis.report.month import Month
+from tamarin_dagster.analysis.report.pseudonyms import NameOfAddress, as_it_is
+
+# Of 25,000 keys the sums take 25 MB; what does not fit is sorted on the disk, which takes twice as long.
+WORK_MEM = "64MB"
+
+
+def ask_all(
+    engine: sa.Engine, bucket: str, month: Month, *, now: datetime, name_of: NameOfAddress = as_it_is
+) -> Report:
+    """All of the report, as one snapshot has it; `name_of` is what addresses are called. Nothing is written."""
+    with (
+        engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
+        connection.begin(),
+    ):
+        connection.execute(sa.text(f"SET LOCAL work_mem = '{WORK_MEM}'"))
+        prices = tops.prices_of(connection, bucket, month)
+        return Report(
+            bucket=bucket,
+            month=month,
+            made_at=now,
+            anonymous=name_of is not as_it_is,
+            before=times.traffic_before(connection, bucket, month, now),
+            days=times.traffic_by_day(connection, bucket, month),
+            hours=times.traffic_by_hour(connection, bucket, month),
+            latencies=times.latencies(connection, bucket, month),
+            files=tops.files(connection, bucket, month, prices),
+            addresses=tops.addresses(connection, bucket, month, prices, name_of),
+            requesters=tops.requesters(connection, bucket, month, prices),
+            referrers=tops.referrers(connection, bucket, month),
+            agents=tops.agents(connection, bucket, month),
+            cost=tops.cost(connection, bucket, month, prices),
+            completeness=completeness_of(connection, bucket, month, now),
+        )

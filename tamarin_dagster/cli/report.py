@@ -1,0 +1,83 @@
+"""The command `report`: a bucket's month on a page."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tamarin_dagster.analysis.report import Month, ReportFile, file_name, write_report
+from tamarin_dagster.cli.app import BucketOption, Panel, chosen_buckets, command, flag, told_if_interrupted
+from tamarin_dagster.recordstore.database import open_database
+from tamarin_dagster.settings import SettingsError, load_settings
+from tamarin_dagster.terminal import err, out, printable
+
+
+@command(
+    "report",
+    Panel.LOOKING,
+    ("report", "the present month so far, a file for each bucket"),
+    ("report --bucket media.example.org --month 2026-10", "a month that is over"),
+    ("report --month 2026-10 --out handed-on --anonymize-ips", "to hand on"),
+)
+def report_command(
+    bucket: BucketOption = None,
+    month: Annotated[
+        str | None, typer.Option("--month", help="The month, like 2026-10; default: the present one.", metavar="MONTH")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="A folder, or with one bucket a file; default: `reports` in the settings.", metavar="PATH"
+        ),
+    ] = None,
+    anonymize_ips: Annotated[bool, flag("--anonymize-ips", "Other names in the place of IP addresses.")] = False,
+) -> None:
+    """Writes a bucket's month as one HTML file: traffic, files, consumers, referrers, bots, cost, completeness.
+
+    The file loads nothing and runs nothing, so it can be mailed and printed. Its figures are those of the rollups: of
+    the days that are loaded and rolled up. Where it was written is told on standard output.
+    """
+    settings = load_settings()
+    chosen = _chosen(month)
+    buckets = chosen_buckets(settings, bucket)
+    folder = to or settings.reports_folder
+    if len(buckets) == 1 and to and not to.is_dir():
+        paths = [to]
+    elif folder.exists() and not folder.is_dir():
+        raise SettingsError(f"--out {folder} is a file, and there are {len(buckets)} buckets; name one with --bucket")
+    else:
+        paths = [folder / file_name(each.name, chosen) for each in buckets]
+    with told_if_interrupted("Reports that were written stay."):
+        engine = open_database(settings)
+        for each, path in zip(buckets, paths, strict=True):
+            with err.status(f"{each.name}, {chosen.name}"):
+                done = write_report(
+                    engine,
+                    each.name,
+                    chosen,
+                    path,
+                    anonymize_ips=anonymize_ips or settings.anonymize_ips,
+                    key=settings.anonymize_key,
+                )
+            _tell(done)
+        engine.dispose()
+
+
+def _chosen(month: str | None) -> Month:
+    if month is None:
+        return Month.of(datetime.now(UTC).date())
+    try:
+        return Month.parse(month)
+    except ValueError as error:
+        raise SettingsError(f"--month: {error}") from None
+
+
+def _tell(done: ReportFile) -> None:
+    traffic = done.report.traffic
+    err.print(
+        f"[bold]{printable(done.report.bucket)}[/], {done.report.month.name}: {traffic.requests:,} requests,"
+        f" {traffic.bytes_sent:,} bytes sent",
+        highlight=False,
+    )
+    out.print(printable(str(done.path)), highlight=False, soft_wrap=True)

@@ -1,0 +1,122 @@
+"""The report of a bucket and month as an asset: a file for each, with its summary on the page."""
+
+from datetime import UTC, timedelta
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from tamarin_dagster.analysis.report import Month, ReportFile, file_name, write_report
+from tamarin_dagster.defs.assets import RETRY_POLICY
+from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.naming import BUCKET_TAG, report_key, rollups_key
+from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+# S3 delivers nearly all records within a day; on the first days of a month the one before is made again.
+LATE_DAYS = 3
+_MONTH_KEY = "%Y-%m"
+
+
+def build_report(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
+    """The asset that writes a bucket's report of a month."""
+
+    @dg.asset(
+        key=report_key(slug),
+        deps=[rollups_key(slug)],
+        description=(
+            f"A month of {bucket.name} on one page: traffic, files, consumers, referrers, bots, cost, completeness.\n\n"
+            f"An HTML file in {settings.reports_folder}, to be looked at, mailed or printed. A partition is the month"
+            " (UTC) of the requests; the present one is told as far as it has come."
+        ),
+        partitions_def=report_partitions(bucket),
+        # A report takes seconds, a month of the past changes seldom: one by one, each with its own file.
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
+        group_name=slug,
+        owners=list(bucket.owners),
+        kinds={"html", "postgres"},
+        retry_policy=RETRY_POLICY,
+    )
+    def traffic_report(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[RecordDatabase]
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        month = Month.parse(context.partition_key)
+        with cancellable():
+            done = write_report(
+                database.engine,
+                bucket.name,
+                month,
+                settings.reports_folder / file_name(bucket.name, month),
+                anonymize_ips=settings.anonymize_ips,
+                key=settings.anonymize_key,
+            )
+        context.log.info(f"{bucket.name}, {month.name}: {done.path}")
+        return dg.MaterializeResult(metadata=_metadata(done))
+
+    return traffic_report
+
+
+def report_partitions(bucket: LoggedBucket) -> dg.MonthlyPartitionsDefinition:
+    """The months from the bucket's first day to the present one."""
+    return dg.MonthlyPartitionsDefinition(
+        start_date=str(Month.of(bucket.start_date)), fmt=_MONTH_KEY, end_offset=1, timezone="UTC"
+    )
+
+
+def build_report_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
+    """What the report's schedule runs."""
+    return dg.define_asset_job(
+        f"{slug}__report",
+        selection=dg.AssetSelection.assets(report_key(slug)),
+        description=f"Writes the report of a month of {bucket.name}.",
+        executor_def=dg.in_process_executor,
+        tags={BUCKET_TAG: bucket.name},
+        owners=list(bucket.owners),
+    )
+
+
+def build_report_schedule(bucket: LoggedBucket, slug: str, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+    """Daily the present month's; on the first LATE_DAYS days of a month also that of the month before."""
+
+    @dg.schedule(
+        name=f"{slug}__report_daily",
+        # After the nightly look at late log keys, and what is dropped behind it.
+        cron_schedule="40 5 * * *",
+        execution_timezone="UTC",
+        job=job,
+        description=f"Writes the report of {bucket.name} for the present month; for the one before while it is late.",
+        default_status=(
+            dg.DefaultScheduleStatus.RUNNING if bucket.monitor_bucket else dg.DefaultScheduleStatus.STOPPED
+        ),
+    )
+    def report_daily(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+        today = context.scheduled_execution_time.astimezone(UTC).date()
+        months = sorted({Month.of(today), Month.of(today - timedelta(days=LATE_DAYS))})
+        first = Month.of(bucket.start_date)
+        return [
+            dg.RunRequest(run_key=f"{today}:{month}", partition_key=str(month)) for month in months if month >= first
+        ]
+
+    return report_daily
+
+
+def _metadata(done: ReportFile) -> dict[str, Any]:
+    # What draws takes half a second to import, and so does what cuts secrets out.
+    from tamarin_dagster.analysis.report.summary import summary  # noqa: PLC0415
+
+    report = done.report
+    metadata: dict[str, Any] = {
+        "summary": dg.MetadataValue.md(summary(report)),
+        "report": dg.MetadataValue.path(done.path),
+        "requests": report.traffic.requests,
+        "bytes sent": report.traffic.bytes_sent,
+        "errors": report.traffic.error_count,
+        "files": report.files.count,
+        "IP addresses": report.addresses.count,
+        "days with requests": report.completeness.rolled_up_days,
+        "rejected lines": report.completeness.rejected_lines,
+        "bytes of the file": done.bytes,
+    }
+    if report.cost:
+        metadata["estimated US dollars"] = round(report.cost.dollars, 2)
+    return metadata

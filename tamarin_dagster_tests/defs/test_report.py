@@ -1,0 +1,79 @@
+"""The report's asset, and when it is made."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tamarin_dagster.analysis.rollups import roll_up
+from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.defs.naming import report_key, rollups_key
+from tamarin_dagster.ingest import pull
+from tamarin_dagster_tests.lines import line
+
+
+@pytest.fixture
+def definitions(settings, tmp_path) -> dg.Definitions:
+    return build_definitions(settings.model_copy(update={"reports": tmp_path / "reports", "anonymize_ips": True}))
+
+
+def test_a_month_is_written_with_its_summary(definitions, instance, engine, folder_place, put_key, tmp_path) -> None:
+    put_key(line(user_agent="![x](https://evil.example/x.png)", key="<script>`") * 3, day="2026-03-05")
+    pull(folder_place.bucket, folder_place.store, engine)
+    roll_up(engine)
+
+    job = definitions.resolve_job_def("media__report")
+    result = job.execute_in_process(instance=instance, partition_key="2026-03")
+
+    [materialized] = result.asset_materializations_for_node("media__traffic_report")
+    metadata = {name: value.value for name, value in materialized.metadata.items()}
+    path = Path(metadata["report"])
+    assert path == tmp_path / "reports/media-2026-03.html"
+    assert (metadata["requests"], metadata["bytes sent"], metadata["IP addresses"]) == (3, 339, 1)
+    assert metadata["bytes of the file"] == path.stat().st_size
+    assert metadata["summary"].startswith("**March 2026**: 3 requests, 339 bytes sent, 0.0 % errors.\n")
+    assert "1. `` <script>` `` 339 bytes" in metadata["summary"]
+    text = path.read_text("utf-8")
+    assert "&lt;script&gt;`" in text
+    assert "192.0.2.3" not in text + metadata["summary"]
+
+
+def test_it_stands_behind_the_rollups_and_outside_the_load(definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert graph.get(report_key("media")).parent_keys == {rollups_key("media")}
+    load = definitions.resolve_job_def("media__load")
+    assert report_key("media") not in load.asset_layer.executable_asset_keys
+
+
+@pytest.mark.parametrize(
+    ("day", "months"),
+    [
+        ((2026, 3, 3), ["2026-02", "2026-03"]),
+        ((2026, 3, 4), ["2026-03"]),
+        ((2026, 3, 31), ["2026-03"]),
+        ((2027, 1, 1), ["2026-12", "2027-01"]),
+        # the bucket's first month has none before it
+        ((2026, 1, 1), ["2026-01"]),
+    ],
+)
+def test_the_present_month_is_made_daily_and_the_one_before_while_it_is_late(
+    definitions, instance, day, months
+) -> None:
+    schedule = definitions.resolve_schedule_def("media__report_daily")
+    context = dg.build_schedule_context(
+        instance=instance,
+        repository_def=definitions.get_repository_def(),
+        scheduled_execution_time=datetime(*day, 5, 40, tzinfo=UTC),
+    )
+    assert [request.partition_key for request in schedule.evaluate_tick(context).run_requests] == months
+
+
+def test_it_is_made_if_the_bucket_is_monitored(settings) -> None:
+    for monitored, status in (
+        (True, dg.DefaultScheduleStatus.RUNNING),
+        (False, dg.DefaultScheduleStatus.STOPPED),
+    ):
+        bucket = settings.buckets[0].model_copy(update={"monitor_bucket": monitored})
+        definitions = build_definitions(settings.model_copy(update={"buckets": (bucket,)}))
+        assert definitions.resolve_schedule_def("media__report_daily").default_status == status
