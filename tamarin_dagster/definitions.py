@@ -1,6 +1,7 @@
 """What Dagster loads: the definitions for the configured buckets. Assembles, nothing else."""
 
 import sys
+from collections.abc import Mapping
 
 import dagster as dg
 
@@ -46,17 +47,28 @@ from tamarin_dagster.defs.traffic_checks import (
     build_traffic,
     build_traffic_alarms,
 )
-from tamarin_dagster.settings import Settings, SettingsError, load_settings
+from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
     """Fresh definitions for these settings. Nothing connects until something runs."""
     purge_log_keys = build_purge_op(settings)
+    names = slugs(settings.buckets)
+    return dg.Definitions.merge(
+        _of_all_buckets(settings, purge_log_keys),
+        *([_watching(settings, names)] if settings.buckets else []),
+        *([_expiring(settings, settings.retention_months)] if settings.retention_months else []),
+        *(_of_bucket(bucket, names[bucket.name], settings, purge_log_keys) for bucket in settings.buckets),
+    )
+
+
+def _of_all_buckets(settings: Settings, purge_log_keys: dg.OpDefinition) -> dg.Definitions:
+    """What there is once, whatever the buckets."""
     archives = any(settings.archive_of(bucket) for bucket in settings.buckets)
     purge_job = build_purge_job(purge_log_keys, build_archive_op(settings) if archives else None)
     roll_up_job = build_roll_up_job(settings)
     dimensions_job = build_dimensions_job(settings)
-    shared = dg.Definitions(
+    return dg.Definitions(
         jobs=[purge_job, roll_up_job, dimensions_job, build_reparse_job(settings), build_doctor_job(settings)],
         schedules=[
             build_purge_schedule(purge_job),
@@ -66,55 +78,57 @@ def build_definitions(settings: Settings) -> dg.Definitions:
         resources={"database": RecordDatabase(settings), "log_buckets": LogBuckets()},
         executor=dg.in_process_executor,
     )
-    if settings.retention_months:
-        expire_job = build_expire_job(settings, settings.retention_months)
-        shared = dg.Definitions.merge(
-            shared, dg.Definitions(jobs=[expire_job], schedules=[build_expire_schedule(expire_job)])
-        )
-    names = slugs(settings.buckets)
-    if settings.buckets:
-        watch_job = build_watch_job(settings.buckets, names)
-        shared = dg.Definitions.merge(
-            shared, dg.Definitions(jobs=[watch_job], schedules=[build_watch_schedule(watch_job, settings.buckets)])
-        )
-        alarm_job = build_alarm_job(settings.buckets, names)
-        shared = dg.Definitions.merge(
-            shared, dg.Definitions(jobs=[alarm_job], schedules=[build_alarm_schedule(alarm_job, settings.buckets)])
-        )
-    per_bucket = []
-    for bucket in settings.buckets:
-        slug = names[bucket.name]
-        url = settings.archive_of(bucket)
-        load_job = build_load_job(bucket, slug, archives=url is not None)
-        reconcile_job = build_reconcile_job(bucket, slug, archives=url is not None)
-        report_job = build_report_job(bucket, slug)
-        per_bucket.append(
-            dg.Definitions(
-                assets=[
-                    build_delivered_log_keys(bucket, slug),
-                    build_log_records(bucket, slug, settings),
-                    *([build_archived_log_records(bucket, slug, settings, url)] if url else []),
-                    build_purged_log_keys(bucket, slug, settings, purge_log_keys),
-                    build_traffic_rollups(bucket, slug, settings),
-                    build_traffic(bucket, slug),
-                    build_report(bucket, slug, settings),
-                ],
-                asset_checks=[
-                    build_database_checks(bucket, slug),
-                    build_duplicate_check(bucket, slug),
-                    build_rollup_checks(bucket, slug, settings),
-                    build_watch_checks(bucket, slug, settings.purges(bucket)),
-                    build_traffic_alarms(bucket, slug, settings),
-                ],
-                jobs=[load_job, reconcile_job, report_job],
-                sensors=[build_sensor(bucket, slug, load_job, settings)],
-                schedules=[
-                    build_reconcile_schedule(bucket, slug, reconcile_job),
-                    build_report_schedule(bucket, slug, report_job),
-                ],
-            )
-        )
-    return dg.Definitions.merge(shared, *per_bucket)
+
+
+def _expiring(settings: Settings, months: int) -> dg.Definitions:
+    """What drops old records."""
+    job = build_expire_job(settings, months)
+    return dg.Definitions(jobs=[job], schedules=[build_expire_schedule(job)])
+
+
+def _watching(settings: Settings, names: Mapping[str, str]) -> dg.Definitions:
+    """What looks at all buckets hourly: at their deliveries, and at their traffic."""
+    watch_job = build_watch_job(settings.buckets, names)
+    alarm_job = build_alarm_job(settings.buckets, names)
+    return dg.Definitions(
+        jobs=[watch_job, alarm_job],
+        schedules=[
+            build_watch_schedule(watch_job, settings.buckets),
+            build_alarm_schedule(alarm_job, settings.buckets),
+        ],
+    )
+
+
+def _of_bucket(bucket: LoggedBucket, slug: str, settings: Settings, purge_log_keys: dg.OpDefinition) -> dg.Definitions:
+    """What each bucket has of its own, in the order in which a line travels."""
+    archive = settings.archive_of(bucket)
+    load_job = build_load_job(bucket, slug, archives=archive is not None)
+    reconcile_job = build_reconcile_job(bucket, slug, archives=archive is not None)
+    report_job = build_report_job(bucket, slug)
+    return dg.Definitions(
+        assets=[
+            build_delivered_log_keys(bucket, slug),
+            build_log_records(bucket, slug, settings),
+            *([build_archived_log_records(bucket, slug, settings, archive)] if archive else []),
+            build_purged_log_keys(bucket, slug, settings, purge_log_keys),
+            build_traffic_rollups(bucket, slug, settings),
+            build_traffic(bucket, slug),
+            build_report(bucket, slug, settings),
+        ],
+        asset_checks=[
+            build_database_checks(bucket, slug),
+            build_duplicate_check(bucket, slug),
+            build_watch_checks(bucket, slug, settings.purges(bucket)),
+            build_rollup_checks(bucket, slug, settings),
+            build_traffic_alarms(bucket, slug, settings),
+        ],
+        jobs=[load_job, reconcile_job, report_job],
+        sensors=[build_sensor(bucket, slug, load_job, settings)],
+        schedules=[
+            build_reconcile_schedule(bucket, slug, reconcile_job),
+            build_report_schedule(bucket, slug, report_job),
+        ],
+    )
 
 
 def _configured() -> Settings:
