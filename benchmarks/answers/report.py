@@ -1,6 +1,6 @@
 """A report of a month, from a year of rollups as 10 million records leave them: each question, and the whole.
 
-    .venv/bin/python -m benchmarks.answers.report [--values 2500] [--records 830000] [--rounds 5]
+    .venv/bin/python -m benchmarks.answers.report [--values 2500] [--records 830000] [--rounds 10]
 
 The page docs/performance.md has its numbers from here.
 """
@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from benchmarks.command_line import command_line, show
-from benchmarks.queries import LAST_MONTH, fill_month
+from benchmarks.queries import LAST_MONTH, fill_month, processor_seconds
 from benchmarks.sheet import Sheet
 from tamarin_dagster.analysis.report import Month, times, tops
 from tamarin_dagster.analysis.report.evidence import completeness_of
@@ -48,53 +49,76 @@ def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--values", type=int, default=2_500, help="keys and addresses of a day; default: %(default)s")
     parser.add_argument("--records", type=int, default=830_000, help="of the month; default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=10, help="default: %(default)s")
     options = parser.parse_args()
     with _home() as (home, engine):
         rows = _fill(engine, options.values, options.records)
         month = Month.of(LAST_MONTH)
         asked = _asked(engine, month, options.rounds)
         whole = [_written(home, month) for _ in range(options.rounds)]
-    title = f"A report of a month of {options.records:,} records, from {rows:,} rows of rollups of a year"
-    lines = [[name, *_spread(taken, 1000, ".0f")] for name, taken in asked.items()]
-    rollups = [sum(each) for each in zip(*(taken for name, taken in asked.items() if name != _EVIDENCE), strict=True)]
-    lines += [
-        ["all of the rollups, ms", *_spread(rollups, 1000, ".0f")],
-        ["`tamarin-dagster report`, s", *_spread(whole, 1, ".1f")],
+    rollups = [each for name, each in asked.items() if name != _EVIDENCE]
+    asked["all of the rollups"] = Asked(
+        [sum(taken) for taken in zip(*(each.seconds for each in rollups), strict=True)],
+        sum(each.processor for each in rollups),
+    )
+    lines = [
+        [name, *_spread(each.seconds, 1000, ".0f"), f"{1000 * each.processor:.0f}"] for name, each in asked.items()
     ]
-    show([Sheet(title, ["", "median", "min", "max"], lines, texts=[""])], options.markdown)
+    sheets = [
+        Sheet(
+            f"Questions of a month of {options.records:,} records to {rows:,} rows of rollups of a year, in ms",
+            ["", "median", "min", "max", "CPU"],
+            lines,
+            texts=[""],
+        ),
+        Sheet("The whole, in s", ["", "median", "min", "max"], [["`report`", *_spread(whole, 1, ".1f")]], texts=[""]),
+    ]
+    show(sheets, options.markdown)
 
 
-_EVIDENCE = "completeness (of the records themselves), ms"
+_EVIDENCE = "completeness, of the records themselves"
 
 
-def _asked(engine: sa.Engine, month: Month, rounds: int) -> dict[str, list[float]]:
-    """Seconds that each question took."""
-    questions: dict[str, Callable[[sa.Connection], object]] = {
-        "prices, ms": lambda c: tops.prices_of(c, _BUCKET, month),
-        "days, ms": lambda c: times.traffic_by_day(c, _BUCKET, month),
-        "month before, ms": lambda c: times.traffic_before(c, _BUCKET, month, _NOW),
-        "hours of the week, ms": lambda c: times.traffic_by_hour(c, _BUCKET, month),
-        "latencies, ms": lambda c: times.latencies(c, _BUCKET, month),
-        "files, ms": lambda c: tops.files(c, _BUCKET, month, prices),
-        "addresses, ms": lambda c: tops.addresses(c, _BUCKET, month, prices),
-        "requesters, ms": lambda c: tops.requesters(c, _BUCKET, month, prices),
-        "referrers, ms": lambda c: tops.referrers(c, _BUCKET, month),
-        "user agents, ms": lambda c: tops.agents(c, _BUCKET, month),
-        "cost, ms": lambda c: tops.cost(c, _BUCKET, month, prices),
-        _EVIDENCE: lambda c: completeness_of(c, _BUCKET, month, _NOW),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in questions}
+@dataclass(frozen=True)
+class Asked:
+    """What a question took: each time by the clock, and on average of the server's processor, in seconds."""
+
+    seconds: list[float]
+    processor: float
+
+
+def _asked(engine: sa.Engine, month: Month, rounds: int) -> dict[str, Asked]:
+    """What each question takes, once its rows are in memory, without parallel plans."""
+    asked: dict[str, Asked] = {}
     with engine.connect() as connection:
         connection.exec_driver_sql(f"SET work_mem = '{WORK_MEM}'")
+        connection.exec_driver_sql("SET max_parallel_workers_per_gather = 0")
+        server = Path(f"/proc/{connection.exec_driver_sql('SELECT pg_backend_pid()').scalar_one()}/stat")
         prices = tops.prices_of(connection, _BUCKET, month)
-        for number in range(rounds + 1):
-            for name, question in questions.items():
+        questions: dict[str, Callable[[], object]] = {
+            "prices": lambda: tops.prices_of(connection, _BUCKET, month),
+            "days": lambda: times.traffic_by_day(connection, _BUCKET, month),
+            "month before": lambda: times.traffic_before(connection, _BUCKET, month, _NOW),
+            "hours of the week": lambda: times.traffic_by_hour(connection, _BUCKET, month),
+            "latencies": lambda: times.latencies(connection, _BUCKET, month),
+            "files": lambda: tops.files(connection, _BUCKET, month, prices),
+            "addresses": lambda: tops.addresses(connection, _BUCKET, month, prices),
+            "requesters": lambda: tops.requesters(connection, _BUCKET, month, prices),
+            "referrers": lambda: tops.referrers(connection, _BUCKET, month),
+            "user agents": lambda: tops.agents(connection, _BUCKET, month),
+            "cost": lambda: tops.cost(connection, _BUCKET, month, prices),
+            _EVIDENCE: lambda: completeness_of(connection, _BUCKET, month, _NOW),
+        }
+        for name, question in questions.items():
+            question()
+            used = processor_seconds(server)
+            seconds = []
+            for _ in range(rounds):
                 started = time.perf_counter()
-                question(connection)
-                if number:  # the first one reads from the disk
-                    seconds[name].append(time.perf_counter() - started)
-    return seconds
+                question()
+                seconds.append(time.perf_counter() - started)
+            asked[name] = Asked(seconds, (processor_seconds(server) - used) / rounds)
+    return asked
 
 
 def _written(home: Path, month: Month) -> float:

@@ -42,6 +42,8 @@ def test_a_month_is_written_with_its_summary(definitions, instance, engine, fold
 def test_it_stands_behind_the_rollups_and_outside_the_load(definitions) -> None:
     graph = definitions.resolve_asset_graph()
     assert graph.get(report_key("media")).parent_keys == {rollups_key("media")}
+    groups = {graph.get(key).group_name for key in graph.get_all_asset_keys() - {report_key("media")}}
+    assert graph.get(report_key("media")).group_name not in groups, "Materialize all is for days"
     load = definitions.resolve_job_def("media__load")
     assert report_key("media") not in load.asset_layer.executable_asset_keys
 

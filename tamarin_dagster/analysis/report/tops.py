@@ -203,14 +203,11 @@ def _consumers(
 ) -> Consumers:
     grouped = by(dimension, bucket, month, dollars_sum(dimension.table, prices))
     every = (grouped if nulls else grouped.where(dimension.is_not(None))).cte("every")
-    median = sa.select(sa.func.percentile_disc(0.5).within_group(every.c.bytes_sent)).select_from(every)
-    count = sa.select(sa.func.count()).select_from(every)
+    median = sa.func.percentile_disc(0.5).within_group(every.c.bytes_sent).label("median")
+    of_all = sa.select(median, sa.func.count().label("consumers")).select_from(every).subquery()
     statement = (
-        sa.select(
-            every,
-            median.scalar_subquery().label("median"),
-            count.scalar_subquery().label("consumers"),
-        )
+        sa.select(every, of_all)
+        .join_from(every, of_all, sa.true())
         .order_by(every.c.bytes_sent.desc(), every.c.requests.desc(), every.c[dimension.name])
         .limit(TOP_CONSUMERS)
     )
