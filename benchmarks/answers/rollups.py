@@ -3,7 +3,8 @@
     .venv/bin/python -m benchmarks.answers.rollups [--lines 1000000] [--keys 2000] [--rounds 5]
 
 In turn: `tamarin-dagster pull --no-rollups` of a day's log keys into empty tables, the whole process; then the roll-up
-of the days of their requests, and the check that each rollup adds up to the records. And once the rollups' size.
+of the day of their requests (some are of the day before; that is a roll-up of its own), and the check that each rollup
+adds up to the records. And once the rollups' size.
 """
 
 import statistics
@@ -34,9 +35,8 @@ def main() -> None:
             staged.empty_tables()
             staged.execute(*(f"TRUNCATE {table.name}" for table in ROLLUPS))
             loads.append(staged.pull(options.lines).seconds)
-            started = time.perf_counter()
             done = roll_up(engine)
-            rollups.append(time.perf_counter() - started)
+            rollups.append(max(day.seconds for day in done.days))
             if done.requests != options.lines:
                 raise SystemExit(f"{done.requests:,} of {options.lines:,} requests were rolled up")
             started = time.perf_counter()

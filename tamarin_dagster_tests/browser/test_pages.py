@@ -75,7 +75,7 @@ def backfill(browser: Browser, site: Site) -> Backfill:
     lines = site.delivered(first, last)
     with watched_page(browser, site) as page:
         page.goto(GRAPH)
-        page.get_by_role("button", name="Materialize all (2)…").click()
+        page.get_by_role("button", name="Materialize all (3)…").click()
         dialog = page.locator(".dagster-portal").filter(has_text="Launch runs to materialize 2 assets")
         days = dialog.get_by_role("textbox").first
         days.fill(f"[{first}...{last}]")
