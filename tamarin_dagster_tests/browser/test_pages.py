@@ -76,7 +76,7 @@ def backfill(browser: Browser, site: Site) -> Backfill:
     with watched_page(browser, site) as page:
         page.goto(GRAPH)
         page.get_by_role("button", name="Materialize all (3)…").click()
-        dialog = page.locator(".dagster-portal").filter(has_text="Launch runs to materialize 2 assets")
+        dialog = page.locator(".dagster-portal").filter(has_text="Launch runs to materialize 3 assets")
         days = dialog.get_by_role("textbox").first
         days.fill(f"[{first}...{last}]")
         days.press("Enter")
@@ -221,23 +221,23 @@ def test_a_backfill_loads_each_key_of_its_days_once_in_one_run(page: Page, site:
     assert site.records(unpurged, *days) == [(0,)]
 
     page.goto(f"/runs/b/{backfill.id}")
-    expect(page.get_by_text("100% completed")).to_have_count(2)
+    expect(page.get_by_text("100% completed")).to_have_count(3)
 
 
-def test_the_graph_shows_what_is_delivered_loaded_and_purged_in_this_order(
+def test_the_graph_shows_what_is_delivered_loaded_purged_and_rolled_up_in_this_order(
     page: Page, site: Site, picture: Picture
 ) -> None:
     site.wait_until_loaded(MEDIA)
-    page.set_viewport_size({"width": 1500, "height": 600})  # three assets are a wide picture, not a high one
+    page.set_viewport_size({"width": 1500, "height": 600})  # five assets are a wide picture, not a high one
     page.goto(GRAPH)
     expect(page.get_by_text("Asset Group in tamarin_dagster")).to_be_visible()
     places = []
-    for name in ("delivered_log_keys", "log_records", "purged_log_keys"):
+    for name in ("delivered_log_keys", "log_records", "purged_log_keys", "traffic_rollups", "traffic"):
         node = page.get_by_text(name, exact=True)
         expect(node).to_be_visible()
         places.append(node.bounding_box()["x"])
     assert places == sorted(places)
-    for kind, assets in (("S3", 3), ("Postgres", 1), ("pandas", 1)):
+    for kind, assets in (("S3", 4), ("Postgres", 2), ("pandas", 1)):
         expect(page.get_by_text(kind, exact=True)).to_have_count(assets)
-    expect(page.get_by_text(re.compile(r"^[1-9]\d*% filled"))).to_have_count(2)  # nothing materializes the first
+    expect(page.get_by_text(re.compile(r"^[1-9]\d*% filled"))).to_have_count(3)  # nothing materializes the first
     picture.keep("assets")
