@@ -16,7 +16,8 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tamarin_dagster.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, ArchiveUrl, DatabaseUrl, LoggedBucket, Settings
+from tamarin_dagster.setting_values import ArchiveUrl, DatabaseUrl
+from tamarin_dagster.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, LoggedBucket, Settings
 
 _HEAD = f"""# Settings
 

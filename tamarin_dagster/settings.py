@@ -5,21 +5,18 @@ database URL holds a password.
 """
 
 import difflib
-import json
 import os
 import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -27,7 +24,18 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tamarin_dagster.setting_values import (
+    ArchiveUrl,
+    BucketName,
+    DatabaseUrl,
+    FileName,
+    FileNames,
+    HttpUrl,
+    LogBucketName,
+    spelled_out,
+)
 
 CONFIG_VARIABLE = "TAMARIN_CONFIG"
 DEFAULT_CONFIG = "tamarin.yaml"
@@ -48,93 +56,10 @@ MAX_HOURS = 100_000
 
 _OWNER = re.compile(r"team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _OWN_HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
-_BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
 class SettingsError(Exception):
     """The settings cannot be used. Its text has one line per wrong entry: which file, which entry, what is allowed."""
-
-
-def _bucket_name(value: str) -> str:
-    if not _BUCKET_NAME.fullmatch(value):
-        raise ValueError("must be a bucket name: 3 to 255 letters, digits, dots, dashes or underscores")
-    return value
-
-
-def _log_bucket_name(value: str) -> str:
-    if value.startswith("file:"):
-        parts = urlsplit(value)
-        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise ValueError("a file:// URL must name an absolute folder: file:///path/to/log/keys")
-        return value
-    if "/" in value or ":" in value:
-        raise ValueError(
-            "must be a bucket name alone (the prefix goes into log_prefix), or a file:///… URL of a folder"
-        )
-    return _bucket_name(value)
-
-
-def _http_url(value: str) -> str:
-    parts = _parts(value)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a URL that starts with http:// or https://")
-    return value
-
-
-def _archive(value: str) -> str:
-    if value.startswith("s3://"):
-        parts = urlsplit(value)
-        if parts.query or parts.fragment:
-            raise ValueError("an s3:// URL must name a bucket and a prefix: s3://my-archive/records")
-        _bucket_name(parts.netloc)
-    elif urlsplit(value).scheme == "file":
-        _log_bucket_name(value)
-    elif not value.startswith("/"):
-        raise ValueError("must be an absolute folder, or a URL like s3://my-archive/records")
-    return value.rstrip("/")
-
-
-def _database_url(value: str) -> str:
-    parts = _parts(value)
-    if parts is None or parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
-        raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
-    return "postgresql" + value[len(parts.scheme) :]
-
-
-def _parts(url: str) -> SplitResult | None:
-    """The URL's parts; None if it is none. The standard library's own errors repeat the password."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts
-
-
-def _file(value: object) -> Path:
-    if not isinstance(value, str | Path):
-        raise ValueError("must be the name of a file")  # noqa: TRY004 - as pydantic wants it
-    return Path(value)
-
-
-def _files(value: object) -> tuple[Path, ...]:
-    if isinstance(value, str) and value.startswith("["):  # from the environment
-        value = json.loads(value)
-    if isinstance(value, str | Path):
-        return (Path(value),)
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str | Path) for each in value):
-        raise ValueError("must be the name of a file, or a list of such names")
-    return tuple(map(Path, value))
-
-
-def _spelled_out(url: str) -> str:
-    """A folder or bucket as one text, however it is written."""
-    parts = urlsplit(url)
-    return unquote(parts.path) if parts.scheme == "file" else url.removeprefix("s3://")
-
-
-ArchiveUrl = Annotated[str, AfterValidator(_archive)]
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
 class Partition(StrEnum):
@@ -149,8 +74,8 @@ class LoggedBucket(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, AfterValidator(_bucket_name)] = Field(description="the bucket whose requests are logged")
-    log_bucket_name: Annotated[str, AfterValidator(_log_bucket_name)] = Field(
+    name: BucketName = Field(description="the bucket whose requests are logged")
+    log_bucket_name: LogBucketName = Field(
         description="the bucket its log keys are delivered to, or a file:// URL of a folder of downloaded keys"
     )
     log_prefix: str = Field(default="", description="what the names of its log keys begin with")
@@ -198,9 +123,7 @@ class LoggedBucket(BaseModel):
     hog_share: float | None = Field(
         default=None, gt=0, le=1, description="share of the bytes that makes a hog (default: the global setting)"
     )
-    endpoint_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
-        default=None, description="the endpoint of an S3-compatible store"
-    )
+    endpoint_url: HttpUrl | None = Field(default=None, description="the endpoint of an S3-compatible store")
     region: str | None = Field(default=None, description="the log bucket's region")
     profile: str | None = Field(default=None, description="a profile of ~/.aws/config to take credentials from")
     role_arn: str | None = Field(default=None, description="a role to assume for the log bucket")
@@ -314,10 +237,8 @@ class Settings(BaseSettings):
     days_per_run: int = Field(
         default=DEFAULT_DAYS_PER_RUN, ge=1, le=366, description="days of a backfill that one run takes at most"
     )
-    geoip_database: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_files)] = Field(
-        default=(), description="MMDB files that tell an address's country and network"
-    )
-    prices: Annotated[Path, BeforeValidator(_file)] | None = Field(
+    geoip_database: FileNames = Field(default=(), description="MMDB files that tell an address's country and network")
+    prices: FileName | None = Field(
         default=None, description="the price list that costs are estimated with (default: the one that comes along)"
     )
     reports: Path | None = Field(default=None, description="where reports are written (default: `reports` in `home`)")
@@ -344,8 +265,8 @@ class Settings(BaseSettings):
     def _archived_elsewhere(cls, buckets: tuple[LoggedBucket, ...], info: ValidationInfo) -> tuple[LoggedBucket, ...]:
         for bucket in buckets:
             place = bucket.archive or info.data.get("archive")
-            log_keys = f"{_spelled_out(bucket.log_bucket_name)}/{bucket.log_prefix}"
-            if place and f"{_spelled_out(place)}/".startswith(log_keys):
+            log_keys = f"{spelled_out(bucket.log_bucket_name)}/{bucket.log_prefix}"
+            if place and f"{spelled_out(place)}/".startswith(log_keys):
                 raise ValueError(
                     f"archive: of bucket '{bucket.name}' lies under its log_prefix, where its files would be strays;"
                     " must be elsewhere"

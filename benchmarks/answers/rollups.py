@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from benchmarks.command_line import command_line, show
 from benchmarks.ingest.stage import Stage, stage
 from benchmarks.sheet import Sheet
+from tamarin_dagster.analysis.checking import check_sums
 from tamarin_dagster.analysis.rollups import roll_up
-from tamarin_dagster.analysis.sums import check_sums
 from tamarin_dagster.recordstore.traffic_tables import ROLLUPS
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
+from tamarin_dagster.analysis.checking import SumDifference, check_sums
 from tamarin_dagster.analysis.dimensions import refresh_dimensions
 from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, pending_days, roll_up
-from tamarin_dagster.analysis.sums import SumDifference, check_sums
 from tamarin_dagster.defs.asset_checks import (
     ROLLUPS_ADD_UP,
     SAMPLE,

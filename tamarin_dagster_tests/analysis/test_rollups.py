@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.analysis import rollups
+from tamarin_dagster.analysis.checking import check_sums
 from tamarin_dagster.analysis.rollups import pending_days, roll_up
-from tamarin_dagster.analysis.sums import check_sums
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.recordstore import pending_days as noted
 from tamarin_dagster.retention import expire
