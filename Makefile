@@ -17,6 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	  "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; \
 	done)
 
+# Modules are compiled when they are first imported, most of them never: that takes a third off an installation.
 install: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
@@ -26,7 +27,7 @@ install: .venv/installed
 	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'; \
 	else \
 	  { test -x $(BIN)/python || "$(PYTHON)" -m venv .venv; } && \
-	  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
+	  $(RUN) pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
 	fi
 	@$(RUN) tamarin_dagster.cli compile
 	@touch $@
@@ -96,7 +97,7 @@ define install-extras
 @if command -v uv >/dev/null 2>&1; then \
   uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,$(1)]'; \
 else \
-  $(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$(1)]'; \
+  $(RUN) pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$(1)]'; \
 fi
 endef
 

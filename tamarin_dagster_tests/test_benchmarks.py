@@ -140,6 +140,7 @@ def number(text: str) -> float:
     return float(text.replace(",", ""))
 
 
+@pytest.mark.bench
 def test_a_pull_is_held_against_a_copy_of_its_rows(measured) -> None:
     pull, copy, ratio, peak = measured("ingest.pull", "--lines", 400, "--keys", 4, "--rounds", 1)
     assert number(ratio[1]) == pytest.approx(number(pull[1]) / number(copy[1]), abs=0.006)
