@@ -42,6 +42,8 @@ WORK_MEM = "128MB"
 # What is held in memory of the sums that the second connection sends.
 _SPOOLED_BYTES = 16 * 1024**2
 _PIECE_BYTES = 1024**2
+# What disturbs a roll-up is rare, and soon over.
+_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def roll_up(
     chosen = [each for each in pending if each not in lately]
     done.waiting = len(pending) - len(chosen)
     for left, (bucket, day) in zip(reversed(range(len(chosen))), chosen, strict=True):
-        rolled_up = _roll_up_day(engine, bucket, day, regions.get(bucket))
+        rolled_up = _undisturbed(engine, bucket, day, regions.get(bucket))
         if rolled_up is None:
             done.kept += 1
             continue
@@ -149,6 +151,18 @@ def _rolled_up_lately(connection: sa.Connection) -> set[tuple[str, date]]:
     age = sa.extract("epoch", sa.func.now() - day.rolled_up_at)
     statement = sa.select(day.bucket, day.request_date).where(day.seconds > PATIENT_SHARE * age)
     return {(row.bucket, row.request_date) for row in connection.execute(statement)}
+
+
+def _undisturbed(engine: sa.Engine, bucket: str, day: date, region: str | None) -> RolledUpDay | None:
+    """Rolls a day up; once more if a check or an expire has changed its row of `traffic_day` meanwhile."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return _roll_up_day(engine, bucket, day, region)
+        except sa.exc.OperationalError as error:
+            if not isinstance(error.orig, psycopg.errors.SerializationFailure) or attempt == _ATTEMPTS:
+                raise
+            _log.info("%s, %s: changed while it was rolled up, attempt %d of %d", bucket, day, attempt, _ATTEMPTS)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None) -> RolledUpDay | None:

@@ -279,6 +279,26 @@ def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_noted(load, engine, m
     assert [each.requests for each in roll_up(engine).days] == [5]
 
 
+def test_a_roll_up_whose_day_is_checked_meanwhile_is_made_once_more(load, engine, rows, monkeypatch):
+    """Postgres sends a transaction back whose snapshot is older than the row that it changes."""
+    load(lines(2))
+    roll_up(engine)
+    load(lines(3))
+    sum_up, times = rollups._sum_up, 0
+
+    def checked_meanwhile(*args) -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            rows("UPDATE traffic_day SET checked_at = rolled_up_at")
+        sum_up(*args)
+
+    monkeypatch.setattr(rollups, "_sum_up", checked_meanwhile)
+
+    assert [each.requests for each in roll_up(engine).days] == [5]
+    assert (times, due(engine)) == (2, [])
+
+
 def test_several_roll_ups_at_once_are_as_one(load, engine):
     load(b"".join(line(f"{day:02}/Mar/2026:10:00:00 +0000") for day in range(1, 6)))
     found = []
