@@ -12,8 +12,13 @@ from pydantic_settings import NoDecode
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
+def is_bucket_name(value: str) -> bool:
+    """Whether a bucket may have that name. It can stand in a path then."""
+    return _BUCKET_NAME.fullmatch(value) is not None
+
+
 def _bucket_name(value: str) -> str:
-    if not _BUCKET_NAME.fullmatch(value):
+    if not is_bucket_name(value):
         raise ValueError("must be a bucket name: 3 to 255 letters, digits, dots, dashes or underscores")
     return value
 

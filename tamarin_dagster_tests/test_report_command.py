@@ -39,6 +39,22 @@ def test_each_bucket_has_a_file_of_the_present_month_and_its_path_is_told(run, t
     assert all("Nothing is known of this month" in path.read_text("utf-8") for path in paths)
 
 
+def test_where_no_bucket_is_configured_what_is_rolled_up_has_a_report(run, rows, tmp_path) -> None:
+    """The demo's bucket is in the settings of `make dev` alone."""
+    (tmp_path / "tamarin.yaml").write_text("reports: told\n")
+    assert "no buckets are configured" in run("report").stderr
+    for name in ("demo", "../../etc/cron.d/x"):
+        rows(
+            "INSERT INTO traffic_day (bucket, request_date, requests, bytes_sent, rolled_up_at, seconds)"
+            " VALUES (:name, '2026-03-05', 1, 1, now(), 0)",
+            name=name,
+        )
+
+    for arguments in ([], ["--bucket", "demo"]):
+        assert run("report", "--month", "2026-03", *arguments).stdout.split() == [f"{tmp_path}/told/demo-2026-03.html"]
+    assert "'films' is not configured" in run("report", "--bucket", "films").stderr
+
+
 def test_a_month_of_one_bucket_goes_where_it_is_wanted(run, engine, tmp_path) -> None:
     with engine.begin() as connection:
         at = datetime(2026, 3, 5, tzinfo=UTC)

@@ -4,12 +4,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 
 from tamarin_dagster.analysis.report import Month, ReportFile, file_name, write_report
 from tamarin_dagster.cli.app import BucketOption, Panel, chosen_buckets, command, flag, told_if_interrupted
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.settings import SettingsError, load_settings
+from tamarin_dagster.recordstore.traffic_tables import traffic_day
+from tamarin_dagster.setting_values import is_bucket_name
+from tamarin_dagster.settings import Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import err, out, printable
 
 
@@ -40,21 +43,21 @@ def report_command(
     """
     settings = load_settings()
     chosen = _chosen(month)
-    buckets = chosen_buckets(settings, bucket)
+    buckets = _buckets(settings, bucket)
     folder = to or settings.reports_folder
     if len(buckets) == 1 and to and not to.is_dir():
         paths = [to]
     elif folder.exists() and not folder.is_dir():
         raise SettingsError(f"--out {folder} is a file, and there are {len(buckets)} buckets; name one with --bucket")
     else:
-        paths = [folder / file_name(each.name, chosen) for each in buckets]
+        paths = [folder / file_name(each, chosen) for each in buckets]
     with told_if_interrupted("Reports that were written stay."):
         engine = open_database(settings)
         for each, path in zip(buckets, paths, strict=True):
-            with err.status(f"{each.name}, {chosen.name}"):
+            with err.status(printable(f"{each}, {chosen.name}")):
                 done = write_report(
                     engine,
-                    each.name,
+                    each,
                     chosen,
                     path,
                     anonymize_ips=anonymize_ips or settings.anonymize_ips,
@@ -62,6 +65,23 @@ def report_command(
                 )
             _tell(done)
         engine.dispose()
+
+
+def _buckets(settings: Settings, name: str | None) -> list[str]:
+    """The configured buckets, or the one of that name; where none is configured, as with the demo, what is rolled up."""
+    known = [] if settings.buckets else _rolled_up(settings)
+    if known and (name is None or name in known):
+        return known if name is None else [name]
+    return [each.name for each in chosen_buckets(settings, name)]
+
+
+def _rolled_up(settings: Settings) -> list[str]:
+    """The buckets that have rollups and a bucket's name, in order."""
+    engine = open_database(settings)
+    with engine.connect() as connection:
+        found = connection.scalars(sa.select(traffic_day.c.bucket).distinct().order_by(traffic_day.c.bucket)).all()
+    engine.dispose()
+    return [name for name in found if is_bucket_name(name)]
 
 
 def _chosen(month: str | None) -> Month:
