@@ -68,7 +68,7 @@ def report_command(
 
 
 def _buckets(settings: Settings, name: str | None) -> list[str]:
-    """The configured buckets, or the one of that name; where none is configured, as with the demo, what is rolled up."""
+    """The configured buckets, or the one of that name; where none is configured, as with the demo, those rolled up."""
     known = [] if settings.buckets else _rolled_up(settings)
     if known and (name is None or name in known):
         return known if name is None else [name]
