@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.logformat.fields import FIELDS
 
 # What the newest file under migrations/versions makes of a database.
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 
 metadata = sa.MetaData()
 
@@ -89,6 +89,17 @@ s3_log_key = sa.Table(
         sa.TIMESTAMP(timezone=True),
         comment="When its records were written to the archive; NULL if they are not in it, or not as they are now.",
     ),
+    sa.Column("archive_place", sa.Text, comment="Folder or URL of that archive."),
+    sa.Column(
+        "content_sha256",
+        sa.LargeBinary,
+        comment="SHA-256 of its bytes, as stored in the log bucket; NULL if an earlier version loaded it.",
+    ),
+    sa.Column(
+        "returned_at",
+        sa.TIMESTAMP(timezone=True),
+        comment="When the same bytes were found under its name again, after it was purged.",
+    ),
     sa.UniqueConstraint("log_bucket_name", "key", "etag", name="s3_log_key_generation"),
     sa.CheckConstraint("line_count = record_count + rejected_count + blank_count", name="s3_log_key_counts"),
     sa.Index("s3_log_key_delivery", "bucket", "delivery_date", "delivery_hour"),
@@ -129,6 +140,33 @@ s3_log_key = sa.Table(
         "autovacuum_analyze_scale_factor": 0.02,
     },
     comment="The ledger: one row per generation of a log key. The only truth of what is loaded.",
+)
+
+s3_archived_day = sa.Table(
+    "s3_archived_day",
+    metadata,
+    sa.Column("bucket", sa.Text, primary_key=True, comment="Configured bucket."),
+    sa.Column("delivery_date", sa.Date, primary_key=True, comment="UTC day in the log keys' names."),
+    sa.Column("place", sa.Text, primary_key=True, comment="Folder or URL of the archive."),
+    sa.Column("key_digest", sa.Text, nullable=False, comment="Digest of the log keys and ETags written there last."),
+    sa.Column("written_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When they were written."),
+    comment="What this database last wrote to an archive, one row per delivery day and place.",
+)
+
+tamarin_database = sa.Table(
+    "tamarin_database",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.func.gen_random_uuid(), comment="Its identity."),
+    sa.Column(
+        "created_at",
+        sa.TIMESTAMP(timezone=True),
+        nullable=False,
+        server_default=sa.func.now(),
+        comment="When the identity was given.",
+    ),
+    sa.Column("views_digest", sa.Text, comment="Digest of the views and functions that it has."),
+    sa.Index("tamarin_database_single_row", sa.text("(true)"), unique=True),
+    comment="One row: the identity of this database, which an archive is marked with.",
 )
 
 s3_log_record = sa.Table(

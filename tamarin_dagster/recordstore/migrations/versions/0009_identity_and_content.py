@@ -1,0 +1,51 @@
+"""The database's identity, what a log key held, and where its records are archived."""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+_STATEMENTS = (
+    """
+CREATE TABLE tamarin_database (
+    id UUID DEFAULT gen_random_uuid() NOT NULL,
+    created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    views_digest TEXT,
+    PRIMARY KEY (id)
+)
+    """,
+    "CREATE UNIQUE INDEX tamarin_database_single_row ON tamarin_database ((true))",
+    "INSERT INTO tamarin_database DEFAULT VALUES",
+    "ALTER TABLE s3_log_key ADD COLUMN content_sha256 BYTEA",
+    "ALTER TABLE s3_log_key ADD COLUMN returned_at TIMESTAMP WITH TIME ZONE",
+    "ALTER TABLE s3_log_key ADD COLUMN archive_place TEXT",
+    """
+CREATE TABLE s3_archived_day (
+    bucket TEXT NOT NULL,
+    delivery_date DATE NOT NULL,
+    place TEXT NOT NULL,
+    key_digest TEXT NOT NULL,
+    written_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    PRIMARY KEY (bucket, delivery_date, place)
+)
+    """,
+)
+_FORMER_STATEMENTS = (
+    "DROP TABLE s3_archived_day",
+    "ALTER TABLE s3_log_key DROP COLUMN archive_place",
+    "ALTER TABLE s3_log_key DROP COLUMN returned_at",
+    "ALTER TABLE s3_log_key DROP COLUMN content_sha256",
+    "DROP TABLE tamarin_database",
+)
+
+
+def upgrade() -> None:
+    for statement in _STATEMENTS:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    for statement in _FORMER_STATEMENTS:
+        op.execute(statement)
