@@ -11,7 +11,7 @@ from psycopg import sql
 
 from tamarin_dagster.recordstore.answer_views import ANSWERS
 from tamarin_dagster.recordstore.cost_views import COST_VIEWS
-from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS
+from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS, dimension_day
 from tamarin_dagster.recordstore.tables import (
     s3_archived_day,
     s3_log_key,
@@ -20,7 +20,7 @@ from tamarin_dagster.recordstore.tables import (
     s3_rejected_line,
     tamarin_database,
 )
-from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day
+from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, traffic_pending_day
 
 _READ_WHOLE = (
     s3_log_record.name,
@@ -32,7 +32,10 @@ _READ_WHOLE = (
     "alembic_version",
     "s3_duplicate_record",
     "s3_delivery_lateness",
-    *(table.name for table in (*ROLLUPS, traffic_day, *DIMENSIONS, *COST_VIEWS, *ANSWERS)),
+    *(
+        table.name
+        for table in (*ROLLUPS, traffic_day, traffic_pending_day, *DIMENSIONS, dimension_day, *COST_VIEWS, *ANSWERS)
+    ),
 )
 _NOT_READ = s3_rejected_line.c.line.name
 

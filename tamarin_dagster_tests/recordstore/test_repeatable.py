@@ -13,8 +13,10 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 import tamarin_dagster.recordstore
+from tamarin_dagster.cli import app
 from tamarin_dagster.recordstore import database, repeatable
 from tamarin_dagster.recordstore.database import DatabaseError, migrate, open_database, schema_revision
 from tamarin_dagster.recordstore.repeatable import VIEWS_AND_FUNCTIONS
@@ -285,6 +287,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import sqlalchemy as sa
+from tamarin_dagster.cli import app
 from tamarin_dagster.recordstore import database, repeatable
 folder = Path(sys.argv[2])
 repeatable._FILES, database._MIGRATIONS = folder / "views", folder / "migrations"
@@ -424,6 +427,27 @@ def test_a_reader_opens_a_database_with_other_views_and_changes_nothing(release,
     with opened.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM s3_error")) == 0
     opened.dispose()
+    assert seen() == before
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {reader}; DROP ROLE {reader}")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("sql", "SELECT count(*) FROM s3_error"), ("report",), ("hogs",), ("export", "--format", "csv")]
+)
+def test_a_reader_runs_the_commands_that_only_ask(
+    release, engine, database_url, login, seen, tmp_path, monkeypatch, arguments
+):
+    reader = f"readers_{uuid4().hex[:8]}"
+    grant_reading(engine, reader)
+    database.mirror_buckets(engine, [LoggedBucket(name="media", log_bucket_name="logs")])
+    before = seen()
+    release.change_view("s3_error", *OTHERWISE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAMARIN_CONFIG", "")
+    (tmp_path / "tamarin.yaml").write_text("buckets: [{name: media, log_bucket_name: logs}]\n")
+    done = CliRunner().invoke(app, arguments, env={"TAMARIN_DATABASE_URL": login(f" IN ROLE {reader}")})
+    assert (done.exit_code, done.exception) == (0, None), done.stderr
     assert seen() == before
     with engine.begin() as connection:
         connection.exec_driver_sql(f"DROP OWNED BY {reader}; DROP ROLE {reader}")

@@ -55,12 +55,12 @@ ANSWERS = (
 
 
 @contextmanager
-def new_database(server_url: sa.URL) -> Iterator[sa.Engine]:
-    """An engine on an empty database."""
+def new_database(server_url: sa.URL, template: str = "template1") -> Iterator[sa.Engine]:
+    """An engine on an empty database, or on a copy of that one."""
     name = f"tamarin_test_{uuid4().hex[:8]}"
     server = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         engine = sa.create_engine(server_url.set(database=name))
         try:
             yield engine
@@ -80,10 +80,9 @@ def run(engine: sa.Engine, *statements: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def in_use(server_url: sa.URL) -> Iterator[sa.Engine]:
+def in_use(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
     """A database of the present revision that has been in use for some months; one day is to be rolled up again."""
-    with new_database(server_url) as engine:
-        migrate(engine)
+    with new_database(server_url, template) as engine:
         ensure_partitions(engine, MONTHS)
         run(engine, (HERE / "former_rows.sql").read_text("utf-8"))
         with engine.connect() as connection:
@@ -100,10 +99,9 @@ def in_use(server_url: sa.URL) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture(scope="module")
-def rolled_up(server_url: sa.URL, in_use: sa.Engine) -> dict[str, tuple[int, str]]:
+def rolled_up(server_url: sa.URL, template: str, in_use: sa.Engine) -> dict[str, tuple[int, str]]:
     """The rollups of that database, once all are made."""
-    with new_database(server_url) as engine:
-        migrate(engine)
+    with new_database(server_url, template) as engine:
         ensure_partitions(engine, MONTHS)
         copy_rows(in_use, engine, {})
         assert [str(each.day) for each in roll_up(engine).days] == ["2026-03-20"]
@@ -303,12 +301,11 @@ def rollups_of(engine: sa.Engine) -> dict[str, tuple[int, str]]:
 
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_a_database_of_an_earlier_revision_becomes_what_a_new_one_with_its_rows_is(
-    revision, server_url, in_use, rolled_up, roles, today
+    revision, server_url, template, in_use, rolled_up, roles, today
 ):
-    with new_database(server_url) as upgraded, new_database(server_url) as new:
+    with new_database(server_url) as upgraded, new_database(server_url, template) as new:
         make_as_of(revision, upgraded, in_use, roles)
         names = names_in(upgraded)
-        migrate(new)
         ensure_partitions(new, MONTHS)
         copy_rows(upgraded, new, {})
         grant(new, names, roles)
