@@ -4,12 +4,13 @@ To change a view, edit its file: each database gets the new text when it is open
 To add one, add a file and its name below. To remove one, delete both, and drop it in a migration. Write each file so
 that it can run again: CREATE OR REPLACE, and then its comments.
 
-A migration need not care for views. Before one runs, all views that can be dropped are dropped, so that it may change
-any column; after the last one they are made by today's files. A migration therefore never makes a view, and never reads
-one of these files: it must do the same in ten years. Write its SQL into it.
+A migration does not care for views. Before one runs, all views that can be dropped are dropped, so that it may change
+any column; after the last one they are made by today's files. A migration never makes a view, and never reads one of
+these files (see migrations/env.py).
 
-Grants and owners are kept. Nothing that depends on one of our views is ever dropped: that view then stays, and Postgres
-replaces it in place if it can. If it cannot, everything is as before, and the error names what is in the way.
+Grants and owners are kept. No view or function of somebody else's is ever dropped: one of ours that it depends on stays,
+and Postgres replaces that in place if it can. If it cannot, everything is as before, and the error names what is in the
+way.
 """
 
 import hashlib

@@ -203,6 +203,14 @@ def test_a_view_that_cannot_be_replaced_in_place_is_made_anew_with_its_grants(re
     assert any("extra integer" in text for name, text, *_ in after["functions"] if name == "s3_cold_objects")
 
 
+def test_views_that_somebody_has_dropped_or_changed_are_made_again_when_the_digest_is_removed(engine, rows, seen):
+    schema, grants, *_ = seen()
+    rows("DROP VIEW s3_error; DROP VIEW s3_cold_object; CREATE VIEW s3_cold_object AS SELECT 1 AS other")
+    rows("UPDATE tamarin_database SET views_digest = NULL")
+    assert migrate(engine) is True
+    assert seen()[:2] == (schema, grants)
+
+
 # ------------------------------------------------------------------------------------------------ migrations
 
 
