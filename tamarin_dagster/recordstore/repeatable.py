@@ -8,9 +8,9 @@ A migration does not care for views. Before one runs, all views that can be drop
 any column; after the last one they are made by today's files. A migration never makes a view, and never reads one of
 these files (see migrations/env.py).
 
-Grants and owners are kept. No view or function of somebody else's is ever dropped: one of ours that it depends on stays,
-and Postgres replaces that in place if it can. If it cannot, everything is as before, and the error names what is in the
-way.
+Grants and owners are kept. No view or function of somebody else's is ever dropped. If one depends on a view of ours,
+ours stays, and Postgres replaces it in place if it can. If it cannot, everything is as before, and the error names what
+is in the way.
 """
 
 import hashlib
