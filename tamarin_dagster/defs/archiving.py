@@ -9,6 +9,7 @@ from tamarin_dagster.archive import Archived, Verified, archive, verify
 from tamarin_dagster.defs import asset_checks
 from tamarin_dagster.defs.assets import RETRY_POLICY, retried_if_transient
 from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.failures import held_back, raise_held_back
 from tamarin_dagster.defs.naming import archived_key, records_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import RecordDatabase, open_archive
@@ -69,13 +70,15 @@ def build_archive_op(settings: Settings) -> dg.OpDefinition:
     )
     def archive_log_records(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
         keys = waiting = 0
+        failed: list[dg.Failure] = []
         for bucket in settings.buckets:
             if url := settings.archive_of(bucket):
-                with cancellable(), retried_if_transient(bucket):
+                with cancellable(), held_back(failed, bucket):
                     done = archive(bucket, open_archive(bucket, url), database.engine)
-                keys, waiting = keys + done.keys, waiting + done.waiting_keys
-                _tell(context, bucket, done)
+                    keys, waiting = keys + done.keys, waiting + done.waiting_keys
+                    _tell(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})
+        raise_held_back(failed)
 
     return archive_log_records
 

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from tamarin_dagster.recordstore.expiry import midnight
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 # The first half of an advisory lock's number, which has no meaning but must not change; the second is of bucket, day.
 _LOCK = 2011_0305
@@ -55,7 +56,7 @@ def day_state(connection: sa.Connection, bucket: str, day: date) -> DayState:
         sa.func.count().filter(_WAITING),
         sa.func.min(_KEY.loaded_at).filter(_WAITING),
         sa.func.count().filter(archived),
-        sa.cast(records, sa.BigInteger),
+        sa.type_coerce(records, WholeNumber()),
         sa.func.count().filter(_OUTDATED),
         sa.func.count().filter(sa.and_(_LIVE, _KEY.expired_at.is_not(None))),
     ).where(_of(bucket, day))
