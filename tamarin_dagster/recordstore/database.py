@@ -1,11 +1,15 @@
 """Opening the database of the records: the configured one or the embedded one, migrated."""
 
+import hashlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import SetColumnComment, SetTableComment
@@ -14,7 +18,8 @@ from sqlalchemy.schema import SetColumnComment, SetTableComment
 import tamarin_dagster.recordstore.dimension_tables
 import tamarin_dagster.recordstore.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
-from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket
+from tamarin_dagster.recordstore.repeatable import InUseError, digest_of_files, dropped, replace_all
+from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 _log = logging.getLogger(__name__)
@@ -27,6 +32,8 @@ CONNECT_TIMEOUT_SECONDS = 10
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # One migrator at a time; the number has no meaning but must not change.
 _MIGRATION_LOCK = 2011_0302
+# While a migration waits for a table, all that comes after it waits too. It must not wait for somebody's long query.
+_LOCK_TIMEOUT = "10s"
 
 
 class DatabaseError(Exception):
@@ -105,46 +112,109 @@ def _explained(engine: sa.Engine) -> Iterator[None]:
 def schema_revision(engine: sa.Engine) -> str | None:
     """The revision the database is at; None for an empty one."""
     with engine.connect() as connection:
-        if connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
-            return None
-        revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-        return revision
+        return _revision(connection)
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
+        return None
+    revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 def migrate(engine: sa.Engine) -> bool:
-    """Brings the schema to the present revision; says whether there was anything to do.
+    """Brings tables, views and functions to the present version; says whether there was anything to do.
 
-    Several processes may call it at once. Raises DatabaseError for a schema of a newer version.
+    It is one transaction: if it fails, the database is as before. Several processes may call it at once. A role that
+    may not change the database may use one with other views than ours; so may an older version than the one that made
+    them. Of two versions with the same number the one that opened the database last has made its views.
+
+    Raises DatabaseError for a schema of a newer version, and where something of somebody else's is in the way.
     """
-    if schema_revision(engine) == SCHEMA_REVISION:
-        return False
-    # Alembic takes a fifth of a second to import, and is needed once in a database's life and after an upgrade.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    with engine.begin() as connection:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            remedy = "a newer version of tamarin_dagster has migrated it; upgrade this one"
-            raise DatabaseError(f"{_place(engine)}: {error} - {remedy}") from None
-        _describe(connection)
-    _log.info("The database is at revision %s now", SCHEMA_REVISION)
+    with engine.connect() as connection:
+        if _is_present(connection):
+            return False
+    try:
+        with engine.begin() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            if _is_present(connection):
+                return False
+            connection.execute(sa.select(sa.func.set_config("lock_timeout", _LOCK_TIMEOUT, True)))
+            _change(connection)
+    except InUseError as error:
+        raise DatabaseError(f"{_place(engine)}: {error}") from None
+    except sa.exc.OperationalError as error:
+        if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise
+        remedy = "another session uses the tables or views; wait until it has ended, and run `tamarin-dagster migrate`"
+        raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+    _log.info("The database is at revision %s now, with the views of this version", SCHEMA_REVISION)
     return True
 
 
-def _describe(connection: sa.Connection) -> None:
-    """Gives tables and columns their descriptions, which psql and BI tools show."""
+def _is_present(connection: sa.Connection) -> bool:
+    """Whether there is nothing to do, or nothing that this role and this version may do.
+
+    Raises DatabaseError for a schema of a newer version.
+    """
+    revision = _revision(connection)
+    if revision is not None and revision > SCHEMA_REVISION:
+        remedy = "a newer version of tamarin_dagster has migrated it; upgrade this one"
+        text = f"at revision {revision}, which this version does not know (its own is {SCHEMA_REVISION})"
+        raise DatabaseError(f"{_place(connection.engine)}: {text} - {remedy}")
+    if revision != SCHEMA_REVISION:
+        return False
+    if not connection.scalar(_MAY_CHANGE):
+        return True
+    made = connection.execute(sa.select(tamarin_database.c.views_digest, tamarin_database.c.views_version)).first()
+    if made is None:
+        return False
+    return made.views_digest == _digest() or _numbers(made.views_version or "") > _numbers(_own_version())
+
+
+# An owner may read its table, and a reader need not be allowed to: it is asked nothing else.
+_MAY_CHANGE = sa.text(
+    "SELECT pg_has_role(relowner, 'USAGE') AND has_schema_privilege(relnamespace, 'CREATE')"
+    " AND NOT CAST(current_setting('transaction_read_only') AS boolean)"
+    " FROM pg_class WHERE oid = to_regclass('tamarin_database')"
+)
+
+
+def _change(connection: sa.Connection) -> None:
+    if _revision(connection) == SCHEMA_REVISION:
+        replace_all(connection)
+    else:
+        # Alembic takes a fifth of a second to import, and is needed once in a database's life and after an upgrade.
+        from alembic import command  # noqa: PLC0415
+        from alembic.config import Config  # noqa: PLC0415
+
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        with dropped(connection):
+            command.upgrade(config, "head")
     for table in metadata.tables.values():
         connection.execute(SetTableComment(table))
         for column in table.columns:
             if column.comment:
                 connection.execute(SetColumnComment(column))
+    made = {"views_digest": _digest(), "views_version": _own_version()}
+    connection.execute(sa.update(tamarin_database).values(made))
+
+
+@cache
+def _digest() -> str:
+    """A digest of all that is made again when its text changes: views, functions, and comments, which psql shows."""
+    comments = [f"{item} {item.comment}" for table in metadata.tables.values() for item in (table, *table.columns)]
+    return hashlib.sha256("\n".join((digest_of_files(), *comments)).encode()).hexdigest()
+
+
+def _own_version() -> str:
+    return version("tamarin-dagster")
+
+
+def _numbers(release: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", release)]
 
 
 def mirror_buckets(engine: sa.Engine, buckets: Sequence[LoggedBucket]) -> None:

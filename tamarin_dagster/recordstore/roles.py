@@ -12,13 +12,24 @@ from psycopg import sql
 from tamarin_dagster.recordstore.answer_views import ANSWERS
 from tamarin_dagster.recordstore.cost_views import COST_VIEWS
 from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record, s3_logged_bucket, s3_rejected_line
+from tamarin_dagster.recordstore.tables import (
+    s3_archived_day,
+    s3_log_key,
+    s3_log_record,
+    s3_logged_bucket,
+    s3_rejected_line,
+    tamarin_database,
+)
 from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day
 
 _READ_WHOLE = (
     s3_log_record.name,
     s3_log_key.name,
     s3_logged_bucket.name,
+    s3_archived_day.name,
+    tamarin_database.name,
+    # without it no command of ours can tell whether the database is of its version
+    "alembic_version",
     "s3_duplicate_record",
     "s3_delivery_lateness",
     *(table.name for table in (*ROLLUPS, traffic_day, *DIMENSIONS, *COST_VIEWS, *ANSWERS)),

@@ -164,7 +164,8 @@ tamarin_database = sa.Table(
         server_default=sa.func.now(),
         comment="When the identity was given.",
     ),
-    sa.Column("views_digest", sa.Text, comment="Digest of the views and functions that it has."),
+    sa.Column("views_digest", sa.Text, comment="Digest of the views, functions and comments that it has."),
+    sa.Column("views_version", sa.Text, comment="Version of tamarin_dagster that made them."),
     sa.Index("tamarin_database_single_row", sa.text("(true)"), unique=True),
     comment="One row: the identity of this database, which an archive is marked with.",
 )
@@ -207,7 +208,7 @@ s3_rejected_line = sa.Table(
     comment="Every non-blank line that is no record, with the reason.",
 )
 
-# What the files under views/ make, for the page of tables; a test holds the two to the same columns and comments.
+# What the files under views/ make (see repeatable.py), for the page of tables; a test holds the two to the same columns and comments.
 views = sa.MetaData()
 
 s3_duplicate_record = sa.Table(

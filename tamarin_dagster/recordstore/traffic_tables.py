@@ -115,6 +115,7 @@ traffic_daily_by_key = _daily(
     _count("reads", "Requests that read the object, or found it unchanged."),
     _count("deletes", "Requests, and actions of S3's own, that deleted the object."),
     sa.Column("object_size", sa.BigInteger, comment="Size of the object, the largest seen that day, in bytes."),
+    # Migration 0007 makes the function; a change of it needs a migration that writes this column again.
     # Names are of any length, and stand for themselves in no B-tree; nobody makes two that are alike in 16 bytes of it.
     sa.Column(
         "key_digest",
@@ -147,6 +148,7 @@ traffic_daily_by_requester = _daily(
 traffic_daily_by_referrer = _daily(
     sa.Column("referrer", sa.Text, comment="HTTP Referer header, less its query; null if none was sent."),
     "referrer",
+    # Migration 0007 makes the function; a change of it needs a migration that writes this column again.
     # Told once, as the row is written: to read it from the text takes most of a query's time.
     sa.Column(
         "referrer_host",

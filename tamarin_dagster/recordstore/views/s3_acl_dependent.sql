@@ -2,8 +2,7 @@
 --
 --     SELECT * FROM s3_acl_dependent WHERE request_date = '2026-03-05' ORDER BY requests DESC;
 --
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_acl_dependent AS
+CREATE OR REPLACE VIEW s3_acl_dependent AS
 SELECT
     found.bucket,
     day.request_date,

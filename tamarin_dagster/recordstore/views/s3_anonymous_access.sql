@@ -4,8 +4,7 @@
 --
 --     SELECT * FROM s3_anonymous_access WHERE request_date = '2026-03-05' ORDER BY requests DESC;
 --
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_anonymous_access AS
+CREATE OR REPLACE VIEW s3_anonymous_access AS
 SELECT
     found.bucket,
     day.request_date,

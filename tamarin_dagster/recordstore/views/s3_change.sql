@@ -4,8 +4,7 @@
 --
 -- Whether a write was an overwrite S3 does not tell: it is one if the key was there before. A DELETE of a key that never
 -- was is answered 204 too. Deletions of one multi-object request share its request id. S3's own expiry has no status.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_change AS
+CREATE OR REPLACE VIEW s3_change AS
 SELECT
     r.bucket,
     r.request_dtime,

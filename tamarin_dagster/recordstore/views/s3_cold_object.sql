@@ -1,6 +1,5 @@
 -- What nobody has read for 90 days. For other days: s3_cold_objects, which tells what is known here and what is not.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_cold_object AS
+CREATE OR REPLACE VIEW s3_cold_object AS
 SELECT
     known.bucket,
     cold.key,

@@ -9,8 +9,7 @@
 --
 -- Keys are told apart by their digests, in the order of an index that holds all else that is asked for; only of those
 -- that are cold the names are looked up. Planners think more of grouping by hash, which takes three times as long.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE FUNCTION s3_cold_objects(
+CREATE OR REPLACE FUNCTION s3_cold_objects(
     of_bucket text,
     unread_days integer DEFAULT 90,
     as_of date DEFAULT CAST(now() AT TIME ZONE 'UTC' AS date)

@@ -3,7 +3,7 @@
 -- Estimates: requests and bytes at the month's prices of the bucket's region (s3_monthly_price). Ask with bounds:
 --
 --     SELECT * FROM s3_cost_by_key WHERE bucket = 'media' AND request_date >= '2026-03-01';
-CREATE VIEW s3_cost_by_key AS
+CREATE OR REPLACE VIEW s3_cost_by_key AS
 SELECT
     t.bucket,
     t.request_date,

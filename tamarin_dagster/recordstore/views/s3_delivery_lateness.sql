@@ -8,8 +8,7 @@
 -- The days are those of the monthly partitions. Each day is asked for by itself, so that its partition alone is read,
 -- and by the BRIN index. Log keys are then looked up by their ids, one by one, whatever else the ledger holds; lateness
 -- is counted in a histogram, since to sort a day's records takes longer.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_delivery_lateness AS
+CREATE OR REPLACE VIEW s3_delivery_lateness AS
 SELECT
     told.bucket,
     CAST(day.start AS date) AS request_date,

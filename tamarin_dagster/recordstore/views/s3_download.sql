@@ -9,8 +9,7 @@
 --
 -- S3 does not log which range was asked for, so ranges that overlap, and a file that was fetched twice in one session,
 -- are added up: completeness is at most what was read of the file, and never above 1.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_download AS
+CREATE OR REPLACE VIEW s3_download AS
 SELECT
     session.bucket,
     day.request_date,

@@ -8,8 +8,7 @@
 -- First, narrow and under those bounds, which requests stand in more than one log key; then only the rows of these are
 -- fetched, by their place in the table, and compared as a whole. Equal times are in one partition, so the place is
 -- enough to find a row there. Rows as jsonb are alike where both have NULL, and have the fields of later versions too.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_duplicate_record AS
+CREATE OR REPLACE VIEW s3_duplicate_record AS
 SELECT
     suspect.bucket,
     suspect.request_dtime,

@@ -3,8 +3,7 @@
 --     SELECT * FROM s3_error WHERE bucket = 'media' AND request_date = '2026-03-05' AND http_status IN (403, 404)
 --     ORDER BY requests DESC LIMIT 20;
 --
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_error AS
+CREATE OR REPLACE VIEW s3_error AS
 SELECT
     failed.bucket,
     day.request_date,

@@ -6,8 +6,7 @@
 --
 -- Consumers are addresses, and requesters: each request is in both kinds. What has no address (S3's own doings) or no
 -- requester (the public) is nobody, and is in no row; it is in the whole that shares are of.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE FUNCTION s3_hogs(of_bucket text, first_day date, last_day date)
+CREATE OR REPLACE FUNCTION s3_hogs(of_bucket text, first_day date, last_day date)
 RETURNS TABLE (
     kind text,
     consumer text,

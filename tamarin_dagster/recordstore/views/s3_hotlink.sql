@@ -7,8 +7,7 @@
 --     SELECT referrer_host, sum(bytes_sent) FROM s3_hotlink
 --     WHERE bucket = 'media' AND request_date >= '2026-03-01' GROUP BY 1 ORDER BY 2 DESC LIMIT 10;
 --
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_hotlink AS
+CREATE OR REPLACE VIEW s3_hotlink AS
 SELECT
     t.bucket,
     t.request_date,

@@ -5,8 +5,7 @@
 --
 --     SELECT * FROM s3_old_tls WHERE request_date = '2026-03-05' ORDER BY requests DESC;
 --
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_old_tls AS
+CREATE OR REPLACE VIEW s3_old_tls AS
 SELECT
     found.bucket,
     day.request_date,

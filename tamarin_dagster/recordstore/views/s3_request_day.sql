@@ -2,8 +2,7 @@
 --
 -- Views over records take a day at a time from here: so their bounds on request_date reach the partitions, and the BRIN
 -- index in them, through whatever they group by.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_request_day AS
+CREATE OR REPLACE VIEW s3_request_day AS
 SELECT
     CAST(day.start AS date) AS request_date,
     day.start AT TIME ZONE 'UTC' AS starts,

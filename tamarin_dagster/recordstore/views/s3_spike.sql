@@ -11,8 +11,7 @@
 --
 -- Medians are costly, and hours are many. A median is never more than a standard deviation from the mean, which windows
 -- count quickly: whatever is below twice their difference is below twice the median, and no spike.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE VIEW s3_spike AS
+CREATE OR REPLACE VIEW s3_spike AS
 SELECT
     candidate.bucket,
     candidate.hour,

@@ -4,8 +4,7 @@
 --
 -- A row for each key, address, referrer and user agent of the hour: each request is in all four kinds. The hour is that
 -- in which the time lies. It reads records, of eight hours.
--- (No percent sign may stand in this file: the migration's driver would take it for a placeholder.)
-CREATE FUNCTION s3_spike_causes(of_bucket text, in_hour timestamptz)
+CREATE OR REPLACE FUNCTION s3_spike_causes(of_bucket text, in_hour timestamptz)
 RETURNS TABLE (
     kind text,
     value text,

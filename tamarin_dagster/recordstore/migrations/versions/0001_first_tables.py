@@ -103,8 +103,3 @@ CREATE TABLE s3_rejected_line (
 def upgrade() -> None:
     for statement in _STATEMENTS:
         op.execute(statement)
-
-
-def downgrade() -> None:
-    for table in ("s3_rejected_line", "s3_log_record", "s3_log_key", "s3_logged_bucket"):
-        op.drop_table(table)

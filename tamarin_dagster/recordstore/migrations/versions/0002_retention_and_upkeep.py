@@ -31,19 +31,6 @@ ALTER TABLE s3_log_key SET (
 CREATE INDEX s3_log_record_brin ON s3_log_record USING brin (request_dtime, log_key_id) WITH (pages_per_range = 32)
     """,
 )
-_FORMER_STATEMENTS = (
-    "DROP INDEX s3_log_record_brin",
-    "CREATE INDEX s3_log_record_brin ON s3_log_record USING brin (request_dtime, log_key_id)",
-    """
-ALTER TABLE s3_log_key RESET (
-    autovacuum_vacuum_scale_factor, autovacuum_vacuum_insert_scale_factor, autovacuum_analyze_scale_factor
-)
-    """,
-    "DROP INDEX s3_log_key_unexpired",
-    "DROP INDEX s3_log_key_rejected",
-    "DROP INDEX s3_log_key_live",
-    "ALTER TABLE s3_log_key DROP COLUMN expired_at",
-)
 # A partitioned table has no storage parameters: each partition has its own.
 _EACH_PARTITION = """
 DO $$
@@ -62,19 +49,8 @@ _SET = """SET (
     autovacuum_vacuum_insert_scale_factor = 0,
     autovacuum_analyze_scale_factor = 0.02
 )"""
-_RESET = """RESET (
-    autovacuum_freeze_min_age,
-    autovacuum_vacuum_insert_threshold,
-    autovacuum_vacuum_insert_scale_factor,
-    autovacuum_analyze_scale_factor
-)"""
 
 
 def upgrade() -> None:
     for statement in (*_STATEMENTS, _EACH_PARTITION.replace("{change}", _SET)):
-        op.execute(statement)
-
-
-def downgrade() -> None:
-    for statement in (_EACH_PARTITION.replace("{change}", _RESET), *_FORMER_STATEMENTS):
         op.execute(statement)

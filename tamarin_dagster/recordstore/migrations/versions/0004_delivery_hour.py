@@ -23,11 +23,6 @@ def upgrade() -> None:
     _index_again(", delivery_hour")
 
 
-def downgrade() -> None:
-    _index_again("")
-    op.execute("ALTER TABLE s3_log_key DROP COLUMN delivery_hour")
-
-
 def _index_again(hour: str) -> None:
     for statement in (_DELIVERY, _UNPURGED):
         op.execute(f"DROP INDEX {statement.split()[2]}")

@@ -83,8 +83,3 @@ CROSS JOIN LATERAL generate_series(key.first, key.last, interval '1 day') AS day
 def upgrade() -> None:
     for statement in _STATEMENTS:
         op.get_bind().exec_driver_sql(statement)
-
-
-def downgrade() -> None:
-    for name in ("pending_day", "day", "hourly", *(f"daily_by_{name}" for name in _DIMENSIONS)):
-        op.execute(f"DROP TABLE traffic_{name}")

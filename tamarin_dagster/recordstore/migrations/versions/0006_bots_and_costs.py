@@ -1,6 +1,7 @@
-"""Kinds of user agents, networks of addresses, prices; views of what traffic is estimated to cost."""
+"""Kinds of user agents, networks of addresses, prices.
 
-from pathlib import Path
+It made views, too, until views were repeatable (recordstore/repeatable.py).
+"""
 
 from alembic import op
 
@@ -9,16 +10,6 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-_VIEWS = (
-    "s3_cost_daily",
-    "s3_cost_by_key",
-    "s3_cost_by_prefix",
-    "s3_cost_by_remote_ip",
-    "s3_cost_by_requester",
-    "s3_cost_by_referrer",
-    "s3_cost_by_user_agent",
-    "s3_bot_traffic",
-)
 _STATEMENTS = (
     "ALTER TABLE s3_logged_bucket ADD COLUMN region TEXT",
     """
@@ -81,13 +72,3 @@ CREATE TABLE s3_monthly_price (
 def upgrade() -> None:
     for statement in _STATEMENTS:
         op.get_bind().exec_driver_sql(statement)
-    for name in _VIEWS:
-        op.get_bind().exec_driver_sql((Path(__file__).parents[2] / "views" / f"{name}.sql").read_text("utf-8"))
-
-
-def downgrade() -> None:
-    for name in _VIEWS:
-        op.execute(f"DROP VIEW {name}")
-    for name in ("s3_monthly_price", "s3_price", "remote_ip_network", "user_agent_kind", "dimension_day"):
-        op.execute(f"DROP TABLE {name}")
-    op.execute("ALTER TABLE s3_logged_bucket DROP COLUMN region")

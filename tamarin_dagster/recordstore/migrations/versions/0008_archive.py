@@ -11,7 +11,3 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("s3_log_key", sa.Column("archived_at", sa.TIMESTAMP(timezone=True)))
-
-
-def downgrade() -> None:
-    op.drop_column("s3_log_key", "archived_at")

@@ -13,6 +13,7 @@ CREATE TABLE tamarin_database (
     id UUID DEFAULT gen_random_uuid() NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     views_digest TEXT,
+    views_version TEXT,
     PRIMARY KEY (id)
 )
     """,
@@ -32,20 +33,8 @@ CREATE TABLE s3_archived_day (
 )
     """,
 )
-_FORMER_STATEMENTS = (
-    "DROP TABLE s3_archived_day",
-    "ALTER TABLE s3_log_key DROP COLUMN archive_place",
-    "ALTER TABLE s3_log_key DROP COLUMN returned_at",
-    "ALTER TABLE s3_log_key DROP COLUMN content_sha256",
-    "DROP TABLE tamarin_database",
-)
 
 
 def upgrade() -> None:
     for statement in _STATEMENTS:
-        op.execute(statement)
-
-
-def downgrade() -> None:
-    for statement in _FORMER_STATEMENTS:
         op.execute(statement)
