@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from tamarin_dagster.analysis.agent_kinds import kind_of, rules_version
-from tamarin_dagster.analysis.unseen_days import REMEDY, UnseenDay, alone, note_days, unseen_days
+from tamarin_dagster.analysis.unseen_days import REMEDY, UnseenDay, alone, is_unseen, note_days, unseen_days
 from tamarin_dagster.recordstore.dimension_tables import user_agent_kind
 from tamarin_dagster.recordstore.failures import DayFailure, isolated
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_user_agent
@@ -70,6 +70,8 @@ def classify(engine: sa.Engine) -> Classified:
     for day in days:
         with isolated(done.failures, "classify the user agents", day.bucket, day.request_date, REMEDY):
             with alone(engine) as connection:
+                if not is_unseen(connection, DIMENSION, day):
+                    continue
                 agents = _classify(connection, _unknown_of(day), _INSERT)
                 note_days(connection, DIMENSION, [day])
             done.agents += agents

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import maxminddb
 import sqlalchemy as sa
 
-from tamarin_dagster.analysis.unseen_days import REMEDY, UnseenDay, alone, note_days, unseen_days
+from tamarin_dagster.analysis.unseen_days import REMEDY, UnseenDay, alone, is_unseen, note_days, unseen_days
 from tamarin_dagster.recordstore.dimension_tables import remote_ip_network
 from tamarin_dagster.recordstore.failures import DayFailure, isolated
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_remote_ip
@@ -127,6 +127,8 @@ def look_up(engine: sa.Engine, paths: Sequence[Path]) -> LookedUp:
         for day in days:
             with isolated(done.failures, "look up the addresses", day.bucket, day.request_date, REMEDY):
                 with alone(engine) as connection:
+                    if not is_unseen(connection, DIMENSION, day):
+                        continue
                     addresses = _look_up(connection, _unknown_of(day), databases)
                     note_days(connection, DIMENSION, [day])
                 done.addresses += addresses

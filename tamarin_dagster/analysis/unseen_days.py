@@ -47,6 +47,15 @@ def unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
     return [UnseenDay(*row) for row in found]
 
 
+def is_unseen(connection: sa.Connection, dimension: str, day: UnseenDay) -> bool:
+    """Whether no other process has looked at these rollups since `unseen_days` was asked."""
+    seen = dimension_day.c
+    found = sa.select(seen.rolled_up_at).where(
+        seen.dimension == dimension, seen.bucket == day.bucket, seen.request_date == day.request_date
+    )
+    return connection.scalar(found) != day.rolled_up_at
+
+
 def note_days(connection: sa.Connection, dimension: str, days: list[UnseenDay]) -> None:
     """These rollups are looked at; later ones of the same days are pending again."""
     if not days:
