@@ -13,7 +13,9 @@ from tamarin_dagster.recordstore.traffic_tables import traffic_day
 
 # One process at a time fills dimensions; the number has no meaning but must not change.
 _LOCK = 2011_0306
-REMEDY = "the day stays pending, and the other days are not affected: mend the cause, then run `tamarin-dagster roll-up`"
+REMEDY = (
+    "the day stays pending, and the other days are not affected: mend the cause, then run `tamarin-dagster roll-up`"
+)
 
 
 @dataclass(frozen=True, slots=True)

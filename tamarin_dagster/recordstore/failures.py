@@ -53,6 +53,12 @@ def isolated(failures: list[DayFailure], doing: str, bucket: str | None, day: da
         failures.append(DayFailure(doing, bucket, day, cause_of(error), remedy))
 
 
+def raise_if_lost(error: BaseException) -> None:
+    """Raise the error again if it means that the server is gone: every other bucket and day would fail too."""
+    if isinstance(error, DATABASE_ERRORS) and is_connection_lost(error):
+        raise error
+
+
 def is_connection_lost(error: BaseException) -> bool:
     """Whether the server is gone, so that no other statement can succeed either."""
     if isinstance(error, sa.exc.DBAPIError):

@@ -27,9 +27,7 @@ def most(statement: sa.Select[Any], measure: str, count: int) -> sa.Subquery:
 
 def sums(table: sa.FromClause) -> tuple[sa.Label[int], ...]:
     """Of the rows: requests, bytes and errors."""
-    return tuple(
-        sa.func.coalesce(total(table.c[name]), 0, type_=table.c[name].type).label(name) for name in MEASURES
-    )
+    return tuple(sa.func.coalesce(total(table.c[name]), 0, type_=table.c[name].type).label(name) for name in MEASURES)
 
 
 def billed_sums(table: sa.FromClause) -> tuple[sa.Label[int], ...]:
