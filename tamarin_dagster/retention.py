@@ -47,9 +47,10 @@ class KeptBack:
         """What holds it back, in a line, for a person."""
         bucket, day = self.days[0]
         more = f" and {len(self.days) - 1:,} more" if len(self.days) > 1 else ""
+        place = f"bucket {bucket}, day {day}" if bucket else f"day {day}"
         return (
-            f"{self.partition.name} is not dropped: {f'bucket {bucket}, ' if bucket else ''}day {day}{more} must be rolled"
-            " up first, or its traffic would be lost; run `tamarin-dagster roll-up`, then expire again"
+            f"{self.partition.name} is not dropped: {place}{more} must be rolled up first, or its traffic is lost;"
+            " run `tamarin-dagster roll-up`, then expire again"
         )
 
 

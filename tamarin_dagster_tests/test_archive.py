@@ -8,6 +8,7 @@ import pyarrow.fs
 import pytest
 
 from tamarin_dagster import archive as archiving
+from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.archive import archive, verify
 from tamarin_dagster.export.columnar import SCHEMA
 from tamarin_dagster.ingest import pull
@@ -261,6 +262,7 @@ def test_a_day_that_retention_has_cut_stays_as_it_was_written(load, run, folder,
     load({name(): lines(2)})
     run()
     load({name(number=1): lines(1), name(number=2): b"\n"})
+    roll_up(engine)
     expire(engine, 1, today=date(2026, 6, 1))
 
     done, purged = run(now=later())

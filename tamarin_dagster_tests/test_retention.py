@@ -39,7 +39,7 @@ def at(day: date, hour: int = 9) -> str:
 
 
 def expire_now(engine: sa.Engine, months: int = 2, **options: Any) -> Expired:
-    """What is kept of the tests' five months is March, April and May. The days that go are rolled up, as commands do."""
+    """What is kept of the tests' five months is March, April and May. First the roll-up, as the command does it."""
     roll_up(engine)
     return expire(engine, months, today=TODAY, **options)
 
@@ -381,10 +381,11 @@ def test_what_is_loaded_between_the_roll_up_and_the_drop_is_rolled_up_before_it_
         patched.setattr(expiry, "keys_with_lines_to_delete", after_the_marks)
         done = expire_now(engine)
     assert (done.partitions, partitions()) == ([], ["s3_log_record_2026_01"])
-    assert [str(each) for each in done.kept_back] == [
-        "s3_log_record_2026_01 is not dropped: bucket media, day 2026-01-05 must be rolled up first, or its traffic"
-        " would be lost; run `tamarin-dagster roll-up`, then expire again"
-    ]
+    (kept_back,) = done.kept_back
+    assert str(kept_back) == (
+        "s3_log_record_2026_01 is not dropped: bucket media, day 2026-01-05 must be rolled up first, or its traffic is"
+        " lost; run `tamarin-dagster roll-up`, then expire again"
+    )
 
     done = expire_now(engine)
     assert (done.kept_back, partitions()) == ([], [])

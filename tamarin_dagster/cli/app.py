@@ -107,7 +107,10 @@ def failures_told() -> Iterator[None]:
 
 
 def tell_bucket_failure(bucket: str, error: Exception) -> str:
-    """Say what failed for one bucket, so that the others go on; returns it. Raises what means that the server is gone."""
+    """Say what failed for one bucket, so that the others go on; returns it.
+
+    Raises the error again if it means that the server is gone.
+    """
     raise_if_lost(error)
     text = f"database: {cause_of(error)}" if isinstance(error, DATABASE_ERRORS) else str(error)
     complain(f"bucket {bucket}: {text}")

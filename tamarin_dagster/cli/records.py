@@ -32,7 +32,7 @@ from tamarin_dagster.cli.documents import ReparsedBucket, expired_months, repars
 from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.recordstore.asking import ask
 from tamarin_dagster.recordstore.database import (
-    CONNECT_TIMEOUT_SECONDS,
+    connect_arguments,
     embedded_postgres,
     migrated_engine,
     open_database,
@@ -213,8 +213,7 @@ def _show_answers(settings: Settings, query: str, format_: Format) -> None:
     connection = psycopg.connect(
         records_url(settings, driver="postgresql"),
         autocommit=True,
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        application_name="tamarin sql",
+        **connect_arguments(settings, "tamarin sql"),
     )
     connection.add_notice_handler(lambda said: err.print(f"{said.severity}: {printable(said.message_primary or '')}"))
     with closing(connection):

@@ -50,7 +50,8 @@ def report_command(
     """Writes a bucket's month as one HTML file: traffic, files, consumers, referrers, bots, cost, completeness.
 
     The file loads nothing and runs nothing, so it can be mailed and printed. Its figures are those of the rollups: of
-    the days that are loaded and rolled up; it says which days are not yet. Where it was written is told on standard output.
+    the days that are loaded and rolled up; days whose records are not in the rollups yet are named. Where it was
+    written is told on standard output.
     """
     settings = load_settings()
     chosen = _chosen(month)
