@@ -8,8 +8,8 @@ A migration need not care for views. Before one runs, all views that can be drop
 any column; after the last one they are made by today's files. A migration therefore never makes a view, and never reads
 one of these files: it must do the same in ten years. Write its SQL into it.
 
-Grants and owners are kept. Nothing that depends on a view of ours is dropped: such a view of ours stays, and is replaced
-in place if Postgres can do that; otherwise everything is as before, and the error names what is in the way.
+Grants and owners are kept. Nothing that depends on one of our views is ever dropped: that view then stays, and Postgres
+replaces it in place if it can. If it cannot, everything is as before, and the error names what is in the way.
 """
 
 import hashlib
@@ -183,7 +183,9 @@ SELECT
         WHERE g.name = ours.name
     ),
     ARRAY(
-        SELECT quote_ident(a.attname) FROM pg_attribute a WHERE a.attrelid = ours.oid AND ours.kind = 'TABLE' AND a.attnum > 0
+        SELECT quote_ident(a.attname)
+        FROM pg_attribute a
+        WHERE a.attrelid = ours.oid AND ours.kind = 'TABLE' AND a.attnum > 0
     )
 FROM ours
 """)

@@ -208,7 +208,8 @@ s3_rejected_line = sa.Table(
     comment="Every non-blank line that is no record, with the reason.",
 )
 
-# What the files under views/ make (see repeatable.py), for the page of tables; a test holds the two to the same columns and comments.
+# What the files under views/ make (see repeatable.py), for the page of tables; a test holds the two to the same columns
+# and comments.
 views = sa.MetaData()
 
 s3_duplicate_record = sa.Table(

@@ -22,7 +22,7 @@ LEFT JOIN (
         logged.name,
         logged.own_hosts,
         ARRAY(
-            SELECT chr(37) || replace(substr(own.name, 2), '_', '\_')
+            SELECT '%' || replace(substr(own.name, 2), '_', '\_')
             FROM unnest(logged.own_hosts) AS own (name)
             WHERE starts_with(own.name, '*.')
         ) AS below
