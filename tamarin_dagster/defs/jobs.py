@@ -12,6 +12,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from pydantic import Field
 
 from tamarin_dagster.analysis.rollups import roll_up
+from tamarin_dagster.defs.archiving import build_archive_failures_op
 from tamarin_dagster.defs.asset_checks import (
     ARCHIVE_MATCHES_THE_LEDGER,
     DELIVERIES_KEEP_THEIR_HABIT,
@@ -83,6 +84,7 @@ def build_purge_job(purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpD
 
     Before that, if any bucket has an archive, what waits for it goes there.
     """
+    tell_archive_failures = build_archive_failures_op()
 
     @dg.job(
         name="purge_pending_log_keys",
@@ -93,7 +95,8 @@ def build_purge_job(purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpD
         if archive_log_records is None:
             purge_log_keys()
         else:
-            purge_log_keys(archive_log_records())
+            failures = archive_log_records()
+            tell_archive_failures(failures, purged=purge_log_keys(failures))
 
     return purge_pending_log_keys
 

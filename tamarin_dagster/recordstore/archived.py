@@ -172,8 +172,9 @@ def copy_statement(
 
 
 def mark_archived(connection: sa.Connection, counts: Mapping[int, int], outdated: Collection[int]) -> bool:
-    """Notes, in the transaction of `locked_day`, which it commits, that these keys' records are in the archive, and those of the outdated ones no more.
+    """Notes that these keys' records are in the archive, and those of the outdated ones no more.
 
+    In the transaction of `locked_day`, which it commits.
     Nothing is noted, and False returned, if one of the keys was superseded since, or has not so many records any more:
     then what was written is not what is true. Rows are locked in the order of the names, as loads lock them.
     """
