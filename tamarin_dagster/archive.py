@@ -11,7 +11,8 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -25,6 +26,7 @@ from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.archived import DayState
 from tamarin_dagster.recordstore.expiry import midnight
 from tamarin_dagster.recordstore.extracts import copied_out, reading
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
@@ -111,7 +113,7 @@ def archive(
     with engine.connect() as connection:
         waiting = archived.waiting_days(connection, bucket.name, days)
     for day in waiting:
-        with archived.locked_day(engine, bucket.name, day) as locked:
+        with _only_that_day(done, day), archived.locked_day(engine, bucket.name, day) as locked:
             if locked is None:
                 done.problems[day] = "another process is writing it"
                 continue
@@ -128,6 +130,16 @@ def archive(
         _log.warning("bucket %s, delivery day %s is not archived: %s", bucket.name, day, problem)
     done.seconds = time.monotonic() - started
     return done
+
+
+@contextmanager
+def _only_that_day(done: Archived, day: date) -> Iterator[None]:
+    """A day that the database refuses to read or to note is a problem of that day; the others go on."""
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        raise_if_lost(error)
+        done.problems[day] = f"database: {cause_of(error)}; mend the cause, and the next run writes it"
 
 
 def _is_due(day: date, state: DayState, now: datetime) -> bool:

@@ -5,7 +5,7 @@ The ledger keeps its row of each key, so that nothing is loaded again. Knows not
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
@@ -29,6 +29,29 @@ REJECTED_CHUNK_KEYS = 100
 LOCK_TIMEOUT = "3s"
 LOCK_ATTEMPTS = 20
 LOCK_PAUSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBack:
+    """A month that is not dropped yet: nobody could make its rollups again once its records are gone.
+
+    Attributes:
+        partition: its partition.
+        days: its buckets (None: all) and days that are not rolled up.
+    """
+
+    partition: Partition
+    days: tuple[tuple[str | None, date], ...]
+
+    def __str__(self) -> str:
+        """What holds it back, in a line, for a person."""
+        bucket, day = self.days[0]
+        more = f" and {len(self.days) - 1:,} more" if len(self.days) > 1 else ""
+        place = f"bucket {bucket}, day {day}" if bucket else f"day {day}"
+        return (
+            f"{self.partition.name} is not dropped: {place}{more} must be rolled up first, or its traffic is lost;"
+            " run `tamarin-dagster roll-up`, then expire again"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +80,7 @@ class Expired:
         partitions: the months that were dropped, oldest first.
         keys: ledger rows that were marked: keys with a record in those months.
         rejected_lines: how many were deleted.
+        kept_back: months that stay for now, since their rollups do not hold all of their records.
         unpurged: by bucket, how many keys that expired now or earlier still lie in the log bucket. They are never
             purged, since nothing can be proved of them any more.
     """
@@ -65,6 +89,7 @@ class Expired:
     partitions: list[Partition] = field(default_factory=list)
     keys: int = 0
     rejected_lines: int = 0
+    kept_back: list[KeptBack] = field(default_factory=list)
     unpurged: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -98,12 +123,27 @@ def unpurged_warning(bucket: str, keys: int) -> str:
 
 
 def expirable(engine: sa.Engine, months: int, *, today: date | None = None) -> Expirable:
-    """What `expire` would do, without doing it."""
+    """What `expire` would do, without doing it, once all days of these months are rolled up."""
     first_kept = first_kept_day(months, today or datetime.now(UTC).date())
     with engine.connect() as connection:
         partitions = tuple(partitions_before(connection, expiry.midnight(first_kept)))
         keys = expiry.count_to_mark(connection, partitions[-1].end) if partitions else 0
         return Expirable(first_kept, partitions, keys, expiry.count_lines_to_delete(connection, first_kept))
+
+
+def _planned(connection: sa.Connection, first_kept: date) -> tuple[list[Partition], list[KeptBack]]:
+    """The months to drop, and those that are held back by a day that is not rolled up; oldest first."""
+    old, held = [], []
+    for partition in partitions_before(connection, expiry.midnight(first_kept)):
+        if days := expiry.days_to_roll_up(connection, partition):
+            held.append(KeptBack(partition, tuple(days)))
+        else:
+            old.append(partition)
+    return old, held
+
+
+def _partitions(held: Sequence[KeptBack]) -> list[Partition]:
+    return sorted((each.partition for each in held), key=lambda partition: partition.end)
 
 
 def expire(
@@ -118,18 +158,23 @@ def expire(
     First the keys with a record in them are marked as expired, in small transactions: they are neither counted nor
     purged any more. Keys that lie wholly before lose their rejected lines. Then each month is dropped in a transaction
     of its own. A kill at any point leaves a true ledger; the next call goes on. `progress` gets what is done so far.
+    A month with a day that is not rolled up stays, and is one of the answer's `kept_back`; no other day matters.
     Raises DatabaseError if the record table stays in use; what was done until then stays.
     """
     started = time.monotonic()
     done = Expired(first_kept_day(months, today or datetime.now(UTC).date()))
     tell = progress or _quiet
     with engine.connect() as connection:
-        old = partitions_before(connection, expiry.midnight(done.first_kept))
+        old, done.kept_back = _planned(connection, done.first_kept)
     if old:
         _mark(engine, old[-1].end, done, tell)
     _delete_rejected_lines(engine, done, tell)
     for partition in old:
-        done.keys += _drop(engine, partition, old[-1].end)
+        try:
+            done.keys += _drop(engine, partition, _partitions(done.kept_back))
+        except expiry.NotRolledUpError as error:  # a load came in between
+            done.kept_back.append(KeptBack(partition, tuple(error.days)))
+            continue
         done.partitions.append(partition)
         _log.info("dropped %s, about %d rows", partition.name, partition.rows)
         tell(done)
@@ -146,7 +191,7 @@ def _quiet(_: Expired) -> None:
 def _mark(engine: sa.Engine, end: datetime, done: Expired, tell: Callable[[Expired], None]) -> None:
     while True:
         with engine.begin() as connection:
-            marked = expiry.mark(connection, end, MARK_PAGE_KEYS)
+            marked = expiry.mark(connection, end, MARK_PAGE_KEYS, kept=_partitions(done.kept_back))
         if not marked:
             return
         done.keys += marked
@@ -166,7 +211,7 @@ def _delete_rejected_lines(engine: sa.Engine, done: Expired, tell: Callable[[Exp
             tell(done)
 
 
-def _drop(engine: sa.Engine, partition: Partition, end: datetime) -> int:
+def _drop(engine: sa.Engine, partition: Partition, kept: Sequence[Partition]) -> int:
     """Drops one month: its files are removed while the lock is held, so that several at once would keep loads waiting.
 
     Returns how many keys were marked with it.
@@ -174,7 +219,7 @@ def _drop(engine: sa.Engine, partition: Partition, end: datetime) -> int:
     for attempt in range(1, LOCK_ATTEMPTS + 1):
         try:
             with engine.begin() as connection:
-                return expiry.drop(connection, partition.name, end, LOCK_TIMEOUT)
+                return expiry.drop(connection, partition, kept, LOCK_TIMEOUT)
         except sa.exc.OperationalError as error:
             if not isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
                 raise

@@ -60,7 +60,92 @@ def _database_url(value: str) -> str:
     parts = _parts(value)
     if parts is None or parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
         raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+    _check_parameters(parts)
     return "postgresql" + value[len(parts.scheme) :]
+
+
+# Parameters that libpq has had since Postgres 14 (its manual, "Parameter Key Words"), and so psql, psycopg and psycopg2
+# alike; without client_encoding, since records are sent as UTF-8, and without replication, service and passfile.
+_LIBPQ_PARAMETERS = frozenset(
+    [
+        "application_name",
+        "channel_binding",
+        "connect_timeout",
+        "dbname",
+        "fallback_application_name",
+        "gssencmode",
+        "host",
+        "hostaddr",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "krbsrvname",
+        "options",
+        "password",
+        "port",
+        "requirepeer",
+        "sslcert",
+        "sslcompression",
+        "sslcrl",
+        "sslcrldir",
+        "sslkey",
+        "sslmode",
+        "sslpassword",
+        "sslrootcert",
+        "sslsni",
+        "ssl_max_protocol_version",
+        "ssl_min_protocol_version",
+        "target_session_attrs",
+        "tcp_user_timeout",
+        "user",
+    ]
+)
+_PREPARE_THRESHOLD = "prepare_threshold"
+_PARAMETER_NAME = re.compile(r"[a-z_]{1,40}")
+
+
+def _check_parameters(parts: SplitResult) -> None:
+    """Raises ValueError for a query that the drivers would fail for, each with a traceback of its own.
+
+    Values are never shown. Nor is a name that is no word: a password with a raw `?` in it looks like one.
+    """
+    if parts.fragment:
+        raise ValueError("has a raw # in it; in a password it is written %23")
+    seen: set[str] = set()
+    for piece in filter(None, parts.query.split("&")):
+        name, equals, value = piece.partition("=")
+        if not equals or not _PARAMETER_NAME.fullmatch(name):
+            raise ValueError("must have parameters like ?sslmode=require; a raw ? in a password is written %3F")
+        if name not in _LIBPQ_PARAMETERS | {_PREPARE_THRESHOLD}:
+            known = ", ".join(sorted(_LIBPQ_PARAMETERS | {_PREPARE_THRESHOLD}))
+            raise ValueError(f"has the parameter {name}, which is not supported; those are: {known}")
+        if name in seen:
+            raise ValueError(f"has the parameter {name} twice; several hosts and ports are parted by commas")
+        if name == _PREPARE_THRESHOLD and not (value.isascii() and (value.isdigit() or value.lower() == "none")):
+            raise ValueError(f"has the parameter {name}, which must be a number, or none")
+        seen.add(name)
+
+
+def without_prepare_threshold(url: str) -> str:
+    """The URL of a database as psql and other drivers take it: psycopg alone knows that parameter."""
+    place, _, query = url.partition("?")
+    kept = [piece for piece in query.split("&") if piece and not piece.startswith(f"{_PREPARE_THRESHOLD}=")]
+    return place + ("?" + "&".join(kept) if kept else "")
+
+
+def prepare_threshold(url: str) -> int | None:
+    """After how many uses psycopg prepares a statement on the server; None, unless the URL says so, is never.
+
+    A pooler that hands the server's connections from client to client, as PgBouncer does, has them prepared already.
+    """
+    found = re.search(rf"[?&]{_PREPARE_THRESHOLD}=([0-9]+)", url)
+    return int(found[1]) if found else None
+
+
+def has_parameter(url: str, name: str) -> bool:
+    """Whether the URL of a database has that parameter in its query."""
+    return any(piece.startswith(f"{name}=") for piece in url.partition("?")[2].split("&"))
 
 
 def _parts(url: str) -> SplitResult | None:

@@ -8,6 +8,7 @@ import pyarrow.fs
 import pytest
 
 from tamarin_dagster import archive as archiving
+from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.archive import archive, verify
 from tamarin_dagster.export.columnar import SCHEMA
 from tamarin_dagster.ingest import pull
@@ -257,10 +258,28 @@ def test_a_key_that_is_reparsed_while_its_day_is_written_is_not_noted(
     assert rows_in(folder) == as_in_the_table(rows)
 
 
+def test_a_day_that_the_database_refuses_stops_only_itself(load, run, rows) -> None:
+    load({name(DAY): lines(2), name(NEXT): lines(3, "06/Mar/2026:09:58:01 +0000")})
+    rows(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'block is damaged'; END$$;"
+        " CREATE TRIGGER refuse BEFORE UPDATE ON s3_log_key FOR EACH ROW"
+        f" WHEN (OLD.delivery_date = '{DAY}' AND NEW.archived_at IS NOT NULL) EXECUTE FUNCTION refuse()"
+    )
+
+    done, purged = run()
+
+    assert done.problems == {DAY: "database: block is damaged; mend the cause, and the next run writes it"}
+    assert (purged.keys, rows("SELECT delivery_date FROM s3_log_key WHERE purged_at IS NOT NULL")) == (1, [(NEXT,)])
+    assert rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+    rows("DROP TRIGGER refuse ON s3_log_key")
+    assert run()[1].keys == 1
+
+
 def test_a_day_that_retention_has_cut_stays_as_it_was_written(load, run, folder, rows, engine, folder_place) -> None:
     load({name(): lines(2)})
     run()
     load({name(number=1): lines(1), name(number=2): b"\n"})
+    roll_up(engine)
     expire(engine, 1, today=date(2026, 6, 1))
 
     done, purged = run(now=later())

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
+from tamarin_dagster.recordstore.database import dagster_url, open_database
+from tamarin_dagster.settings import Settings
 from tamarin_dagster.terminal import show_csv, show_json, show_rows
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
@@ -350,6 +352,30 @@ def test_fields_of_a_log_line_cannot_reach_the_terminal_as_control_sequences(run
 
 def test_sql_url_is_the_configured_database(run, database_url) -> None:
     assert run("sql", "--url").stdout.strip() == database_url
+
+
+@pytest.mark.parametrize("threshold", ["", "&prepare_threshold=0", "&prepare_threshold=none"])
+def test_parameters_of_the_database_url_reach_the_server(run, database_url, tmp_path, threshold):
+    """Each way to the database takes the same URL; psycopg alone knows prepare_threshold."""
+    joint = "&" if "?" in database_url else "?"
+    plain = f"{database_url}{joint}options=-c%20statement_timeout%3D7s&connect_timeout=3&application_name=mine"
+    set_ = {"TAMARIN_DATABASE_URL": plain + threshold}
+    query = "SELECT current_setting('statement_timeout'), current_setting('application_name')"
+
+    answer = run("sql", query, "--format", "csv", **set_).stdout.splitlines()[1]
+    engine = open_database(Settings(database_url=plain + threshold))
+    with engine.connect() as connection:
+        for _ in range(7):
+            asked = connection.execute(sa.text(query)).one()
+        prepared = connection.scalar(sa.text("SELECT count(*) FROM pg_prepared_statements WHERE NOT from_sql"))
+    engine.dispose()
+
+    assert (answer, tuple(asked)) == ("7s,mine", ("7s", "mine"))
+    assert bool(prepared) == (threshold == "&prepare_threshold=0")
+    assert run("sql", "--url", **set_).stdout.strip() == plain
+    assert "prepare_threshold" not in dagster_url(Settings(dagster_database_url=plain + threshold))
+    said = run("doctor", **set_).stdout
+    assert "database: Postgres" in said
 
 
 def test_migrate_says_what_it_did(run) -> None:

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster import retention
+from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import expiry, ledger
@@ -38,7 +39,8 @@ def at(day: date, hour: int = 9) -> str:
 
 
 def expire_now(engine: sa.Engine, months: int = 2, **options: Any) -> Expired:
-    """What is kept of the tests' five months is March, April and May."""
+    """What is kept of the tests' five months is March, April and May. First the roll-up, as the command does it."""
+    roll_up(engine)
     return expire(engine, months, today=TODAY, **options)
 
 
@@ -355,6 +357,7 @@ def test_what_is_loaded_between_the_marks_and_the_drop_is_marked_with_the_drop(
 
     def after_the_marks(*_: Any) -> list[int]:
         load_keys(engine, [log_key("late", day=DAYS[0])], [lines(2, at(DAYS[0]))])
+        roll_up(engine)  # as the load's own process does
         return []
 
     monkeypatch.setattr(expiry, "keys_with_lines_to_delete", after_the_marks)
@@ -362,6 +365,63 @@ def test_what_is_loaded_between_the_marks_and_the_drop_is_marked_with_the_drop(
     assert done.keys == 2
     assert (expired_keys(), partitions()) == (["early", "late"], [])
     assert differences(engine, folder_place) == []
+
+
+def test_what_is_loaded_between_the_roll_up_and_the_drop_is_rolled_up_before_it_goes(
+    folder_place, engine, rows, expired_keys, partitions, monkeypatch
+):
+    """Its traffic was lost: nobody can make the rollups of a day again whose records are gone."""
+    load_keys(engine, [log_key("early", day=DAYS[0])], [lines(3, at(DAYS[0]))])
+    with monkeypatch.context() as patched:
+
+        def after_the_marks(*_: Any) -> list[int]:
+            load_keys(engine, [log_key("late", day=DAYS[0])], [lines(2, at(DAYS[0]))])
+            return []
+
+        patched.setattr(expiry, "keys_with_lines_to_delete", after_the_marks)
+        done = expire_now(engine)
+    assert (done.partitions, partitions()) == ([], ["s3_log_record_2026_01"])
+    (kept_back,) = done.kept_back
+    assert str(kept_back) == (
+        "s3_log_record_2026_01 is not dropped: bucket media, day 2026-01-05 must be rolled up first, or its traffic is"
+        " lost; run `tamarin-dagster roll-up`, then expire again"
+    )
+
+    done = expire_now(engine)
+    assert (done.kept_back, partitions()) == ([], [])
+    assert expired_keys() == ["early", "late"]
+    assert rows("SELECT requests FROM traffic_day") == [(5,)]
+
+
+def test_a_month_with_a_day_that_cannot_be_rolled_up_is_kept_and_the_others_go(
+    five_months, folder_place, engine, rows, expired_keys, partitions
+):
+    """One bad day ended `expire` for good, whatever its age."""
+    both = name(DAYS[2], 7)
+    folder_place.put(both, line("20/Jan/2026:23:50:00 +0000") + line("05/Feb/2026:00:10:00 +0000"))
+    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    bad = [DAYS[1], DAYS[-1]]  # one of a month that goes, one of a month that stays anyway
+    refused = ", ".join(f"'{day}'" for day in bad)
+    rows(f"ALTER TABLE traffic_daily_by_key ADD CONSTRAINT refuse CHECK (request_date NOT IN ({refused}))")
+
+    done = expire_now(engine)
+
+    assert [partition.name for partition in done.partitions] == ["s3_log_record_2026_02"]
+    assert [(each.partition.name, each.days) for each in done.kept_back] == [
+        ("s3_log_record_2026_01", (("media", DAYS[1]),))
+    ]
+    # of January only the key with records of February: those are gone
+    assert expired_keys() == sorted([name(DAYS[2]), name(DAYS[3]), both])
+    assert differences(engine, folder_place) == []
+    assert rows("SELECT request_date, expired_at IS NOT NULL FROM traffic_day ORDER BY 1") == [
+        (day, day.month == 2) for day in DAYS if day not in bad
+    ]
+
+    rows("ALTER TABLE traffic_daily_by_key DROP CONSTRAINT refuse")
+    done = expire_now(engine)
+    assert [partition.name for partition in done.partitions] == ["s3_log_record_2026_01"]
+    assert expired_keys() == sorted([*five_months[:4], both])
+    assert rows("SELECT sum(requests) FROM traffic_day WHERE request_date < '2026-03-01'") == [(14,)]
 
 
 def test_no_load_comes_between_the_last_mark_and_the_drop(folder_place, engine, rows, expired_keys, monkeypatch):
@@ -537,6 +597,7 @@ def test_who_has_locked_a_key_and_waits_for_the_record_table_is_let_through(
 
         def after_the_marks(*_: Any) -> list[int]:
             load_keys(engine, [log_key("b", day=DAYS[0])], [lines(2, at(DAYS[0]))])
+            roll_up(engine)
             running.append(pool.submit(reparse_like))
             assert locked.wait(10)
             return []

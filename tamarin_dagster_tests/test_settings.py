@@ -203,6 +203,35 @@ def test_a_database_url_is_brought_to_one_scheme(load, scheme):
     assert settings.database_url == "postgresql://tamarin:s3cret@db/tamarin"
 
 
+SERVER = "postgresql://tamarin:s3cret@db/tamarin"
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("?sslmod=require", "has the parameter sslmod, which is not supported; those are: application_name, "),
+        ("?client_encoding=latin1", "has the parameter client_encoding, which is not supported"),
+        ("?sslmode=require&sslmode=disable", "has the parameter sslmode twice"),
+        ("?prepare_threshold=s3cret", "has the parameter prepare_threshold, which must be a number, or none"),
+        ("?prepare_threshold=-1", "has the parameter prepare_threshold, which must be a number, or none"),
+        ("?s3cret", "must have parameters like ?sslmode=require; a raw ? in a password is written %3F"),
+        ("?S3CRET=s3cret", "must have parameters like ?sslmode=require"),
+        ("#s3cret", "has a raw # in it; in a password it is written %23"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["database_url", "dagster_database_url"])
+def test_a_parameter_of_a_database_url_that_cannot_work_is_named_without_its_value(complaint, setting, query, said):
+    """The drivers ended with a traceback each, or the parameter was silently another one's."""
+    text = complaint(f"{setting}: {SERVER}{query}\n")
+    assert text.startswith(f"{setting}: {said}") or f"{setting}: {said}" in text
+    assert "s3cret" not in text.lower()
+
+
+def test_parameters_of_a_database_url_that_libpq_knows_are_kept(load):
+    query = "?sslmode=disable&options=-c%20statement_timeout%3D5s&connect_timeout=3&prepare_threshold=none"
+    assert load(f"database_url: {SERVER}{query}\n").database_url == SERVER + query
+
+
 def test_an_unknown_bucket_is_answered_with_the_known_ones(load):
     with pytest.raises(SettingsError, match=r"^bucket 'films' is not configured; configured are: media$"):
         load(MEDIA).bucket("films")

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from tamarin_dagster.analysis.agent_kinds import kind_of, rules_version
-from tamarin_dagster.analysis.unseen_days import UnseenDay, alone, note_days, unseen_days
+from tamarin_dagster.analysis.unseen_days import REMEDY, UnseenDay, alone, is_unseen, note_days, unseen_days
 from tamarin_dagster.recordstore.dimension_tables import user_agent_kind
+from tamarin_dagster.recordstore.failures import DayFailure, isolated
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_user_agent
 
 DIMENSION = "user_agent"
@@ -38,12 +39,14 @@ class Classified:
         days: buckets' days of rollups that were looked at.
         agents: distinct agents that were new.
         again: those that other rules had classified.
+        failures: days whose agents could not be classified; they stay pending.
         seconds: how long it took.
     """
 
     days: int = 0
     agents: int = 0
     again: int = 0
+    failures: list[DayFailure] = field(default_factory=list)
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -57,18 +60,25 @@ class Classified:
 def classify(engine: sa.Engine) -> Classified:
     """Classifies the agents of days that are rolled up anew, and those that other rules have classified.
 
-    A page of agents is a transaction: what is interrupted goes on where it was.
+    A day is a transaction: if the process is interrupted, the next one goes on with that day. All is done on one
+    connection, since several processes that each hold one and wait for a second would wait for each other.
     """
     done = Classified()
     start = time.perf_counter()
-    with alone(engine) as reading, engine.connect() as writing:
-        outdated = sa.select(_KINDS.user_agent).where(_KINDS.rules != rules_version())
-        done.again = _classify(reading, writing, outdated, _UPDATE)
-        for day in unseen_days(reading, DIMENSION):
-            done.agents += _classify(reading, writing, _unknown_of(day), _INSERT)
-            with writing.begin():
-                note_days(writing, DIMENSION, [day])
+    with engine.connect() as connection:
+        days = unseen_days(connection, DIMENSION)
+    for day in days:
+        with isolated(done.failures, "classify the user agents", day.bucket, day.request_date, REMEDY):
+            with alone(engine) as connection:
+                if not is_unseen(connection, DIMENSION, day):
+                    continue
+                agents = _classify(connection, _unknown_of(day), _INSERT)
+                note_days(connection, DIMENSION, [day])
+            done.agents += agents
             done.days += 1
+    with alone(engine) as connection:
+        outdated = sa.select(_KINDS.user_agent).where(_KINDS.rules != rules_version())
+        done.again = _classify(connection, outdated, _UPDATE)
     done.seconds = time.perf_counter() - start
     return done
 
@@ -88,13 +98,12 @@ def _unknown_of(day: UnseenDay) -> sa.Select[str]:
     )
 
 
-def _classify(reading: sa.Connection, writing: sa.Connection, agents: sa.Select[str], statement: sa.TextClause) -> int:
+def _classify(connection: sa.Connection, agents: sa.Select[str], statement: sa.TextClause) -> int:
     """Writes the kinds of these agents, a page at a time; says of how many."""
     count = 0
-    found = reading.scalars(agents, execution_options={"yield_per": PAGE_AGENTS})
+    found = connection.scalars(agents, execution_options={"yield_per": PAGE_AGENTS})
     for page in found.partitions():
-        with writing.begin():
-            writing.execute(statement, _told(page))
+        connection.execute(statement, _told(page))
         count += len(page)
     return count
 

@@ -23,6 +23,7 @@ from tamarin_dagster.analysis.past import (
 )
 from tamarin_dagster.analysis.reasons import Measure, Reason, reasons_for
 from tamarin_dagster.recordstore.traffic_tables import traffic_hourly
+from tamarin_dagster.recordstore.whole_numbers import total
 
 # A spike of the night is still told in the morning, and so is one whose records came late.
 JUDGED_HOURS = 24
@@ -198,9 +199,6 @@ def _past(connection: sa.Connection, bucket: str, last: datetime) -> _Past:
     """What is needed to judge the hours up to `last`."""
     first = _judged_hours(last)[0] - timedelta(days=PAST_DAYS)
     hourly = traffic_hourly.c
-
-    def total(column: sa.Column[int]) -> sa.ColumnElement[int]:
-        return sa.func.sum(column).cast(sa.BigInteger)
 
     statement = (
         sa.select(hourly.hour, total(hourly.requests), total(hourly.bytes_sent), total(hourly.error_count))

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analysis.measures import PRIVATE_NETWORKS
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_remote_ip, traffic_daily_by_requester
+from tamarin_dagster.recordstore.whole_numbers import WholeNumber, total
 
 Address = IPv4Address | IPv6Address
 
@@ -114,8 +115,8 @@ def largest_consumers(
     middle = sa.func.percentile_cont(0.5).within_group(consumer.bytes_sent).filter(named)
     every = sa.select(
         sa.func.count().filter(named).label("consumers"),
-        sa.func.coalesce(sa.func.sum(consumer.bytes_sent), 0).cast(sa.BigInteger).label("bytes_sent"),
-        sa.func.coalesce(middle, 0).label("median_bytes"),
+        sa.type_coerce(sa.func.coalesce(sa.func.sum(consumer.bytes_sent), 0), WholeNumber()).label("bytes_sent"),
+        sa.type_coerce(sa.func.coalesce(middle, 0), sa.Double()).label("median_bytes"),
     ).cte("every")
     largest = (
         sa.select(*consumer)
@@ -153,12 +154,9 @@ def unseen(
 
 def _taken(bucket: str, by: ConsumerKind, first: date, last: date) -> sa.CTE:
     table, name = _TABLES[by]
-
-    def total(column: str) -> sa.ColumnElement[int]:
-        return sa.func.sum(table.c[column]).cast(sa.BigInteger).label(column)
-
+    sums = (total(table.c[measure]).label(measure) for measure in ("requests", "bytes_sent", "unbilled_bytes"))
     return (
-        sa.select(name.label("name"), total("requests"), total("bytes_sent"), total("unbilled_bytes"))
+        sa.select(name.label("name"), *sums)
         .where(table.c.bucket == bucket, table.c.request_date.between(first, last))
         .group_by(name)
         .cte("taken")

@@ -9,6 +9,7 @@ from tamarin_dagster.analysis.agents import Classified, classify
 from tamarin_dagster.analysis.networks import LookedUp, look_up
 from tamarin_dagster.analysis.prices import Priced, price, read_prices
 from tamarin_dagster.analysis.unseen_days import unseen_days
+from tamarin_dagster.recordstore.failures import DayFailure
 from tamarin_dagster.settings import Settings
 
 
@@ -19,6 +20,11 @@ class Refreshed:
     classified: Classified
     priced: Priced
     looked_up: LookedUp | None
+
+    @property
+    def failures(self) -> list[DayFailure]:
+        """The days of which something is still to be known."""
+        return self.classified.failures + (self.looked_up.failures if self.looked_up else [])
 
     def __str__(self) -> str:
         """A line for each, for a person."""

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.analysis.unbilled import UNBILLED_ERROR_CODES
 from tamarin_dagster.recordstore.tables import s3_log_record
+from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 _record = s3_log_record.c
 
@@ -38,8 +39,8 @@ def of_day(day: date) -> sa.ColumnElement[bool]:
     return sa.and_(_record.request_dtime >= start, _record.request_dtime < start + timedelta(days=1))
 
 
-def sums_of(bucket: str, day: date, region: str | None, half: int) -> sa.Select[Any]:
-    """One half of a day's log keys, summed up in one reading: by each dimension of the rollups alone.
+def sums_of(bucket: str, day: date, region: str | None) -> sa.Select[Any]:
+    """The records of a bucket's day, summed up in one reading: by each dimension of the rollups alone.
 
     A row has the value of one dimension, which `grouped_by` names, and NULL in the columns of the others. An hour's
     groups are finer: by operation, status and the time that the request took.
@@ -62,7 +63,7 @@ def sums_of(bucket: str, day: date, region: str | None, half: int) -> sa.Select[
             *_measures(region),
             *_key_measures(),
         )
-        .where(_record.bucket == bucket, of_day(day), _record.log_key_id.bitwise_and(1) == half)
+        .where(_record.bucket == bucket, of_day(day))
         .group_by(
             sa.func.grouping_sets(*(sa.tuple_(column) for column in single), sa.tuple_(sa.text(HOUR), *hourly[1:]))
         )
@@ -134,7 +135,8 @@ def _count(chosen: sa.ColumnElement[bool], *more: sa.ColumnElement[bool]) -> sa.
 
 
 def _bytes(chosen: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    return sa.cast(sa.func.coalesce(_of_those(sa.func.sum(_record.bytes_sent), chosen), 0), sa.BigInteger)
+    # A sum of bigint is numeric, and may be more than a bigint holds.
+    return sa.type_coerce(sa.func.coalesce(_of_those(sa.func.sum(_record.bytes_sent), chosen), 0), WholeNumber())
 
 
 def _of_those(total: sa.Function[Any], chosen: sa.ColumnElement[bool]) -> sa.ColumnElement[Any]:

@@ -6,7 +6,7 @@ GeoLite2, GeoIP2 and DB-IP have the same fields; IPinfo has others, which are re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import maxminddb
 import sqlalchemy as sa
 
-from tamarin_dagster.analysis.unseen_days import UnseenDay, alone, note_days, unseen_days
+from tamarin_dagster.analysis.unseen_days import REMEDY, UnseenDay, alone, is_unseen, note_days, unseen_days
 from tamarin_dagster.recordstore.dimension_tables import remote_ip_network
+from tamarin_dagster.recordstore.failures import DayFailure, isolated
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_remote_ip
 from tamarin_dagster.settings import SettingsError
 
@@ -52,12 +53,14 @@ class LookedUp:
         days: buckets' days of rollups that were looked at.
         addresses: distinct addresses that were new.
         again: those that other databases, or older ones, had told.
+        failures: days whose addresses could not be looked up; they stay pending.
         seconds: how long it took.
     """
 
     days: int = 0
     addresses: int = 0
     again: int = 0
+    failures: list[DayFailure] = field(default_factory=list)
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -114,18 +117,25 @@ def open_networks(paths: Sequence[Path]) -> Iterator[NetworkDatabases]:
 def look_up(engine: sa.Engine, paths: Sequence[Path]) -> LookedUp:
     """Looks up the addresses of days that are rolled up anew, and those that other databases have told.
 
-    A page of addresses is a transaction: what is interrupted goes on where it was. Raises SettingsError.
+    A day is a transaction: if the process is interrupted, the next one goes on with that day. Raises SettingsError.
     """
     done = LookedUp()
     start = time.perf_counter()
-    with open_networks(paths) as databases, alone(engine) as reading, engine.connect() as writing:
-        outdated = sa.select(_text(_NETWORKS.remote_ip)).where(_NETWORKS.database_build != databases.build)
-        done.again = _look_up(reading, writing, outdated, databases)
-        for day in unseen_days(reading, DIMENSION):
-            done.addresses += _look_up(reading, writing, _unknown_of(day), databases)
-            with writing.begin():
-                note_days(writing, DIMENSION, [day])
-            done.days += 1
+    with open_networks(paths) as databases:
+        with engine.connect() as connection:
+            days = unseen_days(connection, DIMENSION)
+        for day in days:
+            with isolated(done.failures, "look up the addresses", day.bucket, day.request_date, REMEDY):
+                with alone(engine) as connection:
+                    if not is_unseen(connection, DIMENSION, day):
+                        continue
+                    addresses = _look_up(connection, _unknown_of(day), databases)
+                    note_days(connection, DIMENSION, [day])
+                done.addresses += addresses
+                done.days += 1
+        with alone(engine) as connection:
+            outdated = sa.select(_text(_NETWORKS.remote_ip)).where(_NETWORKS.database_build != databases.build)
+            done.again = _look_up(connection, outdated, databases)
     done.seconds = time.perf_counter() - start
     return done
 
@@ -149,12 +159,10 @@ def _text(address: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
     return sa.func.host(address, type_=sa.Text)
 
 
-def _look_up(
-    reading: sa.Connection, writing: sa.Connection, addresses: sa.Select[str], databases: NetworkDatabases
-) -> int:
+def _look_up(connection: sa.Connection, addresses: sa.Select[str], databases: NetworkDatabases) -> int:
     """Writes where these addresses are, a page at a time; says of how many."""
     count = 0
-    found = reading.scalars(addresses, execution_options={"yield_per": PAGE_ADDRESSES})
+    found = connection.scalars(addresses, execution_options={"yield_per": PAGE_ADDRESSES})
     for page in found.partitions():
         networks = [databases.network(address) for address in page]
         told = {
@@ -164,8 +172,7 @@ def _look_up(
             "names": [each.name for each in networks],
             "build": databases.build,
         }
-        with writing.begin():
-            writing.execute(_UPSERT, told)
+        connection.execute(_UPSERT, told)
         count += len(page)
     return count
 

@@ -16,6 +16,7 @@ from tamarin_dagster.recordstore.traffic_tables import (
     traffic_daily_by_requester,
     traffic_daily_by_user_agent,
 )
+from tamarin_dagster.recordstore.whole_numbers import total
 
 # Who brings much more than usual is among those who bring most; the past is read of so many.
 CANDIDATES = 200
@@ -91,17 +92,17 @@ def _past_of_the_largest(
     table: sa.Table,
     dimension: str,
 ) -> list[Reason]:
-    name, total = _name(table.c[dimension]), sa.func.sum(table.c[measure]).cast(sa.BigInteger)
+    name, value = _name(table.c[dimension]), total(table.c[measure])
     largest = (
-        sa.select(name.label("name"), total.label("value"))
+        sa.select(name.label("name"), value.label("value"))
         .where(table.c.bucket == bucket, table.c.request_date == day)
         .group_by(name)
-        .order_by(total.desc(), name)
+        .order_by(value.desc(), name)
         .limit(CANDIDATES)
         .cte("largest")
     )
     past = (
-        sa.select(name.label("name"), table.c.request_date, total.label("value"))
+        sa.select(name.label("name"), table.c.request_date, value.label("value"))
         .where(table.c.bucket == bucket, table.c.request_date.in_(known))
         .where(name.in_(sa.select(largest.c.name)))
         .group_by(name, table.c.request_date)

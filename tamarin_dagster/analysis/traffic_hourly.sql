@@ -33,7 +33,7 @@ WITH operation_class AS (
 SELECT
     CAST(:bucket AS text) AS bucket, hour, operation_class, status_class,
     CAST(sum(requests) AS bigint) AS requests,
-    CAST(sum(bytes_sent) AS bigint) AS bytes_sent,
+    sum(bytes_sent) AS bytes_sent,
     CAST(sum(error_count) AS bigint) AS error_count,
     min(total_time) FILTER (WHERE so_far >= 0.50 * all_timed) AS p50_total_time,
     min(total_time) FILTER (WHERE so_far >= 0.95 * all_timed) AS p95_total_time,

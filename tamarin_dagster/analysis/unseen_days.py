@@ -13,6 +13,9 @@ from tamarin_dagster.recordstore.traffic_tables import traffic_day
 
 # One process at a time fills dimensions; the number has no meaning but must not change.
 _LOCK = 2011_0306
+REMEDY = (
+    "the day stays pending, and the other days are not affected: mend the cause, then run `tamarin-dagster roll-up`"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,10 @@ class UnseenDay:
 
 @contextmanager
 def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction to read in, of which there is one at a time: what another process did is seen then."""
-    with engine.begin() as reading:
-        reading.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        yield reading
+    """A transaction of which there is one at a time: each statement in it sees what another process has done."""
+    with engine.begin() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        yield connection
 
 
 def unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
@@ -44,6 +47,15 @@ def unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
         .order_by(day.request_date, day.bucket)
     )
     return [UnseenDay(*row) for row in found]
+
+
+def is_unseen(connection: sa.Connection, dimension: str, day: UnseenDay) -> bool:
+    """Whether no other process has looked at these rollups since `unseen_days` was asked."""
+    seen = dimension_day.c
+    found = sa.select(seen.rolled_up_at).where(
+        seen.dimension == dimension, seen.bucket == day.bucket, seen.request_date == day.request_date
+    )
+    return connection.scalar(found) != day.rolled_up_at
 
 
 def note_days(connection: sa.Connection, dimension: str, days: list[UnseenDay]) -> None:

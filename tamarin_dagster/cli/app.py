@@ -21,6 +21,7 @@ from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError
 from tamarin_dagster.logstore.archiving import ArchivePlace, FolderArchive
 from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgresError
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.retention import first_kept_day
 from tamarin_dagster.settings import CONFIG_VARIABLE, LoggedBucket, Settings, SettingsError
 from tamarin_dagster.terminal import complain
@@ -103,6 +104,17 @@ def failures_told() -> Iterator[None]:
         _forget_output()
         complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
         raise typer.Exit(EXIT_LEFT_UNDONE) from None
+
+
+def tell_bucket_failure(bucket: str, error: Exception) -> str:
+    """Say what failed for one bucket, so that the others go on; returns it.
+
+    Raises the error again if it means that the server is gone.
+    """
+    raise_if_lost(error)
+    text = f"database: {cause_of(error)}" if isinstance(error, DATABASE_ERRORS) else str(error)
+    complain(f"bucket {bucket}: {text}")
+    return text
 
 
 def _forget_output() -> None:

@@ -122,15 +122,16 @@ class ReparsedBucket(Document):
     """`reparse --json`: one of each bucket, in a list. lines = moved + rejected + oversized."""
 
     bucket: str = Field(description="the logged bucket")
-    keys: int = Field(description="log keys with rejected lines")
-    changed: int = Field(description="those of them with lines that moved, or have another reason now")
-    lines: int = Field(description="their rejected lines")
-    moved: int = Field(description="lines that are records now")
-    rejected: int = Field(description="lines that are no records still")
-    reasons_changed: int = Field(description="those of them whose reason is another now")
-    oversized: int = Field(description="lines of which only the start is stored")
-    failures: tuple[FailedKey, ...] = Field(description="keys that were left as they are")
-    seconds: float = Field(description="how long it took")
+    error: ErrorText = None
+    keys: int = Field(default=0, description="log keys with rejected lines")
+    changed: int = Field(default=0, description="those of them with lines that moved, or have another reason now")
+    lines: int = Field(default=0, description="their rejected lines")
+    moved: int = Field(default=0, description="lines that are records now")
+    rejected: int = Field(default=0, description="lines that are no records still")
+    reasons_changed: int = Field(default=0, description="those of them whose reason is another now")
+    oversized: int = Field(default=0, description="lines of which only the start is stored")
+    failures: tuple[FailedKey, ...] = Field(default=(), description="keys that were left as they are")
+    seconds: float = Field(default=0.0, description="how long it took")
 
 
 class DroppedMonth(Document):
@@ -149,6 +150,10 @@ class ExpiredMonths(Document):
     partitions: tuple[DroppedMonth, ...] = Field(description="the months dropped, oldest first")
     keys: int = Field(description="ledger rows marked as expired")
     rejected_lines: int = Field(description="rejected lines deleted")
+    kept_back: tuple[str, ...] = Field(
+        default=(),
+        description="months that were not dropped since a day of them is not rolled up, each with the reason",
+    )
     unpurged: dict[str, int] | None = Field(
         description="by bucket, expired keys that still lie in the log bucket; null for a dry run"
     )
@@ -223,6 +228,9 @@ class HogsOfBucket(Document):
     consumers: int = Field(validation_alias="count", description="how many there were, hogs or not")
     bytes: int = Field(validation_alias="bytes_sent", description="bytes of all responses, anonymous ones too")
     median_bytes: float = Field(description="the median of what each consumer took")
+    pending_days: tuple[date, ...] = Field(
+        default=(), description="days with records that these figures lack, since they are not rolled up yet"
+    )
     hogs: tuple[Hog, ...] = Field(validation_alias="largest", description="who is above, the largest first")
 
 
@@ -296,6 +304,7 @@ def expired_months(found: Expirable | Expired) -> ExpiredMonths:
         partitions=tuple(DroppedMonth.model_validate(partition) for partition in found.partitions),
         keys=found.keys,
         rejected_lines=found.rejected_lines,
+        kept_back=tuple(map(str, found.kept_back)) if isinstance(found, Expired) else (),
         unpurged=found.unpurged if isinstance(found, Expired) else None,
     )
 
@@ -305,9 +314,9 @@ def found_thing(finding: Finding) -> FoundThing:
     return FoundThing.model_validate(finding)
 
 
-def hogs_of_bucket(found: Consumers) -> HogsOfBucket:
-    """The hogs among a bucket's consumers."""
-    return HogsOfBucket.model_validate(found)
+def hogs_of_bucket(found: Consumers, pending_days: tuple[date, ...]) -> HogsOfBucket:
+    """The hogs among a bucket's consumers; `pending_days` are those that the rollups lack records of."""
+    return HogsOfBucket.model_validate(found).model_copy(update={"pending_days": pending_days})
 
 
 def show_documents(found: Document | Sequence[Document]) -> None:

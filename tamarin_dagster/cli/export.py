@@ -10,14 +10,22 @@ from typing import IO, Annotated, Any
 import sqlalchemy as sa
 import typer
 
-from tamarin_dagster.cli.app import BucketOption, Panel, asked_days, command, flag, told_if_interrupted
+from tamarin_dagster.cli.app import (
+    EXIT_LEFT_UNDONE,
+    BucketOption,
+    Panel,
+    asked_days,
+    command,
+    flag,
+    told_if_interrupted,
+)
 from tamarin_dagster.export import Exported, ExportFormat
 from tamarin_dagster.export.text import combined_lines, csv_rows
 from tamarin_dagster.logkey import shown
 from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import SettingsError, load_settings
-from tamarin_dagster.terminal import bar, err
+from tamarin_dagster.terminal import bar, complain, err
 
 
 @command(
@@ -73,6 +81,10 @@ def export_command(
     if bucket is not None and not done.rows:
         settings.bucket(bucket)  # a bucket that was taken out of the settings has records still; any other is a mistake
     err.print(str(done), highlight=False)
+    for failure in done.failures:
+        complain(str(failure))
+    if done.failures:
+        raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
 def _export_files(

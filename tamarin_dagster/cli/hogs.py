@@ -14,7 +14,7 @@ from rich.filesize import decimal
 
 from tamarin_dagster.analysis import bans
 from tamarin_dagster.analysis.consumers import Address, Consumer, ConsumerKind, Consumers, as_address, largest_consumers
-from tamarin_dagster.analysis.past import waiting_days
+from tamarin_dagster.analysis.past import incomplete_warning, waiting_days
 from tamarin_dagster.cli.app import BucketOption, Panel, chosen_buckets, command, flag, told_if_interrupted
 from tamarin_dagster.cli.documents import hogs_of_bucket, show_documents
 from tamarin_dagster.logstore.arns import bucket_arn
@@ -90,7 +90,7 @@ def hogs_command(
 
     waf-ipset is a line of JSON for IPv4 and one for IPv6, each for aws wafv2 create-ip-set --cli-input-json; nginx is
     deny directives. The log of a bucket behind CloudFront or a proxy has their addresses, not their visitors': what it
-    tells of others is who goes round them. From the rollups: what was loaded last may be missing.
+    tells of others is who goes round them. From the rollups: days whose records are not in them yet are named.
     """
     settings = load_settings()
     buckets = chosen_buckets(settings, bucket)
@@ -103,12 +103,13 @@ def hogs_command(
     asked = _threshold(above)
     with told_if_interrupted("Nothing was changed."):
         engine = open_database(settings)
-        found = [_look(settings, each, engine, by, first, today, asked) for each in buckets]
+        looked = [_look(settings, each, engine, by, first, today, asked) for each in buckets]
         engine.dispose()
+    found = [consumers for consumers, _ in looked]
     if format_ is HogFormat.table:
         _show_table(found)
     elif format_ is HogFormat.json:
-        show_documents([hogs_of_bucket(each) for each in found])
+        show_documents([hogs_of_bucket(*each) for each in looked])
     else:
         for line in _ban(format_, found, {each.name: each for each in buckets}, include_own=include_own):
             sys.stdout.write(f"{line}\n")
@@ -140,7 +141,8 @@ def _look(
     first: date,
     last: date,
     asked: tuple[float | None, int],
-) -> Consumers:
+) -> tuple[Consumers, tuple[date, ...]]:
+    """Who took how much, and the days that the answer lacks."""
     share, least_bytes = asked
     share = settings.hog_share_of(bucket) if share is None else share
     with err.status("Asking the rollups"), engine.connect() as connection:
@@ -153,8 +155,8 @@ def _look(
         highlight=False,
     )
     if waiting:
-        complain(f"{bucket.name}: {waiting} days have records that are not in the rollups yet; a pull adds them")
-    return found
+        complain(incomplete_warning(bucket.name, waiting))
+    return found, waiting
 
 
 def _show_table(found: Sequence[Consumers]) -> None:

@@ -23,6 +23,7 @@ from tamarin_dagster.cli.app import (
     flag,
     open_archive,
     open_log_store,
+    tell_bucket_failure,
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import (
@@ -38,6 +39,7 @@ from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings, load_settings
 from tamarin_dagster.terminal import bar, complain, err, printable, show_rows
 
@@ -72,12 +74,11 @@ def pull_command(
     with told_if_interrupted("What was committed stays and is not loaded again; run pull to go on."):
         engine = open_database(settings)
         done = [_pull_bucket(settings, each, engine, first, last, purges=not no_purge) for each in buckets]
-        if not no_rollups:
-            roll_up_due(settings, engine)
+        failures = [] if no_rollups else roll_up_due(settings, engine).failures
         engine.dispose()
     if as_json:
         show_documents(done)
-    if any(_is_undone(each) for each in done):
+    if failures or any(_is_undone(each) for each in done):
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
@@ -111,9 +112,8 @@ def _pull_bucket(
                 with_rejected=settings.purges_rejected(bucket),
                 archived_only=archived is not None,
             )
-    except LogStoreError as error:
-        complain(f"bucket {bucket.name}: {error}")
-        return PulledBucket(bucket=bucket.name, error=str(error))
+    except (LogStoreError, *DATABASE_ERRORS) as error:
+        return PulledBucket(bucket=bucket.name, error=tell_bucket_failure(bucket.name, error))
     _summarise(bucket, pulled, archived, purged)
     return pulled_bucket(bucket.name, pulled, archived, purged)
 
@@ -206,9 +206,8 @@ def _purge_bucket(
                 dry_run=dry_run,
                 progress=lambda keys: advance(keys, None, ""),
             )
-    except LogStoreError as error:
-        complain(f"bucket {bucket.name}: {error}")
-        return told.model_copy(update={"error": str(error)})
+    except (LogStoreError, *DATABASE_ERRORS) as error:
+        return told.model_copy(update={"error": tell_bucket_failure(bucket.name, error)})
     _tell_archived(bucket, archived)
     err.print(
         f"[bold]{escape(bucket.name)}[/]: {_told(purged, 'would purge' if dry_run else 'purged')}", highlight=False

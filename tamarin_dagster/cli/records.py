@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 import psycopg
@@ -25,23 +25,25 @@ from tamarin_dagster.cli.app import (
     chosen_buckets,
     command,
     flag,
+    tell_bucket_failure,
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import ReparsedBucket, expired_months, reparsed_bucket, show_documents
 from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.recordstore.asking import ask
 from tamarin_dagster.recordstore.database import (
-    CONNECT_TIMEOUT_SECONDS,
+    connect_arguments,
     embedded_postgres,
     migrated_engine,
     open_database,
     records_url,
 )
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.recordstore.roles import grant_reading
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.reparse import reparse
-from tamarin_dagster.retention import Expirable, expirable, expire, unpurged_warning
+from tamarin_dagster.retention import Expirable, expirable, expire, first_kept_day, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import Format, bar, complain, err, json_answers, printable, show_csv, show_rows
 
@@ -71,7 +73,7 @@ def reparse_command(
         engine.dispose()
     if as_json:
         show_documents(done)
-    if any(each.failures for each in done):
+    if any(each.error or each.failures for each in done):
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
@@ -79,15 +81,18 @@ def _reparse_bucket(
     bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, redacts: bool
 ) -> ReparsedBucket:
     """Reparses the rejected lines of one bucket, and says so."""
-    with bar(bucket.name, "keys") as advance:
-        done = reparse(
-            bucket,
-            engine,
-            first=first,
-            last=last,
-            redacts=redacts,
-            progress=lambda d: advance(d.keys, None, f"{d.moved:,} of {d.lines:,} rejected lines are records now"),
-        )
+    try:
+        with bar(bucket.name, "keys") as advance:
+            done = reparse(
+                bucket,
+                engine,
+                first=first,
+                last=last,
+                redacts=redacts,
+                progress=lambda d: advance(d.keys, None, f"{d.moved:,} of {d.lines:,} rejected lines are records now"),
+            )
+    except DATABASE_ERRORS as error:
+        return ReparsedBucket(bucket=bucket.name, error=tell_bucket_failure(bucket.name, error))
     err.print(f"[bold]{escape(bucket.name)}[/]: {done}", highlight=False)
     for failure in done.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
@@ -108,6 +113,9 @@ def expire_command(
 
     For cron; with Dagster a job does so daily. The ledger keeps its row of each key, so that none is loaded again.
     While the setting is missing records are kept for ever, and this command is refused.
+
+    The days of these months are rolled up first. A month with a day that cannot be rolled up stays, and is named; the
+    status is 0 only if there was none.
     """
     settings = load_settings()
     months = settings.retention_months
@@ -121,7 +129,9 @@ def expire_command(
             if as_json:
                 show_documents(expired_months(found))
             return
-        roll_up_due(settings, engine)
+        # Only the days that would go: no other day can stop this.
+        first_kept = first_kept_day(months, datetime.now(UTC).date())
+        roll_up_due(settings, engine, last=first_kept - timedelta(days=1))
         with bar("Expiring", "keys") as advance:
             done = expire(engine, months, progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"))
         engine.dispose()
@@ -129,8 +139,12 @@ def expire_command(
     for bucket in settings.buckets:
         if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
             complain(unpurged_warning(bucket.name, left))
+    for month in done.kept_back:
+        complain(str(month))
     if as_json:
         show_documents(expired_months(done))
+    if done.kept_back:
+        raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
 def _tell_expirable(found: Expirable, *, with_table: bool) -> None:
@@ -199,8 +213,7 @@ def _show_answers(settings: Settings, query: str, format_: Format) -> None:
     connection = psycopg.connect(
         records_url(settings, driver="postgresql"),
         autocommit=True,
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        application_name="tamarin sql",
+        **connect_arguments(settings, "tamarin sql"),
     )
     connection.add_notice_handler(lambda said: err.print(f"{said.severity}: {printable(said.message_primary or '')}"))
     with closing(connection):

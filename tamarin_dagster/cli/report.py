@@ -7,13 +7,24 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
+from tamarin_dagster.analysis.past import incomplete_warning
 from tamarin_dagster.analysis.report import Month, ReportFile, file_name, write_report
-from tamarin_dagster.cli.app import BucketOption, Panel, chosen_buckets, command, flag, told_if_interrupted
+from tamarin_dagster.cli.app import (
+    EXIT_LEFT_UNDONE,
+    BucketOption,
+    Panel,
+    chosen_buckets,
+    command,
+    flag,
+    tell_bucket_failure,
+    told_if_interrupted,
+)
 from tamarin_dagster.recordstore.database import open_database
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.recordstore.traffic_tables import traffic_day
 from tamarin_dagster.setting_values import is_bucket_name
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
-from tamarin_dagster.terminal import err, out, printable
+from tamarin_dagster.terminal import complain, err, out, printable
 
 
 @command(
@@ -39,7 +50,8 @@ def report_command(
     """Writes a bucket's month as one HTML file: traffic, files, consumers, referrers, bots, cost, completeness.
 
     The file loads nothing and runs nothing, so it can be mailed and printed. Its figures are those of the rollups: of
-    the days that are loaded and rolled up. Where it was written is told on standard output.
+    the days that are loaded and rolled up; days whose records are not in the rollups yet are named. Where it was
+    written is told on standard output.
     """
     settings = load_settings()
     chosen = _chosen(month)
@@ -53,18 +65,26 @@ def report_command(
         paths = [folder / file_name(each, chosen) for each in buckets]
     with told_if_interrupted("Reports that were written stay."):
         engine = open_database(settings)
+        failed = False
         for each, path in zip(buckets, paths, strict=True):
-            with err.status(printable(f"{each}, {chosen.name}")):
-                done = write_report(
-                    engine,
-                    each,
-                    chosen,
-                    path,
-                    anonymize_ips=anonymize_ips or settings.anonymize_ips,
-                    key=settings.anonymize_key,
-                )
-            _tell(done)
+            try:
+                with err.status(printable(f"{each}, {chosen.name}")):
+                    done = write_report(
+                        engine,
+                        each,
+                        chosen,
+                        path,
+                        anonymize_ips=anonymize_ips or settings.anonymize_ips,
+                        key=settings.anonymize_key,
+                    )
+            except DATABASE_ERRORS as error:
+                tell_bucket_failure(each, error)
+                failed = True
+            else:
+                _tell(done)
         engine.dispose()
+    if failed:
+        raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
 def _buckets(settings: Settings, name: str | None) -> list[str]:
@@ -100,4 +120,6 @@ def _tell(done: ReportFile) -> None:
         f" {traffic.bytes_sent:,} bytes sent",
         highlight=False,
     )
+    if days := done.report.completeness.pending_days:
+        complain(incomplete_warning(done.report.bucket, days))
     out.print(printable(str(done.path)), highlight=False, soft_wrap=True)

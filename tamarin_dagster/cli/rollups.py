@@ -3,10 +3,19 @@
 from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
+import typer
 
 from tamarin_dagster.analysis.dimensions import refresh_dimensions
 from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, roll_up
-from tamarin_dagster.cli.app import FromOption, Panel, ToOption, asked_days, command, told_if_interrupted
+from tamarin_dagster.cli.app import (
+    EXIT_LEFT_UNDONE,
+    FromOption,
+    Panel,
+    ToOption,
+    asked_days,
+    command,
+    told_if_interrupted,
+)
 from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, SettingsError, load_settings
@@ -27,6 +36,8 @@ def roll_up_command(from_: FromOption = None, to: ToOption = None) -> None:
 
     With --from or --to the days of requests between them are made again, whether or not they have changed: after
     `region` was set, by which transfer within the region is told from that to another.
+
+    A day that cannot be rolled up is named, and the others go on; the status is 0 only if there was none.
     """
     settings = load_settings()
     first, last = asked_days(from_, to)
@@ -34,9 +45,12 @@ def roll_up_command(from_: FromOption = None, to: ToOption = None) -> None:
         engine = open_database(settings)
         if first or last:
             _note_again(engine, first or FIRST_LOG_DATE, last or datetime.now(UTC).date())
-        if not roll_up_due(settings, engine).days:
+        done = roll_up_due(settings, engine)
+        if not (done.days or done.failures):
             err.print("All days are rolled up.")
         engine.dispose()
+    if done.failures:
+        raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
 def _note_again(engine: sa.Engine, first: date, last: date) -> None:
@@ -44,10 +58,11 @@ def _note_again(engine: sa.Engine, first: date, last: date) -> None:
         pending_days.note_rolled_up(connection, first, last)
 
 
-def roll_up_due(settings: Settings, engine: sa.Engine) -> RolledUp:
+def roll_up_due(settings: Settings, engine: sa.Engine, *, last: date | None = None) -> RolledUp:
     """Rolls up each day whose records have changed, with a bar, and says how many there were if any.
 
-    And what is to be known of the agents and addresses in them.
+    And what is to be known of the agents and addresses in them. `last`: only days up to this one. Days that failed are
+    named, and are among the answer's `failures`.
     """
     days = 0
 
@@ -57,13 +72,15 @@ def roll_up_due(settings: Settings, engine: sa.Engine) -> RolledUp:
         advance(days, days + left, f"{day.day}: {day.requests:,} requests")
 
     with bar("Rolling up", "days") as advance:
-        done = roll_up(engine, regions=settings.regions, progress=tell)
+        done = roll_up(engine, regions=settings.regions, last=last, progress=tell)
     if done.days:
         err.print(
             f"{len(done.days):,} days rolled up: {done.requests:,} requests in {done.seconds:.1f} s", highlight=False
         )
     try:
-        refresh_dimensions(engine, settings)
+        done.failures += refresh_dimensions(engine, settings).failures
     except SettingsError as error:
         complain(f"the rollups are made; agents, prices and networks are not up to date: {error}")
+    for failure in done.failures:
+        complain(str(failure))
     return done

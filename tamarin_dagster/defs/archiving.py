@@ -9,6 +9,7 @@ from tamarin_dagster.archive import Archived, Verified, archive, verify
 from tamarin_dagster.defs import asset_checks
 from tamarin_dagster.defs.assets import RETRY_POLICY, retried_if_transient
 from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.failures import held_back
 from tamarin_dagster.defs.naming import archived_key, records_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import RecordDatabase, open_archive
@@ -60,24 +61,44 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
 
 
 def build_archive_op(settings: Settings) -> dg.OpDefinition:
-    """The op that archives whatever waits in the log buckets, of all buckets with an archive."""
+    """The op that archives whatever waits in the log buckets, of all buckets with an archive.
+
+    It returns what failed, and succeeds: the purge after it is to go on with the other buckets. See
+    `build_archive_failures_op`.
+    """
 
     @dg.op(
-        out=dg.Out(dg.Nothing),
         retry_policy=RETRY_POLICY,
         description="Writes the records of log keys that wait for a purge to their archive.",
     )
-    def archive_log_records(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
+    def archive_log_records(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> list[str]:
         keys = waiting = 0
+        failed: list[dg.Failure] = []
         for bucket in settings.buckets:
             if url := settings.archive_of(bucket):
-                with cancellable(), retried_if_transient(bucket):
+                with cancellable(), held_back(failed, bucket):
                     done = archive(bucket, open_archive(bucket, url), database.engine)
-                keys, waiting = keys + done.keys, waiting + done.waiting_keys
-                _tell(context, bucket, done)
+                    keys, waiting = keys + done.keys, waiting + done.waiting_keys
+                    _tell(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})
+        return [str(failure.description) for failure in failed]
 
     return archive_log_records
+
+
+def build_archive_failures_op() -> dg.OpDefinition:
+    """The op that fails the run for the buckets that could not be archived, once the others are purged."""
+
+    @dg.op(
+        ins={"purged": dg.In(dg.Nothing)},
+        out=dg.Out(dg.Nothing),
+        description="Fails if a bucket could not be archived. Its log keys were not purged; those of the others were.",
+    )
+    def tell_archive_failures(failures: list[str]) -> None:
+        if failures:
+            raise dg.Failure("; ".join(failures), allow_retries=False)
+
+    return tell_archive_failures
 
 
 def _tell(context: dg.OpExecutionContext | dg.AssetExecutionContext, bucket: LoggedBucket, done: Archived) -> None:

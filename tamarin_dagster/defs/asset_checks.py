@@ -6,6 +6,7 @@ database, and can be run alone: those of the row counts stand here, the others i
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import dagster as dg
@@ -17,6 +18,7 @@ from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.completeness import HABIT_DAYS
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
 
 EVERY_KEY_IS_LOADED = "every_log_key_is_loaded"
@@ -242,14 +244,32 @@ def build_database_checks(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefi
     def row_counts(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
     ) -> Iterator[dg.AssetCheckResult]:
-        with database.engine.connect() as connection:
-            results = {
-                period: _database_results(connection, bucket, slug, period)
-                for period in chosen_periods(context.op_execution_context)
-            }
+        names = (EVERY_LINE_IS_ACCOUNTED_FOR, ROWS_MATCH_THE_LEDGER, NO_REJECTED_LINES)
+        results = {
+            period: isolated_results(
+                database, slug, names, partial(_database_results, bucket=bucket, slug=slug, period=period)
+            )
+            for period in chosen_periods(context.op_execution_context)
+        }
         yield from per_partition(context.op_execution_context, results)
 
     return row_counts
+
+
+def isolated_results(
+    database: RecordDatabase,
+    slug: str,
+    names: Sequence[str],
+    look: Callable[[sa.Connection], list[dg.AssetCheckResult]],
+) -> list[dg.AssetCheckResult]:
+    """What the checks of one partition find. If the database refuses, they fail, and other partitions are checked."""
+    try:
+        with database.engine.connect() as connection:
+            return look(connection)
+    except DATABASE_ERRORS as error:
+        raise_if_lost(error)
+        text = f"it could not be checked: {cause_of(error)}"
+        return [check_result(name, slug, False, {"error": cause_of(error)}, text) for name in names]
 
 
 def _database_results(

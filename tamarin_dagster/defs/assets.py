@@ -10,6 +10,7 @@ import dagster as dg
 
 from tamarin_dagster.defs import asset_checks
 from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.failures import held_back, raise_held_back
 from tamarin_dagster.defs.naming import archived_key, delivered_key, purged_key, records_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
@@ -164,11 +165,12 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
         buckets = [settings.bucket(config.bucket)] if config.bucket else settings.buckets
         keys = size = kept = 0
         failures: list[KeyFailure] = []
+        failed: list[dg.Failure] = []
         for bucket in buckets:
             if not settings.purges(bucket):
                 context.log.info(f"{bucket.name}: purge_parsed_keys is off, its log keys stay")
                 continue
-            with cancellable(), retried_if_transient(bucket):
+            with cancellable(), held_back(failed, bucket):
                 store = log_buckets.store(bucket)
                 rejected_too = settings.purges_rejected(bucket)
                 purged = purge(
@@ -179,12 +181,12 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
                     with_rejected=rejected_too,
                     archived_only=settings.archive_of(bucket) is not None,
                 )
-            keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
-            kept += purged.kept.keys
-            context.log.info(
-                f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s;"
-                f" {purged.kept.keys:,} keys with rejected lines stay"
-            )
+                keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
+                kept += purged.kept.keys
+                context.log.info(
+                    f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s;"
+                    f" {purged.kept.keys:,} keys with rejected lines stay"
+                )
         for failure in failures[: asset_checks.SAMPLE]:
             context.log.warning(f"{failure.key} is not purged: {failure.error}")
         context.add_output_metadata(
@@ -196,8 +198,9 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
             }
             | ({"why not": failure_table(failures)} if failures else {})
         )
-        if periods is not None and config.bucket:
+        if periods is not None and config.bucket and not failed:
             _tell_each(context, database, config.bucket, periods)
+        raise_held_back(failed)
 
     return purge_log_keys
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import dagster as dg
+import sqlalchemy as sa
 
 from tamarin_dagster.defs.asset_checks import (
     DELIVERIES_KEEP_THEIR_HABIT,
@@ -15,11 +17,13 @@ from tamarin_dagster.defs.asset_checks import (
     check_result,
     check_spec,
     chosen_periods,
+    isolated_results,
     name_table,
     per_partition,
 )
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.discovery import survey
+from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.settings import LoggedBucket
@@ -42,11 +46,13 @@ def build_duplicate_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefi
     def duplicates(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
     ) -> Iterator[dg.AssetCheckResult]:
-        with database.engine.connect() as connection:
-            results = {
-                period: [_duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, period))]
-                for period in chosen_periods(context.op_execution_context)
-            }
+        def look(period: DeliveryPeriod, connection: sa.Connection) -> list[dg.AssetCheckResult]:
+            return [_duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, period))]
+
+        results = {
+            period: isolated_results(database, slug, (NO_DUPLICATE_RECORDS,), partial(look, period))
+            for period in chosen_periods(context.op_execution_context)
+        }
         yield from per_partition(context.op_execution_context, results)
 
     return duplicates

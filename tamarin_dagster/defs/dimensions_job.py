@@ -5,6 +5,7 @@ import dagster as dg
 from tamarin_dagster.analysis.dimensions import refresh_dimensions
 from tamarin_dagster.defs.assets import RETRY_POLICY
 from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.failures import fail_for
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.settings import Settings, SettingsError
 
@@ -35,6 +36,7 @@ def build_dimensions_job(settings: Settings) -> dg.JobDefinition:
                 "addresses once more": looked_up.again if looked_up else 0,
             }
         )
+        fail_for(context.log, done.failures)
 
     @dg.job(
         name="classify_user_agents",

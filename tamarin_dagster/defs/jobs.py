@@ -5,13 +5,14 @@ retention_months, one watches that deliveries go on.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
 from tamarin_dagster.analysis.rollups import roll_up
+from tamarin_dagster.defs.archiving import build_archive_failures_op
 from tamarin_dagster.defs.asset_checks import (
     ARCHIVE_MATCHES_THE_LEDGER,
     DELIVERIES_KEEP_THEIR_HABIT,
@@ -23,10 +24,11 @@ from tamarin_dagster.defs.asset_checks import (
 )
 from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
 from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.failures import held_back, raise_held_back
 from tamarin_dagster.defs.naming import BUCKET_TAG, archived_key, purged_key, records_key, rollups_key
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.reparse import Reparsed, reparse
-from tamarin_dagster.retention import expire, unpurged_warning
+from tamarin_dagster.retention import expire, first_kept_day, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
@@ -82,6 +84,7 @@ def build_purge_job(purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpD
 
     Before that, if any bucket has an archive, what waits for it goes there.
     """
+    tell_archive_failures = build_archive_failures_op()
 
     @dg.job(
         name="purge_pending_log_keys",
@@ -92,7 +95,8 @@ def build_purge_job(purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpD
         if archive_log_records is None:
             purge_log_keys()
         else:
-            purge_log_keys(archive_log_records())
+            failures = archive_log_records()
+            tell_archive_failures(failures, purged=purge_log_keys(failures))
 
     return purge_pending_log_keys
 
@@ -107,8 +111,9 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
     )
     def drop_old_months(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
         with cancellable():
-            # Rollups are kept when their records go.
-            roll_up(database.engine, regions=settings.regions)
+            # Rollups are kept when their records go. No other day matters here.
+            first_kept = first_kept_day(months, datetime.now(UTC).date())
+            rolled_up = roll_up(database.engine, regions=settings.regions, last=first_kept - timedelta(days=1))
             done = expire(database.engine, months)
         context.log.info(str(done))
         for bucket in settings.buckets:
@@ -124,6 +129,10 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
                 "expired keys still in the log bucket": sum(done.unpurged.values()),
             }
         )
+        for failure in rolled_up.failures:
+            context.log.error(str(failure))
+        if done.kept_back:
+            raise dg.Failure("; ".join(map(str, done.kept_back)), allow_retries=False)
 
     @dg.job(
         name="expire_old_records",
@@ -157,18 +166,20 @@ def build_reparse_job(settings: Settings) -> dg.JobDefinition:
     ) -> None:
         buckets, first, last = _chosen(settings, config)
         reparsed = []
+        failed: list[dg.Failure] = []
         for bucket in buckets:
-            with cancellable():
+            with cancellable(), held_back(failed, bucket):
                 redacts = settings.redact_query_secrets
                 done = reparse(bucket, database.engine, first=first, last=last, redacts=redacts)
-            reparsed.append(done)
-            context.log.info(f"{bucket.name}: {done}")
+                reparsed.append(done)
+                context.log.info(f"{bucket.name}: {done}")
         failures = [failure for done in reparsed for failure in done.failures]
         for failure in failures[:SAMPLE]:
             context.log.warning(f"{failure.key} stays as it is: {failure.error}")
         context.add_output_metadata(
             _counts(reparsed) | ({"why they failed": failure_table(failures)} if failures else {})
         )
+        raise_held_back(failed)
 
     @dg.job(
         name="reparse_rejected_lines",

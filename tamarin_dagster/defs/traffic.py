@@ -17,10 +17,12 @@ from tamarin_dagster.defs.asset_checks import (
 )
 from tamarin_dagster.defs.assets import PROGRESS_SECONDS, RETRY_POLICY
 from tamarin_dagster.defs.cancelling import cancellable
+from tamarin_dagster.defs.failures import fail_for, failure_rows
 from tamarin_dagster.defs.naming import records_key, rollups_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, periods_of
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.recordstore import pending_days as noted
+from tamarin_dagster.recordstore.failures import DayFailure
 from tamarin_dagster.recordstore.traffic_tables import ROLLUPS
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
@@ -62,7 +64,8 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
                 patient=not alone,
                 progress=_progress_log(context.log),
             )
-            _refresh_dimensions(context.log, database, settings)
+            failures = [*done.failures, *_refresh_dimensions(context.log, database, settings)]
+        fail_for(context.log, failures, own=bucket.name)
         return dg.MaterializeResult(metadata=_told(done))
 
     return traffic_rollups
@@ -80,9 +83,11 @@ def build_rollup_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> 
         checked = check_sums(database.engine, skips=_others(bucket, settings))
         wrong = checked.differences
         metadata: dict[str, Any] = {"days added up": checked.days, "days left for the next time": checked.left}
+        if checked.failures:
+            metadata["days that could not be added up"] = failure_rows(checked.failures)
         if wrong:
             metadata["differences"] = dg.MetadataValue.table(records=[_difference(each) for each in wrong[:SAMPLE]])
-        yield check_result(ROLLUPS_ADD_UP, slug, not wrong, metadata)
+        yield check_result(ROLLUPS_ADD_UP, slug, not (wrong or checked.failures), metadata)
 
     return rollup_sums
 
@@ -96,8 +101,9 @@ def build_roll_up_job(settings: Settings) -> dg.JobDefinition:
     def roll_up_days(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
         with cancellable():
             done = roll_up(database.engine, regions=settings.regions, progress=_progress_log(context.log))
-            _refresh_dimensions(context.log, database, settings)
+            failures = [*done.failures, *_refresh_dimensions(context.log, database, settings)]
         context.add_output_metadata(_told(done))
+        fail_for(context.log, failures)
 
     @dg.job(
         name="roll_up_traffic",
@@ -130,12 +136,16 @@ def build_roll_up_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
     return roll_up_hourly
 
 
-def _refresh_dimensions(log: dg.DagsterLogManager, database: RecordDatabase, settings: Settings) -> None:
-    """What is to be known of new agents and addresses. A wrong file of prices fails the job that does only that."""
+def _refresh_dimensions(log: dg.DagsterLogManager, database: RecordDatabase, settings: Settings) -> list[DayFailure]:
+    """What is to be known of new agents and addresses. A wrong file of prices fails the job that does only that.
+
+    Returns the days that failed.
+    """
     try:
-        refresh_dimensions(database.engine, settings)
+        return refresh_dimensions(database.engine, settings).failures
     except SettingsError as error:
         log.warning(f"the rollups are made; agents, prices and networks are not up to date: {error}")
+        return []
 
 
 def _others(bucket: LoggedBucket, settings: Settings) -> list[str]:
@@ -151,7 +161,7 @@ def _told(done: RolledUp) -> dict[str, Any]:
         "days left for later": done.waiting,
     }
     if done.kept:
-        metadata["days kept, their records have expired"] = done.kept
+        metadata["days that needed nothing (expired, or rolled up elsewhere)"] = done.kept
     if done.days:
         rows = [
             dg.TableRecord({"bucket": each.bucket, "day": str(each.day), "requests": each.requests})

@@ -6,8 +6,8 @@ a hundred times a day. So they are looked at hourly, and stay.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -21,6 +21,7 @@ from tamarin_dagster.analysis.reasons import Reason
 from tamarin_dagster.defs.naming import rollups_key, traffic_key
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.logkey import shown
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 BANDWIDTH_KEEPS_ITS_HABIT = "bandwidth_keeps_its_habit"
@@ -111,18 +112,25 @@ def build_traffic_alarms(bucket: LoggedBucket, slug: str, settings: Settings) ->
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
     ) -> Iterator[dg.AssetCheckResult]:
         now = datetime.now(UTC)
+        first = last_settled_day(now) - timedelta(days=alarms.HOG_DAYS - 1)
         with database.engine.connect() as connection:
-            waiting = waiting_days(connection, bucket.name, last_settled_day(now), now.date())
-            for key in sorted(context.selected_asset_check_keys):
-                judged = _judge(connection, key.name, bucket.name, now, threshold, share)
-                yield dg.AssetCheckResult(
-                    passed=judged.passed,
-                    asset_key=key.asset_key,
-                    check_name=key.name,
-                    severity=dg.AssetCheckSeverity.WARN,
-                    metadata=dict(judged.metadata) | ({"days that wait for their rollups": waiting} if waiting else {}),
-                    description=judged.description,
-                )
+            waiting = waiting_days(connection, bucket.name, first, now.date())
+        for key in sorted(context.selected_asset_check_keys):
+            try:
+                with database.engine.connect() as connection:
+                    judged = _judge(connection, key.name, bucket.name, now, threshold, share)
+            except DATABASE_ERRORS as error:
+                raise_if_lost(error)
+                judged = _Judgement(False, {}, f"it could not be judged: {cause_of(error)}")
+            judged = _with_missing(judged, waiting)
+            yield dg.AssetCheckResult(
+                passed=judged.passed,
+                asset_key=key.asset_key,
+                check_name=key.name,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata=dict(judged.metadata),
+                description=judged.description,
+            )
 
     return traffic_alarms
 
@@ -149,6 +157,18 @@ def build_alarm_schedule(job: UnresolvedAssetJobDefinition, buckets: Sequence[Lo
         execution_timezone="UTC",
         description="Looks for what is unusual in the traffic of the buckets.",
         default_status=dg.DefaultScheduleStatus.RUNNING if monitored else dg.DefaultScheduleStatus.STOPPED,
+    )
+
+
+def _with_missing(judged: _Judgement, waiting: Sequence[date]) -> _Judgement:
+    """The judgement, with the days whose records it does not know."""
+    if not waiting:
+        return judged
+    days = ", ".join(map(str, waiting))
+    unknown = f"records of {days} are not in the rollups yet, and were not judged"
+    description = f"{judged.description}; {unknown}" if judged.description else unknown
+    return replace(
+        judged, metadata={**judged.metadata, "days that wait for their rollups": days}, description=description
     )
 
 

@@ -4,12 +4,19 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.logstore.errors import brief
-from tamarin_dagster.recordstore.database import CONNECT_TIMEOUT_SECONDS, RECORDS_DATABASE, schema_revision
+from tamarin_dagster.recordstore.database import (
+    CONNECT_TIMEOUT_SECONDS,
+    RECORDS_DATABASE,
+    connect_arguments,
+    records_url,
+    schema_revision,
+)
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import Settings
@@ -62,7 +69,7 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
 def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
     """An engine on the records' database; None if the embedded server has none yet."""
     if settings.database_url:
-        return _engine_of("postgresql+psycopg" + settings.database_url.removeprefix("postgresql"))
+        return _engine_of(records_url(settings), **connect_arguments(settings, "tamarin doctor"))
     if not (settings.home / "postgres" / "data").exists():
         return None
     server = stack.enter_context(EmbeddedPostgres(settings.home))
@@ -74,10 +81,9 @@ def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
     return _engine_of(server.url(RECORDS_DATABASE)) if exists else None
 
 
-def _engine_of(url: str) -> sa.Engine:
-    return sa.create_engine(
-        url, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "tamarin doctor"}
-    )
+def _engine_of(url: str, **arguments: Any) -> sa.Engine:
+    told = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "tamarin doctor"}
+    return sa.create_engine(url, connect_args=arguments or told)
 
 
 def _schema_finding(revision: str | None) -> Finding:

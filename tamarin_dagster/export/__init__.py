@@ -4,8 +4,10 @@
 of its own, and is sent on as it comes. Knows nothing of Dagster.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from tamarin_dagster.recordstore.failures import DayFailure
 
 
 class ExportFormat(StrEnum):
@@ -25,6 +27,7 @@ class Exported:
         rows: records.
         bytes: of text, or of files.
         files: Parquet files.
+        failures: buckets and days whose file could not be written; a file that was there before stays.
     """
 
     all_days: int = 0
@@ -32,6 +35,7 @@ class Exported:
     rows: int = 0
     bytes: int = 0
     files: int = 0
+    failures: list[DayFailure] = field(default_factory=list)
     seconds: float = 0.0
 
     def __str__(self) -> str:

@@ -24,6 +24,7 @@ from tamarin_dagster.export import Exported
 from tamarin_dagster.export.hive import hive_folder
 from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.recordstore.extracts import Extract, copied_out, reading, request_days, requested_buckets
+from tamarin_dagster.recordstore.failures import isolated
 from tamarin_dagster.recordstore.tables import s3_log_record
 
 # What a row group is made of, as CSV: about 100,000 records. Two of them are held, one that comes and one that is
@@ -56,6 +57,7 @@ _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
 _CONVERT = pyarrow.csv.ConvertOptions(
     column_types=SCHEMA, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
 )
+_REMEDY = "the other files are written: mend the cause, then export this day again"
 CSV_OPTIONS = sql.SQL("FORMAT csv")
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SCHEMA.names))
 """What `write_parquet` takes its rows in."""
@@ -73,7 +75,9 @@ def parquet_files(
     """Writes bucket=…/date=…/part-0.parquet for each bucket and day of requests (UTC), in the order of the requests.
 
     A file that is there is replaced, once the new one is on the disk; one of a bucket and day without records stays.
-    For the others see `text.combined_lines`. Raises OSError.
+    A bucket's day that cannot be read stops only itself, and is one of the answer's `failures`.
+
+    For the other arguments see `text.combined_lines`. Raises OSError.
     """
     started = time.monotonic()
     tell = progress or _quiet
@@ -81,18 +85,22 @@ def parquet_files(
         days = request_days(connection, first, last)
     done = Exported(all_days=len(days))
     for day in days:
-        with reading(engine) as connection:
-            for bucket in requested_buckets(connection, day):
-                if buckets is not None and bucket not in buckets:
-                    continue
-                path = folder / partition_folder(bucket, day) / FILE_NAME
-                with (
-                    copied_out(connection, Extract(day, (bucket,)).copy(COLUMNS, CSV_OPTIONS)) as rows,
-                    whole_file(path) as file,
-                ):
-                    done.rows += write_parquet(file, rows).total()
+        found: list[str | None] = []
+        with isolated(done.failures, "export", None, day, _REMEDY), reading(engine) as connection:
+            found = requested_buckets(connection, day)
+        for bucket in found:
+            if buckets is not None and bucket not in buckets:
+                continue
+            path = folder / partition_folder(bucket, day) / FILE_NAME
+            with (
+                isolated(done.failures, "export", bucket, day, _REMEDY),
+                reading(engine) as connection,
+                copied_out(connection, Extract(day, (bucket,)).copy(COLUMNS, CSV_OPTIONS)) as rows,
+                whole_file(path) as file,
+            ):
+                done.rows += write_parquet(file, rows).total()
+                done.bytes += file.tell()
                 done.files += 1
-                done.bytes += path.stat().st_size
                 done.seconds = time.monotonic() - started
                 tell(done)
         done.days += 1

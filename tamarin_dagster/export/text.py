@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from tamarin_dagster.export import Exported
+from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.extracts import Extract, copied_out, reading, request_days
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.recordstore.tables import s3_log_record
 
 # Rows are sent on in pieces of about that many bytes: a call for each would take half as long again.
@@ -118,14 +120,20 @@ def _pieces(
     held, size = [header], len(header)
     for day in days:
         statement = Extract(day, None if buckets is None else tuple(buckets)).copy(columns, options)
-        with reading(engine) as connection, copied_out(connection, statement) as rows:
-            for row in rows:
-                held.append(row)
-                size += len(row)
-                done.rows += 1
-                if size >= PIECE_BYTES:
-                    yield _told(held, done, started, progress)
-                    held, size = [], 0
+        try:
+            with reading(engine) as connection, copied_out(connection, statement) as rows:
+                for row in rows:
+                    held.append(row)
+                    size += len(row)
+                    done.rows += 1
+                    if size >= PIECE_BYTES:
+                        yield _told(held, done, started, progress)
+                        held, size = [], 0
+        except DATABASE_ERRORS as error:
+            # In one text a day that is missing would not be seen, so the text ends here.
+            raise_if_lost(error)
+            remedy = "what is written ends before it; mend the cause, or export the days around it with --from and --to"
+            raise DatabaseError(f"day {day}: cannot export: {cause_of(error)} - {remedy}") from None
         done.days += 1
     yield _told(held, done, started, progress)
 

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from tamarin_dagster.recordstore.expiry import midnight
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 # The first half of an advisory lock's number, which has no meaning but must not change; the second is of bucket, day.
 _LOCK = 2011_0305
@@ -55,7 +56,7 @@ def day_state(connection: sa.Connection, bucket: str, day: date) -> DayState:
         sa.func.count().filter(_WAITING),
         sa.func.min(_KEY.loaded_at).filter(_WAITING),
         sa.func.count().filter(archived),
-        sa.cast(records, sa.BigInteger),
+        sa.type_coerce(records, WholeNumber()),
         sa.func.count().filter(_OUTDATED),
         sa.func.count().filter(sa.and_(_LIVE, _KEY.expired_at.is_not(None))),
     ).where(_of(bucket, day))
@@ -90,20 +91,30 @@ def waiting_keys(connection: sa.Connection, bucket: str, days: Collection[date] 
 
 @contextmanager
 def locked_day(engine: sa.Engine, bucket: str, day: date) -> Iterator[sa.Connection | None]:
-    """Keeps other archivers from that day; None if one is at it. The lock is gone with its connection."""
+    """Keep other archivers from that day; None if one is at it.
+
+    The lock is the transaction's, which `mark_archived` commits: behind a pooler a session is anybody's. While it waits
+    it sees nothing, so that no vacuum has to wait for it, and it may wait as long as the files take.
+    """
     number = sa.func.hashtext(f"{bucket} {day.isoformat()}")
     with engine.connect() as connection:
-        has_it = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(_LOCK, number)))
-        connection.commit()  # the lock is the session's; a transaction that waits would keep vacuums from their work
-        if not has_it:
-            yield None
-            return
-        try:
-            yield connection
-        finally:
-            connection.rollback()
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(_LOCK, number)))
-            connection.commit()
+        connection.execute(_MAY_WAIT)
+        has_it = connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK, number)))
+        yield connection if has_it else None
+
+
+# Postgres 17 has the second one.
+_MAY_WAIT = sa.text(
+    "SELECT set_config(name, '0', true) FROM pg_settings"
+    " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
+
+
+@contextmanager
+def _committed(connection: sa.Connection) -> Iterator[None]:
+    """The rest of the transaction in which the day is locked."""
+    yield
+    connection.commit()
 
 
 def record_counts(connection: sa.Connection, bucket: str, day: date) -> dict[int, int]:
@@ -161,12 +172,13 @@ def copy_statement(
 
 
 def mark_archived(connection: sa.Connection, counts: Mapping[int, int], outdated: Collection[int]) -> bool:
-    """Notes in one transaction that these keys' records are in the archive, and those of the outdated ones no more.
+    """Notes that these keys' records are in the archive, and those of the outdated ones no more.
 
+    In the transaction of `locked_day`, which it commits.
     Nothing is noted, and False returned, if one of the keys was superseded since, or has not so many records any more:
     then what was written is not what is true. Rows are locked in the order of the names, as loads lock them.
     """
-    with connection.begin():
+    with _committed(connection):
         locked = sa.select(_KEY.id, _KEY.record_count, _KEY.superseded_at).where(_KEY.id == sa.any_(_IDS))
         rows = connection.execute(locked.order_by(_KEY.key).with_for_update(), {"ids": list(counts)}).all()
         found = {row.id: row.record_count for row in rows if row.superseded_at is None}

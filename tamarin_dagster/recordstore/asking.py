@@ -63,7 +63,12 @@ def ask(connection: psycopg.Connection, query: str, *, for_json: bool = False) -
 
 def _set_up(connection: psycopg.Connection) -> None:
     """Times are written one way, whatever the server, the role or the URL prefers."""
-    connection.execute("SET client_encoding = 'UTF8'; SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'")
+    # Only what is not so already: through PgBouncer another client gets this connection of the server next.
+    status = connection.info.parameter_status
+    if not (status("DateStyle") or "").startswith("ISO"):
+        connection.execute("SET DateStyle = 'ISO'")
+    if status("IntervalStyle") not in {"postgres", None}:
+        connection.execute("SET IntervalStyle = 'postgres'")
     for name in ("bytea", "date", "interval", "time", "timetz"):
         connection.adapters.register_loader(name, _Text)
     for name in ("timestamp", "timestamptz"):

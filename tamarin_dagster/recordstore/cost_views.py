@@ -18,7 +18,7 @@ def _days(meaning: str = "UTC day of the requests.") -> tuple[sa.Column[object],
 def _estimates() -> tuple[sa.Column[object], ...]:
     return (
         sa.Column("requests", sa.BigInteger, comment="Requests, billed or not."),
-        sa.Column("bytes_sent", sa.BigInteger, comment="Bytes of their responses, billed or not."),
+        sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses, billed or not."),
         sa.Column("estimated_requests_usd", sa.Numeric, comment="What the requests cost, as an estimate."),
         sa.Column("estimated_transfer_usd", sa.Numeric, comment="What the transfer costs, as an estimate."),
         sa.Column("estimated_usd", sa.Numeric, comment="Both; null until the month has prices (s3_monthly_price)."),

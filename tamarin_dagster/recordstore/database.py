@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ import tamarin_dagster.recordstore.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.repeatable import InUseError, digest_of_files, dropped, replace_all
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
+from tamarin_dagster.setting_values import has_parameter, prepare_threshold, without_prepare_threshold
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 _log = logging.getLogger(__name__)
@@ -53,17 +55,33 @@ def _server_of(home: Path) -> EmbeddedPostgres:
 
 
 def records_url(settings: Settings, driver: str = "postgresql+psycopg") -> str:
-    """The URL of the records' database. Starts the embedded server when none is configured."""
+    """The URL of the records' database, as any driver takes it. Starts the embedded server when none is configured."""
     if settings.database_url:
-        return driver + settings.database_url.removeprefix("postgresql")
+        return driver + without_prepare_threshold(settings.database_url).removeprefix("postgresql")
     return embedded_postgres(settings.home).url(RECORDS_DATABASE, driver=driver)
 
 
 def dagster_url(settings: Settings) -> str:
     """The URL of Dagster's own storage, with the driver it has: SQLAlchemy 2.1 would take psycopg 3."""
     if settings.dagster_database_url:
-        return "postgresql+psycopg2" + settings.dagster_database_url.removeprefix("postgresql")
+        return "postgresql+psycopg2" + without_prepare_threshold(settings.dagster_database_url).removeprefix(
+            "postgresql"
+        )
     return embedded_postgres(settings.home).url(DAGSTER_DATABASE, driver="postgresql+psycopg2")
+
+
+def connect_arguments(settings: Settings, application_name: str) -> dict[str, Any]:
+    """What psycopg is told of a connection to the records' database; what its URL says goes before it."""
+    url = settings.database_url or ""
+    told = {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "application_name": application_name,
+        # What COPY is sent is UTF-8, whatever PGCLIENTENCODING says.
+        "client_encoding": "utf8",
+        # Through PgBouncer the next statement may come to a server where another client has prepared the same name.
+        "prepare_threshold": prepare_threshold(url),
+    }
+    return {name: value for name, value in told.items() if name == "prepare_threshold" or not has_parameter(url, name)}
 
 
 def open_database(settings: Settings) -> sa.Engine:
@@ -82,12 +100,7 @@ def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
     """An engine on the records' database, migrated, and whether there was anything to do. Raises DatabaseError."""
     engine = sa.create_engine(
         records_url(settings),
-        connect_args={
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "application_name": "tamarin",
-            # What COPY is sent is UTF-8, whatever PGCLIENTENCODING says.
-            "client_encoding": "utf8",
-        },
+        connect_args=connect_arguments(settings, "tamarin"),
         pool_pre_ping=True,
         # an error of a statement is shown in logs and in the page: the values in it are not for that
         hide_parameters=True,

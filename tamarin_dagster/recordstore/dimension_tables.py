@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.recordstore.tables import metadata
+from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 dimension_day = sa.Table(
     "dimension_day",
@@ -96,7 +97,7 @@ s3_monthly_price = sa.Table(
     sa.Column("interregion_byte_usd", sa.Numeric, nullable=False, comment="A byte sent to another region of AWS."),
     sa.Column(
         "internet_bytes",
-        sa.BigInteger,
+        WholeNumber,
         nullable=False,
         comment="The bytes that were averaged over: of all logged buckets of that region, so far.",
     ),

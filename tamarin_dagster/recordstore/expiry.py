@@ -1,20 +1,45 @@
 """What retention writes: it marks the keys whose records go, deletes their rejected lines, and drops the months."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore.partitions import drop_partition
+from tamarin_dagster.recordstore.partitions import Partition, drop_partition
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
-from tamarin_dagster.recordstore.traffic_tables import traffic_day
+from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_pending_day
 
 _LIVE = s3_log_key.c.superseded_at.is_(None)
 
 
-def _to_mark(end: datetime) -> sa.ColumnElement[bool]:
-    """Live keys, not yet marked, with a record before `end`."""
-    return sa.and_(s3_log_key.c.first_request_dtime < end, _LIVE, s3_log_key.c.expired_at.is_(None))
+def _to_mark(end: datetime, kept: Sequence[Partition] = ()) -> sa.ColumnElement[bool]:
+    """Live keys, not yet marked, with a record before `end` that is not in one of the partitions `kept`."""
+    key = s3_log_key.c
+    return sa.and_(
+        key.first_request_dtime < end,
+        _LIVE,
+        key.expired_at.is_(None),
+        *(
+            sa.not_(sa.and_(key.last_request_dtime < last, _from(key.first_request_dtime, first)))
+            for first, last in _spans(kept)
+        ),
+    )
+
+
+def _spans(partitions: Sequence[Partition]) -> list[tuple[datetime | None, datetime]]:
+    """The spans of time of these partitions, oldest first; of neighbours one, for a key may have records of both."""
+    spans: list[tuple[datetime | None, datetime]] = []
+    for each in partitions:
+        if spans and each.start is not None and spans[-1][1] >= each.start:
+            spans[-1] = (spans[-1][0], each.end)
+        else:
+            spans.append((each.start, each.end))
+    return spans
+
+
+def _from(column: sa.ColumnElement[Any], first: Any) -> sa.ColumnElement[bool]:
+    return sa.true() if first is None else column >= first
 
 
 def count_to_mark(connection: sa.Connection, end: datetime) -> int:
@@ -22,13 +47,36 @@ def count_to_mark(connection: sa.Connection, end: datetime) -> int:
     return connection.scalar(sa.select(sa.func.count()).select_from(s3_log_key).where(_to_mark(end))) or 0
 
 
-def mark(connection: sa.Connection, end: datetime, limit: int | None = None, *, nowait: bool = False) -> int:
+def days_to_roll_up(connection: sa.Connection, partition: Partition) -> list[tuple[str | None, date]]:
+    """The buckets and days of the partition whose rollups do not hold all records; None stands for all buckets."""
+    pending = traffic_pending_day.c
+    last = (partition.end - timedelta(microseconds=1)).astimezone(UTC).date()
+    first = None if partition.start is None else partition.start.astimezone(UTC).date()
+    statement = (
+        sa.select(pending.bucket, pending.request_date)
+        .where(pending.request_date <= last, _from(pending.request_date, first))
+        .distinct()
+        .order_by(pending.request_date, pending.bucket)
+    )
+    return [(row.bucket, row.request_date) for row in connection.execute(statement)]
+
+
+def mark(
+    connection: sa.Connection,
+    end: datetime,
+    limit: int | None = None,
+    *,
+    kept: Sequence[Partition] = (),
+    nowait: bool = False,
+) -> int:
     """Marks as expired keys with a record before `end`, at most `limit`; how many.
+
+    Keys whose records are all in the partitions `kept` are left out.
 
     With `nowait` a key that another transaction has locked raises sqlalchemy.exc.OperationalError.
     """
     key = s3_log_key.c
-    chosen = sa.select(key.id).where(_to_mark(end)).order_by(key.first_request_dtime, key.id).limit(limit)
+    chosen = sa.select(key.id).where(_to_mark(end, kept)).order_by(key.first_request_dtime, key.id).limit(limit)
     ids = list(connection.scalars(chosen.with_for_update(nowait=nowait)))
     _set_expired(connection, ids)
     return len(ids)
@@ -84,26 +132,46 @@ def count_lines_to_delete(connection: sa.Connection, first_kept: date) -> int:
     return connection.scalar(statement) or 0
 
 
-def drop(connection: sa.Connection, partition: str, end: datetime, lock_timeout: str) -> int:
-    """Drops a partition, and marks the keys with a record before `end` that were loaded since `mark`; how many.
+class NotRolledUpError(Exception):
+    """A partition holds records that its rollups do not have: `days` are its buckets and days that are pending."""
+
+    def __init__(self, days: list[tuple[str | None, date]]) -> None:
+        super().__init__(days)
+        self.days = days
+
+
+def drop(connection: sa.Connection, partition: Partition, kept: Sequence[Partition], lock_timeout: str) -> int:
+    """Drops a partition, and marks the keys with a record in it that were loaded since `mark`; how many.
 
     Both are committed together: no load is between them, since the record table is locked until the transaction ends.
-    Raises sqlalchemy.exc.OperationalError if a lock is not to be had; then the transaction is to be rolled back.
+    The older partitions `kept` stay. Raises NotRolledUpError if records of it are not in the rollups, and
+    sqlalchemy.exc.OperationalError if a lock is not to be had; then the transaction is to be rolled back.
     """
     connection.execute(sa.select(sa.func.set_config("lock_timeout", lock_timeout, True)))
     # In the mode that DROP needs, and before any row: to take a stronger lock later is how two wait for each other.
     connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS EXCLUSIVE MODE")
     # Who has locked a key (a reparse, a load) may be waiting for the record table, that is for us.
-    marked = mark(connection, end, nowait=True)
-    _keep_rollups(connection, end)
-    drop_partition(connection, partition)
+    if days := days_to_roll_up(connection, partition):
+        raise NotRolledUpError(days)
+    marked = mark(connection, partition.end, kept=kept, nowait=True)
+    _keep_rollups(connection, partition.end, kept)
+    drop_partition(connection, partition.name)
     return marked
 
 
-def _keep_rollups(connection: sa.Connection, end: datetime) -> None:
-    """The rollups of days before `end` stay as they are: late records of such a day would be all that is left of it."""
-    day = traffic_day.c
-    statement = sa.update(traffic_day).where(day.request_date < end.date(), day.expired_at.is_(None))
+def _keep_rollups(connection: sa.Connection, end: datetime, kept: Sequence[Partition]) -> None:
+    """The rollups of days before `end` stay as they are: late records of such a day would be all that is left of it.
+
+    Those of days in the partitions `kept` are still made again.
+    """
+    day = traffic_day.c.request_date
+    spans = (
+        sa.and_(day < last.astimezone(UTC).date(), _from(day, first and first.astimezone(UTC).date()))
+        for first, last in _spans(kept)
+    )
+    statement = sa.update(traffic_day).where(
+        day < end.astimezone(UTC).date(), traffic_day.c.expired_at.is_(None), *(sa.not_(span) for span in spans)
+    )
     connection.execute(statement.values(expired_at=sa.func.now()))
 
 

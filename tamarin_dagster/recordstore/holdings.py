@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logformat import parse_key_name
 from tamarin_dagster.recordstore.tables import s3_log_key
+from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 # Behind all prefixes and folders: `YYYY-mm-DD-HH-MM-SS-` and 16 characters.
 _NAME_CHARACTERS = 36
@@ -60,8 +61,8 @@ def holdings(connection: sa.Connection) -> list[Holding]:
             sa.func.count(),
             sa.func.count(key.purged_at),
             sa.func.count(key.expired_at),
-            sa.func.sum(key.record_count).cast(sa.BigInteger),
-            sa.func.sum(key.rejected_count).cast(sa.BigInteger),
+            sa.type_coerce(sa.func.sum(key.record_count), WholeNumber()),
+            sa.type_coerce(sa.func.sum(key.rejected_count), WholeNumber()),
             sa.func.count().filter(there, key.rejected_count == 0),
             sa.func.count(key.purge_failed_at).filter(there),
         )

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from tamarin_dagster.logformat import SHAPE_BYTES, DeliveryHour, DeliveryPeriod, RejectReason, shape
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record, s3_rejected_line
+from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 # Keys whose rows are counted at a time: what a day's check holds does not grow with the day.
 COUNTED_KEYS = 5_000
@@ -120,7 +121,7 @@ def period_counts(connection: sa.Connection, bucket: str, period: DeliveryPeriod
         sa.func.count(),
         sa.func.count(key.purged_at),
         *(
-            sa.func.coalesce(sa.func.sum(column), 0).cast(sa.BigInteger)
+            sa.type_coerce(sa.func.coalesce(sa.func.sum(column), 0), WholeNumber())
             for column in (key.line_count, key.record_count, key.rejected_count, key.blank_count, key.size)
         ),
         sa.func.count().filter(key.rejected_count > 0),

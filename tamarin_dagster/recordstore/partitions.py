@@ -30,12 +30,14 @@ class Partition:
     """A partition of the record table.
 
     Attributes:
+        start: its rows were requested at that time or later; None if nothing bounds them.
         end: its rows were requested before that.
         rows: how many, by the planner's estimate; 0 if it has none.
         bytes: on disk, with indexes.
     """
 
     name: str
+    start: datetime | None
     end: datetime
     rows: int
     bytes: int
@@ -76,8 +78,9 @@ _PRESENT = sa.text(
 )
 # A bound is shown, and read again, in the session's own time zone. DEFAULT and MAXVALUE are none.
 _BEFORE = sa.text(
-    "SELECT name, ends, estimate, coalesce(pg_total_relation_size(id), 0) AS bytes FROM ("
+    "SELECT name, starts, ends, estimate, coalesce(pg_total_relation_size(id), 0) AS bytes FROM ("
     " SELECT c.oid AS id, c.relname AS name, CAST(greatest(c.reltuples, 0) AS bigint) AS estimate,"
+    " CAST(substring(pg_get_expr(c.relpartbound, c.oid) FROM $$FROM \\('([^']*)'\\)$$) AS timestamptz) AS starts,"
     " CAST(substring(pg_get_expr(c.relpartbound, c.oid) FROM $$TO \\('(.*)'\\)$$) AS timestamptz) AS ends"
     " FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 's3_log_record'::regclass"
     ") p WHERE ends <= :end ORDER BY ends"

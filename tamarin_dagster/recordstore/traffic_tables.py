@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.recordstore.tables import metadata
+from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 
 def _bucket() -> sa.Column[str]:
@@ -23,18 +24,22 @@ def _count(name: str, comment: str) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, nullable=False, comment=comment)
 
 
+def _bytes(name: str, comment: str) -> sa.Column[int]:
+    return sa.Column(name, WholeNumber, nullable=False, comment=comment)
+
+
 def _measures() -> tuple[sa.Column[int], ...]:
     """What each daily rollup sums up."""
     return (
         _count("requests", "Requests."),
-        _count("bytes_sent", "Bytes of their responses."),
+        _bytes("bytes_sent", "Bytes of their responses."),
         _count("error_count", "Those of them that were answered with a 4xx or 5xx."),
         _count("put_requests", "Those that are billed at the price of PUT, COPY, POST and LIST."),
         _count(
             "unbilled_requests", "Those that are not billed: DELETE, lifecycle, 5xx and the errors S3 does not bill."
         ),
-        _count("unbilled_bytes", "Bytes whose transfer is free: to CloudFront, within the region, of unbilled errors."),
-        _count("interregion_bytes", "Bytes that went to another region of AWS."),
+        _bytes("unbilled_bytes", "Bytes whose transfer is free: to CloudFront, within the region, of unbilled errors."),
+        _bytes("interregion_bytes", "Bytes that went to another region of AWS."),
     )
 
 
@@ -68,7 +73,7 @@ traffic_day = sa.Table(
     _bucket(),
     _request_date(),
     _count("requests", "Records that the rollups were made of."),
-    _count("bytes_sent", "Bytes of their responses."),
+    _bytes("bytes_sent", "Bytes of their responses."),
     sa.Column("rolled_up_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When the rollups were made."),
     sa.Column("seconds", sa.Float, nullable=False, comment="How long that took."),
     sa.Column(
@@ -95,7 +100,7 @@ traffic_hourly = sa.Table(
     ),
     sa.Column("status_class", sa.SmallInteger, comment="First digit of the HTTP status; null if there was none."),
     _count("requests", "Requests."),
-    _count("bytes_sent", "Bytes of their responses."),
+    _bytes("bytes_sent", "Bytes of their responses."),
     _count("error_count", "Those of them that were answered with a 4xx or 5xx."),
     sa.Column("p50_total_time", sa.BigInteger, comment="Half of them took no longer, in ms."),
     sa.Column("p95_total_time", sa.BigInteger, comment="95 of 100 took no longer, in ms."),

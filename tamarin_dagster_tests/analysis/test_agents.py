@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
+import sqlalchemy as sa
 
 from tamarin_dagster.analysis import agents
 from tamarin_dagster.analysis.agent_kinds import rules_version
@@ -57,23 +58,49 @@ def test_other_rules_classify_all_agents_again(engine, agents_of_a_day, monkeypa
 
 
 def test_what_is_interrupted_goes_on_where_it_was(engine, monkeypatch) -> None:
-    """A page is a transaction; the day counts as looked at only when its last one is in."""
+    """A day is a transaction: the next process goes on with the day at which this one was interrupted."""
+    put_rollup(engine, "user_agent", {"Wget/1.21": {}}, day=date(2026, 3, 4))
     put_rollup(engine, "user_agent", {f"curl/8.{number}": {} for number in range(5)})
     monkeypatch.setattr(agents, "PAGE_AGENTS", 2)
     real, pages = agents._told, []
 
     def falls_over(page):
         pages.append(len(page))
-        if len(pages) == 3:
+        if len(pages) == 4:
             raise KeyboardInterrupt
         return real(page)
 
     monkeypatch.setattr(agents, "_told", falls_over)
     with pytest.raises(KeyboardInterrupt):
         classify(engine)
-    assert (pages, rows_of(engine, "SELECT count(*) FROM user_agent_kind")) == ([2, 2, 1], [(4,)])
+    assert (pages, rows_of(engine, "SELECT user_agent FROM user_agent_kind")) == ([1, 2, 2, 1], [("Wget/1.21",)])
     done = classify(engine)
-    assert (done.days, done.agents) == (1, 1)
+    assert (done.days, done.agents) == (1, 5)
+
+
+def test_several_processes_at_once_need_one_connection_each(engine) -> None:
+    """Each held one, with the lock, and waited for a second."""
+    put_rollup(engine, "user_agent", {f"curl/8.{number}": {} for number in range(50)})
+    small = sa.create_engine(engine.url, pool_size=2, max_overflow=0, pool_timeout=20)
+    with ThreadPoolExecutor(2) as threads:
+        done = list(threads.map(lambda _: classify(small), range(2)))
+    small.dispose()
+    assert sorted((each.days, each.agents) for each in done) == [(0, 0), (1, 50)]
+
+
+def test_a_day_whose_agents_cannot_be_classified_stops_only_itself(engine) -> None:
+    for day, agent in ((date(2026, 3, 4), "curl/8"), (date(2026, 3, 5), "bad"), (date(2026, 3, 6), "Wget/1")):
+        put_rollup(engine, "user_agent", {agent: {}}, day=day)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE user_agent_kind ADD CONSTRAINT refuse CHECK (user_agent <> 'bad')")
+
+    done = classify(engine)
+
+    assert [(each.doing, each.bucket, each.day) for each in done.failures] == [
+        ("classify the user agents", "media", date(2026, 3, 5))
+    ]
+    assert rows_of(engine, "SELECT user_agent FROM user_agent_kind ORDER BY 1") == [("Wget/1",), ("curl/8",)]
+    assert classify(engine).days == 0
 
 
 def test_two_processes_at_once_classify_each_agent_once(engine) -> None:

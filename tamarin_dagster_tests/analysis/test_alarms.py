@@ -301,10 +301,10 @@ def test_among_fewer_than_ten_nobody_is_a_hog(traffic, connection) -> None:
     ]
 
 
-def test_days_that_wait_for_their_rollups_are_counted(traffic, connection) -> None:
+def test_days_that_wait_for_their_rollups_are_named(traffic, connection) -> None:
     traffic.insert(traffic_pending_day, [{"request_date": day} for day in (TODAY, TODAY, TODAY - 9 * DAY)])
     traffic.insert(traffic_pending_day, [{"request_date": YESTERDAY, "bucket": "another"}])
-    assert waiting_days(connection, traffic.bucket, YESTERDAY, TODAY) == 1
+    assert waiting_days(connection, traffic.bucket, YESTERDAY, TODAY) == (TODAY,)
 
     traffic.insert(traffic_pending_day, [{"request_date": YESTERDAY, "bucket": None}])
-    assert waiting_days(connection, traffic.bucket, YESTERDAY, TODAY) == 2
+    assert waiting_days(connection, traffic.bucket, YESTERDAY, TODAY) == (YESTERDAY, TODAY)

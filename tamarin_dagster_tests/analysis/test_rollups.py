@@ -260,6 +260,23 @@ def test_a_load_that_commits_meanwhile_is_in_the_next_roll_up(load, engine, monk
 
     monkeypatch.setattr(rollups, "_sum_up", loaded_meanwhile)
 
+    # one statement reads the records, after the notes are deleted: it sees the new ones, and they stay noted
+    assert [each.requests for each in roll_up(engine).days] == [5]
+    assert due(engine) == [("media", DAY)]
+    assert [each.requests for each in roll_up(engine).days] == [5]
+
+
+def test_a_load_that_commits_after_the_sums_is_in_the_next_roll_up(load, engine, monkeypatch):
+    load(lines(2))
+    sum_up = rollups._sum_up
+
+    def loaded_after(*args) -> None:
+        sum_up(*args)
+        monkeypatch.setattr(rollups, "_sum_up", sum_up)
+        load(lines(3))
+
+    monkeypatch.setattr(rollups, "_sum_up", loaded_after)
+
     assert [each.requests for each in roll_up(engine).days] == [2]
     assert due(engine) == [("media", DAY)]
     assert [each.requests for each in roll_up(engine).days] == [5]
@@ -279,8 +296,8 @@ def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_noted(load, engine, m
     assert [each.requests for each in roll_up(engine).days] == [5]
 
 
-def test_a_roll_up_whose_day_is_checked_meanwhile_is_made_once_more(load, engine, rows, monkeypatch):
-    """Postgres sends a transaction back whose snapshot is older than the row that it changes."""
+def test_a_roll_up_whose_day_is_checked_meanwhile_is_not_disturbed(load, engine, rows, monkeypatch):
+    """With one snapshot for all statements Postgres sent the transaction back, and the day was summed up twice."""
     load(lines(2))
     roll_up(engine)
     load(lines(3))
@@ -296,7 +313,8 @@ def test_a_roll_up_whose_day_is_checked_meanwhile_is_made_once_more(load, engine
     monkeypatch.setattr(rollups, "_sum_up", checked_meanwhile)
 
     assert [each.requests for each in roll_up(engine).days] == [5]
-    assert (times, due(engine)) == (2, [])
+    assert (times, due(engine)) == (1, [])
+    assert rows("SELECT checked_at FROM traffic_day") == [(None,)]
 
 
 def test_several_roll_ups_at_once_are_as_one(load, engine):
@@ -311,6 +329,94 @@ def test_several_roll_ups_at_once_are_as_one(load, engine):
     assert len(found) == 3
     assert sum(count for _, count, *_ in rollup_rows(engine)["traffic_day"]) == 5
     assert len(rollup_rows(engine)["traffic_daily_by_key"]) == 5
+
+
+def test_several_roll_ups_at_once_need_one_connection_each(load, engine):
+    """Each held one, with the lock of a day, and waited for a second: three at once hung, through a pool of three."""
+    load(b"".join(line(f"{day:02}/Mar/2026:10:00:00 +0000") for day in range(1, 6)))
+    small = sa.create_engine(engine.url, pool_size=3, max_overflow=0, pool_timeout=20)
+    found: list[rollups.RolledUp] = []
+    threads = [threading.Thread(target=lambda: found.append(roll_up(small))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    small.dispose()
+
+    assert [each.failures for each in found] == [[], [], []]
+    # whoever waited for a day's lock finds that another one has done it
+    assert sorted(day.day.day for each in found for day in each.days) == [1, 2, 3, 4, 5]
+
+
+LARGEST = 2**63 - 1
+
+
+def test_two_records_with_the_most_bytes_are_summed_up_exactly(load, engine, by, rows):
+    """`bigint out of range` ended roll-up, pull and expire for good, for this bucket and all after it."""
+    most = str(LARGEST)
+    load(record(sent=most, region="us-east-1") + record(sent=most, size=most, took=most) + record(bucket="zebra"))
+
+    done = roll_up(engine, regions={"media": "eu-west-1"})
+
+    assert ([each.bucket for each in done.days], done.failures) == (["media", "zebra"], [])
+    assert rows("SELECT bytes_sent FROM traffic_day WHERE bucket = 'media'") == [(2 * LARGEST,)]
+    assert by("remote_ip", "bucket", "bytes_sent", "interregion_bytes")[0][1:] == ("media", 2 * LARGEST, LARGEST)
+    assert rows("SELECT sum(bytes_sent), max(max_total_time) FROM traffic_hourly WHERE bucket = 'media'") == [
+        (2 * LARGEST, LARGEST)
+    ]
+    assert (check_sums(engine).differences, check_sums(engine).days) == ((), 0)
+
+
+@pytest.mark.parametrize("bad", ["aaa", "media", "zzz"])
+def test_a_day_that_cannot_be_rolled_up_stops_only_itself(load, engine, rows, bad):
+    """What came after it in the alphabet was never reached."""
+    load(b"".join(record(bucket=each) for each in ("aaa", "media", "zzz")) + record("06/Mar/2026:10:00:00 +0000"))
+    rows(f"ALTER TABLE traffic_daily_by_key ADD CONSTRAINT refuse CHECK (bucket <> '{bad}' OR request_date <> '{DAY}')")
+
+    done = roll_up(engine)
+
+    good = [("aaa", DAY), ("media", DAY), ("media", DAY + timedelta(days=1)), ("zzz", DAY)]
+    good.remove((bad, DAY))
+    assert [(each.bucket, each.day) for each in done.days] == good
+    (failure,) = done.failures
+    assert (failure.bucket, failure.day) == (bad, DAY)
+    assert str(failure) == (
+        f'bucket {bad}, day 2026-03-05: cannot roll up: new row for relation "traffic_daily_by_key" violates check'
+        ' constraint "refuse" - the other days are not affected and this one stays noted: mend the cause, then run'
+        " `tamarin-dagster roll-up`"
+    )
+    assert due(engine) == [(bad, DAY)]
+
+    rows("ALTER TABLE traffic_daily_by_key DROP CONSTRAINT refuse")
+    assert [(each.bucket, each.day) for each in roll_up(engine).days] == [(bad, DAY)]
+
+
+def test_a_server_that_is_gone_ends_a_roll_up_at_once(load, engine, rows, monkeypatch):
+    """It would fail every other day too."""
+    load(record(bucket="aaa") + record())
+
+    def cut(connection: sa.Connection, *_) -> None:
+        connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+    monkeypatch.setattr(rollups, "_sum_up", cut)
+    with pytest.raises(sa.exc.OperationalError):
+        roll_up(engine)
+    assert due(engine) == [("aaa", DAY), ("media", DAY)]
+
+
+def test_a_day_whose_sums_cannot_be_checked_stops_only_itself(load, engine, rows):
+    load(b"".join(record(bucket=each) for each in ("aaa", "media", "zzz")))
+    roll_up(engine)
+    rows(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'block is damaged'; END$$;"
+        " CREATE TRIGGER refuse BEFORE UPDATE ON traffic_day FOR EACH ROW WHEN (OLD.bucket = 'media')"
+        " EXECUTE FUNCTION refuse()"
+    )
+
+    checked = check_sums(engine)
+
+    assert (checked.days, checked.differences) == (2, ())
+    assert [(each.bucket, each.day, each.cause) for each in checked.failures] == [("media", DAY, "block is damaged")]
 
 
 def test_days_that_are_noted_for_all_buckets_get_their_names(load, engine, rows):

@@ -9,6 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.defs.resources import open_log_store
+from tamarin_dagster.ingest import pull
 from tamarin_dagster.logformat import RejectReason
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -444,6 +446,35 @@ def test_the_maintenance_job_archives_before_it_purges(archiving, instance, put_
     archiving.resolve_job_def("purge_pending_log_keys").execute_in_process(instance=instance)
 
     assert list(log_folder.glob("logs/*")) == []
+
+
+def test_a_bucket_that_cannot_be_archived_does_not_keep_the_others_from_their_purge(
+    folder_bucket, database_url, instance, put_key, log_folder, engine, tmp_path
+) -> None:
+    """The nightly job ended with the first one, and nothing was purged."""
+    (tmp_path / "films").mkdir()
+    (tmp_path / "a file").touch()
+    films = LoggedBucket(
+        name="films",
+        log_bucket_name=(tmp_path / "films").as_uri(),
+        archive=f"{tmp_path}/a file/archive",
+        start_date=folder_bucket.start_date,
+    )
+    (tmp_path / "films" / f"{DAY}-10-00-00-{1:016X}").write_bytes(lines(2))
+    put_key(lines(3))
+    definitions = build_definitions(Settings(database_url=database_url, buckets=(films, folder_bucket)))
+    for bucket in (films, folder_bucket):
+        pull(bucket, open_log_store(bucket), engine)
+
+    job = definitions.resolve_job_def("purge_pending_log_keys")
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+
+    assert not result.success
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    assert failed.step_key == "tell_archive_failures"
+    assert "bucket films: archive " in failed.step_failure_data.user_failure_data.description
+    assert list(log_folder.glob("logs/*")) == []
+    assert len(list((tmp_path / "films").iterdir())) == 1
 
 
 def test_without_an_archive_there_is_no_such_asset(definitions) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.retention import expire, first_kept_day
@@ -155,6 +156,7 @@ def test_a_run_for_a_day_that_expired_passes_its_checks_and_loads_and_purges_not
     folder_place.put("logs/2026-03-05-10-00-00-0000000000000001", lines(3) + JUNK)
     folder_place.put("logs/2026-03-05-10-00-00-0000000000000002", lines(2))
     assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    roll_up(engine)
     expire(engine, 1, today=DAY.replace(month=6))
 
     result = run_day(build_definitions(settings), instance)

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks.queries import INDEXES, ONE_DAY, blocks_of, fill_month, touched
+from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.recordstore.ledger import count_differences
 from tamarin_dagster.recordstore.partitions import ensure_partitions, partition_name
 from tamarin_dagster.retention import expire
@@ -84,6 +85,7 @@ def test_an_index_that_a_user_adds_is_on_new_months_too_and_loads_and_retention_
     with engine.connect() as connection:
         ids = [id_ for (id_,) in rows("SELECT id FROM s3_log_key")]
         assert count_differences(connection, ids) == []
+    roll_up(engine)
     assert [each.name for each in expire(engine, 1, today=date(2026, 5, 1)).partitions] == ["s3_log_record_2026_03"]
     assert rows("SELECT count(*) FROM s3_log_record") == [(4,)]
 

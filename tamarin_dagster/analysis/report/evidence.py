@@ -5,10 +5,11 @@ from itertools import accumulate
 
 import sqlalchemy as sa
 
+from tamarin_dagster.analysis.past import waiting_days
 from tamarin_dagster.analysis.report.figures import Completeness, Lateness
 from tamarin_dagster.analysis.report.month import Month
 from tamarin_dagster.recordstore.tables import s3_delivery_lateness, s3_duplicate_record, s3_log_key
-from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_pending_day
+from tamarin_dagster.recordstore.traffic_tables import traffic_day
 
 # Lateness and duplicates are found in the records themselves: a million take two seconds on two cores.
 MEASURED_RECORDS = 1_000_000
@@ -20,17 +21,6 @@ def completeness_of(connection: sa.Connection, bucket: str, month: Month, now: d
     """What is known of it. Records are read of the newest days only, MEASURED_RECORDS of them at the most."""
     today = now.astimezone(UTC).date()
     last = min(month.last, today)
-    pending = traffic_pending_day.c
-    # A day may stand there often; a row without a bucket means all of them.
-    statement = (
-        sa.select(pending.request_date)
-        .where(
-            sa.or_(pending.bucket == bucket, pending.bucket.is_(None)),
-            pending.request_date.between(month.first, last),
-        )
-        .distinct()
-        .order_by(pending.request_date)
-    )
     key = s3_log_key.c
     within = (key.bucket == bucket, key.delivery_date.between(month.first, month.last), key.superseded_at.is_(None))
     rolled_up = _rolled_up_days(connection, bucket, month)
@@ -44,7 +34,7 @@ def completeness_of(connection: sa.Connection, bucket: str, month: Month, now: d
     return Completeness(
         days=max((last - month.first).days + 1, 0),
         rolled_up_days=len(rolled_up),
-        pending_days=tuple(connection.scalars(statement)),
+        pending_days=waiting_days(connection, bucket, month.first, last),
         open_days=tuple(sorted(open_days)),
         log_keys=connection.scalar(sa.select(sa.func.count()).where(*within)) or 0,
         rejected_lines=int(

@@ -22,9 +22,17 @@ _TOP = 5
 def summary(report: Report) -> str:
     """Headline figures, how complete they are, the top of the files and consumers."""
     title = f"**{report.month.name}**"
+    pending = report.completeness.pending_days
+    missing = [f"**Totals are incomplete**: records of day {as_days(pending)} are not in the rollups yet."]
     if not report.days:
-        return f"{title}: nothing is known of this month.\n"
-    return "\n\n".join([f"{title}: {_headline(report)}", _completeness(report), *_lists(report)]) + "\n"
+        known = (
+            f"{title}: nothing is rolled up of this month yet."
+            if pending
+            else f"{title}: nothing is known of this month."
+        )
+        return "\n\n".join([known, *(missing if pending else [])]) + "\n"
+    told = [f"{title}: {_headline(report)}", *(missing if pending else []), _completeness(report), *_lists(report)]
+    return "\n\n".join(told) + "\n"
 
 
 def code(text: str) -> str:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from tamarin_dagster.analysis.report.figures import Billed, Prices, Traffic
 from tamarin_dagster.analysis.report.month import Month
 from tamarin_dagster.recordstore.traffic_tables import traffic_hourly
+from tamarin_dagster.recordstore.whole_numbers import total
 
 MEASURES = ("requests", "bytes_sent", "error_count")
 BILLED = ("put_requests", "get_requests", "internet_bytes", "interregion_bytes")
@@ -26,10 +27,7 @@ def most(statement: sa.Select[Any], measure: str, count: int) -> sa.Subquery:
 
 def sums(table: sa.FromClause) -> tuple[sa.Label[int], ...]:
     """Of the rows: requests, bytes and errors."""
-    # A sum of bigint is numeric, which takes longer to sort by.
-    return tuple(
-        sa.cast(sa.func.coalesce(sa.func.sum(table.c[name]), 0), sa.BigInteger).label(name) for name in MEASURES
-    )
+    return tuple(sa.func.coalesce(total(table.c[name]), 0, type_=table.c[name].type).label(name) for name in MEASURES)
 
 
 def billed_sums(table: sa.FromClause) -> tuple[sa.Label[int], ...]:
@@ -42,7 +40,7 @@ def billed_sums(table: sa.FromClause) -> tuple[sa.Label[int], ...]:
 def dollars_sum(table: sa.FromClause, prices: Prices | None) -> sa.Label[Any]:
     """What the rows of a rollup by day are estimated to cost; null if no prices are known."""
     if prices is None:
-        return sa.cast(sa.null(), sa.Float).label("dollars")
+        return sa.cast(sa.null(), sa.Double).label("dollars")
     put, get, internet, interregion = _billed(table)
     cost = (
         put * prices.put_request
@@ -50,7 +48,7 @@ def dollars_sum(table: sa.FromClause, prices: Prices | None) -> sa.Label[Any]:
         + internet * prices.internet_byte
         + interregion * prices.interregion_byte
     )
-    return sa.func.sum(cost).label("dollars")
+    return sa.cast(sa.func.sum(cost), sa.Double).label("dollars")
 
 
 def _billed(table: sa.FromClause) -> tuple[sa.ColumnElement[Any], ...]:

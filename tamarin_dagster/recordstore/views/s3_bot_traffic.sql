@@ -11,7 +11,7 @@ SELECT
     a.name,
     count(*) FILTER (WHERE t.user_agent IS NOT NULL) AS user_agents,
     CAST(sum(t.requests) AS bigint) AS requests,
-    CAST(sum(t.bytes_sent) AS bigint) AS bytes_sent,
+    sum(t.bytes_sent) AS bytes_sent,
     CAST(sum(t.error_count) AS bigint) AS error_count,
     sum(cost.requests_usd) AS estimated_requests_usd,
     sum(cost.transfer_usd) AS estimated_transfer_usd,

@@ -9,7 +9,7 @@ SELECT
     t.request_date,
     CASE WHEN strpos(t.key, '/') > 0 THEN split_part(t.key, '/', 1) || '/' ELSE left(t.key, 0) END AS prefix,
     CAST(sum(t.requests) AS bigint) AS requests,
-    CAST(sum(t.bytes_sent) AS bigint) AS bytes_sent,
+    sum(t.bytes_sent) AS bytes_sent,
     sum(cost.requests_usd) AS estimated_requests_usd,
     sum(cost.transfer_usd) AS estimated_transfer_usd,
     sum(cost.requests_usd + cost.transfer_usd) AS estimated_usd,

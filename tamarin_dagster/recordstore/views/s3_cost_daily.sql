@@ -8,7 +8,7 @@ SELECT
     t.bucket,
     t.request_date,
     CAST(sum(t.requests) AS bigint) AS requests,
-    CAST(sum(t.bytes_sent) AS bigint) AS bytes_sent,
+    sum(t.bytes_sent) AS bytes_sent,
     sum(cost.requests_usd) AS estimated_requests_usd,
     sum(cost.transfer_usd) AS estimated_transfer_usd,
     sum(cost.requests_usd + cost.transfer_usd) AS estimated_usd,

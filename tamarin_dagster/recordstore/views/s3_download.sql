@@ -36,7 +36,7 @@ CROSS JOIN LATERAL (
         min(numbered.request_dtime) AS first_request_dtime,
         max(numbered.request_dtime) AS last_request_dtime,
         count(*) AS requests,
-        CAST(coalesce(sum(numbered.bytes_sent), 0) AS bigint) AS bytes_sent,
+        coalesce(sum(numbered.bytes_sent), 0) AS bytes_sent,
         max(numbered.object_size) AS object_size
     FROM (
         SELECT

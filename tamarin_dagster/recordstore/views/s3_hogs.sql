@@ -11,7 +11,7 @@ RETURNS TABLE (
     kind text,
     consumer text,
     requests bigint,
-    bytes_sent bigint,
+    bytes_sent numeric,
     byte_share double precision,
     times_median double precision,
     times_mean double precision
@@ -19,13 +19,13 @@ RETURNS TABLE (
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
     WITH by_ip AS (
-        SELECT t.remote_ip, CAST(sum(t.requests) AS bigint) AS requests, CAST(sum(t.bytes_sent) AS bigint) AS bytes_sent
+        SELECT t.remote_ip, CAST(sum(t.requests) AS bigint) AS requests, sum(t.bytes_sent) AS bytes_sent
         FROM traffic_daily_by_remote_ip t
         WHERE t.bucket = of_bucket AND t.request_date BETWEEN first_day AND last_day
         GROUP BY t.remote_ip
     ),
     by_requester AS (
-        SELECT t.requester, CAST(sum(t.requests) AS bigint) AS requests, CAST(sum(t.bytes_sent) AS bigint) AS bytes_sent
+        SELECT t.requester, CAST(sum(t.requests) AS bigint) AS requests, sum(t.bytes_sent) AS bytes_sent
         FROM traffic_daily_by_requester t
         WHERE t.bucket = of_bucket AND t.request_date BETWEEN first_day AND last_day
         GROUP BY t.requester

@@ -14,7 +14,7 @@ SELECT
     t.referrer_host,
     count(*) AS referrers,
     CAST(sum(t.requests) AS bigint) AS requests,
-    CAST(sum(t.bytes_sent) AS bigint) AS bytes_sent,
+    sum(t.bytes_sent) AS bytes_sent,
     CAST(sum(t.error_count) AS bigint) AS error_count
 FROM traffic_daily_by_referrer t
 LEFT JOIN (

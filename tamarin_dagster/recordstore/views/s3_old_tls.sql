@@ -28,7 +28,7 @@ CROSS JOIN LATERAL (
         r.operation,
         count(*) AS requests,
         count(*) FILTER (WHERE r.http_status >= 400) AS refused_requests,
-        CAST(coalesce(sum(r.bytes_sent), 0) AS bigint) AS bytes_sent,
+        coalesce(sum(r.bytes_sent), 0) AS bytes_sent,
         count(DISTINCT r.key) AS keys,
         count(DISTINCT r.remote_ip) AS remote_ips
     FROM s3_log_record r

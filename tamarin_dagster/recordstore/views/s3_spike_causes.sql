@@ -9,7 +9,7 @@ RETURNS TABLE (
     kind text,
     value text,
     requests bigint,
-    bytes_sent bigint,
+    bytes_sent numeric,
     usual_requests double precision,
     usual_bytes double precision,
     more_requests double precision,
@@ -36,7 +36,7 @@ BEGIN ATOMIC
             END AS kind,
             coalesce(asked.key, host(asked.remote_ip), asked.referrer, asked.user_agent) AS value,
             count(*) FILTER (WHERE asked.days_before = 0) AS requests,
-            CAST(coalesce(sum(asked.bytes_sent) FILTER (WHERE asked.days_before = 0), 0) AS bigint) AS bytes_sent,
+            coalesce(sum(asked.bytes_sent) FILTER (WHERE asked.days_before = 0), 0) AS bytes_sent,
             count(*) FILTER (WHERE asked.days_before > 0) AS requests_before,
             coalesce(sum(asked.bytes_sent) FILTER (WHERE asked.days_before > 0), 0) AS bytes_before
         FROM (

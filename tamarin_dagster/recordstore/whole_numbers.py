@@ -1,0 +1,24 @@
+"""Sums that may be more than a bigint holds."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+
+class WholeNumber(sa.TypeDecorator[int]):
+    """NUMERIC in the database, and an int in Python. Two records may have the most bytes that a bigint holds."""
+
+    impl = sa.Numeric
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> int | None:  # noqa: ARG002
+        """See TypeDecorator."""
+        return None if value is None else int(value)
+
+
+def total(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """The sum of a column: of counts a bigint, which is quick to sort by; of bytes as large as it comes."""
+    whole: sa.ColumnElement[int] = sa.func.sum(column)
+    if isinstance(column.type, WholeNumber):
+        return sa.type_coerce(whole, WholeNumber())
+    return sa.cast(whole, sa.BigInteger)
