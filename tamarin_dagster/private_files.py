@@ -9,7 +9,7 @@ from pathlib import Path
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
-_FOLDER_TO_PASS = 0o711
+PASSABLE_FOLDER = 0o711
 
 
 def make_private_folder(folder: Path) -> list[Path]:
@@ -32,4 +32,4 @@ def make_home(folder: Path) -> None:
     made = make_private_folder(folder)
     if os.geteuid() == 0:
         for each in made:
-            each.chmod(_FOLDER_TO_PASS)
+            each.chmod(PASSABLE_FOLDER)

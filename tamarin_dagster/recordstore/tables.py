@@ -165,6 +165,7 @@ tamarin_database = sa.Table(
         comment="When the identity was given.",
     ),
     sa.Column("views_digest", sa.Text, comment="Digest of the views and functions that it has."),
+    sa.Column("backed_up_at", sa.TIMESTAMP(timezone=True), comment="When its last backup was begun."),
     sa.Index("tamarin_database_single_row", sa.text("(true)"), unique=True),
     comment="One row: the identity of this database, which an archive is marked with.",
 )

@@ -13,6 +13,7 @@ CREATE TABLE tamarin_database (
     id UUID DEFAULT gen_random_uuid() NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     views_digest TEXT,
+    backed_up_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (id)
 )
     """,
