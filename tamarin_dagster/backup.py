@@ -34,6 +34,8 @@ _DATA = ("s3_log_key", "s3_log_record", "s3_rejected_line")
 _LEDGER = re.compile(r" TABLE \S+ s3_log_key ")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _POLL_SECONDS = 0.2
+# Somebody who has locked a table for that long will not let it go: a backup from cron must not wait for ever.
+LOCK_SECONDS = 600
 _SAID_BYTES = 2_000
 # Since Postgres 17; pg_dump 17 and newer begin each dump with it.
 _NEW_SETTING = (17, b"SET transaction_timeout = 0;\n")
@@ -52,8 +54,9 @@ DECLARE
     statement text;
     is_used boolean;
     is_dropping boolean := true;
+    problem text;
 BEGIN
-    FOREACH name IN ARRAY {data} LOOP
+    FOREACH name IN ARRAY CAST({data} AS text[]) LOOP
         IF to_regclass(quote_ident(name)) IS NOT NULL THEN
             EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', name);
             EXECUTE format('SELECT EXISTS (SELECT FROM %I)', name) INTO is_used;
@@ -64,24 +67,28 @@ BEGIN
     END LOOP;
     WHILE is_dropping LOOP
         is_dropping := false;
+        problem := NULL;
         FOR statement IN
-            SELECT 'DROP VIEW ' || c.oid::regclass FROM pg_class c
-            WHERE c.relnamespace = schema_id AND c.relkind = 'v' AND c.relname = ANY ({made})
+            SELECT CASE c.relkind WHEN 'v' THEN 'DROP VIEW ' ELSE 'DROP TABLE ' END || c.oid::regclass FROM pg_class c
+            WHERE c.relnamespace = schema_id AND c.relkind IN ('v', 'r', 'p')
+                AND c.relname = ANY (CAST({made} AS text[]))
             UNION ALL
             SELECT 'DROP FUNCTION ' || p.oid::regprocedure FROM pg_proc p
-            WHERE p.pronamespace = schema_id AND p.proname = ANY ({made})
+            WHERE p.pronamespace = schema_id AND p.proname = ANY (CAST({made} AS text[]))
         LOOP
             BEGIN
                 EXECUTE statement;
                 is_dropping := true;
             EXCEPTION WHEN dependent_objects_still_exist THEN
-                NULL;  -- what depends on it comes first
+                problem := SQLERRM;  -- what depends on it comes first
             END;
         END LOOP;
     END LOOP;
+    IF problem IS NOT NULL THEN
+        RAISE EXCEPTION '%', problem;
+    END IF;
 END
 $make_way$;
-DROP TABLE IF EXISTS {tables};
 """
 )
 
@@ -140,7 +147,8 @@ def back_up(url: str, path: Path, progress: Callable[[int], None] | None = None)
     make_private_folder(path.parent)
     with _new_file(path) as (new, number):
         place, environment = connection_arguments(url)
-        command = [str(program), "--format=custom", "--no-password", f"--file={new}", f"--dbname={place}"]
+        command = [str(program), "--format=custom", "--no-password", f"--lock-wait-timeout={int(LOCK_SECONDS * 1000)}"]
+        command += [f"--file={new}", f"--dbname={place}"]
         _run(command, environment, lambda: progress(new.stat().st_size) if progress else None)
         _check_contents(program.with_name("pg_restore"), new, path)
         os.fsync(number)
@@ -244,12 +252,9 @@ def _refuse_if_used(connection: psycopg.Connection) -> None:
 
 
 def _make_way() -> sql.Composed:
-    made = sorted(name for file in _VIEWS.glob("*.sql") for name in _MADE.findall(file.read_text("utf-8")))
-    return _MAKE_WAY.format(
-        data=sql.Literal(list(_DATA)),
-        made=sql.Literal(made),
-        tables=sql.SQL(", ").join(map(sql.Identifier, ["alembic_version", *metadata.tables])),
-    )
+    views = [name for file in _VIEWS.glob("*.sql") for name in _MADE.findall(file.read_text("utf-8"))]
+    made = sorted({"alembic_version", *metadata.tables, *views})
+    return _MAKE_WAY.format(data=sql.Literal(list(_DATA)), made=sql.Literal(made))
 
 
 def _candidates(name: str) -> Iterator[Path]:
