@@ -390,35 +390,36 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
         f"home: there is no database in {short_folder / 'old'} yet: there is nothing to back up\n",
     )
     assert not (short_folder / "old").exists()
-    put_key(lines(7))
-    assert command("pull", **old).returncode == 0
-    assert list(log_folder.glob("*/*")) == [], "the database has the only copy now"
-    warned = command("doctor", **old)
-    assert (
-        "warn  backup: no backup is known, and there is no archive: records of media, whose log keys were"
-        in warned.stdout
-    )
+    with EmbeddedPostgres(short_folder / "old"):  # so that not each command starts it anew
+        put_key(lines(7))
+        assert command("pull", **old).returncode == 0
+        assert list(log_folder.glob("*/*")) == [], "the database has the only copy now"
+        warned = command("doctor", **old)
+        assert (
+            "warn  backup: no backup is known, and there is no archive: records of media, whose log keys were"
+            in warned.stdout
+        )
 
-    done = command("backup", "a.dump", **old)
-    assert done.returncode == 0, done.stderr
-    size = (tmp_path / "a.dump").stat().st_size
-    assert done.stderr.startswith(f"a.dump: {size:,} bytes in ")
-    assert done.stderr.endswith(f" s, a backup of the embedded Postgres in {short_folder / 'old'}\n")
-    assert "ok    backup: the last one is of" in command("doctor", **old).stdout
+        done = command("backup", "a.dump", **old)
+        assert done.returncode == 0, done.stderr
+        size = (tmp_path / "a.dump").stat().st_size
+        assert done.stderr.startswith(f"a.dump: {size:,} bytes in ")
+        assert done.stderr.endswith(f" s, a backup of the embedded Postgres in {short_folder / 'old'}\n")
+        assert "ok    backup: the last one is of" in command("doctor", **old).stdout
 
-    refused = command("restore", "a.dump", **old)
-    assert refused.returncode == 1
-    assert "the table s3_log_key has rows, and a restore never replaces any" in refused.stderr
-    damaged = command("restore", "tamarin.yaml", **new)
-    assert (damaged.returncode, "is no backup, or is damaged" in damaged.stderr) == (1, True)
-    assert not (short_folder / "new").exists(), "no server is made for a file that is none"
-    restored = command("restore", "a.dump", **new)
-    assert restored.returncode == 0, restored.stderr
-    assert f"Restored into the embedded Postgres in {short_folder / 'new'} in " in restored.stderr
-    assert ": 1 log keys with 7 records, loaded until 20" in restored.stderr
-    counted = command("sql", "SELECT count(*) FROM s3_log_record", "--format", "csv", **new)
-    assert counted.stdout == "count\n7\n"
-    assert (mode_of(short_folder / "new") & 0o066, mode_of(tmp_path / "a.dump")) == (0, 0o600)
+        refused = command("restore", "a.dump", **old)
+        assert refused.returncode == 1
+        assert "the table s3_log_key has rows, and a restore never replaces any" in refused.stderr
+        damaged = command("restore", "tamarin.yaml", **new)
+        assert (damaged.returncode, "is no backup, or is damaged" in damaged.stderr) == (1, True)
+        assert not (short_folder / "new").exists(), "no server is made for a file that is none"
+        restored = command("restore", "a.dump", **new)
+        assert restored.returncode == 0, restored.stderr
+        assert f"Restored into the embedded Postgres in {short_folder / 'new'} in " in restored.stderr
+        assert ": 1 log keys with 7 records, loaded until 20" in restored.stderr
+        counted = command("sql", "SELECT count(*) FROM s3_log_record", "--format", "csv", **new)
+        assert counted.stdout == "count\n7\n"
+        assert (mode_of(short_folder / "new") & 0o066, mode_of(tmp_path / "a.dump")) == (0, 0o600)
 
 
 def test_a_backup_of_another_program_can_be_noted(command, database_url, rows) -> None:
