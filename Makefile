@@ -144,5 +144,6 @@ docs: docs-pages .venv/docs-installed
 docs-serve: .venv/docs-installed
 	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs serve --strict
 
+# No home: it may hold records that are nowhere else.
 clean:
 	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

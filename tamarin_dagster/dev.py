@@ -7,7 +7,6 @@ import ctypes
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,9 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
+from tamarin_dagster.homes import DEMO_CONFIG
+from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.private_files import make_home, make_private_folder
 from tamarin_dagster.recordstore.database import embedded_postgres, open_database
 from tamarin_dagster.settings import CONFIG_VARIABLE, Settings, load_settings
 
@@ -58,7 +60,7 @@ def run(host: str, port: int) -> int:
     Raises SettingsError, DatabaseError and EmbeddedPostgresError.
     """
     console = Console(soft_wrap=True)
-    settings = load_settings()
+    settings = load_settings(for_demo=True)
     with ExitStack() as stack:
         stack.enter_context(_terminable())
         stack.callback(_no_longer_keep_running, settings)
@@ -101,10 +103,11 @@ def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
 
     port = endpoint.free_port()
     url = f"http://{endpoint.LOOPBACK}:{port}"
-    settings.home.mkdir(parents=True, exist_ok=True)
-    config = settings.home / "demo.yaml"
-    config.write_text(_demo_config(url, settings), "utf-8")
-    os.environ |= {CONFIG_VARIABLE: str(config)} | endpoint.demo_environment()
+    make_home(settings.home)
+    config = settings.home / DEMO_CONFIG
+    with whole_file(config) as file:
+        file.write(_demo_config(url, settings).encode())
+    os.environ |= {CONFIG_VARIABLE: str(config), "TAMARIN_HOME": str(settings.home)} | endpoint.demo_environment()
     os.environ.pop("AWS_PROFILE", None)  # one that is missing here would stop every client
     console.print(
         f"No buckets are configured in tamarin.yaml: the demo comes along (its settings: {escape(str(config))})."
@@ -135,10 +138,12 @@ def _demo_config(endpoint_url: str, settings: Settings) -> str:
 
 def _dagster_home(settings: Settings) -> Path:
     """Dagster's home with its dagster.yaml, which is yours to edit once it is there."""
+    make_home(settings.home)
     home = settings.home / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
+    make_private_folder(home)
     if not (home / "dagster.yaml").exists():
-        shutil.copyfile(_DAGSTER_YAML, home / "dagster.yaml")
+        with whole_file(home / "dagster.yaml") as file:
+            file.write(_DAGSTER_YAML.read_bytes())
     return home
 
 

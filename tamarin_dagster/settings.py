@@ -26,6 +26,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tamarin_dagster.homes import DEMO_CONFIG, demo_home, is_demo_home
 from tamarin_dagster.setting_values import (
     ArchiveUrl,
     BucketName,
@@ -331,10 +332,11 @@ class Settings(BaseSettings):
         return bucket.hog_share or self.hog_share
 
 
-def load_settings(config: Path | None = None) -> Settings:
+def load_settings(config: Path | None = None, *, for_demo: bool = False) -> Settings:
     """The settings from `config` (default: $TAMARIN_CONFIG, else tamarin.yaml here, which may be missing).
 
-    Relative paths are meant from the folder of the file. Raises SettingsError.
+    Relative paths are meant from the folder of the file. While no bucket is configured, `home` is the demo's as soon as
+    that exists; with `for_demo` also before. Raises SettingsError.
     """
     named = os.environ.get(CONFIG_VARIABLE)
     path = config or Path(named or DEFAULT_CONFIG)
@@ -351,12 +353,23 @@ def load_settings(config: Path | None = None) -> Settings:
         raise SettingsError("TAMARIN_BUCKETS: must be JSON: a list of buckets as in tamarin.yaml") from None
     folder = path.absolute().parent
     placed = {
-        "home": _placed(folder, settings.home),
+        "home": _home(path, settings, for_demo=for_demo),
         "geoip_database": tuple(_placed(folder, each) for each in settings.geoip_database),
         "prices": settings.prices and _placed(folder, settings.prices),
         "reports": settings.reports and _placed(folder, settings.reports),
     }
     return settings.model_copy(update=placed)
+
+
+def _home(path: Path, settings: Settings, *, for_demo: bool) -> Path:
+    """The home that is in use: every command has to agree on it."""
+    home = _placed(path.absolute().parent, settings.home)
+    if not settings.buckets:
+        demo = demo_home(home, is_set="home" in settings.model_fields_set)
+        return demo if for_demo or is_demo_home(demo) else home
+    if is_demo_home(home) and path.resolve() != home / DEMO_CONFIG:
+        raise SettingsError(f"{path}: home: {home} is the demo's home; buckets of your own need another one")
+    return home
 
 
 def _placed(folder: Path, path: Path) -> Path:

@@ -148,5 +148,5 @@ class LineHandler(logging.Handler):
 
 def complain(text: str) -> None:
     """What is wrong, in red on standard error."""
-    for line in text.splitlines():
+    for line in text.rstrip("\n").split("\n"):  # at no other character: a name may hold a U+2028
         err.print(f"[red]{printable(line)}[/]", highlight=False)

@@ -1,8 +1,10 @@
 """The command line as a shell or cron runs it: its output and its exit status; as a process where that matters."""
 
+import contextlib
 import io
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -16,9 +18,12 @@ from typer.testing import CliRunner
 from tamarin_dagster.cli import app
 from tamarin_dagster.recordstore.database import dagster_url, open_database
 from tamarin_dagster.settings import Settings
-from tamarin_dagster.terminal import show_csv, show_json, show_rows
+from tamarin_dagster.terminal import complain, show_csv, show_json, show_rows
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
+
+# Marks, embeddings, overrides and isolates.
+BIDI = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @pytest.fixture
@@ -598,7 +603,7 @@ def test_control_characters_reach_a_terminal_in_no_format(monkeypatch) -> None:
         def isatty(self) -> bool:
             return True
 
-    hostile = "\x1b[31m\x9b2J\x07"
+    hostile = "\x1b[31m\x9b2J\x07" + BIDI
     for show in (
         show_rows,
         show_csv,
@@ -610,6 +615,62 @@ def test_control_characters_reach_a_terminal_in_no_format(monkeypatch) -> None:
         assert "cell" in shown
         assert "31m" in shown
         assert not set(shown.replace("\x1b[1m", "").replace("\x1b[0m", "")) & set(hostile) - set("[312mJ")
+
+
+def on_terminal(script: list[str], tmp_path: Path, database_url: str) -> str:
+    """What a command writes to a terminal: all of its output and errors."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tamarin_dagster.cli", *script],
+        cwd=tmp_path,
+        env=_environment(database_url) | {"TERM": "dumb"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # the terminal's end, once nobody has it open
+        while piece := os.read(ours, 65536):
+            said += piece
+    os.close(ours)
+    assert process.wait(60) == 0, said
+    return said.decode()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        ["export", "--format", "csv"],
+        ["export", "--format", "combined"],
+        ["export", "--format", "csv", "--out", "/dev/stdout"],
+        ["sql", "SELECT user_agent FROM s3_log_record"],
+        ["sql", "--format", "csv", "SELECT user_agent FROM s3_log_record"],
+        ["sql", "--format", "json", "SELECT user_agent FROM s3_log_record"],
+    ],
+    ids=" ".join,
+)
+def test_what_turns_the_direction_of_text_is_escaped_on_a_terminal(
+    run, configured, put_key, tmp_path, database_url, script
+) -> None:
+    """Such characters show `exe.gpj` as another name than it is."""
+    put_key(line(user_agent=f"a{BIDI}b"))
+    assert run("pull", "--no-purge").returncode == 0
+    shown = on_terminal(script, tmp_path, database_url)
+    assert not set(shown) & set(BIDI)
+    assert r"\u202e" in shown
+
+
+def test_what_is_no_terminal_gets_the_text_as_it_is(run, configured, put_key, tmp_path) -> None:
+    put_key(line(user_agent=f"a{BIDI}b"))
+    run("pull", "--no-purge")
+    run("export", "--format", "csv", "--out", "a.csv")
+    assert f"a{BIDI}b" in (tmp_path / "a.csv").read_text("utf-8")
+
+
+def test_a_complaint_is_one_line_whatever_a_name_holds(capsys) -> None:
+    complain("bucket media: a\u2028b\x85c\x0bd is left out")
+    assert capsys.readouterr().err == "bucket media: a\\u2028b\\x85c\\x0bd is left out\n"
 
 
 def test_a_reader_that_goes_ends_a_query_quietly(shell) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.defs.s3_resource import s3_resource
 from tamarin_dagster.doctor import Finding, Status, examine
+from tamarin_dagster.doctor.backups import backup_findings
 from tamarin_dagster.doctor.database import space_finding
 from tamarin_dagster.doctor.s3 import Scene, examine_s3
 from tamarin_dagster.logstore.inspection import InspectionError
@@ -216,6 +217,62 @@ def test_an_embedded_server_that_was_never_used_is_not_made(found, tmp_path):
     assert seen(named["database"]) == (OK, "the embedded Postgres is made at its first use")
     assert not home.exists()
     assert f"are free for {home}" in named["database disk"].text
+
+
+@pytest.fixture
+def backup_finding(engine, folder_bucket):
+    """backup_finding(…): what is said of backups, as if the test's database were the embedded one."""
+
+    def backup_finding(home=Path("/none"), now=None, **settings):
+        buckets = settings.pop("buckets", (folder_bucket,))
+        found = list(backup_findings(Settings(home=home, buckets=buckets, **settings), engine, now))
+        return (found[0].status, found[0].text) if found else None
+
+    return backup_finding
+
+
+def test_records_that_are_nowhere_else_are_a_warning_until_there_is_a_recent_backup(backup_finding, rows, engine):
+    alone = "and there is no archive: records of media, whose log keys"
+    assert backup_finding() == (WARN, f"no backup is known, {alone} a purge deletes")
+    rows(PURGED_KEY)
+    assert backup_finding() == (WARN, f"no backup is known, {alone} were purged, are in no other place")
+    made = datetime(2026, 3, 5, 4, tzinfo=UTC)
+    rows("UPDATE tamarin_database SET backed_up_at = :made", made=made)
+    assert backup_finding(now=made + timedelta(days=6, hours=23)) == (OK, "the last one is of 2026-03-05")
+    status, text = backup_finding(now=made + timedelta(days=8))
+    assert (status, text.split(",")[0]) == (WARN, "the last backup is 8 days old")
+
+
+def test_backups_are_not_asked_for_where_nothing_can_be_lost(backup_finding, folder_bucket, tmp_path):
+    demo = tmp_path / ".tamarin-demo"
+    demo.mkdir()
+    assert backup_finding(home=demo)
+    (demo / "demo.yaml").touch()
+    assert backup_finding(home=demo) is None
+    assert backup_finding(purge_parsed_keys=False) is None
+    assert backup_finding(archive="/srv/archive") is None
+    assert backup_finding(buckets=()) is None
+    assert backup_finding(database_url="postgresql://db.example.org/tamarin") is None
+    kept = folder_bucket.model_copy(update={"purge_parsed_keys": False})
+    assert backup_finding(buckets=(kept,)) is None
+
+
+PURGED_KEY = """
+INSERT INTO s3_log_key (bucket, log_bucket_name, key, etag, size, last_modified, delivery_date, line_count,
+    record_count, rejected_count, blank_count, purged_at)
+VALUES ('media', 'logs', 'logs/a', 'e', 1, now(), '2026-03-05', 0, 0, 0, 0, now())
+"""
+
+
+def test_a_home_that_is_open_to_others_is_a_warning(found, database_url, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    status, text = seen(found(home=home, database_url=database_url)["home"])
+    assert status is WARN
+    assert text == f"{home} is open to others, with mode 755; reports in it hold addresses"
+    home.chmod(0o700)
+    assert "home" not in found(home=home, database_url=database_url)
 
 
 def test_an_embedded_server_without_a_database_is_given_none(found, short_folder):

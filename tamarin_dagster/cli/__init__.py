@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tamarin_dagster.cli import (  # noqa: F401 - each adds its commands
     access,
+    backups,
     buckets,
     export,
     hogs,

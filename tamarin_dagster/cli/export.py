@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -113,14 +113,16 @@ def _export_text(
         done = exported
         tell(exported)
 
-    on_terminal = out is None and sys.stdout.isatty()
-    with nullcontext(_nobody) if on_terminal else bar("Exporting", "days") as advance:
+    with ExitStack() as stack:
+        file = stack.enter_context(_opened(out))
+        on_terminal = file.isatty()  # so it is as `--out /dev/stdout` too
+        advance = _nobody if on_terminal else stack.enter_context(bar("Exporting", "days"))
         tell = _shown(advance)
         if format_ is ExportFormat.combined:
             pieces = combined_lines(engine, buckets=buckets, first=first, last=last, progress=keep)
         else:
             pieces = csv_rows(engine, buckets=buckets, first=first, last=last, formula_safe=formula_safe, progress=keep)
-        with closing(pieces), _opened(out) as file:
+        with closing(pieces):
             for piece in pieces:
                 # in a file a value is what it is; on a terminal a control character would be obeyed
                 file.write(_printable(piece) if on_terminal else piece)

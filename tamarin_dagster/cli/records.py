@@ -1,6 +1,5 @@
 """Commands about what is loaded: read rejected lines again, drop old months, ask, migrate, stop the server."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,9 +10,9 @@ from typing import Annotated
 import psycopg
 import sqlalchemy as sa
 import typer
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.markup import escape
 
+from tamarin_dagster.backup import connection_arguments
 from tamarin_dagster.cli.app import (
     EXIT_LEFT_UNDONE,
     BucketOption,
@@ -277,10 +276,7 @@ def stop() -> None:
 
 def _psql(settings: Settings) -> None:
     """Psql as a child, not in our place: while we live the embedded server does. Its password is on no command line."""
-    url = records_url(settings, driver="postgresql")
-    password = conninfo_to_dict(url).get("password")
-    place = make_conninfo(**{name: str(value) for name, value in conninfo_to_dict(url).items() if name != "password"})
-    environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
+    place, environment = connection_arguments(records_url(settings, driver="postgresql"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is psql's: it cancels a query
     program = EmbeddedPostgres(settings.home).psql
     raise typer.Exit(subprocess.call([program, place], env=environment))

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tamarin_dagster.doctor.backups import backup_findings
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.logstore.errors import brief
 from tamarin_dagster.recordstore.database import (
@@ -62,7 +63,9 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
         yield fail(_SUBJECT, f"Postgres {server} is too old", f"use Postgres {OLDEST_SERVER[0]} or newer")
     else:
         yield ok(_SUBJECT, f"Postgres {server} answers")
-    yield _schema_finding(schema_revision(engine))
+    yield _schema_finding(revision := schema_revision(engine))
+    if revision == SCHEMA_REVISION:
+        yield from backup_findings(settings, engine)
     yield clock_finding(_SUBJECT, ours - theirs)
 
 

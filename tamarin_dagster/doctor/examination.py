@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tamarin_dagster.doctor.backups import home_findings
 from tamarin_dagster.doctor.database import examine_database
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.doctor.folder import examine_folder
@@ -42,6 +43,7 @@ def examine(
         yield ok("settings", f"read; buckets configured: {len(settings.buckets)}")
     else:
         yield warn("settings", "read, but no bucket is configured", "list one in tamarin.yaml, under buckets:")
+    yield from home_findings(settings)
     yield from examine_database(settings, clock)
     for bucket in chosen:
         try:

@@ -50,10 +50,18 @@ _LINE = sql.SQL(
 # COPY's text format would double backslashes. As CSV a line with neither of these controls in it is sent as it is.
 _LINE_OPTIONS = sql.SQL(r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'")
 _CSV_OPTIONS = sql.SQL("FORMAT csv")
-# Tab, LF, CR, +, -, =, @: what a spreadsheet takes for a formula. The comparison spares most cells the second look.
+# A spreadsheet takes for a formula what begins with +, -, = or @, or another form of these (full-width, small, raised,
+# lowered), after any blanks and invisible characters. A tab or a line end in front is escaped whatever follows.
+_SIGNS = r"=+@\u207a-\u207c\u208a-\u208c\u2212\ufb29\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20-"
+_BLANKS = (
+    r"\u0001-\u0020\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f"
+    r"\u2800\u3000\u3164\ufeff\uffa0"
+)
+_FORMULA = rf"^[{_BLANKS}]*[{_SIGNS}]|^[\t\n\r]"
+# The comparisons spare most cells the regular expression.
 _FORMULA_SAFE = sql.SQL(
-    """CASE WHEN {cell} < 'A' COLLATE "C" AND ascii({cell}) IN (9, 10, 13, 43, 45, 61, 64) THEN '''' || {cell}
-    ELSE {cell} END"""
+    """CASE WHEN ({cell} < 'A' COLLATE "C" AND (ascii({cell}) <= 32 OR ascii({cell}) IN (43, 45, 61, 64))
+    OR {cell} > '~' COLLATE "C") AND {cell} ~ {formula} THEN '''' || {cell} ELSE {cell} END"""
 )
 
 
@@ -100,7 +108,7 @@ def _escaped(column: str) -> sql.Composable:
 
 def _cell(column: sa.Column[object]) -> sql.Composable:
     name = sql.Identifier(column.name)
-    return _FORMULA_SAFE.format(cell=name) if isinstance(column.type, sa.Text) else name
+    return _FORMULA_SAFE.format(cell=name, formula=_FORMULA) if isinstance(column.type, sa.Text) else name
 
 
 def _pieces(

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.tree import Tree
+from tamarin_dagster.private_files import PRIVATE_FILE, PRIVATE_FOLDER, make_private_folder
 
 # Hidden, so that no listing has it: the index, and what is not written to its end.
 ASIDE = ".tamarin-mirror"
@@ -52,8 +53,8 @@ class Copies:
         self._index: sqlite3.Connection
 
     def __enter__(self) -> Self:
-        self._incoming.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self._incoming.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        make_private_folder(self._incoming.parent)
+        self._lock = os.open(self._incoming.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             self._begin()
         except BaseException:
@@ -68,8 +69,10 @@ class Copies:
             raise CopiesError(f"{self.folder}: another mirror writes to it; wait for its end") from None
         if self._incoming.exists():  # what a killed one has left
             shutil.rmtree(self._incoming)
-        self._incoming.mkdir()
-        self._index = sqlite3.connect(self._incoming.parent / "index.sqlite", check_same_thread=False)
+        self._incoming.mkdir(PRIVATE_FOLDER)
+        index = self._incoming.parent / "index.sqlite"
+        index.touch(PRIVATE_FILE)  # SQLite would let others read it; its journal gets the same mode
+        self._index = sqlite3.connect(index, check_same_thread=False)
         with self._asking():
             self._index.execute("CREATE TABLE IF NOT EXISTS copy (key text PRIMARY KEY, etag text NOT NULL)")
 
@@ -147,7 +150,8 @@ def _has_copy(tree: Tree, item: LogObject) -> bool:
 
 
 def _write(path: Path, chunks: Iterable[bytes], modified_ns: int) -> None:
-    with path.open("xb") as file:
+    new = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    with os.fdopen(new, "wb") as file:
         for chunk in chunks:
             file.write(chunk)
         file.flush()

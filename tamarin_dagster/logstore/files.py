@@ -7,20 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from tamarin_dagster.private_files import make_private_folder
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, that takes its name once all is on the disk; an older one of that name is replaced.
 
-    Until then its name begins with a dot, which readers of folders pass over. Raises OSError.
+    Until then its name begins with a dot, which readers of folders pass over. Only its owner may read it, and enter the
+    folders that are made for it. Raises OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path.parent)
+    # tempfile creates it with mode 600.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".writing", delete=False) as file:
         try:
             yield file.file
             file.flush()
             os.fsync(file.fileno())
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
             Path(file.name).replace(path)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
@@ -35,10 +38,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _umask() -> int:
-    """What the process takes from the rights of new files; there is no way to ask but to set it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

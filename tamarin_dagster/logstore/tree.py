@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.private_files import PRIVATE_FOLDER
 
 # No link is followed, and a pipe is not waited for.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -103,7 +104,7 @@ def _open(name: str, flags: int, folder: int, key: str) -> int:
 def _made(name: str, above: int, key: str) -> int:
     """The folder, which is made if it is not there."""
     with contextlib.suppress(FileExistsError):
-        os.mkdir(name, dir_fd=above)
+        os.mkdir(name, PRIVATE_FOLDER, dir_fd=above)
         os.fsync(above)
     return _open(name, _ENTER, above, key)
 

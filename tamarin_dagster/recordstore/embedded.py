@@ -32,6 +32,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import PGconn, Ping
 
+from tamarin_dagster.private_files import PRIVATE_FILE, make_home
 from tamarin_dagster.recordstore import server_locks
 from tamarin_dagster.recordstore.server_account import ServerAccount, hand_over, let_in, server_account
 from tamarin_dagster.recordstore.server_locks import LockFiles
@@ -268,8 +269,9 @@ class EmbeddedPostgres:
         hand_over(self._log_file, account)
         settings = self._folder / "server.conf"
         settings.unlink(missing_ok=True)  # it may be root's, in a user's folder
+        settings.touch(PRIVATE_FILE)
         settings.write_text(configuration(self.socket_dir))
-        settings.chmod(0o644)
+        hand_over(settings, account)
 
     def _stop(self) -> None:
         started = time.monotonic()
@@ -307,10 +309,7 @@ class EmbeddedPostgres:
         return Ping(PGconn.ping(os.fsencode(conninfo)))
 
     def _make_folder(self) -> None:
-        if not self._folder.exists():
-            self._folder.mkdir(0o700, parents=True, exist_ok=True)
-            if os.geteuid() == 0:
-                self._folder.chmod(0o711)  # the server's account has to pass, not to read
+        make_home(self._folder)
         if os.path.lexists(self.socket_dir):
             check_private(self.socket_dir, server_account(self._data))
 

@@ -166,6 +166,7 @@ tamarin_database = sa.Table(
     ),
     sa.Column("views_digest", sa.Text, comment="Digest of the views, functions and comments that it has."),
     sa.Column("views_version", sa.Text, comment="Version of tamarin_dagster that made them."),
+    sa.Column("backed_up_at", sa.TIMESTAMP(timezone=True), comment="When its last backup was begun."),
     sa.Index("tamarin_database_single_row", sa.text("(true)"), unique=True),
     comment="One row: the identity of this database, which an archive is marked with.",
 )

@@ -42,7 +42,7 @@ REGION = "eu-central-1"
 ACCOUNT = "123456789012"
 LOGGED = {"media/": "media.example.org", "films/": "films.example.org"}
 # Pages whose story is about the embedded Postgres; the others have a database of the tests' server.
-WITH_EMBEDDED = {"docs/cli.md", "docs/how-to/move-to-postgres.md"}
+WITH_EMBEDDED = {"docs/cli.md", "docs/how-to/backup.md", "docs/how-to/move-to-postgres.md"}
 # What only these pages set beforehand.
 ENVIRONMENT = {
     "docs/how-to/retention.md": {"TAMARIN_RETENTION_MONTHS": "12"},
@@ -60,6 +60,7 @@ INSTEAD = {
     "--bucket media ": "--bucket media.example.org ",
     "tamarin-dagster sql\n": "tamarin-dagster sql </dev/null\n",
     " | jq": " | python3 -m json.tool #",
+    "tamarin-dagster restore backups/": 'TAMARIN_HOME="$PWD/restored" tamarin-dagster restore backups/',
 }
 
 
@@ -132,6 +133,7 @@ def world(request, short_folder, programs, s3, s3_endpoint) -> Iterator[World]:
         "/srv/logs": f"{short_folder}/logs",
         "/srv/tamarin ": f"{short_folder} ",
         "/tmp/keys": f"{short_folder}/keys",
+        "/mnt/other-disk/": f"{short_folder}/other disk/",
         **INSTEAD,
     }
     # a mapping in one line takes a further entry, one over several lines a further line
@@ -301,7 +303,19 @@ def _after_move(world: World, said: str, s3) -> None:
         )
     assert re.search(r"media.example.org: \d+ keys loaded \(1 were loaded before\)", said)
     assert "Stopped." in said
-    assert not (world.folder / ".tamarin/postgres").exists()
+    assert (world.folder / ".tamarin/postgres/data/PG_VERSION").exists(), "a home is never deleted for the reader"
+
+
+def _pull(world: World, s3) -> None:
+    subprocess.run(["tamarin-dagster", "pull"], env=world.environment, cwd=world.folder, check=True)
+
+
+def _after_backup(world: World, said: str, s3) -> None:
+    (file,) = (world.folder / "other disk").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600, "as cron calls it"
+    assert "ok    backup: the last one is of" in said
+    assert re.search(r"Restored into the embedded Postgres in \S+/restored in .*: 3 log keys with 15 records", said)
+    assert "media.example.org: 0 keys loaded (1 were loaded before)" in said
 
 
 def _tutorial(world: World, s3) -> None:
@@ -377,6 +391,7 @@ BEFOREHAND: dict[str, Callable] = {
     "docs/how-to/backfill.md": _backfill,
     "docs/how-to/from-tamarin.md": _django,
     "docs/access.md": _access,
+    "docs/how-to/backup.md": _pull,
     "docs/how-to/move-to-postgres.md": _move,
     "docs/tutorial.md": _tutorial,
 }
@@ -385,6 +400,7 @@ AFTERWARDS: dict[str, Callable] = {
     "docs/access.md": _after_access,
     "docs/how-to/alerting.md": _after_alerting,
     "docs/how-to/backfill.md": _after_backfill,
+    "docs/how-to/backup.md": _after_backup,
     "docs/how-to/move-to-postgres.md": _after_move,
     "docs/purge.md": _after_purge,
     "docs/tutorial.md": _after_tutorial,

@@ -160,6 +160,31 @@ def test_no_cell_is_a_formula(engine, loaded) -> None:
     assert [each["user_agent"] for each in table(csv_rows(engine))] == agents
 
 
+BLANKS = [" ", "\u00a0", "\u3000", "\u2003", "\ufeff", "\u200b", "\u200e", "\u202e", "\t", "  \u00a0"]
+
+
+def test_a_sign_of_any_width_is_a_formula_and_so_it_is_after_blanks(engine, loaded) -> None:
+    """Spreadsheets trim blanks, and take full-width signs for the plain ones."""
+    signs = [*"=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212", "\u207a", "\u208c"]
+    formulas = [f"{sign}1" for sign in signs] + [f"{blank}{sign}1" for blank in BLANKS for sign in "=\uff1d@"]
+    harmless = [
+        " a=1",
+        "\u00a0a",
+        "\u65e5\u672c=1",
+        "\u00e9+",
+        "\uff41\uff1d1",
+        "1-2",
+        "'=1",
+        "~",
+        "\u3000\u65e5\u672c",
+        "!=1",
+    ]
+    loaded(b"".join(written(agent=f'"{agent}"') for agent in [*formulas, *harmless]))
+    found = [each["user_agent"] for each in table(csv_rows(engine, formula_safe=True))]
+    assert found == [f"'{agent}" for agent in formulas] + harmless
+    assert [each["user_agent"] for each in table(csv_rows(engine))] == formulas + harmless
+
+
 def test_parquet_holds_what_the_table_holds(engine, loaded, rows, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(columnar, "GROUP_BYTES", 1000)
     agents = ['"a,"b"\r=c"', '"-"', '"日本\t"', '"- -"']

@@ -4,7 +4,6 @@
 `page` (with `charts`) and `summary` show them.
 """
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from tamarin_dagster.analysis.report.figures import Report
 from tamarin_dagster.analysis.report.month import Month
 from tamarin_dagster.analysis.report.pseudonyms import as_it_is, pseudonyms
 from tamarin_dagster.analysis.report.queries import ask_all
+from tamarin_dagster.logstore.files import whole_file
 
 __all__ = ["Month", "Report", "ReportFile", "file_name", "write_report"]
 
@@ -63,11 +63,6 @@ def write_report(
     name_of = pseudonyms(key.encode() if key else None) if anonymize_ips else as_it_is
     report = ask_all(engine, bucket, month, now=now or datetime.now(UTC), name_of=name_of)
     text = page(report, drawn(report) if report.days else {}).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new.write_bytes(text)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write(text)
     return ReportFile(report, path, len(text))

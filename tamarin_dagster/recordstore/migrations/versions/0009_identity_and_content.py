@@ -14,6 +14,7 @@ CREATE TABLE tamarin_database (
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     views_digest TEXT,
     views_version TEXT,
+    backed_up_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (id)
 )
     """,
