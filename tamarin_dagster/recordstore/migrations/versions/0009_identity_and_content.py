@@ -21,6 +21,7 @@ CREATE TABLE tamarin_database (
     "ALTER TABLE s3_log_key ADD COLUMN content_sha256 BYTEA",
     "ALTER TABLE s3_log_key ADD COLUMN returned_at TIMESTAMP WITH TIME ZONE",
     "ALTER TABLE s3_log_key ADD COLUMN archive_place TEXT",
+    "ALTER TABLE s3_log_key ADD COLUMN outdated_at TIMESTAMP WITH TIME ZONE",
     """
 CREATE TABLE s3_archived_day (
     bucket TEXT NOT NULL,
@@ -34,6 +35,7 @@ CREATE TABLE s3_archived_day (
 )
 _FORMER_STATEMENTS = (
     "DROP TABLE s3_archived_day",
+    "ALTER TABLE s3_log_key DROP COLUMN outdated_at",
     "ALTER TABLE s3_log_key DROP COLUMN archive_place",
     "ALTER TABLE s3_log_key DROP COLUMN returned_at",
     "ALTER TABLE s3_log_key DROP COLUMN content_sha256",
