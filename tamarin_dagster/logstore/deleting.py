@@ -87,7 +87,15 @@ class Deleter:
         gone = {deleted.get("Key") for deleted in answer.get("Deleted", [])}
         errors = {error.get("Key"): _judged(error) for error in answer.get("Errors", [])}
         silence = "DeleteObjects said nothing of it"
-        return [Deleted(item, errors.get(item.key, None if item.key in gone else silence)) for item in objects]
+        markers = {
+            d.get("Key"): d.get("DeleteMarkerVersionId") for d in answer.get("Deleted", []) if d.get("DeleteMarker")
+        }
+        return [
+            self._delete_below(item, markers[item.key])
+            if item.key in markers
+            else Deleted(item, errors.get(item.key, None if item.key in gone else silence))
+            for item in objects
+        ]
 
     def _each_refusal_tried(self, results: list[Deleted]) -> list[Deleted]:
         """A key that a batch says was overwritten is asked for by itself: the store may read ETags there otherwise.
@@ -116,10 +124,10 @@ class Deleter:
 
     def _delete_one(self, item: LogObject) -> Deleted:
         try:
-            self._client.delete_object(Bucket=self._bucket, Key=item.key, IfMatch=f'"{item.etag}"')
+            answer = self._client.delete_object(Bucket=self._bucket, Key=item.key, IfMatch=f'"{item.etag}"')
         except (ClientError, BotoCoreError, ValueError) as error:
             return Deleted(item, _refused(error))
-        return Deleted(item)
+        return self._delete_below(item, answer.get("VersionId")) if answer.get("DeleteMarker") else Deleted(item)
 
     def _delete_version(self, item: LogObject) -> Deleted:
         """An overwritten version goes too, else it would come to light again when the newer one is deleted.
@@ -131,24 +139,41 @@ class Deleter:
         try:
             current = self._version(item.key)
             overwritten = current is not None and not _is_of(current, item)
-            if item.version_id == NULL_VERSION:
-                self._delete_null_version(item)
-            else:
+            if item.version_id != NULL_VERSION:
                 self._client.delete_object(Bucket=self._bucket, Key=item.key, VersionId=item.version_id or "")
+            elif current is None or current.get("VersionId") != NULL_VERSION:
+                self._delete_null_version(item)
+            elif not overwritten:
+                self._client.delete_object(
+                    Bucket=self._bucket, Key=item.key, VersionId=NULL_VERSION, IfMatch=f'"{item.etag}"'
+                )
         except (ClientError, BotoCoreError, ValueError) as error:
             return Deleted(item, _refused(error))
         return Deleted(item, CHANGED_SINCE_LOADED if overwritten else None)
 
-    def _delete_null_version(self, item: LogObject) -> None:
-        """Each object that is written while versioning is suspended becomes the version "null": its ETag tells which.
+    def _delete_null_version(self, item: LogObject) -> bool:
+        """Deletes what was written before the bucket was versioned, and now lies below a version or a delete marker.
 
-        The condition guards the moment after the look, where the store heeds it.
+        Whatever is written while versioning is suspended becomes the version "null", so the ETag tells which it is. No
+        condition: a store may hold it against what the name means now. Returns whether it was there.
         """
         found = self._version(item.key, NULL_VERSION)
-        if found is not None and _is_of(found, item):
-            self._client.delete_object(
-                Bucket=self._bucket, Key=item.key, VersionId=NULL_VERSION, IfMatch=f'"{item.etag}"'
-            )
+        if found is None or found["ETag"].strip('"') != item.etag:
+            return False
+        self._client.delete_object(Bucket=self._bucket, Key=item.key, VersionId=NULL_VERSION)
+        return True
+
+    def _delete_below(self, item: LogObject, marker: str | None) -> Deleted:
+        """A deletion without a version has put a delete marker above the object: its bucket is versioned by now.
+
+        So the object goes by its version, and then the marker.
+        """
+        try:
+            if marker != NULL_VERSION and self._delete_null_version(item):
+                self._remove_marker(item.key, marker)
+        except (ClientError, BotoCoreError, ValueError) as error:
+            return Deleted(item, _refused(error))
+        return Deleted(item)
 
     def _version(self, key: str, version: str | None = None) -> "HeadObjectOutputTypeDef | None":
         """That version of the key, or the one that its name means now; None if there is none."""
