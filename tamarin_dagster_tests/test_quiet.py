@@ -172,7 +172,7 @@ def test_buckets_doctor_and_mirror_mention_files_that_wait(
     findings = {each.subject: each for each in examine_folder(bucket, log_folder, open_log_store(bucket), purges=True)}
     waiting = findings["media: quiet files"]
     assert (waiting.status, waiting_files(bucket, 2) in str(waiting)) == (Status.warn, True)
-    done = run("mirror", str(tmp_path / "copies"), "--json")
+    done = run("mirror", "--out", str(tmp_path / "copies"), "--json")
     (mirrored,) = json.loads(done.stdout)
     assert (done.exit_code, mirrored["keys"], mirrored["waiting"]) == (1, 1, 2)
     assert "2 files of bucket media changed less than 60 s ago; the next mirror takes them" in done.stderr
