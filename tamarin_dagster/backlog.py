@@ -31,6 +31,8 @@ class Backlog:
         first, last: the delivery days that were to be looked at.
         unloaded: log keys that are not loaded; at least so many, if not `is_complete`.
         listed: log keys that were looked at.
+        outdated: those of them that are skipped, since a newer generation of their name is loaded and purged.
+        waiting: files beside them that may still be written.
         is_complete: whether all days were looked at to their end.
     """
 
@@ -38,6 +40,8 @@ class Backlog:
     last: date
     unloaded: int = 0
     listed: int = 0
+    outdated: int = 0
+    waiting: int = 0
     is_complete: bool = False
 
 
@@ -66,10 +70,12 @@ def backlog(
             return found
         look = Look(store, engine, bucket, roots, day)
         listed, unloaded = found.listed, found.unloaded
+        outdated, waiting = found.outdated, found.waiting
         with closing(look.pages()) as pages:
             for page in pages:
                 unloaded += len(page)
                 found.listed, found.unloaded = listed + look.listed, unloaded
+                found.outdated, found.waiting = outdated + look.outdated, waiting + look.waiting
                 if progress:
                     progress(found)
                 if clock() > end:

@@ -24,6 +24,8 @@ from tamarin_dagster.settings import LoggedBucket
 
 # So many strays are named; there may be more.
 MAX_STRAYS_NAMED = 50
+# So many skipped keys are named of a period.
+MAX_OUTDATED_NAMED = 50
 
 _YEAR = re.compile(r"\d{4}-(?=\d\d-)")
 _ACCOUNT = re.compile(r"\d{12}/")
@@ -43,6 +45,24 @@ class Survey:
 
     roots: tuple[str, ...]
     strays: tuple[str, ...]
+
+
+def waiting_files(bucket: LoggedBucket, count: int) -> str:
+    """What to say of files that may still be written."""
+    what = "1 file" if count == 1 else f"{count:,} files"
+    return (
+        f"{what} of bucket {bucket.name} changed less than {bucket.quiet_seconds or 0:g} s ago; the next pull takes"
+        f" {'it' if count == 1 else 'them'}; set quiet_seconds: 0 if {'it is' if count == 1 else 'they are'} complete"
+    )
+
+
+def outdated_keys(count: int, example: str) -> str:
+    """What to say of keys that were skipped for their age. `example` is the name of one."""
+    what = "1 log key was" if count == 1 else f"{count:,} log keys were"
+    return (
+        f"{what} skipped as outdated, for example '{example}': a newer generation of the same name is loaded and was"
+        " purged; delete what is not needed, or copy it to a new name to have it loaded"
+    )
 
 
 def survey(store: LogStore, bucket: LoggedBucket) -> Survey:
@@ -131,6 +151,7 @@ class Listing:
 
     Attributes:
         strays: names under the period's prefix that are no log key's.
+        waiting: log keys of a folder that are left out, since they may still be written.
 
     Iterating raises LogStoreError.
     """
@@ -138,6 +159,7 @@ class Listing:
     def __init__(self, store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...], period: DeliveryPeriod) -> None:
         self.period = period
         self.strays: list[str] = []
+        self.waiting = 0
         self._store = store
         self._log_prefix = bucket.log_prefix
         self._prefixes = [simple_prefix(bucket.log_prefix, period), *(partitioned_prefix(r, period) for r in roots)]
@@ -152,7 +174,8 @@ class Listing:
     def _is_log_key(self, item: LogObject) -> bool:
         name = parse_key_name(item.key, self._log_prefix)
         if name is not None and name.is_of(self.period):
-            return True
+            self.waiting += not item.is_quiet
+            return item.is_quiet
         if not _is_folder_marker(item):
             self.strays.append(shown(item.key))
         return False
@@ -166,6 +189,9 @@ class Look:
     Attributes:
         listed: log keys that are there.
         seen: those of them whose generation is loaded.
+        outdated: how many of them are skipped, since a newer generation of their name is loaded and purged.
+        outdated_names: the first of these.
+        waiting: files beside them that may still be written: they were changed within the bucket's quiet_seconds.
 
     Iterating raises LogStoreError.
     """
@@ -176,6 +202,8 @@ class Look:
         self.period = period
         self.listed = 0
         self.seen = 0
+        self.outdated = 0
+        self.outdated_names: list[str] = []
         self._listing = Listing(store, bucket, roots, period)
         self._store = store
         self._engine = engine
@@ -185,6 +213,11 @@ class Look:
         """Names under the period's prefix that are no log key's."""
         return self._listing.strays
 
+    @property
+    def waiting(self) -> int:
+        """How many files may still be written."""
+        return self._listing.waiting
+
     def __iter__(self) -> Iterator[list[LogKey]]:
         return self.pages()
 
@@ -193,10 +226,15 @@ class Look:
         with closing(ahead(self._listing)) as listed:
             for log_keys in listed:
                 with self._engine.connect() as connection:
-                    unseen = ledger.unseen(connection, self._store.name, log_keys)
+                    found = ledger.compare(connection, self._store.name, log_keys)
                 self.listed += len(log_keys)
-                self.seen += len(log_keys) - len(unseen)
-                yield [LogKey(item, self.period) for item in unseen]
+                self.outdated += len(found.outdated)
+                self.outdated_names += [shown(item.key) for item in found.outdated[: self._names_left()]]
+                self.seen += len(log_keys) - len(found.unseen) - len(found.outdated)
+                yield [LogKey(item, self.period, item.key in found.purged) for item in found.unseen]
+
+    def _names_left(self) -> int:
+        return MAX_OUTDATED_NAMED - len(self.outdated_names)
 
 
 def _date_of(match: re.Match[str] | None) -> date | None:

@@ -3,24 +3,26 @@
 Knows nothing of Dagster. Reports progress through one callback, and returns what became of each delivery period.
 """
 
+import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.discovery import Look, Survey, days_with_keys, survey
+from tamarin_dagster.discovery import MAX_OUTDATED_NAMED, Look, Survey, days_with_keys, survey
 from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import DecompressionError, DeliveryPeriod, LogCounts, parse_parts, unpacked
-from tamarin_dagster.logkey import KeyFailure, LogKey, counted
+from tamarin_dagster.logkey import KeyFailure, LogKey, counted, shown
 from tamarin_dagster.logstore import CHANGED_SINCE_LISTED, FetchError, LogStore
 from tamarin_dagster.pipeline import ahead, spread
 from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.recordstore.generations import DigestNeededError
 from tamarin_dagster.recordstore.loading import (
     Batch,
     LoadedBatch,
@@ -70,11 +72,24 @@ class Progress:
 
 @dataclass(slots=True)
 class PulledPeriod:
-    """What a pull did for one delivery period. Counts are of keys loaded by this pull; `seen` were loaded before."""
+    """What a pull did for one delivery period. Counts are of keys loaded by this pull; `seen` were loaded before.
+
+    listed = seen + returned + keys + outdated + failures.
+
+    Attributes:
+        returned: keys whose bytes were loaded and purged before, and that are there again: a purge deletes them.
+        outdated: keys that were skipped, since a newer generation of their name is loaded and purged.
+        outdated_names: the first of these.
+        waiting: files, not among the listed, that may still be written; a later pull takes them.
+    """
 
     period: DeliveryPeriod
     listed: int = 0
     seen: int = 0
+    returned: int = 0
+    outdated: int = 0
+    outdated_names: list[str] = field(default_factory=list)
+    waiting: int = 0
     keys: int = 0
     lines: int = 0
     records: int = 0
@@ -85,6 +100,12 @@ class PulledPeriod:
     last_request: datetime | None = None
     strays: list[str] = field(default_factory=list)
     failures: list[KeyFailure] = field(default_factory=list)
+
+    def skip(self, key: LogKey) -> None:
+        """Counts a key that is older than one that was purged."""
+        self.outdated += 1
+        if len(self.outdated_names) < MAX_OUTDATED_NAMED:
+            self.outdated_names.append(shown(key.object.key))
 
     def add(self, key: LogKey, counts: LogCounts) -> None:
         """Counts a key that was loaded."""
@@ -111,6 +132,16 @@ class Pulled:
     def failures(self) -> list[KeyFailure]:
         """The keys that were left alone."""
         return [failure for period in self.periods for failure in period.failures]
+
+    @property
+    def waiting(self) -> int:
+        """How many files may still be written."""
+        return sum(period.waiting for period in self.periods)
+
+    @property
+    def outdated_names(self) -> list[str]:
+        """Keys that were skipped, since they are older than what was purged; at most 50 of each period."""
+        return [name for period in self.periods for name in period.outdated_names]
 
 
 def pull(
@@ -147,10 +178,11 @@ def pull(
 
 @dataclass(frozen=True, slots=True)
 class _Bodies:
-    """Small keys, with what they hold."""
+    """Small keys, with what they hold, and the SHA-256 of what is stored."""
 
-    keys: list[LogKey]
-    bodies: list[bytes]
+    keys: list[LogKey] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    digests: list[bytes | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +229,8 @@ class _Pull:
         self._listed: set[DeliveryPeriod] = set()
         # periods of keys that another pull has loaded since they were listed, once per key
         self._overtaken: list[DeliveryPeriod] = []
+        # keys that were found to be outdated once they were read; periods are filled while they are listed
+        self._outdated: list[LogKey] = []
         self._stopped = threading.Event()
         self._progress = progress
         self._telling = threading.Lock()
@@ -221,9 +255,14 @@ class _Pull:
                         self.periods[key.period].add(key, counts)
                         self._keys, self._bytes = self._keys + 1, self._bytes + key.object.size
                     self._overtaken.extend(key.period for key in step.outcome.already_loaded)
+                    for key in step.outcome.returned:
+                        self.periods[key.period].returned += 1
+                    self._outdated.extend(step.outcome.outdated)
                 self._tell(step.period)
         for period in self._overtaken:
             self.periods[period].seen += 1
+        for key in self._outdated:
+            self.periods[key.period].skip(key)
 
     def _tell(self, period: DeliveryPeriod) -> None:
         """Of what is loaded the main thread tells, of what is only looked at the one that lists."""
@@ -251,7 +290,8 @@ class _Pull:
         left = [
             each.period
             for each in self.periods.values()
-            if each.period not in self._listed or each.seen + each.keys + len(each.failures) < each.listed
+            if each.period not in self._listed
+            or each.seen + each.returned + each.keys + each.outdated + len(each.failures) < each.listed
         ]
         if not left:
             return f"{done:,} keys are loaded, nothing is left"
@@ -263,6 +303,7 @@ class _Pull:
             for page in look:
                 yield from page
             pulled.listed, pulled.seen, pulled.strays = look.listed, look.seen, look.strays
+            pulled.outdated, pulled.outdated_names, pulled.waiting = look.outdated, look.outdated_names, look.waiting
             self._listed.add(period)
             self._tell(period)
 
@@ -271,7 +312,7 @@ class _Pull:
             if _weight(batch[0]) > BATCH_BYTES:
                 yield _Large(batch[0])
                 continue
-            small = _Bodies([], [])
+            small = _Bodies()
             reached(FailPoint.FETCH_BEFORE)
             results = self.store.fetch([key.object for key in batch])
             reached(FailPoint.FETCH_AFTER)
@@ -287,8 +328,9 @@ class _Pull:
                 if body is None:
                     yield _Large(key)
                 else:
-                    small.keys.append(LogKey(fetched.object, key.period))
+                    small.keys.append(replace(key, object=fetched.object))
                     small.bodies.append(body)
+                    small.digests.append(hashlib.sha256(fetched.body).digest())
             if small.keys:
                 yield small
 
@@ -297,19 +339,22 @@ class _Pull:
             if isinstance(item, _Large):
                 yield item
             else:
-                yield from self._prepared(item.keys, item.bodies)
+                yield from self._prepared(item.keys, item.bodies, item.digests)
 
-    def _prepared(self, keys: Sequence[LogKey], bodies: Sequence[bytes]) -> Iterator[Batch]:
+    def _prepared(
+        self, keys: Sequence[LogKey], bodies: Sequence[bytes], digests: Sequence[bytes | None]
+    ) -> Iterator[Batch]:
         """The keys as a batch. Where one defeats the parser, it is found by halving, and left alone."""
+        named = (self.engine, self.bucket.name, self.store.name)
         try:
-            batch = prepare(self.engine, self.bucket.name, self.store.name, keys, bodies, redacts=self.redacts)
+            batch = prepare(*named, keys, bodies, redacts=self.redacts, digests=digests)
         except (sa.exc.DBAPIError, psycopg.Error):
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
             if len(keys) == 1:
                 self._fail(keys[0], unparsed(error))
             for part in _halves(len(keys)):
-                yield from self._prepared(keys[part], bodies[part])
+                yield from self._prepared(keys[part], bodies[part], digests[part])
             return
         yield batch
 
@@ -324,18 +369,23 @@ class _Pull:
             if len(item.keys) == 1:
                 self._fail(item.keys[0], refusal(error))
             for part in _halves(len(item.keys)):
-                for smaller in self._prepared(item.keys[part], item.bodies[part]):
+                for smaller in self._prepared(item.keys[part], item.bodies[part], item.digests[part]):
                     yield from self._load(smaller)
             return
         lines = sum(counts.line_count for _, counts in outcome.loaded)
         yield _Loaded(item.keys[-1].period, lines, outcome)
 
     def _load_large(self, key: LogKey) -> Iterator[_Loaded]:
-        """Loads a large key while it is fetched, unpacked and parsed in threads of its own, in one transaction."""
+        """Loads a large key while it is fetched, unpacked and parsed in threads of its own, in one transaction.
+
+        If a row of its name has its size, it is read once more before, for its digest: it may be the same.
+        """
         try:
             reached(FailPoint.FETCH_BEFORE)
-            with closing(self.store.open(key.object)) as opened:
-                outcome = yield from self._sent(LogKey(opened.object, key.period), opened.chunks)
+            try:
+                outcome = yield from self._loaded_large(key)
+            except DigestNeededError:
+                outcome = yield from self._loaded_large(key, self._digest(key))
         except FetchError as error:
             self._not_fetched(key, str(error))
         except DecompressionError as error:
@@ -349,14 +399,30 @@ class _Pull:
         else:
             yield _Loaded(key.period, 0, outcome)
 
-    def _sent(self, key: LogKey, chunks: Iterable[bytes]) -> Generator[_Loaded, None, LoadedBatch]:
+    def _digest(self, key: LogKey) -> bytes:
+        digest = hashlib.sha256()
+        with closing(self.store.open(key.object)) as opened:
+            for chunk in opened.chunks:
+                digest.update(chunk)
+                if self._stopped.is_set():
+                    raise _Stopped
+        return digest.digest()
+
+    def _loaded_large(self, key: LogKey, digest: bytes | None = None) -> Generator[_Loaded, None, LoadedBatch]:
+        with closing(self.store.open(key.object)) as opened:
+            return (yield from self._sent(replace(key, object=opened.object), opened.chunks, digest))
+
+    def _sent(
+        self, key: LogKey, chunks: Iterable[bytes], digest: bytes | None
+    ) -> Generator[_Loaded, None, LoadedBatch]:
         """Loads a large key from its chunks; yields each part once it is sent."""
-        batch = prepare_large(self.engine, self.bucket.name, self.store.name, key)
-        with closing(ahead(unpacked(chunks, key.object.size))) as bodies:
+        batch = prepare_large(self.engine, self.bucket.name, self.store.name, key, digest)
+        read = hashlib.sha256()
+        with closing(ahead(unpacked(_digested(chunks, read), key.object.size))) as bodies:
             parts = prepare_parts(self.engine, batch, parse_parts(bodies), redacts=self.redacts)
             with (
                 closing(ahead(self._unless_stopped(parts))) as ready,
-                closing(load_large(self.engine, batch, ready, self.run_id)) as loading,
+                closing(load_large(self.engine, batch, ready, self.run_id, digest=read.digest)) as loading,
             ):
                 while True:
                     try:
@@ -376,7 +442,7 @@ class _Pull:
         """A key that went after it was listed may have been loaded and purged by another pull: then all is well."""
         if error == CHANGED_SINCE_LISTED:
             with self.engine.connect() as connection:
-                if not ledger.unseen(connection, self.store.name, [key.object]):
+                if ledger.is_known(connection, self.store.name, key.object):
                     self._overtaken.append(key.period)
                     return
         self._fail(key, error)
@@ -384,6 +450,13 @@ class _Pull:
     def _fail(self, key: LogKey, error: str) -> None:
         _log.warning("bucket %s, key %s: %s", self.bucket.name, key.object.key, error)
         self.periods[key.period].failures.append(KeyFailure(key.object.key, key.delivery_date, error))
+
+
+def _digested(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+    """The same chunks, each of which went into the digest."""
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
 
 
 def _halves(count: int) -> tuple[slice, ...]:

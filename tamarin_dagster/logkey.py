@@ -6,6 +6,8 @@ from datetime import date, datetime
 
 from tamarin_dagster.logformat import DeliveryHour, DeliveryPeriod, delivery_day
 
+CHANGED_SINCE_LOADED = "it was overwritten since it was loaded; the next pull loads the new generation"
+
 
 def shown(name: str) -> str:
     """A name as text that any log, page and terminal can take.
@@ -32,7 +34,9 @@ class LogObject:
             new one.
         size: bytes, as stored (compressed objects are not unpacked).
         last_modified: aware, in UTC.
-        version_id: on a versioned bucket, once the object was read; listings do not tell it.
+        version_id: on a versioned bucket, once the object was read; listings do not tell it. "null" is the version of
+            what was written before the bucket was versioned, or while versioning was suspended.
+        is_quiet: False of a file that may still be written; it is not to be read yet.
     """
 
     key: str
@@ -40,14 +44,19 @@ class LogObject:
     size: int
     last_modified: datetime
     version_id: str | None = None
+    is_quiet: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class LogKey:
-    """An object whose name is a log key's name, and the period in that name in which it was looked for."""
+    """An object whose name is a log key's name, and the period in that name in which it was looked for.
+
+    `was_purged` says that its generation was noted as purged when it was listed: so it has come back, or is not gone.
+    """
 
     object: LogObject
     period: DeliveryPeriod
+    was_purged: bool = False
 
     @property
     def delivery_date(self) -> date:

@@ -57,6 +57,7 @@ class Mirrored:
         folder: where the copies lie, by the keys' names.
         present: keys whose copy was there already.
         keys, bytes: what was fetched; bytes as they are stored.
+        waiting: files of a folder that may still be written.
         strays: names that are no log key's; they are left alone.
         failures: keys that have no copy now.
     """
@@ -65,6 +66,7 @@ class Mirrored:
     present: int = 0
     keys: int = 0
     bytes: int = 0
+    waiting: int = 0
     strays: list[str] = field(default_factory=list)
     failures: list[KeyFailure] = field(default_factory=list)
     seconds: float = 0.0
@@ -152,6 +154,7 @@ class _Mirror:
                     else:
                         yield LogKey(item, day)
             self._done.strays += listing.strays
+            self._done.waiting += listing.waiting
             self._looked += 1
             self._tell(day)
 

@@ -46,6 +46,8 @@ FIRST_LOG_DATE = date(2006, 3, 14)
 DEFAULT_DAYS_PER_RUN = 31
 # Connections that COPY at once, measured on two cores: 2 are 1.36 times as fast as one, 3 no faster.
 DEFAULT_LOAD_CONNECTIONS = 2
+# Seconds. Tools that write in place (curl, aws s3 cp of one file, tee) pause for less between two writes.
+DEFAULT_QUIET_SECONDS = 60.0
 # MADs. Simulated, hours that vary by a third from day to day go above it 0.15 times a month (5: 0.6, 3.5: 3.4 times),
 # and of hours of five times the traffic three quarters do; files of very unequal sizes alarm more often.
 DEFAULT_ALARM_THRESHOLD = 6.0
@@ -103,6 +105,11 @@ class LoggedBucket(BaseModel):
         default=None,
         description="a folder or s3:// URL that gets its records as Parquet before its log keys are purged"
         " (default: the global setting)",
+    )
+    quiet_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        description="for a folder: seconds for which a file must not have changed (default: the global setting)",
     )
     owners: tuple[str, ...] = Field(
         default=(), description="who is asked about it, shown in Dagster: e-mail addresses, or teams as team:name"
@@ -212,6 +219,12 @@ class Settings(BaseSettings):
         default=None,
         description="a folder or s3:// URL that gets records as Parquet before log keys are purged (default: none)",
     )
+    quiet_seconds: float = Field(
+        default=DEFAULT_QUIET_SECONDS,
+        ge=0,
+        description="seconds for which a file in a folder of log keys must not have changed before it is loaded;"
+        " 0 for copies that are known to be complete",
+    )
     redact_query_secrets: bool = Field(
         default=True, description="whether signatures and credentials in stored URIs and referrers are replaced"
     )
@@ -260,6 +273,18 @@ class Settings(BaseSettings):
             if count > 1:
                 raise ValueError(f"bucket '{name}' is listed {count} times; each bucket may be listed once")
         return buckets
+
+    @field_validator("buckets")
+    @classmethod
+    def _quiet_as_all(cls, buckets: tuple[LoggedBucket, ...], info: ValidationInfo) -> tuple[LoggedBucket, ...]:
+        """Who opens a bucket's folder has the bucket alone, so it has what holds for it."""
+        seconds = info.data.get("quiet_seconds")
+        return tuple(
+            bucket.model_copy(update={"quiet_seconds": seconds})
+            if bucket.log_folder is not None and bucket.quiet_seconds is None
+            else bucket
+            for bucket in buckets
+        )
 
     @field_validator("buckets")
     @classmethod

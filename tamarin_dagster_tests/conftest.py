@@ -34,6 +34,8 @@ _numbers = itertools.count(1)
 for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGSTER_"))]:
     if _name != "TAMARIN_TEST_DATABASE_URL":
         del os.environ[_name]
+# They write files just before they are loaded.
+os.environ["TAMARIN_QUIET_SECONDS"] = "0"
 
 
 def make_short_folder() -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 
-OURS = ("id", "run_id", "loaded_at", "purged_at", "superseded_at")
+OURS = ("id", "run_id", "loaded_at", "purged_at", "superseded_at", "returned_at")
 """Columns of the ledger that tell of our runs, not of the log."""
 
 _QUERIES = {

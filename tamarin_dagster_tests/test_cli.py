@@ -62,7 +62,7 @@ def shell(tmp_path: Path, database_url: str):
 
 def _environment(database_url: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TAMARIN_")}
-    return clean | {"TAMARIN_DATABASE_URL": database_url, "COLUMNS": "200"}
+    return clean | {"TAMARIN_QUIET_SECONDS": "0", "TAMARIN_DATABASE_URL": database_url, "COLUMNS": "200"}
 
 
 @pytest.fixture

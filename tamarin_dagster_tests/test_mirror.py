@@ -131,17 +131,24 @@ def test_a_copy_that_was_cut_short_or_is_gone_is_fetched_again(mirrored) -> None
     assert copies_of(again) == whole
 
 
-def test_a_mirror_without_its_index_is_made_anew_and_its_generations_stay(mirrored) -> None:
+def test_a_mirror_without_its_index_is_made_anew_and_nothing_is_loaded_again(mirrored, engine, rows) -> None:
+    """The files are other files, so they are read again; their bytes are the same."""
     done = mirrored()
-    store = open_log_store(_as_source(done))
-    generations = [item for page in store.pages("") for item in page]
+    source = _as_source(done)
+    store = open_log_store(source)
+    assert sum(day.keys for day in pull(source, store, engine, last=date(2026, 3, 8)).periods) == 5
+    listed = [(item.key, item.size, item.last_modified) for page in store.pages("") for item in page]
+    loaded = rows("SELECT id, loaded_at FROM s3_log_key ORDER BY id")
     (done.folder / ASIDE / "index.sqlite").write_bytes(b"no database at all" * 100)
     with pytest.raises(CopiesError, match="delete it: the keys are then fetched again"):
         mirrored()
     (done.folder / ASIDE / "index.sqlite").unlink()
 
     assert mirrored().keys == 5
-    assert [item for page in store.pages("") for item in page] == generations
+    assert [(item.key, item.size, item.last_modified) for page in store.pages("") for item in page] == listed
+    again = pull(source, store, engine, last=date(2026, 3, 8)).periods
+    assert [sum(getattr(day, each) for day in again) for each in ("seen", "keys", "returned")] == [5, 0, 0]
+    assert rows("SELECT id, loaded_at FROM s3_log_key ORDER BY id") == loaded
 
 
 def test_only_the_days_asked_for_are_mirrored(mirrored) -> None:

@@ -245,7 +245,7 @@ def open_archive(bucket: LoggedBucket, url: str) -> ArchivePlace:
 def open_log_store(bucket: LoggedBucket) -> LogStore:
     """The store of the bucket's log keys. Raises LogStoreError."""
     if bucket.log_folder is not None:
-        return FolderLogStore(bucket.log_folder, bucket.log_bucket_name)
+        return FolderLogStore(bucket.log_folder, bucket.log_bucket_name, quiet_seconds=bucket.quiet_seconds or 0)
     # dagster-aws has the S3Resource; a folder needs none, and Dagster takes a second to import.
     from tamarin_dagster.defs.s3_resource import open_s3_log_store  # noqa: PLC0415
 

@@ -48,6 +48,9 @@ def buckets_command(
     then the days before from the first on. "At least" says that there may be more. A bucket that the settings no longer
     name, or whose log bucket was another one, is shown as long as the ledger knows it.
 
+    "Waiting" are files of a folder that changed within quiet_seconds, "outdated" are log keys that are skipped since a
+    newer generation of their name is loaded and purged, "returned" are those that were found again after their purge.
+
     The status is 1 if a log bucket could not be listed; its row says why, and the others are looked at. What is not
     loaded or not purged yet does not change it.
     """
@@ -95,6 +98,7 @@ def _state(held: Holding, engine: sa.Engine) -> BucketState:
         last_key=LastKey.model_validate(newest) if newest else None,
         loaded_keys=held.keys,
         purged_keys=held.purged_keys,
+        returned_keys=held.returned_keys,
         expired_keys=held.expired_keys,
         records=held.records,
         rejected_lines=held.rejected_lines,
@@ -153,6 +157,8 @@ def _unloaded(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> Un
     return Unloaded(
         keys=found.unloaded,
         listed_keys=found.listed,
+        outdated_keys=found.outdated,
+        waiting_files=found.waiting,
         is_complete=found.is_complete,
         first_day=found.first,
         last_day=found.last,
@@ -177,7 +183,8 @@ def _cells(state: BucketState) -> tuple[str, ...]:
     return (
         "\n".join(_described(state)),
         f"{delivered:%Y-%m-%d\n%H:%M:%S}" if delivered else "-" if last is None else "?",
-        f"{state.loaded_keys:,}\n{state.records:,}",
+        f"{state.loaded_keys:,}\n{state.records:,}"
+        + (f"\n[yellow]{state.returned_keys:,} returned[/]" if state.returned_keys else ""),
         _not_loaded(state),
         f"{state.rejected_lines:,}",
         (f"{state.to_purge_keys:,}" if state.purges else "-")
@@ -197,4 +204,8 @@ def _described(state: BucketState) -> list[str]:
 def _not_loaded(state: BucketState) -> str:
     if state.unloaded is None:
         return "[red]?[/]" if state.error else "-"
-    return f"{state.unloaded.keys:,}" if state.unloaded.is_complete else f"at least\n{state.unloaded.keys:,}"
+    found = state.unloaded
+    told = f"{found.keys:,}" if found.is_complete else f"at least\n{found.keys:,}"
+    if found.waiting_files:
+        told += f"\n[yellow]{found.waiting_files:,} waiting[/]"
+    return told + (f"\n[yellow]{found.outdated_keys:,} outdated[/]" if found.outdated_keys else "")

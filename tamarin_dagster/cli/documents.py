@@ -44,6 +44,9 @@ class PulledDay(Document):
     day: date = Field(validation_alias="period", description="the delivery day")
     listed: int = Field(description="log keys that are there")
     seen: int = Field(description="those of them that were loaded before")
+    returned: int = Field(
+        description="those that were loaded and purged before, and are there again with the same bytes"
+    )
     keys: int = Field(description="those that this pull has loaded")
     lines: int = Field(description="their lines: records, rejected and blank")
     records: int = Field(description="lines that are rows of s3_log_record")
@@ -52,6 +55,11 @@ class PulledDay(Document):
     bytes: int = Field(description="their size, as stored")
     first_request: datetime | None = Field(description="time of the earliest record")
     last_request: datetime | None = Field(description="time of the latest record")
+    outdated: int = Field(description="those that were skipped: a newer generation of their name is loaded and purged")
+    outdated_names: tuple[str, ...] = Field(description="names of these; at most 50")
+    waiting: int = Field(
+        description="files of a folder, not listed, that changed within quiet_seconds: for a later pull"
+    )
     strays: tuple[str, ...] = Field(description="names under the day's prefix that are no log key's")
     failures: tuple[FailedKey, ...] = Field(description="keys that were left alone")
 
@@ -113,6 +121,9 @@ class MirroredBucket(Document):
     present: int = Field(default=0, description="keys whose copy was there already")
     keys: int = Field(default=0, description="keys fetched")
     bytes: int = Field(default=0, description="their size, as stored")
+    waiting: int = Field(
+        default=0, description="files of a folder that changed within quiet_seconds: for a later mirror"
+    )
     strays: tuple[str, ...] = Field(default=(), description="names that are no log key's; they are left alone")
     failures: tuple[FailedKey, ...] = Field(default=(), description="keys that have no copy now")
     seconds: float = Field(default=0.0, description="how long it took")
@@ -181,6 +192,10 @@ class Unloaded(Document):
 
     keys: int = Field(description="log keys that are not loaded; at least so many if not complete")
     listed_keys: int = Field(description="log keys that were looked at")
+    outdated_keys: int = Field(
+        description="those of them that are skipped: a newer generation of their name is loaded and purged"
+    )
+    waiting_files: int = Field(description="files of a folder beside them that changed within quiet_seconds")
     is_complete: bool = Field(description="whether all days were looked at; if not, the time was up")
     first_day: date = Field(description="the first day that a pull would look at")
     last_day: date = Field(description="the last one")
@@ -199,6 +214,9 @@ class BucketState(Document):
     last_key: LastKey | None = Field(description="null if none is loaded")
     loaded_keys: int = Field(description="log keys that are loaded, purged ones too")
     purged_keys: int = Field(description="those of them that were deleted")
+    returned_keys: int = Field(
+        description="those of them whose bytes were found in the log bucket again after they were purged"
+    )
     expired_keys: int = Field(description="those of them whose records retention dropped, or the older of them")
     records: int = Field(description="rows in s3_log_record that they were loaded with, expired ones too")
     rejected_lines: int = Field(description="lines that are no record")
@@ -285,6 +303,7 @@ def mirrored_bucket(bucket: LoggedBucket, mirrored: Mirrored) -> MirroredBucket:
         present=mirrored.present,
         keys=mirrored.keys,
         bytes=mirrored.bytes,
+        waiting=mirrored.waiting,
         strays=tuple(mirrored.strays),
         failures=tuple(FailedKey.model_validate(failure) for failure in mirrored.failures),
         seconds=mirrored.seconds,

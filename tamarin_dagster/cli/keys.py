@@ -35,6 +35,7 @@ from tamarin_dagster.cli.documents import (
     show_documents,
 )
 from tamarin_dagster.cli.rollups import roll_up_due
+from tamarin_dagster.discovery import outdated_keys, waiting_files
 from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import Purged, purge
@@ -66,7 +67,8 @@ def pull_command(
 
     Without --from it begins with each bucket's start_date (or with the first day that retention_months keeps), without
     --to it ends with today. The status is 0 only if nothing is left undone: each key that was left alone is named, and
-    a bucket that cannot be listed does not stop the others.
+    a bucket that cannot be listed does not stop the others. Files of a folder that changed within quiet_seconds are
+    left to the next pull; the status is 1 then.
     """
     settings = load_settings()
     buckets = chosen_buckets(settings, bucket)
@@ -135,7 +137,7 @@ def _is_undone(done: PulledBucket) -> bool:
     """Whether anything of the bucket is left to do."""
     return bool(
         done.error
-        or any(day.failures for day in done.days)
+        or any(day.failures or day.waiting for day in done.days)
         or (done.archived and done.archived.problems)
         or (done.purged and done.purged.failures)
     )
@@ -262,11 +264,21 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, archived: Archived |
         f" + {total('blank'):,} blank; {pulled.seconds:.1f} s, {rate:,.0f} lines/s",
         highlight=False,
     )
+    if returned := total("returned"):
+        what = "1 key was" if returned == 1 else f"{returned:,} keys were"
+        err.print(
+            f"  {what} loaded and purged before, and the same bytes are there again; they were not loaded twice",
+            highlight=False,
+        )
     _tell_archived(bucket, archived)
     if purged is not None:
         err.print(f"  {_told(purged)}", highlight=False)
     strays = [*(name for each in pulled.periods for name in each.strays), *pulled.strays]
     if strays:
         err.print(f"  {len(strays):,} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
+    if outdated := total("outdated"):
+        err.print(f"  {outdated_keys(outdated, printable(pulled.outdated_names[0]))}", highlight=False, markup=False)
+    if pulled.waiting:
+        complain(waiting_files(bucket, pulled.waiting))
     for failure in [*pulled.failures, *(purged.failures if purged else [])]:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

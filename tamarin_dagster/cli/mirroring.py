@@ -21,6 +21,7 @@ from tamarin_dagster.cli.app import (
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import MirroredBucket, mirrored_bucket, show_documents
+from tamarin_dagster.discovery import waiting_files
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.copies import CopiesError
 from tamarin_dagster.mirror import Mirrored, mirror
@@ -57,7 +58,7 @@ def mirror_command(
         done = [_mirror_bucket(each, out, first, last) for each in buckets]
     if as_json:
         show_documents(done)
-    if any(each.error or each.failures for each in done):
+    if any(each.error or each.failures or each.waiting for each in done):
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
@@ -92,5 +93,7 @@ def _summarise(bucket: LoggedBucket, mirrored: Mirrored) -> None:
     err.print(f"  to load from there: {printable(place + prefix)}", highlight=False)
     if strays := mirrored.strays:
         err.print(f"  {len(strays):,} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
+    if mirrored.waiting:
+        complain(waiting_files(bucket, mirrored.waiting).replace("the next pull", "the next mirror"))
     for failure in mirrored.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

@@ -14,6 +14,7 @@ from tamarin_dagster.defs.failures import held_back, raise_held_back
 from tamarin_dagster.defs.naming import archived_key, delivered_key, purged_key, records_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.discovery import outdated_keys, waiting_files
 from tamarin_dagster.ingest import Progress, Pulled, PulledPeriod, pull
 from tamarin_dagster.logformat import FIELDS, DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, counted
@@ -281,6 +282,9 @@ def _metadata(each: PulledPeriod, pulled: Pulled, counts: ledger.PeriodCounts) -
         "bytes": counts.bytes,
         "new keys": each.keys,
         "new rows": each.records,
+        "returned keys": each.returned,
+        "outdated keys": each.outdated,
+        "waiting files": each.waiting,
         "lines/s": round(lines / pulled.seconds) if pulled.seconds else 0,
         "strays": len(each.strays),
         "failed keys": len(each.failures),
@@ -298,7 +302,15 @@ def _listing_results(slug: str, each: PulledPeriod) -> list[dg.AssetCheckResult]
             asset_checks.EVERY_KEY_IS_LOADED,
             slug,
             not each.failures,
-            {"keys listed": each.listed, "loaded before": each.seen, "loaded now": each.keys}
+            {
+                "keys listed": each.listed,
+                "loaded before": each.seen,
+                "loaded now": each.keys,
+                "returned": each.returned,
+                "skipped as outdated": each.outdated,
+                "files that may still be written": each.waiting,
+            }
+            | ({"outdated": asset_checks.name_table(each.outdated_names)} if each.outdated_names else {})
             | ({"left alone": failure_table(each.failures)} if each.failures else {}),
         ),
         asset_checks.check_result(
@@ -324,6 +336,9 @@ def _summary(bucket: LoggedBucket, pulled: Pulled) -> str:
         f"{bucket.name}: {total('keys'):,} keys loaded ({total('seen'):,} were loaded before), {total('lines'):,} lines"
         f" = {total('records'):,} rows + {total('rejected'):,} rejected + {total('blank'):,} blank,"
         f" in {pulled.seconds:.1f} s; {len(pulled.failures)} keys left alone"
+        + (f"; {returned:,} keys have returned, and are purged again" if (returned := total("returned")) else "")
+        + (f"; {outdated_keys(outdated, pulled.outdated_names[0])}" if (outdated := total("outdated")) else "")
+        + (f"; {waiting_files(bucket, pulled.waiting)}" if pulled.waiting else "")
     )
 
 

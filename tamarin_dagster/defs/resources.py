@@ -48,7 +48,7 @@ class LogBuckets:
 def open_log_store(bucket: LoggedBucket) -> LogStore:
     """The store of the bucket's log keys: a folder, or a bucket in S3. Raises LogStoreError."""
     if bucket.log_folder is not None:
-        return FolderLogStore(bucket.log_folder, bucket.log_bucket_name)
+        return FolderLogStore(bucket.log_folder, bucket.log_bucket_name, quiet_seconds=bucket.quiet_seconds or 0)
     from tamarin_dagster.defs.s3_resource import open_s3_log_store  # noqa: PLC0415 - a folder needs none of it
 
     return open_s3_log_store(bucket)

@@ -60,12 +60,14 @@ class Tick:
     days: int = 0
     listed: int = 0
     seen: int = 0
+    outdated: int = 0
     strays: int = 0
     unseen: int = 0
     looked_at: date | None = None
     held_at: date | None = None
     cut_short: bool = False
     waiting: list[str] = field(default_factory=list)
+    waiting_files: int = 0
     strays_elsewhere: list[str] = field(default_factory=list)
 
     def hold(self, day: date) -> None:
@@ -81,6 +83,10 @@ class Tick:
         parts = [f"{self.listed:,} keys in {self.days} day(s): {self.seen:,} loaded, {self.unseen:,} new"]
         if strays := self.strays + len(self.strays_elsewhere):
             parts.append(f"{strays} stray(s)")
+        if self.outdated:
+            parts.append(f"{self.outdated:,} skipped as outdated")
+        if self.waiting_files:
+            parts.append(f"{self.waiting_files:,} file(s) may still be written, a later tick looks again")
         parts += self.waiting
         if self.cut_short:
             parts.append(f"not yet looked behind {self.looked_at or 'the start'}, the next tick goes on there")
@@ -178,6 +184,10 @@ def unseen_periods(
         tick.listed += look.listed
         tick.seen += look.seen
         tick.strays += len(look.strays)
+        tick.outdated += look.outdated
+        if look.waiting:
+            tick.waiting_files += look.waiting
+            tick.hold(day)
         tick.unseen += sum(map(len, found.values()))
         tick.looked_at = min(day, today)
         # Partitions end with the present one; a key that is dated ahead waits until its time has come.
@@ -189,7 +199,8 @@ def unseen_periods(
 def _digest(keys: list[LogKey]) -> str:
     digest = hashlib.sha256()
     for key in keys:
-        digest.update(f"{key.object.key}\0{key.object.etag}\0".encode())
+        # With its time: the same content may be put there again.
+        digest.update(f"{key.object.key}\0{key.object.etag}\0{key.object.last_modified}\0".encode())
     return digest.hexdigest()[:16]
 
 

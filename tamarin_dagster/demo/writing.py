@@ -12,6 +12,7 @@ from tamarin_dagster.demo.deliveries import body_of, log_key_name
 from tamarin_dagster.demo.draws import hex_name
 from tamarin_dagster.demo.site import DemoSite, rhythm
 from tamarin_dagster.demo.traffic import lines_between
+from tamarin_dagster.settings import DEFAULT_QUIET_SECONDS
 
 LINES_PER_KEY = 500
 DEFAULT_DAYS = 30
@@ -66,7 +67,8 @@ def write_log_keys(
         lines: lines in all, at least one per key.
         keys: log keys in all; about 500 lines a key if not given.
         days: days that have log keys, the last of them the day of `end`.
-        end: an aware time that all requests and names are before; now, if not given.
+        end: an aware time that all requests and names are before; if not given, a minute ago, so that a pull takes all
+            files at once.
         seed: another seed, other lines.
         bucket: the logged bucket that the lines name.
         prefix: of the names, e.g. `logs/`; relative, and nothing is added after it.
@@ -79,7 +81,7 @@ def write_log_keys(
     """
     wanted = max(1, round(lines / LINES_PER_KEY)) if keys is None else keys
     site = DemoSite(bucket=bucket, seed=seed, broken_share=broken_share)
-    plan = list(_plan(site, lines, wanted, days, end or datetime.now(UTC)))
+    plan = list(_plan(site, lines, wanted, days, end or datetime.now(UTC) - timedelta(seconds=DEFAULT_QUIET_SECONDS)))
     folder = PurePosixPath(prefix)
     if folder.is_absolute() or ".." in folder.parts:
         raise ValueError(f"the prefix {prefix!r} leads out of {out}: give a relative one, e.g. {LOG_PREFIX!r}")

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from tamarin_dagster.discovery import survey
-from tamarin_dagster.doctor.finding import Finding, Status, fail, ok
+from tamarin_dagster.discovery import Listing, days_with_keys, survey, waiting_files
+from tamarin_dagster.doctor.finding import Finding, Status, fail, ok, warn
 from tamarin_dagster.doctor.keys import NOTHING_TO_READ, a_log_key, stray_finding
 from tamarin_dagster.logstore import FetchError, LogStore
 from tamarin_dagster.logstore.errors import brief
@@ -14,6 +15,8 @@ from tamarin_dagster.settings import LoggedBucket
 
 # So many folders are looked at; those of a tree mostly have the same owner and mode.
 MAX_FOLDERS = 1000
+# Files of older days are seldom written now, and to list years of them takes minutes.
+QUIET_LOOKBACK = timedelta(days=7)
 
 
 def examine_folder(bucket: LoggedBucket, folder: Path, store: LogStore, *, purges: bool) -> Iterator[Finding]:
@@ -31,6 +34,7 @@ def examine_folder(bucket: LoggedBucket, folder: Path, store: LogStore, *, purge
     seen = survey(store, bucket)
     yield _reading(f"{name}: get", bucket, store, seen.roots)
     yield stray_finding(f"{name}: strays", seen)
+    yield _waiting(f"{name}: quiet files", bucket, store, seen.roots)
     if purges:
         yield _access(f"{name}: delete", folders, os.W_OK | os.X_OK, "written to")
 
@@ -48,6 +52,24 @@ def _reading(subject: str, bucket: LoggedBucket, store: LogStore, roots: tuple[s
     except FetchError as error:
         return fail(subject, f"{item.key!r}: {brief(error)}", "let this account read the files")
     return ok(subject, "a log key was read")
+
+
+def _waiting(subject: str, bucket: LoggedBucket, store: LogStore, roots: tuple[str, ...]) -> Finding:
+    """Whether files of the last days may still be written: a pull leaves those out."""
+    last = datetime.now(UTC).date() + timedelta(days=1)
+    waiting = 0
+    for day in days_with_keys(store, bucket, roots, max(bucket.start_date, last - QUIET_LOOKBACK), last):
+        listing = Listing(store, bucket, roots, day)
+        for _ in listing:
+            pass
+        waiting += listing.waiting
+    if not waiting:
+        return ok(subject, "no file of the last days may still be written")
+    return warn(
+        subject,
+        waiting_files(bucket, waiting),
+        "let whatever writes them write under a name that begins with a dot, and rename the file when it is complete",
+    )
 
 
 def _folders(top: Path) -> Iterator[str]:

@@ -15,14 +15,14 @@ from uuid import uuid4
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
 from tamarin_dagster.logstore.errors import brief, code_of, status_of
-from tamarin_dagster.logstore.store import CHANGED_SINCE_LOADED, Deleted
+from tamarin_dagster.logstore.store import Deleted
 from tamarin_dagster.logstore.threads import Threads
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ErrorTypeDef, ObjectIdentifierTypeDef
+    from mypy_boto3_s3.type_defs import ErrorTypeDef, HeadObjectOutputTypeDef, ObjectIdentifierTypeDef
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ BATCH_KEYS = 1000
 _WORTH_A_BATCH = 50
 
 _CHANGED_CODES = ("PreconditionFailed", "ConditionalRequestConflict")
+# The version of what was written before the bucket was versioned, or while that was suspended.
+NULL_VERSION = "null"
 _NO_ETAG = '"00000000000000000000000000000000"'
 
 
@@ -85,7 +87,15 @@ class Deleter:
         gone = {deleted.get("Key") for deleted in answer.get("Deleted", [])}
         errors = {error.get("Key"): _judged(error) for error in answer.get("Errors", [])}
         silence = "DeleteObjects said nothing of it"
-        return [Deleted(item, errors.get(item.key, None if item.key in gone else silence)) for item in objects]
+        markers = {
+            d.get("Key"): d.get("DeleteMarkerVersionId") for d in answer.get("Deleted", []) if d.get("DeleteMarker")
+        }
+        return [
+            self._delete_below(item, markers[item.key])
+            if item.key in markers
+            else Deleted(item, errors.get(item.key, None if item.key in gone else silence))
+            for item in objects
+        ]
 
     def _each_refusal_tried(self, results: list[Deleted]) -> list[Deleted]:
         """A key that a batch says was overwritten is asked for by itself: the store may read ETags there otherwise.
@@ -114,29 +124,66 @@ class Deleter:
 
     def _delete_one(self, item: LogObject) -> Deleted:
         try:
-            self._client.delete_object(Bucket=self._bucket, Key=item.key, IfMatch=f'"{item.etag}"')
+            answer = self._client.delete_object(Bucket=self._bucket, Key=item.key, IfMatch=f'"{item.etag}"')
         except (ClientError, BotoCoreError, ValueError) as error:
             return Deleted(item, _refused(error))
-        return Deleted(item)
+        return self._delete_below(item, answer.get("VersionId")) if answer.get("DeleteMarker") else Deleted(item)
 
     def _delete_version(self, item: LogObject) -> Deleted:
         """An overwritten version goes too, else it would come to light again when the newer one is deleted.
 
-        But the ledger must keep it as unpurged, for the newer one to take its place.
+        But the ledger must keep it as unpurged, for the newer one to take its place. What comes to light below is older
+        than what is purged then, so it is never loaded; its history is not asked for, which takes a request a key and
+        the permission s3:ListBucketVersions.
         """
         try:
-            overwritten = self._current_version(item.key) not in (item.version_id, None)
-            self._client.delete_object(Bucket=self._bucket, Key=item.key, VersionId=item.version_id or "")
+            current = self._version(item.key)
+            overwritten = current is not None and not _is_of(current, item)
+            if item.version_id != NULL_VERSION:
+                self._client.delete_object(Bucket=self._bucket, Key=item.key, VersionId=item.version_id or "")
+            elif current is None or current.get("VersionId") != NULL_VERSION:
+                self._delete_null_version(item)
+            elif not overwritten:
+                self._client.delete_object(
+                    Bucket=self._bucket, Key=item.key, VersionId=NULL_VERSION, IfMatch=f'"{item.etag}"'
+                )
         except (ClientError, BotoCoreError, ValueError) as error:
             return Deleted(item, _refused(error))
         return Deleted(item, CHANGED_SINCE_LOADED if overwritten else None)
 
-    def _current_version(self, key: str) -> str | None:
-        """The version that the key's name means now; None if it was deleted."""
+    def _delete_null_version(self, item: LogObject) -> bool:
+        """Deletes what was written before the bucket was versioned, and now lies below a version or a delete marker.
+
+        Whatever is written while versioning is suspended becomes the version "null", so the ETag tells which it is. No
+        condition: a store may hold it against what the name means now. Returns whether it was there.
+        """
+        found = self._version(item.key, NULL_VERSION)
+        if found is None or found["ETag"].strip('"') != item.etag:
+            return False
+        self._client.delete_object(Bucket=self._bucket, Key=item.key, VersionId=NULL_VERSION)
+        return True
+
+    def _delete_below(self, item: LogObject, marker: str | None) -> Deleted:
+        """A deletion without a version has put a delete marker above the object: its bucket is versioned by now.
+
+        So the object goes by its version, and then the marker.
+        """
         try:
-            return self._client.head_object(Bucket=self._bucket, Key=key).get("VersionId")
+            if marker != NULL_VERSION and self._delete_null_version(item):
+                self._remove_marker(item.key, marker)
+        except (ClientError, BotoCoreError, ValueError) as error:
+            return Deleted(item, _refused(error))
+        return Deleted(item)
+
+    def _version(self, key: str, version: str | None = None) -> "HeadObjectOutputTypeDef | None":
+        """That version of the key, or the one that its name means now; None if there is none."""
+        try:
+            if version is None:
+                return self._client.head_object(Bucket=self._bucket, Key=key)
+            return self._client.head_object(Bucket=self._bucket, Key=key, VersionId=version)
         except ClientError as error:
-            if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
+            # A delete marker has no content: S3 answers 405 if it is asked for by its version.
+            if status_of(error) in (404, 405) and code_of(error) != "NoSuchBucket":
                 return None
             raise
 
@@ -188,6 +235,14 @@ class Deleter:
         if version:
             with contextlib.suppress(ClientError, BotoCoreError):
                 self._client.delete_object(Bucket=self._bucket, Key=name, VersionId=version)
+
+
+def _is_of(found: "HeadObjectOutputTypeDef", item: LogObject) -> bool:
+    """Whether that is the very version. A store that names none has ceased to be versioned: then the ETag tells."""
+    version = found.get("VersionId")
+    if version not in (item.version_id, None):
+        return False
+    return version not in (NULL_VERSION, None) or found["ETag"].strip('"') == item.etag
 
 
 def _nobodys(base: str) -> str:

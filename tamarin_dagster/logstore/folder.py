@@ -14,7 +14,6 @@ from pathlib import Path
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.store import (
     CHANGED_SINCE_LISTED,
-    CHANGED_SINCE_LOADED,
     CHUNK_BYTES,
     LIST_PAGE_KEYS,
     Deleted,
@@ -24,7 +23,7 @@ from tamarin_dagster.logstore.store import (
     Opened,
     wrong_size,
 )
-from tamarin_dagster.logstore.tree import Tree, generation
+from tamarin_dagster.logstore.tree import Tree, generation, is_quiet
 
 # A folder that was changed this short ago may change again without another modification time: some network file systems
 # count whole seconds.
@@ -45,12 +44,14 @@ class _Names:
 class FolderLogStore:
     """A folder tree of log keys; an object's key is its path below the folder.
 
-    Links are not followed, hidden files and folders (`.incoming`, `.DS_Store`) are not there.
+    Links are not followed, hidden files and folders (`.incoming`, `.DS_Store`) are not there. A file that was changed
+    less than `quiet_seconds` ago may still be written: it is listed as not quiet, and never deleted.
     """
 
-    def __init__(self, folder: Path, log_bucket_name: str) -> None:
+    def __init__(self, folder: Path, log_bucket_name: str, *, quiet_seconds: float = 0) -> None:
         self.name = log_bucket_name
         self._folder = folder
+        self._quiet_seconds = quiet_seconds
         # Years of keys may lie in one folder, and each of their days is looked for with a listing of its own.
         self._last = _Names("", -1, [])
 
@@ -91,7 +92,8 @@ class FolderLogStore:
                     continue
                 if stat.S_ISREG(found.st_mode):
                     modified = datetime.fromtimestamp(found.st_mtime, UTC)
-                    yield LogObject(base + name, generation(found), found.st_size, modified)
+                    quiet = self._quiet_seconds <= 0 or is_quiet(found, self._quiet_seconds, time.time())
+                    yield LogObject(base + name, generation(found), found.st_size, modified, is_quiet=quiet)
 
     def _names_if_folder(self, base: str, name: str) -> list[str]:
         path = self._folder / base / name
@@ -128,7 +130,7 @@ class FolderLogStore:
     def delete(self, objects: Sequence[LogObject]) -> list[Deleted]:
         """See LogStore."""
         with Tree(self._folder) as tree:
-            return [_delete(tree, item) for item in objects]
+            return [_delete(tree, item, self._quiet_seconds) for item in objects]
 
 
 def _fetch(tree: Tree, item: LogObject) -> Fetched:
@@ -189,9 +191,9 @@ def _as_fetch_errors() -> Iterator[None]:
         raise FetchError(f"cannot be read: {error}") from error
 
 
-def _delete(tree: Tree, item: LogObject) -> Deleted:
+def _delete(tree: Tree, item: LogObject, quiet_seconds: float) -> Deleted:
     try:
-        return Deleted(item) if tree.remove(item) else Deleted(item, CHANGED_SINCE_LOADED)
+        return Deleted(item, tree.remove(item, quiet_seconds))
     except FileNotFoundError:
         return Deleted(item)
     except (OSError, ValueError) as error:

@@ -116,8 +116,8 @@ def _judged(error: Exception) -> FetchError | TransientError:
 
 
 def _version(version: str | None) -> str | None:
-    """Objects from before a bucket was versioned have the version "null"."""
-    return version if version not in ("null", "") else None
+    """The version's id. What was written before a bucket was versioned, or while that was suspended, has "null"."""
+    return version or None
 
 
 def _is_plain(key: str) -> bool:

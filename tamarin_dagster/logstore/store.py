@@ -12,7 +12,6 @@ LIST_PAGE_KEYS = 1000
 CHUNK_BYTES = 8 * 1024 * 1024
 
 CHANGED_SINCE_LISTED = "it was deleted or overwritten since it was listed; the next run takes what is there"
-CHANGED_SINCE_LOADED = "it was overwritten since it was loaded; the next pull loads the new generation"
 
 
 class LogStoreError(Exception):

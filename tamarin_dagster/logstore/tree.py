@@ -3,15 +3,18 @@
 import contextlib
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Self
 
-from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
 from tamarin_dagster.private_files import PRIVATE_FOLDER
 
 # No link is followed, and a pipe is not waited for.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ENTER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+# How far a file server's clock may be ahead of ours.
+_MAX_CLOCK_SECONDS = 3600
 
 
 class Tree:
@@ -38,16 +41,21 @@ class Tree:
         folder, name = self._folder_of(key)
         return _open(name, _READ, folder, key)
 
-    def remove(self, item: LogObject) -> bool:
-        """Removes the object's file, if it is of this very generation. Raises as `open` does."""
+    def remove(self, item: LogObject, quiet_seconds: float = 0) -> str | None:
+        """Removes the object's file; or says why not: it is not of this very generation, or may still be written.
+
+        Raises as `open` does.
+        """
         folder, name = self._folder_of(item.key)
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(found.st_mode):
             raise _leads_out(item.key)
         if generation(found) != item.etag:
-            return False
+            return CHANGED_SINCE_LOADED
+        if not is_quiet(found, quiet_seconds, time.time()):
+            return f"it was changed less than {quiet_seconds:g} s ago; a later purge deletes it"
         os.unlink(name, dir_fd=folder)
-        return True
+        return None
 
     def stat(self, key: str) -> os.stat_result | None:
         """What the key's file is, or the link in its place; None if there is none. Raises as `open` does."""
@@ -114,5 +122,20 @@ def _leads_out(key: str) -> PermissionError:
 
 
 def generation(found: os.stat_result) -> str:
-    """A file's entity tag: its modification time and size."""
-    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
+    """A file's entity tag: its modification time and size, its inode, and when that was changed.
+
+    Modification times can be set, and sizes are alike; nobody can set the other two.
+    """
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}-{found.st_ctime_ns:x}"
+
+
+def is_quiet(found: os.stat_result, seconds: float, now: float) -> bool:
+    """Whether a file was last changed at least so many seconds before `now` (seconds since 1970).
+
+    A modification time that lies ahead was set by somebody, or by a clock that runs ahead: then the inode's counts. If
+    that lies ahead as well, it is waited for, but not longer than an hour: no file waits for ever.
+    """
+    if seconds <= 0:
+        return True
+    changed = found.st_mtime if found.st_mtime <= now else found.st_ctime
+    return changed - now > _MAX_CLOCK_SECONDS or now - changed >= seconds

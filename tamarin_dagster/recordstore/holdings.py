@@ -20,6 +20,7 @@ class Holding:
 
     Attributes:
         keys: all; purged and expired ones count too.
+        returned_keys: those whose bytes were found in the log bucket again after they were purged.
         records, rejected_lines: what they were loaded with.
         unpurged_keys: those that are still in the log bucket as far as the ledger knows, have no rejected line and did
             not expire: what a purge takes.
@@ -30,6 +31,7 @@ class Holding:
     log_bucket_name: str
     keys: int = 0
     purged_keys: int = 0
+    returned_keys: int = 0
     expired_keys: int = 0
     records: int = 0
     rejected_lines: int = 0
@@ -60,6 +62,7 @@ def holdings(connection: sa.Connection) -> list[Holding]:
             key.log_bucket_name,
             sa.func.count(),
             sa.func.count(key.purged_at),
+            sa.func.count(key.returned_at),
             sa.func.count(key.expired_at),
             sa.type_coerce(sa.func.sum(key.record_count), WholeNumber()),
             sa.type_coerce(sa.func.sum(key.rejected_count), WholeNumber()),

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import SHAPE_BYTES, DeliveryHour, DeliveryPeriod, RejectReason, shape
-from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record, s3_rejected_line
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
@@ -82,33 +82,74 @@ def delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bo
     )
 
 
-def unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> list[LogObject]:
-    """Those of a page of listed objects whose generation is not loaded.
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A page of listed objects, held against the ledger.
 
-    One probe of an index for each, whatever else the ledger holds; only what is unseen is sent back.
+    Attributes:
+        unseen: those whose generation is not loaded, or was purged: it has come back then.
+        purged: the names of the latter.
+        outdated: those that were read before and are skipped: a newer generation of their name is loaded and purged.
+    """
+
+    unseen: list[LogObject]
+    purged: frozenset[str] = frozenset()
+    outdated: tuple[LogObject, ...] = ()
+
+
+def compare(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> Compared:
+    """What the ledger has of these objects.
+
+    One probe of an index for each, whatever else the ledger holds; only what is not loaded is sent back.
     """
     if not listed:
-        return []
+        return Compared([])
     # As JSON: psycopg takes three times as long to write an array of texts.
     columns = {
         "keys": json.dumps([item.key for item in listed]),
         "etags": json.dumps([item.etag for item in listed]),
+        "overwritten": CHANGED_SINCE_LOADED,
     }
-    places = connection.scalars(_UNSEEN, {"log_bucket_name": log_bucket_name, **columns})
-    return [listed[place - 1] for place in places]
+    found = connection.execute(_NOT_LOADED, {"log_bucket_name": log_bucket_name, **columns}).all()
+    pairs = [(listed[row.place - 1], row) for row in found]
+    # An object of the same ETag that was written since is looked at again: it may be another one.
+    outdated = [item for item, row in pairs if row.outdated_since == item.last_modified]
+    skipped = set(outdated)
+    return Compared(
+        [item for item, _ in pairs if item not in skipped],
+        frozenset(item.key for item, row in pairs if row.is_purged),
+        tuple(outdated),
+    )
 
 
-# OFFSET 0 keeps the planner from making a join of it: for an empty ledger's statistics it would read the whole of it.
-_UNSEEN = sa.text(
+def unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> list[LogObject]:
+    """Those of a page of listed objects that are to be read; see `compare`."""
+    return compare(connection, log_bucket_name, listed).unseen
+
+
+def is_known(connection: sa.Connection, log_bucket_name: str, item: LogObject) -> bool:
+    """Whether that generation is loaded, be it purged or not."""
+    key = s3_log_key.c
+    wanted = (key.log_bucket_name == log_bucket_name, key.key == item.key, key.etag == item.etag, _LIVE)
+    return connection.scalar(sa.select(key.id).where(*wanted)) is not None
+
+
+# The unique index gives a row at most. OFFSET 0 keeps the planner from making another join of it: for an empty ledger's
+# statistics it would read the whole of it. A row whose deletion found another object does not stand for what is there.
+_NOT_LOADED = sa.text(
     """
-    SELECT listed.place
+    SELECT listed.place, known.purged_at IS NOT NULL AS is_purged,
+           CASE WHEN known.outdated_at IS NOT NULL THEN known.last_modified END AS outdated_since
     FROM ROWS FROM (json_array_elements_text(CAST(:keys AS json)), json_array_elements_text(CAST(:etags AS json)))
         WITH ORDINALITY AS listed (key, etag, place)
-    WHERE NOT EXISTS (
-        SELECT FROM s3_log_key k
+    LEFT JOIN LATERAL (
+        SELECT k.purged_at, k.outdated_at, k.last_modified,
+               k.superseded_at IS NULL AND k.purged_at IS NULL AND k.purge_error IS DISTINCT FROM :overwritten
+                   AS is_loaded
+        FROM s3_log_key k
         WHERE k.log_bucket_name = :log_bucket_name AND k.key = listed.key AND k.etag = listed.etag
-          AND k.superseded_at IS NULL
-        OFFSET 0)
+        OFFSET 0) AS known ON true
+    WHERE known.is_loaded IS NOT TRUE
     ORDER BY listed.place
     """
 )

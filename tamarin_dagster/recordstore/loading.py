@@ -10,7 +10,7 @@ and that a name has one live generation at most. So the ledger rows are written 
 
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import cast
@@ -23,8 +23,9 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import LogCounts, ParsedLogs, RejectedLine, parse_logs
 from tamarin_dagster.logkey import LogKey
-from tamarin_dagster.recordstore import pending_days
+from tamarin_dagster.recordstore import generations, pending_days
 from tamarin_dagster.recordstore.copying import HEADER, TRAILER, render
+from tamarin_dagster.recordstore.generations import Verdict
 from tamarin_dagster.recordstore.partitions import ensure_partitions
 from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, s3_log_key, s3_log_record, s3_rejected_line
 
@@ -53,6 +54,7 @@ class Batch:
     Attributes:
         bodies: what the keys held, unpacked: kept so that a refused batch can be divided.
         copy_data: its records as COPY is sent them, in pieces.
+        digests: of each key the SHA-256 of its bytes as stored; None if it is not known.
         request_days: the buckets and UTC days of its records.
     """
 
@@ -63,6 +65,7 @@ class Batch:
     bodies: tuple[bytes, ...]
     parsed: ParsedLogs
     copy_data: tuple[memoryview, ...]
+    digests: tuple[bytes | None, ...]
     request_days: frozenset[tuple[str, date]] = frozenset()
 
 
@@ -76,11 +79,31 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LoadedBatch:
-    """What became of a batch: the keys loaded, with their counts, and those that another run had loaded before."""
+    """What became of a batch.
+
+    Attributes:
+        loaded: the keys loaded, with their counts.
+        already_loaded: those that another run had loaded before.
+        superseded: how many older generations gave way.
+        returned: keys whose bytes were loaded and purged before; their rows are live again.
+        outdated: keys that are skipped, since a newer generation of their name is loaded and purged.
+    """
 
     loaded: tuple[tuple[LogKey, LogCounts], ...]
     already_loaded: tuple[LogKey, ...]
     superseded: int
+    returned: tuple[LogKey, ...] = ()
+    outdated: tuple[LogKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """What became of a batch in the ledger: indexes of its keys, and how many generations were superseded."""
+
+    won: set[int]
+    superseded: int = 0
+    returned: tuple[int, ...] = ()
+    outdated: tuple[int, ...] = ()
 
 
 def compile_ahead() -> None:
@@ -98,8 +121,9 @@ def prepare(
     bodies: Sequence[bytes],
     *,
     redacts: bool = True,
+    digests: Sequence[bytes | None] | None = None,
 ) -> Batch:
-    """Makes a batch of keys and their bodies (in the same order).
+    """Makes a batch of keys, their bodies and the digests of what is stored (in the same order).
 
     Parses, redacts query secrets, sees to the partitions, takes ids, renders what COPY will send: all that need not
     wait for a transaction.
@@ -112,13 +136,16 @@ def prepare(
     ensure_partitions(engine, parsed.months())
     ids = _take_ids(engine, len(keys))
     days = frozenset(parsed.request_days())
-    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, _rendered(parsed, ids), days)
+    known = tuple(digests) if digests is not None else (None,) * len(keys)
+    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, _rendered(parsed, ids), known, days)
 
 
-def prepare_large(engine: sa.Engine, bucket: str, log_bucket_name: str, key: LogKey) -> Batch:
+def prepare_large(
+    engine: sa.Engine, bucket: str, log_bucket_name: str, key: LogKey, digest: bytes | None = None
+) -> Batch:
     """A batch of one key, whose lines come in parts."""
     nothing = ParsedLogs((), (), (LogCounts(),))
-    return Batch(bucket, log_bucket_name, (key,), _take_ids(engine, 1), (), nothing, ())
+    return Batch(bucket, log_bucket_name, (key,), _take_ids(engine, 1), (), nothing, (), (digest,))
 
 
 def prepare_parts(
@@ -147,12 +174,13 @@ def _take_ids(engine: sa.Engine, count: int) -> tuple[int, ...]:
 def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBatch:
     """Loads a batch: ledger, rejected lines and records commit together.
 
-    Of keys that another run has loaded meanwhile nothing is loaded again. A key whose older generation is loaded and
-    not purged takes that one's place. Raises sqlalchemy.exc.DBAPIError or psycopg.Error; then nothing of the batch is
-    loaded.
+    Of keys that another run has loaded meanwhile nothing is loaded again, nor of those whose bytes were loaded before.
+    A key whose older generation is loaded and not purged takes that one's place. Raises sqlalchemy.exc.DBAPIError or
+    psycopg.Error; then nothing of the batch is loaded.
     """
     with engine.connect() as connection:
-        won, superseded = _enter(connection, batch, run_id)
+        entered = _enter(connection, batch, run_id)
+        won = entered.won
         copy_data = batch.copy_data
         if len(won) < len(batch.keys):
             ours = np.isin(np.arange(len(batch.keys)), list(won))
@@ -163,20 +191,21 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
         if won:
             pending_days.note(connection, batch.request_days)
         _commit(connection)
-    return _outcome(batch, won, superseded)
+    return _outcome(batch, entered)
 
 
 def load_large(
-    engine: sa.Engine, batch: Batch, parts: Iterable[Part], run_id: str | None = None
+    engine: sa.Engine, batch: Batch, parts: Iterable[Part], run_id: str | None = None, *, digest: Callable[[], bytes]
 ) -> Generator[LogCounts, None, LoadedBatch]:
     """Loads a batch of `prepare_large`, in one transaction for all its parts; see `load`.
 
     Yields the counts of each part once it is sent, and returns what became of the key. An error of `parts` undoes the
-    load, as closing the generator does.
+    load, as closing the generator does. `digest` is asked for the SHA-256 of what is stored once all parts are there.
+    Raises DigestNeededError if the batch has none, and it must be known before.
     """
     with engine.connect() as connection:
-        won, superseded = _enter(connection, batch, run_id)
-        if won:
+        entered = _enter(connection, batch, run_id, asks_digest=True)
+        if entered.won:
             counts, days = LogCounts(), set()
             for part in parts:
                 cursor = cast("psycopg.Cursor", connection.connection.cursor())
@@ -185,12 +214,12 @@ def load_large(
                 counts += part.parsed.counts[0]
                 days |= part.parsed.request_days()
                 yield part.parsed.counts[0]
-            batch = replace(batch, parsed=replace(batch.parsed, counts=(counts,)))
+            batch = replace(batch, parsed=replace(batch.parsed, counts=(counts,)), digests=(digest(),))
             statement = sa.update(s3_log_key).where(s3_log_key.c.id == batch.ids[0])
             connection.execute(statement.values(_ledger_row(batch, 0, run_id)))
             pending_days.note(connection, days)
         _commit(connection)
-    return _outcome(batch, won, superseded)
+    return _outcome(batch, entered)
 
 
 def _commit(connection: sa.Connection) -> None:
@@ -199,93 +228,111 @@ def _commit(connection: sa.Connection) -> None:
     reached(FailPoint.COMMIT_AFTER)
 
 
-def _outcome(batch: Batch, won: set[int], superseded: int) -> LoadedBatch:
+def _outcome(batch: Batch, entered: _Entered) -> LoadedBatch:
+    others = {*entered.won, *entered.returned, *entered.outdated}
     return LoadedBatch(
-        loaded=tuple((batch.keys[i], batch.parsed.counts[i]) for i in sorted(won)),
-        already_loaded=tuple(key for i, key in enumerate(batch.keys) if i not in won),
-        superseded=superseded,
+        loaded=tuple((batch.keys[i], batch.parsed.counts[i]) for i in sorted(entered.won)),
+        already_loaded=tuple(key for i, key in enumerate(batch.keys) if i not in others),
+        superseded=entered.superseded,
+        returned=tuple(batch.keys[i] for i in entered.returned),
+        outdated=tuple(batch.keys[i] for i in entered.outdated),
     )
 
 
-def _enter(connection: sa.Connection, batch: Batch, run_id: str | None) -> tuple[set[int], int]:
+class _OvertakenError(Exception):
+    """Another load, and a purge after it, came between our look at the ledger and our entry."""
+
+
+def _enter(connection: sa.Connection, batch: Batch, run_id: str | None, *, asks_digest: bool = False) -> _Entered:
     """Begins the transaction of a load: its keys are in the ledger, older generations of them are out.
 
-    Returns the indexes of the keys that are ours to load, and how many generations were superseded. If another load has
-    just done something to the same names, a unique index tells; then all is looked at once more.
+    If another load has just done something to the same names, a unique index tells, or a last look; then all is looked
+    at once more. Raises DigestNeededError if `asks_digest`, see `judge`.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            stale, superseded = _supersede(connection, batch)
-            fresh = [i for i, key in enumerate(batch.keys) if key.object.key not in stale]
-            return _insert(connection, batch, fresh, run_id), superseded
-        except sa.exc.DBAPIError as error:
+            return _enter_once(connection, batch, run_id, asks_digest=asks_digest)
+        except (sa.exc.DBAPIError, _OvertakenError) as error:
             connection.rollback()
-            if not isinstance(error.orig, _RACES) or attempt == _ATTEMPTS:
+            is_race = isinstance(error, _OvertakenError) or isinstance(error.orig, _RACES)
+            if not is_race or attempt == _ATTEMPTS:
                 raise
         time.sleep(random.uniform(0, _PAUSE_SECONDS * 2**attempt))  # noqa: S311 - a pause, not a secret
     raise AssertionError("the last attempt returns or raises")
 
 
-def _supersede(connection: sa.Connection, batch: Batch) -> tuple[set[str], int]:
-    """Takes out the rows of older, unpurged generations of the batch's keys.
+def _enter_once(connection: sa.Connection, batch: Batch, run_id: str | None, *, asks_digest: bool) -> _Entered:
+    """The rows are locked, in the order of the names: whoever reparses or supersedes them too comes before or after."""
+    rows = generations.locked_rows(connection, batch.log_bucket_name, [key.object.key for key in batch.keys])
+    judged = [
+        generations.judge(key, digest, rows.get(key.object.key, ()), asks_digest=asks_digest)
+        for key, digest in zip(batch.keys, batch.digests, strict=True)
+    ]
+    outgoing = [each.outgoing for each in judged if each.outgoing]
+    _supersede(connection, outgoing)
+    same = [(each.same, batch.keys[i].object, batch.digests[i]) for i, each in enumerate(judged) if each.same]
+    generations.take_over(connection, batch.log_bucket_name, same)
+    outdated = tuple(i for i, each in enumerate(judged) if each.verdict is Verdict.OUTDATED)
+    _insert(connection, batch, outdated, run_id, outdated=True)
+    chosen = [i for i, each in enumerate(judged) if each.verdict is Verdict.LOAD]
+    won = _insert(connection, batch, chosen, run_id)
+    known = [row.id for found in rows.values() for row in found]
+    if won and generations.has_unknown_rows(
+        connection, batch.log_bucket_name, [batch.keys[i].object.key for i in won], known
+    ):
+        raise _OvertakenError
+    returned = tuple(i for i, each in enumerate(judged) if each.same and each.same.purged_at)
+    return _Entered(won, len(outgoing), returned, outdated)
 
-    Returns the keys of which a newer generation is loaded already (what we hold is stale), and how many were taken out.
-    A purged generation stays: its object is gone, so what has the name now is another one. The rows are locked, in the
-    order of the names: whoever reparses or supersedes them too comes before us or after.
-    """
-    key = s3_log_key.c
-    names = {item.object.key: item.object for item in batch.keys}
-    others = connection.execute(
-        sa.select(key.id, key.key, key.etag, key.last_modified, key.first_request_dtime, key.last_request_dtime)
-        .where(
-            key.log_bucket_name == batch.log_bucket_name,
-            key.key == sa.any_(sa.bindparam("names", type_=sa.ARRAY(sa.Text))),
-            key.superseded_at.is_(None),
-            key.purged_at.is_(None),
-        )
-        .order_by(key.key)
-        .with_for_update(),
-        {"names": list(names)},
-    ).all()
-    others = [row for row in others if row.etag != names[row.key].etag]
-    stale = {row.key for row in others if row.last_modified > names[row.key].last_modified}
-    outdated = [row for row in others if row.key not in stale]
-    for row in outdated:
+
+def _supersede(connection: sa.Connection, outgoing: Sequence[generations.Row]) -> None:
+    """Takes out what these rows stand for: their objects were overwritten before they were purged."""
+    for row in outgoing:
         record = s3_log_record.c
         if row.first_request_dtime is not None:
             times = record.request_dtime.between(row.first_request_dtime, row.last_request_dtime)
             pending_days.delete_records(connection, sa.and_(times, record.log_key_id == row.id))
         connection.execute(sa.delete(s3_rejected_line).where(s3_rejected_line.c.log_key_id == row.id))
-    if outdated:
+    if outgoing:
         connection.execute(
             sa.update(s3_log_key)
-            .where(key.id.in_([row.id for row in outdated]))
+            .where(s3_log_key.c.id.in_([row.id for row in outgoing]))
             .values(superseded_at=sa.func.now(), line_count=0, record_count=0, rejected_count=0, blank_count=0)
         )
-    return stale, len(outdated)
 
 
-def _insert(connection: sa.Connection, batch: Batch, chosen: Sequence[int], run_id: str | None) -> set[int]:
+def _insert(
+    connection: sa.Connection, batch: Batch, chosen: Sequence[int], run_id: str | None, *, outdated: bool = False
+) -> set[int]:
     """Writes the ledger rows; returns the indexes of those that are ours to load.
 
     A generation that was superseded and has come back is entered again. Rows are written in the order of the names, so
-    that two loads never wait for each other in a circle.
+    that two loads never wait for each other in a circle. Rows of `outdated` keys are superseded from the start and
+    count nothing: they say that these generations were read, and are not to be read again.
     """
     if not chosen:
         return set()
     rows = [_ledger_row(batch, i, run_id) for i in sorted(chosen, key=lambda i: batch.keys[i].object.key)]
+    if outdated:
+        rows = [row | _NOTHING for row in rows]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    entered = set(connection.scalars(_INSERT, columns))
+    entered = set(connection.scalars(_INSERT_OUTDATED if outdated else _INSERT, columns))
     return {i for i in chosen if batch.ids[i] in entered}
 
 
 _LEDGER_COLUMNS = (
     "id", "bucket", "log_bucket_name", "key", "etag", "version_id", "size", "last_modified", "delivery_date", "run_id",
     "line_count", "record_count", "rejected_count", "blank_count", "first_request_dtime", "last_request_dtime",
+    "content_sha256",
 )  # fmt: skip
+_OF_THE_OBJECT = ("version_id", "size", "last_modified", "content_sha256")
+_NOTHING = {
+    **dict.fromkeys(("line_count", "record_count", "rejected_count", "blank_count"), 0),
+    **dict.fromkeys(("first_request_dtime", "last_request_dtime")),
+}
 
 
-def _insert_statement() -> sa.sql.dml.ReturningInsert[int]:
+def _insert_statement(*, outdated: bool) -> sa.sql.dml.ReturningInsert[int]:
     """One statement for any number of rows, each column as an array: planned once, where VALUES would be each time."""
     types = {name: s3_log_key.c[name].type for name in _LEDGER_COLUMNS}
     arrays = [sa.bindparam(name, type_=sa.ARRAY(type_)) for name, type_ in types.items()]
@@ -294,22 +341,24 @@ def _insert_statement() -> sa.sql.dml.ReturningInsert[int]:
         .table_valued(*(sa.column(name, type_) for name, type_ in types.items()))
         .render_derived()
     )
-    insert = postgresql.insert(s3_log_key).from_select(_LEDGER_COLUMNS, sa.select(rows), include_defaults=False)
-    again: dict[str, object] = {name: insert.excluded[name] for name in _LEDGER_COLUMNS}
-    again |= {
-        "superseded_at": None,
-        "expired_at": None,
-        "archived_at": None,
-        "purge_error": None,
-        "purge_failed_at": None,
-        "loaded_at": sa.func.now(),
-    }
+    now = sa.func.now() if outdated else sa.cast(sa.null(), sa.TIMESTAMP(timezone=True))
+    insert = postgresql.insert(s3_log_key).from_select(
+        (*_LEDGER_COLUMNS, "superseded_at", "outdated_at"), sa.select(rows, now, now), include_defaults=False
+    )
+    if outdated:
+        again: dict[str, object] = {name: insert.excluded[name] for name in _OF_THE_OBJECT}
+        again |= {"outdated_at": now}
+    else:
+        again = {name: insert.excluded[name] for name in _LEDGER_COLUMNS}
+        cleared = ("superseded_at", "outdated_at", "returned_at", "expired_at", "archived_at", "archive_place")
+        again |= dict.fromkeys((*cleared, "purge_error", "purge_failed_at")) | {"loaded_at": sa.func.now()}
     return insert.on_conflict_do_update(
         constraint="s3_log_key_generation", set_=again, where=s3_log_key.c.superseded_at.is_not(None)
     ).returning(s3_log_key.c.id)
 
 
-_INSERT = _insert_statement()
+_INSERT = _insert_statement(outdated=False)
+_INSERT_OUTDATED = _insert_statement(outdated=True)
 
 
 def _ledger_row(batch: Batch, index: int, run_id: str | None) -> dict[str, object]:
@@ -331,6 +380,7 @@ def _ledger_row(batch: Batch, index: int, run_id: str | None) -> dict[str, objec
         "first_request_dtime": counts.first_request_dtime,
         "last_request_dtime": counts.last_request_dtime,
         "run_id": run_id,
+        "content_sha256": batch.digests[index],
     }
 
 

@@ -100,6 +100,11 @@ s3_log_key = sa.Table(
         sa.TIMESTAMP(timezone=True),
         comment="When the same bytes were found under its name again, after it was purged.",
     ),
+    sa.Column(
+        "outdated_at",
+        sa.TIMESTAMP(timezone=True),
+        comment="When it was skipped, since a newer generation of its name was purged: superseded, never loaded.",
+    ),
     sa.UniqueConstraint("log_bucket_name", "key", "etag", name="s3_log_key_generation"),
     sa.CheckConstraint("line_count = record_count + rejected_count + blank_count", name="s3_log_key_counts"),
     sa.Index("s3_log_key_delivery", "bucket", "delivery_date", "delivery_hour"),

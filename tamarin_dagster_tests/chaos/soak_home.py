@@ -50,6 +50,7 @@ class Soak:
             "start_date": datetime.now(UTC).date() - timedelta(days=1),
         }
         settings = {"home": str(self.home), "pull_parse_interval": _SENSOR_SECONDS / 60, "buckets": [bucket]}
+        settings["quiet_seconds"] = 0  # the writer's files appear whole
         self.config.write_text(yaml.safe_dump(settings))
         ours = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         self.environment = ours | {CONFIG_VARIABLE: str(self.config)}

@@ -143,7 +143,8 @@ class World:
         else:
             bucket |= {"log_bucket_name": log_bucket_name or self.log_folder.as_uri()}
         url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self.settings = {"database_url": url, "home": str(self.folder / "home"), "buckets": [bucket], **settings}
+        self.settings = {"database_url": url, "home": str(self.folder / "home"), "buckets": [bucket]}
+        self.settings |= {"quiet_seconds": 0, **settings}
         self.config.write_text(json.dumps(self.settings))
 
     def put(self, key: str, body: bytes) -> None:

@@ -1,6 +1,7 @@
 """What a sensor's tick asks for, and what it says when it asks for nothing."""
 
 import json
+import os
 from datetime import date, timedelta
 
 import dagster as dg
@@ -246,3 +247,45 @@ def test_interval_and_monitor_flag_follow_the_settings(settings) -> None:
     assert definitions.resolve_sensor_def("quiet__new_log_keys").default_status == dg.DefaultSensorStatus.STOPPED
     assert definitions.resolve_schedule_def("media__reconcile").default_status == dg.DefaultScheduleStatus.RUNNING
     assert definitions.resolve_schedule_def("quiet__reconcile").default_status == dg.DefaultScheduleStatus.STOPPED
+
+
+def test_files_that_may_still_be_written_are_left_to_a_later_tick(settings, instance, put_key, log_folder) -> None:
+    """Their day is looked at until they are loaded, however old it is."""
+    bucket = settings.buckets[0].model_copy(update={"quiet_seconds": 60})
+    waiting = build_definitions(settings.model_copy(update={"buckets": (bucket,)}))
+    key = put_key(lines(1), day="2026-03-04")
+
+    result = tick(waiting, instance)
+
+    assert result.run_requests == []
+    assert "1 file(s) may still be written, a later tick looks again" in result.skip_reason.skip_message
+    assert json.loads(result.cursor) == {"position": "2026-03-04"}
+    minute_ago = (log_folder / key).stat().st_mtime - 61
+    os.utime(log_folder / key, (minute_ago, minute_ago))
+    assert [r.partition_key for r in tick(waiting, instance, result.cursor).run_requests] == ["2026-03-04"]
+
+
+def test_a_key_that_is_older_than_a_purged_one_is_asked_for_once(definitions, instance, put_key, log_folder) -> None:
+    """A version that came to light would start a run at every tick."""
+    key = put_key(lines(3), unique="0123456789ABCDEF")
+    modified = (log_folder / key).stat().st_mtime
+    assert run_as_requested(definitions, instance, tick(definitions, instance).run_requests[0]).success
+    assert not (log_folder / key).exists()
+    put_key(lines(2), unique="0123456789ABCDEF")
+    os.utime(log_folder / key, (modified - 60, modified - 60))
+
+    (request,) = tick(definitions, instance).run_requests
+    done = run_as_requested(definitions, instance, request)
+
+    assert done.success
+    (loaded,) = done.asset_materializations_for_node("media__log_records")
+    assert [loaded.metadata[each].value for each in ("outdated keys", "new keys", "returned keys", "rows")] == [
+        1,
+        0,
+        0,
+        3,
+    ]
+    result = tick(definitions, instance)
+    assert result.run_requests == []
+    assert "1 skipped as outdated" in result.skip_reason.skip_message
+    assert (log_folder / key).exists()

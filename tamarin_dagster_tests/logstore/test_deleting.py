@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
 from tamarin_dagster.logstore.s3 import S3LogStore
-from tamarin_dagster.logstore.store import CHANGED_SINCE_LOADED
 from tamarin_dagster_tests.logstore.faulty import SIGNATURE, Fault, Faulty, Request
 
 MANY = 60

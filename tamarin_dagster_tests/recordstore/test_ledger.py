@@ -6,8 +6,9 @@ from datetime import UTC, date, datetime
 import pytest
 import sqlalchemy as sa
 
+from tamarin_dagster.logkey import CHANGED_SINCE_LOADED
 from tamarin_dagster.recordstore import ledger
-from tamarin_dagster.recordstore.ledger import CountDifference, PeriodCounts
+from tamarin_dagster.recordstore.ledger import Compared, CountDifference, PeriodCounts
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 
@@ -40,14 +41,46 @@ def test_unseen_is_what_has_no_row_of_its_generation(engine, connection):
     assert ledger.unseen(connection, "logs", []) == []
 
 
-def test_a_superseded_generation_is_unseen_and_a_purged_one_is_not(engine, connection, rows):
+def test_a_superseded_generation_is_unseen_and_so_is_a_purged_one_that_is_listed_again(engine, connection, rows):
+    """The same content put back after a purge was never loaded, never deleted and never mentioned."""
     a, b = log_key("a", "a"), log_key("a", "b", minutes=1)
     load_keys(engine, [a], [lines(1)])
     load_keys(engine, [b], [lines(2)])
-    assert ledger.unseen(connection, "logs", [a.object, b.object]) == [a.object]
+    assert ledger.compare(connection, "logs", [a.object]) == Compared([a.object])
+    assert ledger.compare(connection, "logs", [b.object]) == Compared([])
     with engine.begin() as writing:
         ledger.mark_purged(writing, ids(rows, "a"))
-    assert ledger.unseen(connection, "logs", [b.object]) == []
+    assert ledger.compare(connection, "logs", [b.object]) == Compared([b.object], frozenset(["a"]))
+    assert ledger.is_known(connection, "logs", b.object)
+    assert not ledger.is_known(connection, "logs", a.object)
+
+
+def test_a_generation_that_is_outdated_is_read_once(engine, connection, rows):
+    """Of the very object that was read it is known; one of the same ETag that was written later is looked at again."""
+    new, old = log_key("a", "new", minutes=5), log_key("a", "old")
+    load_keys(engine, [new], [lines(2)])
+    with engine.begin() as writing:
+        ledger.mark_purged(writing, ids(rows, "a"))
+    assert ledger.compare(connection, "logs", [old.object]) == Compared([old.object])
+    assert load_keys(engine, [old], [lines(1)]).outdated == (old,)
+    assert ledger.compare(connection, "logs", [old.object]) == Compared([], outdated=(old.object,))
+    written_later = log_key("a", "old", minutes=9)
+    assert ledger.compare(connection, "logs", [written_later.object]) == Compared([written_later.object])
+    assert load_keys(engine, [written_later], [lines(1)]).loaded[0][0] == written_later
+    assert ledger.compare(connection, "logs", [written_later.object]) == Compared([])
+    assert rows("SELECT count(*) FROM s3_log_record") == [(3,)]
+
+
+def test_a_row_whose_deletion_found_another_object_does_not_hide_what_is_there(engine, connection, rows):
+    """On a versioned bucket the same content under another version: its row was never purged, nor looked at again."""
+    key = log_key("a", version="v1")
+    load_keys(engine, [key], [lines(1)])
+    with engine.begin() as writing:
+        ledger.note_purge_errors(writing, dict.fromkeys(ids(rows, "a"), CHANGED_SINCE_LOADED))
+    assert ledger.unseen(connection, "logs", [key.object]) == [key.object]
+    with engine.begin() as writing:
+        ledger.note_purge_errors(writing, dict.fromkeys(ids(rows, "a"), "DELETE failed: access denied"))
+    assert ledger.unseen(connection, "logs", [key.object]) == []
 
 
 def test_a_page_of_keys_is_looked_up_by_index(rows):

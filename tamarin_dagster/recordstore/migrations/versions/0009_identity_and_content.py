@@ -23,6 +23,7 @@ CREATE TABLE tamarin_database (
     "ALTER TABLE s3_log_key ADD COLUMN content_sha256 BYTEA",
     "ALTER TABLE s3_log_key ADD COLUMN returned_at TIMESTAMP WITH TIME ZONE",
     "ALTER TABLE s3_log_key ADD COLUMN archive_place TEXT",
+    "ALTER TABLE s3_log_key ADD COLUMN outdated_at TIMESTAMP WITH TIME ZONE",
     """
 CREATE TABLE s3_archived_day (
     bucket TEXT NOT NULL,
