@@ -10,7 +10,11 @@ import sqlalchemy as sa
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.logstore.errors import brief
 from tamarin_dagster.recordstore.database import CONNECT_TIMEOUT_SECONDS, RECORDS_DATABASE, schema_revision
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster.recordstore.embedded import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    EmbeddedPostgresNotReadyError,
+)
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import Settings
 
@@ -22,6 +26,9 @@ LITTLE_SPACE_FRACTION = 0.10
 LITTLE_SPACE_BYTES = 2 * 1024**3
 NO_SPACE_BYTES = 200 * 1000**2
 
+# So long the doctor waits for an embedded server that is not ready.
+PATIENCE_SECONDS = 5.0
+
 _SUBJECT = "database"
 
 
@@ -30,6 +37,9 @@ def examine_database(settings: Settings, clock: Callable[[], float]) -> Iterator
     try:
         with ExitStack() as stack:
             yield from _examine(settings, clock, stack)
+    except EmbeddedPostgresNotReadyError as error:
+        remedy = "a recovery goes on by itself, and may take minutes; to end and restart it: tamarin-dagster stop"
+        yield fail(_SUBJECT, brief(error), remedy)
     except (EmbeddedPostgresError, OSError) as error:
         remedy = f"see {settings.home / 'postgres' / 'server.log'}, or set TAMARIN_DATABASE_URL"
         yield fail(_SUBJECT, brief(error), remedy)
@@ -65,7 +75,9 @@ def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
         return _engine_of("postgresql+psycopg" + settings.database_url.removeprefix("postgresql"))
     if not (settings.home / "postgres" / "data").exists():
         return None
-    server = stack.enter_context(EmbeddedPostgres(settings.home))
+    server = EmbeddedPostgres(settings.home)
+    server.ensure_running(patience=PATIENCE_SECONDS)
+    stack.callback(server.release)
     there = sa.text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
     administration = _engine_of(server.url("postgres"))
     with administration.connect() as connection:

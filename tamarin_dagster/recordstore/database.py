@@ -15,6 +15,7 @@ import tamarin_dagster.recordstore.dimension_tables
 import tamarin_dagster.recordstore.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket
+from tamarin_dagster.recordstore.waiting import saying
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 _log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def open_database(settings: Settings) -> sa.Engine:
     """
     engine, _ = migrated_engine(settings)
     if settings.buckets:
-        with _explained(engine):
+        with _explained(engine), saying(f"Waiting for {_place(engine)}, to write the configured buckets to it"):
             mirror_buckets(engine, settings.buckets)
     return engine
 
@@ -85,7 +86,7 @@ def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
         # an error of a statement is shown in logs and in the page: the values in it are not for that
         hide_parameters=True,
     )
-    with _explained(engine):
+    with _explained(engine), saying(f"Waiting for {_place(engine)}: it has not answered yet, or it is migrated"):
         return engine, migrate(engine)
 
 
