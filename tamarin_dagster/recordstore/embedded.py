@@ -339,7 +339,8 @@ class EmbeddedPostgres:
                 has_socket = (self.socket_dir / f".s.PGSQL.{PORT}").exists()
                 reason = vigil.hopeless(state, answers=answer is Ping.REJECT, has_socket=has_socket)
                 if reason and may_end:
-                    _log.warning("%s will not be ready (%s): it is stopped and started again", self._name, reason)
+                    text = "The embedded Postgres in %s will not be ready (%s): it is stopped and started again"
+                    _log.warning(text, self.home, reason)
                     self._end(server_lock, "immediate" if answer is Ping.REJECT else "fast")
                     return _Found.ended
             if time.monotonic() > deadline:

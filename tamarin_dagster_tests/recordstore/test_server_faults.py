@@ -104,7 +104,7 @@ def await_startup(server: EmbeddedPostgres) -> int:
     pid_file = server.home / "postgres/data/postmaster.pid"
 
     def find() -> int:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, IndexError):
             main = int(pid_file.read_text().split()[0])
             for child in Path(f"/proc/{main}/task/{main}/children").read_text().split():
                 if "startup" in Path(f"/proc/{child}/cmdline").read_text():
