@@ -7,6 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from tamarin_dagster.doctor.encoding import encoding_findings
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.logstore.errors import brief
 from tamarin_dagster.recordstore.database import CONNECT_TIMEOUT_SECONDS, RECORDS_DATABASE, schema_revision
@@ -61,6 +62,7 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
         theirs = float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
         ours = clock()
         version = connection.dialect.server_version_info
+        yield from encoding_findings(_SUBJECT, connection)
     if version and version < OLDEST_SERVER:
         yield fail(_SUBJECT, f"Postgres {server} is too old", f"use Postgres {OLDEST_SERVER[0]} or newer")
     else:
@@ -87,8 +89,14 @@ def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
 
 
 def _engine_of(url: str) -> sa.Engine:
+    # Of a SQL_ASCII database psycopg would give bytes, which nobody expects.
     return sa.create_engine(
-        url, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "tamarin doctor"}
+        url,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": "tamarin doctor",
+            "client_encoding": "utf8",
+        },
     )
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.schema import SetColumnComment, SetTableComment
 import tamarin_dagster.recordstore.dimension_tables
 import tamarin_dagster.recordstore.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket
 from tamarin_dagster.recordstore.waiting import saying
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -87,6 +88,7 @@ def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
         hide_parameters=True,
     )
     with _explained(engine), saying(f"Waiting for {_place(engine)}: it has not answered yet, or it is migrated"):
+        _check_encoding(engine)
         return engine, migrate(engine)
 
 
@@ -101,6 +103,17 @@ def _explained(engine: sa.Engine) -> Iterator[None]:
     except sa.exc.ProgrammingError as error:
         remedy = "the user needs CREATE on the schema public"
         raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+
+
+def _check_encoding(engine: sa.Engine) -> None:
+    """Refuse an empty database that is not UTF8. One that is in use goes on: its keys that do not fit fail, and say so.
+
+    Raises DatabaseError.
+    """
+    with engine.connect() as connection:
+        problem = encoding_problem(connection)
+    if problem and schema_revision(engine) is None:
+        raise DatabaseError(f"{_place(engine)}: {problem} - {encoding_remedy(engine.url.database)}")
 
 
 def schema_revision(engine: sa.Engine) -> str | None:
