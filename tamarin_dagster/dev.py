@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tamarin_dagster.recordstore.database import embedded_postgres, open_database
+from tamarin_dagster.recordstore.waiting import saying
 from tamarin_dagster.settings import CONFIG_VARIABLE, Settings, load_settings
 
 _log = logging.getLogger(__name__)
@@ -111,7 +112,8 @@ def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
     )
     command = [sys.executable, "-m", "tamarin_dagster.demo", "--port", str(port), "--parent-pid", str(os.getpid())]
     with _process(command, dict(os.environ)) as demo:
-        endpoint.wait_until_ready(url, alive=lambda: demo.poll() is None)
+        with saying(f"Waiting for the demo's S3 endpoint at {url}"):
+            endpoint.wait_until_ready(url, alive=lambda: demo.poll() is None)
         yield load_settings()
 
 

@@ -63,9 +63,9 @@ _LOG_TAIL_BYTES = 2_000
 _SUPERUSER = "postgres"
 # What a stop took, for whoever asked for it.
 _ENDS = {
-    "fast": "It was stopped in order.",
-    "immediate": "It was stopped at once; its next start recovers what was committed.",
-    "kill": "Its processes were killed; its next start recovers what was committed.",
+    "fast": "",
+    "immediate": " It was stopped at once; its next start recovers what was committed.",
+    "kill": " Its processes were killed; its next start recovers what was committed.",
 }
 
 
@@ -252,13 +252,12 @@ class EmbeddedPostgres:
             if server_locks.try_exclusive(server_lock):
                 return "The embedded Postgres was not running."
             is_ready = self.is_running()
-            found = read_state(self._folder).describe()
+            state = "" if is_ready else f" ({read_state(self._folder).describe()})"
             if not is_free and not now:
-                state = "" if is_ready else f" ({found})"
                 who = self._locks.holder("users.lock")
                 return f"The embedded Postgres runs on{state}: {who} uses it. To stop it nevertheless: stop --now"
             how = self._end(server_lock, "fast" if is_ready else "immediate")
-        return "Stopped." if is_ready and how == "fast" else f"Stopped ({found}). {_ENDS[how]}"
+        return f"Stopped{state}." + _ENDS[how]
 
     def _leave(self, *, stop: bool = True) -> None:
         """Under the mutex: drop this object's share; stop the server when that was the last share anywhere."""

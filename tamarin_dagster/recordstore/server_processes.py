@@ -88,7 +88,7 @@ class ServerState:
 
     def _describe_startup(self) -> str:
         if self.startup is None:
-            return "it has no startup process, which would recover it"
+            return "it accepts no connections, and has no startup process"
         if self.startup.state == "T":
             return f"its startup process ({self.startup.pid}), which recovers it, is stopped (SIGSTOP)"
         if "recovering" in self.startup.title or any("end-of-recovery" in each.title for each in self.processes):

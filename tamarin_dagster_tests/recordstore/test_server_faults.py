@@ -28,6 +28,7 @@ from tamarin_dagster_tests.conftest import make_short_folder
 
 PROJECT = Path(__file__).parents[2]
 ROWS = 1000
+SERVERS: dict[Path, EmbeddedPostgres] = {}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds its processes in /proc")
 
@@ -37,6 +38,7 @@ def home() -> Iterator[Path]:
     """One home for all: to make a cluster takes longer than most of these tests."""
     folder = make_short_folder()
     yield folder / "home"
+    SERVERS.pop(folder / "home").release()
     server_processes.kill_processes(folder / "home/postgres")
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -44,12 +46,12 @@ def home() -> Iterator[Path]:
 @pytest.fixture
 def server(home: Path) -> Iterator[EmbeddedPostgres]:
     """A server that this process uses, with ROWS committed rows in `kept`."""
-    server = EmbeddedPostgres(home)
+    server = SERVERS.setdefault(home, EmbeddedPostgres(home))
     server.ensure_running()
     query(server, f"CREATE TABLE IF NOT EXISTS kept AS SELECT g FROM generate_series(1, {ROWS}) g")
     yield server
-    server_processes.kill_processes(server.home / "postgres")
-    server.release()
+    if not server.is_running():
+        server_processes.kill_processes(home / "postgres")
 
 
 def query(server: EmbeddedPostgres, statement: str) -> list[tuple]:
@@ -143,7 +145,7 @@ def test_a_server_that_lost_its_startup_process_is_restarted_once_and_it_is_said
     assert time.monotonic() - begin < 30
     assert query(server, "SELECT count(*), sum(g) FROM kept") == [(ROWS, ROWS * (ROWS + 1) // 2)]
     assert caplog.text.count("it has lost its startup process): it is stopped and started again") == 1
-    assert f"Waiting for the embedded Postgres in {server.home}: it has no startup process" in caplog.text
+    assert f"Waiting for the embedded Postgres in {server.home}: it accepts no connections, and has no startup process" in caplog.text
     # 48 lines a second came from our own questions.
     assert log(server).count("\n") - before < 60
 
@@ -153,7 +155,7 @@ def test_stop_ends_a_server_that_lost_its_startup_process(server: EmbeddedPostgr
     begin = time.monotonic()
     said = server.stop(now=True)
     assert time.monotonic() - begin < 10
-    assert said.startswith("Stopped (it has no startup process, which would recover it). It was stopped at once;")
+    assert said.startswith("Stopped (it accepts no connections, and has no startup process). It was stopped at once;")
     assert state(server).processes == ()
     server.ensure_running()
     assert query(server, "SELECT count(*) FROM kept") == [(ROWS,)]
