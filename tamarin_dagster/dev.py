@@ -28,6 +28,7 @@ from tamarin_dagster.homes import DEMO_CONFIG
 from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.private_files import make_home, make_private_folder
 from tamarin_dagster.recordstore.database import embedded_postgres, open_database
+from tamarin_dagster.recordstore.waiting import saying
 from tamarin_dagster.settings import CONFIG_VARIABLE, Settings, load_settings
 
 _log = logging.getLogger(__name__)
@@ -114,7 +115,8 @@ def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
     )
     command = [sys.executable, "-m", "tamarin_dagster.demo", "--port", str(port), "--parent-pid", str(os.getpid())]
     with _process(command, dict(os.environ)) as demo:
-        endpoint.wait_until_ready(url, alive=lambda: demo.poll() is None)
+        with saying(f"Waiting for the demo's S3 endpoint at {url}"):
+            endpoint.wait_until_ready(url, alive=lambda: demo.poll() is None)
         yield load_settings()
 
 

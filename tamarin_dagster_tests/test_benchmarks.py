@@ -253,6 +253,16 @@ def test_a_start_is_timed_until_the_first_rows_and_its_memory_is_that_of_all_pro
 
 
 @pytest.mark.bench
+@pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+def test_the_silence_of_a_command_is_measured_on_a_healthy_and_on_a_broken_server(measured) -> None:
+    (row,) = measured("first_word", "--command", "stop")
+    command, word, end, status, broken_word, broken_end, broken_status = row
+    assert (command, status, broken_status) == ("stop", "0", "0")
+    assert 0 < number(word) <= number(end) < 60
+    assert 0 < number(broken_word) <= number(broken_end) < 60
+
+
+@pytest.mark.bench
 @pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
 def test_a_backfill_is_timed_on_one_worker_and_on_two(measured) -> None:
     options = ("--lines", 2000, "--keys", 20, "--days", 4, "--days-per-run", 2, "--rounds", 1)

@@ -97,6 +97,9 @@ def failures_told() -> Iterator[None]:
     except (sa.exc.DBAPIError, psycopg.Error) as error:
         complain(f"database: {str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()}")
         raise typer.Exit(EXIT_LEFT_UNDONE) from None
+    except KeyboardInterrupt:
+        complain("Interrupted.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         _forget_output()
         raise typer.Exit(EXIT_READER_GONE) from None

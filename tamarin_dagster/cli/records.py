@@ -259,19 +259,23 @@ def grant_reader(
     engine.dispose()
 
 
-@command("stop", Panel.SETTING_UP, ("stop", "after `sql --url`"))
-def stop() -> None:
+@command(
+    "stop",
+    Panel.SETTING_UP,
+    ("stop", "after `sql --url`"),
+    ("stop --now", "whoever uses it; what they were at is rolled back"),
+)
+def stop(now: Annotated[bool, flag("--now", "Also while other processes use it.")] = False) -> None:
     """Stops the embedded Postgres if nothing else of the project uses it.
 
-    It stops by itself with its last user, but for one whose URL was asked for with `sql --url`.
+    It stops by itself with its last user, but for one whose URL was asked for with `sql --url`. This command takes
+    seconds, also while the server is starting, recovering or stuck: it never starts it or waits for it. Nothing that
+    was committed is lost.
     """
     settings = load_settings()
     if settings.database_url:
         raise SettingsError("database_url is set: there is no embedded Postgres to stop")
-    server = embedded_postgres(settings.home)
-    server.keep_running(keep=False)
-    server.release()
-    err.print("The embedded Postgres runs on: other processes use it." if server.is_running() else "Stopped.")
+    err.print(EmbeddedPostgres(settings.home).stop(now=now), markup=False, highlight=False)
 
 
 def _psql(settings: Settings) -> None:

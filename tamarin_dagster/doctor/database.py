@@ -9,16 +9,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from tamarin_dagster.doctor.backups import backup_findings
+from tamarin_dagster.doctor.encoding import encoding_findings
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.logstore.errors import brief
-from tamarin_dagster.recordstore.database import (
-    CONNECT_TIMEOUT_SECONDS,
-    RECORDS_DATABASE,
-    connect_arguments,
-    records_url,
-    schema_revision,
+from tamarin_dagster.recordstore.database import RECORDS_DATABASE, connect_arguments, records_url, schema_revision
+from tamarin_dagster.recordstore.embedded import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    EmbeddedPostgresNotReadyError,
 )
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import Settings
 
@@ -30,6 +29,9 @@ LITTLE_SPACE_FRACTION = 0.10
 LITTLE_SPACE_BYTES = 2 * 1024**3
 NO_SPACE_BYTES = 200 * 1000**2
 
+# So long the doctor waits for an embedded server that is not ready.
+PATIENCE_SECONDS = 5.0
+
 _SUBJECT = "database"
 
 
@@ -38,6 +40,9 @@ def examine_database(settings: Settings, clock: Callable[[], float]) -> Iterator
     try:
         with ExitStack() as stack:
             yield from _examine(settings, clock, stack)
+    except EmbeddedPostgresNotReadyError as error:
+        remedy = "a recovery goes on by itself, and may take minutes; to end and restart it: tamarin-dagster stop"
+        yield fail(_SUBJECT, brief(error), remedy)
     except (EmbeddedPostgresError, OSError) as error:
         remedy = f"see {settings.home / 'postgres' / 'server.log'}, or set TAMARIN_DATABASE_URL"
         yield fail(_SUBJECT, brief(error), remedy)
@@ -59,6 +64,7 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
         theirs = float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
         ours = clock()
         version = connection.dialect.server_version_info
+        yield from encoding_findings(_SUBJECT, connection)
     if version and version < OLDEST_SERVER:
         yield fail(_SUBJECT, f"Postgres {server} is too old", f"use Postgres {OLDEST_SERVER[0]} or newer")
     else:
@@ -72,21 +78,22 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
 def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
     """An engine on the records' database; None if the embedded server has none yet."""
     if settings.database_url:
-        return _engine_of(records_url(settings), **connect_arguments(settings, "tamarin doctor"))
+        return _engine_of(settings, records_url(settings))
     if not (settings.home / "postgres" / "data").exists():
         return None
-    server = stack.enter_context(EmbeddedPostgres(settings.home))
+    server = EmbeddedPostgres(settings.home)
+    server.ensure_running(patience=PATIENCE_SECONDS)
+    stack.callback(server.release)
     there = sa.text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
-    administration = _engine_of(server.url("postgres"))
+    administration = _engine_of(settings, server.url("postgres"))
     with administration.connect() as connection:
         exists = connection.scalar(there, {"name": RECORDS_DATABASE})
     administration.dispose()
-    return _engine_of(server.url(RECORDS_DATABASE)) if exists else None
+    return _engine_of(settings, server.url(RECORDS_DATABASE)) if exists else None
 
 
-def _engine_of(url: str, **arguments: Any) -> sa.Engine:
-    told = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "tamarin doctor"}
-    return sa.create_engine(url, connect_args=arguments or told)
+def _engine_of(settings: Settings, url: str) -> sa.Engine:
+    return sa.create_engine(url, connect_args=connect_arguments(settings, "tamarin doctor"))
 
 
 def _schema_finding(revision: str | None) -> Finding:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from tamarin_dagster.doctor.backups import home_findings
 from tamarin_dagster.doctor.database import examine_database
+from tamarin_dagster.doctor.encoding import dagster_findings
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.doctor.folder import examine_folder
+from tamarin_dagster.doctor.log_loops import configured_loops
 from tamarin_dagster.doctor.s3 import Scene, examine_s3
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.errors import brief
@@ -44,7 +46,9 @@ def examine(
     else:
         yield warn("settings", "read, but no bucket is configured", "list one in tamarin.yaml, under buckets:")
     yield from home_findings(settings)
+    yield from configured_loops(settings.buckets)
     yield from examine_database(settings, clock)
+    yield from dagster_findings(settings)
     for bucket in chosen:
         try:
             store = open_store(bucket)

@@ -8,6 +8,7 @@ from tamarin_dagster.discovery import survey
 from tamarin_dagster.doctor.database import clock_finding
 from tamarin_dagster.doctor.finding import Finding, Status, fail, ok, warn
 from tamarin_dagster.doctor.keys import NOTHING_TO_READ, a_log_key, stray_finding
+from tamarin_dagster.doctor.log_loops import loop_findings
 from tamarin_dagster.logstore import LogStore, LogStoreError, inspection
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.inspection import InspectionError, LoggingTarget, NotOfferedError, NotPermittedError
@@ -221,6 +222,14 @@ def _own_logging(scene: Scene, subject: str) -> Iterator[Finding]:
     )
 
 
+def _loops(scene: Scene, subject: str) -> Iterator[Finding]:
+    def target_of(bucket: str) -> str | None:
+        target = inspection.logging_of(scene.client, bucket)
+        return target.bucket if target else None
+
+    yield from loop_findings(subject, scene.log_bucket, target_of)
+
+
 def _logging(scene: Scene, subject: str) -> Iterator[Finding]:
     name = scene.bucket.name
     wanted = LoggingTarget(scene.log_bucket, scene.bucket.log_prefix)
@@ -244,5 +253,6 @@ _LOOKS = (
     ("requester pays", _requester_pays),
     ("lifecycle", _lifecycle),
     ("log bucket's own logging", _own_logging),
+    ("log loop", _loops),
     ("logging", _logging),
 )

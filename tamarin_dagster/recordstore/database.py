@@ -19,8 +19,10 @@ from sqlalchemy.schema import SetColumnComment, SetTableComment
 import tamarin_dagster.recordstore.dimension_tables
 import tamarin_dagster.recordstore.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
 from tamarin_dagster.recordstore.repeatable import InUseError, digest_of_files, dropped, replace_all
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
+from tamarin_dagster.recordstore.waiting import saying
 from tamarin_dagster.setting_values import has_parameter, prepare_threshold, without_prepare_threshold
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -91,7 +93,7 @@ def open_database(settings: Settings) -> sa.Engine:
     """
     engine, _ = migrated_engine(settings)
     if settings.buckets:
-        with _explained(engine):
+        with _explained(engine), saying(f"Waiting for {_place(engine)}, to write the configured buckets to it"):
             mirror_buckets(engine, settings.buckets)
     return engine
 
@@ -105,7 +107,8 @@ def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
         # an error of a statement is shown in logs and in the page: the values in it are not for that
         hide_parameters=True,
     )
-    with _explained(engine):
+    with _explained(engine), saying(f"Waiting for {_place(engine)}: it has not answered yet, or it is migrated"):
+        _check_encoding(engine)
         return engine, migrate(engine)
 
 
@@ -120,6 +123,17 @@ def _explained(engine: sa.Engine) -> Iterator[None]:
     except sa.exc.ProgrammingError as error:
         remedy = "the user needs CREATE on the schema public"
         raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+
+
+def _check_encoding(engine: sa.Engine) -> None:
+    """Refuse an empty database that is not UTF8. One that is in use goes on: its keys that do not fit fail, and say so.
+
+    Raises DatabaseError.
+    """
+    with engine.connect() as connection:
+        problem = encoding_problem(connection)
+    if problem and schema_revision(engine) is None:
+        raise DatabaseError(f"{_place(engine)}: {problem} - {encoding_remedy(engine.url.database)}")
 
 
 def schema_revision(engine: sa.Engine) -> str | None:

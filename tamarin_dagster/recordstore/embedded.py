@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import Self
 from urllib.parse import quote
@@ -36,7 +37,10 @@ from tamarin_dagster.private_files import PRIVATE_FILE, make_home
 from tamarin_dagster.recordstore import server_locks
 from tamarin_dagster.recordstore.server_account import ServerAccount, hand_over, let_in, server_account
 from tamarin_dagster.recordstore.server_locks import LockFiles
+from tamarin_dagster.recordstore.server_log import bound_log
+from tamarin_dagster.recordstore.server_processes import Vigil, kill_processes, last_progress, read_state, read_status
 from tamarin_dagster.recordstore.server_settings import PORT, check_private, configuration, socket_directory
+from tamarin_dagster.recordstore.waiting import saying
 
 _log = logging.getLogger(__name__)
 
@@ -44,17 +48,42 @@ _log = logging.getLogger(__name__)
 _START_SECONDS = 600
 # A clean stop writes at most shared_buffers (256 MB) and cuts off clients.
 _STOP_SECONDS = 300
-# A server that lives but does not answer for this long has lost its socket (somebody deleted it): it is stopped.
-_SILENCE_SECONDS = 5
-_POLL_SECONDS = 0.02
+# So long a stop may make no progress before the next, harder one. An immediate stop takes Postgres 5 s where a process
+# does not end by itself.
+_STOP_PATIENCE_SECONDS = {"fast": 10.0, "immediate": 8.0, "kill": 10.0}
+# Another process that starts or stops the server holds the mutex; a stop goes on without it after this.
+_MUTEX_SECONDS = 2.0
+# libpq takes no less.
+_PING_SECONDS = 2
+# Each look at a server that is not ready may cost it a connection and a line of its log.
+_FIRST_POLL_SECONDS = 0.02
+_LAST_POLL_SECONDS = 1.0
+_POLL_FACTOR = 1.5
 _LOG_TAIL_BYTES = 2_000
-_LOG_ROTATE_BYTES = 10_000_000
 
 _SUPERUSER = "postgres"
+# What a stop took, for whoever asked for it.
+_ENDS = {
+    "fast": "",
+    "immediate": " It was stopped at once; its next start recovers what was committed.",
+    "kill": " Its processes were killed; its next start recovers what was committed.",
+}
 
 
 class EmbeddedPostgresError(RuntimeError):
     """The embedded Postgres cannot be used. The text says why, where, and what to do."""
+
+
+class EmbeddedPostgresNotReadyError(EmbeddedPostgresError):
+    """The embedded Postgres is not ready yet, and the caller did not want to wait any longer."""
+
+
+class _Found(Enum):
+    """What has become of a server that was waited for."""
+
+    answers = auto()
+    gone = auto()
+    ended = auto()  # by us
 
 
 @dataclass
@@ -112,31 +141,64 @@ class EmbeddedPostgres:
         """Whether the server accepts connections now."""
         return self._ping() is Ping.OK
 
-    def ensure_running(self) -> None:
+    def ensure_running(self, *, patience: float = _START_SECONDS) -> None:
         """Start the server or join the running one, and keep it until `release` or the end of this process.
 
-        Returns when it accepts connections. Cheap to call again; after a crash of the server it starts it again.
-        Raises EmbeddedPostgresError.
+        Returns when it accepts connections. Cheap to call again; after a crash of the server it starts it again. If the
+        wait is cut short, a server that is recovering goes on with it, and the next call joins it.
+
+        Args:
+            patience: for so many seconds a server that is not ready is waited for.
+
+        Raises EmbeddedPostgresError; EmbeddedPostgresNotReadyError if the server needs longer.
         """
         if sys.platform == "win32":
             raise self._error("the embedded Postgres does not support Windows")
+        deadline = time.monotonic() + patience
         with _memberships_lock, self._explained():
+            bound_log(self._log_file)
             membership = _memberships.get(self._folder)
             if membership is not None and self.is_running():
                 membership.holders.add(self)
                 return
             self._make_folder()
-            with self._locks.mutex():
+            with self._mutex(patience):
                 if membership is None:
                     _at_exit_and_fork()
                     membership = _memberships[self._folder] = _Membership(self._locks.open("users.lock"))
                     server_locks.share(membership.users_lock)
                 membership.holders.add(self)
                 try:
-                    self._start_or_join()
-                except BaseException:
-                    self._leave()
+                    self._start_or_join(deadline)
+                except BaseException as error:
+                    # To stop a recovery would be to begin it again.
+                    self._leave(stop=self.is_running())
+                    if isinstance(error, KeyboardInterrupt):
+                        _log.warning(
+                            "The embedded Postgres in %s is not ready yet, and goes on by itself: run the command"
+                            " again, or `tamarin-dagster stop`",
+                            self.home,
+                        )
                     raise
+
+    @contextlib.contextmanager
+    def _mutex(self, patience: float) -> Iterator[None]:
+        """The mutex of the home. Says who has it if that lasts. Raises EmbeddedPostgresNotReadyError."""
+
+        def who(seconds: int) -> str:
+            holder = self._locks.holder("start.lock")
+            return f"Waiting for {holder}, which starts or stops {self._name} ({seconds} s so far)"
+
+        with contextlib.ExitStack() as held:
+            with saying(who):
+                if not held.enter_context(self._locks.mutex(patience)):
+                    holder = self._locks.holder("start.lock")
+                    raise self._error(f"{holder} has been starting or stopping it for {patience:.0f} s", not_ready=True)
+            yield
+
+    @property
+    def _name(self) -> str:
+        return f"the embedded Postgres in {self.home}"
 
     def ensure_databases(self, *names: str) -> None:
         """Create those databases that do not exist yet. Starts the server if need be. Raises EmbeddedPostgresError."""
@@ -144,7 +206,7 @@ class EmbeddedPostgres:
         with self._explained(), psycopg.connect(self.url("postgres", "postgresql"), autocommit=True) as connection:
             if not _missing_databases(connection, names):
                 return
-            with self._locks.mutex():
+            with self._mutex(_START_SECONDS):
                 for name in _missing_databases(connection, names):
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
@@ -155,9 +217,9 @@ class EmbeddedPostgres:
             if membership is None or self not in membership.holders:
                 return
             try:
-                with self._locks.mutex():
+                with self._mutex(_START_SECONDS):
                     self._leave()
-            except OSError as error:
+            except (OSError, EmbeddedPostgresError) as error:
                 _log.warning("The embedded Postgres in %s was not stopped: %s", self.home, error)
 
     def keep_running(self, *, keep: bool = True) -> None:
@@ -171,7 +233,34 @@ class EmbeddedPostgres:
             else:
                 self._keep.unlink(missing_ok=True)
 
-    def _leave(self) -> None:
+    def stop(self, *, now: bool = False) -> str:
+        """Stop the server within seconds, in whatever state it is; never starts it or waits until it is ready.
+
+        Args:
+            now: also if other processes use it.
+
+        Returns what was done, as a sentence. Raises EmbeddedPostgresError if its processes cannot be ended.
+        """
+        if not self._folder.exists():
+            return f"There is no embedded Postgres in {self.home}."
+        with self._explained(), contextlib.ExitStack() as stack:
+            self._keep.unlink(missing_ok=True)
+            # Whoever has it may hang. If it is at work, it finds the server gone and says so, or starts it again.
+            stack.enter_context(self._locks.mutex(_MUTEX_SECONDS))
+            users = stack.enter_context(self._locks.held_open("users.lock"))
+            is_free = server_locks.try_exclusive(users)
+            server_lock = stack.enter_context(self._locks.held_open("server.lock"))
+            if server_locks.try_exclusive(server_lock):
+                return "The embedded Postgres was not running."
+            is_ready = self.is_running()
+            state = "" if is_ready else f" ({read_state(self._folder).describe()})"
+            if not is_free and not now:
+                who = self._locks.holder("users.lock")
+                return f"The embedded Postgres runs on{state}: {who} uses it. To stop it nevertheless: stop --now"
+            how = self._end(server_lock, "fast" if is_ready else "immediate")
+        return f"Stopped{state}." + _ENDS[how]
+
+    def _leave(self, *, stop: bool = True) -> None:
         """Under the mutex: drop this object's share; stop the server when that was the last share anywhere."""
         membership = _memberships[self._folder]
         membership.holders.discard(self)
@@ -181,51 +270,123 @@ class EmbeddedPostgres:
         server_locks.unlock(membership.users_lock)
         server_locks.close(membership.users_lock)
         with self._locks.held_open("users.lock") as users, self._locks.held_open("server.lock") as server:
-            if server_locks.try_exclusive(users) and not server_locks.try_exclusive(server) and not self._keep.exists():
+            if not stop or not server_locks.try_exclusive(users) or self._keep.exists():
+                return
+            if not server_locks.try_exclusive(server):
                 try:
-                    self._stop()
+                    self._end(server, "fast")
                 except EmbeddedPostgresError as error:
                     _log.warning("The server may have been left running. %s", error)
 
-    def _start_or_join(self) -> None:
+    def _start_or_join(self, deadline: float) -> None:
         """Under the mutex: return when the server answers, whatever state a predecessor left behind."""
-        with self._locks.held_open("server.lock") as server_lock:
-            if self._answers_or_is_gone(server_lock):
-                return
+        with saying(self._waits_for):
             started = time.monotonic()
-            account = server_account(self._data)
-            let_in(account, [self._folder, self.bin_dir])
-            self._remove_stale_files()
-            if not self._data.exists():
-                self._create_cluster(account, server_lock)
-            self._prepare_files(account)
-            # Paths relative to the working directory: pg_ctl passes them through a shell, quoting nothing but blanks.
-            command = ["pg_ctl", "start", "-D", "data", "-l", "server.log", "-w", "-t", str(_START_SECONDS)]
-            self._run(command, account, server_lock)
-            _log.info("Embedded Postgres in %s started in %.1f s", self.home, time.monotonic() - started)
+            has_started = has_ended = False
+            while True:
+                # Closed in between: a lock is the descriptor's, which the server inherits.
+                with self._locks.held_open("server.lock") as server_lock:
+                    found = self._join(server_lock, deadline, may_end=not has_ended)
+                    if found is _Found.answers:
+                        break
+                    if found is _Found.gone and has_started:
+                        raise self._error("the server ended before it was ready")
+                    has_ended = has_ended or found is _Found.ended
+                    has_started = True
+                    self._start(server_lock)
+            if has_started:
+                _log.info("Embedded Postgres in %s started in %.1f s", self.home, time.monotonic() - started)
 
-    def _answers_or_is_gone(self, server_lock: int) -> bool:
-        """True when the server answers, False when none of its processes lives; server_lock is ours then.
+    def _waits_for(self, seconds: int) -> str:
+        """What is said to whoever waits."""
+        said = last_progress(self._log_file)
+        text = f"Waiting for {self._name}: {read_state(self._folder).describe()}"
+        text += f" ({seconds} s so far, at most {_START_SECONDS / 60:.0f} minutes)"
+        return f"{text}; it last said: {said}" if said else text
 
-        Waits in between: somebody killed may have left a start, a recovery, a stop or an initdb under way.
+    def _start(self, server_lock: int) -> None:
+        """No server is left, and the lock is ours: start one, which inherits it."""
+        account = server_account(self._data)
+        let_in(account, [self._folder, self.bin_dir])
+        self._remove_stale_files()
+        if not self._data.exists():
+            self._create_cluster(account, server_lock)
+        self._prepare_files(account)
+        # Paths relative to the working directory: pg_ctl passes them through a shell, quoting nothing but blanks.
+        # It does not wait for the server: it would do so without a word.
+        self._run(["pg_ctl", "start", "-D", "data", "-l", "server.log", "-W"], account, server_lock)
+
+    def _join(self, server_lock: int, deadline: float, *, may_end: bool) -> _Found:
+        """Wait until the server answers, or until none of its processes lives; server_lock is ours then.
+
+        Somebody killed may have left a start, a recovery, a stop or an initdb under way. A server that will never be
+        ready is ended, if it may be.
         """
         begin = time.monotonic()
-        stop_asked = False
+        pause = _FIRST_POLL_SECONDS
+        vigil = Vigil()
         while True:
-            answer = self._ping()
+            # While its own file says that it is not ready, to ask would only fill its log.
+            answer = Ping.REJECT if read_status(self._data) in {"starting", "stopping"} else self._ping()
             if answer is Ping.OK:
-                return True
+                return _Found.answers
+            if server_locks.try_exclusive(server_lock):
+                return _Found.gone
             waited = time.monotonic() - begin
-            if answer is not Ping.REJECT:
-                if server_locks.try_exclusive(server_lock):
-                    return False
-                if waited > _SILENCE_SECONDS and not stop_asked:
-                    stop_asked = True
-                    with contextlib.suppress(EmbeddedPostgresError):  # no server but an initdb: nothing to stop
-                        self._stop()
-            if waited > _START_SECONDS:
-                raise self._error(f"the server neither answers nor ends for {waited:.0f} s; end its processes")
-            time.sleep(_POLL_SECONDS)
+            if pause >= _LAST_POLL_SECONDS:
+                bound_log(self._log_file)
+                state = read_state(self._folder)
+                has_socket = (self.socket_dir / f".s.PGSQL.{PORT}").exists()
+                reason = vigil.hopeless(state, answers=answer is Ping.REJECT, has_socket=has_socket)
+                if reason and may_end:
+                    text = "The embedded Postgres in %s will not be ready (%s): it is stopped and started again"
+                    _log.warning(text, self.home, reason)
+                    self._end(server_lock, "immediate" if answer is Ping.REJECT else "fast")
+                    return _Found.ended
+            if time.monotonic() > deadline:
+                found = read_state(self._folder).describe()
+                text = f"it is not ready after {waited:.0f} s: {found}"
+                remedy = "Run the command again later; to end the server: tamarin-dagster stop"
+                raise self._error(f"{text}\n{remedy}", not_ready=True)
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic()) + _FIRST_POLL_SECONDS))
+            pause = min(pause * _POLL_FACTOR, _LAST_POLL_SECONDS)
+
+    def _end(self, server_lock: int, mode: str) -> str:
+        """End the server, whatever it is at: in this mode of pg_ctl, then harder. Returns what it took.
+
+        server_lock is ours then. Nothing that was committed is lost: after all but `fast` the next start recovers it.
+        Raises EmbeddedPostgresError.
+        """
+        modes = list(_STOP_PATIENCE_SECONDS)
+        for each in modes[modes.index(mode) :]:
+            started = time.monotonic()
+            if each == "kill":
+                kill_processes(self._folder)
+            elif (main := read_state(self._folder).main) is None or main.state == "T":
+                continue  # no process to ask: that of a stale pid file is somebody else's, and a stopped one is deaf
+            else:
+                with contextlib.suppress(EmbeddedPostgresError):  # it has just ended
+                    self._run(["pg_ctl", "stop", "-D", "data", "-m", each, "-W"], server_account(self._data))
+            if self._is_gone(server_lock, _STOP_PATIENCE_SECONDS[each]):
+                _log.info("Embedded Postgres in %s stopped (%s) in %.1f s", self.home, each, time.monotonic() - started)
+                return each
+        raise self._error(f"it does not end: {read_state(self._folder).describe()}; end its processes")
+
+    def _is_gone(self, server_lock: int, patience: float) -> bool:
+        """Wait until no process of the server is left, as long as it makes progress; whether that came about."""
+        begin = since = time.monotonic()
+        pause = _FIRST_POLL_SECONDS
+        before: object = None
+        while not server_locks.try_exclusive(server_lock):
+            now = time.monotonic()
+            work = read_state(self._folder).work
+            if work != before:
+                before, since = work, now
+            if now - since > patience or now - begin > _STOP_SECONDS:
+                return False
+            time.sleep(pause)
+            pause = min(pause * _POLL_FACTOR, _LAST_POLL_SECONDS)
+        return True
 
     def _remove_stale_files(self) -> None:
         """No server is left: a pid file is stale, and must not stop the start because its pid is somebody else's."""
@@ -263,8 +424,7 @@ class EmbeddedPostgres:
         self.socket_dir.mkdir(0o700, exist_ok=True)
         check_private(self.socket_dir, account)
         hand_over(self.socket_dir, account)
-        if self._log_file.exists() and self._log_file.stat().st_size > _LOG_ROTATE_BYTES:
-            self._log_file.replace(self._log_file.with_suffix(".log.old"))
+        bound_log(self._log_file)
         self._log_file.touch(0o600)
         hand_over(self._log_file, account)
         settings = self._folder / "server.conf"
@@ -272,12 +432,6 @@ class EmbeddedPostgres:
         settings.touch(PRIVATE_FILE)
         settings.write_text(configuration(self.socket_dir))
         hand_over(settings, account)
-
-    def _stop(self) -> None:
-        started = time.monotonic()
-        command = ["pg_ctl", "stop", "-D", "data", "-m", "fast", "-w", "-t", str(_STOP_SECONDS)]
-        self._run(command, server_account(self._data))
-        _log.info("Embedded Postgres in %s stopped in %.1f s", self.home, time.monotonic() - started)
 
     def _run(self, command: list[str], account: ServerAccount | None, *inherited: int) -> None:
         """Run a program of Postgres in the server's folder, as its account. Raises EmbeddedPostgresError."""
@@ -305,7 +459,7 @@ class EmbeddedPostgres:
                 raise self._error(f"{command[0]} failed with status {done.returncode}: {said[-_LOG_TAIL_BYTES:]}")
 
     def _ping(self) -> Ping:
-        conninfo = f"{self.url('postgres', 'postgresql')}&connect_timeout={_SILENCE_SECONDS}"
+        conninfo = f"{self.url('postgres', 'postgresql')}&connect_timeout={_PING_SECONDS}"
         return Ping(PGconn.ping(os.fsencode(conninfo)))
 
     def _make_folder(self) -> None:
@@ -320,12 +474,13 @@ class EmbeddedPostgres:
         except (OSError, psycopg.Error, KeyError) as error:
             raise self._error(str(error)) from error
 
-    def _error(self, reason: str) -> EmbeddedPostgresError:
+    def _error(self, reason: str, *, not_ready: bool = False) -> EmbeddedPostgresError:
         text = f"The embedded Postgres in {self.home}: {reason}"
         with contextlib.suppress(OSError), self._log_file.open("rb") as log:
             log.seek(max(0, self._log_file.stat().st_size - _LOG_TAIL_BYTES))
             text += f"\nThe end of {self._log_file}:\n{log.read().decode(errors='replace').strip()}"
-        return EmbeddedPostgresError(f"{text}\nTo use a Postgres of your own, set TAMARIN_DATABASE_URL.")
+        kind = EmbeddedPostgresNotReadyError if not_ready else EmbeddedPostgresError
+        return kind(f"{text}\nTo use a Postgres of your own, set TAMARIN_DATABASE_URL.")
 
 
 def _missing_databases(connection: psycopg.Connection, names: tuple[str, ...]) -> list[str]:

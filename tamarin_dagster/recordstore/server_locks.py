@@ -1,13 +1,19 @@
 """The lock files of the embedded Postgres. The locks are flocks: the kernel drops them with their holder."""
 
 import contextlib
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 if sys.platform != "win32":
     import fcntl
+
+# Between two attempts to take a lock that somebody else has.
+_FIRST_PAUSE_SECONDS = 0.005
+_LAST_PAUSE_SECONDS = 0.25
 
 _descriptors: set[int] = set()
 
@@ -37,14 +43,39 @@ class LockFiles:
             close(descriptor)
 
     @contextlib.contextmanager
-    def mutex(self) -> Iterator[None]:
-        """One holder at a time starts, stops, or makes a database."""
+    def mutex(self, patience: float = math.inf) -> Iterator[bool]:
+        """One holder at a time starts, stops, or makes a database. Yields whether it was had within so many seconds."""
         with self.held_open("start.lock") as descriptor:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            deadline = time.monotonic() + patience
+            pause = _FIRST_PAUSE_SECONDS
+            while not (has_it := try_exclusive(descriptor)) and time.monotonic() < deadline:
+                time.sleep(pause)
+                pause = min(2 * pause, _LAST_PAUSE_SECONDS)
             try:
-                yield
+                yield has_it
             finally:
-                unlock(descriptor)
+                if has_it:
+                    unlock(descriptor)
+
+    def holder(self, name: str) -> str:
+        """Which processes hold a lock file's lock, for a message; Linux says it, to those who may see them."""
+        with contextlib.suppress(OSError):
+            number = (self._folder / name).stat().st_ino
+            locks = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line]
+            pids = [row[4] for row in locks if row[1] == "FLOCK" and row[5].endswith(f":{number}")]
+            others = sorted({pid for pid in pids if pid != str(os.getpid()) and int(pid) > 0}, key=int)
+            if others:
+                return ("process " if len(others) == 1 else "processes ") + ", ".join(map(_described, others))
+        return "another process"
+
+
+def _described(pid: str) -> str:
+    """A process for a message: its number and the start of its command."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        names = [Path(word).name for word in words if word][:3]
+        return f"{pid} ({' '.join(names)})"
+    return pid
 
 
 def share(descriptor: int) -> None:

@@ -36,6 +36,7 @@ autovacuum = on                      # also freezes and analyzes: the planner ne
 timezone = 'UTC'                     # request times and days are UTC
 log_timezone = 'UTC'
 lc_messages = 'C'
+log_min_error_statement = fatal      # the statement of an error may be of any length, and may hold secrets
 cluster_name = 'tamarin'             # what `ps` shows
 """
 # Docker gives a container 64 MB of /dev/shm, and a parallel hash join over a month of records does not fit in it.

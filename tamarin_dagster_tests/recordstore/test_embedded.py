@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore import embedded, server_settings
+from tamarin_dagster.recordstore import embedded, server_processes, server_settings
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 # A process of the project: uses the server until its standard input ends.
@@ -277,7 +277,7 @@ def test_a_server_that_somebody_started_by_hand_keeps_its_pid_file(home: Path) -
 
 
 def test_a_server_that_lost_its_socket_is_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_SILENCE_SECONDS", 1)
+    monkeypatch.setattr(server_processes, "NO_SOCKET_SECONDS", 1)
     with EmbeddedPostgres(home) as server:
         pid = postmaster_pid(home)
         (server.socket_dir / ".s.PGSQL.5432").unlink()
