@@ -94,7 +94,7 @@ def failures_told() -> Iterator[None]:
         complain(str(error))
         raise typer.Exit(EXIT_LEFT_UNDONE) from None
     except (sa.exc.DBAPIError, psycopg.Error) as error:
-        complain(f"database: {str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()}")
+        complain(f"database: {_said_of(error)}")
         raise typer.Exit(EXIT_LEFT_UNDONE) from None
     except BrokenPipeError:
         _forget_output()
@@ -103,6 +103,14 @@ def failures_told() -> Iterator[None]:
         _forget_output()
         complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
         raise typer.Exit(EXIT_LEFT_UNDONE) from None
+
+
+def _said_of(error: sa.exc.DBAPIError | psycopg.Error) -> str:
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    said = str(cause).strip()
+    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+        return f"{said} - `{PROGRAM} doctor` says which right the user lacks, and what to do"
+    return said
 
 
 def _forget_output() -> None:

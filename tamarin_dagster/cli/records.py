@@ -44,6 +44,7 @@ from tamarin_dagster.reparse import reparse
 from tamarin_dagster.retention import Expirable, expirable, expire, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import Format, bar, complain, err, json_answers, printable, show_csv, show_rows
+from tamarin_dagster.urls import clean_errors
 
 
 @command(
@@ -196,12 +197,11 @@ def sql(
 
 
 def _show_answers(settings: Settings, query: str, format_: Format) -> None:
-    connection = psycopg.connect(
-        records_url(settings, driver="postgresql"),
-        autocommit=True,
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        application_name="tamarin sql",
-    )
+    url = records_url(settings, driver="postgresql")
+    with clean_errors(url):
+        connection = psycopg.connect(
+            url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="tamarin sql"
+        )
     connection.add_notice_handler(lambda said: err.print(f"{said.severity}: {printable(said.message_primary or '')}"))
     with closing(connection):
         if format_ is Format.json:
@@ -265,8 +265,10 @@ def stop() -> None:
 def _psql(settings: Settings) -> None:
     """Psql as a child, not in our place: while we live the embedded server does. Its password is on no command line."""
     url = records_url(settings, driver="postgresql")
-    password = conninfo_to_dict(url).get("password")
-    place = make_conninfo(**{name: str(value) for name, value in conninfo_to_dict(url).items() if name != "password"})
+    with clean_errors(url):
+        parameters = conninfo_to_dict(url)
+    password = parameters.pop("password", None)
+    place = make_conninfo(**{name: str(value) for name, value in parameters.items()})
     environment = os.environ | ({"PGPASSWORD": str(password)} if password else {})
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is psql's: it cancels a query
     program = EmbeddedPostgres(settings.home).psql

@@ -9,8 +9,15 @@ import sqlalchemy as sa
 
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.logstore.errors import brief
-from tamarin_dagster.recordstore.database import CONNECT_TIMEOUT_SECONDS, RECORDS_DATABASE, schema_revision
+from tamarin_dagster.recordstore.database import (
+    CONNECT_TIMEOUT_SECONDS,
+    RECORDS_DATABASE,
+    DatabaseError,
+    create_engine,
+    schema_revision,
+)
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster.recordstore.rights import Rights, rights_of
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import Settings
 
@@ -33,6 +40,8 @@ def examine_database(settings: Settings, clock: Callable[[], float]) -> Iterator
     except (EmbeddedPostgresError, OSError) as error:
         remedy = f"see {settings.home / 'postgres' / 'server.log'}, or set TAMARIN_DATABASE_URL"
         yield fail(_SUBJECT, brief(error), remedy)
+    except DatabaseError as error:
+        yield fail(_SUBJECT, brief(error), "check TAMARIN_DATABASE_URL")
     except sa.exc.DBAPIError as error:
         text = brief(error.orig if isinstance(error.orig, Exception) else error)
         yield fail(_SUBJECT, text, "is the server up, and is TAMARIN_DATABASE_URL right?")
@@ -55,7 +64,10 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
         yield fail(_SUBJECT, f"Postgres {server} is too old", f"use Postgres {OLDEST_SERVER[0]} or newer")
     else:
         yield ok(_SUBJECT, f"Postgres {server} answers")
-    yield _schema_finding(schema_revision(engine))
+        rights = rights_of(connection)
+    yield _rights_finding(rights)
+    if rights.has_schema and not rights.owners:  # otherwise the revision may not be read
+        yield _schema_finding(schema_revision(engine))
     yield clock_finding(_SUBJECT, ours - theirs)
 
 
@@ -75,9 +87,18 @@ def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
 
 
 def _engine_of(url: str) -> sa.Engine:
-    return sa.create_engine(
-        url, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "tamarin doctor"}
+    return create_engine(
+        url,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "tamarin doctor"},
+        hide_parameters=True,
     )
+
+
+def _rights_finding(rights: Rights) -> Finding:
+    subject = f"{_SUBJECT} rights"
+    if rights.problem:
+        return fail(subject, rights.problem, rights.remedy)
+    return ok(subject, "the user may create tables, and its own are those that are there")
 
 
 def _schema_finding(revision: str | None) -> Finding:
