@@ -7,7 +7,7 @@ at it never walks the whole log bucket; which days have keys at all is found by 
 import heapq
 import itertools
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -43,6 +43,11 @@ class Survey:
 
     roots: tuple[str, ...]
     strays: tuple[str, ...]
+
+
+def count_strays(outside: Sequence[str], within: int = 0) -> str:
+    """Say how many strays there are: those outside of days, which are cut at MAX_STRAYS_NAMED, and those within."""
+    return "at least " * (len(outside) >= MAX_STRAYS_NAMED) + f"{within + len(outside):,}"
 
 
 def survey(store: LogStore, bucket: LoggedBucket) -> Survey:

@@ -113,7 +113,9 @@ class MirroredBucket(Document):
     present: int = Field(default=0, description="keys whose copy was there already")
     keys: int = Field(default=0, description="keys fetched")
     bytes: int = Field(default=0, description="their size, as stored")
-    strays: tuple[str, ...] = Field(default=(), description="names that are no log key's; they are left alone")
+    strays: tuple[str, ...] = Field(
+        default=(), description="names that are no log key's, of those that belong to no day at most 50"
+    )
     failures: tuple[FailedKey, ...] = Field(default=(), description="keys that have no copy now")
     seconds: float = Field(default=0.0, description="how long it took")
 
@@ -277,7 +279,7 @@ def mirrored_bucket(bucket: LoggedBucket, mirrored: Mirrored) -> MirroredBucket:
         present=mirrored.present,
         keys=mirrored.keys,
         bytes=mirrored.bytes,
-        strays=tuple(mirrored.strays),
+        strays=(*mirrored.outside, *mirrored.strays),
         failures=tuple(FailedKey.model_validate(failure) for failure in mirrored.failures),
         seconds=mirrored.seconds,
     )

@@ -34,6 +34,7 @@ from tamarin_dagster.cli.documents import (
     show_documents,
 )
 from tamarin_dagster.cli.rollups import roll_up_due
+from tamarin_dagster.discovery import count_strays
 from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import Purged, purge
@@ -266,8 +267,9 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, archived: Archived |
     _tell_archived(bucket, archived)
     if purged is not None:
         err.print(f"  {_told(purged)}", highlight=False)
-    strays = [*(name for each in pulled.periods for name in each.strays), *pulled.strays]
-    if strays:
-        err.print(f"  {len(strays):,} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
+    within = [name for each in pulled.periods for name in each.strays]
+    if strays := [*within, *pulled.strays]:
+        count = count_strays(pulled.strays, len(within))
+        err.print(f"  {count} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
     for failure in [*pulled.failures, *(purged.failures if purged else [])]:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

@@ -21,6 +21,7 @@ from tamarin_dagster.cli.app import (
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import MirroredBucket, mirrored_bucket, show_documents
+from tamarin_dagster.discovery import count_strays
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.copies import CopiesError
 from tamarin_dagster.mirror import Mirrored, mirror
@@ -90,7 +91,8 @@ def _summarise(bucket: LoggedBucket, mirrored: Mirrored) -> None:
     place = f"log_bucket_name: {mirrored.folder.as_uri()}"
     prefix = f", log_prefix: {bucket.log_prefix}" if bucket.log_prefix else ""
     err.print(f"  to load from there: {printable(place + prefix)}", highlight=False)
-    if strays := mirrored.strays:
-        err.print(f"  {len(strays):,} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
+    if strays := [*mirrored.outside, *mirrored.strays]:
+        count = count_strays(mirrored.outside, len(mirrored.strays))
+        err.print(f"  {count} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
     for failure in mirrored.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

@@ -32,11 +32,13 @@ NO_SPACE_BYTES = 200 * 1000**2
 _SUBJECT = "database"
 
 
-def examine_database(settings: Settings, clock: Callable[[], float]) -> Iterator[Finding]:
-    """Findings on the database; it is not migrated, and no embedded one is made."""
+def examine_database(settings: Settings, clock: Callable[[], float], stack: ExitStack) -> Iterator[Finding]:
+    """Findings on the database; it is not migrated, and no embedded one is made.
+
+    An embedded server that is there is used until the stack is closed.
+    """
     try:
-        with ExitStack() as stack:
-            yield from _examine(settings, clock, stack)
+        yield from _examine(settings, clock, stack)
     except (EmbeddedPostgresError, OSError) as error:
         remedy = f"see {settings.home / 'postgres' / 'server.log'}, or set TAMARIN_DATABASE_URL"
         yield fail(_SUBJECT, brief(error), remedy)
@@ -69,6 +71,18 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
     if rights.has_schema and not rights.owners:  # otherwise the revision may not be read
         yield _schema_finding(schema_revision(engine))
     yield clock_finding(_SUBJECT, ours - theirs)
+
+
+def open_migrated(settings: Settings, stack: ExitStack) -> sa.Engine | None:
+    """An engine on the records' database, until the stack is closed; None if it does not answer or is not migrated."""
+    try:
+        engine = _engine(settings, stack)
+        if engine is None:
+            return None
+        stack.callback(engine.dispose)
+        return engine if schema_revision(engine) == SCHEMA_REVISION else None
+    except (sa.exc.SQLAlchemyError, DatabaseError, EmbeddedPostgresError, OSError):
+        return None  # what is wrong with it is a finding of its own
 
 
 def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:

@@ -4,6 +4,12 @@ from botocore.exceptions import ClientError
 
 from tamarin_dagster.urls import hide_userinfo
 
+# What to do with an object in GLACIER or DEEP_ARCHIVE.
+RESTORE = (
+    "it is archived (GLACIER or DEEP_ARCHIVE): restore it (aws s3api restore-object), and leave the log prefix out of the"
+    " lifecycle rule that archives it"
+)
+
 
 def status_of(error: ClientError) -> int:
     """The answer's HTTP status; 0 if it had none."""
