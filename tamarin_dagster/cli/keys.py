@@ -33,6 +33,7 @@ from tamarin_dagster.cli.documents import (
     purged_keys,
     show_documents,
 )
+from tamarin_dagster.cli.misnamed import complain_of_foreign_records, complain_of_misplaced_keys
 from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.discovery import count_strays
 from tamarin_dagster.logformat import delivery_day
@@ -116,6 +117,9 @@ def _pull_bucket(
         complain(f"bucket {bucket.name}: {error}")
         return PulledBucket(bucket=bucket.name, error=str(error))
     _summarise(bucket, pulled, archived, purged)
+    if not days:
+        complain_of_misplaced_keys(settings, bucket, store, engine)
+    complain_of_foreign_records(engine, bucket.name)
     return pulled_bucket(bucket.name, pulled, archived, purged)
 
 

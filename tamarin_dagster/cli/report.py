@@ -9,6 +9,7 @@ import typer
 
 from tamarin_dagster.analysis.report import Month, ReportFile, file_name, write_report
 from tamarin_dagster.cli.app import BucketOption, Panel, chosen_buckets, command, flag, told_if_interrupted
+from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.traffic_tables import traffic_day
 from tamarin_dagster.setting_values import is_bucket_name
@@ -64,6 +65,7 @@ def report_command(
                     key=settings.anonymize_key,
                 )
             _tell(done)
+            complain_of_foreign_records(engine, each)
         engine.dispose()
 
 

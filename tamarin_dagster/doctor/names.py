@@ -57,6 +57,9 @@ class Known:
             return list(ledger.unseen(connection, bucket.log_bucket_name, objects))
 
 
+NOTHING_KNOWN = Known(None, frozenset())
+
+
 def nothing_to_read(subject: str, bucket: LoggedBucket, store: LogStore, known: Known) -> Finding:
     """What is said where no log key lies under the log prefix: is that where they are delivered?"""
     if known.has_loaded(bucket):  # and purged since

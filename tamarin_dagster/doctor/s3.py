@@ -8,7 +8,7 @@ from tamarin_dagster.discovery import survey
 from tamarin_dagster.doctor.database import clock_finding
 from tamarin_dagster.doctor.finding import Finding, Status, fail, ok, warn
 from tamarin_dagster.doctor.keys import a_log_key, stray_finding
-from tamarin_dagster.doctor.names import Known, name_findings, nothing_to_read
+from tamarin_dagster.doctor.names import NOTHING_KNOWN, Known, name_findings, nothing_to_read
 from tamarin_dagster.logformat import parse_key_name
 from tamarin_dagster.logkey import shown
 from tamarin_dagster.logstore import LogStore, LogStoreError, inspection
@@ -39,7 +39,7 @@ class Scene:
     client: "S3Client"
     purges: bool
     clock: Callable[[], float]
-    known: Known = Known(None, frozenset())
+    known: Known = NOTHING_KNOWN
 
     @property
     def log_bucket(self) -> str:

@@ -6,8 +6,8 @@ from tamarin_dagster.urls import hide_userinfo
 
 # What to do with an object in GLACIER or DEEP_ARCHIVE.
 RESTORE = (
-    "it is archived (GLACIER or DEEP_ARCHIVE): restore it (aws s3api restore-object), and leave the log prefix out of the"
-    " lifecycle rule that archives it"
+    "it is archived (GLACIER or DEEP_ARCHIVE): restore it (aws s3api restore-object), and leave the log prefix out of"
+    " the lifecycle rule that archives it"
 )
 
 
