@@ -62,11 +62,11 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
         theirs = float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
         ours = clock()
         version = connection.dialect.server_version_info
+        rights = rights_of(connection)
     if version and version < OLDEST_SERVER:
         yield fail(_SUBJECT, f"Postgres {server} is too old", f"use Postgres {OLDEST_SERVER[0]} or newer")
     else:
         yield ok(_SUBJECT, f"Postgres {server} answers")
-        rights = rights_of(connection)
     yield _rights_finding(rights)
     if rights.has_schema and not rights.owners:  # otherwise the revision may not be read
         yield _schema_finding(schema_revision(engine))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
-from tamarin_dagster.recordstore.traffic_tables import traffic_day
+from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_pending_day
 
 # The newest log keys of a bucket, and so many of their records: some 10 ms, whatever the table's size.
 _SAMPLED_KEYS = 20
@@ -83,7 +83,8 @@ def foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecords | 
     found = [(name or "(no bucket)", int(records)) for name, records in connection.execute(statement)]
     if not found or bucket in dict(found):
         return None
-    day = traffic_day.c
-    if connection.scalar(sa.select(sa.exists().where(day.bucket == bucket, day.requests > 0))):
+    rolled_up = sa.exists().where(traffic_day.c.bucket == bucket, traffic_day.c.requests > 0)
+    pending = sa.exists().where(traffic_pending_day.c.bucket == bucket)
+    if connection.scalar(sa.select(sa.or_(rolled_up, pending))):
         return None
     return ForeignRecords(bucket, sum(records for _, records in found), tuple(found))
