@@ -7,7 +7,7 @@ at it never walks the whole log bucket; which days have keys at all is found by 
 import heapq
 import itertools
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -63,6 +63,11 @@ def outdated_keys(count: int, example: str) -> str:
         f"{what} skipped as outdated, for example '{example}': a newer generation of the same name is loaded and was"
         " purged; delete what is not needed, or copy it to a new name to have it loaded"
     )
+
+
+def count_strays(outside: Sequence[str], within: int = 0) -> str:
+    """Say how many strays there are: those outside of days, which are cut at MAX_STRAYS_NAMED, and those within."""
+    return "at least " * (len(outside) >= MAX_STRAYS_NAMED) + f"{within + len(outside):,}"
 
 
 def survey(store: LogStore, bucket: LoggedBucket) -> Survey:

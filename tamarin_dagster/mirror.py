@@ -58,7 +58,8 @@ class Mirrored:
         present: keys whose copy was there already.
         keys, bytes: what was fetched; bytes as they are stored.
         waiting: files of a folder that may still be written.
-        strays: names that are no log key's; they are left alone.
+        strays: names that are no log key's, within days; they are skipped.
+        outside: names that belong to no day; at most MAX_STRAYS_NAMED of them.
         failures: keys that have no copy now.
     """
 
@@ -68,6 +69,7 @@ class Mirrored:
     bytes: int = 0
     waiting: int = 0
     strays: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
     failures: list[KeyFailure] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -95,9 +97,9 @@ def mirror(
             f"{folder}: lies within the log bucket {bucket.log_bucket_name} itself; choose another folder"
         )
     seen = survey(store, bucket)
-    done = Mirrored(folder, strays=list(seen.strays))
+    done = Mirrored(folder, outside=list(seen.strays))
     until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
-    days = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, done.strays))
+    days = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, done.outside))
     with Copies(folder) as copies:
         _Mirror(bucket, store, copies, seen.roots, days, done, progress).run()
     done.seconds = time.monotonic() - started

@@ -9,6 +9,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
+from tamarin_dagster.urls import parse_database_url
+
+_ENCODING_HINT = "a password with / @ : # ? must be percent-encoded: / is %2F, @ is %40, : is %3A, # is %23, ? is %3F"
+# A `%` that begins no encoded character, and what no URL may hold as it is.
+_UNENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})|[\x01-\x20\x7f]")
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
@@ -37,9 +42,16 @@ def _log_bucket_name(value: str) -> str:
 
 
 def _http_url(value: str) -> str:
+    if "@" in value:
+        raise ValueError(
+            "must hold no user or password: put credentials into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into"
+            " the profile that `profile` names"
+        )
     parts = _parts(value)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a URL that starts with http:// or https://")
+    if "?" in value or "#" in value:
+        raise ValueError("must be a URL without a query: https://host, with a port and a path if need be")
     return value
 
 
@@ -57,11 +69,20 @@ def _archive(value: str) -> str:
 
 
 def _database_url(value: str) -> str:
-    parts = _parts(value)
-    if parts is None or parts.scheme.split("+")[0] not in ("postgresql", "postgres") or not parts.path.strip("/"):
-        raise ValueError("must be a URL like postgresql://user:password@host:5432/database")
+    value = value.strip()
+    parts, read = _parts(value), parse_database_url(value)
+    if parts is None or read is None or not read.database.strip("/"):
+        hint = f"; {_ENCODING_HINT}" if "://" in value else ""
+        raise ValueError(f"must be a URL like postgresql://user:password@host:5432/database{hint}")
+    try:
+        decoded = unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        # libpq would repeat the password in its error
+        raise ValueError("its percent-encoded characters must be UTF-8") from None
+    if "\0" in decoded:
+        raise ValueError("must not hold %00")
     _check_parameters(parts)
-    return "postgresql" + value[len(parts.scheme) :]
+    return "postgresql" + _UNENCODED.sub(lambda found: f"%{ord(found[0][0]):02X}", value[len(parts.scheme) :])
 
 
 # Parameters that libpq has had since Postgres 14 (its manual, "Parameter Key Words"), and so psql, psycopg and psycopg2

@@ -58,6 +58,9 @@ DEFAULT_HOG_SHARE = 0.2
 MAX_HOURS = 100_000
 
 _OWNER = re.compile(r"team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+# Of a setting or a bucket; the quoted parts of an error of YAML's reader that are more than a character.
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_QUOTED = re.compile(r"'[^'<][^']+'|\"[^\"]{2,}\"")
 _OWN_HOST = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
@@ -401,6 +404,10 @@ def _placed(folder: Path, path: Path) -> Path:
     return (folder / path.expanduser()).resolve()
 
 
+class _GivenTwiceError(yaml.MarkedYAMLError):
+    """An entry is given twice."""
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses an entry that is given twice (YAML would silently take the last), and leaves dates to the model."""
 
@@ -414,7 +421,7 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"'{key}' is given twice", problem_mark=key_node.start_mark)
+                raise _GivenTwiceError(problem=f"'{_as_name(key)}' is given twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -424,16 +431,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         entries = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise SettingsError(f"{path}:{line} is no valid YAML: {error.problem}") from None
+        problem = error.problem if isinstance(error, _GivenTwiceError) else _without_values(error.problem)
+        raise SettingsError(f"{path}:{line} is no valid YAML: {problem}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     except (TypeError, ValueError) as error:  # a mapping as a key, a number that is none
-        raise SettingsError(f"{path}: is no valid YAML: {error}; are there unfilled {{{{ }}}} in it?") from None
+        problem = _without_values(str(error))
+        raise SettingsError(f"{path}: is no valid YAML: {problem}; are there unfilled {{{{ }}}} in it?") from None
     if entries is None:
         return {}
     if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
         raise SettingsError(f"{path}: must hold settings, each as `name: value`; known are: {_known(Settings)}")
     return {key: value for key, value in entries.items() if value is not None}
+
+
+def _without_values(problem: str | None) -> str:
+    """What YAML's reader complains of, without the texts that it quotes: one may be a password."""
+    return _QUOTED.sub("'…'", problem or "it cannot be read")
+
+
+def _as_name(entry: object) -> str:
+    """The name of an entry. What is no name may be a value, where a blank behind the colon is missing."""
+    return str(entry) if _NAME.fullmatch(str(entry)) else "(an entry whose name is no setting's)"
 
 
 def _known(model: type[BaseModel]) -> str:
@@ -446,13 +465,13 @@ def _lines(path: Path, entries: dict[str, Any], error: ValidationError) -> list[
 
 
 def _place(path: Path, entries: dict[str, Any], loc: tuple[int | str, ...]) -> str:
-    names = [str(part) for part in loc]
+    names = [_as_name(part) for part in loc]
     if len(loc) > 1 and loc[0] == "buckets" and isinstance(loc[1], int):
         listed = entries.get("buckets")
         entry = listed[loc[1]] if isinstance(listed, list) and loc[1] < len(listed) else None
         name = f" '{entry['name']}'" if isinstance(entry, dict) and isinstance(entry.get("name"), str) else ""
         names = [f"buckets[{loc[1]}]{name}", *names[2:]]
-    variable = f"TAMARIN_{str(loc[0]).upper()}"
+    variable = f"TAMARIN_{names[0].upper()}"
     return f"{variable if os.environ.get(variable) else path}: {': '.join(names)}"
 
 

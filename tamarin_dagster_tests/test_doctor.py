@@ -118,13 +118,16 @@ def test_all_is_well_with_a_bucket_that_is_set_up_well(s3, findings_on, media, d
     assert list(found) == [
         "settings",
         "database",
+        "database rights",
         "database schema",
         "database clock",
         "log bucket",
         "log bucket clock",
         "list",
         "get",
+        "name",
         "strays",
+        "archived",
         "delete",
         "pinned delete",
         "versioning",
@@ -506,11 +509,18 @@ def test_what_a_store_does_not_offer_is_no_complaint(faulty, findings_on, databa
 # ------------------------------------------------------------------------------------------------ logging
 
 
-def test_logging_that_is_not_switched_on_fails(s3, findings_on, media):
+def test_logging_that_is_not_switched_on_fails(s3, media):
     s3.put_bucket_logging(Bucket=media.name, BucketLoggingStatus={})
-    logging = findings_on()["logging"]
+    scene = Scene(media, S3LogStore(s3, media.log_bucket_name), InAws(s3), purges=False, clock=time.time)
+    logging = {finding.subject: finding for finding in examine_s3(scene)}[f"{media.name}: logging"]
     assert seen(logging) == (FAIL, "not switched on: nothing is delivered")
     assert logging.remedy == f"tamarin-dagster enable-logging {media.name}"
+
+
+def test_logging_that_a_store_of_another_make_does_not_have_is_a_warning(s3, findings_on, media):
+    """It may say so of every bucket: a failure would stay for ever."""
+    s3.put_bucket_logging(Bucket=media.name, BucketLoggingStatus={})
+    assert findings_on()["logging"].status is WARN
 
 
 def test_logging_to_another_place_fails_and_names_both(s3, findings_on, media):
@@ -535,7 +545,7 @@ def test_all_is_well_with_a_folder(found, database_url, folder_bucket, put_key):
     put_key(lines(1))
     named = found(folder_bucket, database_url=database_url)
     assert {subject: finding.text for subject, finding in named.items() if finding.status is not OK} == {}
-    assert list(named)[4:] == ["log bucket", "list", "get", "strays", "delete"]
+    assert list(named)[5:] == ["log bucket", "list", "get", "name", "strays", "delete"]
     assert named["get"].text == "a log key was read"
     assert "delete" not in found(folder_bucket, purge_parsed_keys=False)
 

@@ -95,7 +95,7 @@ def failures_told() -> Iterator[None]:
         complain(str(error))
         raise typer.Exit(EXIT_LEFT_UNDONE) from None
     except (sa.exc.DBAPIError, psycopg.Error) as error:
-        complain(f"database: {str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip()}")
+        complain(f"database: {_said_of(error)}")
         raise typer.Exit(EXIT_LEFT_UNDONE) from None
     except KeyboardInterrupt:
         complain("Interrupted.")
@@ -118,6 +118,14 @@ def tell_bucket_failure(bucket: str, error: Exception) -> str:
     text = f"database: {cause_of(error)}" if isinstance(error, DATABASE_ERRORS) else str(error)
     complain(f"bucket {bucket}: {text}")
     return text
+
+
+def _said_of(error: sa.exc.DBAPIError | psycopg.Error) -> str:
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    said = str(cause).strip()
+    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
+        return f"{said} - `{PROGRAM} doctor` says which right the user lacks, and what to do"
+    return said
 
 
 def _forget_output() -> None:

@@ -124,7 +124,9 @@ class MirroredBucket(Document):
     waiting: int = Field(
         default=0, description="files of a folder that changed within quiet_seconds: for a later mirror"
     )
-    strays: tuple[str, ...] = Field(default=(), description="names that are no log key's; they are left alone")
+    strays: tuple[str, ...] = Field(
+        default=(), description="names that are no log key's, of those that belong to no day at most 50"
+    )
     failures: tuple[FailedKey, ...] = Field(default=(), description="keys that have no copy now")
     seconds: float = Field(default=0.0, description="how long it took")
 
@@ -304,7 +306,7 @@ def mirrored_bucket(bucket: LoggedBucket, mirrored: Mirrored) -> MirroredBucket:
         keys=mirrored.keys,
         bytes=mirrored.bytes,
         waiting=mirrored.waiting,
-        strays=tuple(mirrored.strays),
+        strays=(*mirrored.outside, *mirrored.strays),
         failures=tuple(FailedKey.model_validate(failure) for failure in mirrored.failures),
         seconds=mirrored.seconds,
     )

@@ -19,6 +19,7 @@ from tamarin_dagster.cli.app import (
     flag,
     told_if_interrupted,
 )
+from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.export import Exported, ExportFormat
 from tamarin_dagster.export.text import combined_lines, csv_rows
 from tamarin_dagster.logkey import shown
@@ -77,6 +78,8 @@ def export_command(
             done = _export_files(engine, out, chosen, first, last)
         else:
             done = _export_text(engine, format_, out, chosen, first, last, formula_safe)
+        if bucket is not None:
+            complain_of_foreign_records(engine, bucket)
         engine.dispose()
     if bucket is not None and not done.rows:
         settings.bucket(bucket)  # a bucket that was taken out of the settings has records still; any other is a mistake

@@ -17,6 +17,7 @@ from tamarin_dagster.analysis.consumers import Address, Consumer, ConsumerKind, 
 from tamarin_dagster.analysis.past import incomplete_warning, waiting_days
 from tamarin_dagster.cli.app import BucketOption, Panel, chosen_buckets, command, flag, told_if_interrupted
 from tamarin_dagster.cli.documents import hogs_of_bucket, show_documents
+from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.logstore.arns import bucket_arn
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
@@ -154,6 +155,7 @@ def _look(
         f" {decimal(found.bytes_sent)} since {first}; the median {decimal(int(found.median_bytes))}",
         highlight=False,
     )
+    complain_of_foreign_records(engine, bucket.name)
     if waiting:
         complain(incomplete_warning(bucket.name, waiting))
     return found, waiting

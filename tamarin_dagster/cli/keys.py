@@ -34,8 +34,9 @@ from tamarin_dagster.cli.documents import (
     purged_keys,
     show_documents,
 )
+from tamarin_dagster.cli.misnamed import complain_of_foreign_records, complain_of_misplaced_keys
 from tamarin_dagster.cli.rollups import roll_up_due
-from tamarin_dagster.discovery import outdated_keys, waiting_files
+from tamarin_dagster.discovery import count_strays, outdated_keys, waiting_files
 from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import Purged, purge
@@ -117,6 +118,9 @@ def _pull_bucket(
     except (LogStoreError, *DATABASE_ERRORS) as error:
         return PulledBucket(bucket=bucket.name, error=tell_bucket_failure(bucket.name, error))
     _summarise(bucket, pulled, archived, purged)
+    if not days:
+        complain_of_misplaced_keys(settings, bucket, store, engine)
+    complain_of_foreign_records(engine, bucket.name)
     return pulled_bucket(bucket.name, pulled, archived, purged)
 
 
@@ -273,9 +277,10 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, archived: Archived |
     _tell_archived(bucket, archived)
     if purged is not None:
         err.print(f"  {_told(purged)}", highlight=False)
-    strays = [*(name for each in pulled.periods for name in each.strays), *pulled.strays]
-    if strays:
-        err.print(f"  {len(strays):,} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
+    within = [name for each in pulled.periods for name in each.strays]
+    if strays := [*within, *pulled.strays]:
+        count = count_strays(pulled.strays, len(within))
+        err.print(f"  {count} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
     if outdated := total("outdated"):
         err.print(f"  {outdated_keys(outdated, printable(pulled.outdated_names[0]))}", highlight=False, markup=False)
     if pulled.waiting:

@@ -21,7 +21,7 @@ from tamarin_dagster.cli.app import (
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import MirroredBucket, mirrored_bucket, show_documents
-from tamarin_dagster.discovery import waiting_files
+from tamarin_dagster.discovery import count_strays, waiting_files
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.copies import CopiesError
 from tamarin_dagster.mirror import Mirrored, mirror
@@ -91,8 +91,9 @@ def _summarise(bucket: LoggedBucket, mirrored: Mirrored) -> None:
     place = f"log_bucket_name: {mirrored.folder.as_uri()}"
     prefix = f", log_prefix: {bucket.log_prefix}" if bucket.log_prefix else ""
     err.print(f"  to load from there: {printable(place + prefix)}", highlight=False)
-    if strays := mirrored.strays:
-        err.print(f"  {len(strays):,} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
+    if strays := [*mirrored.outside, *mirrored.strays]:
+        count = count_strays(mirrored.outside, len(mirrored.strays))
+        err.print(f"  {count} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
     if mirrored.waiting:
         complain(waiting_files(bucket, mirrored.waiting).replace("the next pull", "the next mirror"))
     for failure in mirrored.failures:

@@ -45,6 +45,7 @@ from tamarin_dagster.reparse import reparse
 from tamarin_dagster.retention import Expirable, expirable, expire, first_kept_day, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import Format, bar, complain, err, json_answers, printable, show_csv, show_rows
+from tamarin_dagster.urls import clean_errors
 
 
 @command(
@@ -209,11 +210,9 @@ def sql(
 
 
 def _show_answers(settings: Settings, query: str, format_: Format) -> None:
-    connection = psycopg.connect(
-        records_url(settings, driver="postgresql"),
-        autocommit=True,
-        **connect_arguments(settings, "tamarin sql"),
-    )
+    url = records_url(settings, driver="postgresql")
+    with clean_errors(url):
+        connection = psycopg.connect(url, autocommit=True, **connect_arguments(settings, "tamarin sql"))
     connection.add_notice_handler(lambda said: err.print(f"{said.severity}: {printable(said.message_primary or '')}"))
     with closing(connection):
         if format_ is Format.json:
@@ -280,7 +279,9 @@ def stop(now: Annotated[bool, flag("--now", "Also while other processes use it."
 
 def _psql(settings: Settings) -> None:
     """Psql as a child, not in our place: while we live the embedded server does. Its password is on no command line."""
-    place, environment = connection_arguments(records_url(settings, driver="postgresql"))
+    url = records_url(settings, driver="postgresql")
+    with clean_errors(url):
+        place, environment = connection_arguments(url)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is psql's: it cancels a query
     program = EmbeddedPostgres(settings.home).psql
     raise typer.Exit(subprocess.call([program, place], env=environment))

@@ -19,6 +19,7 @@ from tamarin_dagster.cli.app import (
     tell_bucket_failure,
     told_if_interrupted,
 )
+from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.recordstore.traffic_tables import traffic_day
@@ -77,11 +78,11 @@ def report_command(
                         anonymize_ips=anonymize_ips or settings.anonymize_ips,
                         key=settings.anonymize_key,
                     )
+                _tell(done)
+                complain_of_foreign_records(engine, each)
             except DATABASE_ERRORS as error:
                 tell_bucket_failure(each, error)
                 failed = True
-            else:
-                _tell(done)
         engine.dispose()
     if failed:
         raise typer.Exit(EXIT_LEFT_UNDONE)

@@ -22,7 +22,7 @@ from tamarin_dagster.defs.asset_checks import (
     per_partition,
 )
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.discovery import survey
+from tamarin_dagster.discovery import count_strays, survey
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.recordstore import completeness
@@ -141,6 +141,7 @@ def _stray_result(slug: str, bucket: LoggedBucket, log_buckets: LogBuckets) -> d
         slug,
         not strays,
         {"strays": len(strays)} | ({"names": name_table(strays)} if strays else {}),
+        f"{count_strays(strays)} stray(s)" if strays else None,
     )
 
 

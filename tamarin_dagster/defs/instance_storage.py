@@ -24,6 +24,7 @@ from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.recordstore.database import dagster_url
 from tamarin_dagster.settings import load_settings
+from tamarin_dagster.urls import clean_errors
 
 # Connections of a storage that are kept (some of what it does takes a second one), and how many more it may have.
 _KEPT_CONNECTIONS = 2
@@ -99,4 +100,6 @@ class SettingsPostgresStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003
         """Opens the storage. Raises SettingsError, EmbeddedPostgresError."""
-        return cls(dagster_url(load_settings()), inst_data)
+        url = dagster_url(load_settings())
+        with clean_errors(url):
+            return cls(url, inst_data)

@@ -10,6 +10,7 @@ from dagster_aws.s3 import S3Resource
 
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.archiving import ArchiveError, S3Archive
+from tamarin_dagster.logstore.errors import brief
 from tamarin_dagster.logstore.s3 import CLIENT_CONFIG, S3LogStore
 from tamarin_dagster.settings import LoggedBucket
 
@@ -23,9 +24,15 @@ class LogBucketS3Resource(S3Resource):
     role_arn: str | None = None
 
     def get_client(self) -> Any:
-        """A boto3 client, that acts as the role if there is one."""
+        """A boto3 client, that acts as the role if there is one. Raises LogStoreError."""
         session = boto3.Session(botocore_session=self._session(), region_name=self.region_name)
-        return session.client("s3", endpoint_url=self.endpoint_url, config=CLIENT_CONFIG)
+        client = session.client("s3", endpoint_url=self.endpoint_url, config=CLIENT_CONFIG)
+        if "@" in client.meta.endpoint_url:  # the settings refuse one; this is AWS_ENDPOINT_URL, or a profile's
+            raise LogStoreError(
+                "the endpoint in AWS_ENDPOINT_URL or in the profile holds a user or a password: put credentials into"
+                " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into the profile"
+            )
+        return client
 
     def _session(self) -> botocore.session.Session:
         base = botocore.session.Session(profile=self.profile_name)
@@ -55,7 +62,7 @@ def open_s3_log_store(bucket: LoggedBucket) -> S3LogStore:
     try:
         return S3LogStore(s3_resource(bucket).get_client(), bucket.log_bucket_name)
     except (BotoCoreError, ValueError) as error:  # a profile that is not there, a URL that botocore refuses
-        raise LogStoreError(f"log bucket {bucket.log_bucket_name} (bucket '{bucket.name}'): {error}") from error
+        raise LogStoreError(f"log bucket {bucket.log_bucket_name} (bucket '{bucket.name}'): {brief(error)}") from error
 
 
 def open_s3_archive(bucket: LoggedBucket, url: str) -> S3Archive:
@@ -63,4 +70,4 @@ def open_s3_archive(bucket: LoggedBucket, url: str) -> S3Archive:
     try:
         return S3Archive(s3_resource(bucket).get_client(), url)
     except (BotoCoreError, ValueError) as error:
-        raise ArchiveError(f"archive {url} (bucket '{bucket.name}'): {error}") from error
+        raise ArchiveError(f"archive {url} (bucket '{bucket.name}'): {brief(error)}") from error

@@ -19,7 +19,7 @@ from dagster._core.storage.tags import PRIORITY_TAG
 from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG, FIRST
 from tamarin_dagster.defs.partitions import has_begun, partition_key, period_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.discovery import Look, days_with_keys, survey
+from tamarin_dagster.discovery import Look, count_strays, days_with_keys, survey
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.logstore import LogStore
@@ -81,8 +81,8 @@ class Tick:
     def story(self, seconds: float) -> str:
         """The tick in one sentence."""
         parts = [f"{self.listed:,} keys in {self.days} day(s): {self.seen:,} loaded, {self.unseen:,} new"]
-        if strays := self.strays + len(self.strays_elsewhere):
-            parts.append(f"{strays} stray(s)")
+        if self.strays or self.strays_elsewhere:
+            parts.append(f"{count_strays(self.strays_elsewhere, self.strays)} stray(s)")
         if self.outdated:
             parts.append(f"{self.outdated:,} skipped as outdated")
         if self.waiting_files:

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -12,12 +11,20 @@ from tamarin_dagster.doctor.backups import backup_findings
 from tamarin_dagster.doctor.encoding import encoding_findings
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.logstore.errors import brief
-from tamarin_dagster.recordstore.database import RECORDS_DATABASE, connect_arguments, records_url, schema_revision
+from tamarin_dagster.recordstore.database import (
+    RECORDS_DATABASE,
+    DatabaseError,
+    connect_arguments,
+    create_engine,
+    records_url,
+    schema_revision,
+)
 from tamarin_dagster.recordstore.embedded import (
     EmbeddedPostgres,
     EmbeddedPostgresError,
     EmbeddedPostgresNotReadyError,
 )
+from tamarin_dagster.recordstore.rights import Rights, rights_of
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import Settings
 
@@ -35,17 +42,21 @@ PATIENCE_SECONDS = 5.0
 _SUBJECT = "database"
 
 
-def examine_database(settings: Settings, clock: Callable[[], float]) -> Iterator[Finding]:
-    """Findings on the database; it is not migrated, and no embedded one is made."""
+def examine_database(settings: Settings, clock: Callable[[], float], stack: ExitStack) -> Iterator[Finding]:
+    """Findings on the database; it is not migrated, and no embedded one is made.
+
+    An embedded server that is there is used until the stack is closed.
+    """
     try:
-        with ExitStack() as stack:
-            yield from _examine(settings, clock, stack)
+        yield from _examine(settings, clock, stack)
     except EmbeddedPostgresNotReadyError as error:
         remedy = "a recovery goes on by itself, and may take minutes; to end and restart it: tamarin-dagster stop"
         yield fail(_SUBJECT, brief(error), remedy)
     except (EmbeddedPostgresError, OSError) as error:
         remedy = f"see {settings.home / 'postgres' / 'server.log'}, or set TAMARIN_DATABASE_URL"
         yield fail(_SUBJECT, brief(error), remedy)
+    except DatabaseError as error:
+        yield fail(_SUBJECT, brief(error), "check TAMARIN_DATABASE_URL")
     except sa.exc.DBAPIError as error:
         text = brief(error.orig if isinstance(error.orig, Exception) else error)
         yield fail(_SUBJECT, text, "is the server up, and is TAMARIN_DATABASE_URL right?")
@@ -65,14 +76,29 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
         ours = clock()
         version = connection.dialect.server_version_info
         yield from encoding_findings(_SUBJECT, connection)
+        rights = rights_of(connection)
     if version and version < OLDEST_SERVER:
         yield fail(_SUBJECT, f"Postgres {server} is too old", f"use Postgres {OLDEST_SERVER[0]} or newer")
     else:
         yield ok(_SUBJECT, f"Postgres {server} answers")
-    yield _schema_finding(revision := schema_revision(engine))
-    if revision == SCHEMA_REVISION:
-        yield from backup_findings(settings, engine)
+    yield _rights_finding(rights)
+    if rights.has_schema and not rights.owners:  # otherwise the revision may not be read
+        yield _schema_finding(revision := schema_revision(engine))
+        if revision == SCHEMA_REVISION:
+            yield from backup_findings(settings, engine)
     yield clock_finding(_SUBJECT, ours - theirs)
+
+
+def open_migrated(settings: Settings, stack: ExitStack) -> sa.Engine | None:
+    """An engine on the records' database, until the stack is closed; None if it does not answer or is not migrated."""
+    try:
+        engine = _engine(settings, stack)
+        if engine is None:
+            return None
+        stack.callback(engine.dispose)
+        return engine if schema_revision(engine) == SCHEMA_REVISION else None
+    except (sa.exc.SQLAlchemyError, DatabaseError, EmbeddedPostgresError, OSError):
+        return None  # what is wrong with it is a finding of its own
 
 
 def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
@@ -93,7 +119,14 @@ def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
 
 
 def _engine_of(settings: Settings, url: str) -> sa.Engine:
-    return sa.create_engine(url, connect_args=connect_arguments(settings, "tamarin doctor"))
+    return create_engine(url, connect_args=connect_arguments(settings, "tamarin doctor"), hide_parameters=True)
+
+
+def _rights_finding(rights: Rights) -> Finding:
+    subject = f"{_SUBJECT} rights"
+    if rights.problem:
+        return fail(subject, rights.problem, rights.remedy)
+    return ok(subject, "the user may create tables, and its own are those that are there")
 
 
 def _schema_finding(revision: str | None) -> Finding:

@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tamarin_dagster.doctor.backups import home_findings
-from tamarin_dagster.doctor.database import examine_database
+from tamarin_dagster.doctor.database import examine_database, open_migrated
 from tamarin_dagster.doctor.encoding import dagster_findings
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.doctor.folder import examine_folder
 from tamarin_dagster.doctor.log_loops import configured_loops
+from tamarin_dagster.doctor.names import Known
 from tamarin_dagster.doctor.s3 import Scene, examine_s3
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.errors import brief
@@ -47,17 +49,20 @@ def examine(
         yield warn("settings", "read, but no bucket is configured", "list one in tamarin.yaml, under buckets:")
     yield from home_findings(settings)
     yield from configured_loops(settings.buckets)
-    yield from examine_database(settings, clock)
-    yield from dagster_findings(settings)
-    for bucket in chosen:
-        try:
-            store = open_store(bucket)
-            purges = settings.purges(bucket)
-            if bucket.log_folder is not None:
-                yield from examine_folder(bucket, bucket.log_folder, store, purges=purges)
-            else:
-                yield from examine_s3(Scene(bucket, store, client_of(bucket), purges, clock))
-        except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others are still to be looked at
-            remedy = error.remedy if isinstance(error, InspectionError) else ""
-            remedy = remedy or (_FOLDER_REACHED_BY if bucket.log_folder else _REACHED_BY)
-            yield fail(f"{bucket.name}: log bucket", brief(error) or type(error).__name__, remedy)
+    with ExitStack() as stack:
+        yield from examine_database(settings, clock, stack)
+        yield from dagster_findings(settings)
+        engine = open_migrated(settings, stack)
+        for bucket in chosen:
+            try:
+                store = open_store(bucket)
+                purges = settings.purges(bucket)
+                known = Known.of(settings, bucket, engine)
+                if bucket.log_folder is not None:
+                    yield from examine_folder(bucket, bucket.log_folder, store, known, purges=purges)
+                else:
+                    yield from examine_s3(Scene(bucket, store, client_of(bucket), purges, clock, known))
+            except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others are still to be looked at
+                remedy = error.remedy if isinstance(error, InspectionError) else ""
+                remedy = remedy or (_FOLDER_REACHED_BY if bucket.log_folder else _REACHED_BY)
+                yield fail(f"{bucket.name}: log bucket", brief(error) or type(error).__name__, remedy)

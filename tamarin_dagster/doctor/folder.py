@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tamarin_dagster.discovery import Listing, days_with_keys, survey, waiting_files
 from tamarin_dagster.doctor.finding import Finding, Status, fail, ok, warn
-from tamarin_dagster.doctor.keys import NOTHING_TO_READ, a_log_key, stray_finding
+from tamarin_dagster.doctor.keys import a_log_key, stray_finding
+from tamarin_dagster.doctor.names import Known, name_findings, nothing_to_read
+from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, LogStore
 from tamarin_dagster.logstore.errors import brief
 from tamarin_dagster.settings import LoggedBucket
@@ -19,7 +21,9 @@ MAX_FOLDERS = 1000
 QUIET_LOOKBACK = timedelta(days=7)
 
 
-def examine_folder(bucket: LoggedBucket, folder: Path, store: LogStore, *, purges: bool) -> Iterator[Finding]:
+def examine_folder(
+    bucket: LoggedBucket, folder: Path, store: LogStore, known: Known, *, purges: bool
+) -> Iterator[Finding]:
     """Is it there, can it be read, and written to if log keys are purged. Raises LogStoreError."""
     name = bucket.name
     if not folder.is_dir():
@@ -32,17 +36,18 @@ def examine_folder(bucket: LoggedBucket, folder: Path, store: LogStore, *, purge
     if listing.status is Status.fail:
         return
     seen = survey(store, bucket)
-    yield _reading(f"{name}: get", bucket, store, seen.roots)
+    item = a_log_key(store, bucket, seen.roots)
+    yield _reading(f"{name}: get", bucket, store, item, known)
+    yield from name_findings(f"{name}: name", bucket, store, seen.roots, known, has_keys=item is not None)
     yield stray_finding(f"{name}: strays", seen)
     yield _waiting(f"{name}: quiet files", bucket, store, seen.roots)
     if purges:
         yield _access(f"{name}: delete", folders, os.W_OK | os.X_OK, "written to")
 
 
-def _reading(subject: str, bucket: LoggedBucket, store: LogStore, roots: tuple[str, ...]) -> Finding:
-    item = a_log_key(store, bucket, roots)
+def _reading(subject: str, bucket: LoggedBucket, store: LogStore, item: LogObject | None, known: Known) -> Finding:
     if item is None:
-        return ok(subject, NOTHING_TO_READ)
+        return nothing_to_read(subject, bucket, store, known)
     try:
         opened = store.open(item)
         try:

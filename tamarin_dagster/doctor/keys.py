@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
-from tamarin_dagster.discovery import MAX_STRAYS_NAMED, Survey, days_with_keys
+from tamarin_dagster.discovery import Survey, count_strays, days_with_keys
 from tamarin_dagster.doctor.finding import Finding, ok, warn
 from tamarin_dagster.logformat import parse_key_name, partitioned_prefix, simple_prefix
 from tamarin_dagster.logkey import LogObject
@@ -33,9 +33,8 @@ def stray_finding(subject: str, seen: Survey) -> Finding:
     """What is said of names that are no log key's."""
     if not seen.strays:
         return ok(subject, "none")
-    more = " or more" if len(seen.strays) == MAX_STRAYS_NAMED else ""
     return warn(
         subject,
-        f"{len(seen.strays)}{more} names are no log key's, for example '{seen.strays[0]}'",
+        f"{count_strays(seen.strays)} names are no log key's, for example '{seen.strays[0]}'",
         "they are never read nor deleted; if they should be log keys, check log_prefix",
     )

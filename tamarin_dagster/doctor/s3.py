@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 from tamarin_dagster.discovery import survey
 from tamarin_dagster.doctor.database import clock_finding
 from tamarin_dagster.doctor.finding import Finding, Status, fail, ok, warn
-from tamarin_dagster.doctor.keys import NOTHING_TO_READ, a_log_key, stray_finding
+from tamarin_dagster.doctor.keys import a_log_key, stray_finding
 from tamarin_dagster.doctor.log_loops import loop_findings
+from tamarin_dagster.doctor.names import NOTHING_KNOWN, Known, name_findings, nothing_to_read
+from tamarin_dagster.logformat import parse_key_name
+from tamarin_dagster.logkey import shown
 from tamarin_dagster.logstore import LogStore, LogStoreError, inspection
 from tamarin_dagster.logstore.arns import PROBE_NAME
+from tamarin_dagster.logstore.enabling import OTHER_MEANS
 from tamarin_dagster.logstore.inspection import InspectionError, LoggingTarget, NotOfferedError, NotPermittedError
 from tamarin_dagster.logstore.probing import Probe, probe
 from tamarin_dagster.settings import LoggedBucket
@@ -36,6 +40,7 @@ class Scene:
     client: "S3Client"
     purges: bool
     clock: Callable[[], float]
+    known: Known = NOTHING_KNOWN
 
     @property
     def log_bucket(self) -> str:
@@ -57,6 +62,7 @@ def examine_s3(scene: Scene) -> Iterator[Finding]:
     else:
         yield ok(scene.subject("list"), f"permitted under {scene.bucket.log_prefix!r}")
         yield from _guarded(scene, "get", _keys)
+        yield from _guarded(scene, "archived", _archived)
     if scene.purges:
         yield from _guarded(scene, "delete", _deletion)
     for what, look in _LOOKS:
@@ -84,8 +90,7 @@ def _reach(scene: Scene) -> Iterator[Finding]:
     found = inspection.reach(scene.client, scene.log_bucket, scene.clock)
     ours = scene.client.meta.region_name or _NO_REGION
     # A store of another make may take any region; obstore, which does the GETs, does not follow S3's redirections.
-    is_aws = "amazonaws.com" in scene.client.meta.endpoint_url
-    if found.region and is_aws and found.region != ours.replace(_NO_REGION, "us-east-1"):
+    if found.region and inspection.is_aws(scene.client) and found.region != ours.replace(_NO_REGION, "us-east-1"):
         raise InspectionError(f"is in {found.region}, and is asked in {ours}", f"set its region: {found.region}")
     yield ok(subject, f"answers, in {found.region}" if found.region else "answers")
     if found.clock_seconds is not None:
@@ -96,7 +101,7 @@ def _keys(scene: Scene, subject: str) -> Iterator[Finding]:
     seen = survey(scene.store, scene.bucket)
     item = a_log_key(scene.store, scene.bucket, seen.roots)
     if item is None:
-        yield ok(subject, NOTHING_TO_READ)
+        yield nothing_to_read(subject, scene.bucket, scene.store, scene.known)
     else:
         try:
             inspection.check_reading(scene.client, scene.log_bucket, item)
@@ -104,7 +109,27 @@ def _keys(scene: Scene, subject: str) -> Iterator[Finding]:
             yield fail(subject, f"{item.key!r}: {error}", error.remedy or "see the error")
         else:
             yield ok(subject, "a log key was read")
+    yield from name_findings(
+        scene.subject("name"), scene.bucket, scene.store, seen.roots, scene.known, has_keys=item is not None
+    )
     yield stray_finding(scene.subject("strays"), seen)
+
+
+def _archived(scene: Scene, subject: str) -> Iterator[Finding]:
+    """Log keys that cannot be read before they are restored; those that are loaded need not be."""
+    found, is_complete = inspection.archived_objects(scene.client, scene.log_bucket, scene.bucket.log_prefix)
+    log_keys = [item for item in found if parse_key_name(item.key, scene.bucket.log_prefix)]
+    unseen = scene.known.unseen(scene.bucket, log_keys)
+    if not unseen:
+        yield ok(subject, "no log key that is not loaded is archived" + " among the first" * (not is_complete))
+        return
+    count = "at least " * (not is_complete) + f"{len(unseen):,} log key" + "s" * (len(unseen) > 1)
+    verb = "is" if len(unseen) == 1 and is_complete else "are"
+    yield warn(
+        subject,
+        f"{count} that {verb} not loaded {verb} in GLACIER or DEEP_ARCHIVE, for example '{shown(unseen[0].key)}'",
+        "restore what is to be loaded (aws s3api restore-object), and leave the log prefix out of the lifecycle rule",
+    )
 
 
 def _deletion(scene: Scene, subject: str) -> Iterator[Finding]:
@@ -233,8 +258,19 @@ def _loops(scene: Scene, subject: str) -> Iterator[Finding]:
 def _logging(scene: Scene, subject: str) -> Iterator[Finding]:
     name = scene.bucket.name
     wanted = LoggingTarget(scene.log_bucket, scene.bucket.log_prefix)
-    target = inspection.logging_of(scene.client, name)
-    if target is None:
+    is_aws = inspection.is_aws(scene.client)
+    try:
+        target = inspection.logging_of(scene.client, name)
+    except NotOfferedError as error:
+        yield ok(subject, f"cannot be looked at, and enable-logging cannot switch it on: {error}")
+        return
+    if target is None and not is_aws:
+        yield warn(
+            subject,
+            "the store says that it is not switched on; some stores say so because they have no access logging",
+            f"{OTHER_MEANS}; `tamarin-dagster enable-logging {name}` tries S3's way, and says if the store has none",
+        )
+    elif target is None:
         yield fail(subject, "not switched on: nothing is delivered", f"tamarin-dagster enable-logging {name}")
     elif target != wanted:
         yield fail(

@@ -4,11 +4,11 @@ Values of `SECRET_PARAMETERS` become `REDACTED`; every other byte stays as it is
 of a request, as the page that they came from, and inside other URLs, where they are percent-encoded once more each
 time. So "X or encoded" means here: X, `%58`, `%2558` and so on, hex digits in either case.
 
-- A name counts behind `?`, `&` or `;`, or one of them encoded, and before `=` or encoded. Upper and lower case are the
-  same, and any character of it may be encoded: S3 decodes names before it compares them. A longer name that ends in a
-  secret one is another name.
+- A name counts behind `?`, `&`, `;` or `#`, or one of them encoded, and before `=` or encoded. Upper and lower case are
+  the same, and any character of it may be encoded: S3 decodes names before it compares them. A longer name that ends in
+  a secret one is another name.
 - Its value ends before the next `&`, `;`, `#`, blank or `"`; behind an encoded separator also before an encoded `&` or
-  `#`, for then the URL around it goes on; or with the text. So a fragment counts too, behind `&`.
+  `#`, for then the URL around it goes on; or with the text. So a fragment counts too.
 - An empty value stays empty. A value that is `REDACTED` stays, so that to redact twice is to redact once.
 
 Source: S3 user guide, "Authenticating requests: using query parameters" (SigV4), "Signing and authenticating REST
@@ -27,8 +27,22 @@ from tamarin_dagster.logformat.quick import Spans
 from tamarin_dagster.logformat.records import Records
 from tamarin_dagster.logformat.scanning import NO
 
-SECRET_PARAMETERS = ("X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "Signature", "AWSAccessKeyId")
-"""The query parameters whose values are redacted; the last two are those of SigV2."""
+SECRET_PARAMETERS = (
+    "X-Amz-Signature",
+    "X-Amz-Credential",
+    "X-Amz-Security-Token",
+    "X-Amz-S3session-Token",
+    "X-Amz-Server-Side-Encryption-Customer-Key",
+    "X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key",
+    "Authorization",
+    "Signature",
+    "AWSAccessKeyId",
+)
+"""The query parameters whose values are redacted; the last two are those of SigV2.
+
+S3 takes any header that begins with x-amz- as a parameter of a presigned URL too, keys of SSE-C among them. The MD5 of
+such a key (…-Key-MD5) opens nothing, and stays.
+"""
 REDACTED = "REDACTED"
 """What stands in the place of a secret."""
 
@@ -43,7 +57,7 @@ def _any_case(name: str) -> str:
     return "".join(f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else letter for letter in name)
 
 
-_NAMES = automaton(f"[?&;](?:{'|'.join(map(_any_case, SECRET_PARAMETERS))})=")
+_NAMES = automaton(f"[?&;#](?:{'|'.join(map(_any_case, SECRET_PARAMETERS))})=")
 """Of what stands before a secret, decoded."""
 _ROW = _NAMES.shape[1]
 _REDACTED = np.frombuffer(REDACTED.encode(), np.uint8)
@@ -52,7 +66,7 @@ _PERCENT, _AMPERSAND, _HASH, _EQUALS = b"%&#="
 _0, _2, _5, _9, _A, _F = b"0259af"
 _LOWER = ord("a") - ord("A")
 _SEPARATES, _ENDS = 1, 2
-_KINDS = np.array([_SEPARATES * (octet in b"?&;%") | _ENDS * (octet in b'&;# "') for octet in range(256)], np.uint8)
+_KINDS = np.array([_SEPARATES * (octet in b"?&;#%") | _ENDS * (octet in b'&;# "') for octet in range(256)], np.uint8)
 """Of each byte, whether a separator may begin with it, and whether a value ends before it."""
 _EIGHT_LOW_BITS, _EIGHT_HIGH_BITS, _EIGHT_PERCENTS, _EIGHT_EQUALS = (
     np.uint64(octet * 0x0101010101010101) for octet in (0x7F, 0x80, _PERCENT, _EQUALS)

@@ -15,10 +15,21 @@ from botocore.exceptions import ClientError
 
 from tamarin_dagster.logstore.arns import bucket_arn, literal
 from tamarin_dagster.logstore.errors import code_of
-from tamarin_dagster.logstore.inspection import InspectionError, LoggingTarget, asking, logging_of, reach
+from tamarin_dagster.logstore.inspection import (
+    InspectionError,
+    LoggingTarget,
+    NotOfferedError,
+    asking,
+    is_aws,
+    logging_of,
+    reach,
+)
+from tamarin_dagster.urls import describe_url
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+OTHER_MEANS = "switch logging on by the store's own means, if it has any; nothing else delivers log keys"
 
 SID = "TamarinS3ServerAccessLogs"
 
@@ -51,8 +62,11 @@ class Plan:
         return found
 
 
-def account_of(client: "S3Client") -> str:
-    """The account that the client acts for. Raises InspectionError."""
+def account_of(client: "S3Client") -> str | None:
+    """The account that the client acts for; None for a store of another make. Raises InspectionError.
+
+    Credentials of another store are never sent to AWS: not unless the environment names an endpoint for STS too.
+    """
     with asking("any bucket", "sts:GetCallerIdentity"):
         # As in logstore.getting: a client has no public name for its credentials.
         credentials = client._request_signer._credentials  # type: ignore[attr-defined]
@@ -66,13 +80,17 @@ def account_of(client: "S3Client") -> str:
             aws_secret_access_key=frozen.secret_key,
             aws_session_token=frozen.token,
         )
+        if is_aws(sts) and not is_aws(client):
+            return None
         return str(sts.get_caller_identity()["Account"])
 
 
 def plan_logging(
-    client: "S3Client", source: str, wanted: LoggingTarget, account: str, *, replace: bool = False
+    client: "S3Client", source: str, wanted: LoggingTarget, account: str | None, *, replace: bool = False
 ) -> Plan:
     """What it takes to have the requests of `source` logged as wanted. Changes nothing.
+
+    Without an account no policy is sent: who may deliver is the store's own matter then.
 
     Raises InspectionError, also where it must not be done: into itself, into another region, or over logging to
     another place unless `replace`.
@@ -84,20 +102,26 @@ def plan_logging(
         raise InspectionError(
             f"{source} is in {here}, its log bucket {wanted.bucket} in {there}", "S3 wants both in one region"
         )
-    present = logging_of(client, source)
+    try:
+        present = logging_of(client, source)
+    except NotOfferedError as error:
+        raise _no_logging(client, error) from error
     if present and present != wanted and not replace:
         raise InspectionError(
             f"{source} logs to {present.bucket!r} under {present.prefix!r} already",
             "correct log_bucket_name and log_prefix, or say --replace",
         )
-    policy, merged = _merged_policy(client, source, wanted, account, here or _region(client))
+    policy: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
+    if account is not None:
+        policy, merged = _merged_policy(client, source, wanted, account, here or _region(client))
     status = {"LoggingEnabled": {"TargetBucket": wanted.bucket, "TargetPrefix": wanted.prefix}}
     return Plan(
         source,
         wanted.bucket,
         policy=None if merged == policy else json.dumps(merged, indent=2),
         logging=None if present == wanted else json.dumps(status, indent=2),
-        notes=_notes(merged, wanted.bucket, present if present != wanted else None),
+        notes=_notes(merged, wanted.bucket, present if present != wanted else None, knows_account=account is not None),
     )
 
 
@@ -107,8 +131,17 @@ def carry_out(client: "S3Client", plan: Plan) -> None:
         with asking(plan.log_bucket, "s3:PutBucketPolicy"):
             client.put_bucket_policy(Bucket=plan.log_bucket, Policy=plan.policy)
     if plan.logging is not None:
-        with asking(plan.source, "s3:PutBucketLogging"):
-            client.put_bucket_logging(Bucket=plan.source, BucketLoggingStatus=json.loads(plan.logging))
+        try:
+            with asking(plan.source, "s3:PutBucketLogging"):
+                client.put_bucket_logging(Bucket=plan.source, BucketLoggingStatus=json.loads(plan.logging))
+        except NotOfferedError as error:
+            raise _no_logging(client, error) from error
+
+
+def _no_logging(client: "S3Client", error: NotOfferedError) -> NotOfferedError:
+    """What is said where a store has no server access logging that S3's requests could switch on."""
+    place = describe_url(client.meta.endpoint_url)
+    return NotOfferedError(f"{place} cannot switch server access logging on by S3's requests: {error}", OTHER_MEANS)
 
 
 def _merged_policy(
@@ -153,11 +186,15 @@ def _sid(source: str) -> str:
     return f"{SID}-{plain}" + (f"-{hashlib.sha256(source.encode()).hexdigest()[:8]}" if plain != source else "")
 
 
-def _notes(policy: dict[str, Any], log_bucket: str, replaced: LoggingTarget | None) -> tuple[str, ...]:
+def _notes(
+    policy: dict[str, Any], log_bucket: str, replaced: LoggingTarget | None, *, knows_account: bool
+) -> tuple[str, ...]:
     notes = []
+    if not knows_account:
+        notes.append(f"this is no store of AWS: no policy is sent, and the store decides who may write to {log_bucket}")
     if replaced:
         notes.append(f"its logging to {replaced.bucket!r} under {replaced.prefix!r} ends")
-    if any(statement.get("Effect") == "Deny" for statement in policy["Statement"]):
+    if any(statement.get("Effect") == "Deny" for statement in policy.get("Statement", ())):
         notes.append(f"the policy of {log_bucket} has Deny statements: see that none meets logging.s3.amazonaws.com")
     return tuple(notes)
 

@@ -18,7 +18,7 @@ from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore.errors import brief, code_of, status_of
+from tamarin_dagster.logstore.errors import RESTORE, brief, code_of, status_of
 from tamarin_dagster.logstore.pacing import Pacer
 from tamarin_dagster.logstore.retries import TransientError
 from tamarin_dagster.logstore.store import CHANGED_SINCE_LISTED, FetchError, LogStoreError
@@ -44,6 +44,7 @@ _BROKEN = re.compile(r"HTTP error: ([^\n]*)")
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 _BUSY_STATUSES = (408, 429)
 _BUSY_CODES = ("SlowDown", "RequestTimeout")
+_ARCHIVED = "InvalidObjectState"
 # Segments of a name that obstore refuses or rewrites: empty ones, `.` and `..`.
 _ODD_SEGMENTS = ("", ".", "..")
 
@@ -90,7 +91,8 @@ class Getter:
             return answer["Body"].read(), _version(answer.get("VersionId"))
         except ClientError as error:
             gone = status_of(error) in (404, 412) and code_of(error) != "NoSuchBucket"
-            raise FetchError(CHANGED_SINCE_LISTED if gone else f"GET failed: {brief(error)}") from error
+            said = f"GET failed: {brief(error)}" + f" - {RESTORE}" * (code_of(error) == _ARCHIVED)
+            raise FetchError(CHANGED_SINCE_LISTED if gone else said) from error
         except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError) as error:
             # The client tries again until an answer begins, but not when its body breaks off.
             raise TransientError(f"GET failed: {brief(error)}") from error
@@ -108,6 +110,7 @@ def _judged(error: Exception) -> FetchError | TransientError:
         status = int(found[1])
         busy = status >= 500 or status in _BUSY_STATUSES or code in _BUSY_CODES
         said = f"GET failed: {status}{found[2]}" + f" ({code})" * bool(code)
+        said += f" - {RESTORE}" * (code == _ARCHIVED)
         return TransientError(said) if busy else FetchError(said)
     if found := _BROKEN.search(text):
         kind = f" ({found[1]})" if (found := _KIND.search(text)) else ""

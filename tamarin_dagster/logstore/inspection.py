@@ -6,21 +6,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore.errors import brief, code_of, status_of
+from tamarin_dagster.logstore.endpoints import wrong_protocol
+from tamarin_dagster.logstore.errors import RESTORE, brief, code_of, status_of
 from tamarin_dagster.logstore.store import LogStoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import LifecycleRuleOutputTypeDef
 
+# Pages of 1,000 names that are looked at for archived objects.
+MAX_ARCHIVE_PAGES = 3
 # Classes that an object has to be restored from before it can be read; GLACIER_IR is read at once.
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _DENIED = ("AccessDenied", "403")
-_NOT_OFFERED = ("NotImplemented", "MethodNotAllowed", "501", "405")
+_NOT_OFFERED = (
+    *("NotImplemented", "XNotImplemented", "MethodNotAllowed", "UnsupportedOperation", "NotSupported"),
+    *("501", "405"),
+)
+_NOT_OFFERED_STATUSES = (405, 501)
 # By S3's error code or the client's error class: what a person has to mend.
 _REMEDIES = {
     "NoSuchBucket": "check the bucket's name, region and endpoint_url",
@@ -32,9 +41,10 @@ _REMEDIES = {
     "301": "set the bucket's region",
     "PermanentRedirect": "set the bucket's region",
     "AuthorizationHeaderMalformed": "set the bucket's region",
-    "InvalidObjectState": "it is archived; restore it",
+    "InvalidObjectState": RESTORE,
     "NoCredentialsError": "set a profile or AWS_ACCESS_KEY_ID",
     "ProfileNotFound": "name a profile that ~/.aws/config has",
+    "SSLError": "see that the endpoint's certificate is trusted; AWS_CA_BUNDLE names a file of authorities",
     "EndpointConnectionError": "check endpoint_url and the network",
     "ConnectTimeoutError": "check endpoint_url and the network",
 }
@@ -91,10 +101,12 @@ class LifecycleRule:
 
 def reach(client: "S3Client", bucket: str, clock: Callable[[], float] = time.time) -> Reached:
     """Whether the bucket is there, and where. Raises InspectionError."""
-    with asking(bucket, "s3:ListBucket"):
+    with asking(bucket, "s3:ListBucket", client.meta.endpoint_url):
         try:
             answer: Any = client.head_bucket(Bucket=bucket)
         except ClientError as error:
+            if wrong := wrong_protocol(error, client.meta.endpoint_url):
+                raise InspectionError(*wrong) from error
             # The answer to a HEAD does not say more than a status; that to a listing will.
             if status_of(error) not in (400, 403) or error.operation_name != "HeadBucket":
                 raise
@@ -113,8 +125,37 @@ def _ahead(date: str | None, now: float) -> float | None:
 
 def check_listing(client: "S3Client", bucket: str, prefix: str) -> None:
     """Lists one name under the prefix. Raises InspectionError."""
-    with asking(bucket, "s3:ListBucket"):
+    with asking(bucket, "s3:ListBucket", client.meta.endpoint_url):
         client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+
+
+def archived_objects(client: "S3Client", bucket: str, prefix: str) -> tuple[list[LogObject], bool]:
+    """The objects that have to be restored before they can be read, and whether all were looked at.
+
+    Of the first MAX_ARCHIVE_PAGES pages, so of the oldest names. Raises InspectionError.
+    """
+    found: list[LogObject] = []
+    marker = ""
+    for _ in range(MAX_ARCHIVE_PAGES):
+        with asking(bucket, "s3:ListBucket", client.meta.endpoint_url):
+            # Not ListObjectsV2: of that the clients of log stores do not read the storage class, see listing.py.
+            page = client.list_objects(Bucket=bucket, Prefix=prefix, Marker=marker)
+        objects = page.get("Contents", [])
+        found += [
+            LogObject(each["Key"], each["ETag"].strip('"'), each["Size"], each["LastModified"])
+            for each in objects
+            if each.get("StorageClass") in _ARCHIVES
+        ]
+        if not page.get("IsTruncated") or not objects:
+            return found, True
+        marker = objects[-1]["Key"]
+    return found, False
+
+
+def is_aws(client: "S3Client") -> bool:
+    """Whether the client asks AWS itself, not a store of another make."""
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def check_reading(client: "S3Client", bucket: str, item: LogObject) -> None:
@@ -200,11 +241,13 @@ def _unless_none(ask: Callable[[], Any], none: str) -> Any:
 
 
 @contextmanager
-def asking(bucket: str, action: str) -> Iterator[None]:
+def asking(bucket: str, action: str, endpoint_url: str = "") -> Iterator[None]:
     """Turns errors of the client into InspectionErrors; `action` is the permission that is needed."""
     try:
         yield
-    except (ClientError, BotoCoreError, ValueError) as error:
+    except (ClientError, BotoCoreError, ValueError, ResponseParserError) as error:
+        if endpoint_url and (wrong := wrong_protocol(error, endpoint_url)):
+            raise InspectionError(*wrong) from error
         raise explained(error, bucket, action) from error
 
 
@@ -216,6 +259,6 @@ def explained(error: Exception, bucket: str, action: str) -> InspectionError:
         return InspectionError(f"the role cannot be assumed: {brief(error)}", remedy)
     if code in _DENIED:
         return NotPermittedError(f"access denied: {brief(error)}", f"grant {action} on {bucket}")
-    if code in _NOT_OFFERED:
+    if code in _NOT_OFFERED or (isinstance(error, ClientError) and status_of(error) in _NOT_OFFERED_STATUSES):
         return NotOfferedError(f"the store does not offer it: {brief(error)}")
     return InspectionError(brief(error), _REMEDIES.get(code, ""))

@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
+from tamarin_dagster.logstore.endpoints import wrong_protocol
 from tamarin_dagster.logstore.errors import brief, code_of
 from tamarin_dagster.logstore.store import LogStoreError
 
@@ -59,8 +60,10 @@ def _take_contents(response_dict: dict[str, Any], customized_response_dict: dict
             response_dict["body"] = ET.tostring(root)
 
 
-def listing_error(bucket: str, prefix: str, error: ClientError | BotoCoreError) -> LogStoreError:
+def listing_error(bucket: str, prefix: str, error: Exception, endpoint_url: str) -> LogStoreError:
     """What is said of a listing that failed: bucket, cause, remedy."""
+    if wrong := wrong_protocol(error, endpoint_url):
+        return LogStoreError(f"log bucket {bucket} (prefix '{prefix}'): {wrong[0]}; {wrong[1]}")
     code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
     remedy = _REMEDIES.get(code)
     if code == _NO_ANSWER:

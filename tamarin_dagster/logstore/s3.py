@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.deleting import DELETE_THREADS, Deleter
@@ -73,8 +74,8 @@ class S3LogStore:
             for page in pages:
                 if contents := page.get("Contents"):
                     yield [LogObject(o["Key"], o["ETag"].strip('"'), o["Size"], o["LastModified"]) for o in contents]
-        except (ClientError, BotoCoreError) as error:
-            raise listing_error(self.name, prefix, error) from error
+        except (ClientError, BotoCoreError, ResponseParserError) as error:
+            raise listing_error(self.name, prefix, error, self._client.meta.endpoint_url) from error
 
     def fetch(self, objects: Sequence[LogObject]) -> list[Fetched]:
         """See LogStore."""

@@ -21,10 +21,12 @@ import tamarin_dagster.recordstore.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
 from tamarin_dagster.recordstore.repeatable import InUseError, digest_of_files, dropped, replace_all
+from tamarin_dagster.recordstore.rights import rights_of
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
 from tamarin_dagster.recordstore.waiting import saying
 from tamarin_dagster.setting_values import has_parameter, prepare_threshold, without_prepare_threshold
 from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster.urls import clean_error, describe_url, hide_secrets
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +42,27 @@ _MIGRATION_LOCK = 2011_0302
 _LOCK_TIMEOUT = "10s"
 
 
+# Postgres' code for a missing right.
+_INSUFFICIENT_PRIVILEGE = "42501"
+_INVALID_SCHEMA_NAME = "3F000"
+
+
 class DatabaseError(Exception):
     """The database cannot be used. Its text says which, why, and what to do; it never holds the password."""
+
+
+@sa.event.listens_for(sa.Engine, "handle_error")
+def _hide_secrets_in_error(context: sa.engine.ExceptionContext) -> None:
+    """Take password and query parameters of the URL out of an error, wherever it is shown later.
+
+    libpq's errors repeat values of parameters. This is for all engines, also those that Dagster makes for its storage.
+    """
+    if context.engine is None:
+        return
+    url = context.engine.url.render_as_string(hide_password=False)
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if error is not None:
+            clean_error(error, url, parameters=context.statement is None)
 
 
 def embedded_postgres(home: Path) -> EmbeddedPostgres:
@@ -100,7 +121,7 @@ def open_database(settings: Settings) -> sa.Engine:
 
 def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
     """An engine on the records' database, migrated, and whether there was anything to do. Raises DatabaseError."""
-    engine = sa.create_engine(
+    engine = create_engine(
         records_url(settings),
         connect_args=connect_arguments(settings, "tamarin"),
         pool_pre_ping=True,
@@ -112,6 +133,15 @@ def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
         return engine, migrate(engine)
 
 
+def create_engine(url: str, **options: Any) -> sa.Engine:
+    """Make an engine. Raises DatabaseError if SQLAlchemy refuses a parameter of the URL."""
+    try:
+        return sa.create_engine(url, **options)
+    except (sa.exc.ArgumentError, TypeError, ValueError) as error:
+        remedy = "check the parameters behind the ? in TAMARIN_DATABASE_URL"
+        raise DatabaseError(f"{describe_url(url)}: {hide_secrets(_first_line(error), url)} - {remedy}") from None
+
+
 @contextmanager
 def _explained(engine: sa.Engine) -> Iterator[None]:
     """Says of which database it is that an error comes, and what to do; without the password."""
@@ -121,7 +151,7 @@ def _explained(engine: sa.Engine) -> Iterator[None]:
         remedy = "is the server up, and is TAMARIN_DATABASE_URL right?"
         raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
     except sa.exc.ProgrammingError as error:
-        remedy = "the user needs CREATE on the schema public"
+        remedy = missing_right(engine, error) or "see the error; `tamarin-dagster doctor` looks at the database"
         raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
 
 
@@ -134,6 +164,15 @@ def _check_encoding(engine: sa.Engine) -> None:
         problem = encoding_problem(connection)
     if problem and schema_revision(engine) is None:
         raise DatabaseError(f"{_place(engine)}: {problem} - {encoding_remedy(engine.url.database)}")
+
+
+def missing_right(engine: sa.Engine, error: sa.exc.DBAPIError) -> str:
+    """Say which right the user lacks and what to do, if that is what the error is about; otherwise nothing."""
+    if getattr(error.orig, "sqlstate", None) not in (_INSUFFICIENT_PRIVILEGE, _INVALID_SCHEMA_NAME):
+        return ""
+    with engine.connect() as connection:
+        rights = rights_of(connection)
+    return f"{rights.problem}; {rights.remedy}" if rights.problem else ""
 
 
 def schema_revision(engine: sa.Engine) -> str | None:
@@ -270,7 +309,7 @@ def mirror_buckets(engine: sa.Engine, buckets: Sequence[LoggedBucket]) -> None:
 
 
 def _place(engine: sa.Engine) -> str:
-    return engine.url.render_as_string(hide_password=True)
+    return describe_url(engine.url.render_as_string(hide_password=False))
 
 
 def _first_line(error: BaseException | None) -> str:

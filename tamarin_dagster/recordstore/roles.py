@@ -11,7 +11,9 @@ from psycopg import sql
 
 from tamarin_dagster.recordstore.answer_views import ANSWERS
 from tamarin_dagster.recordstore.cost_views import COST_VIEWS
+from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS, dimension_day
+from tamarin_dagster.recordstore.rights import rights_of
 from tamarin_dagster.recordstore.tables import (
     s3_archived_day,
     s3_log_key,
@@ -43,14 +45,43 @@ _NOT_READ = s3_rejected_line.c.line.name
 def grant_reading(engine: sa.Engine, role: str) -> bool:
     """Lets the role read; makes it if there is none of that name, without a login. Says whether it was made.
 
-    Raises sqlalchemy.exc.ProgrammingError or psycopg.errors.InsufficientPrivilege where our own user may not.
+    Raises DatabaseError where our own user may not.
     """
+    with engine.connect() as connection:
+        rights = rights_of(connection)
+    try:
+        return _grant_reading(engine, role)
+    except _MayNotCreateRoleError as error:
+        name = sql.Identifier(role).as_string()
+        remedy = (
+            f"let an administrator run: CREATE ROLE {name} NOLOGIN, and then run grant-reader again;"
+            f" or: ALTER ROLE {sql.Identifier(rights.user).as_string()} CREATEROLE"
+        )
+        raise DatabaseError(f"the user {rights.user} may not create the role {role}: {error} - {remedy}") from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        remedy = rights.remedy or "run grant-reader as the owner of the database and its tables"
+        problem = f"; {rights.problem}" if rights.problem else ""
+        raise DatabaseError(f"the user {rights.user} may not grant: {_first_line(error)}{problem} - {remedy}") from None
+
+
+class _MayNotCreateRoleError(Exception):
+    """There is no such role, and our own user may not create it."""
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).strip().split("\n", 1)[0]
+
+
+def _grant_reading(engine: sa.Engine, role: str) -> bool:
     name = sql.Identifier(role)
     with engine.begin() as connection:
         cursor = cast("psycopg.Cursor", connection.connection.cursor())
         found = cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone()
         if found is None:
-            cursor.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(name))
+            try:
+                cursor.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(name))
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise _MayNotCreateRoleError(_first_line(error)) from None
         database = sql.Identifier(connection.engine.url.database or "")
         cursor.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, name))
         cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))

@@ -44,10 +44,10 @@ def _name(name):
 
 
 _NAME = f"(?:{'|'.join(map(_name, SECRET_PARAMETERS))}){_or_encoded('=')}"
-_ENCODED_SEPARATOR = "|".join(map(_encoded, "?&;"))
+_ENCODED_SEPARATOR = "|".join(map(_encoded, "?&;#"))
 _ENCODED_END = "|".join(map(_encoded, "&#"))
 _REFERENCE = re.compile(
-    rf"""((?:{_ENCODED_SEPARATOR}){_NAME})(?:(?!{_ENCODED_END})[^&;# "])+|([?&;]{_NAME})[^&;# "]+""",
+    rf"""((?:{_ENCODED_SEPARATOR}){_NAME})(?:(?!{_ENCODED_END})[^&;# "])+|([?&;#]{_NAME})[^&;# "]+""",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -58,7 +58,23 @@ def reference(text):
 
 
 SECRET = "s3cr3t"
-_SEPARATORS = ["?", "&", ";", "%3F", "%3f", "%26", "%3B", "%3b", "%253F", "%2526", "%253b", "%252526"]
+_SEPARATORS = [
+    "?",
+    "&",
+    ";",
+    "#",
+    "%3F",
+    "%3f",
+    "%26",
+    "%3B",
+    "%3b",
+    "%23",
+    "%253F",
+    "%2526",
+    "%253b",
+    "%2523",
+    "%252526",
+]
 _EQUALS = ["=", "%3D", "%3d", "%253D", "%25253d"]
 
 
@@ -82,6 +98,15 @@ def test_a_value_behind_a_separator_a_name_and_an_equals_sign_is_redacted(separa
         "/k?" + "".join(f"%25{ord(letter):02X}" for letter in "signature") + "%3D",
         "/k?versionId=1&amp;Signature=",
         "/k#top&Signature=",
+        "/k#Signature=",
+        "/k?x=1#X%2DAmz-Signature=",
+        "/k%23Authorization%3D",
+        "/k;AUTHORIZATION=",
+        "/k?x-amz-s3SESSION-token=",
+        "/k?x-amz-server-side-encryption-customer-key=",
+        "/k#x%2Damz%2Dserver%2Dside%2Dencryption%2Dcustomer%2Dkey=",
+        "/k?X-Amz-Copy-Source-Server-Side-Encryption-Customer-Key=",
+        "/k#Signature=REDACTED#Signature=",
         "/k??Signature=",
         "/k?&&;Signature=",
         "/k?Signature&Signature=",
@@ -140,6 +165,9 @@ def test_a_value_is_redacted_as_a_whole(value):
         "/k?Signature=REDACTED&X-Amz-Credential=REDACTED",
         "/k%3FSignature%3DREDACTED%26x",
         "/k?x=Signature=1",
+        "/k?x-amz-server-side-encryption-customer-key-MD5=1&x-amz-server-side-encryption-customer-algorithm=AES256",
+        "/k?ProxyAuthorization=1#NotSignature=1",
+        "/k#Signature",
         "/k?%20Signature=1",
         "/k?+Signature=1",
         "/k?%3Signature=1",

@@ -261,6 +261,7 @@ class Report:
         anonymous: whether addresses are pseudonyms.
         before: None if nothing is known of the month before.
         cost: None if no prices are known.
+        foreign: what is said if all that was loaded for the bucket is of others: its name may be wrong.
     """
 
     bucket: str
@@ -278,6 +279,7 @@ class Report:
     agents: Agents
     cost: Cost | None
     completeness: Completeness
+    foreign: str | None = None
 
     @property
     def traffic(self) -> Traffic:

@@ -9,6 +9,7 @@ from tamarin_dagster.analysis.report.evidence import completeness_of
 from tamarin_dagster.analysis.report.figures import Report
 from tamarin_dagster.analysis.report.month import Month
 from tamarin_dagster.analysis.report.pseudonyms import NameOfAddress, as_it_is
+from tamarin_dagster.recordstore.bucket_names import foreign_records
 
 # Of 25,000 keys the sums take 25 MB; what does not fit is sorted on the disk, which takes twice as long.
 WORK_MEM = "64MB"
@@ -24,6 +25,7 @@ def ask_all(
     ):
         connection.execute(sa.text(f"SET LOCAL work_mem = '{WORK_MEM}'"))
         prices = tops.prices_of(connection, bucket, month)
+        foreign = foreign_records(connection, bucket)
         return Report(
             bucket=bucket,
             month=month,
@@ -40,4 +42,5 @@ def ask_all(
             agents=tops.agents(connection, bucket, month),
             cost=tops.cost(connection, bucket, month, prices),
             completeness=completeness_of(connection, bucket, month, now),
+            foreign=f"{foreign}: {foreign.remedy}" if foreign else None,
         )

@@ -67,6 +67,8 @@ def _completeness(report: Report) -> str:
         said.append(f"S3 may add to day {as_days(told.open_days)}")
     if told.pending_days:
         said.append(f"to be counted again: day {as_days(told.pending_days)}")
+    if report.foreign:
+        said.append(code(report.foreign))
     said.append(f"{as_count(told.rejected_lines)} rejected lines")
     if told.duplicate_records is not None:
         said.append(f"{as_count(told.duplicate_records)} records delivered twice")

@@ -1,0 +1,90 @@
+"""Whether the records that a configured bucket loads are of that bucket: its name may be written wrongly.
+
+A log key does not say whose requests it holds, except in the partitioned layout, but each of its lines does. A bucket
+that is configured under another name loads everything, and every answer about it is empty.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_pending_day
+
+# The newest log keys of a bucket, and so many of their records: some 10 ms, whatever the table's size.
+_SAMPLED_KEYS = 20
+SAMPLED_RECORDS = 20_000
+# So many other names are shown.
+NAMED_BUCKETS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignRecords:
+    """Records that were loaded for a bucket, and are all of others.
+
+    Attributes:
+        bucket: the name in the settings.
+        records: how many were looked at, the newest.
+        others: the buckets that they are of, each with its number of records, the most frequent first.
+    """
+
+    bucket: str
+    records: int
+    others: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        named = [f"{count:,} of {self.records:,} records are of {name}" for name, count in self.others[:NAMED_BUCKETS]]
+        if more := len(self.others) - NAMED_BUCKETS:
+            named += [f"others of {more} more"] * (more > 0)
+        return f"of what was loaded last, {', '.join(named)}, none of {self.bucket}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        names = " or ".join(name for name, _ in self.others[:NAMED_BUCKETS])
+        return f"check the bucket's name in the settings (name: {names}?), and its log_prefix"
+
+
+def foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecords | None:
+    """Look at the newest records that were loaded for the bucket; None unless all of them are of other buckets.
+
+    Where log keys of several buckets share a prefix, a few of the newest may be of others by chance. So the rollups are
+    asked too.
+    """
+    key = s3_log_key.c
+    newest = connection.execute(
+        sa.select(key.id, key.first_request_dtime, key.last_request_dtime)
+        .where(
+            key.bucket == bucket,
+            key.record_count > 0,
+            key.superseded_at.is_(None),
+            key.expired_at.is_(None),
+            key.first_request_dtime.is_not(None),
+        )
+        .order_by(key.delivery_date.desc(), key.delivery_hour.desc())
+        .limit(_SAMPLED_KEYS)
+    ).all()
+    if not newest:
+        return None
+    record = s3_log_record.c
+    sample = (
+        sa.select(record.bucket)
+        .where(
+            record.log_key_id.in_([row.id for row in newest]),
+            # so that only their months are read
+            record.request_dtime >= min(row.first_request_dtime for row in newest),
+            record.request_dtime <= max(row.last_request_dtime for row in newest),
+        )
+        .limit(SAMPLED_RECORDS)
+        .subquery()
+    )
+    count = sa.func.count().label("records")
+    statement = sa.select(sample.c.bucket, count).group_by(sample.c.bucket).order_by(count.desc(), sample.c.bucket)
+    found = [(name or "(no bucket)", int(records)) for name, records in connection.execute(statement)]
+    if not found or bucket in dict(found):
+        return None
+    rolled_up = sa.exists().where(traffic_day.c.bucket == bucket, traffic_day.c.requests > 0)
+    pending = sa.exists().where(traffic_pending_day.c.bucket == bucket)
+    if connection.scalar(sa.select(sa.or_(rolled_up, pending))):
+        return None
+    return ForeignRecords(bucket, sum(records for _, records in found), tuple(found))

@@ -1,0 +1,73 @@
+"""Whether the database's user may create tables and owns those that are there: what a migration and a load need."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tamarin_dagster.recordstore.tables import metadata
+
+# Asked of the catalogs: the text of an error is in the server's language.
+_RIGHTS = sa.text(
+    """
+    SELECT
+        current_user AS user,
+        to_regnamespace('public') IS NOT NULL AS has_schema,
+        coalesce(has_schema_privilege(to_regnamespace('public'), 'USAGE'), false)
+            AND coalesce(has_schema_privilege(to_regnamespace('public'), 'CREATE'), false) AS may_create,
+        ARRAY(
+            SELECT DISTINCT pg_get_userbyid(relowner)::text FROM pg_class
+            WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p')
+                AND (relname = ANY(:names) OR relname LIKE 's3\\_log\\_record\\_%')
+                AND NOT pg_has_role(relowner, 'USAGE')
+            ORDER BY 1
+        ) AS owners
+    """
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What the connection's user may do.
+
+    Attributes:
+        user: its name.
+        has_schema, may_create: whether there is a schema public, and whether it may create tables in it.
+        owners: the roles that our tables belong to and that it is no member of.
+    """
+
+    user: str
+    has_schema: bool
+    may_create: bool
+    owners: tuple[str, ...]
+
+    @property
+    def problem(self) -> str:
+        """What is missing; nothing if all is well."""
+        if not self.has_schema:
+            return "there is no schema public"
+        if self.owners:
+            return (
+                f"its tables belong to {' and '.join(self.owners)}, and the user {self.user} is no member of that role"
+            )
+        return "" if self.may_create else f"the user {self.user} may not create tables in the schema public"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it; nothing if all is well."""
+        user = _quoted(self.user)
+        if not self.has_schema:
+            return f"let an administrator run: CREATE SCHEMA public AUTHORIZATION {user}"
+        if self.owners:
+            grants = "; ".join(f"GRANT {_quoted(owner)} TO {user}" for owner in self.owners)
+            return f"connect as {self.owners[0]}, or let an administrator run: {grants}"
+        return "" if self.may_create else f"let an administrator run: GRANT USAGE, CREATE ON SCHEMA public TO {user}"
+
+
+def rights_of(connection: sa.Connection) -> Rights:
+    """Ask for the rights of the connection's user."""
+    row = connection.execute(_RIGHTS, {"names": ["alembic_version", *metadata.tables]}).one()
+    return Rights(row.user, row.has_schema, row.may_create, tuple(row.owners))
+
+
+def _quoted(role: str) -> str:
+    return '"' + role.replace('"', '""') + '"'
