@@ -125,13 +125,15 @@ def pull(
     progress: Callable[[Progress], None] | None = None,
     connections: int = DEFAULT_LOAD_CONNECTIONS,
     redacts: bool = True,
+    loaded: list[PulledPeriod] | None = None,
 ) -> Pulled:
     """Loads what is unseen in these delivery periods (or in all days that have keys from `first` to `last`).
 
     Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. A key that cannot be
     read or loaded is a failure of its period and stops no other. So many `connections` load at once. `redacts` says
     whether secrets of presigned URLs are left out of what is stored. Raises LogStoreError when the log bucket cannot be
-    listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays.
+    listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays. A list that
+    is given as `loaded` then has the periods with what was loaded of them.
     """
     started = time.monotonic()
     seen = survey(store, bucket)
@@ -141,6 +143,8 @@ def pull(
         # found before the first of them is loaded, so that a purge beside takes none away
         periods = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
     pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(periods)), redacts, progress)
+    if loaded is not None:
+        loaded.extend(pulled.periods.values())
     pulled.run(connections)
     return Pulled(tuple(pulled.periods.values()), tuple(strays), time.monotonic() - started)
 

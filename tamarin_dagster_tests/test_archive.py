@@ -61,7 +61,7 @@ def run(folder_place, kept, engine):
 
     def run(place=kept, **options):
         done = archive(folder_place.bucket, place, engine, **options)
-        return done, purge(folder_place.bucket, folder_place.store, engine, archived_only=True)
+        return done, purge(folder_place.bucket, folder_place.store, engine, archive=place)
 
     return run
 
@@ -97,6 +97,7 @@ def test_records_are_in_the_archive_before_their_keys_are_purged(load, run, fold
     assert (done.days, done.files, done.rows, done.keys, done.waiting_keys) == ([NEXT], 2, 4, 2, 0)
     assert files_in(folder) == [
         "_archived/media/2026-03-06.json",
+        "_archived/media/owner.json",
         "bucket=films/date=2026-03-06/media-delivered-2026-03-06.parquet",
         "bucket=media/date=2026-03-05/media-delivered-2026-03-06.parquet",
     ]
@@ -119,6 +120,7 @@ def test_an_archive_in_s3_is_as_one_in_a_folder(
     listed = [item["Key"] for item in s3.list_objects_v2(Bucket=s3_bucket)["Contents"]]
     assert listed == [
         "some/where/_archived/media/2026-03-05.json",
+        "some/where/_archived/media/owner.json",
         "some/where/bucket=media/date=2026-03-05/media-delivered-2026-03-05.parquet",
     ]
     store = pyarrow.fs.S3FileSystem(
@@ -220,7 +222,7 @@ def test_a_newer_generation_takes_the_place_of_the_older_one_there_too(
     assert len(files_in(folder)) == 2
 
 
-def test_a_reparsed_key_waits_until_its_moved_lines_are_there(load, run, folder, rows, engine, folder_place) -> None:
+def test_a_reparsed_key_waits_until_its_moved_lines_are_there(load, run, folder, rows, engine, folder_place, kept) -> None:
     key = name()
     load({key: lines(4)})
     reject(rows, key, lines(4), [1, 3])
@@ -228,7 +230,7 @@ def test_a_reparsed_key_waits_until_its_moved_lines_are_there(load, run, folder,
     assert len(rows_in(folder)) == 2
     assert reparse(folder_place.bucket, engine).moved == 2
 
-    assert purge(folder_place.bucket, folder_place.store, engine, archived_only=True).keys == 0
+    assert purge(folder_place.bucket, folder_place.store, engine, archive=kept).keys == 0
     done, purged = run()
 
     assert (done.rows, purged.keys) == (4, 1)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tamarin_dagster.analysis.consumers import Consumers
 from tamarin_dagster.archive import Archived
 from tamarin_dagster.doctor import Finding, Status
-from tamarin_dagster.ingest import Pulled
+from tamarin_dagster.ingest import Pulled, PulledPeriod
 from tamarin_dagster.mirror import Mirrored
 from tamarin_dagster.purge import Purged
 from tamarin_dagster.reparse import Reparsed
@@ -65,6 +65,10 @@ class PurgedKeys(Document):
     by_day: dict[date, int] = Field(description="keys deleted, by delivery day")
     kept_keys: int = Field(description="keys that stay for their rejected lines")
     failures: tuple[FailedKey, ...] = Field(description="keys that stay since the proof or the deletion failed")
+    archive_problems: dict[date, str] = Field(
+        description="days of which nothing was deleted: the archive does not hold what was written there, each with why"
+    )
+    waiting_keys: int = Field(description="keys that stay until their records are in the archive")
     seconds: float = Field(description="how long it took")
 
 
@@ -89,8 +93,10 @@ class PulledBucket(Document):
     days: tuple[PulledDay, ...] = Field(default=(), description="each day that has keys")
     strays: tuple[str, ...] = Field(default=(), description="names that belong to no day; at most 50")
     seconds: float = Field(default=0.0, description="how long loading took")
-    archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it")
-    purged: PurgedKeys | None = Field(default=None, description="null if nothing was to be purged")
+    archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it, or failed")
+    archive_error: str | None = Field(default=None, description="why its archive could not be written; null if it could")
+    purged: PurgedKeys | None = Field(default=None, description="null if nothing was to be purged, or the purge failed")
+    purge_error: str | None = Field(default=None, description="why nothing could be purged; null if it could")
 
 
 class PurgedBucket(Document):
@@ -100,6 +106,7 @@ class PurgedBucket(Document):
     error: ErrorText = None
     dry_run: bool = Field(description="whether nothing was deleted")
     archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it, or a dry run")
+    archive_error: str | None = Field(default=None, description="why its archive could not be written; null if it could")
     purged: PurgedKeys | None = Field(default=None, description="null if purge_parsed_keys is off for it")
 
 
@@ -238,16 +245,16 @@ COMMANDS_WITH_JSON: dict[str, type[Document]] = {
 }
 
 
-def pulled_bucket(bucket: str, pulled: Pulled, archived: Archived | None, purged: Purged | None) -> PulledBucket:
-    """What a pull of a bucket did, and the archiving and the purge after it."""
+def pulled_bucket(bucket: str, pulled: Pulled) -> PulledBucket:
+    """What a pull of a bucket has loaded."""
     return PulledBucket(
-        bucket=bucket,
-        days=tuple(PulledDay.model_validate(day) for day in pulled.periods),
-        strays=pulled.strays,
-        seconds=pulled.seconds,
-        archived=archived_days(archived),
-        purged=purged_keys(purged) if purged else None,
+        bucket=bucket, days=pulled_days(pulled.periods), strays=pulled.strays, seconds=pulled.seconds
     )
+
+
+def pulled_days(periods: Sequence[PulledPeriod]) -> tuple[PulledDay, ...]:
+    """What a pull did for each of its days."""
+    return tuple(PulledDay.model_validate(day) for day in periods)
 
 
 def archived_days(archived: Archived | None) -> ArchivedDays | None:
@@ -264,6 +271,8 @@ def purged_keys(purged: Purged) -> PurgedKeys:
         by_day=dict(sorted(purged.by_day.items())),
         kept_keys=purged.kept.keys,
         failures=tuple(FailedKey.model_validate(failure) for failure in purged.failures),
+        archive_problems=purged.archive_problems,
+        waiting_keys=purged.waiting_keys,
         seconds=purged.seconds,
     )
 

@@ -12,7 +12,7 @@ from tamarin_dagster.defs import asset_checks
 from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.naming import archived_key, delivered_key, purged_key, records_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
-from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase, open_archive
 from tamarin_dagster.ingest import Progress, Pulled, PulledPeriod, pull
 from tamarin_dagster.logformat import FIELDS, DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, counted
@@ -162,8 +162,9 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
         ranged = context.has_partition_key or context.has_partition_key_range
         periods = periods_of(context.partition_keys) if ranged else None
         buckets = [settings.bucket(config.bucket)] if config.bucket else settings.buckets
-        keys = size = kept = 0
+        keys = size = kept = waiting = 0
         failures: list[KeyFailure] = []
+        unproved: list[str] = []
         for bucket in buckets:
             if not settings.purges(bucket):
                 context.log.info(f"{bucket.name}: purge_parsed_keys is off, its log keys stay")
@@ -171,16 +172,19 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
             with cancellable(), retried_if_transient(bucket):
                 store = log_buckets.store(bucket)
                 rejected_too = settings.purges_rejected(bucket)
+                url = settings.archive_of(bucket)
                 purged = purge(
                     bucket,
                     store,
                     database.engine,
                     periods=periods,
                     with_rejected=rejected_too,
-                    archived_only=settings.archive_of(bucket) is not None,
+                    archive=open_archive(bucket, url) if url else None,
                 )
             keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
-            kept += purged.kept.keys
+            kept, waiting = kept + purged.kept.keys, waiting + purged.waiting_keys
+            for problem, days in purged.days_by_archive_problem().items():
+                unproved.append(f"{bucket.name}: nothing of {counted(days)} from {days[0]} on is purged: {problem}")
             context.log.info(
                 f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s;"
                 f" {purged.kept.keys:,} keys with rejected lines stay"
@@ -193,11 +197,14 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
                 "purged bytes": size,
                 "keys not purged": len(failures),
                 "keys kept for rejected lines": kept,
+                "keys waiting for the archive": waiting,
             }
             | ({"why not": failure_table(failures)} if failures else {})
         )
         if periods is not None and config.bucket:
             _tell_each(context, database, config.bucket, periods)
+        if unproved:
+            raise dg.Failure("; ".join(unproved), allow_retries=False)
 
     return purge_log_keys
 

@@ -188,13 +188,13 @@ def purgeable(
     after: int = 0,
     *,
     with_rejected: bool = False,
-    archived_only: bool = False,
+    archive_place: str | None = None,
 ) -> list[LoadedKey]:
     """Loaded keys that are still in the log bucket and may go, in the order of their ids from `after` on.
 
     `periods` are those of their delivery; None means all. Keys with rejected lines are among them only `with_rejected`,
     and never one with an oversized line, of which only the start is stored. An expired key is none of them: its rows
-    cannot be counted. With `archived_only` each of them has its records in the archive.
+    cannot be counted. With an `archive_place` each of them has its records there.
     """
     key = s3_log_key.c
     may_go = key.rejected_count == 0
@@ -226,8 +226,8 @@ def purgeable(
     )
     if periods is not None:
         statement = statement.where(delivered_in_any(periods))
-    if archived_only:
-        statement = statement.where(key.archived_at.is_not(None))
+    if archive_place:
+        statement = statement.where(key.archived_at.is_not(None), key.archive_place == archive_place)
     return [
         LoadedKey(
             row.id,
@@ -333,12 +333,6 @@ def expired_ids(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
     """Those of these ledger rows that expired."""
     key = s3_log_key.c
     return set(connection.scalars(sa.select(key.id).where(key.id.in_(ids), key.expired_at.is_not(None))))
-
-
-def unarchived_ids(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
-    """Those of these ledger rows whose records are not in the archive."""
-    key = s3_log_key.c
-    return set(connection.scalars(sa.select(key.id).where(key.id.in_(ids), key.archived_at.is_(None))))
 
 
 def unaccounted_keys(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[str]:
