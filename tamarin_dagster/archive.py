@@ -429,8 +429,8 @@ class ArchiveProof:
             noted = archived.noted_day(connection, bucket, day, self._place.name)
         record = read_day(self._place, bucket, day)
         again = (
-            "restore it, or have the day written again: UPDATE s3_log_key SET archived_at = NULL WHERE bucket ="
-            f" '{bucket}' AND delivery_date = '{day}'"
+            "restore it, or have the day written again: UPDATE s3_log_key SET archived_at = NULL"  # noqa: S608 - a text
+            f" WHERE bucket = '{bucket}' AND delivery_date = '{day}'"
         )
         if record is None:
             return f"archive {url}: {name} is missing; {again}"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.archive import ArchiveProof
 from tamarin_dagster.failpoints import FailPoint, reached
-from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
+from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.archiving import ArchivePlace
@@ -112,8 +112,9 @@ def purge(
     with engine.connect() as connection:
         done.kept = ledger.kept_keys(connection, bucket.name, store.name, periods)
         if place:
-            days = None if periods is None else {delivery_day(period) for period in periods}
-            done.waiting_keys = archived.waiting_keys(connection, bucket.name, days, place, with_rejected=with_rejected)
+            done.waiting_keys = archived.waiting_purgeable_keys(
+                connection, bucket.name, store.name, place, periods, with_rejected=with_rejected
+            )
     for problem, days_of_it in done.days_by_archive_problem().items():
         _log.warning("bucket %s: nothing of %d delivery days is purged: %s", bucket.name, len(days_of_it), problem)
     done.seconds = time.monotonic() - started

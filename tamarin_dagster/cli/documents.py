@@ -94,7 +94,9 @@ class PulledBucket(Document):
     strays: tuple[str, ...] = Field(default=(), description="names that belong to no day; at most 50")
     seconds: float = Field(default=0.0, description="how long loading took")
     archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it, or failed")
-    archive_error: str | None = Field(default=None, description="why its archive could not be written; null if it could")
+    archive_error: str | None = Field(
+        default=None, description="why its archive could not be written; null if it could"
+    )
     purged: PurgedKeys | None = Field(default=None, description="null if nothing was to be purged, or the purge failed")
     purge_error: str | None = Field(default=None, description="why nothing could be purged; null if it could")
 
@@ -106,7 +108,9 @@ class PurgedBucket(Document):
     error: ErrorText = None
     dry_run: bool = Field(description="whether nothing was deleted")
     archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it, or a dry run")
-    archive_error: str | None = Field(default=None, description="why its archive could not be written; null if it could")
+    archive_error: str | None = Field(
+        default=None, description="why its archive could not be written; null if it could"
+    )
     purged: PurgedKeys | None = Field(default=None, description="null if purge_parsed_keys is off for it")
 
 
@@ -159,6 +163,9 @@ class ExpiredMonths(Document):
     unpurged: dict[str, int] | None = Field(
         description="by bucket, expired keys that still lie in the log bucket; null for a dry run"
     )
+    waiting_keys: dict[str, int] = Field(
+        description="by bucket, keys that wait for the archive; months with their records stay"
+    )
 
 
 class FoundThing(Document):
@@ -206,6 +213,9 @@ class BucketState(Document):
     rejected_lines: int = Field(description="lines that are no record")
     unloaded: Unloaded | None = Field(description="null with --no-list, after an error, and if not configured")
     to_purge_keys: int = Field(description="loaded keys that the next purge would take; 0 if purges is false")
+    waiting_keys: int = Field(
+        description="loaded keys in the log bucket that wait for the archive before a purge; 0 without an archive"
+    )
     failing_purge_keys: int = Field(description="keys whose deletion failed at the last try")
 
 
@@ -247,9 +257,7 @@ COMMANDS_WITH_JSON: dict[str, type[Document]] = {
 
 def pulled_bucket(bucket: str, pulled: Pulled) -> PulledBucket:
     """What a pull of a bucket has loaded."""
-    return PulledBucket(
-        bucket=bucket, days=pulled_days(pulled.periods), strays=pulled.strays, seconds=pulled.seconds
-    )
+    return PulledBucket(bucket=bucket, days=pulled_days(pulled.periods), strays=pulled.strays, seconds=pulled.seconds)
 
 
 def pulled_days(periods: Sequence[PulledPeriod]) -> tuple[PulledDay, ...]:
@@ -306,6 +314,7 @@ def expired_months(found: Expirable | Expired) -> ExpiredMonths:
         keys=found.keys,
         rejected_lines=found.rejected_lines,
         unpurged=found.unpurged if isinstance(found, Expired) else None,
+        waiting_keys={owed.bucket: owed.keys for owed in found.owed},
     )
 
 

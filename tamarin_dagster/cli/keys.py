@@ -127,7 +127,8 @@ def _pull_bucket(
     days = [delivery_day(each.period) for each in pulled.periods]
     try:
         if settings.archive_of(bucket):
-            archived = _archive(settings, bucket, engine, days)
+            # Days that were asked for may have purged keys, which no listing shows, that were never archived.
+            archived = _archive(settings, bucket, engine, _days(first, last) or days)
             _tell_archived(bucket, archived)
             done[-1] = done[-1].model_copy(update={"archived": archived_days(archived)})
     except LogStoreError as error:

@@ -29,6 +29,7 @@ from tamarin_dagster.cli.app import (
 )
 from tamarin_dagster.cli.documents import ReparsedBucket, expired_months, reparsed_bucket, show_documents
 from tamarin_dagster.cli.rollups import roll_up_due
+from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.recordstore.asking import ask
 from tamarin_dagster.recordstore.database import (
     CONNECT_TIMEOUT_SECONDS,
@@ -41,7 +42,7 @@ from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.roles import grant_reading
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.reparse import reparse
-from tamarin_dagster.retention import Expirable, expirable, expire, unpurged_warning
+from tamarin_dagster.retention import Expirable, expirable, expire, owed_warning, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import Format, bar, complain, err, json_answers, printable, show_csv, show_rows
 
@@ -107,30 +108,41 @@ def expire_command(
     """Drops the months of records that are older than retention_months.
 
     For cron; with Dagster a job does so daily. The ledger keeps its row of each key, so that none is loaded again.
-    While the setting is missing records are kept for ever, and this command is refused.
+    While the setting is missing records are kept for ever, and this command is refused. With archive set, months with
+    records that are not in the archive yet stay, and the status is 1.
     """
     settings = load_settings()
     months = settings.retention_months
     if months is None:
         raise SettingsError("retention_months is not set: records are kept for ever; set it to have old months dropped")
+    archives = {name: place_name(url) for name, url in settings.archives().items()}
     with told_if_interrupted("What was dropped stays so; run expire to go on."):
         engine = open_database(settings)
         if dry_run:
-            found = expirable(engine, months)
+            found = expirable(engine, months, archives=archives)
             _tell_expirable(found, with_table=not as_json)
             if as_json:
                 show_documents(expired_months(found))
             return
         roll_up_due(settings, engine)
         with bar("Expiring", "keys") as advance:
-            done = expire(engine, months, progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"))
+            done = expire(
+                engine,
+                months,
+                archives=archives,
+                progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"),
+            )
         engine.dispose()
     err.print(str(done), highlight=False)
     for bucket in settings.buckets:
         if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
             complain(unpurged_warning(bucket.name, left))
+    for owed in done.owed:
+        complain(owed_warning(owed))
     if as_json:
         show_documents(expired_months(done))
+    if done.owed:
+        raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
 def _tell_expirable(found: Expirable, *, with_table: bool) -> None:
@@ -142,6 +154,8 @@ def _tell_expirable(found: Expirable, *, with_table: bool) -> None:
         f" rejected lines deleted; kept is what was requested from {found.first_kept} on",
         highlight=False,
     )
+    for owed in found.owed:
+        complain(owed_warning(owed))
 
 
 @command("migrate", Panel.SETTING_UP, ("migrate", "after an upgrade, before Dagster is started again"))

@@ -25,8 +25,9 @@ from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
 from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.naming import BUCKET_TAG, archived_key, purged_key, records_key, rollups_key
 from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.reparse import Reparsed, reparse
-from tamarin_dagster.retention import expire, unpurged_warning
+from tamarin_dagster.retention import expire, owed_warning, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
@@ -109,7 +110,8 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
         with cancellable():
             # Rollups are kept when their records go.
             roll_up(database.engine, regions=settings.regions)
-            done = expire(database.engine, months)
+            archives = {name: place_name(url) for name, url in settings.archives().items()}
+            done = expire(database.engine, months, archives=archives)
         context.log.info(str(done))
         for bucket in settings.buckets:
             if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
@@ -122,8 +124,11 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
                 "keys marked as expired": done.keys,
                 "deleted rejected lines": done.rejected_lines,
                 "expired keys still in the log bucket": sum(done.unpurged.values()),
+                "keys waiting for the archive": sum(owed.keys for owed in done.owed),
             }
         )
+        if done.owed:
+            raise dg.Failure("; ".join(map(owed_warning, done.owed)), allow_retries=False)
 
     @dg.job(
         name="expire_old_records",

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tamarin_dagster.doctor.archive import examine_archives
 from tamarin_dagster.doctor.database import examine_database
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.doctor.folder import examine_folder
@@ -43,6 +44,7 @@ def examine(
     else:
         yield warn("settings", "read, but no bucket is configured", "list one in tamarin.yaml, under buckets:")
     yield from examine_database(settings, clock)
+    yield from examine_archives(settings, chosen, client_of)
     for bucket in chosen:
         try:
             store = open_store(bucket)

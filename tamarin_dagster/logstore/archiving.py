@@ -20,6 +20,14 @@ class ArchiveError(LogStoreError):
     """The archive cannot be written or read, or is not what it should be. Its text names it, the cause and a remedy."""
 
 
+def place_name(url: str) -> str:
+    """One text for each place, however the settings spell it: a folder's path, or an s3:// URL."""
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        return f"s3://{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
+    return os.path.normpath(unquote(parts.path) if parts.scheme == "file" else url)
+
+
 @dataclass(frozen=True, slots=True)
 class FileEnd:
     """The last bytes of a file, and the size of the whole file."""
@@ -38,7 +46,7 @@ class ArchivePlace(Protocol):
 
     @property
     def name(self) -> str:
-        """One text for each place, however the settings spell it."""
+        """See place_name."""
         ...
 
     def writing(self, name: str) -> Any:
@@ -64,7 +72,7 @@ class FolderArchive:
     def __init__(self, url: str) -> None:
         self.url = url
         self._folder = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else Path(url)
-        self.name = os.path.normpath(self._folder)
+        self.name = place_name(url)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -120,7 +128,7 @@ class S3Archive:
         self._client = client
         parts = urlsplit(url)
         self._bucket, self._prefix = parts.netloc, f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
-        self.name = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        self.name = place_name(url)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:

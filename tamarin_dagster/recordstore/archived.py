@@ -1,12 +1,12 @@
 """What the ledger knows of the archive: which delivery days wait for it, and which keys' records are in it, and where.
 
-A key is archived in a place when `archived_at` is set, `archive_place` is that place, and the key is live. If the key is
-superseded, its records are still in the archive, where they do not belong any more, until its day is written again.
+A key is archived in a place when `archived_at` is set, `archive_place` is that place, and the key is live. If the key
+is superseded, its records are still in the archive, where they do not belong, until its day is written again.
 `s3_archived_day` has what this database wrote to a place last, and what it was about to write.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
+from tamarin_dagster.logformat import DeliveryPeriod
+from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.expiry import midnight
 from tamarin_dagster.recordstore.tables import s3_archived_day, s3_log_key, s3_log_record, tamarin_database
 
@@ -38,6 +40,53 @@ def waits_for(place: str) -> sa.ColumnElement[bool]:
     """The condition on `s3_log_key` that a live key's records are not in that place, and could be written there."""
     elsewhere = _KEY.archive_place.is_distinct_from(place)
     return sa.and_(_LIVE, _UNEXPIRED, sa.or_(_KEY.archived_at.is_(None), elsewhere))
+
+
+def owed_to(places: Mapping[str, str]) -> sa.ColumnElement[bool]:
+    """The condition on `s3_log_key` that the key's records are in no archive yet, and should get into one.
+
+    `places` has the archive of each bucket that has one. A purged key that was archived elsewhere is owed to no other.
+    """
+    unsaved = sa.or_(_KEY.purged_at.is_(None), _KEY.archived_at.is_(None))
+    of_buckets = (sa.and_(_KEY.bucket == bucket, waits_for(place)) for bucket, place in places.items())
+    return sa.and_(_KEY.first_request_dtime.is_not(None), unsaved, sa.or_(*of_buckets, sa.false()))
+
+
+@dataclass(frozen=True, slots=True)
+class OwedKeys:
+    """Keys of a bucket whose records are not in its archive.
+
+    Attributes:
+        bucket: the configured bucket.
+        keys: how many they are.
+        first_request: the time of their earliest record.
+        first_day, last_day: of their delivery.
+    """
+
+    bucket: str
+    keys: int
+    first_request: datetime
+    first_day: date
+    last_day: date
+
+
+def owed_keys(connection: sa.Connection, places: Mapping[str, str], end: datetime) -> list[OwedKeys]:
+    """By bucket the keys with a record before `end` whose records are not in its archive."""
+    if not places:
+        return []
+    statement = (
+        sa.select(
+            _KEY.bucket,
+            sa.func.count(),
+            sa.func.min(_KEY.first_request_dtime),
+            sa.func.min(_KEY.delivery_date),
+            sa.func.max(_KEY.delivery_date),
+        )
+        .where(owed_to(places), _KEY.first_request_dtime < end)
+        .group_by(_KEY.bucket)
+        .order_by(_KEY.bucket)
+    )
+    return [OwedKeys(*row) for row in connection.execute(statement)]
 
 
 def _may_be_in(place: str) -> sa.ColumnElement[bool]:
@@ -126,17 +175,13 @@ def noted_days(connection: sa.Connection, bucket: str, place: str) -> list[date]
     return list(connection.scalars(statement.order_by(_DAY.delivery_date.desc())))
 
 
-def note_writing(
-    connection: sa.Connection, bucket: str, day: date, place: str, held: str | None, digest: str
-) -> None:
+def note_writing(connection: sa.Connection, bucket: str, day: date, place: str, held: str | None, digest: str) -> None:
     """Notes what is about to be written to that place, and what it holds until then. To be committed before."""
     insert = postgresql.insert(s3_archived_day).values(
         bucket=bucket, delivery_date=day, place=place, key_digest=held, writing_digest=digest
     )
     changed = {"key_digest": insert.excluded.key_digest, "writing_digest": insert.excluded.writing_digest}
-    connection.execute(
-        insert.on_conflict_do_update(index_elements=["bucket", "delivery_date", "place"], set_=changed)
-    )
+    connection.execute(insert.on_conflict_do_update(index_elements=["bucket", "delivery_date", "place"], set_=changed))
 
 
 def day_state(connection: sa.Connection, bucket: str, day: date, place: str) -> DayState:
@@ -175,18 +220,8 @@ def waiting_days(connection: sa.Connection, bucket: str, days: Collection[date] 
     return sorted(connection.scalars(sa.union(keys, unfinished)))
 
 
-def waiting_keys(
-    connection: sa.Connection,
-    bucket: str,
-    days: Collection[date] | None,
-    place: str,
-    *,
-    with_rejected: bool = True,
-) -> int:
-    """How many keys in the log bucket wait for that place, of these delivery days (default: all).
-
-    Not `with_rejected`: only those without a rejected line.
-    """
+def waiting_keys(connection: sa.Connection, bucket: str, days: Collection[date] | None, place: str) -> int:
+    """How many keys in the log bucket wait for that place, of these delivery days (default: all)."""
     statement = (
         sa.select(sa.func.count())
         .select_from(s3_log_key)
@@ -194,8 +229,26 @@ def waiting_keys(
     )
     if days is not None:
         statement = statement.where(_KEY.delivery_date.in_(days))
-    if not with_rejected:
-        statement = statement.where(_KEY.rejected_count == 0)
+    return connection.scalar(statement) or 0
+
+
+def waiting_purgeable_keys(
+    connection: sa.Connection,
+    bucket: str,
+    log_bucket_name: str,
+    place: str,
+    periods: Collection[DeliveryPeriod] | None = None,
+    *,
+    with_rejected: bool,
+) -> int:
+    """How many keys a purge would take if their records were in that place, of these periods (default: all)."""
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(s3_log_key)
+        .where(ledger.may_be_purged(bucket, log_bucket_name, with_rejected=with_rejected), waits_for(place))
+    )
+    if periods is not None:
+        statement = statement.where(ledger.delivered_in_any(periods))
     return connection.scalar(statement) or 0
 
 
@@ -301,7 +354,9 @@ def mark_archived(
         if found != counts:
             return False
         now = {"archived_at": sa.func.now(), "archive_place": place}
-        marked = sa.update(s3_log_key).where(_KEY.id == sa.any_(_IDS), sa.not_(sa.func.coalesce(archived_in(place), False)))
+        marked = sa.update(s3_log_key).where(
+            _KEY.id == sa.any_(_IDS), sa.not_(sa.func.coalesce(archived_in(place), False))
+        )
         connection.execute(marked.values(now), {"ids": list(counts)})
         cleared = sa.update(s3_log_key).where(_KEY.id == sa.any_(_IDS), _KEY.superseded_at.is_not(None))
         connection.execute(cleared.values(archived_at=None, archive_place=None), {"ids": list(outdated)})

@@ -22,13 +22,22 @@ def count_to_mark(connection: sa.Connection, end: datetime) -> int:
     return connection.scalar(sa.select(sa.func.count()).select_from(s3_log_key).where(_to_mark(end))) or 0
 
 
-def mark(connection: sa.Connection, end: datetime, limit: int | None = None, *, nowait: bool = False) -> int:
-    """Marks as expired keys with a record before `end`, at most `limit`; how many.
+def mark(
+    connection: sa.Connection,
+    end: datetime,
+    limit: int | None = None,
+    *,
+    nowait: bool = False,
+    spared: sa.ColumnElement[bool] | None = None,
+) -> int:
+    """Marks as expired keys with a record before `end`, at most `limit` and none of those `spared`; how many.
 
     With `nowait` a key that another transaction has locked raises sqlalchemy.exc.OperationalError.
     """
     key = s3_log_key.c
     chosen = sa.select(key.id).where(_to_mark(end)).order_by(key.first_request_dtime, key.id).limit(limit)
+    if spared is not None:
+        chosen = chosen.where(sa.not_(spared))
     ids = list(connection.scalars(chosen.with_for_update(nowait=nowait)))
     _set_expired(connection, ids)
     return len(ids)
@@ -84,15 +93,28 @@ def count_lines_to_delete(connection: sa.Connection, first_kept: date) -> int:
     return connection.scalar(statement) or 0
 
 
-def drop(connection: sa.Connection, partition: str, end: datetime, lock_timeout: str) -> int:
+class SparedKeysError(Exception):
+    """A partition has records of keys that are to be spared."""
+
+
+def drop(
+    connection: sa.Connection,
+    partition: str,
+    end: datetime,
+    lock_timeout: str,
+    spared: sa.ColumnElement[bool] | None = None,
+) -> int:
     """Drops a partition, and marks the keys with a record before `end` that were loaded since `mark`; how many.
 
+    Raises SparedKeysError if one of the keys with a record before `end` is `spared`; then nothing is dropped.
     Both are committed together: no load is between them, since the record table is locked until the transaction ends.
     Raises sqlalchemy.exc.OperationalError if a lock is not to be had; then the transaction is to be rolled back.
     """
     connection.execute(sa.select(sa.func.set_config("lock_timeout", lock_timeout, True)))
     # In the mode that DROP needs, and before any row: to take a stronger lock later is how two wait for each other.
     connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS EXCLUSIVE MODE")
+    if spared is not None and connection.scalar(sa.select(s3_log_key.c.id).where(_to_mark(end), spared).limit(1)):
+        raise SparedKeysError
     # Who has locked a key (a reparse, a load) may be waiting for the record table, that is for us.
     marked = mark(connection, end, nowait=True)
     _keep_rollups(connection, end)

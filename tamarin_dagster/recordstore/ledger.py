@@ -179,6 +179,17 @@ def rejected_samples(
     ]
 
 
+def may_be_purged(bucket: str, log_bucket_name: str, *, with_rejected: bool) -> sa.ColumnElement[bool]:
+    """The condition on `s3_log_key` that a purge of that bucket may take the key, if its counts are proved."""
+    key = s3_log_key.c
+    may_go = key.rejected_count == 0
+    if with_rejected:
+        may_go = sa.or_(may_go, ~_has_oversized_line())
+    return sa.and_(
+        key.bucket == bucket, key.log_bucket_name == log_bucket_name, key.purged_at.is_(None), _LIVE, _UNEXPIRED, may_go
+    )
+
+
 def purgeable(
     connection: sa.Connection,
     bucket: str,
@@ -197,9 +208,6 @@ def purgeable(
     cannot be counted. With an `archive_place` each of them has its records there.
     """
     key = s3_log_key.c
-    may_go = key.rejected_count == 0
-    if with_rejected:
-        may_go = sa.or_(may_go, ~_has_oversized_line())
     statement = (
         sa.select(
             key.id,
@@ -212,15 +220,7 @@ def purgeable(
             key.record_count,
             key.rejected_count,
         )
-        .where(
-            key.bucket == bucket,
-            key.log_bucket_name == log_bucket_name,
-            key.purged_at.is_(None),
-            _LIVE,
-            _UNEXPIRED,
-            may_go,
-            key.id > after,
-        )
+        .where(may_be_purged(bucket, log_bucket_name, with_rejected=with_rejected), key.id > after)
         .order_by(key.id)
         .limit(limit)
     )
