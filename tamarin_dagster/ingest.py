@@ -166,11 +166,10 @@ class _Large:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What a transaction has done, or (`outcome` is None then) what a large key's has sent so far."""
+    """How many lines a transaction has committed, or that of a large key has sent since the last of these."""
 
     period: DeliveryPeriod
     lines: int
-    outcome: LoadedBatch | None = None
 
 
 class _Stopped(Exception):  # noqa: N818 - no error: the pull was told to end
@@ -204,6 +203,7 @@ class _Pull:
         self._stopped = threading.Event()
         self._progress = progress
         self._telling = threading.Lock()
+        self._counting = threading.Lock()
         self._keys = self._lines = self._bytes = 0
 
     def run(self, connections: int) -> None:
@@ -220,14 +220,17 @@ class _Pull:
         ):
             for step in loaded:
                 self._lines += step.lines
-                if step.outcome:
-                    for key, counts in step.outcome.loaded:
-                        self.periods[key.period].add(key, counts)
-                        self._keys, self._bytes = self._keys + 1, self._bytes + key.object.size
-                    self._overtaken.extend(key.period for key in step.outcome.already_loaded)
                 self._tell(step.period)
         for period in self._overtaken:
             self.periods[period].seen += 1
+
+    def _count(self, outcome: LoadedBatch) -> None:
+        """By the thread that has committed: the main one gets no result any more once another thread has failed."""
+        with self._counting:
+            for key, counts in outcome.loaded:
+                self.periods[key.period].add(key, counts)
+                self._keys, self._bytes = self._keys + 1, self._bytes + key.object.size
+            self._overtaken.extend(key.period for key in outcome.already_loaded)
 
     def _tell(self, period: DeliveryPeriod) -> None:
         """Of what is loaded the main thread tells, of what is only looked at the one that lists."""
@@ -331,8 +334,8 @@ class _Pull:
                 for smaller in self._prepared(item.keys[part], item.bodies[part]):
                     yield from self._load(smaller)
             return
-        lines = sum(counts.line_count for _, counts in outcome.loaded)
-        yield _Loaded(item.keys[-1].period, lines, outcome)
+        self._count(outcome)
+        yield _Loaded(item.keys[-1].period, sum(counts.line_count for _, counts in outcome.loaded))
 
     def _load_large(self, key: LogKey) -> Iterator[_Loaded]:
         """Loads a large key while it is fetched, unpacked and parsed in threads of its own, in one transaction."""
@@ -351,7 +354,8 @@ class _Pull:
         except Exception as error:  # noqa: BLE001 - recorded on the key
             self._fail(key, unparsed(error))
         else:
-            yield _Loaded(key.period, 0, outcome)
+            self._count(outcome)
+            yield _Loaded(key.period, 0)
 
     def _sent(self, key: LogKey, chunks: Iterable[bytes]) -> Generator[_Loaded, None, LoadedBatch]:
         """Loads a large key from its chunks; yields each part once it is sent."""
