@@ -34,6 +34,22 @@ class FailPoint(StrEnum):
     DELETE_AFTER = "delete.after"
     MARK_PURGED_BEFORE = "mark_purged.before"
     MARK_PURGED_AFTER = "mark_purged.after"
+    # Of a bucket with an archive only, between the load and the purge.
+    ARCHIVE_NOTE_BEFORE = "archive_note.before"
+    ARCHIVE_NOTE_AFTER = "archive_note.after"
+    ARCHIVE_RECORD_BEFORE = "archive_record.before"
+    ARCHIVE_RECORD_AFTER = "archive_record.after"
+    ARCHIVE_FILE_BEFORE = "archive_file.before"
+    ARCHIVE_FILE_AFTER = "archive_file.after"
+    ARCHIVE_COMMIT_BEFORE = "archive_commit.before"
+    ARCHIVE_COMMIT_AFTER = "archive_commit.after"
+    ARCHIVE_PROOF_BEFORE = "archive_proof.before"
+    ARCHIVE_PROOF_AFTER = "archive_proof.after"
+
+    @property
+    def is_of_archive(self) -> bool:
+        """Whether only buckets with an archive come by."""
+        return self.startswith("archive_")
 
 
 class Action(StrEnum):

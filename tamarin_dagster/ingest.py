@@ -156,13 +156,15 @@ def pull(
     progress: Callable[[Progress], None] | None = None,
     connections: int = DEFAULT_LOAD_CONNECTIONS,
     redacts: bool = True,
+    loaded: list[PulledPeriod] | None = None,
 ) -> Pulled:
     """Loads what is unseen in these delivery periods (or in all days that have keys from `first` to `last`).
 
     Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. A key that cannot be
     read or loaded is a failure of its period and stops no other. So many `connections` load at once. `redacts` says
     whether secrets of presigned URLs are left out of what is stored. Raises LogStoreError when the log bucket cannot be
-    listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays.
+    listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays. A list that
+    is given as `loaded` then has the periods with what was loaded of them.
     """
     started = time.monotonic()
     seen = survey(store, bucket)
@@ -172,6 +174,8 @@ def pull(
         # found before the first of them is loaded, so that a purge beside takes none away
         periods = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
     pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(periods)), redacts, progress)
+    if loaded is not None:
+        loaded.extend(pulled.periods.values())
     pulled.run(connections)
     return Pulled(tuple(pulled.periods.values()), tuple(strays), time.monotonic() - started)
 
@@ -194,11 +198,10 @@ class _Large:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """What a transaction has done, or (`outcome` is None then) what a large key's has sent so far."""
+    """How many lines a transaction has committed, or that of a large key has sent since the last of these."""
 
     period: DeliveryPeriod
     lines: int
-    outcome: LoadedBatch | None = None
 
 
 class _Stopped(Exception):  # noqa: N818 - no error: the pull was told to end
@@ -234,6 +237,7 @@ class _Pull:
         self._stopped = threading.Event()
         self._progress = progress
         self._telling = threading.Lock()
+        self._counting = threading.Lock()
         self._keys = self._lines = self._bytes = 0
 
     def run(self, connections: int) -> None:
@@ -250,19 +254,22 @@ class _Pull:
         ):
             for step in loaded:
                 self._lines += step.lines
-                if step.outcome:
-                    for key, counts in step.outcome.loaded:
-                        self.periods[key.period].add(key, counts)
-                        self._keys, self._bytes = self._keys + 1, self._bytes + key.object.size
-                    self._overtaken.extend(key.period for key in step.outcome.already_loaded)
-                    for key in step.outcome.returned:
-                        self.periods[key.period].returned += 1
-                    self._outdated.extend(step.outcome.outdated)
                 self._tell(step.period)
         for period in self._overtaken:
             self.periods[period].seen += 1
         for key in self._outdated:
             self.periods[key.period].skip(key)
+
+    def _count(self, outcome: LoadedBatch) -> None:
+        """By the thread that has committed: the main one gets no result any more once another thread has failed."""
+        with self._counting:
+            for key, counts in outcome.loaded:
+                self.periods[key.period].add(key, counts)
+                self._keys, self._bytes = self._keys + 1, self._bytes + key.object.size
+            self._overtaken.extend(key.period for key in outcome.already_loaded)
+            for key in outcome.returned:
+                self.periods[key.period].returned += 1
+            self._outdated.extend(outcome.outdated)
 
     def _tell(self, period: DeliveryPeriod) -> None:
         """Of what is loaded the main thread tells, of what is only looked at the one that lists."""
@@ -372,8 +379,8 @@ class _Pull:
                 for smaller in self._prepared(item.keys[part], item.bodies[part], item.digests[part]):
                     yield from self._load(smaller)
             return
-        lines = sum(counts.line_count for _, counts in outcome.loaded)
-        yield _Loaded(item.keys[-1].period, lines, outcome)
+        self._count(outcome)
+        yield _Loaded(item.keys[-1].period, sum(counts.line_count for _, counts in outcome.loaded))
 
     def _load_large(self, key: LogKey) -> Iterator[_Loaded]:
         """Loads a large key while it is fetched, unpacked and parsed in threads of its own, in one transaction.
@@ -397,7 +404,8 @@ class _Pull:
         except Exception as error:  # noqa: BLE001 - recorded on the key
             self._fail(key, unparsed(error))
         else:
-            yield _Loaded(key.period, 0, outcome)
+            self._count(outcome)
+            yield _Loaded(key.period, 0)
 
     def _digest(self, key: LogKey) -> bytes:
         digest = hashlib.sha256()

@@ -5,14 +5,15 @@ The ledger keeps its row of each key, so that nothing is loaded again. Knows not
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore import expiry
+from tamarin_dagster.recordstore import archived, expiry
+from tamarin_dagster.recordstore.archived import OwedKeys
 from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.partitions import Partition, partitions_before
 
@@ -63,12 +64,14 @@ class Expirable:
         partitions: the months that would be dropped, oldest first.
         keys: how many ledger rows would be marked.
         rejected_lines: how many would be deleted.
+        owed: keys whose records are not in their archive yet, by bucket; the months from their earliest record on stay.
     """
 
     first_kept: date
     partitions: tuple[Partition, ...]
     keys: int
     rejected_lines: int
+    owed: tuple[OwedKeys, ...] = ()
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class Expired:
         kept_back: months that stay for now, since their rollups do not hold all of their records.
         unpurged: by bucket, how many keys that expired now or earlier still lie in the log bucket. They are never
             purged, since nothing can be proved of them any more.
+        owed: keys whose records are not in their archive yet, by bucket; the months from their earliest record on stay.
     """
 
     first_kept: date
@@ -91,6 +95,7 @@ class Expired:
     rejected_lines: int = 0
     kept_back: list[KeptBack] = field(default_factory=list)
     unpurged: dict[str, int] = field(default_factory=dict)
+    owed: tuple[OwedKeys, ...] = ()
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -122,13 +127,36 @@ def unpurged_warning(bucket: str, keys: int) -> str:
     )
 
 
-def expirable(engine: sa.Engine, months: int, *, today: date | None = None) -> Expirable:
-    """What `expire` would do, without doing it, once all days of these months are rolled up."""
-    first_kept = first_kept_day(months, today or datetime.now(UTC).date())
+def owed_warning(owed: OwedKeys) -> str:
+    """What to say of keys that keep months from being dropped, since they wait for the archive."""
+    return (
+        f"{owed.keys:,} keys of {owed.bucket} are not in its archive yet, so no month from"
+        f" {owed.first_request:%Y-%m} on is dropped: tamarin-dagster pull --bucket {owed.bucket} --from"
+        f" {owed.first_day} --to {owed.last_day} archives them, or says why not"
+    )
+
+
+def expirable(
+    engine: sa.Engine, months: int, *, today: date | None = None, archives: Mapping[str, str] | None = None
+) -> Expirable:
+    """What `expire` would do, without doing it."""
     with engine.connect() as connection:
+        first_kept, owed = _first_kept(connection, months, today, archives or {})
         partitions = tuple(partitions_before(connection, expiry.midnight(first_kept)))
         keys = expiry.count_to_mark(connection, partitions[-1].end) if partitions else 0
-        return Expirable(first_kept, partitions, keys, expiry.count_lines_to_delete(connection, first_kept))
+        lines = expiry.count_lines_to_delete(connection, first_kept)
+        return Expirable(first_kept, partitions, keys, lines, owed)
+
+
+def _first_kept(
+    connection: sa.Connection, months: int, today: date | None, archives: Mapping[str, str]
+) -> tuple[date, tuple[OwedKeys, ...]]:
+    """The first day whose requests stay, and the keys for which it is earlier than the setting says."""
+    first_kept = first_kept_day(months, today or datetime.now(UTC).date())
+    owed = tuple(archived.owed_keys(connection, archives, expiry.midnight(first_kept)))
+    for each in owed:
+        first_kept = min(first_kept, each.first_request.astimezone(UTC).date().replace(day=1))
+    return first_kept, owed
 
 
 def _planned(connection: sa.Connection, first_kept: date) -> tuple[list[Partition], list[KeptBack]]:
@@ -151,6 +179,7 @@ def expire(
     months: int,
     *,
     today: date | None = None,
+    archives: Mapping[str, str] | None = None,
     progress: Callable[[Expired], None] | None = None,
 ) -> Expired:
     """Drops the partitions that lie wholly before the month `months` before today's (UTC; default: the clock's).
@@ -158,23 +187,34 @@ def expire(
     First the keys with a record in them are marked as expired, in small transactions: they are neither counted nor
     purged any more. Keys that lie wholly before lose their rejected lines. Then each month is dropped in a transaction
     of its own. A kill at any point leaves a true ledger; the next call goes on. `progress` gets what is done so far.
+
     A month with a day that is not rolled up stays, and is one of the answer's `kept_back`; no other day matters.
+    `archives` has the place (see `place_name`) of each bucket that has an archive: while keys of it are not there, the
+    months from their earliest record on stay.
+
     Raises DatabaseError if the record table stays in use; what was done until then stays.
     """
     started = time.monotonic()
-    done = Expired(first_kept_day(months, today or datetime.now(UTC).date()))
+    places = archives or {}
+    spared = archived.owed_to(places) if places else None
     tell = progress or _quiet
     with engine.connect() as connection:
+        first_kept, owed = _first_kept(connection, months, today, places)
+        done = Expired(first_kept, owed=owed)
         old, done.kept_back = _planned(connection, done.first_kept)
     if old:
-        _mark(engine, old[-1].end, done, tell)
+        _mark(engine, old[-1].end, done, tell, spared)
     _delete_rejected_lines(engine, done, tell)
     for partition in old:
         try:
-            done.keys += _drop(engine, partition, _partitions(done.kept_back))
+            done.keys += _drop(engine, partition, _partitions(done.kept_back), spared)
         except expiry.NotRolledUpError as error:  # a load came in between
             done.kept_back.append(KeptBack(partition, tuple(error.days)))
             continue
+        except expiry.SparedKeysError:  # they were loaded since we looked
+            with engine.connect() as connection:
+                done.first_kept, done.owed = _first_kept(connection, months, today, places)
+            break
         done.partitions.append(partition)
         _log.info("dropped %s, about %d rows", partition.name, partition.rows)
         tell(done)
@@ -188,10 +228,16 @@ def _quiet(_: Expired) -> None:
     """Tells nobody."""
 
 
-def _mark(engine: sa.Engine, end: datetime, done: Expired, tell: Callable[[Expired], None]) -> None:
+def _mark(
+    engine: sa.Engine,
+    end: datetime,
+    done: Expired,
+    tell: Callable[[Expired], None],
+    spared: sa.ColumnElement[bool] | None,
+) -> None:
     while True:
         with engine.begin() as connection:
-            marked = expiry.mark(connection, end, MARK_PAGE_KEYS, kept=_partitions(done.kept_back))
+            marked = expiry.mark(connection, end, MARK_PAGE_KEYS, kept=_partitions(done.kept_back), spared=spared)
         if not marked:
             return
         done.keys += marked
@@ -211,7 +257,9 @@ def _delete_rejected_lines(engine: sa.Engine, done: Expired, tell: Callable[[Exp
             tell(done)
 
 
-def _drop(engine: sa.Engine, partition: Partition, kept: Sequence[Partition]) -> int:
+def _drop(
+    engine: sa.Engine, partition: Partition, kept: Sequence[Partition], spared: sa.ColumnElement[bool] | None
+) -> int:
     """Drops one month: its files are removed while the lock is held, so that several at once would keep loads waiting.
 
     Returns how many keys were marked with it.
@@ -219,7 +267,7 @@ def _drop(engine: sa.Engine, partition: Partition, kept: Sequence[Partition]) ->
     for attempt in range(1, LOCK_ATTEMPTS + 1):
         try:
             with engine.begin() as connection:
-                return expiry.drop(connection, partition, kept, LOCK_TIMEOUT)
+                return expiry.drop(connection, partition, kept, LOCK_TIMEOUT, spared)
         except sa.exc.OperationalError as error:
             if not isinstance(error.orig, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
                 raise

@@ -347,6 +347,10 @@ class Settings(BaseSettings):
         """The folder or URL that the bucket's records are archived in before a purge; None if they are not."""
         return bucket.archive or self.archive
 
+    def archives(self) -> dict[str, str]:
+        """Of each bucket that has an archive, where that is."""
+        return {bucket.name: url for bucket in self.buckets if (url := self.archive_of(bucket))}
+
     def purges_rejected(self, bucket: LoggedBucket) -> bool:
         """Whether a purge of the bucket takes log keys with rejected lines too."""
         return self.purge_rejected if bucket.purge_rejected is None else bucket.purge_rejected

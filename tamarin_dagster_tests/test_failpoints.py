@@ -7,8 +7,10 @@ import time
 import pytest
 
 from tamarin_dagster import failpoints
+from tamarin_dagster.archive import archive
 from tamarin_dagster.failpoints import FailPoint, FailPointError, arm, reached
 from tamarin_dagster.ingest import pull
+from tamarin_dagster.logstore.archiving import FolderArchive
 from tamarin_dagster.purge import purge
 from tamarin_dagster_tests.lines import lines
 
@@ -60,12 +62,14 @@ def test_a_wrong_text_is_an_error_that_names_what_is_right(text):
         arm(text)
 
 
-def test_a_pull_and_a_purge_come_by_every_place(place, engine, monkeypatch):
+def test_a_pull_an_archiving_and_a_purge_come_by_every_place(place, engine, monkeypatch, tmp_path):
     """Else a row of the matrix would kill nothing, and prove nothing."""
     passed = []
     monkeypatch.setattr(failpoints, "_armed", {"some": "thing"})
     monkeypatch.setattr(failpoints, "_pass", passed.append)
     place.put("logs/2026-03-05-10-00-00-0000000000000001", lines(2))
     pull(place.bucket, place.store, engine)
-    purge(place.bucket, place.store, engine)
+    kept = FolderArchive(str(tmp_path / "archive"))
+    archive(place.bucket, kept, engine)
+    purge(place.bucket, place.store, engine, archive=kept)
     assert set(passed) == set(FailPoint)

@@ -109,14 +109,14 @@ def failures_told() -> Iterator[None]:
         raise typer.Exit(EXIT_LEFT_UNDONE) from None
 
 
-def tell_bucket_failure(bucket: str, error: Exception) -> str:
-    """Say what failed for one bucket, so that the others go on; returns it.
+def tell_bucket_failure(bucket: str, error: Exception, consequence: str = "") -> str:
+    """Say what failed for one bucket, so that the others go on, and the consequence; returns what failed.
 
     Raises the error again if it means that the server is gone.
     """
     raise_if_lost(error)
     text = f"database: {cause_of(error)}" if isinstance(error, DATABASE_ERRORS) else str(error)
-    complain(f"bucket {bucket}: {text}")
+    complain(f"bucket {bucket}: {text}" + (f"; {consequence}" if consequence else ""))
     return text
 
 

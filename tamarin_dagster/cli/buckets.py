@@ -23,7 +23,8 @@ from tamarin_dagster.cli.app import (
 )
 from tamarin_dagster.cli.documents import BucketState, LastKey, Unloaded, show_documents
 from tamarin_dagster.logstore import LogStoreError
-from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.logstore.archiving import place_name
+from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.holdings import Holding, holdings, newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings, load_settings
@@ -104,6 +105,7 @@ def _state(held: Holding, engine: sa.Engine) -> BucketState:
         rejected_lines=held.rejected_lines,
         unloaded=None,
         to_purge_keys=0,
+        waiting_keys=0,
         failing_purge_keys=held.failing_keys,
     )
 
@@ -119,6 +121,7 @@ def _configured_state(
         except LogStoreError as failure:
             error = str(failure)
     purges = settings.purges(bucket)
+    waiting = _waiting(settings, bucket, engine)
     return _state(held, engine).model_copy(
         update={
             "is_configured": True,
@@ -127,18 +130,34 @@ def _configured_state(
             "purges": purges,
             "error": error,
             "unloaded": unloaded,
-            "to_purge_keys": _to_purge(settings, bucket, held, engine) if purges else 0,
+            "to_purge_keys": _to_purge(settings, bucket, held, engine) - waiting if purges else 0,
+            "waiting_keys": waiting,
         }
     )
 
 
 def _to_purge(settings: Settings, bucket: LoggedBucket, held: Holding, engine: sa.Engine) -> int:
-    """The loaded keys that the next purge would take."""
+    """The loaded keys that the next purge would take, if all of them are in the archive where there is one."""
     if not settings.purges_rejected(bucket):
         return held.unpurged_keys
     with engine.connect() as connection:
         kept = ledger.kept_keys(connection, bucket.name, bucket.log_bucket_name)
     return held.unpurged_keys + kept.keys - kept.oversized_keys
+
+
+def _waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int:
+    """The loaded keys that a purge would take if their records were in the archive."""
+    url = settings.archive_of(bucket)
+    if url is None:
+        return 0
+    with engine.connect() as connection:
+        return archived.waiting_purgeable_keys(
+            connection,
+            bucket.name,
+            bucket.log_bucket_name,
+            place_name(url),
+            with_rejected=settings.purges_rejected(bucket),
+        )
 
 
 def _unloaded(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> Unloaded:
@@ -188,7 +207,8 @@ def _cells(state: BucketState) -> tuple[str, ...]:
         _not_loaded(state),
         f"{state.rejected_lines:,}",
         (f"{state.to_purge_keys:,}" if state.purges else "-")
-        + (f"\n[red]{state.failing_purge_keys:,}[/]" if state.failing_purge_keys else "\n0" * state.purges),
+        + (f"\n[red]{state.failing_purge_keys:,}[/]" if state.failing_purge_keys else "\n0" * state.purges)
+        + (f"\n{state.waiting_keys:,} wait\nfor archive" if state.waiting_keys else ""),
     )
 
 

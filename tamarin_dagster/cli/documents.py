@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tamarin_dagster.analysis.consumers import Consumers
 from tamarin_dagster.archive import Archived
 from tamarin_dagster.doctor import Finding, Status
-from tamarin_dagster.ingest import Pulled
+from tamarin_dagster.ingest import Pulled, PulledPeriod
 from tamarin_dagster.mirror import Mirrored
 from tamarin_dagster.purge import Purged
 from tamarin_dagster.reparse import Reparsed
@@ -73,6 +73,10 @@ class PurgedKeys(Document):
     by_day: dict[date, int] = Field(description="keys deleted, by delivery day")
     kept_keys: int = Field(description="keys that stay for their rejected lines")
     failures: tuple[FailedKey, ...] = Field(description="keys that stay since the proof or the deletion failed")
+    archive_problems: dict[date, str] = Field(
+        description="days of which nothing was deleted: the archive does not hold what was written there, each with why"
+    )
+    waiting_keys: int = Field(description="keys that stay until their records are in the archive")
     seconds: float = Field(description="how long it took")
 
 
@@ -97,8 +101,12 @@ class PulledBucket(Document):
     days: tuple[PulledDay, ...] = Field(default=(), description="each day that has keys")
     strays: tuple[str, ...] = Field(default=(), description="names that belong to no day; at most 50")
     seconds: float = Field(default=0.0, description="how long loading took")
-    archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it")
-    purged: PurgedKeys | None = Field(default=None, description="null if nothing was to be purged")
+    archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it, or failed")
+    archive_error: str | None = Field(
+        default=None, description="why its archive could not be written; null if it could"
+    )
+    purged: PurgedKeys | None = Field(default=None, description="null if nothing was to be purged, or the purge failed")
+    purge_error: str | None = Field(default=None, description="why nothing could be purged; null if it could")
 
 
 class PurgedBucket(Document):
@@ -108,6 +116,9 @@ class PurgedBucket(Document):
     error: ErrorText = None
     dry_run: bool = Field(description="whether nothing was deleted")
     archived: ArchivedDays | None = Field(default=None, description="null if archive is not set for it, or a dry run")
+    archive_error: str | None = Field(
+        default=None, description="why its archive could not be written; null if it could"
+    )
     purged: PurgedKeys | None = Field(default=None, description="null if purge_parsed_keys is off for it")
 
 
@@ -170,6 +181,9 @@ class ExpiredMonths(Document):
     unpurged: dict[str, int] | None = Field(
         description="by bucket, expired keys that still lie in the log bucket; null for a dry run"
     )
+    waiting_keys: dict[str, int] = Field(
+        description="by bucket, keys that wait for the archive; months with their records stay"
+    )
 
 
 class FoundThing(Document):
@@ -224,6 +238,9 @@ class BucketState(Document):
     rejected_lines: int = Field(description="lines that are no record")
     unloaded: Unloaded | None = Field(description="null with --no-list, after an error, and if not configured")
     to_purge_keys: int = Field(description="loaded keys that the next purge would take; 0 if purges is false")
+    waiting_keys: int = Field(
+        description="loaded keys in the log bucket that wait for the archive before a purge; 0 without an archive"
+    )
     failing_purge_keys: int = Field(description="keys whose deletion failed at the last try")
 
 
@@ -266,16 +283,14 @@ COMMANDS_WITH_JSON: dict[str, type[Document]] = {
 }
 
 
-def pulled_bucket(bucket: str, pulled: Pulled, archived: Archived | None, purged: Purged | None) -> PulledBucket:
-    """What a pull of a bucket did, and the archiving and the purge after it."""
-    return PulledBucket(
-        bucket=bucket,
-        days=tuple(PulledDay.model_validate(day) for day in pulled.periods),
-        strays=pulled.strays,
-        seconds=pulled.seconds,
-        archived=archived_days(archived),
-        purged=purged_keys(purged) if purged else None,
-    )
+def pulled_bucket(bucket: str, pulled: Pulled) -> PulledBucket:
+    """What a pull of a bucket has loaded."""
+    return PulledBucket(bucket=bucket, days=pulled_days(pulled.periods), strays=pulled.strays, seconds=pulled.seconds)
+
+
+def pulled_days(periods: Sequence[PulledPeriod]) -> tuple[PulledDay, ...]:
+    """What a pull did for each of its days."""
+    return tuple(PulledDay.model_validate(day) for day in periods)
 
 
 def archived_days(archived: Archived | None) -> ArchivedDays | None:
@@ -292,6 +307,8 @@ def purged_keys(purged: Purged) -> PurgedKeys:
         by_day=dict(sorted(purged.by_day.items())),
         kept_keys=purged.kept.keys,
         failures=tuple(FailedKey.model_validate(failure) for failure in purged.failures),
+        archive_problems=purged.archive_problems,
+        waiting_keys=purged.waiting_keys,
         seconds=purged.seconds,
     )
 
@@ -327,6 +344,7 @@ def expired_months(found: Expirable | Expired) -> ExpiredMonths:
         rejected_lines=found.rejected_lines,
         kept_back=tuple(map(str, found.kept_back)) if isinstance(found, Expired) else (),
         unpurged=found.unpurged if isinstance(found, Expired) else None,
+        waiting_keys={owed.bucket: owed.keys for owed in found.owed},
     )
 
 

@@ -1,5 +1,6 @@
 """Commands about log keys: load them, delete them once they are proved loaded."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
@@ -29,14 +30,17 @@ from tamarin_dagster.cli.app import (
 from tamarin_dagster.cli.documents import (
     PulledBucket,
     PurgedBucket,
+    PurgedKeys,
     archived_days,
     pulled_bucket,
+    pulled_days,
     purged_keys,
     show_documents,
 )
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records, complain_of_misplaced_keys
 from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.discovery import count_strays, outdated_keys, waiting_files
+from tamarin_dagster.ingest import PulledPeriod
 from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.purge import Purged, purge
@@ -76,19 +80,32 @@ def pull_command(
     first, last = asked_days(from_, to)
     with told_if_interrupted("What was committed stays and is not loaded again; run pull to go on."):
         engine = open_database(settings)
-        done = [_pull_bucket(settings, each, engine, first, last, purges=not no_purge) for each in buckets]
-        failures = [] if no_rollups else roll_up_due(settings, engine).failures
+        done: list[PulledBucket] = []
+        try:
+            for each in buckets:
+                done.append(PulledBucket(bucket=each.name))
+                _pull_bucket(settings, each, engine, first, last, done, purges=not no_purge)
+            failures = [] if no_rollups else roll_up_due(settings, engine).failures
+        finally:
+            if as_json:  # whatever fails later: what was committed is reported
+                show_documents(done)
         engine.dispose()
-    if as_json:
-        show_documents(done)
     if failures or any(_is_undone(each) for each in done):
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
 def _pull_bucket(
-    settings: Settings, bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, *, purges: bool
-) -> PulledBucket:
-    """Pulls and purges one bucket, and says so."""
+    settings: Settings,
+    bucket: LoggedBucket,
+    engine: sa.Engine,
+    first: date | None,
+    last: date | None,
+    done: list[PulledBucket],
+    *,
+    purges: bool,
+) -> None:
+    """Pulls, archives and purges one bucket, and says so. The last of `done` has all that was done, at each moment."""
+    loaded: list[PulledPeriod] = []
     try:
         store = open_log_store(bucket)
         with bar(bucket.name, "days") as advance:
@@ -101,27 +118,61 @@ def _pull_bucket(
                 progress=lambda p: advance(p.looked, p.periods, f"{p.period}: {p.keys:,} keys, {p.lines:,} lines"),
                 connections=settings.load_connections,
                 redacts=settings.redact_query_secrets,
-            )
-        archived = purged = None
-        days = [delivery_day(each.period) for each in pulled.periods]
-        if settings.archive_of(bucket):
-            archived = _archive(settings, bucket, engine, days)
-        if purges and settings.purges(bucket):
-            purged = purge(
-                bucket,
-                store,
-                engine,
-                periods=days,
-                with_rejected=settings.purges_rejected(bucket),
-                archived_only=archived is not None,
+                loaded=loaded,
             )
     except (LogStoreError, *DATABASE_ERRORS) as error:
-        return PulledBucket(bucket=bucket.name, error=tell_bucket_failure(bucket.name, error))
-    _summarise(bucket, pulled, archived, purged)
+        done[-1] = done[-1].model_copy(update={"error": tell_bucket_failure(bucket.name, error)})
+        return
+    finally:
+        done[-1] = done[-1].model_copy(update={"days": pulled_days(loaded)})
+    done[-1] = pulled_bucket(bucket.name, pulled)
+    _summarise(bucket, pulled)
+    days = [delivery_day(each.period) for each in pulled.periods]
     if not days:
         complain_of_misplaced_keys(settings, bucket, store, engine)
     complain_of_foreign_records(engine, bucket.name)
-    return pulled_bucket(bucket.name, pulled, archived, purged)
+    try:
+        if settings.archive_of(bucket):
+            # Days that were asked for may have purged keys, which no listing shows, that were never archived.
+            archived = _archive(settings, bucket, engine, _days(first, last) or days)
+            _tell_archived(bucket, archived)
+            done[-1] = done[-1].model_copy(update={"archived": archived_days(archived)})
+    except (LogStoreError, *DATABASE_ERRORS) as error:
+        text = tell_bucket_failure(bucket.name, error, "its log keys stay")
+        done[-1] = done[-1].model_copy(update={"archive_error": text})
+        return
+    if not (purges and settings.purges(bucket)):
+        return
+    try:
+        purged = _purge(settings, bucket, engine, days)
+    except (LogStoreError, *DATABASE_ERRORS) as error:
+        done[-1] = done[-1].model_copy(update={"purge_error": tell_bucket_failure(bucket.name, error)})
+        return
+    _tell_purged(bucket, purged, "  ")
+    done[-1] = done[-1].model_copy(update={"purged": purged_keys(purged)})
+
+
+def _purge(
+    settings: Settings,
+    bucket: LoggedBucket,
+    engine: sa.Engine,
+    days: list[date] | None,
+    *,
+    dry_run: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Purged:
+    """Purges a bucket as its settings say. Raises LogStoreError."""
+    url = settings.archive_of(bucket)
+    return purge(
+        bucket,
+        open_log_store(bucket),
+        engine,
+        periods=days,
+        with_rejected=settings.purges_rejected(bucket),
+        archive=open_archive(bucket, url) if url else None,
+        dry_run=dry_run,
+        progress=progress,
+    )
 
 
 def _archive(settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: list[date] | None) -> Archived:
@@ -141,10 +192,17 @@ def _is_undone(done: PulledBucket) -> bool:
     """Whether anything of the bucket is left to do."""
     return bool(
         done.error
+        or done.archive_error
+        or done.purge_error
         or any(day.failures or day.waiting for day in done.days)
         or (done.archived and done.archived.problems)
-        or (done.purged and done.purged.failures)
+        or (done.purged and _has_unpurged(done.purged))
     )
+
+
+def _has_unpurged(purged: PurgedKeys) -> bool:
+    """Whether a purge left keys that should have gone."""
+    return bool(purged.failures or purged.archive_problems)
 
 
 @command(
@@ -186,7 +244,9 @@ def purge_command(
 
 def _is_unpurged(done: PurgedBucket) -> bool:
     """Whether keys are left that should have gone."""
-    return bool(done.error or (done.archived and done.archived.problems) or (done.purged and done.purged.failures))
+    archived, purged = done.archived, done.purged
+    failed = done.error or done.archive_error
+    return bool(failed or (archived and archived.problems) or (purged and _has_unpurged(purged)))
 
 
 def _purge_bucket(
@@ -197,30 +257,32 @@ def _purge_bucket(
     if not settings.purges(bucket):
         err.print(f"[bold]{escape(bucket.name)}[/]: purge_parsed_keys is off, its log keys stay", highlight=False)
         return told
-    archived = None
-    try:
-        if settings.archive_of(bucket) and not dry_run:
+    if settings.archive_of(bucket) and not dry_run:
+        try:
             archived = _archive(settings, bucket, engine, days)
+        except (LogStoreError, *DATABASE_ERRORS) as error:
+            text = tell_bucket_failure(bucket.name, error, "its log keys stay")
+            return told.model_copy(update={"archive_error": text})
+        _tell_archived(bucket, archived)
+        told = told.model_copy(update={"archived": archived_days(archived)})
+    try:
         with bar(bucket.name, "keys") as advance:
-            purged = purge(
-                bucket,
-                open_log_store(bucket),
-                engine,
-                periods=days,
-                with_rejected=settings.purges_rejected(bucket),
-                archived_only=settings.archive_of(bucket) is not None,
-                dry_run=dry_run,
-                progress=lambda keys: advance(keys, None, ""),
-            )
+            progress = lambda keys: advance(keys, None, "")  # noqa: E731 - short, and only here
+            purged = _purge(settings, bucket, engine, days, dry_run=dry_run, progress=progress)
     except (LogStoreError, *DATABASE_ERRORS) as error:
         return told.model_copy(update={"error": tell_bucket_failure(bucket.name, error)})
-    _tell_archived(bucket, archived)
-    err.print(
-        f"[bold]{escape(bucket.name)}[/]: {_told(purged, 'would purge' if dry_run else 'purged')}", highlight=False
-    )
+    _tell_purged(bucket, purged, f"[bold]{escape(bucket.name)}[/]: ", "would purge" if dry_run else "purged")
+    return told.model_copy(update={"purged": purged_keys(purged)})
+
+
+def _tell_purged(bucket: LoggedBucket, purged: Purged, before: str, done: str = "purged") -> None:
+    """What a purge did, and each key and each archive that kept it from more."""
+    err.print(f"{before}{_told(purged, done)}", highlight=False)
     for failure in purged.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
-    return told.model_copy(update={"archived": archived_days(archived), "purged": purged_keys(purged)})
+    for problem, days in purged.days_by_archive_problem().items():
+        span = f"{days[0]}" if len(days) == 1 else f"{len(days):,} delivery days, {days[0]} to {days[-1]}"
+        complain(f"bucket {bucket.name}, {span}: nothing is purged: {problem}")
 
 
 def _tell_archived(bucket: LoggedBucket, archived: Archived | None) -> None:
@@ -252,11 +314,13 @@ def _told(purged: Purged, done: str = "purged") -> str:
     told = f"{done} {purged.keys:,} keys ({purged.bytes:,} bytes), proved by {purged.rows:,} rows"
     if kept := purged.kept.keys:
         told += f"; {kept:,} keys with rejected lines stay"
+    if waiting := purged.waiting_keys:
+        told += f"; {waiting:,} keys wait for the archive"
     return told
 
 
-def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, archived: Archived | None, purged: Purged | None) -> None:
-    """What the pull did, one line a truth; what is left undone comes last."""
+def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled) -> None:
+    """What was loaded, one line a truth; what is left undone comes last."""
 
     def total(name: str) -> int:
         return sum(getattr(each, name) for each in pulled.periods)
@@ -274,9 +338,6 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, archived: Archived |
             f"  {what} loaded and purged before, and the same bytes are there again; they were not loaded twice",
             highlight=False,
         )
-    _tell_archived(bucket, archived)
-    if purged is not None:
-        err.print(f"  {_told(purged)}", highlight=False)
     within = [name for each in pulled.periods for name in each.strays]
     if strays := [*within, *pulled.strays]:
         count = count_strays(pulled.strays, len(within))
@@ -285,5 +346,5 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled, archived: Archived |
         err.print(f"  {outdated_keys(outdated, printable(pulled.outdated_names[0]))}", highlight=False, markup=False)
     if pulled.waiting:
         complain(waiting_files(bucket, pulled.waiting))
-    for failure in [*pulled.failures, *(purged.failures if purged else [])]:
+    for failure in pulled.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

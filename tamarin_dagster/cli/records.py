@@ -29,6 +29,7 @@ from tamarin_dagster.cli.app import (
 )
 from tamarin_dagster.cli.documents import ReparsedBucket, expired_months, reparsed_bucket, show_documents
 from tamarin_dagster.cli.rollups import roll_up_due
+from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.recordstore.asking import ask
 from tamarin_dagster.recordstore.database import (
     connect_arguments,
@@ -42,7 +43,7 @@ from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.recordstore.roles import grant_reading
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.reparse import reparse
-from tamarin_dagster.retention import Expirable, expirable, expire, first_kept_day, unpurged_warning
+from tamarin_dagster.retention import Expirable, expirable, expire, first_kept_day, owed_warning, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import Format, bar, complain, err, json_answers, printable, show_csv, show_rows
 from tamarin_dagster.urls import clean_errors
@@ -114,17 +115,18 @@ def expire_command(
     For cron; with Dagster a job does so daily. The ledger keeps its row of each key, so that none is loaded again.
     While the setting is missing records are kept for ever, and this command is refused.
 
-    The days of these months are rolled up first. A month with a day that cannot be rolled up stays, and is named; the
-    status is 0 only if there was none.
+    The days of these months are rolled up first. A month with a day that cannot be rolled up stays, and is named. With
+    archive set, months with records that are not in the archive yet stay. The status is 0 only if there was none.
     """
     settings = load_settings()
     months = settings.retention_months
     if months is None:
         raise SettingsError("retention_months is not set: records are kept for ever; set it to have old months dropped")
+    archives = {name: place_name(url) for name, url in settings.archives().items()}
     with told_if_interrupted("What was dropped stays so; run expire to go on."):
         engine = open_database(settings)
         if dry_run:
-            found = expirable(engine, months)
+            found = expirable(engine, months, archives=archives)
             _tell_expirable(found, with_table=not as_json)
             if as_json:
                 show_documents(expired_months(found))
@@ -133,7 +135,12 @@ def expire_command(
         first_kept = first_kept_day(months, datetime.now(UTC).date())
         roll_up_due(settings, engine, last=first_kept - timedelta(days=1))
         with bar("Expiring", "keys") as advance:
-            done = expire(engine, months, progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"))
+            done = expire(
+                engine,
+                months,
+                archives=archives,
+                progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"),
+            )
         engine.dispose()
     err.print(str(done), highlight=False)
     for bucket in settings.buckets:
@@ -141,9 +148,11 @@ def expire_command(
             complain(unpurged_warning(bucket.name, left))
     for month in done.kept_back:
         complain(str(month))
+    for owed in done.owed:
+        complain(owed_warning(owed))
     if as_json:
         show_documents(expired_months(done))
-    if done.kept_back:
+    if done.kept_back or done.owed:
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
@@ -156,6 +165,8 @@ def _tell_expirable(found: Expirable, *, with_table: bool) -> None:
         f" rejected lines deleted; kept is what was requested from {found.first_kept} on",
         highlight=False,
     )
+    for owed in found.owed:
+        complain(owed_warning(owed))
 
 
 @command("migrate", Panel.SETTING_UP, ("migrate", "after an upgrade, before Dagster is started again"))

@@ -111,7 +111,9 @@ def _tell(context: dg.OpExecutionContext | dg.AssetExecutionContext, bucket: Log
 def _metadata(done: Archived, found: Verified, day: date) -> dict[str, object]:
     """What a person wants to know of a partition's day: as the archive has it now."""
     return {
-        "files": len(found.rows),
+        "archive": found.place,
+        "database": found.database,
+        "files": len(found.files),
         "rows": found.listed_rows,
         "bytes that this run wrote": done.bytes,
         "dagster/partition_row_count": found.listed_rows,
@@ -127,19 +129,21 @@ def _results(
     results = {}
     for period in periods:
         day = found[delivery_day(period)]
-        wrong = {name: rows for name, rows in day.rows.items() if rows is None}
         results[period] = [
             asset_checks.check_result(
                 asset_checks.ARCHIVE_MATCHES_THE_LEDGER,
                 slug,
                 day.is_true,
                 {
-                    "rows in the files": sum(filter(None, day.rows.values())),
+                    "archive": day.place,
+                    "database": day.database,
+                    "written by database": (day.record and day.record.database) or "none",
+                    "rows in the files": day.found_rows,
                     "rows that were written": day.listed_rows,
                     "records of archived keys": day.state.archived_records,
                     "keys waiting": day.state.waiting_keys,
                 }
-                | ({"files missing or damaged": asset_checks.name_table(list(wrong))} if wrong else {}),
+                | ({"files missing or damaged": asset_checks.name_table(day.wrong_files)} if day.wrong_files else {}),
             )
         ]
     return results

@@ -13,7 +13,7 @@ from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.failures import held_back, raise_held_back
 from tamarin_dagster.defs.naming import archived_key, delivered_key, purged_key, records_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
-from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase, open_archive
 from tamarin_dagster.discovery import outdated_keys, waiting_files
 from tamarin_dagster.ingest import Progress, Pulled, PulledPeriod, pull
 from tamarin_dagster.logformat import FIELDS, DeliveryPeriod
@@ -164,7 +164,7 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
         ranged = context.has_partition_key or context.has_partition_key_range
         periods = periods_of(context.partition_keys) if ranged else None
         buckets = [settings.bucket(config.bucket)] if config.bucket else settings.buckets
-        keys = size = kept = 0
+        keys = size = kept = waiting = 0
         failures: list[KeyFailure] = []
         failed: list[dg.Failure] = []
         for bucket in buckets:
@@ -174,16 +174,20 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
             with cancellable(), held_back(failed, bucket):
                 store = log_buckets.store(bucket)
                 rejected_too = settings.purges_rejected(bucket)
+                url = settings.archive_of(bucket)
                 purged = purge(
                     bucket,
                     store,
                     database.engine,
                     periods=periods,
                     with_rejected=rejected_too,
-                    archived_only=settings.archive_of(bucket) is not None,
+                    archive=open_archive(bucket, url) if url else None,
                 )
                 keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
-                kept += purged.kept.keys
+                kept, waiting = kept + purged.kept.keys, waiting + purged.waiting_keys
+                for problem, days in purged.days_by_archive_problem().items():
+                    text = f"{bucket.name}: nothing of {counted(days)} from {days[0]} on is purged: {problem}"
+                    failed.append(dg.Failure(text, allow_retries=False))
                 context.log.info(
                     f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s;"
                     f" {purged.kept.keys:,} keys with rejected lines stay"
@@ -196,6 +200,7 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
                 "purged bytes": size,
                 "keys not purged": len(failures),
                 "keys kept for rejected lines": kept,
+                "keys waiting for the archive": waiting,
             }
             | ({"why not": failure_table(failures)} if failures else {})
         )

@@ -27,8 +27,9 @@ from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.failures import held_back, raise_held_back
 from tamarin_dagster.defs.naming import BUCKET_TAG, archived_key, purged_key, records_key, rollups_key
 from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.reparse import Reparsed, reparse
-from tamarin_dagster.retention import expire, first_kept_day, unpurged_warning
+from tamarin_dagster.retention import expire, first_kept_day, owed_warning, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
@@ -114,7 +115,8 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
             # Rollups are kept when their records go. No other day matters here.
             first_kept = first_kept_day(months, datetime.now(UTC).date())
             rolled_up = roll_up(database.engine, regions=settings.regions, last=first_kept - timedelta(days=1))
-            done = expire(database.engine, months)
+            archives = {name: place_name(url) for name, url in settings.archives().items()}
+            done = expire(database.engine, months, archives=archives)
         context.log.info(str(done))
         for bucket in settings.buckets:
             if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
@@ -127,12 +129,13 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
                 "keys marked as expired": done.keys,
                 "deleted rejected lines": done.rejected_lines,
                 "expired keys still in the log bucket": sum(done.unpurged.values()),
+                "keys waiting for the archive": sum(owed.keys for owed in done.owed),
             }
         )
         for failure in rolled_up.failures:
             context.log.error(str(failure))
-        if done.kept_back:
-            raise dg.Failure("; ".join(map(str, done.kept_back)), allow_retries=False)
+        if stays := [*map(str, done.kept_back), *map(owed_warning, done.owed)]:
+            raise dg.Failure("; ".join(stays), allow_retries=False)
 
     @dg.job(
         name="expire_old_records",

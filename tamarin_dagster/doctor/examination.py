@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from tamarin_dagster.doctor.archive import examine_archives
 from tamarin_dagster.doctor.backups import home_findings
 from tamarin_dagster.doctor.database import examine_database, open_migrated
 from tamarin_dagster.doctor.encoding import dagster_findings
@@ -52,6 +53,7 @@ def examine(
     with ExitStack() as stack:
         yield from examine_database(settings, clock, stack)
         yield from dagster_findings(settings)
+        yield from examine_archives(settings, chosen, client_of)
         engine = open_migrated(settings, stack)
         for bucket in chosen:
             try:

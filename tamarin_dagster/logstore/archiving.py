@@ -1,8 +1,10 @@
 """Where records are archived: a folder, or a prefix of a bucket in S3. Files there are whole or not there at all."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -18,6 +20,22 @@ class ArchiveError(LogStoreError):
     """The archive cannot be written or read, or is not what it should be. Its text names it, the cause and a remedy."""
 
 
+def place_name(url: str) -> str:
+    """One text for each place, however the settings spell it: a folder's path, or an s3:// URL."""
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        return f"s3://{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
+    return os.path.normpath(unquote(parts.path) if parts.scheme == "file" else url)
+
+
+@dataclass(frozen=True, slots=True)
+class FileEnd:
+    """The last bytes of a file, and the size of the whole file."""
+
+    data: bytes
+    size: int
+
+
 class ArchivePlace(Protocol):
     """What the project needs of an archive; names are paths below it. All raise ArchiveError."""
 
@@ -26,12 +44,21 @@ class ArchivePlace(Protocol):
         """As in the settings."""
         ...
 
+    @property
+    def name(self) -> str:
+        """See place_name."""
+        ...
+
     def writing(self, name: str) -> Any:
         """A context in which a file is written; it has its name, and is durable, once that is left without an error."""
         ...
 
-    def end_of(self, name: str, size: int) -> bytes | None:
-        """The last `size` bytes of a file, all of a smaller one; None if there is none."""
+    def end_of(self, name: str, size: int) -> FileEnd | None:
+        """The last `size` bytes of a file, all of a smaller one; None if there is no such file."""
+        ...
+
+    def holds_any(self, folder: str) -> bool:
+        """Whether there is a file in that folder."""
         ...
 
     def remove(self, name: str) -> None:
@@ -45,6 +72,7 @@ class FolderArchive:
     def __init__(self, url: str) -> None:
         self.url = url
         self._folder = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else Path(url)
+        self.name = place_name(url)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -52,15 +80,26 @@ class FolderArchive:
         with self._explained(), whole_file(self._folder / name) as file:
             yield file
 
-    def end_of(self, name: str, size: int) -> bytes | None:
+    def end_of(self, name: str, size: int) -> FileEnd | None:
         """See ArchivePlace."""
         with self._explained():
             try:
                 with (self._folder / name).open("rb") as file:
-                    file.seek(max(0, file.seek(0, 2) - size))
-                    return file.read()
+                    whole = file.seek(0, 2)
+                    file.seek(max(0, whole - size))
+                    return FileEnd(file.read(), whole)
             except FileNotFoundError:
                 return None
+
+    def holds_any(self, folder: str) -> bool:
+        """See ArchivePlace."""
+        with self._explained():
+            try:
+                with os.scandir(self._folder / folder) as found:
+                    # names with a dot are files that a killed process was writing
+                    return any(not each.name.startswith(".") for each in found)
+            except FileNotFoundError:
+                return False
 
     def remove(self, name: str) -> None:
         """See ArchivePlace."""
@@ -89,6 +128,7 @@ class S3Archive:
         self._client = client
         parts = urlsplit(url)
         self._bucket, self._prefix = parts.netloc, f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
+        self.name = place_name(url)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -99,14 +139,25 @@ class S3Archive:
             with self._explained("s3:PutObject"):
                 self._client.upload_fileobj(file, self._bucket, self._prefix + name)
 
-    def end_of(self, name: str, size: int) -> bytes | None:
+    def end_of(self, name: str, size: int) -> FileEnd | None:
         """See ArchivePlace."""
         with self._explained("s3:GetObject"):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name, Range=f"bytes=-{size}")
             except self._client.exceptions.NoSuchKey:
                 return None
-            return answer["Body"].read()
+            data = answer["Body"].read()
+            # "bytes 0-99/1234"; a store that ignores the range, or a smaller file, sends all of it
+            whole = answer.get("ContentRange", "").rpartition("/")[2]
+            return FileEnd(data[-size:], int(whole) if whole.isdigit() else len(data))
+
+    def holds_any(self, folder: str) -> bool:
+        """See ArchivePlace."""
+        with self._explained("s3:ListBucket"):
+            found = self._client.list_objects_v2(
+                Bucket=self._bucket, Prefix=f"{self._prefix}{folder.rstrip('/')}/", MaxKeys=1
+            )
+            return bool(found.get("Contents"))
 
     def remove(self, name: str) -> None:
         """See ArchivePlace."""

@@ -1,41 +1,115 @@
-"""What the ledger knows of the archive: which delivery days wait for it, and which keys' records stand in it.
+"""What the ledger knows of the archive: which delivery days wait for it, and which keys' records are in it, and where.
 
-A key is archived when `archived_at` is set and it is live. Of a superseded key it says that its records still stand in
-the archive, where they do not belong any more: until its day is written again.
+A key is archived in a place when `archived_at` is set, `archive_place` is that place, and the key is live. If the key
+is superseded, its records are still in the archive, where they do not belong, until its day is written again.
+`s3_archived_day` has what this database wrote to a place last, and what it was about to write.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import sqlalchemy as sa
 from psycopg import sql
+from sqlalchemy.dialects import postgresql
 
+from tamarin_dagster.logformat import DeliveryPeriod
+from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.expiry import midnight
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.tables import s3_archived_day, s3_log_key, s3_log_record, tamarin_database
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 # The first half of an advisory lock's number, which has no meaning but must not change; the second is of bucket, day.
 _LOCK = 2011_0305
 
 _KEY = s3_log_key.c
+_DAY = s3_archived_day.c
 _LIVE = _KEY.superseded_at.is_(None)
-_WAITING = sa.and_(_LIVE, _KEY.expired_at.is_(None), _KEY.archived_at.is_(None))
-_OUTDATED = sa.and_(_KEY.superseded_at.is_not(None), _KEY.archived_at.is_not(None))
+_UNEXPIRED = _KEY.expired_at.is_(None)
+# The place that earlier versions are noted with: they did not say where they archived.
+UNKNOWN_PLACE = ""
+
+
+def archived_in(place: str) -> sa.ColumnElement[bool]:
+    """The condition on `s3_log_key` that the key's records were archived in that place."""
+    return sa.and_(_KEY.archived_at.is_not(None), _KEY.archive_place == place)
+
+
+def waits_for(place: str) -> sa.ColumnElement[bool]:
+    """The condition on `s3_log_key` that a live key's records are not in that place, and could be written there."""
+    elsewhere = _KEY.archive_place.is_distinct_from(place)
+    return sa.and_(_LIVE, _UNEXPIRED, sa.or_(_KEY.archived_at.is_(None), elsewhere))
+
+
+def owed_to(places: Mapping[str, str]) -> sa.ColumnElement[bool]:
+    """The condition on `s3_log_key` that the key's records are in no archive yet, and should get into one.
+
+    `places` has the archive of each bucket that has one. A purged key that was archived elsewhere is owed to no other.
+    """
+    unsaved = sa.or_(_KEY.purged_at.is_(None), _KEY.archived_at.is_(None))
+    of_buckets = (sa.and_(_KEY.bucket == bucket, waits_for(place)) for bucket, place in places.items())
+    return sa.and_(_KEY.first_request_dtime.is_not(None), unsaved, sa.or_(*of_buckets, sa.false()))
+
+
+@dataclass(frozen=True, slots=True)
+class OwedKeys:
+    """Keys of a bucket whose records are not in its archive.
+
+    Attributes:
+        bucket: the configured bucket.
+        keys: how many they are.
+        first_request: the time of their earliest record.
+        first_day, last_day: of their delivery.
+    """
+
+    bucket: str
+    keys: int
+    first_request: datetime
+    first_day: date
+    last_day: date
+
+
+def owed_keys(connection: sa.Connection, places: Mapping[str, str], end: datetime) -> list[OwedKeys]:
+    """By bucket the keys with a record before `end` whose records are not in its archive."""
+    if not places:
+        return []
+    statement = (
+        sa.select(
+            _KEY.bucket,
+            sa.func.count(),
+            sa.func.min(_KEY.first_request_dtime),
+            sa.func.min(_KEY.delivery_date),
+            sa.func.max(_KEY.delivery_date),
+        )
+        .where(owed_to(places), _KEY.first_request_dtime < end)
+        .group_by(_KEY.bucket)
+        .order_by(_KEY.bucket)
+    )
+    return [OwedKeys(*row) for row in connection.execute(statement)]
+
+
+def _may_be_in(place: str) -> sa.ColumnElement[bool]:
+    """Archived there, or by an earlier version, which did not note where."""
+    return sa.and_(_KEY.archived_at.is_not(None), sa.func.coalesce(_KEY.archive_place, place) == place)
+
+
+def _outdated(place: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_KEY.superseded_at.is_not(None), _may_be_in(place))
 
 
 @dataclass(frozen=True, slots=True)
 class DayState:
-    """How a delivery day of a bucket stands to the archive.
+    """How a delivery day of a bucket stands to an archive.
 
     Attributes:
         keys: its live keys.
-        waiting_keys: those of them that wait to be archived.
+        waiting_keys: those of them that wait to be archived there.
         waiting_since: when the first of these was loaded.
-        archived_keys, archived_records: live keys whose records are in the archive, and how many those are.
+        archived_keys, archived_records: live keys whose records are there, and how many records those are.
         outdated_keys: superseded ones whose records still are.
-        expired_keys: live keys that expired; their records cannot be written again.
+        expired_keys: live keys that expired and are archived there; their records cannot be written again.
     """
 
     keys: int
@@ -47,46 +121,142 @@ class DayState:
     expired_keys: int
 
 
-def day_state(connection: sa.Connection, bucket: str, day: date) -> DayState:
-    """The state of that delivery day."""
-    archived = sa.and_(_LIVE, _KEY.archived_at.is_not(None))
+@dataclass(frozen=True, slots=True)
+class ArchivableKey:
+    """A live key whose records are all in the database. `is_archived`: whether they are in an archive, in any place."""
+
+    id: int
+    key: str
+    etag: str
+    record_count: int
+    is_archived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NotedDay:
+    """What this database noted of a delivery day.
+
+    Attributes:
+        digests: all that it wrote or was about to write, in whatever place.
+        written: what it wrote last to the place in question; None if nothing, or if a writing is unfinished.
+        is_unfinished: whether it began to write to that place and did not come to the end.
+    """
+
+    digests: frozenset[str]
+    written: str | None
+    is_unfinished: bool
+
+
+def key_digest(keys: Collection[ArchivableKey]) -> str:
+    """SHA-256, in hexadecimal digits, over names, ETags and record counts of the keys, in the order of the names."""
+    lines = sorted(f"{each.key}\t{each.etag}\t{each.record_count}\n" for each in keys)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def database_id(connection: sa.Connection) -> str:
+    """The identity of this database."""
+    return str(connection.execute(sa.select(tamarin_database.c.id)).scalar_one())
+
+
+def noted_day(connection: sa.Connection, bucket: str, day: date, place: str) -> NotedDay:
+    """What is noted of that delivery day."""
+    statement = sa.select(_DAY.place, _DAY.key_digest, _DAY.writing_digest).where(
+        _DAY.bucket == bucket, _DAY.delivery_date == day
+    )
+    rows = connection.execute(statement).all()
+    digests = frozenset(digest for row in rows for digest in (row.key_digest, row.writing_digest) if digest)
+    here = next((row for row in rows if row.place == place), None)
+    is_unfinished = here is not None and here.writing_digest is not None
+    return NotedDay(digests, here.key_digest if here and not is_unfinished else None, is_unfinished)
+
+
+def noted_days(connection: sa.Connection, bucket: str, place: str) -> list[date]:
+    """The delivery days of which this database wrote anything to that place, the newest first."""
+    statement = sa.select(_DAY.delivery_date).where(_DAY.bucket == bucket, _DAY.place == place)
+    return list(connection.scalars(statement.order_by(_DAY.delivery_date.desc())))
+
+
+def note_writing(connection: sa.Connection, bucket: str, day: date, place: str, held: str | None, digest: str) -> None:
+    """Notes what is about to be written to that place, and what it holds until then. To be committed before."""
+    insert = postgresql.insert(s3_archived_day).values(
+        bucket=bucket, delivery_date=day, place=place, key_digest=held, writing_digest=digest
+    )
+    changed = {"key_digest": insert.excluded.key_digest, "writing_digest": insert.excluded.writing_digest}
+    connection.execute(insert.on_conflict_do_update(index_elements=["bucket", "delivery_date", "place"], set_=changed))
+
+
+def day_state(connection: sa.Connection, bucket: str, day: date, place: str) -> DayState:
+    """The state of that delivery day in that place."""
+    archived, waiting = sa.and_(_LIVE, archived_in(place)), waits_for(place)
     records = sa.func.coalesce(sa.func.sum(_KEY.record_count).filter(archived), 0)
     statement = sa.select(
         sa.func.count().filter(_LIVE),
-        sa.func.count().filter(_WAITING),
-        sa.func.min(_KEY.loaded_at).filter(_WAITING),
+        sa.func.count().filter(waiting),
+        sa.func.min(_KEY.loaded_at).filter(waiting),
         sa.func.count().filter(archived),
         sa.type_coerce(records, WholeNumber()),
-        sa.func.count().filter(_OUTDATED),
-        sa.func.count().filter(sa.and_(_LIVE, _KEY.expired_at.is_not(None))),
+        sa.func.count().filter(_outdated(place)),
+        sa.func.count().filter(sa.and_(_LIVE, _KEY.expired_at.is_not(None), _may_be_in(place))),
     ).where(_of(bucket, day))
     return DayState(*connection.execute(statement).one())
 
 
-def waiting_days(connection: sa.Connection, bucket: str, days: Collection[date] | None) -> list[date]:
-    """Delivery days with keys that wait for the archive, or that are outdated in it.
+def waiting_days(connection: sa.Connection, bucket: str, days: Collection[date] | None, place: str) -> list[date]:
+    """Delivery days with keys that wait for that place or are outdated in it, or whose writing there is unfinished.
 
-    Those of `days`; without them all that have such a key in the log bucket.
+    Those of `days`; without them all that have a waiting key in the log bucket.
     """
-    statement = sa.select(_KEY.delivery_date).where(_KEY.bucket == bucket).distinct().order_by(_KEY.delivery_date)
+    keys = sa.select(_KEY.delivery_date).where(_KEY.bucket == bucket)
+    unfinished = sa.select(_DAY.delivery_date).where(
+        _DAY.bucket == bucket, _DAY.place == place, _DAY.writing_digest.is_not(None)
+    )
     if days is None:
         # in the terms of the index s3_log_key_unpurged
-        statement = statement.where(_KEY.purged_at.is_(None), _WAITING)
+        keys = keys.where(_KEY.purged_at.is_(None), waits_for(place))
     else:
-        statement = statement.where(_KEY.delivery_date.in_(days), sa.or_(_WAITING, _OUTDATED))
-    return list(connection.scalars(statement))
+        # a purged key that was archived elsewhere is owed to no other place
+        owed = sa.and_(waits_for(place), sa.or_(_KEY.purged_at.is_(None), _KEY.archived_at.is_(None)))
+        keys = keys.where(_KEY.delivery_date.in_(days), sa.or_(owed, _outdated(place)))
+        unfinished = unfinished.where(_DAY.delivery_date.in_(days))
+    return sorted(connection.scalars(sa.union(keys, unfinished)))
 
 
-def waiting_keys(connection: sa.Connection, bucket: str, days: Collection[date] | None) -> int:
-    """How many keys in the log bucket wait for the archive, of these delivery days (default: all)."""
+def waiting_keys(connection: sa.Connection, bucket: str, days: Collection[date] | None, place: str) -> int:
+    """How many keys in the log bucket wait for that place, of these delivery days (default: all)."""
     statement = (
         sa.select(sa.func.count())
         .select_from(s3_log_key)
-        .where(_KEY.bucket == bucket, _KEY.purged_at.is_(None), _WAITING)
+        .where(_KEY.bucket == bucket, _KEY.purged_at.is_(None), waits_for(place))
     )
     if days is not None:
         statement = statement.where(_KEY.delivery_date.in_(days))
     return connection.scalar(statement) or 0
+
+
+def waiting_purgeable_keys(
+    connection: sa.Connection,
+    bucket: str,
+    log_bucket_name: str,
+    place: str,
+    periods: Collection[DeliveryPeriod] | None = None,
+    *,
+    with_rejected: bool,
+) -> int:
+    """How many keys a purge would take if their records were in that place, of these periods (default: all)."""
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(s3_log_key)
+        .where(ledger.may_be_purged(bucket, log_bucket_name, with_rejected=with_rejected), waits_for(place))
+    )
+    if periods is not None:
+        statement = statement.where(ledger.delivered_in_any(periods))
+    return connection.scalar(statement) or 0
+
+
+def unarchived_ids(connection: sa.Connection, ids: Sequence[int], place: str) -> set[int]:
+    """Those of these ledger rows whose records are not archived in that place."""
+    archived = connection.scalars(sa.select(_KEY.id).where(_KEY.id.in_(ids), archived_in(place)))
+    return set(ids) - set(archived)
 
 
 @contextmanager
@@ -117,15 +287,16 @@ def _committed(connection: sa.Connection) -> Iterator[None]:
     connection.commit()
 
 
-def record_counts(connection: sa.Connection, bucket: str, day: date) -> dict[int, int]:
-    """The ids of the day's live keys, each with how many records it has."""
-    statement = sa.select(_KEY.id, _KEY.record_count).where(_of(bucket, day), _LIVE)
-    return {row.id: row.record_count for row in connection.execute(statement)}
+def archivable_keys(connection: sa.Connection, bucket: str, day: date) -> list[ArchivableKey]:
+    """The day's live keys whose records can be written: retention has dropped none of them."""
+    statement = sa.select(_KEY.id, _KEY.key, _KEY.etag, _KEY.record_count, _KEY.archived_at.is_not(None))
+    rows = connection.execute(statement.where(_of(bucket, day), _LIVE, _UNEXPIRED))
+    return [ArchivableKey(*row) for row in rows]
 
 
-def outdated_ids(connection: sa.Connection, bucket: str, day: date) -> list[int]:
-    """The ids of the day's superseded keys whose records still stand in the archive."""
-    return list(connection.scalars(sa.select(_KEY.id).where(_of(bucket, day), _OUTDATED)))
+def outdated_ids(connection: sa.Connection, bucket: str, day: date, place: str) -> list[int]:
+    """The ids of the day's superseded keys whose records are still in that place."""
+    return list(connection.scalars(sa.select(_KEY.id).where(_of(bucket, day), _outdated(place))))
 
 
 def record_partitions(connection: sa.Connection, bucket: str, day: date) -> list[tuple[str | None, date]]:
@@ -135,7 +306,7 @@ def record_partitions(connection: sa.Connection, bucket: str, day: date) -> list
         sa.select(
             sa.func.min(_KEY.first_request_dtime).label("first"), sa.func.max(_KEY.last_request_dtime).label("last")
         )
-        .where(_of(bucket, day), _LIVE)
+        .where(_of(bucket, day), _LIVE, _UNEXPIRED)
         .subquery()
     )
     first, last = connection.execute(sa.select(span.c.first, span.c.last)).one()
@@ -145,7 +316,7 @@ def record_partitions(connection: sa.Connection, bucket: str, day: date) -> list
     statement = (
         sa.select(record.bucket, requested)
         .join(s3_log_key, _KEY.id == record.log_key_id)
-        .where(_of(bucket, day), _LIVE, record.request_dtime.between(first, last))
+        .where(_of(bucket, day), _LIVE, _UNEXPIRED, record.request_dtime.between(first, last))
         .distinct()
         .order_by(record.bucket, requested)
     )
@@ -166,29 +337,46 @@ def copy_statement(
     return sql.SQL(
         "COPY (SELECT {columns} FROM s3_log_record r WHERE r.request_dtime >= {first}"
         " AND r.request_dtime < {first} + interval '1 day' AND r.bucket {named} AND r.log_key_id IN ("
-        "SELECT id FROM s3_log_key WHERE bucket = {bucket} AND delivery_date = {day} AND superseded_at IS NULL)"
+        "SELECT id FROM s3_log_key WHERE bucket = {bucket} AND delivery_date = {day} AND superseded_at IS NULL"
+        " AND expired_at IS NULL)"
         " ORDER BY r.request_dtime, r.log_key_id, r.line_number) TO STDOUT ({options})"
     ).format(columns=columns, first=first, named=named, bucket=bucket, day=day, options=options)
 
 
-def mark_archived(connection: sa.Connection, counts: Mapping[int, int], outdated: Collection[int]) -> bool:
-    """Notes that these keys' records are in the archive, and those of the outdated ones no more.
+def mark_archived(
+    connection: sa.Connection,
+    bucket: str,
+    day: date,
+    place: str,
+    keys: Sequence[ArchivableKey],
+    outdated: Collection[int],
+) -> bool:
+    """Notes that these keys' records are in that place, and those of the outdated ones no more.
 
-    In the transaction of `locked_day`, which it commits.
-    Nothing is noted, and False returned, if one of the keys was superseded since, or has not so many records any more:
-    then what was written is not what is true. Rows are locked in the order of the names, as loads lock them.
+    It does so in the transaction of `locked_day`, which it commits.
+    `keys` are all that the day's files hold. Nothing is noted, and False returned, if one of the keys was superseded
+    since, or is not the same generation or has not so many records any more: then the files are not what is true. Rows
+    are locked in the order of the names, as loads lock them.
     """
+    counts = {each.id: (each.etag, each.record_count) for each in keys}
     with _committed(connection):
-        locked = sa.select(_KEY.id, _KEY.record_count, _KEY.superseded_at).where(_KEY.id == sa.any_(_IDS))
+        locked = sa.select(_KEY.id, _KEY.etag, _KEY.record_count, _KEY.superseded_at).where(_KEY.id == sa.any_(_IDS))
         rows = connection.execute(locked.order_by(_KEY.key).with_for_update(), {"ids": list(counts)}).all()
-        found = {row.id: row.record_count for row in rows if row.superseded_at is None}
-        if found != dict(counts):
+        found = {row.id: (row.etag, row.record_count) for row in rows if row.superseded_at is None}
+        if found != counts:
             return False
-        now = {"archived_at": sa.func.now()}
-        marked = sa.update(s3_log_key).where(_KEY.id == sa.any_(_IDS), _KEY.archived_at.is_(None)).values(now)
-        connection.execute(marked, {"ids": list(counts)})
-        cleared = sa.update(s3_log_key).where(_KEY.id == sa.any_(_IDS), _OUTDATED).values(archived_at=None)
-        connection.execute(cleared, {"ids": list(outdated)})
+        now = {"archived_at": sa.func.now(), "archive_place": place}
+        marked = sa.update(s3_log_key).where(
+            _KEY.id == sa.any_(_IDS), sa.not_(sa.func.coalesce(archived_in(place), False))
+        )
+        connection.execute(marked.values(now), {"ids": list(counts)})
+        cleared = sa.update(s3_log_key).where(_KEY.id == sa.any_(_IDS), _KEY.superseded_at.is_not(None))
+        connection.execute(cleared.values(archived_at=None, archive_place=None), {"ids": list(outdated)})
+        written = {"key_digest": key_digest(keys), "writing_digest": None, "written_at": sa.func.now()}
+        insert = postgresql.insert(s3_archived_day).values(bucket=bucket, delivery_date=day, place=place, **written)
+        connection.execute(
+            insert.on_conflict_do_update(index_elements=["bucket", "delivery_date", "place"], set_=written)
+        )
         return True
 
 

@@ -68,8 +68,9 @@ def mark(
     *,
     kept: Sequence[Partition] = (),
     nowait: bool = False,
+    spared: sa.ColumnElement[bool] | None = None,
 ) -> int:
-    """Marks as expired keys with a record before `end`, at most `limit`; how many.
+    """Marks as expired keys with a record before `end`, at most `limit` and none of those `spared`; how many.
 
     Keys whose records are all in the partitions `kept` are left out.
 
@@ -77,6 +78,8 @@ def mark(
     """
     key = s3_log_key.c
     chosen = sa.select(key.id).where(_to_mark(end, kept)).order_by(key.first_request_dtime, key.id).limit(limit)
+    if spared is not None:
+        chosen = chosen.where(sa.not_(spared))
     ids = list(connection.scalars(chosen.with_for_update(nowait=nowait)))
     _set_expired(connection, ids)
     return len(ids)
@@ -140,9 +143,20 @@ class NotRolledUpError(Exception):
         self.days = days
 
 
-def drop(connection: sa.Connection, partition: Partition, kept: Sequence[Partition], lock_timeout: str) -> int:
+class SparedKeysError(Exception):
+    """A partition has records of keys that are to be spared."""
+
+
+def drop(
+    connection: sa.Connection,
+    partition: Partition,
+    kept: Sequence[Partition],
+    lock_timeout: str,
+    spared: sa.ColumnElement[bool] | None = None,
+) -> int:
     """Drops a partition, and marks the keys with a record in it that were loaded since `mark`; how many.
 
+    Raises SparedKeysError if one of the keys with a record before its end is `spared`; then nothing is dropped.
     Both are committed together: no load is between them, since the record table is locked until the transaction ends.
     The older partitions `kept` stay. Raises NotRolledUpError if records of it are not in the rollups, and
     sqlalchemy.exc.OperationalError if a lock is not to be had; then the transaction is to be rolled back.
@@ -150,6 +164,10 @@ def drop(connection: sa.Connection, partition: Partition, kept: Sequence[Partiti
     connection.execute(sa.select(sa.func.set_config("lock_timeout", lock_timeout, True)))
     # In the mode that DROP needs, and before any row: to take a stronger lock later is how two wait for each other.
     connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS EXCLUSIVE MODE")
+    if spared is not None:
+        of_spared_key = sa.select(s3_log_key.c.id).where(_to_mark(partition.end, kept), spared).limit(1)
+        if connection.scalar(of_spared_key) is not None:
+            raise SparedKeysError
     # Who has locked a key (a reparse, a load) may be waiting for the record table, that is for us.
     if days := days_to_roll_up(connection, partition):
         raise NotRolledUpError(days)

@@ -221,6 +221,17 @@ def rejected_samples(
     ]
 
 
+def may_be_purged(bucket: str, log_bucket_name: str, *, with_rejected: bool) -> sa.ColumnElement[bool]:
+    """The condition on `s3_log_key` that a purge of that bucket may take the key, if its counts are proved."""
+    key = s3_log_key.c
+    may_go = key.rejected_count == 0
+    if with_rejected:
+        may_go = sa.or_(may_go, ~_has_oversized_line())
+    return sa.and_(
+        key.bucket == bucket, key.log_bucket_name == log_bucket_name, key.purged_at.is_(None), _LIVE, _UNEXPIRED, may_go
+    )
+
+
 def purgeable(
     connection: sa.Connection,
     bucket: str,
@@ -230,18 +241,15 @@ def purgeable(
     after: int = 0,
     *,
     with_rejected: bool = False,
-    archived_only: bool = False,
+    archive_place: str | None = None,
 ) -> list[LoadedKey]:
     """Loaded keys that are still in the log bucket and may go, in the order of their ids from `after` on.
 
     `periods` are those of their delivery; None means all. Keys with rejected lines are among them only `with_rejected`,
     and never one with an oversized line, of which only the start is stored. An expired key is none of them: its rows
-    cannot be counted. With `archived_only` each of them has its records in the archive.
+    cannot be counted. With an `archive_place` each of them has its records there.
     """
     key = s3_log_key.c
-    may_go = key.rejected_count == 0
-    if with_rejected:
-        may_go = sa.or_(may_go, ~_has_oversized_line())
     statement = (
         sa.select(
             key.id,
@@ -254,22 +262,14 @@ def purgeable(
             key.record_count,
             key.rejected_count,
         )
-        .where(
-            key.bucket == bucket,
-            key.log_bucket_name == log_bucket_name,
-            key.purged_at.is_(None),
-            _LIVE,
-            _UNEXPIRED,
-            may_go,
-            key.id > after,
-        )
+        .where(may_be_purged(bucket, log_bucket_name, with_rejected=with_rejected), key.id > after)
         .order_by(key.id)
         .limit(limit)
     )
     if periods is not None:
         statement = statement.where(delivered_in_any(periods))
-    if archived_only:
-        statement = statement.where(key.archived_at.is_not(None))
+    if archive_place:
+        statement = statement.where(key.archived_at.is_not(None), key.archive_place == archive_place)
     return [
         LoadedKey(
             row.id,
@@ -375,12 +375,6 @@ def expired_ids(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
     """Those of these ledger rows that expired."""
     key = s3_log_key.c
     return set(connection.scalars(sa.select(key.id).where(key.id.in_(ids), key.expired_at.is_not(None))))
-
-
-def unarchived_ids(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
-    """Those of these ledger rows whose records are not in the archive."""
-    key = s3_log_key.c
-    return set(connection.scalars(sa.select(key.id).where(key.id.in_(ids), key.archived_at.is_(None))))
 
 
 def unaccounted_keys(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[str]:

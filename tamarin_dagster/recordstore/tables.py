@@ -89,7 +89,7 @@ s3_log_key = sa.Table(
         sa.TIMESTAMP(timezone=True),
         comment="When its records were written to the archive; NULL if they are not in it, or not as they are now.",
     ),
-    sa.Column("archive_place", sa.Text, comment="Folder or URL of that archive."),
+    sa.Column("archive_place", sa.Text, comment="Folder or URL of that archive; NULL if an earlier version wrote it."),
     sa.Column(
         "content_sha256",
         sa.LargeBinary,
@@ -152,9 +152,21 @@ s3_archived_day = sa.Table(
     metadata,
     sa.Column("bucket", sa.Text, primary_key=True, comment="Configured bucket."),
     sa.Column("delivery_date", sa.Date, primary_key=True, comment="UTC day in the log keys' names."),
-    sa.Column("place", sa.Text, primary_key=True, comment="Folder or URL of the archive."),
-    sa.Column("key_digest", sa.Text, nullable=False, comment="Digest of the log keys and ETags written there last."),
-    sa.Column("written_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When they were written."),
+    sa.Column(
+        "place",
+        sa.Text,
+        primary_key=True,
+        comment="Folder or URL of the archive; empty if an earlier version wrote it, which did not note where.",
+    ),
+    sa.Column(
+        "key_digest",
+        sa.Text,
+        comment="Digest of the log keys and ETags that are there, or were when writing_digest was noted.",
+    ),
+    sa.Column(
+        "writing_digest", sa.Text, comment="Digest of those that are being written; NULL once all of them are there."
+    ),
+    sa.Column("written_at", sa.TIMESTAMP(timezone=True), comment="When a writing was last complete."),
     comment="What this database last wrote to an archive, one row per delivery day and place.",
 )
 

@@ -36,7 +36,7 @@ def _and_again(world: World) -> str:
     return f"the next pull ends 0: {same(world, world.bench.undisturbed())}"
 
 
-for _number, _point in enumerate(FailPoint):
+for _number, _point in enumerate(point for point in FailPoint if not point.is_of_archive):
     SCENARIOS.append(_killed_at(_point, 1, ("s3", "folder")[_number % 2]))
     SCENARIOS.append(_killed_at(_point, 2, ("folder", "s3")[_number % 2]))
 
@@ -67,28 +67,53 @@ def _three_times(bench: Bench) -> str:
 
 
 def random_kills(bench: Bench, count: int, seed: int) -> tuple[int, int]:
-    """Kills so many pulls at random moments, each in a new world; returns how many were killed before their end, and
-    how many worlds were as without it after the next pull.
+    """Kills so many pulls at random moments, each in a new world, every second one with an archive; returns how many
+    were killed before their end, and how many worlds were as without it after the next pull.
     """
     draws = random.Random(seed)
     expected = bench.undisturbed()
-    seconds = {kind: _undisturbed_seconds(bench, kind) for kind in ("s3", "folder")}
+    kinds = [(kind, archives) for archives in (False, True) for kind in ("s3", "folder")]
+    seconds = {each: _undisturbed_seconds(bench, *each) for each in kinds}
     killed = equal = 0
     for number in range(count):
-        with bench.world(kind=("s3", "folder")[number % 2]) as world:
+        kind, archives = kinds[number % len(kinds)]
+        with bench.world(kind=kind) as world:
+            if archives:
+                world.configure(archive=world.archive_url)
             program = world.start()
-            time.sleep(draws.uniform(0.0, seconds[world.kind]))
+            time.sleep(draws.uniform(0.0, seconds[kind, archives]))
             program.kill()
             killed += program.ended().how == "killed"
             again = world.pull()
-            if again.status == 0 and not world.state().differences(expected):
+            if again.status == 0 and not world.state().differences(expected) and not (archives and unarchived(world)):
                 equal += 1
     return killed, equal
 
 
-def _undisturbed_seconds(bench: Bench, kind: str) -> float:
+def unarchived(world: World) -> str:
+    """What is wrong with a world's archive; nothing if each record is in it exactly once, or its key is not purged."""
+    found = world.archived_rows()
+    records = set(world.rows("SELECT log_key_id, line_number FROM s3_log_record"))
+    purged = set(
+        world.rows(
+            "SELECT log_key_id, line_number FROM s3_log_record JOIN s3_log_key ON id = log_key_id"
+            " WHERE purged_at IS NOT NULL"
+        )
+    )
+    if lost := purged - set(found):
+        return f"{len(lost)} records of purged keys are not in the archive"
+    if twice := [row for row, times in found.items() if times > 1]:
+        return f"{len(twice)} records are in the archive twice"
+    if foreign := set(found) - records:
+        return f"{len(foreign)} records in the archive are not in the table"
+    return ""
+
+
+def _undisturbed_seconds(bench: Bench, kind: str, archives: bool) -> float:
     """How long a pull takes when nobody kills it."""
     with bench.world(kind=kind) as world:
+        if archives:
+            world.configure(archive=world.archive_url)
         started = time.monotonic()
         world.pull()
         return time.monotonic() - started

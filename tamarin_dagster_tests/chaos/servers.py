@@ -95,7 +95,7 @@ def _unreachable(bench: Bench) -> str:
 
 
 @contextlib.contextmanager
-def _small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=711", "tmpfs", str(folder)],
@@ -118,7 +118,7 @@ def _small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 def _disk_full(bench: Bench) -> str:
     with (
         bench.world() as world,
-        _small_disk(world.folder / "disk", 160),
+        small_disk(world.folder / "disk", 160),
         _own_server(world, world.folder / "disk" / "own") as server,
     ):
         require(world.start("migrate").ended().status == 0, "migrate failed")

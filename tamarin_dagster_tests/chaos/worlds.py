@@ -1,11 +1,13 @@
 """A world for each fault: an empty database, a log bucket with a history, settings; and what is in it in the end."""
 
 import hashlib
+import io
 import itertools
 import json
 import logging
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
@@ -30,6 +33,7 @@ _TEMPLATE = "chaos_template"
 # What may differ from world to world: ids and times of ours, and what names a generation in a folder.
 _OF_THE_WORLD = (
     "id", "run_id", "loaded_at", "purged_at", "superseded_at", "log_bucket_name", "etag", "last_modified", "version_id",
+    "archived_at", "archive_place",
 )  # fmt: skip
 
 
@@ -121,6 +125,7 @@ class World:
     def __post_init__(self) -> None:
         if self.kind == "s3":
             self.bench.s3.create_bucket(Bucket=self.s3_bucket)
+            self.bench.s3.create_bucket(Bucket=self.archive_bucket)
         else:
             self.log_folder.mkdir()
         self.configure()
@@ -129,6 +134,40 @@ class World:
     def log_folder(self) -> Path:
         """The log bucket, if it is a folder."""
         return self.folder / "log keys"
+
+    @property
+    def archive_folder(self) -> Path:
+        """The archive, if the log bucket is a folder."""
+        return self.folder / "archive"
+
+    @property
+    def archive_bucket(self) -> str:
+        """The archive's bucket, if the log bucket is in S3."""
+        return f"{self.s3_bucket}-archive"
+
+    @property
+    def archive_url(self) -> str:
+        """Where a world that archives does so, as the settings name it."""
+        return f"s3://{self.archive_bucket}/some/where" if self.kind == "s3" else str(self.archive_folder)
+
+    def archived_rows(self) -> dict[tuple[int, int], int]:
+        """How often each record (log_key_id, line_number) is in the files of the archive."""
+        found: Counter[tuple[int, int]] = Counter()
+        for body in self._archive_files():
+            table = pq.read_table(io.BytesIO(body), columns=["log_key_id", "line_number"])
+            found.update(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+        return found
+
+    def _archive_files(self) -> Iterator[bytes]:
+        if self.kind != "s3":
+            for path in sorted(self.archive_folder.rglob("*.parquet")):
+                if not path.name.startswith("."):
+                    yield path.read_bytes()
+            return
+        pages = self.bench.s3.get_paginator("list_objects_v2").paginate(Bucket=self.archive_bucket)
+        for item in [item for page in pages for item in page.get("Contents", [])]:
+            if item["Key"].endswith(".parquet"):
+                yield self.bench.s3.get_object(Bucket=self.archive_bucket, Key=item["Key"])["Body"].read()
 
     @property
     def config(self) -> Path:

@@ -406,6 +406,9 @@ def test_records_are_archived_before_the_purge_of_the_same_run(
         "2026-03-06": (1, 2, 0),
     }
     assert check_results(result)["archive_matches_the_ledger", "2026-03-06"]
+    checks = [each for each in result.get_asset_check_evaluations() if "archive" in each.metadata]
+    assert {each.metadata["archive"].value for each in checks} == {str(tmp_path / "archive")}
+    assert {each.metadata["written by database"] == each.metadata["database"] for each in checks} == {True}
     assert list(log_folder.glob("logs/*")) == []
     assert len(list(tmp_path.glob("archive/bucket=media/date=2026-03-05/*.parquet"))) == 2
 
@@ -435,6 +438,26 @@ def test_an_archive_that_somebody_has_changed_stops_the_purge(
 
     assert not check_results(result)["archive_matches_the_ledger", DAY]
     assert len(list(log_folder.glob("logs/*"))) == 1
+
+
+def test_the_maintenance_job_purges_nothing_while_the_archive_is_not_mounted(
+    archiving, instance, put_key, log_folder, tmp_path
+) -> None:
+    put_key(lines(3))
+    job = archiving.resolve_job_def("media__load")
+    job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=[RECORDS, ARCHIVED])
+    (tmp_path / "archive").rename(tmp_path / "away")
+    (tmp_path / "archive").mkdir()
+
+    result = archiving.resolve_job_def("purge_pending_log_keys").execute_in_process(
+        instance=instance, raise_on_error=False
+    )
+
+    assert not result.success
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    assert "nothing of 1 day from 2026-03-05 on is purged" in str(failed.event_specific_data)
+    assert len(list(log_folder.glob("logs/*"))) == 1
+    assert list((tmp_path / "archive").iterdir()) == []
 
 
 def test_the_maintenance_job_archives_before_it_purges(archiving, instance, put_key, log_folder, engine) -> None:

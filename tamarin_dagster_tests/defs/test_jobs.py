@@ -145,6 +145,7 @@ def test_old_months_are_dropped_and_expired_keys_in_the_log_bucket_are_warned_of
         "keys marked as expired": 1,
         "deleted rejected lines": 1,
         "expired keys still in the log bucket": 1,
+        "keys waiting for the archive": 0,
     }
     assert rows("SELECT count(*), min(request_dtime) >= :first FROM s3_log_record", first=first_kept) == [(3, True)]
     assert warnings(instance, result) == ["1 expired keys of media still lie in the log bucket"]

@@ -29,10 +29,17 @@ CREATE TABLE s3_archived_day (
     bucket TEXT NOT NULL,
     delivery_date DATE NOT NULL,
     place TEXT NOT NULL,
-    key_digest TEXT NOT NULL,
-    written_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    key_digest TEXT,
+    writing_digest TEXT,
+    written_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (bucket, delivery_date, place)
 )
+    """,
+    # Earlier versions did not note where they archived, and counted instead of digesting: place '' has these counts.
+    """
+INSERT INTO s3_archived_day (bucket, delivery_date, place, key_digest, written_at)
+SELECT bucket, delivery_date, '', format('counts:%s:%s', count(*), sum(record_count)), max(archived_at)
+FROM s3_log_key WHERE archived_at IS NOT NULL GROUP BY bucket, delivery_date
     """,
 )
 

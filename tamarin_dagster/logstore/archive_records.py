@@ -1,0 +1,191 @@
+"""What an archive says of itself: which database a bucket's records there belong to, and what each delivery day holds.
+
+Both are small JSON files under `_archived/BUCKET/`, which readers of Parquet folders skip.
+"""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from datetime import date
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
+
+FORMAT = 2
+# The end of a Parquet file has its metadata; longer metadata is asked for a second time.
+_FOOTER_BYTES = 64 * 1024
+# A record is short: a delivery day has requests of a day or two.
+_RECORD_BYTES = 16 * 1024 * 1024
+
+
+class UnreadableRecordError(ArchiveError):
+    """A file under `_archived/` is not what this project writes. It concerns only its own day, or its own bucket."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A Parquet file of the archive.
+
+    Attributes:
+        rows: its records, by its own metadata.
+        size: its bytes; None in a day record of an earlier version.
+        end_sha256: SHA-256 of its last 64 KiB, which hold its metadata; None in a day record of an earlier version.
+    """
+
+    rows: int
+    size: int | None = None
+    end_sha256: str | None = None
+
+    def is_as(self, listed: "FileState") -> bool:
+        """Whether the file is what the day record says, as far as that says it."""
+        return self == listed or (listed.size is None and self.rows == listed.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class DayRecord:
+    """What the archive says of a delivery day.
+
+    Attributes:
+        database: the identity of the database that wrote it; None if an earlier version did.
+        keys: log keys whose records the files hold.
+        digest: digest of these keys; of an earlier version's record its counts.
+        is_complete: false from before the first file is written until the last one is durable.
+        files: by name.
+    """
+
+    database: str | None
+    keys: int
+    digest: str
+    is_complete: bool
+    files: dict[str, FileState]
+
+    @property
+    def rows(self) -> int:
+        """Records in all files."""
+        return sum(each.rows for each in self.files.values())
+
+
+def record_name(bucket: str, day: date) -> str:
+    """The name of the file that has a day's record."""
+    return f"{record_folder(bucket)}/{day.isoformat()}.json"
+
+
+def record_folder(bucket: str) -> str:
+    """The folder of a bucket's day records."""
+    return f"_archived/{bucket}"
+
+
+def owner_name(bucket: str) -> str:
+    """The name of the file that says which database a bucket's records in the archive belong to."""
+    return f"{record_folder(bucket)}/owner.json"
+
+
+def read_owner(place: ArchivePlace, bucket: str) -> str | None:
+    """The identity of the database that archives the bucket there; None if none has. Raises ArchiveError."""
+    found = _read(place, owner_name(bucket))
+    if found is None:
+        return None
+    try:
+        return str(found["database"])
+    except (TypeError, KeyError) as error:
+        raise _unreadable(place, owner_name(bucket), error) from error
+
+
+def write_owner(place: ArchivePlace, bucket: str, database: str) -> None:
+    """Marks the place as that database's for the bucket. Raises ArchiveError."""
+    _write(place, owner_name(bucket), {"format": FORMAT, "database": database, "bucket": bucket})
+
+
+def read_day(place: ArchivePlace, bucket: str, day: date) -> DayRecord | None:
+    """What the archive says of that delivery day; None if it says nothing. Raises ArchiveError."""
+    name = record_name(bucket, day)
+    found = _read(place, name)
+    if found is None:
+        return None
+    try:
+        if "format" not in found:
+            files = {str(file): FileState(int(rows)) for file, rows in found["files"].items()}
+            keys, rows = int(found["keys"]), sum(each.rows for each in files.values())
+            return DayRecord(None, keys, f"counts:{keys}:{rows}", True, files)
+        files = {
+            str(file): FileState(int(each["rows"]), int(each["bytes"]), str(each["end_sha256"]))
+            for file, each in found["files"].items()
+        }
+        return DayRecord(
+            str(found["database"]), int(found["keys"]), str(found["digest"]), bool(found["complete"]), files
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _unreadable(place, name, error) from error
+
+
+def write_day(place: ArchivePlace, bucket: str, day: date, written: DayRecord) -> None:
+    """Writes a day's record. Raises ArchiveError."""
+    files = {
+        name: {"rows": each.rows, "bytes": each.size or 0, "end_sha256": each.end_sha256 or ""}
+        for name, each in written.files.items()
+    }
+    value = {
+        "format": FORMAT,
+        "database": written.database,
+        "bucket": bucket,
+        "delivered": day.isoformat(),
+        "keys": written.keys,
+        "digest": written.digest,
+        "complete": written.is_complete,
+        "files": files,
+    }
+    _write(place, record_name(bucket, day), value)
+
+
+def written_state(file: IO[bytes], rows: int) -> FileState:
+    """The state of a file that was just written; it must be readable."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - _FOOTER_BYTES))
+    return FileState(rows, size, hashlib.sha256(file.read()).hexdigest())
+
+
+def file_state(place: ArchivePlace, name: str) -> FileState | None:
+    """What a Parquet file is now, from its end; None if there is no such file, or it is no Parquet file.
+
+    Raises ArchiveError.
+    """
+    end = place.end_of(name, _FOOTER_BYTES)
+    if end is None:
+        return None
+    digest, data = hashlib.sha256(end.data).hexdigest(), end.data
+    # the last eight bytes are the metadata's length and `PAR1`
+    length = int.from_bytes(data[-8:-4], "little") + 8
+    if len(data) < length <= end.size:
+        longer = place.end_of(name, length)
+        data = longer.data if longer else b""
+    try:
+        rows: int = pq.read_metadata(io.BytesIO(data)).num_rows
+    except (pa.ArrowInvalid, OSError):
+        return None
+    return FileState(rows, end.size, digest)
+
+
+def _read(place: ArchivePlace, name: str) -> Any:
+    end = place.end_of(name, _RECORD_BYTES)
+    if end is None:
+        return None
+    try:
+        return json.loads(end.data)
+    except ValueError as error:
+        raise _unreadable(place, name, error) from error
+
+
+def _write(place: ArchivePlace, name: str, value: dict[str, Any]) -> None:
+    with place.writing(name) as file:
+        file.write(json.dumps(value).encode())
+
+
+def _unreadable(place: ArchivePlace, name: str, error: Exception) -> UnreadableRecordError:
+    return UnreadableRecordError(
+        f"archive {place.url}: {name} is damaged, or this version does not know it ({type(error).__name__}: {error});"
+        " restore it from a copy, or name another archive"
+    )
