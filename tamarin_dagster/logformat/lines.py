@@ -61,7 +61,7 @@ class Piece:
 
     def text(self, row: int) -> str:
         """The text of a line, escaped where it must be."""
-        return escape_bytes(self.data[self.text_starts[row] : self.ends[row]].removesuffix(b"\r"))
+        return escape_bytes(self.data[self.text_starts[row] : self.ends[row]].rstrip(b"\r"))
 
 
 def pieces_of(

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from tamarin_dagster.logformat.automata import ENDS_HERE, START, automaton
+from tamarin_dagster.logformat.automata import ENDS_HERE, START, automaton, difference
 from tamarin_dagster.logformat.compiling import Octets, compiled, eight_octets, inlined, signed
 from tamarin_dagster.logformat.fields import (
     LONG_HOST_ID_PATTERN,
@@ -11,6 +11,7 @@ from tamarin_dagster.logformat.fields import (
     TAIL_FIELDS,
     TIME_PATTERN,
     ZONE_PATTERN,
+    excludes_of,
     pattern_of,
 )
 from tamarin_dagster.logformat.values import MONTHS
@@ -44,8 +45,10 @@ def _shapes() -> Shapes:
     """All automata in one table: row s is state s, and holds the next state for each byte; row 0 each one's start."""
     rows = [np.zeros((1, 256), np.uint16)]
     states = 1
-    for number, pattern in enumerate((*_TABLE_PATTERNS, *map(pattern_of, _SHAPED_FIELDS))):
-        table = automaton(pattern)
+    patterns = [(pattern, "") for pattern in _TABLE_PATTERNS]
+    patterns += [(pattern_of(name), excludes_of(name)) for name in _SHAPED_FIELDS]
+    for number, (pattern, excluded) in enumerate(patterns):
+        table = difference(pattern, excluded) if excluded else automaton(pattern)
         renumbered = np.arange(len(table), dtype=np.uint16) + states - 1
         renumbered[0] = 0
         renumbered[table[:, ENDS_HERE] == 1] |= _MAY_END

@@ -49,7 +49,7 @@ def carefully_found(line: bytes) -> Finding:
     if len(line) > MAX_LINE_BYTES:
         return RejectReason.OVERSIZED
     try:
-        columns = careful.read_line(escaped(line.removesuffix(b"\r")))
+        columns = careful.read_line(escaped(line.rstrip(b"\r")))
         return typed(columns, microseconds(EARLIEST_REQUEST), microseconds(NOW + MAX_AHEAD))
     except careful.Rejected as rejected:
         return rejected.reason
