@@ -68,7 +68,9 @@ def difference(pattern: str, excluded: str) -> Automaton:
     for state in waiting:  # grows as it is walked
         here, there = divmod(state, MAX_STATES)
         after = wanted[here, :256].astype(np.int64)
-        distinct, places = np.unique(np.where(after == 0, 0, after * MAX_STATES + unwanted[there, :256]), return_inverse=True)
+        distinct, places = np.unique(
+            np.where(after == 0, 0, after * MAX_STATES + unwanted[there, :256]), return_inverse=True
+        )
         for target in distinct.tolist():
             if target not in states:
                 states[target] = len(states)

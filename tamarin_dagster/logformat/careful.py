@@ -142,6 +142,20 @@ def read_line(line: str) -> Columns:
     return (*head, request.method, request.uri, request.version, *request.block, referrer, user_agent, *columns)
 
 
+def count_tail_columns(line: str) -> int:
+    """Count the columns after the user agent of a line that is a record, extra fields as one."""
+    return sum(column is not None for column in read_line(line)[-len(TAIL_FIELDS) - 1 :])
+
+
+def lacks_part_of_last_column(line: str) -> bool:
+    """Say whether the line, which is no record for its tail, is one without its last column."""
+    try:
+        read_line(line.rstrip(" ").rpartition(" ")[0])
+    except Rejected:
+        return False
+    return True
+
+
 def _holds_two_times(text: str) -> bool:
     first = _ANY_TIME.search(text)
     return first is not None and _ANY_TIME.search(text, first.end()) is not None

@@ -90,9 +90,7 @@ FIELDS: tuple[Field, ...] = (
         "Version of the object that was asked for.",
         excludes=_TOLD_APART,
     ),
-    Field(
-        "host_id", r"[A-Za-z0-9+/=._-]+", "text", "Extended request id (x-amz-id-2).", excludes=_TOLD_APART
-    ),
+    Field("host_id", r"[A-Za-z0-9+/=._-]+", "text", "Extended request id (x-amz-id-2).", excludes=_TOLD_APART),
     Field(
         "signature_version",
         rf"(?:{_SIGNATURE_VERSION}|-)",
@@ -107,7 +105,10 @@ FIELDS: tuple[Field, ...] = (
         excludes=_TLS_VERSION,
     ),
     Field(
-        "authentication_type", r"(?:[A-Za-z]{4,}|-)", "text", "AuthHeader, QueryString (presigned URL), or null if unsigned."
+        "authentication_type",
+        r"(?:[A-Za-z]{4,}|-)",
+        "text",
+        "AuthHeader, QueryString (presigned URL), or null if unsigned.",
     ),
     # Dell OneFS writes it in quotes, which are no part of it.
     Field(

@@ -63,6 +63,7 @@ REASONS = tuple(RejectReason)
     _NOT_A_RECORD, _TOO_FEW_FIELDS, _SPLICED, _BAD_TIME, _TIME_OUT_OF_RANGE, _BAD_ADDRESS, _BAD_REQUESTER,
     _BAD_OPERATION, _BAD_STATUS, _BAD_ERROR_CODE, _BAD_NUMBER, _BAD_TAIL, _TORN, _OVERSIZED,
 ) = range(REJECTED, REJECTED + len(REASONS))  # fmt: skip
+BAD_TAIL, TORN = _BAD_TAIL, _TORN
 # Functions below give a position, or what the line becomes, negated: no position is negative. They are handed pointers:
 # to the bytes and the shapes, and to the one row of times, numbers and spans that is the line's.
 
@@ -523,7 +524,9 @@ def _read_user_agent_and_tail(octets: Octets, referrer: int, at: int, end: int, 
     if stop < end and (stop + 1 == end or octets[stop + 1] == BLANK):
         found = _read_tail(octets, stop + 1, end, shapes, spans)
         # the only quote: a tail that ends with its known columns holds none, unless around the host header
-        if (0 <= found <= _TAIL_COLUMNS and not _is_host_quoted(octets, spans)) or next_quote(octets, stop + 1, end) == end:
+        if (0 <= found <= _TAIL_COLUMNS and not _is_host_quoted(octets, spans)) or next_quote(
+            octets, stop + 1, end
+        ) == end:
             _put(octets, at + 1, stop, spans, _USER_AGENT)
             return found if found < 0 else end
     return _read_quoted_and_tail(octets, at, end, shapes, spans, _USER_AGENT)
