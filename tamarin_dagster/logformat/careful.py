@@ -19,9 +19,9 @@ cut at its quotes. It is read from both ends. These are the rules; `quick` follo
    id after it, and kept with the extra fields unless it is `-`. Columns that are missing are null (older lines have
    fewer).
 6. A quoted user agent ends at the RIGHTMOST quote that a tail follows which reaches the host header. So a client that
-   writes a whole tail into its user agent changes nothing. If there is none, it ends at the last quote, and what follows
-   must be a tail of fewer columns. There is no third way: no column is filled by a guess. At most `MAX_QUOTES` quotes
-   are looked at, which bounds the work for a line.
+   writes a whole tail into its user agent changes nothing. If there is none, it ends at the last quote, and a tail of
+   fewer columns must follow. There is no third way: no column is filled by a guess. At most `MAX_QUOTES` quotes are
+   looked at, which bounds the work for a line.
 7. One line is at most one record. A line that reads cleanly by these rules stays one record even if a quoted field
    holds what looks like a second record: that is a lost newline or a forgery, and to split it would let a client invent
    requests, to reject it would let a client hide its own. The bytes are all kept, in that field. A second record that

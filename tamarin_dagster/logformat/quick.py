@@ -29,6 +29,7 @@ from tamarin_dagster.logformat.scanning import (
     NUMBER,
     OPEN,
     OPERATION,
+    OWNER,
     QUOTE,
     STATUS,
     TIME,
@@ -67,7 +68,7 @@ BAD_TAIL, TORN = _BAD_TAIL, _TORN
 # Functions below give a position, or what the line becomes, negated: no position is negative. They are handed pointers:
 # to the bytes and the shapes, and to the one row of times, numbers and spans that is the line's.
 
-_SHORTEST_IPV4 = len("0.0.0.0")
+_SHORTEST_IPV4 = len("1.1.1.1")
 _FIRST_COLUMNS = TEXT_NAMES.index("remote_ip")
 _ADDRESS, _REQUESTER, _REQUEST_ID, _OPERATION, _KEY, _METHOD, _URI, _VERSION, _ERROR_CODE, _REFERRER, _USER_AGENT = (
     TEXT_NAMES.index(name)
@@ -94,7 +95,6 @@ _TOO_BIG = -2
 _TAB, _CR, _SLASH, _COLON, _PLUS, _DOT = b"\t\r/:+."
 _0, _9, _A, _F, _Z = b"09afz"
 _LOWER = ord("a") - ord("A")
-_FIRST_PRINTABLE, _LAST_PRINTABLE, _BACKSLASH = b"!~\\"
 _ARN = b"arn:"
 
 
@@ -254,7 +254,7 @@ def _read_opening(octets: Octets, at: int, end: int, shapes: Shapes, times: Inte
         stop = column_end(octets, at, end)
         if stop == end:
             return -_NOT_A_RECORD
-        odd |= next_quote(octets, at, stop) < stop if column else not _is_owner(octets, at, stop)
+        odd |= (next_quote(octets, at, stop) if column else shape_end(octets, at, stop, shapes, OWNER)) != stop
         _put(octets, at, stop, spans, column)
         at = skip_blanks(octets, stop, end)
     if octets[at] != OPEN:
@@ -275,16 +275,6 @@ def _read_opening(octets: Octets, at: int, end: int, shapes: Shapes, times: Inte
         return -_BAD_TIME
     times[0] = read_time(octets, at, zone)
     return skip_blanks(octets, close + 1, end)
-
-
-@inlined
-def _is_owner(octets: Octets, at: int, end: int) -> bool:
-    """Whether the column has the shape of a bucket owner: a class of bytes, tested without a branch, which is faster."""
-    odd = False
-    for index in range(at, end):
-        octet = signed(octets[index])
-        odd |= (octet < _FIRST_PRINTABLE) | (octet > _LAST_PRINTABLE) | (octet == QUOTE) | (octet == _BACKSLASH)
-    return not odd
 
 
 @compiled
@@ -490,7 +480,7 @@ def _what_is_wrong(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
 def _read_referrer(octets: Octets, at: int, end: int, spans: Spans) -> int:
     """The referrer, bare or in quotes; gives where the user agent begins.
 
-    For a quoted one with a bare user agent behind it that is not known yet: gives where its own quote is, and it is null.
+    If no quoted user agent is behind a quoted one, its end is not known yet: then it gives where that begins.
     """
     if octets[at] != QUOTE:
         _put(octets, at, at + 1, spans, _REFERRER)
@@ -557,7 +547,7 @@ def _read_quoted_and_tail(octets: Octets, opening: int, end: int, shapes: Shapes
         tail = _tail_start(octets, quote, end, column)
         if tail != NO:
             found = _read_tail(octets, tail, end, shapes, spans)
-            if found == -_SPLICED or found == -LEFT or found > _HOST_HEADER:
+            if found in (-_SPLICED, -LEFT) or found > _HOST_HEADER:
                 _put(octets, opening + 1, quote, spans, column)
                 return found if found < 0 else end
         quote = quote_before(octets, quote, opening)

@@ -27,6 +27,7 @@ ZONE_BYTES = len("+0000")
 
 _TABLE_PATTERNS = [TIME_PATTERN, ZONE_PATTERN, MARCH_2019_PATTERN, LONG_HOST_ID_PATTERN]
 _SHAPED_FIELDS = (
+    "bucket_owner",
     "operation",
     "request_method",
     "http_version",
@@ -35,7 +36,9 @@ _SHAPED_FIELDS = (
     "bytes_sent",
     *TAIL_FIELDS,
 )
-TIME, ZONE, MARCH_2019, LONG_HOST_ID, OPERATION, METHOD, VERSION, STATUS, ERROR_CODE, NUMBER, FIRST_OF_TAIL = range(11)
+(
+    TIME, ZONE, MARCH_2019, LONG_HOST_ID, OWNER, OPERATION, METHOD, VERSION, STATUS, ERROR_CODE, NUMBER, FIRST_OF_TAIL,
+) = range(12)  # fmt: skip
 """Which shape of `SHAPES`; FIRST_OF_TAIL + n is that of the tail's column n."""
 
 Shapes = npt.NDArray[np.uint16]
@@ -180,11 +183,19 @@ def quote_before(octets: Octets, at: int, opening: int) -> int:
 def shape_end(octets: Octets, at: int, end: int, shapes: Shapes, which: int) -> int:
     """Where the column at `at` ends, if the whole of it has the shape; else NO."""
     state = shapes[which]
+    row = 256 * signed(state & _STATE)
     while at < end and octets[at] != BLANK:
-        state = shapes[256 * signed(state & _STATE) + octets[at]]
-        if state == 0:
+        following = shapes[row + octets[at]]
+        if following == 0:
             return NO
         at += 1
+        if following == state:
+            # a run of bytes of one class: no step waits for the one before. No shape has a blank.
+            while at < end and shapes[row + octets[at]] == state:
+                at += 1
+        else:
+            state = following
+            row = 256 * signed(state & _STATE)
     return at if state & _MAY_END else NO
 
 
