@@ -121,24 +121,6 @@ def next_quote(octets: Octets, at: int, end: int) -> int:
 
 
 @inlined
-def tail_column_end(octets: Octets, at: int, end: int) -> int:
-    """The next blank, quote or opening bracket."""
-    near = min(at + _NEAR_BYTES, end)
-    while at < near and octets[at] != BLANK and octets[at] != QUOTE and octets[at] != OPEN:
-        at += 1
-    if at < near:
-        return at
-    while at + 8 <= end:
-        eight = eight_octets(octets, at)
-        if _is_among(_EIGHT_BLANKS, eight) or _is_among(_EIGHT_QUOTES, eight) or _is_among(_EIGHT_BRACKETS, eight):
-            break
-        at += 8
-    while at < end and octets[at] != BLANK and octets[at] != QUOTE and octets[at] != OPEN:
-        at += 1
-    return at
-
-
-@inlined
 def _is_among(eight_alike: np.uint64, eight: np.uint64) -> bool:
     """Whether the octet of `eight_alike` is one of the `eight` (S. E. Anderson, "Bit Twiddling Hacks", a zero byte; the
     form in which no sum overflows, which numpy would warn of).

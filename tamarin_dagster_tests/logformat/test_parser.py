@@ -339,6 +339,12 @@ def test_a_torn_line_is_told_by_records_of_its_own_log_object_alone():
     assert [str(line.reason) for line in parsed.rejected] == ["torn"]
 
 
+def test_a_status_that_the_client_forged_leaves_the_true_one_in_the_referrer():
+    found = record(line('"GET /x HTTP/1.1" 200 - 1 1 1 1 " HTTP/1.1"', block="403 AccessDenied 243 - 14 5"))
+    assert (found["http_status"], found["bytes_sent"]) == (200, 1)
+    assert found["referrer"] == ' HTTP/1.1" 403 AccessDenied 243 - 14 5 "-'
+
+
 def test_every_reason_describes_itself():
     assert all(item.description.endswith(".") for item in RejectReason)
 
