@@ -38,7 +38,7 @@ class Reparsed:
         moved: lines that are records now.
         rejected: lines that are no records still.
         reasons_changed: those of them whose reason is another now.
-        oversized: lines that were not read again, since only their start is stored.
+        oversized: lines that were not read again: oversized ones, of which only the start is stored, and torn ones.
         failures: keys that were left as they are, with the reason.
     """
 
@@ -57,7 +57,7 @@ class Reparsed:
         return (
             f"{self.changed:,} of {self.keys:,} keys with rejected lines changed; {self.lines:,} lines ="
             f" {self.moved:,} records now + {self.rejected:,} rejected still ({self.reasons_changed:,} for another"
-            f" reason) + {self.oversized:,} oversized, left alone; {self.seconds:.1f} s"
+            f" reason) + {self.oversized:,} oversized or torn, not read again; {self.seconds:.1f} s"
         )
 
 
@@ -190,7 +190,7 @@ def _chunks(connection: sa.Connection, key: RejectedKey, now: datetime) -> Gener
 def _read(lines: Sequence[StoredLine], now: datetime) -> _Chunk:
     whole = [(line, line.line) for line in lines if line.line is not None]
     numbers = [line.line_number for line, _ in whole]
-    parsed = parse_logs([text for _, text in whole], now=now, first_lines=numbers)
+    parsed = parse_logs([text + b"\n" for _, text in whole], now=now, first_lines=numbers)
     moved = [number for number, counts in zip(numbers, parsed.counts, strict=True) if counts.record_count]
     reasons: dict[str, list[int]] = {}
     for line in parsed.rejected:

@@ -25,6 +25,15 @@ def pack_address(octets: Octets, start: int, end: int, packed: Octets) -> int:
 
 
 @compiled
+def is_ipv4_mapped(packed: Octets) -> bool:
+    """Whether the 16 bytes are an IPv4-mapped address, `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2)."""
+    mapped = packed[10] == 0xFF and packed[11] == 0xFF
+    for index in range(10):
+        mapped &= packed[index] == 0
+    return bool(mapped)
+
+
+@compiled
 def _pack_ipv4(octets: Octets, start: int, end: int, packed: Octets, first: int) -> bool:
     at = start
     for part in range(IPV4_BYTES):

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Automaton = npt.NDArray[np.uint8]
+Automaton = npt.NDArray[np.uint16]
 """One row per state, and in it the next state for each byte. 0 is the dead end, 1 the start; column 256 tells whether a
 text may end in the state."""
 
 START = 1
 ENDS_HERE = 256
+MAX_STATES = 1024
+"""More are a mistake in a pattern: each takes half a KiB of the table."""
 
 # A pattern is one of: a set of bytes; "then", parts in a row; "or", parts of which one; "star", a part any number of
 # times. Nothing is "or" of no parts, the empty text is "then" of none.
@@ -50,9 +52,33 @@ def automaton(pattern: str) -> Automaton:
                 states[node] = len(states)
                 waiting.append(node)
         rows.append([*(states[nodes[byte]] for byte in alike), int(_may_end(state))])
-    if len(rows) > 256:
-        raise ValueError(f"too many states for one byte: {pattern}")
-    return np.array(rows, np.uint8)
+        if len(rows) > MAX_STATES:
+            raise ValueError(f"too many states: {pattern}")
+    return np.array(rows, np.uint16)
+
+
+@cache
+def difference(pattern: str, excluded: str) -> Automaton:
+    """Make the automaton of the texts that `pattern` matches whole and `excluded` does not. Raises as `automaton`."""
+    wanted, unwanted = automaton(pattern), automaton(excluded)
+    # A state of both is one number. Past the dead end of `pattern` it does not matter where `excluded` is.
+    states = {0: 0, START * MAX_STATES + START: START}
+    rows: list[npt.NDArray[np.uint16]] = []
+    waiting = list(states)
+    for state in waiting:  # grows as it is walked
+        here, there = divmod(state, MAX_STATES)
+        after = wanted[here, :256].astype(np.int64)
+        distinct, places = np.unique(
+            np.where(after == 0, 0, after * MAX_STATES + unwanted[there, :256]), return_inverse=True
+        )
+        for target in distinct.tolist():
+            if target not in states:
+                states[target] = len(states)
+                waiting.append(target)
+        numbers = np.array([states[target] for target in distinct.tolist()], np.uint16)
+        may_end = wanted[here, ENDS_HERE] == 1 and unwanted[there, ENDS_HERE] == 0
+        rows.append(np.append(numbers[places], np.uint16(may_end)))
+    return np.stack(rows)
 
 
 def _alike_bytes(node: _Node) -> list[int]:

@@ -13,13 +13,15 @@ cut at its quotes. It is read from both ends. These are the rules; `quick` follo
    time) and the beginning of a referrer (a quote or `-`) behind it; else at the first `" ` that has.
 4. Referrer and user agent are a bare `-` or quoted. A quoted referrer ends at the first quote that has blanks and a
    quote behind it. If there is none, the user agent must be a bare `-`.
-5. A quoted user agent ends at the RIGHTMOST quote behind which the columns of the tail (version id to host header at
-   least) have their documented shapes; else at the last quote. So a client that writes a whole tail into its user agent
-   changes nothing. Behind all ten columns of the tail, further fields may be quoted (at most `MAX_QUOTED_EXTRAS` such);
-   they are kept verbatim.
-6. The tail is cut at blanks. Columns that are missing are null (older lines have fewer). What stands behind the last
-   known column is kept verbatim as extra fields. In lines of March 2019 a column stands between version id and host id:
-   known by its shape and by the long base64 host id behind it, and kept with the extra fields unless it is `-`.
+5. A tail is the columns from the version id on, as many as there are, each in its documented shape; after the tenth and
+   last known one, any text at all, which is kept verbatim as extra fields. The host header may be quoted (Dell OneFS).
+   In lines of March 2019 a column stands between version id and host id: known by its shape and by the long base64 host
+   id after it, and kept with the extra fields unless it is `-`. Columns that are missing are null (older lines have
+   fewer).
+6. A quoted user agent ends at the RIGHTMOST quote that a tail follows which reaches the host header. So a client that
+   writes a whole tail into its user agent changes nothing. If there is none, it ends at the last quote, and a tail of
+   fewer columns must follow. There is no third way: no column is filled by a guess. At most `MAX_QUOTES` quotes are
+   looked at, which bounds the work for a line.
 7. One line is at most one record. A line that reads cleanly by these rules stays one record even if a quoted field
    holds what looks like a second record: that is a lost newline or a forgery, and to split it would let a client invent
    requests, to reject it would let a client hide its own. The bytes are all kept, in that field. A second record that
@@ -30,6 +32,7 @@ time in proportion to its length, whatever it holds.
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tamarin_dagster.logformat.fields import (
@@ -41,12 +44,15 @@ from tamarin_dagster.logformat.fields import (
     TAIL_FIELDS,
     TIME_PATTERN,
     ZONE_PATTERN,
+    column_pattern_of,
     pattern_of,
 )
 from tamarin_dagster.logformat.reasons import RejectReason
 
-MAX_QUOTED_EXTRAS = 16
-"""Quoted fields behind the tail that are looked through; S3 has appended none so far. Bounds the work per line."""
+MAX_QUOTES = 36
+"""Quotes that are looked at from the right for the end of the user agent: those of a quoted host header and of 16
+quoted extra fields. S3 has appended no quoted field so far.
+"""
 
 Columns = tuple[str | None, ...]
 """The texts of `RAW_NAMES`, in that order; `-` and empty text not yet null."""
@@ -78,24 +84,27 @@ _ANY_END = re.compile(f'(?: {_VERSION})?"  *(?=[^ ])')
 _METHOD = re.compile(rf"({pattern_of('request_method')}) ")
 _PART = re.compile('"  *"')
 
-_SHAPES = [pattern_of(name) for name in TAIL_FIELDS]
-_LEAST_TAIL = TAIL_FIELDS.index("host_header") + 1
-_MARCH_2019_COLUMN = f"(?:  *{MARCH_2019_PATTERN}(?=  *{LONG_HOST_ID_PATTERN} ))?"
-_LEAST_COLUMNS = f"  *{_SHAPES[0]}{_MARCH_2019_COLUMN}" + "".join(f"  *{shape}" for shape in _SHAPES[1:_LEAST_TAIL])
-_ALL_COLUMNS = re.compile(_LEAST_COLUMNS + "".join(f"  *{shape}" for shape in _SHAPES[_LEAST_TAIL:]) + " ")
+_MARCH_2019_COLUMN = f"(?:  *({MARCH_2019_PATTERN})(?=  *{LONG_HOST_ID_PATTERN}(?: |$)))?"
 
 
-def _optional(shapes: list[str]) -> str:
-    """A pattern of the columns of `shapes`, as many as there are; behind the last, what S3 appends one day."""
-    if not shapes:
-        return '(?: [^"]*)?'
-    return f"(?:  *{shapes[0]}(?=[ ]|$){_optional(shapes[1:])})?"
+def _tail_pattern(names: tuple[str, ...]) -> str:
+    """A pattern of the columns `names`, as many as there are, each a group; after the last of all, any text."""
+    if not names:
+        return "(?:  *([^ ].*))?"
+    name, *rest = names
+    column = f"({column_pattern_of(name)})"
+    if name == "host_header":
+        column = f'(?:{column}|"({column_pattern_of(name)})"(?= |$))'
+    march_2019 = _MARCH_2019_COLUMN if name == "version_id" else ""
+    return f"(?:  *{column}{march_2019}{_tail_pattern(tuple(rest))})?"
 
 
-_UNQUOTED_TAIL = re.compile(f"{_LEAST_COLUMNS}(?=[ ]|$){_optional(_SHAPES[_LEAST_TAIL:])} *$")
-_BLANKS = re.compile("  *")
-_LONG_HOST_ID = re.compile(LONG_HOST_ID_PATTERN)
-_MARCH_2019 = re.compile(MARCH_2019_PATTERN)
+_TAIL = re.compile(f"{_tail_pattern(TAIL_FIELDS)} *", re.DOTALL)
+_HOST_HEADER = TAIL_FIELDS.index("host_header")
+_NULL_COLUMN = re.compile("-(?= |$)")
+_NULL_USER_AGENT = re.compile("  *-(?= |$)")
+_NOTHING = re.compile("")
+_OWNER = re.compile(pattern_of("bucket_owner"))
 
 
 class Rejected(Exception):  # noqa: N818  # a finding, not a fault
@@ -125,13 +134,26 @@ def read_line(line: str) -> Columns:
     try:
         head, position = _read_head(text)
         request = _read_request(text, position)
-        referrer, user_agent, tail = _read_agents(text, request.end)
-        columns = _read_tail(tail)
+        referrer, user_agent, columns = _read_agents(text, request.end)
     except Rejected as rejected:
         if rejected.reason is not RejectReason.NOT_A_RECORD and _holds_two_times(text):
             raise Rejected(RejectReason.SPLICED) from rejected
         raise
     return (*head, request.method, request.uri, request.version, *request.block, referrer, user_agent, *columns)
+
+
+def count_tail_columns(line: str) -> int:
+    """Count the columns after the user agent of a line that is a record, extra fields as one."""
+    return sum(column is not None for column in read_line(line)[-len(TAIL_FIELDS) - 1 :])
+
+
+def lacks_part_of_last_column(line: str) -> bool:
+    """Say whether the line, which is no record for its tail, is one without its last column."""
+    try:
+        read_line(line.rstrip(" ").rpartition(" ")[0])
+    except Rejected:
+        return False
+    return True
 
 
 def _holds_two_times(text: str) -> bool:
@@ -146,7 +168,7 @@ def _read_head(text: str) -> tuple[Columns, int]:
         torn = _TORN_OPENING.fullmatch(text)
         raise Rejected(RejectReason.TOO_FEW_FIELDS if torn else RejectReason.NOT_A_RECORD)
     owner, bucket, when = opening.groups()
-    if not (_NAME.fullmatch(owner) and _NAME.fullmatch(bucket)):
+    if not (_OWNER.fullmatch(owner) and _NAME.fullmatch(bucket)):
         raise Rejected(RejectReason.NOT_A_RECORD)
     time = _TIME.fullmatch(when)
     if time is None:
@@ -224,77 +246,69 @@ def _what_is_wrong(text: str, start: int) -> RejectReason:
 _WRONG = {"http_status": RejectReason.BAD_STATUS, "error_code": RejectReason.BAD_ERROR_CODE}
 
 
-def _read_agents(text: str, start: int) -> tuple[str, str, str]:
-    """Rules 4 and 5: referrer, user agent, and the text of the tail."""
+def _read_agents(text: str, start: int) -> tuple[str, str, Columns]:
+    """Rules 4 to 6: referrer, user agent, and the columns from the version id on."""
     if text[start] == '"':
         part = _PART.search(text, start + 1)
         if part is None:
-            referrer, position = _only_quoted(text, start + 1)
-        else:
-            referrer, position = text[start + 1 : part.start()], part.end() - 1
+            end, tail = _find_end(text, start, _NULL_USER_AGENT)
+            return text[start + 1 : end], "-", tail
+        referrer, position = text[start + 1 : part.start()], part.end() - 1
     else:
         referrer, position = _column(text, start)
         if referrer != "-":
             raise Rejected(RejectReason.TOO_FEW_FIELDS)
     if text.startswith('"', position):
-        end = _user_agent_end(text, position)
-        return referrer, text[position + 1 : end], text[end + 1 :]
-    user_agent, position = _column(text, position)
-    if user_agent != "-":
+        end, tail = _find_end(text, position, _NOTHING)
+        return referrer, text[position + 1 : end], tail
+    null = _NULL_COLUMN.match(text, position)
+    if null is None:
         raise Rejected(RejectReason.TOO_FEW_FIELDS)
-    return referrer, user_agent, text[position:]
+    bare_tail = _read_tail(text, null.end())
+    if bare_tail is None:
+        raise Rejected(RejectReason.BAD_TAIL)
+    return referrer, "-", bare_tail
 
 
-def _only_quoted(text: str, start: int) -> tuple[str, int]:
-    """A quoted referrer with a bare user agent behind it, and where that begins."""
-    end = text.rfind('"', start)
-    if end < 0 or not text.startswith(" ", end + 1):
+def _find_end(text: str, opening: int, before_tail: re.Pattern[str]) -> tuple[int, Columns]:
+    """Rule 6: where the quote stands that closes what is opened at `opening`, and the columns of the tail.
+
+    `before_tail` must match between that quote and the tail.
+    """
+    closing, gap, shorter = -1, None, None
+    for quote in _quotes_from_the_right(text, opening):
+        found = before_tail.match(text, quote + 1)
+        tail = _read_tail(text, found.end()) if found else None
+        if tail is not None and tail[_HOST_HEADER] is not None:
+            return quote, tail
+        if closing < 0:
+            closing, gap, shorter = quote, found, tail
+    if gap is None or text[closing + 1 : closing + 2] not in ("", " "):
         raise Rejected(RejectReason.TOO_FEW_FIELDS)
-    blanks = _BLANKS.match(text, end + 1)
-    return text[start:end], blanks.end() if blanks else len(text)
+    if shorter is None:
+        raise Rejected(RejectReason.BAD_TAIL)
+    return closing, shorter
 
 
-def _user_agent_end(text: str, opening: int) -> int:
-    """Rule 5: where the quote stands that closes the user agent opened at `opening`."""
-    last = text.rfind('"', opening + 1)
-    if last < 0 or text[last + 1 : last + 2] not in ("", " "):
-        raise Rejected(RejectReason.TOO_FEW_FIELDS)
-    if _UNQUOTED_TAIL.match(text, last + 1):
-        return last
-    closing = last
-    for _ in range(MAX_QUOTED_EXTRAS):
-        # `closing` would close a quoted extra field, `opened` open it, and `end` close the user agent or another extra
-        opened = text.rfind('"', opening + 1, closing)
-        end = text.rfind('"', opening + 1, opened) if opened > 0 else -1
-        if end < 0 or text[opened - 1] != " " or text[end + 1] != " ":
-            break
-        if _ALL_COLUMNS.match(text[end + 1 : opened]):
-            return end
-        closing = end
-    return last
+def _quotes_from_the_right(text: str, opening: int) -> Iterator[int]:
+    """The last `MAX_QUOTES` quotes after `opening`, the rightmost first."""
+    quote = len(text)
+    for _ in range(MAX_QUOTES):
+        quote = text.rfind('"', opening + 1, quote)
+        if quote < 0:
+            return
+        yield quote
 
 
-def _read_tail(tail: str) -> Columns:
-    """Rule 6: the columns from the version id on, and the extra fields."""
-    unquoted = tail.partition('"')[0]
-    if _SECOND_RECORD.search(unquoted):
+def _read_tail(text: str, start: int) -> Columns | None:
+    """Rule 5: the columns from the version id on, and the extra fields; None if it is no tail."""
+    found = _TAIL.fullmatch(text, start)
+    if found is None:
+        return None
+    version_id, march_2019, *columns, extra = found.groups()
+    quoted_host = columns.pop(_HOST_HEADER)
+    columns[_HOST_HEADER - 1] = columns[_HOST_HEADER - 1] or quoted_host
+    if extra and _SECOND_RECORD.search(extra.partition('"')[0]):
         raise Rejected(RejectReason.SPLICED)
-    tail = tail.strip(" ")
-    count = len(TAIL_FIELDS)
-    columns: list[str | None] = list(_BLANKS.split(tail, maxsplit=count + 1)) if tail else []
-    march_2019 = None
-    if len(columns) > 2 and _is_march_2019(str(columns[1]), str(columns[2])):
-        column = columns.pop(1)
-        march_2019 = None if column == "-" else column
-        rest = columns[count] if len(columns) > count else None
-    else:
-        rest = _BLANKS.split(tail, maxsplit=count)[count] if len(columns) > count else None
-    known = columns[:count]
-    if any(column and '"' in column for column in known):
-        raise Rejected(RejectReason.TOO_FEW_FIELDS)
-    extra = " ".join(text for text in (march_2019, rest) if text)
-    return (*known, *[None] * (count - len(known)), extra or None)
-
-
-def _is_march_2019(column: str, after: str) -> bool:
-    return bool(_MARCH_2019.fullmatch(column) and _LONG_HOST_ID.fullmatch(after))
+    kept = [part for part in (None if march_2019 == "-" else march_2019, extra) if part]
+    return (version_id, *columns, " ".join(kept) or None)

@@ -24,15 +24,31 @@ class Field:
     meaning: str
     quoted: bool = False
     """Written in double quotes; nulls are then `"-"`, `""` or a bare `-`."""
+    excludes: str = ""
+    """A pattern of texts that match `pattern` but belong to another column."""
 
 
 TIME_PATTERN = r"[0-3][0-9]/[A-Z][a-z]{2}/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:[0-5][0-9]"
 ZONE_PATTERN = r"[+-][01][0-9][0-5][0-9]"
 _NAME = r'[^ "]+'
 _NUMBER = r"(?:[0-9]+|-)"
+_SIGNATURE_VERSION = r"SigV[0-9][0-9A-Za-z]*"
+_TLS_VERSION = r"(?:TLS|SSL)[vV]?[0-9](?:\.[0-9])?"
+# Names of ciphers, by what they begin with: a host id of another store may be capitals and dashes too.
+_CIPHER_SUITE = r"(?:ECDHE|DHE|AES[0-9]*|TLS|DES|RC4|CHACHA20|CAMELLIA[0-9]*)[_-][A-Z0-9_-]+"
+# Columns of the tail that are told by their shape wherever they stand. Without them, a tail that lacks a column would
+# be read one column further on. Cut-off TLS versions are among them.
+_TOLD_APART = rf"{_SIGNATURE_VERSION}|{_CIPHER_SUITE}|AuthHeader|QueryString|(?:TLS|SSL)[vV]?[0-9.]*|Yes|arn:.*"
 
 FIELDS: tuple[Field, ...] = (
-    Field("bucket_owner", _NAME, "text", "Canonical user id of the owner of the bucket that was asked."),
+    # A canonical id, or another store's user (`name`, `tenant$name`): printable ASCII without a backslash, which stands
+    # for bytes that are no text.
+    Field(
+        "bucket_owner",
+        r"[!#-\[\]-~]+",
+        "text",
+        "Canonical user id of the owner of the bucket that was asked.",
+    ),
     Field("bucket", _NAME, "text", "Bucket that the request was made to."),
     Field(
         "request_dtime", f"{TIME_PATTERN} {ZONE_PATTERN}", "timestamptz", "Time at which S3 received the request (UTC)."
@@ -65,19 +81,46 @@ FIELDS: tuple[Field, ...] = (
     Field("turnaround_time", _NUMBER, "bigint", "Time that S3 spent on the request before it answered, in ms."),
     Field("referrer", r".*", "text", "HTTP Referer header, as the client sent it.", True),
     Field("user_agent", r".*", "text", "HTTP User-Agent header, as the client sent it.", True),
-    Field("version_id", r'[^ "]+', "text", "Version of the object that was asked for."),
-    Field("host_id", r"[A-Za-z0-9+/=._-]+", "text", "Extended request id (x-amz-id-2)."),
+    # S3's have 32 characters, dots among them; those of other stores and of documentation have none. A dot would make
+    # a host of it.
     Field(
-        "signature_version", r"(?:SigV[0-9A-Za-z]+|-)", "text", "Signature version, SigV2 or SigV4; null if unsigned."
+        "version_id",
+        r"[A-Za-z0-9_-]+|[A-Za-z0-9._-]{32}|~|x-amz-copy-source:[!#-Z^-~]+",
+        "text",
+        "Version of the object that was asked for.",
+        excludes=_TOLD_APART,
     ),
-    Field("cipher_suite", r"[A-Za-z0-9_-]+", "text", "TLS cipher that was negotiated; null for plain HTTP."),
+    Field("host_id", r"[A-Za-z0-9+/=._-]+", "text", "Extended request id (x-amz-id-2).", excludes=_TOLD_APART),
     Field(
-        "authentication_type", r"[A-Za-z-]+", "text", "AuthHeader, QueryString (presigned URL), or null if unsigned."
+        "signature_version",
+        rf"(?:{_SIGNATURE_VERSION}|-)",
+        "text",
+        "Signature version, SigV2 or SigV4; null if unsigned.",
     ),
-    Field("host_header", r'[^ "\[\]]+', "text", "Endpoint that was used to connect to S3 (the Host header)."),
+    Field(
+        "cipher_suite",
+        r"(?:[A-Z0-9]+(?:[_-][A-Z0-9]+)*|-)",
+        "text",
+        "TLS cipher that was negotiated; null for plain HTTP.",
+        excludes=_TLS_VERSION,
+    ),
+    Field(
+        "authentication_type",
+        r"(?:[A-Za-z]{4,}|-)",
+        "text",
+        "AuthHeader, QueryString (presigned URL), or null if unsigned.",
+    ),
+    # Dell OneFS writes it in quotes, which are no part of it.
+    Field(
+        "host_header",
+        r"(?:[A-Za-z0-9._:%*~-]+|\[[0-9A-Fa-f:.]+\](?::[0-9]+)?)",
+        "text",
+        "Endpoint that was used to connect to S3 (the Host header).",
+        excludes=_TOLD_APART,
+    ),
     Field(
         "tls_version",
-        r"(?:TLS[A-Za-z0-9.]+|SSL[A-Za-z0-9.]+|-)",
+        rf"(?:{_TLS_VERSION}|-)",
         "text",
         "TLS version, e.g. TLSv1.3; null for plain HTTP.",
     ),
@@ -85,7 +128,7 @@ FIELDS: tuple[Field, ...] = (
         "access_point_arn", r'(?:arn:[^ "\[\]]+|-)', "text", "ARN of the access point that the request came through."
     ),
     Field("acl_required", r"(?:Yes|-)", "text", "Yes if the request needed an ACL to be authorised, else null."),
-    Field("source_region", r"(?:[a-z0-9-]+)", "text", "AWS region that the request came from."),
+    Field("source_region", r"(?:[a-z]+(?:-[a-z0-9]+)*-[0-9]+|-)", "text", "AWS region that the request came from."),
     Field("extra_fields", r".*", "text", "Verbatim text of what stands after the last field known here."),
 )
 
@@ -96,8 +139,20 @@ _BY_NAME = {field.name: field for field in FIELDS}
 
 
 def pattern_of(name: str) -> str:
-    """The pattern of the field `name`, grouped so that it can stand inside a larger one."""
+    """Give the pattern of the field `name`, grouped so that it can stand inside a larger one."""
     return f"(?:{_BY_NAME[name].pattern})"
+
+
+def column_pattern_of(name: str) -> str:
+    """Give a pattern for `re` of a whole unquoted column `name`: what the field excludes is left out."""
+    field = _BY_NAME[name]
+    excluded = f'(?!(?:{field.excludes})(?:[ "]|$))' if field.excludes else ""
+    return f'{excluded}(?:{field.pattern})(?=[ "]|$)'
+
+
+def excludes_of(name: str) -> str:
+    """Give the pattern of the texts that the field `name` excludes; empty if there are none."""
+    return _BY_NAME[name].excludes
 
 
 def names_between(first: str, last: str) -> tuple[str, ...]:

@@ -49,6 +49,8 @@ class Piece:
     """Where they begin without a byte order mark."""
     log_index: Integers
     line_number: Integers
+    unended: Integers
+    """Rows of the lines that had no LF: at most one of each log object, its last."""
 
     @property
     def octets(self) -> Octets:
@@ -61,7 +63,7 @@ class Piece:
 
     def text(self, row: int) -> str:
         """The text of a line, escaped where it must be."""
-        return escape_bytes(self.data[self.text_starts[row] : self.ends[row]].removesuffix(b"\r"))
+        return escape_bytes(self.data[self.text_starts[row] : self.ends[row]].rstrip(b"\r"))
 
 
 def pieces_of(
@@ -105,6 +107,7 @@ def _pieces(parts: list[tuple[int, int, bytes]]) -> Iterator[Piece]:
     body_ends = np.cumsum([len(body) for body in bodies])
     logs, numbers = (np.array(column) for column in zip(*((log, number) for log, number, _ in parts), strict=True))
     begins_with_bom = np.array([body.startswith(_BOM) for body in bodies])
+    is_unended = np.array([not body.endswith(b"\n") for _, _, body in parts])
     at = 0
     while at < len(data):
         octets = np.frombuffer(data, np.uint8, offset=at)
@@ -119,7 +122,8 @@ def _pieces(parts: list[tuple[int, int, bytes]]) -> Iterator[Piece]:
         text_starts[first_lines[begins_with_bom & (numbers == 1) & (counts > 0)]] += len(_BOM)
         line_number = np.arange(len(ends)) + np.repeat(numbers - first_lines, counts)
         stop = at + int(ends[-1]) + 1
-        yield Piece(data[at:stop], starts, ends, text_starts, np.repeat(logs, counts), line_number)
+        unended = lines_before[is_unended & (counts > 0) & (body_ends <= stop)] - 1
+        yield Piece(data[at:stop], starts, ends, text_starts, np.repeat(logs, counts), line_number, unended)
         numbers = numbers + counts
         at = stop
 

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_NEIGHBOURS = 20
+"""Records before a last line without LF that its number of columns is compared with."""
+
+
 class RejectedLine(NamedTuple):
     """A line that is neither a record nor blank."""
 
@@ -143,7 +147,7 @@ def parse_logs(
         now: aware; what request times more than a day ahead are measured by. Default: the clock.
         first_lines: the number of each body's first line, for bodies that are parts of a log object. Default: 1.
     """
-    return _parsed(pieces_of(bodies, first_lines=first_lines), len(bodies), _latest(now))
+    return _parsed(pieces_of(bodies, first_lines=first_lines), len(bodies), _latest(now), _Tails())
 
 
 def parse_parts(chunks: Iterable[bytes], *, now: datetime | None = None) -> Iterator[ParsedLogs]:
@@ -161,14 +165,14 @@ def parse_parts(chunks: Iterable[bytes], *, now: datetime | None = None) -> Iter
         Parts of up to `PIECE_BYTES` and `PIECE_LINES` lines each, of which `log_index` is 0 and `counts` one item, that
         of the part alone; the line numbers run on from part to part. None for an empty object.
     """
-    latest, line_number = _latest(now), 1
+    latest, line_number, tails = _latest(now), 1, _Tails()
     for lines in whole_lines(chunks, PIECE_BYTES):
         if isinstance(lines, LongLine):
             yield _parsed_long(lines, line_number)
             line_number += 1
         else:
             for piece in pieces_of([lines], first_lines=[line_number]):
-                yield _parsed([piece], 1, latest)
+                yield _parsed([piece], 1, latest, tails)
                 line_number += len(piece.starts)
 
 
@@ -177,13 +181,49 @@ def _latest(now: datetime | None) -> int:
     return microseconds((now or datetime.now(UTC)) + MAX_AHEAD)
 
 
-def _parsed(pieces: Iterable[Piece], logs: int, latest: int) -> ParsedLogs:
+class _Tails:
+    """Tells torn lines: S3 ends every line with LF, so a last line without one may have been cut.
+
+    It is torn if it has fewer columns than the records before it in its log object, or is a record but for a last
+    column that is cut. Without such neighbours a line whose columns all have their shapes is taken for whole.
+    """
+
+    def __init__(self) -> None:
+        self._log_index = -1
+        self._record = ""
+        """The last record of the pieces before, which is of that log object."""
+
+    def judge(self, piece: Piece, outcomes: Octets) -> None:
+        """Find the torn lines of a piece among its records and lines with a bad tail, and set their outcomes."""
+        for row in piece.unended.tolist():
+            text = piece.text(row)
+            if outcomes[row] == quick.RECORD:
+                is_torn = careful.count_tail_columns(text) < self._fewest_columns_before(piece, outcomes, row)
+            else:
+                is_torn = outcomes[row] == quick.BAD_TAIL and careful.lacks_part_of_last_column(text)
+            if is_torn:
+                outcomes[row] = quick.TORN
+        records = np.flatnonzero(outcomes == quick.RECORD)
+        if len(records):
+            self._log_index = int(piece.log_index[records[-1]])
+            self._record = piece.text(records[-1])
+
+    def _fewest_columns_before(self, piece: Piece, outcomes: Octets, row: int) -> int:
+        """The fewest columns among the records next before the row in its log object; 0 if there are none."""
+        alike = (outcomes[:row] == quick.RECORD) & (piece.log_index[:row] == piece.log_index[row])
+        neighbours = [piece.text(other) for other in np.flatnonzero(alike)[-_NEIGHBOURS:]]
+        if not neighbours and self._log_index == piece.log_index[row]:
+            neighbours = [self._record]
+        return min(map(careful.count_tail_columns, neighbours), default=0)
+
+
+def _parsed(pieces: Iterable[Piece], logs: int, latest: int, tails: _Tails) -> ParsedLogs:
     """What the pieces of so many log objects hold."""
     read: list[Records] = []
     rejected: list[RejectedLine] = []
     blanks = [np.zeros(0, np.int64)]
     for piece in pieces:
-        outcomes, records, rejects = _read_piece(piece, microseconds(EARLIEST_REQUEST), latest)
+        outcomes, records, rejects = _read_piece(piece, microseconds(EARLIEST_REQUEST), latest, tails)
         read.append(records)
         rejected.extend(rejects)
         blanks.append(piece.log_index[outcomes == quick.BLANK_LINE])
@@ -227,7 +267,9 @@ def _when(time: int) -> datetime:
     return EPOCH + timedelta(microseconds=time)
 
 
-def _read_piece(piece: Piece, first_time: int, last_time: int) -> tuple[Octets, Records, list[RejectedLine]]:
+def _read_piece(
+    piece: Piece, first_time: int, last_time: int, tails: _Tails
+) -> tuple[Octets, Records, list[RejectedLine]]:
     """What became of each line of a piece (see `quick`), its records and its rejected lines, in the lines' order."""
     lines = len(piece.starts)
     times = np.empty(lines, np.int64)
@@ -251,6 +293,7 @@ def _read_piece(piece: Piece, first_time: int, last_time: int) -> tuple[Octets, 
             times[row] = record.time
             numbers[row] = [NULL if number is None else number for number in record.numbers]
             spans[row] = _append(record.texts, texts, len(octets))
+    tails.judge(piece, outcomes)
     if texts:
         octets = _readonly(np.concatenate((octets, np.frombuffer(texts, np.uint8))))
     records = Records(octets, piece.log_index, piece.line_number, times, numbers, spans)

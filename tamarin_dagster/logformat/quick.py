@@ -9,8 +9,8 @@ findings for every line.
 import numpy as np
 import numpy.typing as npt
 
-from tamarin_dagster.logformat.addresses import pack_address
-from tamarin_dagster.logformat.careful import MAX_QUOTED_EXTRAS
+from tamarin_dagster.logformat.addresses import IPV6_BYTES, is_ipv4_mapped, pack_address
+from tamarin_dagster.logformat.careful import MAX_QUOTES
 from tamarin_dagster.logformat.compiling import Octets, compiled, inlined, moved, pointer, signed
 from tamarin_dagster.logformat.escaping import needs_escapes
 from tamarin_dagster.logformat.fields import NUMBER_NAMES, TAIL_FIELDS, TEXT_NAMES
@@ -29,6 +29,7 @@ from tamarin_dagster.logformat.scanning import (
     NUMBER,
     OPEN,
     OPERATION,
+    OWNER,
     QUOTE,
     STATUS,
     TIME,
@@ -46,7 +47,6 @@ from tamarin_dagster.logformat.scanning import (
     read_time,
     shape_end,
     skip_blanks,
-    tail_column_end,
 )
 
 Integers = npt.NDArray[np.int64]
@@ -62,11 +62,13 @@ BLANK_LINE, RECORD, LEFT, REJECTED = range(4)
 REASONS = tuple(RejectReason)
 (
     _NOT_A_RECORD, _TOO_FEW_FIELDS, _SPLICED, _BAD_TIME, _TIME_OUT_OF_RANGE, _BAD_ADDRESS, _BAD_REQUESTER,
-    _BAD_OPERATION, _BAD_STATUS, _BAD_ERROR_CODE, _BAD_NUMBER, _OVERSIZED,
+    _BAD_OPERATION, _BAD_STATUS, _BAD_ERROR_CODE, _BAD_NUMBER, _BAD_TAIL, _TORN, _OVERSIZED,
 ) = range(REJECTED, REJECTED + len(REASONS))  # fmt: skip
+BAD_TAIL, TORN = _BAD_TAIL, _TORN
 # Functions below give a position, or what the line becomes, negated: no position is negative. They are handed pointers:
 # to the bytes and the shapes, and to the one row of times, numbers and spans that is the line's.
 
+_SHORTEST_IPV4 = len("1.1.1.1")
 _FIRST_COLUMNS = TEXT_NAMES.index("remote_ip")
 _ADDRESS, _REQUESTER, _REQUEST_ID, _OPERATION, _KEY, _METHOD, _URI, _VERSION, _ERROR_CODE, _REFERRER, _USER_AGENT = (
     TEXT_NAMES.index(name)
@@ -78,7 +80,7 @@ _ADDRESS, _REQUESTER, _REQUEST_ID, _OPERATION, _KEY, _METHOD, _URI, _VERSION, _E
 _TAIL = TEXT_NAMES.index(TAIL_FIELDS[0])
 _TAIL_COLUMNS = len(TAIL_FIELDS)
 _EXTRA = TEXT_NAMES.index("extra_fields")
-_LEAST_TAIL = TAIL_FIELDS.index("host_header") + 1
+_HOST_HEADER = TAIL_FIELDS.index("host_header")
 
 _NUMBERS, _TEXTS = len(NUMBER_NAMES), len(TEXT_NAMES)
 _STATUS_DIGITS = 3
@@ -159,8 +161,8 @@ def _is_blank(octets: Octets, at: int, end: int) -> bool:
 
 @inlined
 def _text_end(octets: Octets, end: int) -> int:
-    """The end less one CR, and less the blanks before it. The line is not blank."""
-    if octets[end - 1] == _CR:
+    """The end less the CRs there, and less the blanks before them. The line is not blank."""
+    while octets[end - 1] == _CR:
         end -= 1
     while octets[end - 1] == BLANK:
         end -= 1
@@ -183,8 +185,18 @@ def _judge(
     if not first_time <= times[0] <= last_time:
         return _TIME_OUT_OF_RANGE
     start, length = spans[2 * _ADDRESS], spans[2 * _ADDRESS + 1]
-    if length != NULL and pack_address(octets, start, start + length, packed) == 0:
-        return _BAD_ADDRESS
+    if length != NULL:
+        size = pack_address(octets, start, start + length, packed)
+        if size == 0:
+            return _BAD_ADDRESS
+        if size == IPV6_BYTES and is_ipv4_mapped(packed):
+            # the IPv4 address is a part of the text, unless it is written in hexadecimal groups
+            at = start + length - 1
+            while octets[at] != _COLON:
+                at -= 1
+            if start + length - at <= _SHORTEST_IPV4:
+                return LEFT
+            spans[2 * _ADDRESS], spans[2 * _ADDRESS + 1] = at + 1, start + length - at - 1
     for column in range(_NUMBERS):
         if numbers[column] == _TOO_BIG:
             return _BAD_NUMBER
@@ -202,9 +214,10 @@ def _read_line(
     if found >= 0:
         found = _read_request(octets, found, end, shapes, numbers, spans)
     if found >= 0:
-        found = _read_referrer(octets, found, end, spans)
-    if found >= 0:
-        found = _read_user_agent_and_tail(octets, found, end, shapes, spans)
+        referrer = found
+        found = _read_referrer(octets, referrer, end, spans)
+        if found >= 0:
+            found = _read_user_agent_and_tail(octets, referrer, found, end, shapes, spans)
     if found >= 0:
         return RECORD
     if found not in (-LEFT, -_NOT_A_RECORD) and _holds_two_times(octets, at, end, shapes):
@@ -236,12 +249,12 @@ def _put(octets: Octets, start: int, stop: int, spans: Spans, column: int) -> No
 @compiled
 def _read_opening(octets: Octets, at: int, end: int, shapes: Shapes, times: Integers, spans: Spans) -> int:
     """Owner, bucket and time; gives where the address begins."""
-    quoted = False
+    odd = False
     for column in range(_FIRST_COLUMNS):
         stop = column_end(octets, at, end)
         if stop == end:
             return -_NOT_A_RECORD
-        quoted |= next_quote(octets, at, stop) < stop
+        odd |= (next_quote(octets, at, stop) if column else shape_end(octets, at, stop, shapes, OWNER)) != stop
         _put(octets, at, stop, spans, column)
         at = skip_blanks(octets, stop, end)
     if octets[at] != OPEN:
@@ -252,7 +265,7 @@ def _read_opening(octets: Octets, at: int, end: int, shapes: Shapes, times: Inte
         close += 1
     if close == end:
         return -_TOO_FEW_FIELDS if _may_be_torn(octets, at, end) else -_NOT_A_RECORD
-    if quoted or (close + 1 < end and octets[close + 1] != BLANK):
+    if odd or (close + 1 < end and octets[close + 1] != BLANK):
         return -_NOT_A_RECORD
     stop = shape_end(octets, at, close, shapes, TIME)
     if stop == NO:
@@ -465,94 +478,99 @@ def _what_is_wrong(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
 
 @compiled
 def _read_referrer(octets: Octets, at: int, end: int, spans: Spans) -> int:
-    """The referrer, bare or in quotes; gives where the user agent begins."""
+    """The referrer, bare or in quotes; gives where the user agent begins.
+
+    If no quoted user agent is behind a quoted one, its end is not known yet: then it gives where that begins.
+    """
     if octets[at] != QUOTE:
         _put(octets, at, at + 1, spans, _REFERRER)
         return skip_blanks(octets, at + 1, end)
-    last, quote = NO, next_quote(octets, at + 1, end)
+    quote = next_quote(octets, at + 1, end)
     while quote < end:
-        last = quote
         behind = skip_blanks(octets, quote + 1, end)
         if behind > quote + 1 and behind < end and octets[behind] == QUOTE:
             _put(octets, at + 1, quote, spans, _REFERRER)
             return behind
         quote = next_quote(octets, quote + 1, end)
-    if last == NO or last + 1 == end or octets[last + 1] != BLANK:
-        return -_TOO_FEW_FIELDS
-    _put(octets, at + 1, last, spans, _REFERRER)
-    return skip_blanks(octets, last + 1, end)
+    _put(octets, at, at, spans, _REFERRER)
+    return at
 
 
 @compiled
-def _read_user_agent_and_tail(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans) -> int:
-    """All that is behind the referrer; gives `end`."""
+def _read_user_agent_and_tail(octets: Octets, referrer: int, at: int, end: int, shapes: Shapes, spans: Spans) -> int:
+    """All that is behind the referrer, which begins at `referrer`; gives `end`."""
     if at == end:
         return -_TOO_FEW_FIELDS
     if octets[at] != QUOTE:
-        if octets[at] != DASH or (at + 1 < end and octets[at + 1] != BLANK):
+        if not _is_null_column(octets, at, end):
             return -_TOO_FEW_FIELDS
         _put(octets, at, at + 1, spans, _USER_AGENT)
-        return _read_tail(octets, at + 1, end, shapes, spans, True)
+        found = _read_tail(octets, at + 1, end, shapes, spans)
+        return found if found < 0 else end
+    if at == referrer:
+        _put(octets, at, at, spans, _USER_AGENT)
+        return _read_quoted_and_tail(octets, at, end, shapes, spans, _REFERRER)
     stop = next_quote(octets, at + 1, end)
     if stop < end and (stop + 1 == end or octets[stop + 1] == BLANK):
-        _put(octets, at + 1, stop, spans, _USER_AGENT)
-        found = _read_tail(octets, stop + 1, end, shapes, spans, False)
-        if found == end or next_quote(octets, stop + 1, end) == end:
-            return found
-    stop = _user_agent_end(octets, at, end, shapes)  # of several quotes
-    if stop == NO:
-        return -_TOO_FEW_FIELDS
-    _put(octets, at + 1, stop, spans, _USER_AGENT)
-    return _read_tail(octets, stop + 1, end, shapes, spans, True)
+        found = _read_tail(octets, stop + 1, end, shapes, spans)
+        # the only quote: a tail that ends with its known columns holds none, unless around the host header
+        if (0 <= found <= _TAIL_COLUMNS and not _is_host_quoted(octets, spans)) or next_quote(
+            octets, stop + 1, end
+        ) == end:
+            _put(octets, at + 1, stop, spans, _USER_AGENT)
+            return found if found < 0 else end
+    return _read_quoted_and_tail(octets, at, end, shapes, spans, _USER_AGENT)
+
+
+@inlined
+def _is_null_column(octets: Octets, at: int, end: int) -> bool:
+    return bool(at < end and octets[at] == DASH and (at + 1 == end or octets[at + 1] == BLANK))
+
+
+@inlined
+def _is_host_quoted(octets: Octets, spans: Spans) -> bool:
+    host = 2 * (_TAIL + _HOST_HEADER)
+    return bool(spans[host + 1] != NULL and octets[spans[host] - 1] == QUOTE)
 
 
 @compiled
-def _user_agent_end(octets: Octets, opening: int, end: int, shapes: Shapes) -> int:
-    """Which quote closes the user agent that is opened at `opening`; NO if none does."""
-    last = quote_before(octets, end, opening)
-    if last == NO or (last + 1 < end and octets[last + 1] != BLANK):
-        return NO
-    if _has_tail(octets, last + 1, end, shapes, False):
-        return last
-    closing = last
-    for _ in range(MAX_QUOTED_EXTRAS):
-        # `closing` would close a quoted extra field, `opened` open it, and `stop` close the user agent or another extra
-        opened = quote_before(octets, closing, opening)
-        stop = quote_before(octets, opened, opening) if opened != NO else NO
-        if stop == NO or octets[opened - 1] != BLANK or octets[stop + 1] != BLANK:
-            break
-        if _has_tail(octets, stop + 1, opened, shapes, True):
-            return stop
-        closing = stop
-    return last
+def _read_quoted_and_tail(octets: Octets, opening: int, end: int, shapes: Shapes, spans: Spans, column: int) -> int:
+    """The text that is opened at `opening`, which is that of `column`, and the tail; gives `end`.
 
-
-@compiled
-def _has_tail(octets: Octets, at: int, end: int, shapes: Shapes, whole: bool) -> bool:
-    """Whether the columns of a tail stand at `at`, in their shapes.
-
-    At least those up to the host header; if `whole`, all of them and a blank.
+    It ends at the rightmost quote that a tail follows which reaches the host header; if there is none, at the last
+    quote, which must be followed by a tail of fewer columns. Between a referrer and its tail stands a bare user agent.
     """
-    return _has_columns(octets, at, end, shapes, whole, True) or _has_columns(octets, at, end, shapes, whole, False)
+    last = quote = quote_before(octets, end, opening)
+    for _ in range(MAX_QUOTES):
+        if quote == NO:
+            break
+        tail = _tail_start(octets, quote, end, column)
+        if tail != NO:
+            found = _read_tail(octets, tail, end, shapes, spans)
+            if found in (-_SPLICED, -LEFT) or found > _HOST_HEADER:
+                _put(octets, opening + 1, quote, spans, column)
+                return found if found < 0 else end
+        quote = quote_before(octets, quote, opening)
+    tail = _tail_start(octets, last, end, column) if last != NO else NO
+    if tail == NO:
+        return -_TOO_FEW_FIELDS
+    found = _read_tail(octets, tail, end, shapes, spans)
+    _put(octets, opening + 1, last, spans, column)
+    return found if found < 0 else end
 
 
-@compiled
-def _has_columns(octets: Octets, at: int, end: int, shapes: Shapes, whole: bool, march_2019: bool) -> bool:
-    for column in range(_TAIL_COLUMNS):
-        start = skip_blanks(octets, at, end)
-        if start == end:
-            return column >= _LEAST_TAIL and not whole
-        if start == at:
-            return False
-        if column == 1 and march_2019:
-            start = _behind_march_2019(octets, start, end, shapes)
-        at = shape_end(octets, start, end, shapes, FIRST_OF_TAIL + column)
-        if at == NO:
-            return False
-    return at < end or not whole
+@inlined
+def _tail_start(octets: Octets, quote: int, end: int, column: int) -> int:
+    """Where the tail may begin if `quote` closes the user agent, or the referrer before a bare one; else NO."""
+    if quote + 1 < end and octets[quote + 1] != BLANK:
+        return NO
+    if column == _USER_AGENT:
+        return quote + 1
+    at = skip_blanks(octets, quote + 1, end)
+    return at + 1 if _is_null_column(octets, at, end) else NO
 
 
-@compiled
+@inlined
 def _behind_march_2019(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
     """Where the host id begins if the column of March 2019 stands at `at`; else `at`."""
     stop = shape_end(octets, at, end, shapes, MARCH_2019)
@@ -563,39 +581,53 @@ def _behind_march_2019(octets: Octets, at: int, end: int, shapes: Shapes) -> int
 
 
 @compiled
-def _read_tail(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans, quoted_extras: bool) -> int:
-    """The columns from the version id on, as many as there are, and the extra fields; gives `end`."""
+def _read_tail(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans) -> int:
+    """The columns from the version id on, each in its shape, as many as there are, and the extra fields.
+
+    Gives how many columns there are, one more if there are extra fields.
+    """
     _put(octets, end, end, spans, _EXTRA)
-    at = skip_blanks(octets, at, end)
+    columns = 0
     for column in range(_TAIL_COLUMNS):
+        start = skip_blanks(octets, at, end)
+        if start == end:
+            _put(octets, end, end, spans, _TAIL + column)
+            at = end
+            continue
+        if start == at:
+            return -_BAD_TAIL
         if column == 1:
-            host_id = _behind_march_2019(octets, at, end, shapes)
-            if host_id != at:
-                _put(octets, at, column_end(octets, at, end), spans, _EXTRA)
-                at = host_id
-        stop = tail_column_end(octets, at, end)
-        while stop < end and octets[stop] == OPEN:
-            if _may_be_second_record(octets, stop, end) and _is_second_record(octets, stop, end, shapes):
-                return -_SPLICED
-            stop = tail_column_end(octets, stop + 1, end)
-        if stop < end and octets[stop] == QUOTE:
-            return -_TOO_FEW_FIELDS
-        _put(octets, at, stop, spans, _TAIL + column)
-        at = skip_blanks(octets, stop, end)
-    if at == end:
-        return end
-    quote = next_quote(octets, at, end)
-    bracket = next_opening(octets, at, quote)
+            host_id = _behind_march_2019(octets, start, end, shapes)
+            if host_id != start:
+                _put(octets, start, column_end(octets, start, end), spans, _EXTRA)
+                start = host_id
+        if column == _HOST_HEADER and octets[start] == QUOTE:
+            stop = next_quote(octets, start + 1, end)
+            if stop == end or shape_end(octets, start + 1, stop, shapes, FIRST_OF_TAIL + column) != stop:
+                return -_BAD_TAIL
+            _put(octets, start + 1, stop, spans, _TAIL + column)
+            at = stop + 1
+        else:
+            at = shape_end(octets, start, end, shapes, FIRST_OF_TAIL + column)
+            if at == NO:
+                return -_BAD_TAIL
+            _put(octets, start, at, spans, _TAIL + column)
+        columns = column + 1
+    start = skip_blanks(octets, at, end)
+    if start == end:
+        return columns
+    if start == at:
+        return -_BAD_TAIL
+    quote = next_quote(octets, start, end)
+    bracket = next_opening(octets, start, quote)
     while bracket < quote:
         if _may_be_second_record(octets, bracket, end) and _is_second_record(octets, bracket, end, shapes):
             return -_SPLICED
         bracket = next_opening(octets, bracket + 1, quote)
-    if quote < end and not quoted_extras:
-        return -_TOO_FEW_FIELDS
     if spans[2 * _EXTRA + 1] != NULL:
         return -LEFT
-    _put(octets, at, end, spans, _EXTRA)
-    return end
+    _put(octets, start, end, spans, _EXTRA)
+    return columns + 1
 
 
 @inlined

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from tamarin_dagster.logformat.automata import ENDS_HERE, START, automaton
+from tamarin_dagster.logformat.automata import ENDS_HERE, START, automaton, difference
 from tamarin_dagster.logformat.compiling import Octets, compiled, eight_octets, inlined, signed
 from tamarin_dagster.logformat.fields import (
     LONG_HOST_ID_PATTERN,
@@ -11,6 +11,7 @@ from tamarin_dagster.logformat.fields import (
     TAIL_FIELDS,
     TIME_PATTERN,
     ZONE_PATTERN,
+    excludes_of,
     pattern_of,
 )
 from tamarin_dagster.logformat.values import MONTHS
@@ -26,6 +27,7 @@ ZONE_BYTES = len("+0000")
 
 _TABLE_PATTERNS = [TIME_PATTERN, ZONE_PATTERN, MARCH_2019_PATTERN, LONG_HOST_ID_PATTERN]
 _SHAPED_FIELDS = (
+    "bucket_owner",
     "operation",
     "request_method",
     "http_version",
@@ -34,7 +36,9 @@ _SHAPED_FIELDS = (
     "bytes_sent",
     *TAIL_FIELDS,
 )
-TIME, ZONE, MARCH_2019, LONG_HOST_ID, OPERATION, METHOD, VERSION, STATUS, ERROR_CODE, NUMBER, FIRST_OF_TAIL = range(11)
+(
+    TIME, ZONE, MARCH_2019, LONG_HOST_ID, OWNER, OPERATION, METHOD, VERSION, STATUS, ERROR_CODE, NUMBER, FIRST_OF_TAIL,
+) = range(12)  # fmt: skip
 """Which shape of `SHAPES`; FIRST_OF_TAIL + n is that of the tail's column n."""
 
 Shapes = npt.NDArray[np.uint16]
@@ -44,8 +48,10 @@ def _shapes() -> Shapes:
     """All automata in one table: row s is state s, and holds the next state for each byte; row 0 each one's start."""
     rows = [np.zeros((1, 256), np.uint16)]
     states = 1
-    for number, pattern in enumerate((*_TABLE_PATTERNS, *map(pattern_of, _SHAPED_FIELDS))):
-        table = automaton(pattern)
+    patterns = [(pattern, "") for pattern in _TABLE_PATTERNS]
+    patterns += [(pattern_of(name), excludes_of(name)) for name in _SHAPED_FIELDS]
+    for number, (pattern, excluded) in enumerate(patterns):
+        table = difference(pattern, excluded) if excluded else automaton(pattern)
         renumbered = np.arange(len(table), dtype=np.uint16) + states - 1
         renumbered[0] = 0
         renumbered[table[:, ENDS_HERE] == 1] |= _MAY_END
@@ -115,24 +121,6 @@ def next_quote(octets: Octets, at: int, end: int) -> int:
 
 
 @inlined
-def tail_column_end(octets: Octets, at: int, end: int) -> int:
-    """The next blank, quote or opening bracket."""
-    near = min(at + _NEAR_BYTES, end)
-    while at < near and octets[at] != BLANK and octets[at] != QUOTE and octets[at] != OPEN:
-        at += 1
-    if at < near:
-        return at
-    while at + 8 <= end:
-        eight = eight_octets(octets, at)
-        if _is_among(_EIGHT_BLANKS, eight) or _is_among(_EIGHT_QUOTES, eight) or _is_among(_EIGHT_BRACKETS, eight):
-            break
-        at += 8
-    while at < end and octets[at] != BLANK and octets[at] != QUOTE and octets[at] != OPEN:
-        at += 1
-    return at
-
-
-@inlined
 def _is_among(eight_alike: np.uint64, eight: np.uint64) -> bool:
     """Whether the octet of `eight_alike` is one of the `eight` (S. E. Anderson, "Bit Twiddling Hacks", a zero byte; the
     form in which no sum overflows, which numpy would warn of).
@@ -177,11 +165,19 @@ def quote_before(octets: Octets, at: int, opening: int) -> int:
 def shape_end(octets: Octets, at: int, end: int, shapes: Shapes, which: int) -> int:
     """Where the column at `at` ends, if the whole of it has the shape; else NO."""
     state = shapes[which]
+    row = 256 * signed(state & _STATE)
     while at < end and octets[at] != BLANK:
-        state = shapes[256 * signed(state & _STATE) + octets[at]]
-        if state == 0:
+        following = shapes[row + octets[at]]
+        if following == 0:
             return NO
         at += 1
+        if following == state:
+            # a run of bytes of one class: no step waits for the one before. No shape has a blank.
+            while at < end and shapes[row + octets[at]] == state:
+                at += 1
+        else:
+            state = following
+            row = 256 * signed(state & _STATE)
     return at if state & _MAY_END else NO
 
 

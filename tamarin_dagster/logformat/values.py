@@ -59,8 +59,8 @@ def typed(columns: Columns, first_time: int, last_time: int) -> Typed:
         raise Rejected(RejectReason.BAD_TIME)
     if not first_time <= time <= last_time:
         raise Rejected(RejectReason.TIME_OUT_OF_RANGE)
-    if columns[_ADDRESS] != "-" and not _is_address(str(columns[_ADDRESS])):
-        raise Rejected(RejectReason.BAD_ADDRESS)
+    address = _address(str(columns[_ADDRESS]))
+    columns = (*columns[:_ADDRESS], address, *columns[_ADDRESS + 1 :])
     numbers = [_number(str(columns[index])) for index in _NUMBERS]
     texts = [None if columns[index] in nulls else columns[index] for index, nulls in _TEXTS]
     return Typed(time, numbers, texts)
@@ -94,12 +94,16 @@ def _time(time: str, zone: str) -> int | None:
     return microseconds(when) - (-ahead if zone.startswith("-") else ahead)
 
 
-def _is_address(text: str) -> bool:
+def _address(text: str) -> str:
+    """The address; an IPv4-mapped one (`::ffff:198.51.100.7`) as the IPv4 address that it is. Raises Rejected."""
+    if text == "-":
+        return text
     # Postgres knows no zone ids (fe80::1%eth0)
     if "%" in text:
-        return False
+        raise Rejected(RejectReason.BAD_ADDRESS)
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        raise Rejected(RejectReason.BAD_ADDRESS) from None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped) if mapped else text

@@ -8,7 +8,7 @@ from typing import cast
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.logformat import ParsedLogs
+from tamarin_dagster.logformat import ParsedLogs, RejectReason
 from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.loading import copy_parsed
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
@@ -37,7 +37,9 @@ class RejectedKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredLine:
-    """A rejected line as it is stored. `line` is None if only its start is."""
+    """A rejected line as it is stored. `line` is None if it cannot be read again: only its start is stored, or it is
+    torn, which it was known by from the lines around it.
+    """
 
     line_number: int
     reason: str
@@ -71,7 +73,8 @@ def stored_lines(connection: sa.Connection, key_id: int) -> Generator[list[Store
     They are those at the first chunk, whatever is deleted between two. To be closed before the transaction ends.
     """
     line = s3_rejected_line.c
-    whole = sa.case((line.line_bytes == sa.func.octet_length(line.line), line.line)).label("line")
+    is_whole = sa.and_(line.line_bytes == sa.func.octet_length(line.line), line.reason != str(RejectReason.TORN))
+    whole = sa.case((is_whole, line.line)).label("line")
     statement = (
         sa.select(line.line_number, line.reason, whole).where(line.log_key_id == key_id).order_by(line.line_number)
     )

@@ -4,10 +4,9 @@ One predicate for each rule, in the rules' order. They look at the line as it is
 was meant to end.
 """
 
-import itertools
 import re
 
-from tamarin_dagster_tests.logformat.written_lines import TAIL_COLUMNS, Line
+from tamarin_dagster_tests.logformat.written_lines import Line
 
 _OPERATION = re.compile(rb"(REST|WEBSITE|SOAP|BATCH|S3)(\.[A-Za-z0-9_]+){1,3}")
 _BLOCK = rb' +([0-9]{3}|-) +([A-Za-z0-9_.]+|-)( +([0-9]+|-)){4} +("|-( |$))'
@@ -16,15 +15,15 @@ _END_BEHIND_A_VERSION = re.compile(rb' HTTP/[0-9](\.[0-9])?"' + _BLOCK)
 _NULL_REQUEST = re.compile(rb'-?"' + _BLOCK)
 _METHOD_AND_MORE = re.compile(rb"[A-Za-z][A-Za-z_-]* .", re.DOTALL)
 _PART = re.compile(rb'" +"')
-_WHOLE_TAIL_AND_A_QUOTE = re.compile(rb'"( +[^ "]+){%d,} +"' % TAIL_COLUMNS)
 _COLUMNS_TO_THE_HOST = 6
-_LAST_QUOTE_AND_A_TAIL = re.compile(rb'"( +[^ "]+){%d,} *$' % _COLUMNS_TO_THE_HOST)
+_QUOTE_AND_A_TAIL = re.compile(rb'"( +[^ ]+){%d,}' % _COLUMNS_TO_THE_HOST)
+_MAX_QUOTES = 36
 _TIME = re.compile(rb"\[[0-3][0-9]/[A-Z][a-z]{2}/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:[0-5][0-9] ")
 
 
 def rule_1_the_end_of_the_line_is_data(line: Line) -> bool:
-    """What a line ends with, one CR, is no data: a last column may end with one only if another follows."""
-    return b"".join(line.parts()).endswith(b"\r") and line.end == b""
+    """CRs at the end of a line are no data: a last column may end with one only if a blank follows."""
+    return b"".join(line.parts()).endswith(b"\r") and not line.end.startswith(b" ")
 
 
 def rule_2_an_operation_in_the_requester(line: Line) -> bool:
@@ -69,21 +68,18 @@ def rule_4_the_referrer_ends_elsewhere(line: Line) -> bool:
     return _PART.search(text) is not None
 
 
-def rule_5_the_user_agent_ends_elsewhere(line: Line) -> bool:
-    """It ends at the rightmost quote with a tail behind it: one of a quoted extra field's; or, where the line's own
-    tail is too short to be known by its shapes, one in the user agent with a whole tail and a quote behind it.
+def rule_6_the_user_agent_ends_elsewhere(line: Line) -> bool:
+    """It ends at the rightmost quote with a tail behind it that reaches the host header: perhaps one of the extra
+    fields', or the host header's own. Where the line's tail is shorter, perhaps one in the user agent; and else at the
+    last quote.
     """
     if line.user_agent is None:
         return False
-    if b'"' in line.extra_text:
-        return bool(_LAST_QUOTE_AND_A_TAIL.search(line.extra_text) or _tails_between(line.extras))
-    return len(line.tail) < _COLUMNS_TO_THE_HOST and _WHOLE_TAIL_AND_A_QUOTE.search(line.user_agent) is not None
-
-
-def _tails_between(extras: list[bytes]) -> bool:
-    """Whether as many columns as a tail has stand between two quoted extra fields."""
-    quoted = [index for index, extra in enumerate(extras) if extra.startswith(b'"')]
-    return any(after - before > TAIL_COLUMNS for before, after in itertools.pairwise(quoted))
+    *_, behind = line.parts()
+    if behind.count(b'"') >= _MAX_QUOTES or _QUOTE_AND_A_TAIL.search(behind):
+        return True
+    is_short = len(line.tail) < _COLUMNS_TO_THE_HOST
+    return is_short and _QUOTE_AND_A_TAIL.search(line.user_agent + b'"' + behind) is not None
 
 
 def rule_7_a_second_record_begins(line: Line) -> bool:
@@ -98,7 +94,7 @@ PREDICATES = (
     rule_3_the_request_is_null_by_what_it_begins_with,
     rule_3_the_request_ends_elsewhere,
     rule_4_the_referrer_ends_elsewhere,
-    rule_5_the_user_agent_ends_elsewhere,
+    rule_6_the_user_agent_ends_elsewhere,
     rule_7_a_second_record_begins,
 )
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamarin_dagster.logformat import FIELDS
-from tamarin_dagster.logformat.automata import ENDS_HERE, START, automaton
+from tamarin_dagster.logformat.automata import ENDS_HERE, MAX_STATES, START, automaton, difference
 from tamarin_dagster.logformat.fields import LONG_HOST_ID_PATTERN, MARCH_2019_PATTERN, TIME_PATTERN, ZONE_PATTERN
 from tamarin_dagster_tests.examples import at_least
 
@@ -64,4 +64,19 @@ def test_a_pattern_that_is_not_understood_is_refused(pattern):
 
 def test_a_pattern_of_too_many_states_is_refused():
     with pytest.raises(ValueError, match="too many states"):
-        automaton("a{300}")
+        automaton(f"a{{{MAX_STATES}}}")
+
+
+EXCLUDING = [field for field in FIELDS if field.excludes]
+
+
+@at_least(500)
+@given(st.sampled_from(EXCLUDING), st.data())
+def test_a_difference_accepts_what_one_pattern_matches_and_the_other_does_not(field, data):
+    pattern = data.draw(st.sampled_from([field.pattern, field.excludes]))
+    text = data.draw(st.from_regex(pattern, fullmatch=True, alphabet=LATIN_1))
+    state, table = START, difference(field.pattern, field.excludes).tolist()
+    for octet in text.encode("latin-1"):
+        state = table[state][octet]
+    expected = re.fullmatch(field.pattern, text) is not None and re.fullmatch(field.excludes, text) is None
+    assert (table[state][ENDS_HERE] == 1) == expected

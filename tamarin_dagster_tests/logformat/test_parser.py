@@ -19,8 +19,8 @@ def record(text: str) -> dict[str, object]:
 
 
 def reason(text: str) -> RejectReason:
-    """Why the line is no record."""
-    parsed = parse_logs([text.encode()])
+    """Why the line, which has its LF, is no record."""
+    parsed = parse_logs([text.encode() + b"\n"])
     assert parsed.records.num_rows == 0
     (rejected,) = parsed.rejected
     assert rejected.line == text.encode()
@@ -254,6 +254,97 @@ def test_what_is_no_record_is_rejected_with_its_reason(text, expected):
     assert reason(text) == expected
 
 
+FULL = (
+    f"MwI7yXtui4mtwTeuZxHoT4qHap44j3T2 {HOST_ID} SigV4 ECDHE-RSA-AES128-GCM-SHA256 AuthHeader"
+    " films.s3.amazonaws.com TLSv1.3 arn:aws:s3:eu-west-1:123456789012:accesspoint/x Yes eu-west-1"
+).split()
+
+
+@pytest.mark.parametrize("lacking", range(9))
+def test_a_tail_that_lacks_a_column_is_not_shifted_into_the_next_one(lacking):
+    assert reason(line(tail=" ".join(FULL[:lacking] + FULL[lacking + 1 :]))) == "bad_tail"
+
+
+@pytest.mark.parametrize("doubled", range(1, 9))
+def test_a_tail_with_a_doubled_column_is_no_tail(doubled):
+    assert reason(line(tail=" ".join(FULL[: doubled + 1] + FULL[doubled:]))) == "bad_tail"
+
+
+@pytest.mark.parametrize(
+    "tail",
+    ["TLSv1.3", "- TLSv1.3", "a b c", "s3.amazonaws.com", "- h Sig", "- - Yes", f"- {HOST_ID} AuthHeader", f"{TAIL}\t"],
+)
+def test_words_after_the_user_agent_are_no_columns(tail):
+    assert reason(line(tail=tail)) == "bad_tail"
+
+
+def test_a_quoted_host_header_is_read_without_its_quotes():
+    """As Dell OneFS writes it."""
+    tail = '- 192.0.2.20 SigV4 TLS_AES_256_GCM_SHA384 AuthHeader "192.0.2.20:9021" TLSv1.3 - Yes'
+    found = record(line(user_agent='"S3 Browser/12 "x" y"', tail=tail))
+    names = ("user_agent", "host_id", "authentication_type", "host_header", "tls_version", "acl_required")
+    expected = ('S3 Browser/12 "x" y', "192.0.2.20", "AuthHeader", "192.0.2.20:9021", "TLSv1.3", "Yes")
+    assert tuple(found[name] for name in names) == expected
+    assert "version_id" not in found
+    bare = record(line(referrer='"http://a/"', user_agent="-", tail=tail.replace("- Yes", "- -")))
+    assert (bare["referrer"], bare["host_header"], "user_agent" in bare) == ("http://a/", "192.0.2.20:9021", False)
+
+
+@pytest.mark.parametrize("owner", ["root", "tenant$user", "d6ad5...6af62", "//" + OWNER])
+def test_an_owner_may_be_another_stores_user(owner):
+    assert record(line(head=HEAD.replace(OWNER, owner, 1)))["bucket_owner"] == owner
+
+
+@pytest.mark.parametrize("owner", ["\ufeff\ufeff" + OWNER, "PK\x03\x04", "a\0b", "\x1b[31m", "a\\b", "m\u00fcller"])
+def test_an_owner_holds_no_byte_order_mark_and_no_control_character(owner):
+    assert reason(line(head=HEAD.replace(OWNER, owner, 1))) == "not_a_record"
+
+
+def test_carriage_returns_at_the_end_are_no_data():
+    assert record(line() + "\r\r")["source_region"] == "eu-west-1"
+
+
+def torn(text: str, *before: str) -> tuple[int, list[str]]:
+    """How many records there are of lines of which the last has no LF, and why the others are none."""
+    parsed = parse_log("\n".join([*before, text]).encode())
+    return len(parsed.records), list(parsed.rejected["reason"])
+
+
+def test_a_line_cut_anywhere_after_whole_ones_is_no_record():
+    whole = line(tail=" ".join(FULL))
+    found = [torn(whole[:end], whole, line("-"), whole) for end in range(1, len(whole))]
+    assert {records for records, _ in found} == {3}
+    assert all(len(reasons) == 1 for _, reasons in found)
+    tail = len(whole) - len(" ".join(FULL))
+    assert {reason for _, (reason,) in found[tail:]} == {"torn"}
+    assert torn(whole, whole) == (2, [])
+    assert torn(whole + "\n", whole) == (2, [])
+
+
+def test_a_lone_line_without_lf_is_a_record_if_its_columns_have_their_shapes():
+    whole = line(tail=" ".join(FULL))
+    assert torn(whole.removesuffix(" eu-west-1")) == (1, [])
+    assert torn(whole.removesuffix("s eu-west-1")) == (0, ["torn"])
+    assert torn(whole.removesuffix("-west-1")) == (0, ["torn"])
+
+
+def test_shorter_lines_that_end_with_lf_are_not_torn():
+    assert torn("", line(), line(tail="-")) == (2, [])
+
+
+def test_a_torn_line_is_told_by_records_of_its_own_log_object_alone():
+    cut = line(tail="- " + HOST_ID).encode()
+    parsed = parse_logs([line().encode() + b"\n", cut, cut + b"\n" + cut, line().encode() + b"\n" + cut])
+    assert [counts.record_count for counts in parsed.counts] == [1, 1, 2, 1]
+    assert [str(line.reason) for line in parsed.rejected] == ["torn"]
+
+
+def test_a_status_that_the_client_forged_leaves_the_true_one_in_the_referrer():
+    found = record(line('"GET /x HTTP/1.1" 200 - 1 1 1 1 " HTTP/1.1"', block="403 AccessDenied 243 - 14 5"))
+    assert (found["http_status"], found["bytes_sent"]) == (200, 1)
+    assert found["referrer"] == ' HTTP/1.1" 403 AccessDenied 243 - 14 5 "-'
+
+
 def test_every_reason_describes_itself():
     assert all(item.description.endswith(".") for item in RejectReason)
 
@@ -262,9 +353,23 @@ def test_the_largest_numbers_of_bigint_are_records():
     assert record(line(block="200 - 9223372036854775807 - 0 007"))["bytes_sent"] == 2**63 - 1
 
 
-@pytest.mark.parametrize("address", ["::1", "2001:db8::ff00:42:8329", "::ffff:192.0.2.1", "0.0.0.0", "2001:DB8::1"])
+@pytest.mark.parametrize("address", ["::1", "2001:db8::ff00:42:8329", "0.0.0.0", "2001:DB8::1", "::192.0.2.1"])
 def test_addresses_are_ipv4_or_ipv6(address):
     assert record(line(head=HEAD.replace("192.0.2.3", address)))["remote_ip"] == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["::ffff:198.51.100.77", "::FFFF:198.51.100.77", "0:0:0:0:0:ffff:198.51.100.77", "::ffff:c633:644d"],
+)
+def test_an_ipv4_mapped_address_is_the_ipv4_address(address):
+    assert record(line(head=HEAD.replace("192.0.2.3", address)))["remote_ip"] == "198.51.100.77"
+
+
+@pytest.mark.parametrize("address", ["xx.xx.xx.xx", "192.0.2.xx"])
+def test_an_address_that_its_owner_has_masked_is_none(address):
+    """Null would say that S3 itself made the request."""
+    assert reason(line(head=HEAD.replace("192.0.2.3", address))) == "bad_address"
 
 
 @pytest.mark.parametrize(("zone", "hour"), [("+0000", 12), ("+0200", 10), ("-0530", 17), ("-0000", 12)])

@@ -261,7 +261,9 @@ def test_no_secret_of_a_presigned_url_survives(access_key, token, key, query, sc
 _URLS = ["/k?X-Amz-Date=1&X-Amz-Signature=abc&x=1", "/k?a=%3Fsignature%3Dab%26b", "/k", "/?prefix=a%20b", "-"]
 _ODD = f"{BASES[0]} \0"
 # what the careful reader alone reads: a column of March 2019, and an extra field
-_CAREFUL = line('"GET /k?Signature=abc HTTP/1.1"', tail=f"- - {HOST_ID} SigV4 C AuthHeader films.example T1 new")
+_CAREFUL = line(
+    '"GET /k?Signature=abc HTTP/1.1"', tail=f"- - {HOST_ID} SigV4 C AuthHeader films.example TLSv1 - - - new"
+)
 
 
 def written(uri, referrer="-"):

@@ -1,5 +1,7 @@
 """Lines written from arbitrary field values, the way S3 writes them, are read back as those values."""
 
+import ipaddress
+
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ def texts_of(line: Line) -> dict[str, bytes | None]:
     unquoted = {
         "bucket_owner": line.opening[0],
         "bucket": line.opening[1],
-        "remote_ip": line.address,
+        "remote_ip": _unmapped(line.address),
         "requester": line.requester,
         "request_id": line.request_id,
         "operation": line.operation,
@@ -26,13 +28,18 @@ def texts_of(line: Line) -> dict[str, bytes | None]:
         "request_method": line.method,
         "http_version": line.version,
         "error_code": line.block[1],
-        **dict(zip(TAIL_FIELDS, line.tail, strict=False)),
+        **{name: text.strip(b'"') for name, text in zip(TAIL_FIELDS, line.tail, strict=False)},
         "extra_fields": b" ".join(extras) or None,
     }
     quoted = {"request_uri": line.uri, "referrer": line.referrer, "user_agent": line.user_agent}
     texts = {name: None if text == b"-" else text for name, text in unquoted.items()}
     texts |= {name: None if text in (b"-", b"") else text for name, text in quoted.items()}
     return dict.fromkeys(TEXT_NAMES) | texts
+
+
+def _unmapped(address: bytes) -> bytes:
+    mapped = getattr(ipaddress.ip_address(address.decode()), "ipv4_mapped", None) if address != b"-" else None
+    return str(mapped).encode() if mapped else address
 
 
 def numbers_of(line: Line) -> dict[str, int | None]:

@@ -41,7 +41,7 @@ class Line:
     referrer: Text
     user_agent: Text
     tail: list[bytes]
-    """Of the columns from version id on as many as there are."""
+    """Of the columns from version id on as many as there are; the host header perhaps in quotes."""
     march_2019: Text
     extras: list[bytes]
     """Each as it is written, with its quotes if it has some."""
@@ -135,14 +135,19 @@ def _of(characters: str, most: int = 20) -> st.SearchStrategy[bytes]:
     return st.text(characters, min_size=1, max_size=most).map(str.encode)
 
 
+OWNER_COLUMN = st.one_of(_of(_ALNUM + "$._-/#!~[]"), st.sampled_from([b"root", b"tenant$user"]))
+# In small letters, so that none of them looks like another column's word.
+_SMALL = string.ascii_lowercase + string.digits
 _TAIL = [
-    st.one_of(NULL, COLUMN),
-    st.one_of(NULL, st.just(HOST_ID.encode()), _of(_ALNUM + "+/=._-")),
-    st.one_of(NULL, st.sampled_from([b"SigV2", b"SigV4"]), _of(_ALNUM, 4).map(b"SigV".__add__)),
-    _of(_ALNUM + "_-"),
+    st.one_of(NULL, st.sampled_from([b"null", b"~", b"yn5YAJiwT36Rv78jGYLM71GZumWL.QWn"]), _of(_SMALL + "_-", 40)),
+    st.one_of(NULL, st.just(HOST_ID.encode()), _of(_SMALL + "+/=._-")),
+    st.sampled_from([b"-", b"SigV2", b"SigV4", b"SigV4A"]),
+    st.sampled_from([b"-", b"ECDHE-RSA-AES128-GCM-SHA256", b"TLS_AES_128_GCM_SHA256", b"C", b"RC4-MD5"]),
     st.sampled_from([b"-", b"AuthHeader", b"QueryString"]),
-    st.one_of(NULL, COLUMN.map(lambda text: text.translate(None, b"[]") or b"h:9000")),
-    st.sampled_from([b"-", b"TLSv1.2", b"TLSV1.3", b"SSLv3"]),
+    st.one_of(
+        NULL, _of(_SMALL + "._-:"), st.sampled_from([b"[2001:db8::1]:9000", b'"192.0.2.20:9021"', b"*.Example.org"])
+    ),
+    st.sampled_from([b"-", b"TLSv1.2", b"TLSV1.3", b"SSLv3", b"TLSv1"]),
     st.one_of(NULL, COLUMN.map(lambda text: b"arn:" + (text.translate(None, b"[]") or b"x"))),
     st.sampled_from([b"-", b"Yes"]),
     st.sampled_from([b"-", b"eu-west-1"]),
@@ -173,7 +178,7 @@ def lines(draw: st.DrawFn) -> Line:
     uri, version = draw(CLIENT_TEXT), draw(st.sampled_from([None, b"HTTP/1.1", b"HTTP/2"]))
     return Line(
         opening=[
-            draw(COLUMN),
+            draw(OWNER_COLUMN),
             draw(COLUMN),
             f"[{local.day:02}/{MONTHS[local.month - 1]}/{local.year}:{local:%H:%M:%S}".encode(),
             f"{'+' if sign > 0 else '-'}{hours:02}{minutes:02}]".encode(),
