@@ -81,6 +81,7 @@ def test_json_has_the_numbers(run, media, today) -> None:
         "consumers": 4,
         "bytes": 100 * GB,
         "median_bytes": 25 * GB,
+        "pending_days": [],
         "hogs": [
             {"name": HOG, "requests": 40_000_000, "bytes": 40 * GB, "share": 0.4, "times_median": 1.6, "own": None},
             *(
@@ -207,4 +208,5 @@ def test_a_requester_from_elsewhere_cannot_write_to_the_terminal(run, shared_eng
 
 def test_records_that_wait_for_their_rollups_are_told(run, media, today) -> None:
     media.insert(traffic_pending_day, [{"request_date": today}])
-    assert "media: 1 days have records that are not in the rollups yet" in run().stderr
+    said = run().stderr
+    assert f"bucket media: totals are incomplete: records of {today} are not in the rollups yet; run" in said
