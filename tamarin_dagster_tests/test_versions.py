@@ -8,7 +8,7 @@ import pytest
 from moto.s3.models import FakeKey
 
 from tamarin_dagster.ingest import pull
-from tamarin_dagster.logkey import CHANGED_SINCE_LOADED
+from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
 from tamarin_dagster.purge import purge
 from tamarin_dagster_tests.lines import lines
 
@@ -95,6 +95,23 @@ def test_versions_of_the_same_bytes_are_one_delivery_and_all_of_them_go(versione
     assert versions(s3, versioned) == []
     assert rows("SELECT count(*), count(DISTINCT log_key_id) FROM s3_log_record") == [(KEYS * 3, KEYS)]
     assert rows("SELECT count(*), count(purged_at), count(purge_error) FROM s3_log_key") == [(KEYS, KEYS, 0)]
+
+
+def test_a_purge_that_was_killed_after_it_uncovered_older_versions_is_completed_by_the_next(
+    versioned, engine, rows, s3
+):
+    """The older version was taken for one that overwrote what was loaded: the purge failed for ever."""
+    put_all(versioned, 3)
+    put_all(versioned, 5)
+    pull_all(versioned, engine)
+    versioned.store.delete(
+        [LogObject(*row) for row in rows("SELECT key, etag, size, last_modified, version_id FROM s3_log_key")]
+    )
+    assert pull_all(versioned, engine).failures == []
+    done = purge(versioned.bucket, versioned.store, engine)
+    assert (done.keys, done.failures) == (KEYS, [])
+    until_nothing_changes(versioned, engine, rows)
+    assert rows("SELECT count(*) FROM s3_log_record") == [(KEYS * 5,)]
 
 
 @pytest.fixture(params=[False, True], ids=["it names no version", 'it names "null"'])

@@ -138,7 +138,9 @@ class Deleter:
         """
         try:
             current = self._version(item.key)
-            overwritten = current is not None and not _is_of(current, item)
+            # An older one came to light: a purge that was killed has deleted ours already.
+            is_older = current is not None and current["LastModified"] < item.last_modified
+            overwritten = current is not None and not _is_of(current, item) and not is_older
             if item.version_id != NULL_VERSION:
                 self._client.delete_object(Bucket=self._bucket, Key=item.key, VersionId=item.version_id or "")
             elif current is None or current.get("VersionId") != NULL_VERSION:
