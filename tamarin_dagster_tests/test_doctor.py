@@ -147,7 +147,8 @@ def test_all_is_well_with_a_bucket_that_is_set_up_well(s3, findings_on, media, d
 def test_the_page_on_access_has_every_subject(findings_on, database_url):
     page = (Path(__file__).parents[1] / "docs" / "access.md").read_text("utf-8").split("\n## The doctor\n")[1]
     named = set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
-    assert named == {*findings_on(), *findings_on(database_url=database_url), "probe object"}
+    only_if_wrong = {"probe object", "database encoding", "log loop", "settings: log loop"}
+    assert named == {*findings_on(), *findings_on(database_url=database_url)} | only_if_wrong
 
 
 def test_no_bucket_is_a_warning(found):

@@ -154,7 +154,7 @@ def test_stop_ends_a_server_that_lost_its_startup_process(server: EmbeddedPostgr
     lose_startup(server)
     begin = time.monotonic()
     said = server.stop(now=True)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 30
     assert said.startswith("Stopped (it accepts no connections, and has no startup process). It was stopped at once;")
     assert state(server).processes == ()
     server.ensure_running()
@@ -214,7 +214,7 @@ def test_stop_ends_a_server_all_of_whose_processes_are_stopped(server: EmbeddedP
         os.kill(each.pid, signal.SIGSTOP)
     begin = time.monotonic()
     said = server.stop(now=True)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 30
     assert re.match(r"Stopped \(its main process \(\d+\) is stopped \(SIGSTOP\)\). Its processes were killed;", said)
     assert state(server).processes == ()
 
@@ -226,7 +226,7 @@ def test_a_long_recovery_is_told_of_and_stop_doctor_and_an_interrupt_do_not_wait
     startup, waiter = pause_recovery(server, lambda: server.release() or cli(home, "sql", "SELECT 1"))
     begin = time.monotonic()
     word = waiter.stderr.readline()
-    assert time.monotonic() - begin < 8  # 3 on an idle machine
+    assert time.monotonic() - begin < 20  # 3 s and the start of the interpreter, on an idle machine
     assert f"Waiting for the embedded Postgres in {home}: its startup process ({startup})" in word
     assert "(3 s so far, at most 10 minutes)" in word
 
@@ -241,8 +241,8 @@ def test_a_long_recovery_is_told_of_and_stop_doctor_and_an_interrupt_do_not_wait
 
     begin = time.monotonic()
     waiter.send_signal(signal.SIGINT)
-    _, rest = waiter.communicate(timeout=20)
-    assert time.monotonic() - begin < 5
+    _, rest = waiter.communicate(timeout=60)
+    assert time.monotonic() - begin < 20
     assert waiter.returncode == 130
     assert "is not ready yet, and goes on by itself: run the command again, or `tamarin-dagster stop`" in rest
     assert "Traceback" not in rest
@@ -250,7 +250,7 @@ def test_a_long_recovery_is_told_of_and_stop_doctor_and_an_interrupt_do_not_wait
 
     begin = time.monotonic()
     database_finding = examine(home)
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 30
     assert f"its startup process ({startup}), which recovers it, is stopped (SIGSTOP)" in database_finding.text
     assert "tamarin-dagster stop" in database_finding.remedy
     # Its pid file said that it was starting: nobody asked.
@@ -258,7 +258,7 @@ def test_a_long_recovery_is_told_of_and_stop_doctor_and_an_interrupt_do_not_wait
 
     begin = time.monotonic()
     assert "which recovers it, is stopped (SIGSTOP)). It was stopped at once" in server.stop()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 30
     assert server.stop() == "The embedded Postgres was not running."
     server.ensure_running()
     assert query(server, "SELECT count(*) FROM kept") == [(ROWS,)]
