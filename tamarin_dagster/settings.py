@@ -475,7 +475,7 @@ def _place(path: Path, entries: dict[str, Any], loc: tuple[int | str, ...]) -> s
         entry = listed[loc[1]] if isinstance(listed, list) and loc[1] < len(listed) else None
         name = f" '{entry['name']}'" if isinstance(entry, dict) and isinstance(entry.get("name"), str) else ""
         names = [f"buckets[{loc[1]}]{name}", *names[2:]]
-    variable = f"TAMARIN_{names[0].upper()}"
+    variable = f"TAMARIN_{_as_name(loc[0]).upper()}"
     return f"{variable if os.environ.get(variable) else path}: {': '.join(names)}"
 
 
