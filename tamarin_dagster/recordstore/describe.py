@@ -12,6 +12,7 @@ from tamarin_dagster.recordstore.answer_views import ANSWERS, FUNCTIONS
 from tamarin_dagster.recordstore.cost_views import COST_VIEWS
 from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS, dimension_day
 from tamarin_dagster.recordstore.tables import (
+    s3_archived_day,
     s3_delivery_lateness,
     s3_duplicate_record,
     s3_log_key,
@@ -33,7 +34,7 @@ _FUNCTIONS = "# Functions\n\nAs tables in a query: `SELECT * FROM s3_hogs('media
 
 def tables_as_markdown() -> str:
     """Each table, view and function with its columns: name, Postgres type, meaning."""
-    tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket)
+    tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket, s3_archived_day)
     rollups = (*ROLLUPS, traffic_day, traffic_pending_day)
     dimensions = (*DIMENSIONS, dimension_day)
     views = (s3_duplicate_record, s3_delivery_lateness, *ANSWERS, *COST_VIEWS)
