@@ -6,8 +6,9 @@ import sqlalchemy as sa
 
 from tamarin_dagster.doctor.finding import Finding, fail
 from tamarin_dagster.logstore.errors import brief
-from tamarin_dagster.recordstore.database import CONNECT_TIMEOUT_SECONDS
+from tamarin_dagster.recordstore.database import CONNECT_TIMEOUT_SECONDS, create_engine
 from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
+from tamarin_dagster.setting_values import without_prepare_threshold
 from tamarin_dagster.settings import Settings
 
 
@@ -23,8 +24,8 @@ def dagster_findings(settings: Settings) -> Iterator[Finding]:
     if not url:
         return
     subject = "dagster database"
-    engine = sa.create_engine(
-        "postgresql+psycopg" + url.removeprefix("postgresql"),
+    engine = create_engine(
+        "postgresql+psycopg" + without_prepare_threshold(url).removeprefix("postgresql"),
         connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "client_encoding": "utf8"},
     )
     try:
