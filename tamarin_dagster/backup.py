@@ -25,10 +25,9 @@ from tamarin_dagster.logstore.files import sync_folder
 from tamarin_dagster.private_files import make_private_folder
 from tamarin_dagster.recordstore.database import CONNECT_TIMEOUT_SECONDS, DatabaseError
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster.recordstore.repeatable import FROZEN_FUNCTIONS, VIEWS_AND_FUNCTIONS
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata
 
-_VIEWS = Path(__file__).parent / "recordstore" / "views"
-_MADE = re.compile(r"^CREATE (?:OR REPLACE )?(?:VIEW|FUNCTION) (\w+)", re.MULTILINE)
 # Tables whose rows nobody can make again.
 _DATA = ("s3_log_key", "s3_log_record", "s3_rejected_line")
 _LEDGER = re.compile(r" TABLE \S+ s3_log_key ")
@@ -252,8 +251,8 @@ def _refuse_if_used(connection: psycopg.Connection) -> None:
 
 
 def _make_way() -> sql.Composed:
-    views = [name for file in _VIEWS.glob("*.sql") for name in _MADE.findall(file.read_text("utf-8"))]
-    made = sorted({"alembic_version", *metadata.tables, *views})
+    views = [name for _, name in VIEWS_AND_FUNCTIONS]
+    made = sorted({"alembic_version", *metadata.tables, *views, *FROZEN_FUNCTIONS})
     return _MAKE_WAY.format(data=sql.Literal(list(_DATA)), made=sql.Literal(made))
 
 

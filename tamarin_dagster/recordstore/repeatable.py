@@ -48,6 +48,8 @@ VIEWS_AND_FUNCTIONS = (
     ("VIEW", "s3_old_tls"),
     ("VIEW", "s3_acl_dependent"),
 )
+# Functions that columns are computed with. Revision 0007 makes them; a change of one takes a migration.
+FROZEN_FUNCTIONS = ("s3_key_digest", "s3_referrer_host")
 _FILES = Path(__file__).parent / "views"
 _CANNOT_REPLACE = (psycopg.errors.InvalidTableDefinition, psycopg.errors.InvalidFunctionDefinition)
 # What Postgres says to a statement that would break a view of somebody else's.

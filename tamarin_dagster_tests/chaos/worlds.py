@@ -33,7 +33,7 @@ _TEMPLATE = "chaos_template"
 # What may differ from world to world: ids and times of ours, and what names a generation in a folder.
 _OF_THE_WORLD = (
     "id", "run_id", "loaded_at", "purged_at", "superseded_at", "log_bucket_name", "etag", "last_modified", "version_id",
-    "archived_at", "archive_place",
+    "archived_at", "archive_place", "returned_at",
 )  # fmt: skip
 
 
