@@ -76,6 +76,7 @@ def test_the_doctor_says_what_it_finds_line_by_line_in_a_shell(tmp_path, folder,
         "ok    media: name: nothing speaks against it",
         "warn  media: strays: 1 names are no log key's, for example 'logs/[bold]x'",
         "      they are never read nor deleted; if they should be log keys, check log_prefix",
+        "ok    media: quiet files: no file of the last days may still be written",
         "ok    media: delete: the folders can be written to",
     ]
 
@@ -102,6 +103,7 @@ def test_findings_come_as_json(run, folder):
         "media: get",
         "media: name",
         "media: strays",
+        "media: quiet files",
         "media: delete",
     ]
 

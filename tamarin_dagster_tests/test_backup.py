@@ -382,7 +382,7 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
 ) -> None:
     old, new = {"TAMARIN_HOME": str(short_folder / "old")}, {"TAMARIN_HOME": str(short_folder / "new")}
     (tmp_path / "tamarin.yaml").write_text(
-        f"buckets: [{{name: media, log_bucket_name: '{log_folder.as_uri()}', log_prefix: logs/}}]"
+        f"buckets: [{{name: media, log_bucket_name: '{log_folder.as_uri()}', log_prefix: logs/, quiet_seconds: 0}}]"
     )
     nothing = command("backup", "a.dump", **old)
     assert (nothing.returncode, nothing.stderr) == (

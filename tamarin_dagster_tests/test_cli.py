@@ -109,7 +109,7 @@ def test_reparse_moves_what_the_present_parser_can_read_and_says_so(run, configu
     assert done.returncode == 0, done.stderr
     assert (
         "media: 1 of 1 keys with rejected lines changed; 3 lines = 2 records now + 1 rejected still"
-        " (0 for another reason) + 0 oversized, left alone;"
+        " (0 for another reason) + 0 oversized or torn, not read again;"
     ) in done.stderr
     assert rows("SELECT line_count, record_count, rejected_count FROM s3_log_key") == [(5, 4, 1)]
     assert rows("SELECT line_number FROM s3_log_record ORDER BY 1") == [(1,), (2,), (3,), (4,)]

@@ -135,7 +135,7 @@ def test_a_bucket_that_the_database_refuses_does_not_stop_the_pulls_of_the_other
 
     done = run("pull", "--json", status=1)
 
-    assert {each["bucket"]: each["error"] for each in json.loads(done.stdout)} == {
+    assert {each["bucket"]: each["purge_error"] for each in json.loads(done.stdout)} == {
         "aaa": None,
         "huge": "database: block is damaged",
         "innocent": None,

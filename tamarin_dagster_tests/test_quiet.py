@@ -16,6 +16,7 @@ from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.discovery import waiting_files
 from tamarin_dagster.doctor.finding import Status
 from tamarin_dagster.doctor.folder import examine_folder
+from tamarin_dagster.doctor.names import NOTHING_KNOWN
 from tamarin_dagster.logstore import FolderLogStore
 from tamarin_dagster.purge import purge
 from tamarin_dagster.settings import load_settings
@@ -169,7 +170,8 @@ def test_buckets_doctor_and_mirror_mention_files_that_wait(
     (state,) = json.loads(done.stdout)
     assert [state["unloaded"][each] for each in ("keys", "listed_keys", "waiting_files")] == [1, 1, 2]
     assert "2 waiting" in run("buckets").stdout
-    findings = {each.subject: each for each in examine_folder(bucket, log_folder, open_log_store(bucket), purges=True)}
+    examined = examine_folder(bucket, log_folder, open_log_store(bucket), NOTHING_KNOWN, purges=True)
+    findings = {each.subject: each for each in examined}
     waiting = findings["media: quiet files"]
     assert (waiting.status, waiting_files(bucket, 2) in str(waiting)) == (Status.warn, True)
     done = run("mirror", "--out", str(tmp_path / "copies"), "--json")

@@ -341,7 +341,7 @@ def test_a_key_that_defeats_the_parser_stays_and_stops_no_other(engine, rows, co
     parse_logs = reparsing.parse_logs
 
     def defeated(bodies, **options):
-        if JUNK.strip() in bodies:
+        if JUNK in bodies:
             raise IndexError("list index out of range")
         return parse_logs(bodies, **options)
 

@@ -216,7 +216,10 @@ SERVER = "postgresql://tamarin:s3cret@db/tamarin"
         ("?prepare_threshold=-1", "has the parameter prepare_threshold, which must be a number, or none"),
         ("?s3cret", "must have parameters like ?sslmode=require; a raw ? in a password is written %3F"),
         ("?S3CRET=s3cret", "must have parameters like ?sslmode=require"),
-        ("#s3cret", "has a raw # in it; in a password it is written %23"),
+        (
+            "#s3cret",
+            "must be a URL like postgresql://user:password@host:5432/database; a password with / @ : # ? must be",
+        ),
     ],
 )
 @pytest.mark.parametrize("setting", ["database_url", "dagster_database_url"])

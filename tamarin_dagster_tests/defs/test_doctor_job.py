@@ -34,7 +34,7 @@ def test_findings_are_logged_counted_and_shown_in_a_table(settings, instance, pu
     assert [message for level, message in logged(instance, result) if level == "warning"] == [stray]
     (output,) = result.filter_events(lambda event: event.is_successful_output)
     metadata = {name: value.value for name, value in output.step_output_data.metadata.items()}
-    assert (metadata["ok"], metadata["warn"], metadata["fail"]) == (10, 1, 0)
+    assert (metadata["ok"], metadata["warn"], metadata["fail"]) == (11, 1, 0)
     records, _ = metadata["findings"]
     assert [record.data["subject"] for record in records if record.data["status"] == "warn"] == ["media: strays"]
 

@@ -134,7 +134,7 @@ def test_of_a_key_that_is_no_longer_live_there_is_no_lock(engine, connection, ro
     (key,) = rejected.keys_with_rejected_lines(connection, "media", None, None, 9)
     assert rejected.lock(connection, key)
     connection.rollback()
-    load_keys(engine, [log_key("a", "new", minutes=1)], [JUNK])
+    load_keys(engine, [log_key("a", "new", minutes=1)], [JUNK + b"\n"])
     assert not rejected.lock(connection, key)
     connection.rollback()
     load_keys(engine, [log_key("a", "old", minutes=2)], [JUNK])

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
@@ -265,7 +266,8 @@ def test_a_long_recovery_is_told_of_and_stop_doctor_and_an_interrupt_do_not_wait
 
 
 def examine(home: Path):
-    findings = {each.subject: each for each in examine_database(Settings(home=home), time.time)}
+    with ExitStack() as stack:
+        findings = {each.subject: each for each in examine_database(Settings(home=home), time.time, stack)}
     return findings["database"]
 
 
