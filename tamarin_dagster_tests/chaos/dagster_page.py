@@ -228,7 +228,7 @@ class Page:
 
 _LOADING = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tamarin'"
-    " AND state = 'idle in transaction' AND query ~* '(insert|copy)'"
+    " AND state = 'idle in transaction' AND query ~* '(insert|copy|s3_log_key)'"
 )
 
 
