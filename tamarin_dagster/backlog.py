@@ -32,7 +32,7 @@ class Backlog:
         unloaded: log keys that are not loaded; at least so many, if not `is_complete`.
         listed: log keys that were looked at.
         outdated: those of them that are skipped, since a newer generation of their name is loaded and purged.
-        waiting: files beside them that may still be written.
+        waiting: other files of the bucket that may still be written.
         is_complete: whether all days were looked at to their end.
     """
 

@@ -399,7 +399,7 @@ def _running(
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
-    """A file beside the path under a name of its own, with its descriptor; it is gone in the end."""
+    """Make a temporary file next to the path, with its descriptor; it is removed at the end."""
     number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".writing")
     try:
         yield Path(name), number

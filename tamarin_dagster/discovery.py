@@ -196,7 +196,7 @@ class Look:
         seen: those of them whose generation is loaded.
         outdated: how many of them are skipped, since a newer generation of their name is loaded and purged.
         outdated_names: the first of these.
-        waiting: files beside them that may still be written: they were changed within the bucket's quiet_seconds.
+        waiting: other files, which may still be written: they were changed within the bucket's quiet_seconds.
 
     Iterating raises LogStoreError.
     """

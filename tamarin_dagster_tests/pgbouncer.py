@@ -24,7 +24,7 @@ _WAIT_SECONDS = 60
 def pgbouncer(server: sa.URL, folder: Path, *, pool_size: int, user: str = "postgres") -> Iterator[sa.URL]:
     """The URL of a pooler before that server, with so many connections of the server for each database.
 
-    The server is reached by its socket, so that the pooler runs as whoever owns that.
+    The server is reached by its socket, so that the pooler runs as the user who owns that.
     """
     if PROGRAM is None:
         raise RuntimeError(NOT_INSTALLED)

@@ -428,11 +428,11 @@ def test_a_count_of_strays_that_was_cut_says_at_least(run, log_folder, put_key, 
     (log_folder / "logs" / "2026-03-05-notes").write_bytes(b"x")
     for number in range(MAX_STRAYS_NAMED - 2):
         (log_folder / "logs" / f"x{number}").write_bytes(b"x")
-    assert f"  {MAX_STRAYS_NAMED - 1} strays were left alone, for example" in run("pull")[2]
+    assert f"  {MAX_STRAYS_NAMED - 1} strays were skipped, for example" in run("pull")[2]
     for number in range(100):
         (log_folder / "logs" / f"y{number}").write_bytes(b"x")
-    assert f"  at least {MAX_STRAYS_NAMED + 1} strays were left alone, for example" in run("pull")[2]
-    assert f"  at least {MAX_STRAYS_NAMED + 1} strays were left alone" in run("mirror", "--out", str(tmp_path / "m"))[2]
+    assert f"  at least {MAX_STRAYS_NAMED + 1} strays were skipped, for example" in run("pull")[2]
+    assert f"  at least {MAX_STRAYS_NAMED + 1} strays were skipped" in run("mirror", "--out", str(tmp_path / "m"))[2]
     assert run.findings()["strays"][1].startswith(f"at least {MAX_STRAYS_NAMED} names are no log key's")
 
 

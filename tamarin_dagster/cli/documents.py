@@ -211,7 +211,7 @@ class Unloaded(Document):
     outdated_keys: int = Field(
         description="those of them that are skipped: a newer generation of their name is loaded and purged"
     )
-    waiting_files: int = Field(description="files of a folder beside them that changed within quiet_seconds")
+    waiting_files: int = Field(description="other files of the folder, which changed within quiet_seconds")
     is_complete: bool = Field(description="whether all days were looked at; if not, the time was up")
     first_day: date = Field(description="the first day that a pull would look at")
     last_day: date = Field(description="the last one")

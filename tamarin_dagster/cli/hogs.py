@@ -90,8 +90,8 @@ def hogs_command(
     endpoints.
 
     waf-ipset is a line of JSON for IPv4 and one for IPv6, each for aws wafv2 create-ip-set --cli-input-json; nginx is
-    deny directives. The log of a bucket behind CloudFront or a proxy has their addresses, not their visitors': what it
-    tells of others is who goes round them. From the rollups: days whose records are not in them yet are named.
+    deny directives. The log of a bucket behind CloudFront or a proxy has their addresses, not those of their visitors;
+    any other address in it went past them. The figures come from the rollups; days that are not rolled up are named.
     """
     settings = load_settings()
     buckets = chosen_buckets(settings, bucket)

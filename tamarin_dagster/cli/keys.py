@@ -320,7 +320,7 @@ def _told(purged: Purged, done: str = "purged") -> str:
 
 
 def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled) -> None:
-    """What was loaded, one line a truth; what is left undone comes last."""
+    """Show what was loaded, one fact a line, and what failed last."""
 
     def total(name: str) -> int:
         return sum(getattr(each, name) for each in pulled.periods)
@@ -341,7 +341,7 @@ def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled) -> None:
     within = [name for each in pulled.periods for name in each.strays]
     if strays := [*within, *pulled.strays]:
         count = count_strays(pulled.strays, len(within))
-        err.print(f"  {count} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
+        err.print(f"  {count} strays were skipped, for example '{printable(strays[0])}'", highlight=False)
     if outdated := total("outdated"):
         err.print(f"  {outdated_keys(outdated, printable(pulled.outdated_names[0]))}", highlight=False, markup=False)
     if pulled.waiting:

@@ -93,7 +93,7 @@ def _summarise(bucket: LoggedBucket, mirrored: Mirrored) -> None:
     err.print(f"  to load from there: {printable(place + prefix)}", highlight=False)
     if strays := [*mirrored.outside, *mirrored.strays]:
         count = count_strays(mirrored.outside, len(mirrored.strays))
-        err.print(f"  {count} strays were left alone, for example '{printable(strays[0])}'", highlight=False)
+        err.print(f"  {count} strays were skipped, for example '{printable(strays[0])}'", highlight=False)
     if mirrored.waiting:
         complain(waiting_files(bucket, mirrored.waiting).replace("the next pull", "the next mirror"))
     for failure in mirrored.failures:

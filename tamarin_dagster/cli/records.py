@@ -273,7 +273,7 @@ def grant_reader(
     "stop",
     Panel.SETTING_UP,
     ("stop", "after `sql --url`"),
-    ("stop --now", "whoever uses it; what they were at is rolled back"),
+    ("stop --now", "also while others use it; what they are doing is rolled back"),
 )
 def stop(now: Annotated[bool, flag("--now", "Also while other processes use it.")] = False) -> None:
     """Stops the embedded Postgres if nothing else of the project uses it.

@@ -156,8 +156,8 @@ class Deleter:
     def _delete_null_version(self, item: LogObject) -> bool:
         """Deletes what was written before the bucket was versioned, and now lies below a version or a delete marker.
 
-        Whatever is written while versioning is suspended becomes the version "null", so the ETag tells which it is. No
-        condition: a store may hold it against what the name means now. Returns whether it was there.
+        An object that is written while versioning is suspended becomes the version "null", so the ETag identifies it.
+        No condition: a store may hold it against what the name means now. Returns whether it was there.
         """
         found = self._version(item.key, NULL_VERSION)
         if found is None or found["ETag"].strip('"') != item.etag:

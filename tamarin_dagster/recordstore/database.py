@@ -94,7 +94,7 @@ def dagster_url(settings: Settings) -> str:
 
 
 def connect_arguments(settings: Settings, application_name: str) -> dict[str, Any]:
-    """What psycopg is told of a connection to the records' database; what its URL says goes before it."""
+    """Return psycopg's arguments for a connection to the records' database; those in its URL take precedence."""
     url = settings.database_url or ""
     told = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,

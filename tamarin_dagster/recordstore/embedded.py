@@ -62,7 +62,7 @@ _POLL_FACTOR = 1.5
 _LOG_TAIL_BYTES = 2_000
 
 _SUPERUSER = "postgres"
-# What a stop took, for whoever asked for it.
+# How a stop was done, for the person who asked for it.
 _ENDS = {
     "fast": "",
     "immediate": " It was stopped at once; its next start recovers what was committed.",
@@ -245,7 +245,7 @@ class EmbeddedPostgres:
             return f"There is no embedded Postgres in {self.home}."
         with self._explained(), contextlib.ExitStack() as stack:
             self._keep.unlink(missing_ok=True)
-            # Whoever has it may hang. If it is at work, it finds the server gone and says so, or starts it again.
+            # The process that holds it may hang. If it works, it finds the server gone, and says so or starts it again.
             stack.enter_context(self._locks.mutex(_MUTEX_SECONDS))
             users = stack.enter_context(self._locks.held_open("users.lock"))
             is_free = server_locks.try_exclusive(users)
@@ -298,7 +298,7 @@ class EmbeddedPostgres:
                 _log.info("Embedded Postgres in %s started in %.1f s", self.home, time.monotonic() - started)
 
     def _waits_for(self, seconds: int) -> str:
-        """What is said to whoever waits."""
+        """Return the text for a person who waits."""
         said = last_progress(self._log_file)
         text = f"Waiting for {self._name}: {read_state(self._folder).describe()}"
         text += f" ({seconds} s so far, at most {_START_SECONDS / 60:.0f} minutes)"

@@ -344,7 +344,7 @@ def test_several_roll_ups_at_once_need_one_connection_each(load, engine):
     small.dispose()
 
     assert [each.failures for each in found] == [[], [], []]
-    # whoever waited for a day's lock finds that another one has done it
+    # a process that waited for a day's lock finds that another one has done the work
     assert sorted(day.day.day for each in found for day in each.days) == [1, 2, 3, 4, 5]
 
 
