@@ -82,7 +82,8 @@ class Program:
         return Ended(self._process.exitcode, self._said())
 
     def _said(self) -> str:
-        return self._log.read_text("utf-8", "replace")
+        # It may have been killed before it said anything.
+        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
 
 
 class Programs:
