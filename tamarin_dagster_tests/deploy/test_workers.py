@@ -36,7 +36,8 @@ POLL_SECONDS = 2
 REDELIVERY_SECONDS = 20
 LOADING = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tamarin'"
-    " AND state = 'idle in transaction' AND query ~* '(insert|copy|s3_log_key)' AND now() - state_change > interval '1 s'"
+    " AND state = 'idle in transaction' AND query ~* '(insert|copy|s3_log_key)'"
+    " AND now() - state_change > interval '1 s'"
 )
 
 
