@@ -17,10 +17,20 @@ import sqlalchemy as sa
 
 from tamarin_dagster.discovery import MAX_OUTDATED_NAMED, Look, Survey, days_with_keys, survey
 from tamarin_dagster.failpoints import FailPoint, reached
-from tamarin_dagster.logformat import DecompressionError, DeliveryPeriod, LogCounts, parse_parts, unpacked
+from tamarin_dagster.logformat import (
+    DecompressionError,
+    DeliveryPeriod,
+    LogCounts,
+    ParsedLogs,
+    parse_logs,
+    parse_parts,
+    unpacked,
+)
+from tamarin_dagster.logformat.engine import ParserName
 from tamarin_dagster.logkey import KeyFailure, LogKey, counted, shown
 from tamarin_dagster.logstore import CHANGED_SINCE_LISTED, FetchError, LogStore
 from tamarin_dagster.pipeline import ahead, spread
+from tamarin_dagster.preview import Preview, preview_of
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.generations import DigestNeededError
 from tamarin_dagster.recordstore.loading import (
@@ -70,6 +80,15 @@ class Progress:
         return seconds / self.looked * (self.periods - self.looked) if self.looked else None
 
 
+@dataclass(frozen=True, slots=True)
+class MisreadLine:
+    """A line that the two readers read differently; `masked` is its start, letters as `a` and digits as `9`."""
+
+    key: str
+    line_number: int
+    masked: str
+
+
 @dataclass(slots=True)
 class PulledPeriod:
     """What a pull did for one delivery period. Counts are of keys loaded by this pull; `seen` were loaded before.
@@ -81,6 +100,8 @@ class PulledPeriod:
         outdated: keys that were skipped, since a newer generation of their name is loaded and purged.
         outdated_names: the first of these.
         waiting: files, not among the listed, that may still be written; a later pull takes them.
+        misread: lines that the compiled reader read wrongly; the regex reader read them again, and those are loaded.
+        preview: the first records that were loaded, without secrets of presigned URLs.
     """
 
     period: DeliveryPeriod
@@ -100,6 +121,8 @@ class PulledPeriod:
     last_request: datetime | None = None
     strays: list[str] = field(default_factory=list)
     failures: list[KeyFailure] = field(default_factory=list)
+    misread: list[MisreadLine] = field(default_factory=list)
+    preview: Preview | None = None
 
     def skip(self, key: LogKey) -> None:
         """Counts a key that is older than one that was purged."""
@@ -156,15 +179,17 @@ def pull(
     progress: Callable[[Progress], None] | None = None,
     connections: int = DEFAULT_LOAD_CONNECTIONS,
     redacts: bool = True,
+    parser: ParserName = "compiled",
     loaded: list[PulledPeriod] | None = None,
 ) -> Pulled:
     """Loads what is unseen in these delivery periods (or in all days that have keys from `first` to `last`).
 
     Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. A key that cannot be
     read or loaded is a failure of its period and stops no other. So many `connections` load at once. `redacts` says
-    whether secrets of presigned URLs are left out of what is stored. Raises LogStoreError when the log bucket cannot be
-    listed, and sqlalchemy.exc.OperationalError when the database is gone; what was loaded until then stays. A list that
-    is given as `loaded` then has the periods with what was loaded of them.
+    whether secrets of presigned URLs are left out of what is stored, `parser` which reader reads the lines. Raises
+    LogStoreError when the log bucket cannot be listed, and sqlalchemy.exc.OperationalError when the database is gone;
+    what was loaded until then stays. A list that is given as `loaded` then has the periods with what was loaded of
+    them.
     """
     started = time.monotonic()
     seen = survey(store, bucket)
@@ -173,7 +198,7 @@ def pull(
         until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
         # found before the first of them is loaded, so that a purge beside takes none away
         periods = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
-    pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(periods)), redacts, progress)
+    pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(periods)), redacts, parser, progress)
     if loaded is not None:
         loaded.extend(pulled.periods.values())
     pulled.run(connections)
@@ -220,6 +245,7 @@ class _Pull:
         seen: Survey,
         periods: Sequence[DeliveryPeriod],
         redacts: bool,
+        parser: ParserName,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.bucket = bucket
@@ -227,6 +253,7 @@ class _Pull:
         self.engine = engine
         self.run_id = run_id
         self.redacts = redacts
+        self.parser = parser
         self.roots = seen.roots
         self.periods = {period: PulledPeriod(period) for period in periods}
         self._listed: set[DeliveryPeriod] = set()
@@ -354,7 +381,7 @@ class _Pull:
         """The keys as a batch. Where one defeats the parser, it is found by halving, and left alone."""
         named = (self.engine, self.bucket.name, self.store.name)
         try:
-            batch = prepare(*named, keys, bodies, redacts=self.redacts, digests=digests)
+            batch = prepare(*named, keys, self._read(keys, bodies), digests=digests)
         except (sa.exc.DBAPIError, psycopg.Error):
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
@@ -364,6 +391,30 @@ class _Pull:
                 yield from self._prepared(keys[part], bodies[part], digests[part])
             return
         yield batch
+
+    def _read(self, keys: Sequence[LogKey], bodies: Sequence[bytes]) -> ParsedLogs:
+        reached(FailPoint.PARSE_BEFORE)
+        parsed = parse_logs(bodies, parser=self.parser)
+        reached(FailPoint.PARSE_AFTER)
+        return self._ready(keys, parsed)
+
+    def _read_parts(self, key: LogKey, chunks: Iterable[bytes]) -> Iterator[ParsedLogs]:
+        reached(FailPoint.PARSE_BEFORE)
+        for part in parse_parts(chunks, parser=self.parser):
+            reached(FailPoint.PARSE_AFTER)
+            yield self._ready([key], part)
+
+    def _ready(self, keys: Sequence[LogKey], parsed: ParsedLogs) -> ParsedLogs:
+        """Return what is to be stored, once the periods of the keys have their share of the news."""
+        for difference in parsed.differences:
+            key = keys[difference.log_index]
+            misread = MisreadLine(shown(key.object.key), difference.line_number, difference.masked)
+            self.periods[key.period].misread.append(misread)
+        for log, key in enumerate(keys):
+            pulled = self.periods[key.period]
+            if pulled.preview is None and parsed.counts[log].record_count:
+                pulled.preview = preview_of(parsed.records, log)
+        return parsed.redacted() if self.redacts else parsed
 
     def _load(self, item: Batch | _Large) -> Iterator[_Loaded]:
         """Loads a batch. When Postgres refuses its data, halves it until the refused key stands alone."""
@@ -376,8 +427,9 @@ class _Pull:
             if len(item.keys) == 1:
                 self._fail(item.keys[0], refusal(error))
             for part in _halves(len(item.keys)):
-                for smaller in self._prepared(item.keys[part], item.bodies[part], item.digests[part]):
-                    yield from self._load(smaller)
+                keys, parsed = item.keys[part], item.parsed.only(range(len(item.keys))[part])
+                named = (self.engine, self.bucket.name, self.store.name)
+                yield from self._load(prepare(*named, keys, parsed, digests=item.digests[part]))
             return
         self._count(outcome)
         yield _Loaded(item.keys[-1].period, sum(counts.line_count for _, counts in outcome.loaded))
@@ -427,7 +479,7 @@ class _Pull:
         batch = prepare_large(self.engine, self.bucket.name, self.store.name, key, digest)
         read = hashlib.sha256()
         with closing(ahead(unpacked(_digested(chunks, read), key.object.size))) as bodies:
-            parts = prepare_parts(self.engine, batch, parse_parts(bodies), redacts=self.redacts)
+            parts = prepare_parts(self.engine, batch, self._read_parts(key, bodies))
             with (
                 closing(ahead(self._unless_stopped(parts))) as ready,
                 closing(load_large(self.engine, batch, ready, self.run_id, digest=read.digest)) as loading,

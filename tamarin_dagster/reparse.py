@@ -14,6 +14,7 @@ import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import ParsedLogs, parse_logs
+from tamarin_dagster.logformat.engine import ParserName
 from tamarin_dagster.logkey import KeyFailure
 from tamarin_dagster.recordstore import rejected
 from tamarin_dagster.recordstore.partitions import ensure_partitions
@@ -69,21 +70,23 @@ def reparse(
     last: date | None = None,
     now: datetime | None = None,
     redacts: bool = True,
+    parser: ParserName = "compiled",
     progress: Callable[[Reparsed], None] | None = None,
 ) -> Reparsed:
     """Reads the rejected lines of the bucket's keys again, and moves those that are records now into the records.
 
     `first` and `last` are delivery days, `now` (aware; default: the clock) is what request times are measured by,
-    `redacts` says whether secrets of presigned URLs are left out of the records. A key whose lines cannot be read or
-    moved is a failure, stays as it is and stops no other. `progress` gets what is done so far, after each key. Raises
-    sqlalchemy.exc.OperationalError when the database is gone; what was moved until then stays.
+    `redacts` says whether secrets of presigned URLs are left out of the records, `parser` which reader reads the lines.
+    A key whose lines cannot be read or moved is a failure, stays as it is and stops no other. `progress` gets what is
+    done so far, after each key. Raises sqlalchemy.exc.OperationalError when the database is gone; what was moved until
+    then stays.
     """
     started = time.monotonic()
     now = now or datetime.now(UTC)
     done = Reparsed()
     for key in _keys(engine, bucket, first, last):
         try:
-            _count(done, _reparse_key(engine, key, now, redacts))
+            _count(done, _reparse_key(engine, key, _Reading(now, redacts, parser)))
         except REFUSALS as error:
             _fail(done, bucket, key, refusal(error))
         except (sa.exc.SQLAlchemyError, psycopg.Error):
@@ -154,14 +157,23 @@ class _KeyCounts:
                 self.last_request = max(self.last_request or counts.last_request_dtime, counts.last_request_dtime)
 
 
-def _reparse_key(engine: sa.Engine, key: RejectedKey, now: datetime, redacts: bool) -> _KeyCounts:
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How lines are read; see `reparse`."""
+
+    now: datetime
+    redacts: bool
+    parser: ParserName
+
+
+def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _KeyCounts:
     """Reads a key's lines without a lock first: most keys stay as they are, and of the others the months are told.
 
     A partition must be there before the transaction that fills it: to make one within, on another connection, could
     wait for somebody who waits for us.
     """
     expected = _KeyCounts()
-    with engine.connect() as connection, closing(_chunks(connection, key, now)) as chunks:
+    with engine.connect() as connection, closing(_chunks(connection, key, reading)) as chunks:
         for chunk in chunks:
             expected.add(chunk)
     if not expected.is_changed:
@@ -171,9 +183,9 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, now: datetime, redacts: bo
     with engine.begin() as connection:
         if not rejected.lock(connection, key):
             return found
-        with closing(_chunks(connection, key, now)) as chunks:
+        with closing(_chunks(connection, key, reading)) as chunks:
             for chunk in chunks:
-                rejected.move(connection, key.id, chunk.moved, chunk.parsed.redacted() if redacts else chunk.parsed)
+                rejected.move(connection, key.id, chunk.moved, chunk.parsed)
                 rejected.change_reasons(connection, key.id, chunk.reasons)
                 found.add(chunk)
         if found.moved:
@@ -181,21 +193,24 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, now: datetime, redacts: bo
     return found
 
 
-def _chunks(connection: sa.Connection, key: RejectedKey, now: datetime) -> Generator[_Chunk]:
+def _chunks(connection: sa.Connection, key: RejectedKey, reading: _Reading) -> Generator[_Chunk]:
     with closing(rejected.stored_lines(connection, key.id)) as chunks:
         for lines in chunks:
-            yield _read(lines, now)
+            yield _read(lines, reading)
 
 
-def _read(lines: Sequence[StoredLine], now: datetime) -> _Chunk:
+def _read(lines: Sequence[StoredLine], reading: _Reading) -> _Chunk:
     whole = [(line, line.line) for line in lines if line.line is not None]
     numbers = [line.line_number for line, _ in whole]
-    parsed = parse_logs([text + b"\n" for _, text in whole], now=now, first_lines=numbers)
+    bodies = [text + b"\n" for _, text in whole]
+    parsed = parse_logs(bodies, now=reading.now, first_lines=numbers, parser=reading.parser)
+    if reading.redacts:
+        parsed = parsed.redacted()
     moved = [number for number, counts in zip(numbers, parsed.counts, strict=True) if counts.record_count]
     reasons: dict[str, list[int]] = {}
-    for line in parsed.rejected:
-        if line.reason != whole[line.log_index][0].reason:
-            reasons.setdefault(str(line.reason), []).append(line.line_number)
+    for log, number, reason in parsed.rejected[["log_index", "line_number", "reason"]].itertuples(index=False):
+        if reason != whole[log][0].reason:
+            reasons.setdefault(reason, []).append(number)
     return _Chunk(parsed, moved, reasons, oversized=len(lines) - len(whole))
 
 

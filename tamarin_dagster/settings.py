@@ -11,7 +11,7 @@ from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -230,6 +230,10 @@ class Settings(BaseSettings):
     )
     redact_query_secrets: bool = Field(
         default=True, description="whether signatures and credentials in stored URIs and referrers are replaced"
+    )
+    parser: Literal["compiled", "regex"] = Field(
+        default="compiled",
+        description="which reader reads the lines: `compiled`, or `regex`, which gives the same records and is slower",
     )
     retention_months: int | None = Field(
         default=None,

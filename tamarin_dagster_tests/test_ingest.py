@@ -316,8 +316,8 @@ def test_of_a_refused_batch_only_the_bad_key_is_left_alone(folder_place, engine,
     render = loading.render
 
     def refusing(records, ids):
-        bad = b"what Postgres does not take" if BAD_ID in records.table()["request_id"].to_pylist() else b""
-        return memoryview(bytes(render(records, ids)) + bad)
+        bad = b"what Postgres does not take" if BAD_ID in records["request_id"].to_pylist() else b""
+        return (*render(records, ids), bad)
 
     for number in range(13):
         folder_place.put(name(DAY, number), lines(number + 1) + (JUNK if number == 3 else b""))
@@ -336,17 +336,17 @@ def test_of_a_refused_batch_only_the_bad_key_is_left_alone(folder_place, engine,
 
 
 def test_a_key_that_the_ledger_refuses_is_left_alone_too(folder_place, engine, rows, monkeypatch):
-    parse_logs = loading.parse_logs
+    parse_logs = ingest.parse_logs
 
-    def miscounting(bodies):
-        parsed = parse_logs(bodies)
+    def miscounting(bodies, **options):
+        parsed = parse_logs(bodies, **options)
         counts = [
             replace(c, line_count=c.line_count + 1) if BAD_ID.encode() in body else c
             for c, body in zip(parsed.counts, bodies, strict=True)
         ]
         return replace(parsed, counts=tuple(counts))
 
-    monkeypatch.setattr(loading, "parse_logs", miscounting)
+    monkeypatch.setattr(ingest, "parse_logs", miscounting)
     for number in range(4):
         folder_place.put(name(DAY, number), line(request_id=BAD_ID if number == 2 else "0123456789ABCDEF"))
     assert [failure.key for failure in pull_all(folder_place, engine).failures] == [name(DAY, 2)]
@@ -354,17 +354,17 @@ def test_a_key_that_the_ledger_refuses_is_left_alone_too(folder_place, engine, r
 
 
 def test_a_key_that_defeats_the_parser_is_left_alone_too(folder_place, engine, rows, monkeypatch):
-    parse_logs = loading.parse_logs
+    parse_logs = ingest.parse_logs
 
-    def defeated(bodies):
+    def defeated(bodies, **options):
         if any(BAD_ID.encode() in body for body in bodies):
             raise IndexError("list index out of range")
-        return parse_logs(bodies)
+        return parse_logs(bodies, **options)
 
     for number in range(5):
         folder_place.put(name(DAY, number), line(request_id=BAD_ID if number == 3 else "0123456789ABCDEF"))
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "parse_logs", defeated)
+        patch.setattr(ingest, "parse_logs", defeated)
         (failure,) = pull_all(folder_place, engine).failures
     assert (failure.key, failure.error) == (
         name(DAY, 3),

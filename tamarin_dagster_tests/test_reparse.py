@@ -12,12 +12,12 @@ from tamarin_dagster import reparse as reparsing
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import ledger, rejected
-from tamarin_dagster.recordstore.loading import load, prepare
+from tamarin_dagster.recordstore.loading import load
 from tamarin_dagster.reparse import Reparsed, reparse
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import insert_rejected, reject
-from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
+from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key, prepared
 
 JUNK = b"no log line at all\n"
 BAD_ID = "BADBADBADBADBAD0"
@@ -281,7 +281,7 @@ def fail_at(monkeypatch, call: int, error: BaseException | type[BaseException] =
         calls += 1
         if calls == call:
             raise error
-        copy_parsed(*arguments)
+        return copy_parsed(*arguments)
 
     monkeypatch.setattr(rejected, "copy_parsed", failing)
 
@@ -302,8 +302,9 @@ def test_a_connection_that_is_cut_leaves_the_key_at_hand_as_it_was(engine, rows,
     copy_parsed = rejected.copy_parsed
 
     def cut(cursor, *arguments):
-        copy_parsed(cursor, *arguments)
+        days = copy_parsed(cursor, *arguments)
         rows("SELECT pg_terminate_backend(:pid)", pid=cursor.connection.info.backend_pid)
+        return days
 
     before = contents()
     with monkeypatch.context() as patch:
@@ -429,7 +430,7 @@ def test_a_load_waits_for_the_reparse_of_its_day_and_takes_the_moved_records_out
     body = lines(2) + lines(1, "01/Jan/2026:00:00:00 +0000")
     load_keys(engine, [log_key("a", "old")], [body])
     reject(rows, "a", body, [3])
-    newer = prepare(engine, "media", "logs", [log_key("a", "new", minutes=1)], [lines(5)])
+    newer = prepared(engine, "media", "logs", [log_key("a", "new", minutes=1)], [lines(5)])
     count_moved, loads = rejected.count_moved, []
     with ThreadPoolExecutor(1) as pool:
 
@@ -454,7 +455,7 @@ def test_loads_and_reparses_of_the_same_keys_at_once_leave_the_newer_generation_
         load_keys(engine, [log_key(name, "old") for name in names], [body] * 4)
         for name in names:
             reject(rows, name, body, [1, 3])
-        newer = prepare(engine, "media", "logs", [log_key(name, "new", minutes=1) for name in names], [lines(5)] * 4)
+        newer = prepared(engine, "media", "logs", [log_key(name, "new", minutes=1) for name in names], [lines(5)] * 4)
         barrier = threading.Barrier(3)
 
         def loading(barrier=barrier, newer=newer):

@@ -17,13 +17,13 @@ from tamarin_dagster.ingest import pull
 from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import expiry, ledger
 from tamarin_dagster.recordstore.database import DatabaseError
-from tamarin_dagster.recordstore.loading import load, prepare
+from tamarin_dagster.recordstore.loading import load
 from tamarin_dagster.recordstore.partitions import ensure_partitions
 from tamarin_dagster.reparse import reparse
 from tamarin_dagster.retention import Expired, expirable, expire, first_kept_day
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import insert_rejected, reject
-from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
+from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key, prepared
 
 TODAY = date(2026, 5, 20)
 JUNK = b"no record\n"
@@ -340,7 +340,7 @@ def test_old_records_that_come_late_are_loaded_once_and_go_with_the_next_expire(
 
 def test_a_load_whose_month_is_dropped_under_it_loads_nothing_and_the_next_one_all(engine, rows, contents):
     key, body = log_key("a", day=DAYS[0]), lines(3, at(DAYS[0]))
-    batch = prepare(engine, "media", "logs", [key], [body])
+    batch = prepared(engine, "media", "logs", [key], [body])
     expire_now(engine)
     with pytest.raises(psycopg.errors.CheckViolation, match="no partition"):
         load(engine, batch)
@@ -427,7 +427,7 @@ def test_a_month_with_a_day_that_cannot_be_rolled_up_is_kept_and_the_others_go(
 def test_no_load_comes_between_the_last_mark_and_the_drop(folder_place, engine, rows, expired_keys, monkeypatch):
     """Its rows would be gone, and its ledger row would say otherwise."""
     load_keys(engine, [log_key("early", day=DAYS[0])], [lines(3, at(DAYS[0]))])
-    batch = prepare(engine, "media", "logs", [log_key("late", day=DAYS[0])], [lines(2, at(DAYS[0]))])
+    batch = prepared(engine, "media", "logs", [log_key("late", day=DAYS[0])], [lines(2, at(DAYS[0]))])
     drop_partition = expiry.drop_partition
     with ThreadPoolExecutor(1) as pool:
         loads = []

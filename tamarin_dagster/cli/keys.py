@@ -118,6 +118,7 @@ def _pull_bucket(
                 progress=lambda p: advance(p.looked, p.periods, f"{p.period}: {p.keys:,} keys, {p.lines:,} lines"),
                 connections=settings.load_connections,
                 redacts=settings.redact_query_secrets,
+                parser=settings.parser,
                 loaded=loaded,
             )
     except (LogStoreError, *DATABASE_ERRORS) as error:

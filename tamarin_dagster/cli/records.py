@@ -70,7 +70,7 @@ def reparse_command(
     first, last = asked_days(from_, to)
     with told_if_interrupted("What was committed stays; run reparse to go on."):
         engine = open_database(settings)
-        done = [_reparse_bucket(each, engine, first, last, settings.redact_query_secrets) for each in buckets]
+        done = [_reparse_bucket(each, engine, first, last, settings) for each in buckets]
         engine.dispose()
     if as_json:
         show_documents(done)
@@ -79,7 +79,7 @@ def reparse_command(
 
 
 def _reparse_bucket(
-    bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, redacts: bool
+    bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, settings: Settings
 ) -> ReparsedBucket:
     """Reparses the rejected lines of one bucket, and says so."""
     try:
@@ -89,7 +89,8 @@ def _reparse_bucket(
                 engine,
                 first=first,
                 last=last,
-                redacts=redacts,
+                redacts=settings.redact_query_secrets,
+                parser=settings.parser,
                 progress=lambda d: advance(d.keys, None, f"{d.moved:,} of {d.lines:,} rejected lines are records now"),
             )
     except DATABASE_ERRORS as error:

@@ -1,6 +1,6 @@
 """The truths that are checked of each partition or of a whole bucket, and how their results reach each partition.
 
-The two checks that rest on what a listing showed are results of the records asset itself. The others read only the
+The checks that rest on what a load saw are results of the records asset itself. The others read only the
 database, and can be run alone: those of the row counts stand here, the others in completeness_checks.
 """
 
@@ -23,6 +23,7 @@ from tamarin_dagster.settings import LoggedBucket
 
 EVERY_KEY_IS_LOADED = "every_log_key_is_loaded"
 NO_STRAY_KEYS = "no_stray_keys"
+READERS_AGREE = "readers_agree"
 EVERY_LINE_IS_ACCOUNTED_FOR = "every_line_is_accounted_for"
 ROWS_MATCH_THE_LEDGER = "rows_match_the_ledger"
 NO_REJECTED_LINES = "no_rejected_lines"
@@ -37,6 +38,7 @@ EACH_NAME_BELONGS_TO_A_DAY = "each_name_belongs_to_a_day"
 LOAD_CHECKS = (
     EVERY_KEY_IS_LOADED,
     NO_STRAY_KEYS,
+    READERS_AGREE,
     EVERY_LINE_IS_ACCOUNTED_FOR,
     ROWS_MATCH_THE_LEDGER,
     NO_REJECTED_LINES,
@@ -72,6 +74,11 @@ _TRUTHS: Mapping[str, _Truth] = {
         "All names that begin as the partition's log keys do are log keys'. A stray is never read and never deleted;"
         " move it elsewhere, or make log_prefix narrower.",
         severity=dg.AssetCheckSeverity.WARN,
+    ),
+    READERS_AGREE: _Truth(
+        "The compiled reader and the regex reader read a sample of this run's lines alike. If they did not, the regex"
+        " reader read the rest of the run: what it loaded is right, but lines of the same shape that were loaded before"
+        " may be wrong. Report the masked line, and set `parser: regex` until a new version is out."
     ),
     EACH_NAME_BELONGS_TO_A_DAY: _Truth(
         "Under the log prefix lies nothing that belongs to no delivery day. Such a stray is never read and never"
@@ -138,7 +145,7 @@ _TRUTHS: Mapping[str, _Truth] = {
 
 def listing_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
     """The checks whose results the records asset itself returns."""
-    return [check_spec(name, bucket, slug) for name in (EVERY_KEY_IS_LOADED, NO_STRAY_KEYS)]
+    return [check_spec(name, bucket, slug) for name in (EVERY_KEY_IS_LOADED, NO_STRAY_KEYS, READERS_AGREE)]
 
 
 def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:

@@ -15,10 +15,11 @@ from tamarin_dagster.defs.naming import archived_key, delivered_key, purged_key,
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase, open_archive
 from tamarin_dagster.discovery import outdated_keys, waiting_files
-from tamarin_dagster.ingest import Progress, Pulled, PulledPeriod, pull
+from tamarin_dagster.ingest import MisreadLine, Progress, Pulled, PulledPeriod, pull
 from tamarin_dagster.logformat import FIELDS, DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, counted
 from tamarin_dagster.logstore import LogStoreError
+from tamarin_dagster.preview import PREVIEW_COLUMNS, Preview
 from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
@@ -114,6 +115,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
                 progress=_progress_log(context, periods),
                 connections=settings.load_connections,
                 redacts=settings.redact_query_secrets,
+                parser=settings.parser,
             )
         results = {}
         with engine.connect() as connection:
@@ -298,6 +300,8 @@ def _metadata(each: PulledPeriod, pulled: Pulled, counts: ledger.PeriodCounts) -
     if counts.first_request and counts.last_request:
         metadata["first request"] = dg.MetadataValue.timestamp(counts.first_request)
         metadata["last request"] = dg.MetadataValue.timestamp(counts.last_request)
+    if each.preview:
+        metadata["preview"] = _preview_table(each.preview)
     return metadata
 
 
@@ -324,12 +328,33 @@ def _listing_results(slug: str, each: PulledPeriod) -> list[dg.AssetCheckResult]
             not each.strays,
             {"strays": len(each.strays)} | ({"names": asset_checks.name_table(each.strays)} if each.strays else {}),
         ),
+        asset_checks.check_result(
+            asset_checks.READERS_AGREE,
+            slug,
+            not each.misread,
+            {"misread lines": len(each.misread)} | ({"lines": _misread_table(each.misread)} if each.misread else {}),
+        ),
     ]
+
+
+def _preview_table(preview: Preview) -> dg.TableMetadataValue:
+    """The first records of this run, as a table."""
+    rows = [dg.TableRecord(dict(zip(PREVIEW_COLUMNS, row, strict=True))) for row in preview.rows]
+    columns = [dg.TableColumn(name, "string") for name in PREVIEW_COLUMNS]
+    return dg.MetadataValue.table(records=rows, schema=dg.TableSchema(columns=columns))
 
 
 def failure_table(failures: list[KeyFailure]) -> dg.TableMetadataValue:
     """The first failures, for metadata."""
     rows = [dg.TableRecord({"key": f.key, "error": f.error}) for f in failures[: asset_checks.SAMPLE]]
+    return dg.MetadataValue.table(records=rows)
+
+
+def _misread_table(lines: Sequence[MisreadLine]) -> dg.TableMetadataValue:
+    rows = [
+        dg.TableRecord({"key": line.key, "line": line.line_number, "masked": line.masked})
+        for line in lines[: asset_checks.SAMPLE]
+    ]
     return dg.MetadataValue.table(records=rows)
 
 

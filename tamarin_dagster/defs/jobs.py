@@ -172,8 +172,14 @@ def build_reparse_job(settings: Settings) -> dg.JobDefinition:
         failed: list[dg.Failure] = []
         for bucket in buckets:
             with cancellable(), held_back(failed, bucket):
-                redacts = settings.redact_query_secrets
-                done = reparse(bucket, database.engine, first=first, last=last, redacts=redacts)
+                done = reparse(
+                    bucket,
+                    database.engine,
+                    first=first,
+                    last=last,
+                    redacts=settings.redact_query_secrets,
+                    parser=settings.parser,
+                )
                 reparsed.append(done)
                 context.log.info(f"{bucket.name}: {done}")
         failures = [failure for done in reparsed for failure in done.failures]

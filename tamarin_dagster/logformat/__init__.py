@@ -1,11 +1,16 @@
-"""The S3 server access log format. Pure: bytes in, frames out; no network, no database, no Dagster.
+"""The S3 server access log format. Pure: bytes in, DataFrames out; no network, no database, no Dagster.
 
-`parse_logs` and `parse_log` read log objects, `parse_parts` one of any size, `parse_key_name` their names, `decompress`
-and `unpacked` unpack them, `redact` takes the secrets of presigned URLs out of records, `shape` masks a line,
-and `FIELDS` says what one holds.
+`parse_logs` and `parse_log` read log objects, `parse_parts` reads one of any size, `parse_key_name` their names,
+`decompress` and `unpacked` unpack them, `redact` removes the secrets of presigned URLs from records, `shape` masks a
+line, `FIELDS` lists the fields of a line, and `RECORDS_SCHEMA` is the schema of a DataFrame of records.
+
+The way of a line: `lines` cuts bodies into lines, `compiled` or `regex_reader` reads them by the patterns of `fields`,
+`parser` makes the frames of `frames`, `redaction` removes secrets.
 """
 
-from tamarin_dagster.logformat.compression import DecompressionError, decompress, unpacked
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tamarin_dagster.logformat.escaping import escape_bytes, unescape_text
 from tamarin_dagster.logformat.fields import FIELD_NAMES, FIELDS, NUMBER_NAMES, TEXT_NAMES, Field
 from tamarin_dagster.logformat.keynames import (
@@ -18,37 +23,40 @@ from tamarin_dagster.logformat.keynames import (
     simple_prefix,
 )
 from tamarin_dagster.logformat.masking import SHAPE_BYTES, shape
-from tamarin_dagster.logformat.parser import (
-    LogCounts,
-    ParsedLog,
-    ParsedLogs,
-    RejectedLine,
-    parse_log,
-    parse_logs,
-    parse_parts,
-)
 from tamarin_dagster.logformat.reasons import RejectReason
-from tamarin_dagster.logformat.records import RECORDS_SCHEMA, Records
 from tamarin_dagster.logformat.redaction import redact, redact_text
+
+if TYPE_CHECKING:
+    from tamarin_dagster.logformat.compression import DecompressionError, decompress, unpacked
+    from tamarin_dagster.logformat.frames import RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError
+    from tamarin_dagster.logformat.parser import LogCounts, ParsedLog, ParsedLogs, parse_log, parse_logs, parse_parts
+
+# What needs pyarrow, which takes 0.2 s to import, is imported when it is used: most commands do without.
+_LAZY = {
+    "compression": ("DecompressionError", "decompress", "unpacked"),
+    "frames": ("RECORDS_SCHEMA", "REJECTED_SCHEMA", "FrameError"),
+    "parser": ("LogCounts", "ParsedLog", "ParsedLogs", "parse_log", "parse_logs", "parse_parts"),
+}
+_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 __all__ = [
     "FIELDS",
     "FIELD_NAMES",
     "NUMBER_NAMES",
     "RECORDS_SCHEMA",
+    "REJECTED_SCHEMA",
     "SHAPE_BYTES",
     "TEXT_NAMES",
     "DecompressionError",
     "DeliveryHour",
     "DeliveryPeriod",
     "Field",
+    "FrameError",
     "LogCounts",
     "LogKeyName",
     "ParsedLog",
     "ParsedLogs",
-    "Records",
     "RejectReason",
-    "RejectedLine",
     "decompress",
     "delivery_day",
     "escape_bytes",
@@ -64,3 +72,10 @@ __all__ = [
     "unescape_text",
     "unpacked",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

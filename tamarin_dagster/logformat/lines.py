@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tamarin_dagster.logformat.compiling import Octets, compiled, inlined, pointer
+from tamarin_dagster.logformat.engine import compiled_engine
 from tamarin_dagster.logformat.escaping import escape_bytes
 
 PIECE_BYTES = 8 * 1024**2
 """Bytes read in one pass: big enough to spread the cost of a pass, small enough to stay near the CPU (measured).
 
-Also the most that is held of an object that comes in chunks, so that it must be more than `quick.MAX_LINE_BYTES`.
+Also the most that is held of an object that comes in chunks, so that it must be more than
+`regex_reader.MAX_LINE_BYTES`.
 """
 PIECE_LINES = 64 * 1024
 """Lines read in one pass: more than `PIECE_BYTES` hold of real ones. Of bytes that are all LFs, what a pass keeps of
@@ -29,11 +30,13 @@ KEPT_BYTES = 64 * 1024
 """What is kept of an oversized line."""
 
 Integers = npt.NDArray[np.int64]
+Octets = npt.NDArray[np.uint8]
 
 _BOM = b"\xef\xbb\xbf"
 _LF = ord(b"\n")
 _BLANKS = re.compile(rb"[ \t\r]*")
-_VECTOR_BYTES = 64
+_SEARCHED_BYTES = 64 * 1024
+"""Bytes that are searched for LFs at a time: a pass stops soon after it has found enough of them."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,7 @@ def _pieces(parts: list[tuple[int, int, bytes]]) -> Iterator[Piece]:
     at = 0
     while at < len(data):
         octets = np.frombuffer(data, np.uint8, offset=at)
-        room = np.empty(min(len(octets), PIECE_LINES), np.int64)
-        ends = room[: _find_line_ends(octets, room)]
+        ends = _line_ends(octets, PIECE_LINES)
         starts = np.empty_like(ends)
         starts[0], starts[1:] = 0, ends[:-1] + 1
         lines_before = np.searchsorted(ends, body_ends - at)
@@ -128,30 +130,19 @@ def _pieces(parts: list[tuple[int, int, bytes]]) -> Iterator[Piece]:
         at = stop
 
 
-@compiled
-def _find_line_ends(octets: Octets, ends: Integers) -> int:
-    """Writes where the first LFs are, as many as `ends` has room for; gives their number."""
-    text, places, size, room = pointer(octets), pointer(ends), len(octets), len(ends)
-    at = count = 0
-    while count < room:
-        while at + _VECTOR_BYTES <= size and not _holds_line_end(text, at):
-            at += _VECTOR_BYTES
-        while at < size and text[at] != _LF:
-            at += 1
-        if at == size:
+def _line_ends(octets: Octets, limit: int) -> Integers:
+    """Return where the first LFs are, at most `limit`."""
+    engine = compiled_engine()
+    if engine:
+        found: Integers = engine.find_line_ends(octets, limit)
+        return found
+    places, count = [np.zeros(0, np.int64)], 0
+    for start in range(0, len(octets), _SEARCHED_BYTES):
+        places.append(start + np.flatnonzero(octets[start : start + _SEARCHED_BYTES] == _LF))
+        count += len(places[-1])
+        if count >= limit:
             break
-        places[count] = at
-        at, count = at + 1, count + 1
-    return count
-
-
-@inlined
-def _holds_line_end(octets: Octets, at: int) -> bool:
-    """Whether a LF is among the `_VECTOR_BYTES` at `at`: without a branch, so that vector instructions tell."""
-    lfs = np.uint8(0)
-    for index in range(_VECTOR_BYTES):
-        lfs |= np.uint8(octets[at + index] == _LF)
-    return bool(lfs)
+    return np.concatenate(places)[:limit]
 
 
 @dataclass(frozen=True)

@@ -1,53 +1,56 @@
-"""Log objects -> records and rejected lines. The entrance: `parse_logs` and, for a log object too big to be held,
-`parse_parts` for the loader; `parse_log` for people.
+"""Log objects -> records and rejected lines, as DataFrames.
 
-Each line is a record, a rejected line or blank; nothing else, and none is lost. `quick` reads the lines, but for a few
-that it leaves to `careful`, where the rules are written down.
+`parse_logs` reads a batch of log objects, `parse_parts` one that is too big to be held, `parse_log` one for people.
+
+Each line is a record, a rejected line or blank; nothing else, and none is lost.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from tamarin_dagster.logformat import careful, quick
-from tamarin_dagster.logformat.addresses import IPV6_BYTES
-from tamarin_dagster.logformat.compiling import Octets
-from tamarin_dagster.logformat.escaping import MAX_GROWTH, escape_texts
-from tamarin_dagster.logformat.fields import NUMBER_NAMES, TEXT_NAMES
+from tamarin_dagster.logformat import regex_reader
+from tamarin_dagster.logformat.engine import ParserName, compiled_engine
+from tamarin_dagster.logformat.frames import (
+    RECORDS_SCHEMA,
+    REJECTED_SCHEMA,
+    rows_of,
+    times_of,
+    to_frame,
+    to_table,
+)
 from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, Integers, LongLine, Piece, pieces_of, whole_lines
-from tamarin_dagster.logformat.quick import NULL, Spans
+from tamarin_dagster.logformat.reading import (
+    BLANK_LINE,
+    REASONS,
+    RECORD,
+    REJECTED,
+    Outcomes,
+    Reading,
+    RegexReading,
+    outcome_of,
+)
 from tamarin_dagster.logformat.reasons import RejectReason
-from tamarin_dagster.logformat.records import RECORDS_SCHEMA, Records
 from tamarin_dagster.logformat.redaction import redact
-from tamarin_dagster.logformat.scanning import SHAPES
-from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD, microseconds, typed
+from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD, microseconds
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tamarin_dagster.logformat.sampling import Difference
 
+_log = logging.getLogger(__name__)
+
+_distrusted: "list[Difference]" = []
+"""Once the compiled reader was wrong in this process, it is not used again: what else is wrong is not known."""
 _NEIGHBOURS = 20
 """Records before a last line without LF that its number of columns is compared with."""
-
-
-class RejectedLine(NamedTuple):
-    """A line that is neither a record nor blank."""
-
-    log_index: int
-    line_number: int
-    reason: RejectReason
-    line: bytes
-    """The line as it came, without its LF; of an oversized line the first `KEPT_BYTES`."""
-    line_bytes: int
-    """Length of the whole line."""
-    sha256: bytes
-    """Digest of the whole line."""
 
 
 @dataclass(frozen=True)
@@ -75,39 +78,35 @@ class LogCounts:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ParsedLogs:
     """What a batch of log objects holds."""
 
-    pieces: tuple[Records, ...]
-    """The records, ordered by `log_index` (position of the object in the batch) and `line_number`."""
-    rejected: tuple[RejectedLine, ...]
-    """In the same order."""
+    records: "pd.DataFrame"
+    """Columns of `frames.RECORDS_SCHEMA`, Arrow-backed, ordered by `log_index` and `line_number`."""
+    rejected: "pd.DataFrame"
+    """Columns of `frames.REJECTED_SCHEMA`, in the same order."""
     counts: tuple[LogCounts, ...]
     """One per log object."""
-
-    @cached_property
-    def records(self) -> pa.Table:
-        """The records as columns of `RECORDS_SCHEMA`; made at first use."""
-        return pa.concat_tables([RECORDS_SCHEMA.empty_table(), *(piece.table() for piece in self.pieces)])
+    differences: "tuple[Difference, ...]" = ()
+    """Lines that the compiled reader read differently from the regex reader: their pieces were read by the latter."""
 
     def redacted(self) -> "ParsedLogs":
-        """The same without the secrets of presigned URLs; see `redaction`."""
-        return replace(self, pieces=tuple(redact(piece) for piece in self.pieces))
+        """Return the same without the secrets of presigned URLs; see `redaction`."""
+        return replace(self, records=redact(self.records))
 
-    def months(self) -> tuple[date, ...]:
-        """The first days of the months that request times fall into, in order."""
-        times = [np.unique(piece.times.view("M8[us]").astype("M8[M]")) for piece in self.pieces]
-        return tuple(np.unique(np.concatenate(times)).astype("M8[D]").tolist()) if times else ()
+    def only(self, logs: Sequence[int]) -> "ParsedLogs":
+        """Return what these log objects hold, numbered anew."""
+        frames = (self.records, RECORDS_SCHEMA), (self.rejected, REJECTED_SCHEMA)
+        records, rejected = (
+            to_frame(rows_of(to_table(frame, schema), logs, renumbered=True)) for frame, schema in frames
+        )
+        return ParsedLogs(records, rejected, tuple(self.counts[log] for log in logs))
 
-    def request_days(self) -> set[tuple[str, date]]:
-        """The buckets that the requests were made to, each with the UTC days of its requests."""
-        return set().union(*(piece.request_days() for piece in self.pieces))
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ParsedLog:
-    """What one log object holds, for pandas."""
+    """What one log object holds, for people."""
 
     records: "pd.DataFrame"
     """`line_number` (1-based) and the fields, Arrow-backed."""
@@ -117,40 +116,39 @@ class ParsedLog:
     blank_count: int
 
 
-def parse_log(data: bytes, *, now: datetime | None = None) -> ParsedLog:
+def parse_log(data: bytes, *, now: datetime | None = None, parser: ParserName = "compiled") -> ParsedLog:
     """Read one log object; see `parse_logs`."""
-    import pandas as pd  # noqa: PLC0415 - takes half a second; the loader does without it
-
-    parsed = parse_logs([data], now=now)
-    rejected = pa.table(
-        {
-            "line_number": pa.array([line.line_number for line in parsed.rejected], pa.int64()),
-            "reason": pa.array([str(line.reason) for line in parsed.rejected], pa.string()),
-            "line": pa.array([line.line for line in parsed.rejected], pa.large_binary()),
-        }
-    )
+    parsed = parse_logs([data], now=now, parser=parser)
     return ParsedLog(
-        records=parsed.records.drop_columns("log_index").to_pandas(types_mapper=pd.ArrowDtype),
-        rejected=rejected.to_pandas(types_mapper=pd.ArrowDtype),
+        records=parsed.records.drop(columns="log_index"),
+        rejected=parsed.rejected[["line_number", "reason", "line"]],
         line_count=parsed.counts[0].line_count,
         blank_count=parsed.counts[0].blank_count,
     )
 
 
 def parse_logs(
-    bodies: Sequence[bytes], *, now: datetime | None = None, first_lines: Sequence[int] | None = None
+    bodies: Sequence[bytes],
+    *,
+    now: datetime | None = None,
+    first_lines: Sequence[int] | None = None,
+    parser: ParserName = "compiled",
 ) -> ParsedLogs:
     """Read the lines of many log objects at once.
 
     Args:
         bodies: the objects' bytes, unpacked. Any bytes at all are fine.
-        now: aware; what request times more than a day ahead are measured by. Default: the clock.
+        now: aware; request times more than a day later are out of range. Default: the clock.
         first_lines: the number of each body's first line, for bodies that are parts of a log object. Default: 1.
+        parser: `compiled`, or `regex`, which gives the same and is slower. Without numba it is `regex`.
     """
-    return _parsed(pieces_of(bodies, first_lines=first_lines), len(bodies), _latest(now), _Tails())
+    task = _Parsing(_latest(now), parser)
+    return task.parsed(pieces_of(bodies, first_lines=first_lines), len(bodies))
 
 
-def parse_parts(chunks: Iterable[bytes], *, now: datetime | None = None) -> Iterator[ParsedLogs]:
+def parse_parts(
+    chunks: Iterable[bytes], *, now: datetime | None = None, parser: ParserName = "compiled"
+) -> Iterator[ParsedLogs]:
     """Read one log object of any size, as parts of whole lines; all parts together hold what `parse_logs` finds in it.
 
     Memory is bounded, whatever the bytes are: a line longer than `PIECE_BYTES` is not held, but for what is kept of it.
@@ -160,25 +158,29 @@ def parse_parts(chunks: Iterable[bytes], *, now: datetime | None = None) -> Iter
     Args:
         chunks: the object's bytes, unpacked, cut anywhere. What they raise is passed on.
         now: as in `parse_logs`; the clock is read once for all parts.
+        parser: as in `parse_logs`.
 
     Yields:
         Parts of up to `PIECE_BYTES` and `PIECE_LINES` lines each, of which `log_index` is 0 and `counts` one item, that
         of the part alone; the line numbers run on from part to part. None for an empty object.
     """
-    latest, line_number, tails = _latest(now), 1, _Tails()
+    task, line_number = _Parsing(_latest(now), parser), 1
     for lines in whole_lines(chunks, PIECE_BYTES):
         if isinstance(lines, LongLine):
             yield _parsed_long(lines, line_number)
             line_number += 1
         else:
             for piece in pieces_of([lines], first_lines=[line_number]):
-                yield _parsed([piece], 1, latest, tails)
+                yield task.parsed([piece], 1)
                 line_number += len(piece.starts)
 
 
 def _latest(now: datetime | None) -> int:
     """The last request time in range, in microseconds since 1970."""
     return microseconds((now or datetime.now(UTC)) + MAX_AHEAD)
+
+
+_BAD_TAIL, _TORN = outcome_of(RejectReason.BAD_TAIL), outcome_of(RejectReason.TORN)
 
 
 class _Tails:
@@ -193,62 +195,120 @@ class _Tails:
         self._record = ""
         """The last record of the pieces before, which is of that log object."""
 
-    def judge(self, piece: Piece, outcomes: Octets) -> None:
+    def judge(self, piece: Piece, outcomes: Outcomes) -> None:
         """Find the torn lines of a piece among its records and lines with a bad tail, and set their outcomes."""
         for row in piece.unended.tolist():
             text = piece.text(row)
-            if outcomes[row] == quick.RECORD:
-                is_torn = careful.count_tail_columns(text) < self._fewest_columns_before(piece, outcomes, row)
+            if outcomes[row] == RECORD:
+                is_torn = regex_reader.count_tail_columns(text) < self._fewest_columns_before(piece, outcomes, row)
             else:
-                is_torn = outcomes[row] == quick.BAD_TAIL and careful.lacks_part_of_last_column(text)
+                is_torn = outcomes[row] == _BAD_TAIL and regex_reader.lacks_part_of_last_column(text)
             if is_torn:
-                outcomes[row] = quick.TORN
-        records = np.flatnonzero(outcomes == quick.RECORD)
+                outcomes[row] = _TORN
+        records = np.flatnonzero(outcomes == RECORD)
         if len(records):
             self._log_index = int(piece.log_index[records[-1]])
             self._record = piece.text(records[-1])
 
-    def _fewest_columns_before(self, piece: Piece, outcomes: Octets, row: int) -> int:
+    def _fewest_columns_before(self, piece: Piece, outcomes: Outcomes, row: int) -> int:
         """The fewest columns among the records next before the row in its log object; 0 if there are none."""
-        alike = (outcomes[:row] == quick.RECORD) & (piece.log_index[:row] == piece.log_index[row])
+        alike = (outcomes[:row] == RECORD) & (piece.log_index[:row] == piece.log_index[row])
         neighbours = [piece.text(other) for other in np.flatnonzero(alike)[-_NEIGHBOURS:]]
         if not neighbours and self._log_index == piece.log_index[row]:
             neighbours = [self._record]
-        return min(map(careful.count_tail_columns, neighbours), default=0)
+        return min(map(regex_reader.count_tail_columns, neighbours), default=0)
 
 
-def _parsed(pieces: Iterable[Piece], logs: int, latest: int, tails: _Tails) -> ParsedLogs:
-    """What the pieces of so many log objects hold."""
-    read: list[Records] = []
-    rejected: list[RejectedLine] = []
-    blanks = [np.zeros(0, np.int64)]
-    for piece in pieces:
-        outcomes, records, rejects = _read_piece(piece, microseconds(EARLIEST_REQUEST), latest, tails)
-        read.append(records)
-        rejected.extend(rejects)
-        blanks.append(piece.log_index[outcomes == quick.BLANK_LINE])
-    counts = _counts(logs, read, [line.log_index for line in rejected], np.concatenate(blanks))
-    return ParsedLogs(tuple(read), tuple(rejected), counts)
+@dataclass(slots=True)
+class _Found:
+    """What the pieces of a batch hold."""
+
+    records: list[pa.Table] = field(default_factory=list)
+    rejected: list[pa.Table] = field(default_factory=list)
+    blanks: list[Integers] = field(default_factory=list)
+    """Log indexes of blank lines."""
+    differences: "list[Difference]" = field(default_factory=list)
+
+
+class _Parsing:
+    """Reads the pieces of one batch, or of one large log object."""
+
+    def __init__(self, latest: int, parser: ParserName) -> None:
+        self._first_time, self._last_time = microseconds(EARLIEST_REQUEST), latest
+        self._compiled = parser == "compiled" and compiled_engine() is not None
+        self._tails = _Tails()
+
+    def parsed(self, pieces: Iterable[Piece], logs: int) -> ParsedLogs:
+        """Return what the pieces of so many log objects hold."""
+        found = _Found()
+        for piece in pieces:
+            reading = self._read(piece, found)
+            self._tails.judge(piece, reading.outcomes)
+            found.records.append(reading.table())
+            found.rejected.append(_rejected_lines(piece, reading.outcomes))
+            found.blanks.append(piece.log_index[reading.outcomes == BLANK_LINE])
+        records, rejected = _joined(RECORDS_SCHEMA, found.records), _joined(REJECTED_SCHEMA, found.rejected)
+        counts = _counts(logs, records, rejected, found.blanks)
+        return ParsedLogs(to_frame(records), to_frame(rejected), counts, tuple(found.differences))
+
+    def _read(self, piece: Piece, found: _Found) -> Reading:
+        """Read a piece with the compiled reader, until that is found to differ from the regex reader."""
+        if self._compiled and not _distrusted:
+            from tamarin_dagster.logformat.compiled import read_piece  # noqa: PLC0415 - numba is an extra
+            from tamarin_dagster.logformat.sampling import find_difference  # noqa: PLC0415
+
+            reading = read_piece(piece, self._first_time, self._last_time)
+            difference = find_difference(piece, reading, self._first_time, self._last_time)
+            if difference is None:
+                return reading
+            _log.error(
+                "The compiled reader and the regex reader read line %d of a log key differently. From this batch on"
+                " this process uses the regex reader, which is slower. Please report the line, here with letters as a"
+                " and digits as 9: %s",
+                difference.line_number,
+                difference.masked,
+            )
+            found.differences.append(difference)
+            _distrusted.append(difference)
+        return RegexReading(piece, self._first_time, self._last_time)
+
+
+def _joined(schema: pa.Schema, tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
 def _parsed_long(line: LongLine, line_number: int) -> ParsedLogs:
-    """What a line is that is too long to be held: blank or oversized."""
+    """Return what a line is that is too long to be held: blank or oversized."""
+    nothing = to_frame(RECORDS_SCHEMA.empty_table())
     if line.is_blank:
-        return ParsedLogs((), (), (LogCounts(line_count=1, blank_count=1),))
-    rejected = RejectedLine(0, line_number, RejectReason.OVERSIZED, line.start, line.line_bytes, line.sha256)
-    return ParsedLogs((), (rejected,), (LogCounts(line_count=1, rejected_count=1),))
+        rejected, counts = REJECTED_SCHEMA.empty_table(), LogCounts(line_count=1, blank_count=1)
+    else:
+        rejected = pa.Table.from_pylist(
+            [
+                {
+                    "log_index": 0,
+                    "line_number": line_number,
+                    "reason": str(RejectReason.OVERSIZED),
+                    "line": line.start,
+                    "line_bytes": line.line_bytes,
+                    "sha256": line.sha256,
+                }
+            ],
+            schema=REJECTED_SCHEMA,
+        )
+        counts = LogCounts(line_count=1, rejected_count=1)
+    return ParsedLogs(nothing, to_frame(rejected), (counts,))
 
 
-def _counts(logs: int, pieces: list[Records], rejected: list[int], blanks: Integers) -> tuple[LogCounts, ...]:
-    """Of each log object, from the log indexes of its records, rejected lines and blank lines."""
-    record_counts = np.zeros(logs, np.int64)
+def _counts(logs: int, records: pa.Table, rejected: pa.Table, blanks: Sequence[Integers]) -> tuple[LogCounts, ...]:
+    """Return the counts of each log object; `blanks` are the log indexes of blank lines."""
+    times, owners = times_of(records), np.asarray(records["log_index"])
     first_times, last_times = np.full(logs, np.iinfo(np.int64).max), np.full(logs, np.iinfo(np.int64).min)
-    for records in pieces:
-        record_counts += np.bincount(records.log_index, minlength=logs)
-        np.minimum.at(first_times, records.log_index, records.times)
-        np.maximum.at(last_times, records.log_index, records.times)
-    rejected_counts = np.bincount(np.array(rejected, np.int64), minlength=logs)
-    blank_counts = np.bincount(blanks, minlength=logs)
+    np.minimum.at(first_times, owners, times)
+    np.maximum.at(last_times, owners, times)
+    record_counts = np.bincount(owners, minlength=logs)
+    rejected_counts = np.bincount(np.asarray(rejected["log_index"]), minlength=logs)
+    blank_counts = np.bincount(np.concatenate(blanks) if blanks else [], minlength=logs)
     tallies = (record_counts, rejected_counts, blank_counts, first_times, last_times)
     return tuple(
         LogCounts(
@@ -267,73 +327,23 @@ def _when(time: int) -> datetime:
     return EPOCH + timedelta(microseconds=time)
 
 
-def _read_piece(
-    piece: Piece, first_time: int, last_time: int, tails: _Tails
-) -> tuple[Octets, Records, list[RejectedLine]]:
-    """What became of each line of a piece (see `quick`), its records and its rejected lines, in the lines' order."""
-    lines = len(piece.starts)
-    times = np.empty(lines, np.int64)
-    numbers = np.empty((lines, len(NUMBER_NAMES)), np.int64)
-    spans = np.empty((lines, len(TEXT_NAMES), 2), np.int32)
-    outcomes, odd = np.empty(lines, np.uint8), np.empty(lines, np.bool_)
-    octets = piece.octets
-    found = (times, numbers, spans, outcomes, odd)
-    room = np.empty(IPV6_BYTES, np.uint8)
-    quick.read_lines(octets, piece.text_starts, piece.ends, first_time, last_time, SHAPES, room, *found)
-    if odd.any():
-        octets = _with_escaped(piece, np.flatnonzero(odd), spans)
-    texts = bytearray()
-    for row in np.flatnonzero(outcomes == quick.LEFT).tolist():
-        try:
-            record = typed(careful.read_line(piece.text(row)), first_time, last_time)
-        except careful.Rejected as refusal:
-            outcomes[row] = quick.REJECTED + quick.REASONS.index(refusal.reason)
-        else:
-            outcomes[row] = quick.RECORD
-            times[row] = record.time
-            numbers[row] = [NULL if number is None else number for number in record.numbers]
-            spans[row] = _append(record.texts, texts, len(octets))
-    tails.judge(piece, outcomes)
-    if texts:
-        octets = _readonly(np.concatenate((octets, np.frombuffer(texts, np.uint8))))
-    records = Records(octets, piece.log_index, piece.line_number, times, numbers, spans)
-    return outcomes, records.chosen(outcomes == quick.RECORD), _rejected_lines(piece, outcomes)
-
-
-def _with_escaped(piece: Piece, rows: Integers, spans: Spans) -> Octets:
-    """The piece's bytes, and behind them, escaped, those texts of the rows that must be; their spans point there."""
-    count, line_bytes = len(piece.data), int((piece.ends[rows] - piece.text_starts[rows]).sum())
-    octets = np.empty(count + MAX_GROWTH * line_bytes, np.uint8)
-    octets[:count] = piece.octets
-    used = escape_texts(piece.octets, rows, spans, octets[count:], count)
-    return _readonly(octets[: count + used])
-
-
-def _readonly(octets: Octets) -> Octets:
-    """As a piece's bytes are: what is compiled is compiled for one of both."""
-    octets.setflags(write=False)
-    return octets
-
-
-def _append(found: list[str | None], texts: bytearray, offset: int) -> list[tuple[int, int]]:
-    """Appends the texts to the bytes; gives their spans, counted from `offset`."""
-    spans = []
-    for text in found:
-        start = offset + len(texts)
-        if text is None:
-            spans.append((start, NULL))
-        else:
-            texts += text.encode()
-            spans.append((start, offset + len(texts) - start))
-    return spans
-
-
-def _rejected_lines(piece: Piece, outcomes: Octets) -> list[RejectedLine]:
-    rows = np.flatnonzero(outcomes >= quick.REJECTED)
-    columns = (outcomes[rows], piece.starts[rows], piece.ends[rows], piece.log_index[rows], piece.line_number[rows])
-    rejected = []
-    for outcome, start, end, log_index, number in zip(*(column.tolist() for column in columns), strict=True):
-        line, reason = piece.data[start:end], quick.REASONS[outcome - quick.REJECTED]
-        kept = line[:KEPT_BYTES] if reason is RejectReason.OVERSIZED else line
-        rejected.append(RejectedLine(log_index, number, reason, kept, len(line), hashlib.sha256(line).digest()))
-    return rejected
+def _rejected_lines(piece: Piece, outcomes: Outcomes) -> pa.Table:
+    """Return the rejected lines of a piece, as columns of `frames.REJECTED_SCHEMA`."""
+    rows = np.flatnonzero(outcomes >= REJECTED)
+    if not len(rows):
+        return REJECTED_SCHEMA.empty_table()
+    reasons = [REASONS[outcome - REJECTED] for outcome in outcomes[rows].tolist()]
+    lines = [piece.raw(row) for row in rows.tolist()]
+    kept = [
+        line[:KEPT_BYTES] if reason is RejectReason.OVERSIZED else line
+        for line, reason in zip(lines, reasons, strict=True)
+    ]
+    columns = {
+        "log_index": piece.log_index[rows],
+        "line_number": piece.line_number[rows],
+        "reason": [str(reason) for reason in reasons],
+        "line": kept,
+        "line_bytes": [len(line) for line in lines],
+        "sha256": [hashlib.sha256(line).digest() for line in lines],
+    }
+    return pa.table([pa.array(columns[each.name], each.type) for each in REJECTED_SCHEMA], schema=REJECTED_SCHEMA)

@@ -1,13 +1,13 @@
-"""Texts -> typed values, for the careful reader: nulls, numbers, times, addresses; and which lines they disqualify."""
+"""Texts -> typed values, for the regex reader: nulls, numbers, times, addresses; and which lines they disqualify."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from tamarin_dagster.logformat.careful import RAW_NAMES, Columns, Rejected
 from tamarin_dagster.logformat.fields import FIELDS, NUMBER_NAMES, TEXT_NAMES
 from tamarin_dagster.logformat.reasons import RejectReason
+from tamarin_dagster.logformat.regex_reader import RAW_NAMES, Columns, Rejected
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_REQUEST = datetime(2006, 1, 1, tzinfo=UTC)
@@ -44,7 +44,7 @@ def microseconds(when: datetime) -> int:
 
 
 def typed(columns: Columns, first_time: int, last_time: int) -> Typed:
-    """The columns that `careful.read_line` gives, typed; `-` is null, and so is empty text in quotes.
+    """The columns that `regex_reader.read_line` gives, typed; `-` is null, and so is empty text in quotes.
 
     Args:
         columns: the texts of RAW_NAMES.

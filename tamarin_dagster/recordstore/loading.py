@@ -4,6 +4,8 @@ The ids of the ledger rows are taken from their sequence before the transaction,
 ready while an earlier batch is still being loaded. A key that is too large to be held comes as a batch of its own in
 parts, and is one transaction too.
 
+What is loaded is a DataFrame of records (`logformat.RECORDS_SCHEMA`), whoever made it, with the counts of each log key.
+
 Any number of loads may run at once, also of the same keys: unique indexes of the ledger decide who has a generation,
 and that a name has one live generation at most. So the ledger rows are written first, in the order of the names.
 """
@@ -17,14 +19,16 @@ from typing import cast
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.failpoints import FailPoint, reached
-from tamarin_dagster.logformat import LogCounts, ParsedLogs, RejectedLine, parse_logs
+from tamarin_dagster.logformat import RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError, LogCounts, ParsedLogs, parse_logs
+from tamarin_dagster.logformat.frames import months_of, request_days_of, rows_of, to_frame, to_table
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.recordstore import generations, pending_days
-from tamarin_dagster.recordstore.copying import HEADER, TRAILER, render
+from tamarin_dagster.recordstore.copy_binary import HEADER, TRAILER, render
 from tamarin_dagster.recordstore.generations import Verdict
 from tamarin_dagster.recordstore.partitions import ensure_partitions
 from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, s3_log_key, s3_log_record, s3_rejected_line
@@ -41,6 +45,8 @@ _SAMPLE_LINE = (
 _REJECTED_TYPES = ("int8", "int4", "text", "bytea", "int8", "bytea")
 # psycopg hands larger pieces to libpq in one go; 1 MiB keeps the copy of it in the processor's cache.
 _COPY_PIECE_BYTES = 1024 * 1024
+# Rejected lines that are made Python's at a time: each may have 1 MiB.
+_REJECTED_ROWS = 256
 # Loads that are at the same names at once: the one that Postgres sends back looks again. It is rare, and soon over.
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 0.05
@@ -52,8 +58,8 @@ class Batch:
     """Parsed keys of one bucket, ready to load. `ids[i]` will be the ledger id of `keys[i]`.
 
     Attributes:
-        bodies: what the keys held, unpacked: kept so that a refused batch can be divided.
-        copy_data: its records as COPY is sent them, in pieces.
+        records: columns of RECORDS_SCHEMA; `log_index` is the position in `keys`.
+        copy_data: the records as COPY is sent them, in pieces.
         digests: of each key the SHA-256 of its bytes as stored; None if it is not known.
         request_days: the buckets and UTC days of its records.
     """
@@ -62,8 +68,8 @@ class Batch:
     log_bucket_name: str
     keys: tuple[LogKey, ...]
     ids: tuple[int, ...]
-    bodies: tuple[bytes, ...]
     parsed: ParsedLogs
+    records: pa.Table
     copy_data: tuple[memoryview, ...]
     digests: tuple[bytes | None, ...]
     request_days: frozenset[tuple[str, date]] = frozenset()
@@ -75,6 +81,7 @@ class Part:
 
     parsed: ParsedLogs
     copy_data: tuple[memoryview, ...]
+    request_days: frozenset[tuple[str, date]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +115,7 @@ class _Entered:
 
 def compile_ahead() -> None:
     """Makes the machine code of what parses and renders, where it is not on disk yet; that takes some seconds."""
-    for records in parse_logs([_SAMPLE_LINE]).redacted().pieces:
-        render(records, [1])
-        records.table()
+    render(_checked(parse_logs([_SAMPLE_LINE]).redacted()), [1])
 
 
 def prepare(
@@ -118,50 +123,59 @@ def prepare(
     bucket: str,
     log_bucket_name: str,
     keys: Sequence[LogKey],
-    bodies: Sequence[bytes],
+    parsed: ParsedLogs,
     *,
-    redacts: bool = True,
     digests: Sequence[bytes | None] | None = None,
 ) -> Batch:
-    """Makes a batch of keys, their bodies and the digests of what is stored (in the same order).
+    """Make a batch of keys, what they hold and the digests of what is stored (in the same order).
 
-    Parses, redacts query secrets, sees to the partitions, takes ids, renders what COPY will send: all that need not
-    wait for a transaction.
+    Validates the DataFrame, creates missing partitions, takes ids, renders what COPY will send: everything that need
+    not wait for a transaction.
+
+    Raises:
+        FrameError: the DataFrame of records is not of RECORDS_SCHEMA, or is not what the counts say.
     """
-    reached(FailPoint.PARSE_BEFORE)
-    parsed = parse_logs(bodies)
-    if redacts:
-        parsed = parsed.redacted()
-    reached(FailPoint.PARSE_AFTER)
-    ensure_partitions(engine, parsed.months())
+    records = _checked(parsed)
+    ensure_partitions(engine, months_of(records))
     ids = _take_ids(engine, len(keys))
-    days = frozenset(parsed.request_days())
+    days = frozenset(request_days_of(records))
     known = tuple(digests) if digests is not None else (None,) * len(keys)
-    return Batch(bucket, log_bucket_name, tuple(keys), ids, tuple(bodies), parsed, _rendered(parsed, ids), known, days)
+    return Batch(
+        bucket, log_bucket_name, tuple(keys), ids, parsed, records, render(records, ids), known, request_days=days
+    )
 
 
 def prepare_large(
     engine: sa.Engine, bucket: str, log_bucket_name: str, key: LogKey, digest: bytes | None = None
 ) -> Batch:
-    """A batch of one key, whose lines come in parts."""
-    nothing = ParsedLogs((), (), (LogCounts(),))
-    return Batch(bucket, log_bucket_name, (key,), _take_ids(engine, 1), (), nothing, (), (digest,))
+    """Make a batch of one key, whose lines come in parts."""
+    records = RECORDS_SCHEMA.empty_table()
+    nothing = ParsedLogs(to_frame(records), to_frame(REJECTED_SCHEMA.empty_table()), (LogCounts(),))
+    return Batch(bucket, log_bucket_name, (key,), _take_ids(engine, 1), nothing, records, (), (digest,))
 
 
-def prepare_parts(
-    engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs], *, redacts: bool = True
-) -> Iterator[Part]:
-    """The parts of a batch of `prepare_large`, each made ready when it is asked for."""
-    reached(FailPoint.PARSE_BEFORE)
+def prepare_parts(engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs]) -> Iterator[Part]:
+    """Make the parts of a batch of `prepare_large`, each when it is asked for. Raises FrameError, see `prepare`."""
     for part in parsed:
-        reached(FailPoint.PARSE_AFTER)
-        ensure_partitions(engine, part.months())
-        wanted = part.redacted() if redacts else part
-        yield Part(wanted, _rendered(wanted, batch.ids))
+        records = _checked(part)
+        ensure_partitions(engine, months_of(records))
+        yield Part(part, render(records, batch.ids), frozenset(request_days_of(records)))
 
 
-def _rendered(parsed: ParsedLogs, ids: Sequence[int]) -> tuple[memoryview, ...]:
-    return tuple(render(records, ids) for records in parsed.pieces)
+def _checked(parsed: ParsedLogs) -> pa.Table:
+    """Return the records as a table, once it has what the counts say.
+
+    Raises:
+        FrameError: the DataFrame is not one of records, or has other numbers of records than the counts.
+    """
+    records = to_table(parsed.records, RECORDS_SCHEMA)
+    indexes, logs = np.asarray(records["log_index"]), len(parsed.counts)
+    if len(indexes) and not 0 <= indexes.min() <= indexes.max() < logs:
+        raise FrameError(f"column log_index of the DataFrame must be from 0 to {logs - 1}")
+    for log, (found, counts) in enumerate(zip(np.bincount(indexes, minlength=logs), parsed.counts, strict=True)):
+        if found != counts.record_count:
+            raise FrameError(f"the DataFrame has {found} records of log key {log}, its counts {counts.record_count}")
+    return records
 
 
 def _take_ids(engine: sa.Engine, count: int) -> tuple[int, ...]:
@@ -183,11 +197,10 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
         won = entered.won
         copy_data = batch.copy_data
         if len(won) < len(batch.keys):
-            ours = np.isin(np.arange(len(batch.keys)), list(won))
-            copy_data = tuple(render(part.chosen(ours[part.log_index]), batch.ids) for part in batch.parsed.pieces)
+            copy_data = render(rows_of(batch.records, sorted(won)), batch.ids)
         cursor = cast("psycopg.Cursor", connection.connection.cursor())
         _copy_records(cursor, copy_data)
-        _copy_rejected(cursor, batch, [line for line in batch.parsed.rejected if line.log_index in won])
+        _copy_rejected(cursor, batch, rows_of(to_table(batch.parsed.rejected, REJECTED_SCHEMA), sorted(won)))
         if won:
             pending_days.note(connection, batch.request_days)
         _commit(connection)
@@ -210,9 +223,9 @@ def load_large(
             for part in parts:
                 cursor = cast("psycopg.Cursor", connection.connection.cursor())
                 _copy_records(cursor, part.copy_data)
-                _copy_rejected(cursor, batch, part.parsed.rejected)
+                _copy_rejected(cursor, batch, to_table(part.parsed.rejected, REJECTED_SCHEMA))
                 counts += part.parsed.counts[0]
-                days |= part.parsed.request_days()
+                days |= part.request_days
                 yield part.parsed.counts[0]
             batch = replace(batch, parsed=replace(batch.parsed, counts=(counts,)), digests=(digest(),))
             statement = sa.update(s3_log_key).where(s3_log_key.c.id == batch.ids[0])
@@ -384,9 +397,11 @@ def _ledger_row(batch: Batch, index: int, run_id: str | None) -> dict[str, objec
     }
 
 
-def copy_parsed(cursor: psycopg.Cursor, parsed: ParsedLogs, ids: Sequence[int]) -> None:
-    """Puts the records of `parsed` in; `ids[i]` is the ledger id of its log `i`."""
-    _copy_records(cursor, [render(records, ids) for records in parsed.pieces])
+def copy_parsed(cursor: psycopg.Cursor, parsed: ParsedLogs, ids: Sequence[int]) -> frozenset[tuple[str, date]]:
+    """Put the records of `parsed` in, `ids[i]` being the ledger id of its log `i`; return their request days."""
+    records = _checked(parsed)
+    _copy_records(cursor, render(records, ids))
+    return frozenset(request_days_of(records))
 
 
 def _copy_records(cursor: psycopg.Cursor, copy_data: Iterable[memoryview]) -> None:
@@ -400,18 +415,11 @@ def _copy_records(cursor: psycopg.Cursor, copy_data: Iterable[memoryview]) -> No
     reached(FailPoint.COPY_AFTER)
 
 
-def _copy_rejected(cursor: psycopg.Cursor, batch: Batch, lines: Sequence[RejectedLine]) -> None:
-    if not lines:
+def _copy_rejected(cursor: psycopg.Cursor, batch: Batch, lines: pa.Table) -> None:
+    if not lines.num_rows:
         return
     with cursor.copy(_COPY_REJECTED) as copy:
         copy.set_types(_REJECTED_TYPES)
-        for line in lines:
-            row = (
-                batch.ids[line.log_index],
-                line.line_number,
-                str(line.reason),
-                line.line,
-                line.line_bytes,
-                line.sha256,
-            )
-            copy.write_row(row)
+        for some in lines.to_batches(max_chunksize=_REJECTED_ROWS):
+            for log_index, *line in zip(*(column.to_pylist() for column in some), strict=True):
+                copy.write_row((batch.ids[log_index], *line))

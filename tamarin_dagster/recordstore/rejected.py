@@ -109,8 +109,8 @@ def move(connection: sa.Connection, key_id: int, line_numbers: Sequence[int], pa
     statement = sa.delete(s3_rejected_line).where(line.log_key_id == key_id, line.line_number == sa.any_(_NUMBERS))
     connection.execute(statement, {"numbers": list(line_numbers)})
     cursor = cast("psycopg.Cursor", connection.connection.cursor())
-    copy_parsed(cursor, parsed, [key_id] * len(parsed.counts))
-    pending_days.note(connection, parsed.request_days())
+    days = copy_parsed(cursor, parsed, [key_id] * len(parsed.counts))
+    pending_days.note(connection, days)
 
 
 def change_reasons(connection: sa.Connection, key_id: int, reasons: Mapping[str, Sequence[int]]) -> None:

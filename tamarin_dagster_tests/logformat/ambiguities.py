@@ -1,4 +1,4 @@
-"""Lines that may be read in two ways: those that the rules of `careful` read otherwise than they were meant.
+"""Lines that may be read in two ways: those that the rules of `regex_reader` read otherwise than they were meant.
 
 One predicate for each rule, in the rules' order. They look at the line as it is written, and know where each part of it
 was meant to end.

@@ -4,10 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tamarin_dagster.logformat import ParsedLogs, RejectReason, careful, parse_logs
-from tamarin_dagster.logformat.parser import KEPT_BYTES
-from tamarin_dagster.logformat.quick import MAX_LINE_BYTES, NULL
+from tamarin_dagster.logformat import NUMBER_NAMES, TEXT_NAMES, ParsedLogs, RejectReason, parse_logs, regex_reader
+from tamarin_dagster.logformat.frames import times_of
+from tamarin_dagster.logformat.lines import KEPT_BYTES
+from tamarin_dagster.logformat.regex_reader import MAX_LINE_BYTES
 from tamarin_dagster.logformat.values import EARLIEST_REQUEST, MAX_AHEAD, Typed, microseconds, typed
+from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 """What the checks take for the time."""
@@ -31,37 +33,36 @@ def escaped(data: bytes) -> str:
 
 def findings(parsed: ParsedLogs) -> dict[Place, Finding]:
     """What was found in each line that is not blank."""
-    found: dict[Place, Finding] = {(line.log_index, line.line_number): line.reason for line in parsed.rejected}
-    for piece in parsed.pieces:
-        data = piece.octets.tobytes()
-        columns = (piece.log_index, piece.line_number, piece.times, piece.numbers, piece.spans)
-        for log, line, when, numbers, spans in zip(*(column.tolist() for column in columns), strict=True):
-            values = [None if number == NULL else number for number in numbers]
-            texts = [None if length == NULL else data[start : start + length].decode() for start, length in spans]
-            found[log, line] = Typed(when, values, texts)
+    found: dict[Place, Finding] = {(line.log_index, line.line_number): line.reason for line in rejected_of(parsed)}
+    table = records_of(parsed)
+    columns = (times_of(table).tolist(), *(table[name].to_pylist() for name in (*NUMBER_NAMES, *TEXT_NAMES)))
+    places = zip(table["log_index"].to_pylist(), table["line_number"].to_pylist(), strict=True)
+    for place, (when, *values) in zip(places, zip(*columns, strict=True), strict=True):
+        found[place] = Typed(when, values[: len(NUMBER_NAMES)], values[len(NUMBER_NAMES) :])
     return found
 
 
-def carefully_found(line: bytes) -> Finding:
-    """What the careful reader alone finds in a line."""
+def found_by_rules(line: bytes) -> Finding:
+    """What the regex reader alone finds in a line."""
     if not line.strip(b" \t\r"):
         return None
     if len(line) > MAX_LINE_BYTES:
         return RejectReason.OVERSIZED
     try:
-        columns = careful.read_line(escaped(line.rstrip(b"\r")))
+        columns = regex_reader.read_line(escaped(line.rstrip(b"\r")))
         return typed(columns, microseconds(EARLIEST_REQUEST), microseconds(NOW + MAX_AHEAD))
-    except careful.Rejected as rejected:
+    except regex_reader.Rejected as rejected:
         return rejected.reason
 
 
 def check_readers_agree(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
     """Both readers find the same in every line, reasons included."""
+    assert not parsed.differences
     found = findings(parsed)
     for log, body in enumerate(bodies):
         for number, line in enumerate(lines_of(body), 1):
             text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            finding, expected = found.get((log, number)), carefully_found(text)
+            finding, expected = found.get((log, number)), found_by_rules(text)
             if finding is RejectReason.TORN:
                 assert number == len(lines_of(body)), line
                 assert not body.endswith(b"\n"), line
@@ -75,8 +76,8 @@ def check_nothing_is_lost(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
     lines = [lines_of(body) for body in bodies]
     found = findings(parsed)
     assert [count.line_count for count in parsed.counts] == [len(each) for each in lines]
-    assert len(found) == len(parsed.rejected) + sum(map(len, parsed.pieces))
-    assert [(line.log_index, line.line_number) for line in parsed.rejected] == sorted(
+    assert len(found) == len(parsed.rejected) + len(parsed.records)
+    assert [(line.log_index, line.line_number) for line in rejected_of(parsed)] == sorted(
         place for place, finding in found.items() if isinstance(finding, RejectReason)
     )
     for log, count in enumerate(parsed.counts):
@@ -90,7 +91,7 @@ def check_nothing_is_lost(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
         for number, (line, finding) in enumerate(zip(lines[log], mine, strict=True), 1):
             text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             assert (finding is None) == (not text.strip(b" \t\r")), line
-    for rejected_line in parsed.rejected:
+    for rejected_line in rejected_of(parsed):
         line = lines[rejected_line.log_index][rejected_line.line_number - 1]
         kept = line[:KEPT_BYTES] if rejected_line.reason is RejectReason.OVERSIZED else line
         assert rejected_line[3:] == (kept, len(line), hashlib.sha256(line).digest())

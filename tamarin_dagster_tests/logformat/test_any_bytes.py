@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from tamarin_dagster.logformat import parse_logs
 from tamarin_dagster.logformat.lines import pieces_of
-from tamarin_dagster.logformat.quick import MAX_LINE_BYTES
+from tamarin_dagster.logformat.regex_reader import MAX_LINE_BYTES
 from tamarin_dagster_tests.examples import at_least
+from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 from tamarin_dagster_tests.logformat.invariants import NOW, check, check_nothing_is_lost, findings, lines_of
 from tamarin_dagster_tests.logformat.lines_written import BASES
 from tamarin_dagster_tests.logformat.mutations import mutated_lines
@@ -41,9 +42,9 @@ def test_any_bytes_are_records_rejected_lines_and_blanks(body):
     bodies = [body, b"", body]
     parsed = parse_logs(bodies, now=NOW)
     check_nothing_is_lost(bodies, parsed)
-    places = parsed.records.select(["log_index", "line_number"]).to_pydict()
+    places = records_of(parsed).select(["log_index", "line_number"]).to_pydict()
     assert list(zip(*places.values(), strict=True)) == sorted(
-        set(findings(parsed)) - {(line.log_index, line.line_number) for line in parsed.rejected}
+        set(findings(parsed)) - {(line.log_index, line.line_number) for line in rejected_of(parsed)}
     )
 
 
@@ -54,7 +55,7 @@ def test_lines_about_as_long_as_may_be_are_read_alike_and_whole(length, start, e
     before, after = BASES[0].encode().split(b"curl")
     long = before + b"x" * (length - len(before + after + end)) + after + end
     parsed = check([b"\n".join([start + long, BASES[0].encode(), long])])
-    assert [line.line_number for line in parsed.rejected] == ([] if length <= MAX_LINE_BYTES else [1, 3])
+    assert [line.line_number for line in rejected_of(parsed)] == ([] if length <= MAX_LINE_BYTES else [1, 3])
 
 
 @at_least(250)

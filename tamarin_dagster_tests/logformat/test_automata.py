@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamarin_dagster.logformat import FIELDS
-from tamarin_dagster.logformat.automata import ENDS_HERE, MAX_STATES, START, automaton, difference
+from tamarin_dagster.logformat.compiled.automata import ENDS_HERE, MAX_STATES, START, automaton, difference
 from tamarin_dagster.logformat.fields import LONG_HOST_ID_PATTERN, MARCH_2019_PATTERN, TIME_PATTERN, ZONE_PATTERN
 from tamarin_dagster_tests.examples import at_least
 

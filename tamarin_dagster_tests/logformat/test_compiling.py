@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from tamarin_dagster.logformat import compiling
-from tamarin_dagster.logformat.compiling import compiled, copy_octets, eight_octets, moved, pointer
+from tamarin_dagster.logformat.compiled import compiling
+from tamarin_dagster.logformat.compiled.compiling import compiled, copy_octets, eight_octets, moved, pointer
 
 
 @pytest.fixture

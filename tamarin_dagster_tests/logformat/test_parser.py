@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from tamarin_dagster.logformat import FIELD_NAMES, RECORDS_SCHEMA, RejectReason, parse_log, parse_logs
+from tamarin_dagster.logformat.frames import months_of
+from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 from tamarin_dagster_tests.logformat.lines_written import BLOCK, HEAD, HOST_ID, OWNER, TAIL, line
 
 COLUMNS_2006 = line(tail="")
@@ -13,16 +15,16 @@ COLUMNS_2006 = line(tail="")
 def record(text: str) -> dict[str, object]:
     """The one record of the line, without its nulls."""
     parsed = parse_logs([text.encode()])
-    assert not parsed.rejected, parsed.rejected
-    (row,) = parsed.records.to_pylist()
+    assert not rejected_of(parsed)
+    (row,) = records_of(parsed).to_pylist()
     return {name: value for name, value in row.items() if value is not None}
 
 
 def reason(text: str) -> RejectReason:
     """Why the line, which has its LF, is no record."""
     parsed = parse_logs([text.encode() + b"\n"])
-    assert parsed.records.num_rows == 0
-    (rejected,) = parsed.rejected
+    assert len(parsed.records) == 0
+    (rejected,) = rejected_of(parsed)
     assert rejected.line == text.encode()
     return rejected.reason
 
@@ -201,9 +203,9 @@ def test_doubled_and_trailing_blanks_change_nothing():
 def test_the_bulk_of_all_shapes_is_read_in_order():
     lines = [line(), line('"GET /"x HTTP/1.1"'), line("-", referrer="-", user_agent="-"), "", "rubbish", COLUMNS_2006]
     parsed = parse_logs([("\n".join(lines) + "\n").encode()] * 3)
-    numbers = parsed.records.select(["log_index", "line_number"]).to_pydict()
+    numbers = records_of(parsed).select(["log_index", "line_number"]).to_pydict()
     assert list(zip(*numbers.values(), strict=True)) == [(i, n) for i in range(3) for n in (1, 2, 3, 6)]
-    assert [(r.log_index, r.line_number) for r in parsed.rejected] == [(0, 5), (1, 5), (2, 5)]
+    assert [(r.log_index, r.line_number) for r in rejected_of(parsed)] == [(0, 5), (1, 5), (2, 5)]
     counts = parsed.counts[2]
     assert (counts.line_count, counts.record_count, counts.rejected_count, counts.blank_count) == (6, 4, 1, 1)
     assert counts.first_request_dtime == counts.last_request_dtime == datetime(2019, 2, 6, 0, 0, 38, tzinfo=UTC)
@@ -336,7 +338,7 @@ def test_a_torn_line_is_told_by_records_of_its_own_log_object_alone():
     cut = line(tail="- " + HOST_ID).encode()
     parsed = parse_logs([line().encode() + b"\n", cut, cut + b"\n" + cut, line().encode() + b"\n" + cut])
     assert [counts.record_count for counts in parsed.counts] == [1, 1, 2, 1]
-    assert [str(line.reason) for line in parsed.rejected] == ["torn"]
+    assert [str(line.reason) for line in rejected_of(parsed)] == ["torn"]
 
 
 def test_a_status_that_the_client_forged_leaves_the_true_one_in_the_referrer():
@@ -377,15 +379,15 @@ def test_times_are_kept_in_utc(zone, hour):
     other = line()
     text = line(head=HEAD.replace("00:00:38 +0000", f"12:00:00 {zone}"))
     parsed = parse_logs([f"{other}\n{text}\n".encode()])
-    assert parsed.records["request_dtime"].to_pylist()[1].hour == hour
-    assert parsed.records["request_dtime"].to_pylist()[0] == datetime(2019, 2, 6, 0, 0, 38, tzinfo=UTC)
+    assert records_of(parsed)["request_dtime"].to_pylist()[1].hour == hour
+    assert records_of(parsed)["request_dtime"].to_pylist()[0] == datetime(2019, 2, 6, 0, 0, 38, tzinfo=UTC)
 
 
 def test_a_time_more_than_a_day_ahead_of_now_is_out_of_range():
     when = datetime(2019, 2, 6, 0, 0, 38, tzinfo=UTC)
     data = line().encode()
-    assert parse_logs([data], now=when - timedelta(days=1)).records.num_rows == 1
-    (rejected,) = parse_logs([data], now=when - timedelta(days=1, seconds=1)).rejected
+    assert len(parse_logs([data], now=when - timedelta(days=1)).records) == 1
+    (rejected,) = rejected_of(parse_logs([data], now=when - timedelta(days=1, seconds=1)))
     assert rejected.reason is RejectReason.TIME_OUT_OF_RANGE
 
 
@@ -393,8 +395,8 @@ def test_only_lf_ends_a_line():
     user_agent = '"a\rb\x0bc\x0cd\x85e\u2028f\x1c"'
     parsed = parse_logs([(line(user_agent=user_agent) + "\r\n" + line()).encode()])
     assert parsed.counts[0].line_count == 2
-    assert parsed.records["user_agent"].to_pylist() == [user_agent[1:-1], "curl/8.1"]
-    assert parsed.records["source_region"].to_pylist() == ["eu-west-1", "eu-west-1"]
+    assert records_of(parsed)["user_agent"].to_pylist() == [user_agent[1:-1], "curl/8.1"]
+    assert records_of(parsed)["source_region"].to_pylist() == ["eu-west-1", "eu-west-1"]
 
 
 @pytest.mark.parametrize(
@@ -410,23 +412,23 @@ def test_blank_lines_are_counted(data, lines, blanks):
 
 def test_a_byte_order_mark_at_the_start_of_a_log_is_no_data():
     data = b"\xef\xbb\xbf" + line().encode() + b"\n"
-    assert parse_logs([data, data]).records["bucket_owner"].to_pylist() == [OWNER, OWNER]
+    assert records_of(parse_logs([data, data]))["bucket_owner"].to_pylist() == [OWNER, OWNER]
 
 
 def test_bytes_that_are_no_text_are_escaped_and_the_neighbours_are_not():
     text = line(user_agent='"UA"').encode()
     data = b"\n".join([text, text.replace(b"UA", b"\0\xff\\x41"), text.replace(b"UA", "ü\\".encode())])
-    assert parse_logs([data]).records["user_agent"].to_pylist() == ["UA", r"\x00\xff\x5cx41", "ü\\"]
+    assert records_of(parse_logs([data]))["user_agent"].to_pylist() == ["UA", r"\x00\xff\x5cx41", "ü\\"]
 
 
 def test_an_oversized_line_keeps_its_first_64_kib():
     long = b"x" * (2**20 + 1)
     parsed = parse_logs([long + b"\n" + line().encode() + b"\n" + long[1:]])
-    first, second = parsed.rejected
+    first, second = rejected_of(parsed)
     assert (first.reason, first.line, first.line_bytes) == (RejectReason.OVERSIZED, long[: 2**16], 2**20 + 1)
     assert first.sha256 == hashlib.sha256(long).digest()
     assert (second.reason, second.line_number, second.line) == (RejectReason.NOT_A_RECORD, 3, long[1:])
-    assert parsed.records["line_number"].to_pylist() == [2]
+    assert parsed.records["line_number"].tolist() == [2]
 
 
 def test_pandas_gets_arrow_backed_columns():
@@ -439,5 +441,6 @@ def test_pandas_gets_arrow_backed_columns():
 
 def test_no_bodies_give_no_records():
     parsed = parse_logs([])
-    assert (parsed.records.schema, parsed.records.num_rows) == (RECORDS_SCHEMA, 0)
-    assert (parsed.rejected, parsed.counts, parsed.months()) == ((), (), ())
+    records = records_of(parsed)
+    assert (records.schema, records.num_rows) == (RECORDS_SCHEMA, 0)
+    assert (rejected_of(parsed), parsed.counts, months_of(records)) == ([], (), ())

@@ -20,9 +20,10 @@ from tamarin_dagster.logformat import (
     parser,
 )
 from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, PIECE_LINES, LongLine, pieces_of, whole_lines
-from tamarin_dagster.logformat.quick import MAX_LINE_BYTES
+from tamarin_dagster.logformat.regex_reader import MAX_LINE_BYTES
 from tamarin_dagster_tests.examples import at_least
 from tamarin_dagster_tests.logformat.cuts import chunks_of, sizes
+from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 from tamarin_dagster_tests.logformat.invariants import NOW, lines_of
 from tamarin_dagster_tests.logformat.lines_written import BASES, line
 from tamarin_dagster_tests.logformat.mutations import mutated_lines
@@ -45,9 +46,9 @@ def check(body, chunks):
     whole = parse_logs([body], now=NOW)
     assert all(len(part.counts) == 1 and part.counts[0].line_count for part in parts)
     assert sum((part.counts[0] for part in parts), LogCounts()) == whole.counts[0]
-    is_same = tuple(chain.from_iterable(part.rejected for part in parts)) == whole.rejected
+    is_same = tuple(chain.from_iterable(map(rejected_of, parts))) == tuple(rejected_of(whole))
     assert is_same  # pytest would show the difference, of lines of megabytes
-    assert pa.concat_tables([whole.records.slice(0, 0), *(part.records for part in parts)]).equals(whole.records)
+    assert pa.concat_tables([records_of(whole).slice(0, 0), *map(records_of, parts)]).equals(records_of(whole))
     return parts
 
 
@@ -147,11 +148,11 @@ def test_a_line_of_64_mib_is_not_held(fill, is_blank):
     finally:
         tracemalloc.stop()
     assert grown < 3 * PIECE_BYTES
-    assert first.records["line_number"].to_pylist() + last.records["line_number"].to_pylist() == [1, 3]
+    assert first.records["line_number"].tolist() + last.records["line_number"].tolist() == [1, 3]
     if is_blank:
-        assert (long.rejected, long.counts) == ((), (LogCounts(line_count=1, blank_count=1),))
+        assert (rejected_of(long), long.counts) == ([], (LogCounts(line_count=1, blank_count=1),))
     else:
-        (rejected,) = long.rejected
+        (rejected,) = rejected_of(long)
         assert rejected == (0, 2, RejectReason.OVERSIZED, fill * KEPT_BYTES, 64 * MIB, digest.digest())
         assert long.counts == (LogCounts(line_count=1, rejected_count=1),)
 

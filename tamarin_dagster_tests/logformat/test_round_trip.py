@@ -9,6 +9,7 @@ from tamarin_dagster.logformat import FIELD_NAMES, parse_logs, unescape_text
 from tamarin_dagster.logformat.fields import BLOCK_FIELDS, TAIL_FIELDS, TEXT_NAMES
 from tamarin_dagster_tests.examples import at_least
 from tamarin_dagster_tests.logformat.ambiguities import is_ambiguous
+from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 from tamarin_dagster_tests.logformat.invariants import NOW, escaped
 from tamarin_dagster_tests.logformat.written_lines import Line, lines
 
@@ -55,8 +56,8 @@ def test_fields_written_as_s3_writes_them_are_read_back(line, end):
     event(f"{17 + len(line.tail)} fields")
     # behind another line, since a byte order mark at the start of a log is no data
     parsed = parse_logs([b"\n" + line.written() + end], now=NOW)
-    assert not parsed.rejected
-    (row,) = parsed.records.to_pylist()
+    assert not rejected_of(parsed)
+    (row,) = records_of(parsed).to_pylist()
     texts = texts_of(line)
     expected = {name: None if text is None else escaped(text) for name, text in texts.items()}
     expected |= {"log_index": 0, "line_number": 2, "request_dtime": line.time, **numbers_of(line)}

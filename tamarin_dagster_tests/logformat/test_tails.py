@@ -5,6 +5,7 @@ import re
 
 from tamarin_dagster.logformat import FIELDS, parse_logs
 from tamarin_dagster.logformat.fields import TAIL_FIELDS
+from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 from tamarin_dagster_tests.logformat.lines_written import HOST_ID, line
 
 LINES = 100_000
@@ -64,10 +65,10 @@ def test_no_random_tail_is_read_into_a_column_whose_shape_it_does_not_have():
     draws = random.Random(20261127)
     lines = [line(tail=random_tail(draws)) for _ in range(LINES)]
     parsed = parse_logs(["\n".join([*lines, ""]).encode()])
-    records = parsed.records
+    records = records_of(parsed)
     assert parsed.counts[0].line_count == LINES == records.num_rows + len(parsed.rejected)
     assert records.num_rows > LINES // 10
-    assert {str(rejected.reason) for rejected in parsed.rejected} <= {"bad_tail", "too_few_fields"}
+    assert {str(rejected.reason) for rejected in rejected_of(parsed)} <= {"bad_tail", "too_few_fields"}
     for name in TAIL_FIELDS:
         pattern, excluded = SHAPES[name]
         for text in set(records[name].to_pylist()) - {None}:

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tamarin_dagster.logformat.addresses import IPV6_BYTES, pack_address
-from tamarin_dagster.logformat.compiling import compiled, pointer
-from tamarin_dagster.logformat.scanning import NO_TIME, read_time
+from tamarin_dagster.logformat.compiled.addresses import IPV6_BYTES, pack_address
+from tamarin_dagster.logformat.compiled.compiling import compiled, pointer
+from tamarin_dagster.logformat.compiled.scanning import NO_TIME, read_time
 from tamarin_dagster.logformat.values import EPOCH, MONTHS
 from tamarin_dagster_tests.examples import at_least
 

@@ -11,9 +11,9 @@ import pytest
 
 from tamarin_dagster.recordstore import generations, ledger, loading
 from tamarin_dagster.recordstore.generations import DigestNeededError, Row, Verdict, judge
-from tamarin_dagster.recordstore.loading import load, prepare
+from tamarin_dagster.recordstore.loading import load
 from tamarin_dagster_tests.lines import lines
-from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
+from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key, prepared
 
 A, B = (hashlib.sha256(text).digest() for text in (b"a", b"b"))
 TEN = datetime(2026, 3, 5, 10, tzinfo=UTC)
@@ -154,7 +154,7 @@ def test_content_of_a_purged_key_that_overwrites_a_live_one_puts_it_out(engine, 
 def test_a_key_that_was_read_before_a_newer_one_was_loaded_and_purged_is_not_loaded(engine, rows, contents):
     """Pull 1 reads A, B overwrites it, pull 2 loads and purges B, pull 1 goes on: there were 7 rows for 4 lines."""
     old = log_key("k", "old")
-    batch = prepare(engine, "media", "logs", [old], [lines(3)], digests=[hashlib.sha256(lines(3)).digest()])
+    batch = prepared(engine, "media", "logs", [old], [lines(3)], digests=[hashlib.sha256(lines(3)).digest()])
     load_keys(engine, [log_key("k", "new", minutes=1)], [lines(4)])
     purge_all(engine, rows)
     before = contents()
@@ -190,7 +190,7 @@ def test_two_pulls_at_once_of_content_that_was_put_back_load_nothing(engine, row
         purge_all(engine, rows)
         back = replace(log_key(name, minutes=1), was_purged=True)
         digests = [hashlib.sha256(lines(3)).digest()]
-        batches = [prepare(engine, "media", "logs", [back], [lines(3)], digests=digests) for _ in range(2)]
+        batches = [prepared(engine, "media", "logs", [back], [lines(3)], digests=digests) for _ in range(2)]
         barrier = threading.Barrier(2)
 
         def work(batch, barrier=barrier):

@@ -12,13 +12,15 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import FIELD_NAMES, parse_logs
+from tamarin_dagster.logformat.frames import months_of
 from tamarin_dagster.recordstore import ledger, loading
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.recordstore.loading import load, prepare
+from tamarin_dagster.recordstore.loading import load
 from tamarin_dagster.recordstore.tables import RECORD_COLUMNS
 from tamarin_dagster.settings import Settings
 from tamarin_dagster_tests.lines import HOST_ID, OWNER, line, lines
-from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
+from tamarin_dagster_tests.logformat.found import records_of
+from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key, prepared
 
 JUNK = b"no log line at all\n"
 COUNTS = (
@@ -100,7 +102,7 @@ def test_a_batch_without_records_loads_too(engine, rows):
 
 def refuse_records(monkeypatch):
     render = loading.render
-    monkeypatch.setattr(loading, "render", lambda records, ids: memoryview(bytes(render(records, ids)) + b"no record"))
+    monkeypatch.setattr(loading, "render", lambda records, ids: (*render(records, ids), b"no record"))
 
 
 def refuse_rejected(monkeypatch):
@@ -160,13 +162,13 @@ def test_a_refused_batch_leaves_the_older_generation_in_place(engine, rows, cont
 
 def test_the_same_batch_twice_loads_once(engine, rows, contents):
     keys, bodies = [log_key("logs/a"), log_key("logs/b")], [lines(3), lines(2) + JUNK]
-    batch = prepare(engine, "media", "logs", keys, bodies)
+    batch = prepared(engine, "media", "logs", keys, bodies)
     assert len(load(engine, batch).loaded) == 2
     before = contents()
     for again in (
         batch,
-        prepare(engine, "media", "logs", keys, bodies),
-        prepare(engine, "films", "logs", keys, bodies),
+        prepared(engine, "media", "logs", keys, bodies),
+        prepared(engine, "films", "logs", keys, bodies),
     ):
         loaded = load(engine, again)
         assert (loaded.loaded, loaded.already_loaded, loaded.superseded) == ((), tuple(keys), 0)
@@ -199,9 +201,9 @@ def test_two_loads_of_the_same_keys_at_once_load_once(engine, rows):
         keys = [log_key(f"{number}/{day}/{i}", day=date(2026, 3, day)) for day in (5, 6, 7) for i in range(4)]
         bodies = [lines(i + 1) + JUNK for i in range(len(keys))]
         batches = [
-            prepare(engine, "media", "logs", keys, bodies),
-            prepare(engine, "films", "logs", keys[::-1], bodies[::-1]),
-            prepare(engine, "media", "logs", keys[6:], bodies[6:]),
+            prepared(engine, "media", "logs", keys, bodies),
+            prepared(engine, "films", "logs", keys[::-1], bodies[::-1]),
+            prepared(engine, "media", "logs", keys[6:], bodies[6:]),
         ]
         barrier = threading.Barrier(len(batches))
 
@@ -220,8 +222,8 @@ def test_two_loads_of_the_same_keys_at_once_load_once(engine, rows):
 def test_two_generations_at_once_leave_the_newer_one_alone(engine, rows):
     for number in range(10):
         name = f"logs/{number}"
-        old = prepare(engine, "media", "logs", [log_key(name, "old")], [lines(3) + JUNK])
-        new = prepare(engine, "media", "logs", [log_key(name, "new", minutes=1)], [lines(5)])
+        old = prepared(engine, "media", "logs", [log_key(name, "old")], [lines(3) + JUNK])
+        new = prepared(engine, "media", "logs", [log_key(name, "new", minutes=1)], [lines(5)])
         barrier = threading.Barrier(2)
 
         def work(batch, barrier=barrier):
@@ -426,7 +428,7 @@ def test_any_text_reaches_postgres_as_it_was_read(engine, rows, field):
     assert counts.line_count == len(texts)
     column = "request_uri" if field == "uri" else field
     found = dict(rows(f"SELECT line_number, {column} FROM s3_log_record"))
-    read = parse_logs([body]).records
+    read = records_of(parse_logs([body]))
     assert found == dict(zip(read["line_number"].to_pylist(), read[column].to_pylist(), strict=True))
     assert len(found) == counts.record_count >= len(texts) - 3
     for number, text in enumerate(texts, 1):
@@ -454,7 +456,7 @@ def test_all_values_are_what_the_parser_read(engine, rows):
     load_keys(engine, [log_key("logs/a")], [body])
     columns = [name for name in RECORD_COLUMNS[1:] if name != "remote_ip"]
     found = rows(f"SELECT {', '.join(columns)}, host(remote_ip) FROM s3_log_record ORDER BY line_number")
-    read = parse_logs([body]).records.select([*columns, "remote_ip"])
+    read = records_of(parse_logs([body])).select([*columns, "remote_ip"])
     assert found == [tuple(row.values()) for row in read.to_pylist()]
 
 
@@ -512,17 +514,17 @@ def test_of_an_oversized_line_the_start_is_kept_with_length_and_digest_of_all(en
 
 def test_a_prepared_batch_knows_its_months_and_takes_ids_of_its_own(engine):
     body = lines(1, "31/Dec/2025:23:59:59 +0000") + lines(1, "01/Jan/2026:00:00:00 +0000") + lines(1)
-    first = prepare(engine, "media", "logs", [log_key("a"), log_key("b")], [body, b""])
-    second = prepare(engine, "media", "logs", [log_key("c")], [b""])
-    assert first.parsed.months() == (date(2025, 12, 1), date(2026, 1, 1), date(2026, 3, 1))
-    assert second.parsed.months() == ()
+    first = prepared(engine, "media", "logs", [log_key("a"), log_key("b")], [body, b""])
+    second = prepared(engine, "media", "logs", [log_key("c")], [b""])
+    assert months_of(first.records) == (date(2025, 12, 1), date(2026, 1, 1), date(2026, 3, 1))
+    assert months_of(second.records) == ()
     assert len({*first.ids, *second.ids}) == 3
     assert [len(part) > 3 * 300 for part in first.copy_data] == [True]
     assert second.copy_data == ()
 
 
 def test_a_key_that_the_ledger_would_count_wrong_is_refused_by_the_table(engine, rows):
-    batch = prepare(engine, "media", "logs", [log_key("logs/a")], [lines(3)])
+    batch = prepared(engine, "media", "logs", [log_key("logs/a")], [lines(3)])
     counts = replace(batch.parsed.counts[0], line_count=4)
     with pytest.raises(sa.exc.IntegrityError, match="s3_log_key_counts"):
         load(engine, replace(batch, parsed=replace(batch.parsed, counts=(counts,))))

@@ -1,6 +1,6 @@
 """The text of an IP address -> its bytes, for compiled loops."""
 
-from tamarin_dagster.logformat.compiling import Octets, compiled, signed
+from tamarin_dagster.logformat.compiled.compiling import Octets, compiled, signed
 
 IPV4_BYTES = 4
 IPV6_BYTES = 16

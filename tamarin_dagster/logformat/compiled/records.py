@@ -1,34 +1,16 @@
-"""Records as the readers find them: texts as spans of bytes, times and numbers as integers. And as Arrow columns."""
+"""Records as the compiled reader finds them, and as Arrow columns. Texts are spans of bytes until then."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tamarin_dagster.logformat.compiling import Octets, compiled, copy_octets, pointer
-from tamarin_dagster.logformat.fields import FIELDS, NUMBER_NAMES, TEXT_NAMES
-from tamarin_dagster.logformat.lines import Integers
-from tamarin_dagster.logformat.quick import NULL, Spans
-
-_EPOCH = date(1970, 1, 1)
-_DAY_MICROSECONDS = 86_400_000_000
-# Texts that are looked for in all rows at once, each of which is a pass over them.
-_TEXTS_COMPARED = 16
-_ARROW_TYPES = {
-    "timestamptz": pa.timestamp("us", "UTC"),
-    "inet": pa.string(),
-    "smallint": pa.int16(),
-    "bigint": pa.int64(),
-    "text": pa.string(),
-}
-RECORDS_SCHEMA = pa.schema(
-    [("log_index", pa.int32()), ("line_number", pa.int64())]
-    + [(field.name, _ARROW_TYPES[field.sql_type]) for field in FIELDS]
-)
-"""Columns of `Records.table`: which log object of the batch, which of its lines (from 1), and the fields."""
+from tamarin_dagster.logformat.compiled.compiling import Octets, compiled, copy_octets, pointer
+from tamarin_dagster.logformat.compiled.reader import NULL, Integers, Spans
+from tamarin_dagster.logformat.fields import NUMBER_NAMES, TEXT_NAMES
+from tamarin_dagster.logformat.frames import RECORDS_SCHEMA
+from tamarin_dagster.logformat.values import Typed
 
 
 @dataclass(frozen=True)
@@ -64,15 +46,14 @@ class Records:
             self.spans[rows],
         )
 
-    def request_days(self) -> set[tuple[str, date]]:
-        """The buckets that the requests were made to, each with the UTC days of its requests."""
-        days, spans = self.times // _DAY_MICROSECONDS, self.spans[:, TEXT_NAMES.index("bucket")]
-        return {
-            (bytes(self.octets[start : start + length]).decode(), _EPOCH + timedelta(days=day))
-            for (start, length), rows in _rows_by_text(self.octets, spans)
-            if length != NULL
-            for day in np.unique(days[rows]).tolist()
-        }
+    def typed(self, row: int) -> Typed:
+        """Return the values of one record."""
+        texts = [
+            None if length == NULL else self.octets[start : start + length].tobytes().decode()
+            for start, length in self.spans[row].tolist()
+        ]
+        numbers = [None if number == NULL else number for number in self.numbers[row].tolist()]
+        return Typed(int(self.times[row]), numbers, texts)
 
     def table(self) -> pa.Table:
         """The records as columns of `RECORDS_SCHEMA`."""
@@ -109,24 +90,6 @@ class Records:
             )
             for column in range(len(TEXT_NAMES))
         ]
-
-
-def _rows_by_text(octets: Octets, spans: Spans) -> Iterator[tuple[tuple[int, int], Integers]]:
-    """Each different text's span, and the rows that have it. Mostly there is one; of many the last come one by one."""
-    left = np.arange(len(spans))
-    for _ in range(_TEXTS_COMPARED):
-        if not len(left):
-            return
-        start, length = spans[left[0]].tolist()
-        alike = spans[left, 1] == length
-        if length > 0:
-            places = spans[left[alike], :1] + np.arange(length)
-            alike[alike] = (octets[places] == octets[start : start + length]).all(axis=1)
-        yield (start, length), left[alike]
-        left = left[~alike]
-    for row in left:
-        start, length = spans[row].tolist()
-        yield (start, length), np.array([row])
 
 
 @compiled

@@ -1,21 +1,18 @@
-"""The quick reader: it reads lines at the speed of the machine, records and rejected lines alike.
+"""The compiled reader: the rules of `regex_reader`, as loops over bytes.
 
-It follows the rules that `careful` writes down, byte by byte, and gives each text as a span of the lines' bytes, times
-and numbers as integers, and of a line that is no record the reason. The one shape whose fields are no spans of the line
-(a column of March 2019 with extra fields behind it) it leaves to `careful`. A test holds both readers to the same
-findings for every line.
+The fields' regular expressions are walked as automata, which are made from the same table. Each text is a span of the
+lines' bytes, times and numbers are integers, and a line that is not a record has its reason. Lines whose fields are not
+spans of the line (a column of March 2019 with extra fields after it, an IPv4-mapped address in hexadecimal groups) are
+left to `regex_reader`. Tests hold both readers to the same findings for every line, and so does each load (`sampling`).
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from tamarin_dagster.logformat.addresses import IPV6_BYTES, is_ipv4_mapped, pack_address
-from tamarin_dagster.logformat.careful import MAX_QUOTES
-from tamarin_dagster.logformat.compiling import Octets, compiled, inlined, moved, pointer, signed
-from tamarin_dagster.logformat.escaping import needs_escapes
-from tamarin_dagster.logformat.fields import NUMBER_NAMES, TAIL_FIELDS, TEXT_NAMES
-from tamarin_dagster.logformat.reasons import RejectReason
-from tamarin_dagster.logformat.scanning import (
+from tamarin_dagster.logformat.compiled.addresses import IPV6_BYTES, is_ipv4_mapped, pack_address
+from tamarin_dagster.logformat.compiled.compiling import Octets, compiled, inlined, moved, pointer, signed
+from tamarin_dagster.logformat.compiled.escaping import needs_escapes
+from tamarin_dagster.logformat.compiled.scanning import (
     BLANK,
     CLOSE,
     DASH,
@@ -48,23 +45,22 @@ from tamarin_dagster.logformat.scanning import (
     shape_end,
     skip_blanks,
 )
+from tamarin_dagster.logformat.fields import NUMBER_NAMES, TAIL_FIELDS, TEXT_NAMES
+from tamarin_dagster.logformat.reading import BLANK_LINE, REASONS, RECORD, REJECTED
+from tamarin_dagster.logformat.regex_reader import MAX_LINE_BYTES, MAX_QUOTES
 
 Integers = npt.NDArray[np.int64]
 Spans = npt.NDArray[np.int32]
 
-MAX_LINE_BYTES = 1024**2
-"""A longer line is no record. S3 limits a request's headers to 8 KB and its URI to about the same."""
 NULL = -1
 """A number that is null, and the length of a text that is null."""
 
-BLANK_LINE, RECORD, LEFT, REJECTED = range(4)
-"""What became of a line: LEFT is for `careful`, REJECTED + n is rejected for the reason n of REASONS."""
-REASONS = tuple(RejectReason)
+LEFT = 255
+"""The outcome of a line that is left to `regex_reader`."""
 (
     _NOT_A_RECORD, _TOO_FEW_FIELDS, _SPLICED, _BAD_TIME, _TIME_OUT_OF_RANGE, _BAD_ADDRESS, _BAD_REQUESTER,
     _BAD_OPERATION, _BAD_STATUS, _BAD_ERROR_CODE, _BAD_NUMBER, _BAD_TAIL, _TORN, _OVERSIZED,
 ) = range(REJECTED, REJECTED + len(REASONS))  # fmt: skip
-BAD_TAIL, TORN = _BAD_TAIL, _TORN
 # Functions below give a position, or what the line becomes, negated: no position is negative. They are handed pointers:
 # to the bytes and the shapes, and to the one row of times, numbers and spans that is the line's.
 
@@ -126,7 +122,7 @@ def read_lines(
         times: (lines,).
         numbers: (lines, columns of NUMBER_NAMES).
         spans: (lines, columns of TEXT_NAMES, 2): start and length of each text.
-        outcomes: (lines,): BLANK_LINE, RECORD, LEFT, or REJECTED and more. Of a RECORD alone the others are of use.
+        outcomes: (lines,): see `reading`, or LEFT. The other arrays have values for a RECORD only.
         odd: (lines,): whether a record holds what must be escaped.
     """
     text, table, room = pointer(octets), pointer(shapes), pointer(packed)

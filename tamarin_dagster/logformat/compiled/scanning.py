@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from tamarin_dagster.logformat.automata import ENDS_HERE, START, automaton, difference
-from tamarin_dagster.logformat.compiling import Octets, compiled, eight_octets, inlined, signed
+from tamarin_dagster.logformat.compiled.automata import ENDS_HERE, START, automaton, difference
+from tamarin_dagster.logformat.compiled.compiling import Octets, compiled, eight_octets, inlined, signed
 from tamarin_dagster.logformat.fields import (
     LONG_HOST_ID_PATTERN,
     MARCH_2019_PATTERN,

@@ -1,7 +1,8 @@
-"""The careful reader: one line of any shape -> its fields, or the reason why it is no record.
+"""The regex reader: one line of any shape -> its fields, or the reason why it is not a record.
 
-Client-made text (URI, referrer, user agent) stands in the line as it came, raw quotes included, so a line cannot be
-cut at its quotes. It is read from both ends. These are the rules; `quick` follows them too.
+This module is the definition of the format; `compiled` reads by the same rules, faster. Client-made text (URI,
+referrer, user agent) stands in the line as it came, raw quotes included, so a line cannot be cut at its quotes. It is
+read from both ends, by these rules:
 
 1. Columns are separated by one or more blanks (U+0020 alone; every other character is data). Blanks around the line are
    dropped.
@@ -49,6 +50,8 @@ from tamarin_dagster.logformat.fields import (
 )
 from tamarin_dagster.logformat.reasons import RejectReason
 
+MAX_LINE_BYTES = 1024**2
+"""A longer line is not a record. S3 limits a request's headers to 8 KB and its URI to about the same."""
 MAX_QUOTES = 36
 """Quotes that are looked at from the right for the end of the user agent: those of a quoted host header and of 16
 quoted extra fields. S3 has appended no quoted field so far.

@@ -6,7 +6,9 @@ it keeps within what the array's owner said. In plain Python (`NUMBA_DISABLE_JIT
 """
 
 import contextlib
+import ctypes
 import hashlib
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -25,6 +27,8 @@ Octets = npt.NDArray[np.uint8]
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _INDEX = numba.intp
+_MAX_BYTES = 2**46
+"""More than any buffer has."""
 _config: Any = numba.config
 
 
@@ -50,8 +54,10 @@ def _machine_code_folder() -> Path | None:
     """A folder named after the sources: numba looks at a function's own file alone, and would go on with machine code
     that holds an older form of what other files gave to it. None if there is nowhere to write.
     """
-    sources = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))))
-    places = [Path(__file__).parent / "__pycache__", Path("~/.cache/tamarin_dagster").expanduser()]
+    here = Path(__file__).parent
+    paths = sorted([*here.glob("*.py"), *here.parent.glob("*.py")])
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in paths))
+    places = [here / "__pycache__", Path("~/.cache/tamarin_dagster").expanduser()]
     if _config.CACHE_DIR:
         places.insert(0, Path(_config.CACHE_DIR))
     for place in places:
@@ -94,7 +100,17 @@ def eight_octets(source: Octets, at: int) -> np.uint64:
     return np.frombuffer(source[at : at + 8].tobytes(), np.uint64)[0]  # type: ignore[no-any-return]
 
 
-# What numba makes of the four: intrinsics get types, and give a signature and what writes the code.
+def pointer_to(address: int) -> Octets:
+    """The bytes at an address, such as that of an Arrow buffer, which the caller keeps alive."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * _MAX_BYTES).from_address(address))
+
+
+def integer_at(address: int, width: int) -> int:
+    """The integer of 2, 4 or 8 bytes at an address; in compiled code by one load."""
+    return int.from_bytes(pointer_to(address)[:width].tobytes(), sys.byteorder, signed=True)
+
+
+# What numba makes of them: intrinsics get types, and give a signature and what writes the code.
 
 
 @intrinsic
@@ -125,6 +141,31 @@ def _memcpy(_typing: Any, target: Any, _at: Any, source: Any, _start: Any, _coun
 
 
 @intrinsic
+def _pointer_to(_typing: Any, _address: Any) -> tuple[Any, Any]:
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return numba.types.CPointer(numba.uint8)(_INDEX), generate  # type: ignore[no-untyped-call]
+
+
+def _loader(bits: int) -> Any:
+    """The intrinsic that loads a signed integer of so many bits from an address."""
+
+    @intrinsic
+    def load(_typing: Any, _address: Any) -> tuple[Any, Any]:
+        def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            place = builder.inttoptr(arguments[0], ir.IntType(bits).as_pointer())
+            return builder.sext(builder.load(place, align=1), ir.IntType(64)) if bits < 64 else builder.load(place)
+
+        return numba.int64(_INDEX), generate
+
+    return load
+
+
+_load_2, _load_4, _load_8 = _loader(16), _loader(32), _loader(64)
+
+
+@intrinsic
 def _load(_typing: Any, source: Any, _at: Any) -> tuple[Any, Any]:
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         place = builder.bitcast(builder.gep(arguments[0], [arguments[1]]), ir.IntType(64).as_pointer())
@@ -152,3 +193,20 @@ def _copy_octets(target: Any, at: Any, source: Any, start: Any, count: Any) -> A
 @overload(eight_octets, strict=False)
 def _eight_octets(source: Any, at: Any) -> Any:
     return lambda source, at: _load(source, at)  # type: ignore[call-arg]  # noqa: PLW0108
+
+
+@overload(pointer_to, strict=False)
+def _pointer_to_address(address: Any) -> Any:
+    return lambda address: _pointer_to(address)  # type: ignore[call-arg]  # noqa: PLW0108
+
+
+@inlined
+def _integer_at(address: int, width: int) -> int:
+    if width == 2:
+        return _load_2(address)
+    return _load_4(address) if width == 4 else _load_8(address)
+
+
+@overload(integer_at, strict=False)
+def _integer_at_address(address: Any, width: Any) -> Any:
+    return lambda address, width: _integer_at(address, width)  # noqa: PLW0108

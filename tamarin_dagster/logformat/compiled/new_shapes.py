@@ -1,0 +1,88 @@
+"""Find the lines whose shape was not met before: an outcome, and which columns are null or had to be escaped.
+
+Shapes are remembered for the life of the process, in a hash table that is handed to the compiled loop.
+"""
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from tamarin_dagster.logformat.compiled.compiling import Octets, compiled, inlined, moved, pointer, signed
+from tamarin_dagster.logformat.compiled.reader import NULL, Integers, Spans
+from tamarin_dagster.logformat.fields import NUMBER_NAMES, TEXT_NAMES
+from tamarin_dagster.logformat.reading import RECORD
+
+MAX_NEW_SHAPES = 64
+"""How many of one piece are named at most: a flood of them would be read twice otherwise."""
+
+_SLOTS = 2**14
+_MAX_KNOWN = _SLOTS // 2
+"""Shapes that are remembered; real logs have a few hundred. Later ones are not named."""
+_SPREADER = np.uint64(0x9E3779B97F4A7C15)
+_SLOT_SHIFT = np.uint64(64 - 14)
+_TEXTS, _NUMBERS = len(TEXT_NAMES), len(NUMBER_NAMES)
+
+_known = np.zeros(_SLOTS, np.int64)
+_count = np.zeros(1, np.int64)
+_lock = threading.Lock()
+
+
+def rows_of_new_shapes(numbers: Integers, spans: Spans, outcomes: Octets, odd: npt.NDArray[np.bool_]) -> Integers:
+    """Return the rows of the first lines of each shape that was not met before in this process.
+
+    Args:
+        numbers: as `reader.read_lines` writes them, like the others.
+        spans: (lines, columns of TEXT_NAMES, 2).
+        outcomes: (lines,).
+        odd: (lines,).
+    """
+    rows = np.empty(MAX_NEW_SHAPES, np.int64)
+    with _lock:
+        return rows[: _find(numbers, spans, outcomes, odd, _known, _count, rows)]
+
+
+def forget_shapes() -> None:
+    """Make all shapes new again."""
+    with _lock:
+        _known[:] = 0
+        _count[:] = 0
+
+
+@compiled
+def _find(
+    numbers: Integers,
+    spans: Spans,
+    outcomes: Octets,
+    odd: npt.NDArray[np.bool_],
+    known: Integers,
+    count: Integers,
+    rows: Integers,
+) -> int:
+    """Write the rows of new shapes to `rows`, and the shapes to `known`; return how many there are."""
+    table, found, before = pointer(known), 0, 0
+    for row in range(len(outcomes)):
+        shape = (1 + signed(outcomes[row])) << 1 | signed(odd[row])
+        if outcomes[row] == RECORD:
+            shape = _with_nulls(shape, moved(pointer(numbers), row * _NUMBERS), moved(pointer(spans), row * 2 * _TEXTS))
+        if shape == before:
+            continue
+        before = shape
+        slot = np.int64((np.uint64(shape) * _SPREADER) >> _SLOT_SHIFT)
+        while table[slot] != shape and table[slot] != 0:
+            slot = (slot + 1) % _SLOTS
+        if table[slot] == 0 and found < len(rows) and count[0] < _MAX_KNOWN:
+            table[slot] = shape
+            count[0] += 1
+            rows[found] = row
+            found += 1
+    return found
+
+
+@inlined
+def _with_nulls(shape: int, numbers: Integers, spans: Spans) -> int:
+    for column in range(_TEXTS):
+        shape = shape << 1 | (spans[2 * column + 1] == NULL)
+    for column in range(_NUMBERS):
+        shape = shape << 1 | (numbers[column] == NULL)
+    return shape

@@ -1,0 +1,140 @@
+"""The records as a DataFrame: the one schema that the parser makes and the record store takes.
+
+A frame is an Arrow-backed pandas DataFrame (each column a `pandas.ArrowDtype`), so that it is handed on without a copy.
+The columns are those of the record table, which `fields` defines, after the place of each record.
+
+===========  =========================  ================================================================
+column       Arrow type                 meaning
+===========  =========================  ================================================================
+log_index    int32                      position of the log object in its batch, from 0
+line_number  int64                      number of the line in the log object, from 1
+the fields   string, int16, int64,      see `fields.FIELDS`: text and inet are strings, smallint int16,
+             timestamp[us, tz=UTC]      bigint int64, timestamptz a timestamp; null is null
+===========  =========================  ================================================================
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tamarin_dagster.logformat.fields import FIELDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ARROW_TYPES = {
+    "timestamptz": pa.timestamp("us", "UTC"),
+    "inet": pa.string(),
+    "smallint": pa.int16(),
+    "bigint": pa.int64(),
+    "text": pa.string(),
+}
+RECORDS_SCHEMA = pa.schema(
+    [pa.field("log_index", pa.int32(), nullable=False), pa.field("line_number", pa.int64(), nullable=False)]
+    + [pa.field(field.name, _ARROW_TYPES[field.sql_type], field.name != "request_dtime") for field in FIELDS]
+)
+"""The columns of a frame of records."""
+REJECTED_SCHEMA = pa.schema(
+    [
+        pa.field("log_index", pa.int32(), nullable=False),
+        pa.field("line_number", pa.int64(), nullable=False),
+        # one of `RejectReason`
+        pa.field("reason", pa.string(), nullable=False),
+        # as it came, without its LF; of an oversized line the first `KEPT_BYTES`
+        pa.field("line", pa.large_binary(), nullable=False),
+        # length and digest of the whole line
+        pa.field("line_bytes", pa.int64(), nullable=False),
+        pa.field("sha256", pa.binary(), nullable=False),
+    ]
+)
+"""The columns of a frame of rejected lines."""
+
+_DAY_MICROSECONDS = 86_400_000_000
+
+
+class FrameError(ValueError):
+    """A DataFrame that is not one of records, or of rejected lines."""
+
+
+def to_frame(table: pa.Table) -> "pd.DataFrame":
+    """Return a table as an Arrow-backed DataFrame, without a copy."""
+    import pandas as pd  # noqa: PLC0415 - takes half a second: imported while the first log keys are fetched
+
+    return pd.DataFrame({name: to_series(table[name]) for name in table.column_names}, copy=False)
+
+
+def to_series(column: pa.ChunkedArray) -> "pd.Series[Any]":
+    """Return a column as an Arrow-backed Series, without a copy."""
+    import pandas as pd  # noqa: PLC0415
+
+    return pd.Series(pd.arrays.ArrowExtensionArray(column), copy=False)
+
+
+def column_of(frame: "pd.DataFrame", name: str, type_: pa.DataType | None = None) -> pa.ChunkedArray:
+    """Return a column of a frame as Arrow has it, without a copy if it is Arrow-backed.
+
+    Raises:
+        FrameError: there is no such column, or its values are not of `type_`.
+    """
+    try:
+        values = pa.array(frame[name], from_pandas=True)
+        column = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+        return column if type_ is None or column.type == type_ else column.cast(type_)
+    except KeyError:
+        raise FrameError(f"the DataFrame has no column {name}") from None
+    except (pa.ArrowException, TypeError) as error:
+        raise FrameError(f"column {name} of the DataFrame is not of the type {type_}: {error}") from error
+
+
+def to_table(frame: "pd.DataFrame", schema: pa.Schema) -> pa.Table:
+    """Return a frame as an Arrow table of the schema, without a copy if it is Arrow-backed. Other columns are left out.
+
+    Raises:
+        FrameError: a column is missing, has another type, or has missing values where there must be none.
+    """
+    columns = [column_of(frame, field.name, field.type) for field in schema]
+    for field, column in zip(schema, columns, strict=True):
+        if column.null_count and not field.nullable:
+            raise FrameError(f"column {field.name} of the DataFrame has {column.null_count} missing values")
+    return pa.table(columns, schema=schema)
+
+
+def map_chunks(function: Callable[[pa.Array], pa.Array], column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the column with each chunk replaced by the function's; the same object if no chunk was."""
+    chunks = [function(chunk) for chunk in column.chunks]
+    if all(new is old for new, old in zip(chunks, column.chunks, strict=True)):
+        return column
+    return pa.chunked_array(chunks, column.type)
+
+
+def times_of(records: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the request times, in microseconds since 1970 (UTC)."""
+    return np.asarray(records["request_dtime"].cast(pa.int64()))
+
+
+def months_of(records: pa.Table) -> tuple[date, ...]:
+    """Return the first days of the months that request times fall into, in order."""
+    months = np.unique(times_of(records).view("M8[us]").astype("M8[M]"))
+    return tuple(months.astype("M8[D]").tolist())
+
+
+def request_days_of(records: pa.Table) -> set[tuple[str, date]]:
+    """Return the buckets that the requests were made to, each with the UTC days of its requests."""
+    days = pa.array((times_of(records) // _DAY_MICROSECONDS).astype(np.int32), pa.date32())
+    pairs = pa.table([records["bucket"], days], names=["bucket", "day"]).group_by(["bucket", "day"]).aggregate([])
+    names, dates = pairs["bucket"].to_pylist(), pairs["day"].to_pylist()
+    return {(name, day) for name, day in zip(names, dates, strict=True) if name is not None}
+
+
+def rows_of(table: pa.Table, logs: Sequence[int], *, renumbered: bool = False) -> pa.Table:
+    """Return the rows of these log objects; with `renumbered`, `log_index` is the position in `logs`."""
+    chosen = table.filter(pc.is_in(table["log_index"], pa.array(logs, pa.int32())))
+    if not renumbered:
+        return chosen
+    positions = pc.index_in(chosen["log_index"], pa.array(logs, pa.int32()))
+    return chosen.set_column(0, table.schema.field(0), positions)
