@@ -64,7 +64,7 @@ def pack_addresses(texts: pa.StringArray, ipv4_lead: bytes, ipv6_lead: bytes) ->
 
 
 def _is_text(column: pa.Array) -> bool:
-    return pa.types.is_string(column.type) or pa.types.is_binary(column.type)
+    return bool(pa.types.is_string(column.type) or pa.types.is_binary(column.type))
 
 
 def _fixed(rows: Octets) -> pa.BinaryArray:

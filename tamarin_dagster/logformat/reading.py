@@ -32,8 +32,9 @@ def outcome_of(reason: RejectReason) -> int:
 class Reading(Protocol):
     """The lines of a piece, read."""
 
-    outcomes: Outcomes
-    """(lines,); may be changed before `table` is asked."""
+    @property
+    def outcomes(self) -> Outcomes:
+        """Return the outcomes, (lines,); they may be changed in place before `table` is asked."""
 
     def typed(self, row: int) -> Typed:
         """Return the values of a line that is a record."""
@@ -82,7 +83,7 @@ class RegexReading:
         """Return the records as columns of `frames.RECORDS_SCHEMA`."""
         rows = np.flatnonzero(self.outcomes == RECORD)
         records = [self.typed(row) for row in rows.tolist()]
-        columns: dict[str, Sequence[object]] = {"request_dtime": [record.time for record in records]}
+        columns: dict[str, Sequence[object] | npt.NDArray[np.int64]] = {"request_dtime": [record.time for record in records]}
         columns |= {name: [record.numbers[at] for record in records] for at, name in enumerate(NUMBER_NAMES)}
         columns |= {name: [record.texts[at] for record in records] for at, name in enumerate(TEXT_NAMES)}
         columns |= {"log_index": self._piece.log_index[rows], "line_number": self._piece.line_number[rows]}

@@ -219,7 +219,8 @@ def load_large(
     with engine.connect() as connection:
         entered = _enter(connection, batch, run_id, asks_digest=True)
         if entered.won:
-            counts, days = LogCounts(), set()
+            counts = LogCounts()
+            days: set[tuple[str, date]] = set()
             for part in parts:
                 cursor = cast("psycopg.Cursor", connection.connection.cursor())
                 _copy_records(cursor, part.copy_data)

@@ -203,8 +203,8 @@ def _pointer_to_address(address: Any) -> Any:
 @inlined
 def _integer_at(address: int, width: int) -> int:
     if width == 2:
-        return _load_2(address)
-    return _load_4(address) if width == 4 else _load_8(address)
+        return _load_2(address)  # type: ignore[no-any-return]
+    return _load_4(address) if width == 4 else _load_8(address)  # type: ignore[no-any-return]
 
 
 @overload(integer_at, strict=False)

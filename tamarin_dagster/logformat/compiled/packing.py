@@ -67,7 +67,7 @@ def _planned(column: pa.Array) -> tuple[int, ...]:
 
 
 def _is_text(column: pa.Array) -> bool:
-    return pa.types.is_string(column.type) or pa.types.is_binary(column.type)
+    return bool(pa.types.is_string(column.type) or pa.types.is_binary(column.type))
 
 
 def _text_bytes(column: pa.Array) -> int:

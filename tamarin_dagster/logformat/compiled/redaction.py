@@ -1,5 +1,7 @@
 """The rules of `logformat.redaction`, compiled, over whole columns of texts."""
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -19,6 +21,7 @@ from tamarin_dagster.logformat.redaction import REDACTED, SECRET_PARAMETERS
 
 Integers = npt.NDArray[np.int64]
 Offsets = npt.NDArray[np.int32]
+T = TypeVar("T", bound=np.generic)
 
 _MAX_GROWTH = 2
 """How many bytes a byte may become, at most: `?Signature=x`, 12 bytes, becomes 19."""
@@ -74,7 +77,7 @@ def redact_texts(texts: pa.StringArray) -> pa.StringArray:
     )
 
 
-def _readonly(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _readonly(array: npt.NDArray[T]) -> npt.NDArray[T]:
     """Make a view that cannot be written: numba compiles for one of both."""
     view = array.view()
     view.setflags(write=False)
