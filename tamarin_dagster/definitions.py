@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
@@ -50,19 +51,24 @@ from tamarin_dagster.defs.traffic_checks import (
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
 
 
-def build_definitions(settings: Settings) -> dg.Definitions:
-    """Fresh definitions for these settings. Nothing connects until something runs."""
+def build_definitions(settings: Settings, *, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Return fresh definitions for these settings. Nothing connects until something runs.
+
+    `resources` replace those of the same name: `s3` (an S3Resource), `log_buckets`, `database`.
+    """
     purge_log_keys = build_purge_op(settings)
     names = slugs(settings.buckets)
     return dg.Definitions.merge(
-        _of_all_buckets(settings, purge_log_keys),
+        _of_all_buckets(settings, purge_log_keys, resources or {}),
         *([_watching(settings, names)] if settings.buckets else []),
         *([_expiring(settings, settings.retention_months)] if settings.retention_months else []),
         *(_of_bucket(bucket, names[bucket.name], settings, purge_log_keys) for bucket in settings.buckets),
     )
 
 
-def _of_all_buckets(settings: Settings, purge_log_keys: dg.OpDefinition) -> dg.Definitions:
+def _of_all_buckets(
+    settings: Settings, purge_log_keys: dg.OpDefinition, resources: Mapping[str, Any]
+) -> dg.Definitions:
     """What there is once, whatever the buckets."""
     archives = any(settings.archive_of(bucket) for bucket in settings.buckets)
     purge_job = build_purge_job(purge_log_keys, build_archive_op(settings) if archives else None)
@@ -75,9 +81,27 @@ def _of_all_buckets(settings: Settings, purge_log_keys: dg.OpDefinition) -> dg.D
             build_roll_up_schedule(roll_up_job),
             build_dimensions_schedule(dimensions_job, settings),
         ],
-        resources={"database": RecordDatabase(settings), "log_buckets": LogBuckets()},
+        resources={"database": RecordDatabase(settings)} | _log_buckets(settings, resources) | dict(resources),
         executor=dg.in_process_executor,
     )
+
+
+def _log_buckets(settings: Settings, resources: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the log buckets' resource, with the resource `s3` if something lies in S3."""
+    archives = settings.archives().values()
+    if not (
+        "s3" in resources
+        or any(bucket.log_folder is None for bucket in settings.buckets)
+        or any(url.startswith("s3:") for url in archives)
+    ):
+        return {"log_buckets": LogBuckets()}
+    from tamarin_dagster.defs.s3_resource import (  # noqa: PLC0415 - folders do not need it, and it takes half a second
+        LogBucketS3Resource,
+        S3LogBuckets,
+    )
+
+    s3 = resources.get("s3", LogBucketS3Resource.configure_at_launch())
+    return {"s3": s3, "log_buckets": S3LogBuckets(s3=s3)}
 
 
 def _expiring(settings: Settings, months: int) -> dg.Definitions:

@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 from moto.server import ThreadedMotoServer
 
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.recordstore.database import migrate, open_database
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 
 from tamarin_dagster import backup as backups
 from tamarin_dagster.backup import BackupError, back_up, connection_arguments, note_backup, restore
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.ingest import pull
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.recordstore.database import migrate, schema_revision
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION

@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.discovery import MAX_STRAYS_NAMED, Look, Survey, days_with_keys, survey
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import lines

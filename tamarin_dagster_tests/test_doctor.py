@@ -12,13 +12,13 @@ import boto3
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.defs.resources import open_log_store
-from tamarin_dagster.defs.s3_resource import s3_resource
 from tamarin_dagster.doctor import Finding, Status, examine
 from tamarin_dagster.doctor.backups import backup_findings
 from tamarin_dagster.doctor.database import space_finding
 from tamarin_dagster.doctor.s3 import Scene, examine_s3
+from tamarin_dagster.logstore.client import client_of as default_client_of
 from tamarin_dagster.logstore.inspection import InspectionError
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
@@ -44,7 +44,7 @@ def found(tmp_path, clients):
 
     def client_of(bucket):
         if bucket.profile or bucket.role_arn:
-            return s3_resource(bucket).get_client()
+            return default_client_of(bucket)
         if bucket.endpoint_url not in clients:
             clients[bucket.endpoint_url] = boto3.client("s3", endpoint_url=bucket.endpoint_url)
         return clients[bucket.endpoint_url]

@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster import ingest
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.ingest import Progress, Pulled, pull
 from tamarin_dagster.logformat import DeliveryHour
 from tamarin_dagster.logstore import LogStoreError
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import loading
 from tamarin_dagster.recordstore.loading import Batch

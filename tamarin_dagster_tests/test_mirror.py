@@ -12,12 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.failpoints import VARIABLE
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, copies
 from tamarin_dagster.logstore.copies import ASIDE, Copies, CopiesError, NotCopiedError
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.mirror import Mirrored, folder_of, mirror
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import lines

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tamarin_dagster import purge as purging
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import Deleted
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.purge import Purged, purge
 from tamarin_dagster.recordstore.ledger import KeptKeys
 from tamarin_dagster.reparse import reparse

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from tamarin_dagster import ingest
 from tamarin_dagster.backlog import backlog
 from tamarin_dagster.cli import app
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.discovery import waiting_files
 from tamarin_dagster.doctor.finding import Status
 from tamarin_dagster.doctor.folder import examine_folder
 from tamarin_dagster.doctor.names import NOTHING_KNOWN
 from tamarin_dagster.logstore import FolderLogStore
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.purge import purge
 from tamarin_dagster.settings import load_settings
 from tamarin_dagster_tests.lines import lines

@@ -12,7 +12,7 @@ from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.failures import held_back
 from tamarin_dagster.defs.naming import archived_key, records_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
-from tamarin_dagster.defs.resources import RecordDatabase, open_archive
+from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -39,13 +39,15 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
         metadata={"archive": url},
     )
     def archived_log_records(
-        context: dg.AssetExecutionContext, database: dg.ResourceParam[RecordDatabase]
+        context: dg.AssetExecutionContext,
+        database: dg.ResourceParam[RecordDatabase],
+        log_buckets: dg.ResourceParam[LogBuckets],
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         periods = periods_of(context.partition_keys)
         days = sorted({delivery_day(period) for period in periods})
         engine = database.engine
         with cancellable(), retried_if_transient(bucket):
-            place = open_archive(bucket, url)
+            place = log_buckets.archive(bucket, url)
             done = archive(bucket, place, engine, days=days)
             found = {day: verify(bucket, place, engine, day) for day in days}
         _tell(context, bucket, done)
@@ -71,13 +73,17 @@ def build_archive_op(settings: Settings) -> dg.OpDefinition:
         retry_policy=RETRY_POLICY,
         description="Writes the records of log keys that wait for a purge to their archive.",
     )
-    def archive_log_records(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> list[str]:
+    def archive_log_records(
+        context: dg.OpExecutionContext,
+        database: dg.ResourceParam[RecordDatabase],
+        log_buckets: dg.ResourceParam[LogBuckets],
+    ) -> list[str]:
         keys = waiting = 0
         failed: list[dg.Failure] = []
         for bucket in settings.buckets:
             if url := settings.archive_of(bucket):
                 with cancellable(), held_back(failed, bucket):
-                    done = archive(bucket, open_archive(bucket, url), database.engine)
+                    done = archive(bucket, log_buckets.archive(bucket, url), database.engine)
                     keys, waiting = keys + done.keys, waiting + done.waiting_keys
                     _tell(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})

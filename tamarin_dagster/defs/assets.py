@@ -13,7 +13,7 @@ from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.failures import held_back, raise_held_back
 from tamarin_dagster.defs.naming import archived_key, delivered_key, purged_key, records_key
 from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
-from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase, open_archive
+from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.discovery import outdated_keys, waiting_files
 from tamarin_dagster.ingest import MisreadLine, Progress, Pulled, PulledPeriod, pull
 from tamarin_dagster.logformat import FIELDS, DeliveryPeriod
@@ -183,7 +183,7 @@ def build_purge_op(settings: Settings) -> dg.OpDefinition:
                     database.engine,
                     periods=periods,
                     with_rejected=rejected_too,
-                    archive=open_archive(bucket, url) if url else None,
+                    archive=log_buckets.archive(bucket, url) if url else None,
                 )
                 keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
                 kept, waiting = kept + purged.kept.keys, waiting + purged.waiting_keys

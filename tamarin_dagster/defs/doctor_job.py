@@ -1,16 +1,16 @@
 """The job `doctor`: whether settings, database and log buckets are fit for use, on the page and on a schedule."""
 
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from tamarin_dagster.defs.resources import open_log_store
-from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster.defs.resources import LogBuckets
+from tamarin_dagster.logstore.opening import open_log_store
+from tamarin_dagster.settings import Settings
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
     from tamarin_dagster.doctor import Finding
 
 
@@ -21,12 +21,14 @@ def build_doctor_job(settings: Settings) -> dg.JobDefinition:
         out=dg.Out(dg.Nothing),
         description="Looks at database and log buckets; where log keys are purged, with an object of its own.",
     )
-    def examine_all(context: dg.OpExecutionContext) -> None:
+    def examine_all(context: dg.OpExecutionContext, log_buckets: dg.ResourceParam[LogBuckets]) -> None:
         from tamarin_dagster.doctor import Status, examine  # noqa: PLC0415 - boto3 takes a fifth of a second
 
         say = {Status.ok: context.log.info, Status.warn: context.log.warning, Status.fail: context.log.error}
         findings = []
-        for finding in examine(settings, open_store=open_log_store, client_of=_client_of):
+        client_of = log_buckets.client
+        open_store = partial(open_log_store, client_of=client_of)
+        for finding in examine(settings, open_store=open_store, client_of=client_of):
             findings.append(finding)
             say[finding.status](str(finding))
         counts = Counter(finding.status for finding in findings)
@@ -56,10 +58,3 @@ def _table(findings: "list[Finding]") -> dg.TableMetadataValue:
             for each in findings
         ]
     )
-
-
-def _client_of(bucket: LoggedBucket) -> "S3Client":
-    from tamarin_dagster.defs.s3_resource import s3_resource  # noqa: PLC0415 - it takes half a second
-
-    client: S3Client = s3_resource(bucket).get_client()
-    return client

@@ -4,13 +4,21 @@ Nothing connects before its first use: definitions must load without a database 
 """
 
 import threading
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from tamarin_dagster.logstore import FolderLogStore, LogStore
-from tamarin_dagster.logstore.archiving import ArchivePlace, FolderArchive
+from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.logstore.archiving import ArchivePlace
+from tamarin_dagster.logstore.opening import open_archive, open_client, open_log_store
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import LoggedBucket, Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_STORES: dict[tuple[object, LoggedBucket], LogStore] = {}
+_OPENING = threading.Lock()
 
 
 class RecordDatabase:
@@ -31,36 +39,27 @@ class RecordDatabase:
 
 
 class LogBuckets:
-    """The stores of the configured buckets, each made at first use."""
+    """The stores of the configured buckets, each made at its first use in this process."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._stores: dict[LoggedBucket, LogStore] = {}
+    def client(self, bucket: LoggedBucket) -> "S3Client":
+        """Return a boto3 client for the bucket's log bucket. Raises BotoCoreError, ValueError and LogStoreError."""
+        return open_client(bucket)
 
     def store(self, bucket: LoggedBucket) -> LogStore:
-        """The store that holds the bucket's log keys."""
-        with self._lock:
-            if bucket not in self._stores:
-                self._stores[bucket] = open_log_store(bucket)
-            return self._stores[bucket]
+        """Return the store that holds the bucket's log keys. Raises LogStoreError."""
+        place = (self._identity(), bucket)
+        with _OPENING:
+            if place not in _STORES:
+                _STORES[place] = open_log_store(bucket, self.client)
+            return _STORES[place]
 
+    def archive(self, bucket: LoggedBucket, url: str) -> ArchivePlace:
+        """Return the archive of the bucket's records. Raises ArchiveError."""
+        return open_archive(bucket, url, self.client)
 
-def open_log_store(bucket: LoggedBucket) -> LogStore:
-    """The store of the bucket's log keys: a folder, or a bucket in S3. Raises LogStoreError."""
-    if bucket.log_folder is not None:
-        return FolderLogStore(bucket.log_folder, bucket.log_bucket_name, quiet_seconds=bucket.quiet_seconds or 0)
-    from tamarin_dagster.defs.s3_resource import open_s3_log_store  # noqa: PLC0415 - a folder needs none of it
-
-    return open_s3_log_store(bucket)
-
-
-def open_archive(bucket: LoggedBucket, url: str) -> ArchivePlace:
-    """Where the bucket's records are archived: a folder, or a prefix in S3. Raises ArchiveError."""
-    if not url.startswith("s3:"):
-        return FolderArchive(url)
-    from tamarin_dagster.defs.s3_resource import open_s3_archive  # noqa: PLC0415 - a folder needs none of it
-
-    return open_s3_archive(bucket, url)
+    def _identity(self) -> object:
+        """Return what tells these clients apart from those of another resource; Dagster makes a copy for each run."""
+        return None
 
 
 def _answers(engine: sa.Engine) -> bool:

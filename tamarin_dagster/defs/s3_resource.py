@@ -1,73 +1,74 @@
-"""A log bucket in S3, by dagster-aws's S3Resource. Imported where such a bucket is opened: it takes half a second."""
+"""Dagster's side of S3: dagster-aws's S3Resource, filled from the settings of each bucket.
+
+Importing dagster-aws takes half a second: this module is imported only where a log bucket or an archive lies in S3.
+"""
 
 from typing import Any
 
-import boto3
-import botocore.session
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-from botocore.exceptions import BotoCoreError
+import dagster as dg
 from dagster_aws.s3 import S3Resource
+from pydantic import Field
 
-from tamarin_dagster.logstore import LogStoreError
-from tamarin_dagster.logstore.archiving import ArchiveError, S3Archive
-from tamarin_dagster.logstore.errors import brief
-from tamarin_dagster.logstore.s3 import CLIENT_CONFIG, S3LogStore
+from tamarin_dagster.defs.resources import LogBuckets
+from tamarin_dagster.logstore.client import AccessKeys, make_client
+from tamarin_dagster.logstore.store import LogStoreError
 from tamarin_dagster.settings import LoggedBucket
+
+# Fields of S3Resource that change boto3's client, but not the one that GETs go through.
+_UNSUPPORTED = ("use_unsigned_session", "use_ssl", "verify")
 
 
 class LogBucketS3Resource(S3Resource):
-    """dagster-aws's S3Resource, with a client made for a log store; and perhaps with a role to assume.
+    """dagster-aws's S3Resource with a client made for log buckets, which may act as a role.
 
-    The role's credentials are renewed by themselves.
+    Its fields hold for all buckets; what a bucket's own settings say (region, endpoint_url, profile, role_arn) wins.
     """
 
-    role_arn: str | None = None
+    role_arn: str | None = Field(default=None, description="ARN of a role that the client acts as.")
+
+    def get_object_to_set_on_execution_context(self) -> Any:
+        """Return the resource itself: S3Resource would give its client, which knows no bucket."""
+        return self
 
     def get_client(self) -> Any:
-        """A boto3 client, that acts as the role if there is one. Raises LogStoreError."""
-        session = boto3.Session(botocore_session=self._session(), region_name=self.region_name)
-        client = session.client("s3", endpoint_url=self.endpoint_url, config=CLIENT_CONFIG)
-        if "@" in client.meta.endpoint_url:  # the settings refuse one; this is AWS_ENDPOINT_URL, or a profile's
-            raise LogStoreError(
-                "the endpoint in AWS_ENDPOINT_URL or in the profile holds a user or a password: put credentials into"
-                " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into the profile"
-            )
-        return client
-
-    def _session(self) -> botocore.session.Session:
-        base = botocore.session.Session(profile=self.profile_name)
-        if not self.role_arn:
-            return base
-        fetcher = AssumeRoleCredentialFetcher(
-            base.create_client, base.get_credentials(), self.role_arn, extra_args={"RoleSessionName": "tamarin"}
+        """Return a boto3 client. Raises BotoCoreError, ValueError and LogStoreError."""
+        for name in _UNSUPPORTED:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise LogStoreError(f"resource s3: {name} is not supported; leave it out, and set endpoint_url instead")
+        return make_client(
+            region=self.region_name,
+            endpoint_url=self.endpoint_url,
+            profile=self.profile_name,
+            role_arn=self.role_arn,
+            keys=AccessKeys(self.aws_access_key_id, self.aws_secret_access_key, self.aws_session_token),
+            max_attempts=self.max_attempts,
         )
-        acting = botocore.session.Session()
-        # There is no public way to hand a session credentials that renew themselves; everybody sets this attribute.
-        vars(acting)["_credentials"] = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
-        return acting
+
+    def get_client_of(self, bucket: LoggedBucket) -> Any:
+        """Return a boto3 client for the bucket's log bucket. Raises what `get_client` raises."""
+        own = {
+            "region_name": bucket.region,
+            "endpoint_url": bucket.endpoint_url,
+            "profile_name": bucket.profile,
+            "role_arn": bucket.role_arn,
+        }
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return LogBucketS3Resource(**given | {name: value for name, value in own.items() if value}).get_client()
 
 
-def s3_resource(bucket: LoggedBucket) -> S3Resource:
-    """The S3Resource for the bucket's log bucket: profile, role, endpoint and region as in the settings."""
-    return LogBucketS3Resource(
-        region_name=bucket.region,
-        endpoint_url=bucket.endpoint_url,
-        profile_name=bucket.profile,
-        role_arn=bucket.role_arn,
-    )
+class S3LogBuckets(dg.ConfigurableResource, LogBuckets):  # type: ignore[type-arg]
+    """The stores of the configured buckets, with clients of the resource `s3`."""
 
+    s3: dg.ResourceDependency[S3Resource]
 
-def open_s3_log_store(bucket: LoggedBucket) -> S3LogStore:
-    """The store of the bucket's log keys. Raises LogStoreError."""
-    try:
-        return S3LogStore(s3_resource(bucket).get_client(), bucket.log_bucket_name)
-    except (BotoCoreError, ValueError) as error:  # a profile that is not there, a URL that botocore refuses
-        raise LogStoreError(f"log bucket {bucket.log_bucket_name} (bucket '{bucket.name}'): {brief(error)}") from error
+    def client(self, bucket: LoggedBucket) -> Any:
+        """Return a boto3 client: a LogBucketS3Resource knows the bucket's settings, any other is used as it is."""
+        s3: object = self.s3
+        if isinstance(s3, LogBucketS3Resource):
+            return s3.get_client_of(bucket)
+        # An S3Resource that is configured at launch reaches us as the client that it has made.
+        return s3.get_client() if isinstance(s3, S3Resource) else s3
 
-
-def open_s3_archive(bucket: LoggedBucket, url: str) -> S3Archive:
-    """The archive of the bucket's records, reached as its log bucket is. Raises ArchiveError."""
-    try:
-        return S3Archive(s3_resource(bucket).get_client(), url)
-    except (BotoCoreError, ValueError) as error:
-        raise ArchiveError(f"archive {url} (bucket '{bucket.name}'): {brief(error)}") from error
+    def _identity(self) -> object:
+        s3: object = self.s3
+        return (type(s3), s3.model_dump_json()) if isinstance(s3, S3Resource) else id(s3)

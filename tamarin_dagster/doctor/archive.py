@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from tamarin_dagster.archive import ArchiveProof, place_state
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.logstore.archive_records import record_folder
-from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace, FolderArchive, S3Archive
+from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
+from tamarin_dagster.logstore.opening import open_archive
 from tamarin_dagster.recordstore import archived
 from tamarin_dagster.recordstore.database import RECORDS_DATABASE, schema_revision
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -42,9 +43,8 @@ def examine_archives(
         for bucket in archiving:
             subject = f"{bucket.name}: archive"
             try:
-                yield from _examine(
-                    subject, bucket, _place(bucket, settings.archive_of(bucket) or "", client_of), engine
-                )
+                place = open_archive(bucket, settings.archive_of(bucket) or "", client_of)
+                yield from _examine(subject, bucket, place, engine)
             except (ArchiveError, sa.exc.SQLAlchemyError) as error:
                 yield fail(subject, str(error).split("\n", 1)[0], "no log key of the bucket is purged until then")
             except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others are still to be looked at
@@ -62,10 +62,6 @@ def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
     engine = sa.create_engine(url, connect_args={"connect_timeout": 10, "application_name": "tamarin doctor"})
     stack.callback(engine.dispose)
     return engine
-
-
-def _place(bucket: LoggedBucket, url: str, client_of: Callable[[LoggedBucket], "S3Client"]) -> ArchivePlace:
-    return S3Archive(client_of(bucket), url) if url.startswith("s3:") else FolderArchive(url)
 
 
 def _examine(subject: str, bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> Iterator[Finding]:

@@ -5,18 +5,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore.deleting import DELETE_THREADS, Deleter
-from tamarin_dagster.logstore.getting import (
-    CONNECT_TIMEOUT_SECONDS,
-    REQUEST_TIMEOUT_SECONDS,
-    STALL_TIMEOUT_SECONDS,
-    Getter,
-)
+from tamarin_dagster.logstore.deleting import Deleter
+from tamarin_dagster.logstore.getting import REQUEST_TIMEOUT_SECONDS, Getter
 from tamarin_dagster.logstore.listing import listing_error, read_listings_fast
 from tamarin_dagster.logstore.pacing import MAX_CEILING, Pacer
 from tamarin_dagster.logstore.store import (
@@ -33,19 +27,11 @@ from tamarin_dagster.logstore.threads import Threads
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# For the client that lists and deletes: it tries again by itself, and each thread has a connection.
-CLIENT_CONFIG = Config(
-    retries={"mode": "standard", "total_max_attempts": 5},
-    connect_timeout=CONNECT_TIMEOUT_SECONDS,
-    read_timeout=STALL_TIMEOUT_SECONDS,
-    max_pool_connections=DELETE_THREADS,
-)
-
 
 class S3LogStore:
     """A log bucket in S3 or a compatible store.
 
-    Listing and deleting go through the boto3 client (best made with CLIENT_CONFIG), GETs through obstore, which takes
+    Listing and deleting go through the boto3 client (best one of `client`), GETs through obstore, which takes
     endpoint, region and credentials from that very client. `pacer` and `timeout` are those of the GETs.
     """
 

@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.logformat import RejectReason
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines

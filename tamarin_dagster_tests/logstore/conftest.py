@@ -8,9 +8,9 @@ from typing import Any
 import boto3
 import pytest
 
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.folders import write_object

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, FolderLogStore, LogStoreError, first_object
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.examples import at_least
 from tamarin_dagster_tests.folders import write_object

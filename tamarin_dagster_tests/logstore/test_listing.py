@@ -9,10 +9,10 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import LogStore, LogStoreError, first_object
 from tamarin_dagster.logstore.listing import _take_contents, read_listings_fast
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster_tests.logstore.faulty import INTERNAL_ERROR, SLOW_DOWN, Fault, Faulty
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tamarin_dagster.defs.resources import open_log_store
 from tamarin_dagster.logstore import CHUNK_BYTES, FetchError, FolderLogStore, first_object
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 
 # What S3 and a file system both take as a name, in the order of the bytes.
