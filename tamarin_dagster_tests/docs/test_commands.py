@@ -29,6 +29,7 @@ from tamarin_dagster.logstore import enabling
 from tamarin_dagster.logstore.inspection import LoggingTarget
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import load_settings
+from tamarin_dagster_tests.clusters import give_cluster
 from tamarin_dagster_tests.conftest import make_short_folder
 from tamarin_dagster_tests.docs import tamarin
 from tamarin_dagster_tests.docs.blocks import PAGES, PROJECT, Block, blocks_of
@@ -109,6 +110,7 @@ def world(request, short_folder, programs, s3, s3_endpoint) -> Iterator[World]:
     with_embedded = request.param in WITH_EMBEDDED
     server = EmbeddedPostgres(short_folder / ".tamarin") if with_embedded else None
     if server:
+        give_cluster(server.home)
         server.ensure_databases("tamarin", "dagster")
     url = server.url("tamarin", driver="postgresql") if server else request.getfixturevalue("database_url")
     clean = {n: v for n, v in os.environ.items() if not n.startswith(("TAMARIN_", "DAGSTER_", "PG"))}
@@ -144,6 +146,7 @@ def world(request, short_folder, programs, s3, s3_endpoint) -> Iterator[World]:
     (short_folder / "tamarin.yaml").write_text(world.here(OWN_BUCKET))
     if request.param == "docs/how-to/move-to-postgres.md":
         world.new_server = EmbeddedPostgres(short_folder / "new")
+        give_cluster(world.new_server.home)
         world.new_server.ensure_running()
     yield world
     for used in filter(None, (server, world.new_server)):
