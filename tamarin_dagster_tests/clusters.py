@@ -1,4 +1,4 @@
-"""Clusters of the embedded Postgres that are copied: initdb takes a second of a processor, a copy of its files a tenth."""
+"""Copies of a cluster of the embedded Postgres: initdb takes a second of a processor, a copy of its files a tenth."""
 
 import atexit
 import functools
@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
-from tamarin_dagster_tests.conftest import make_short_folder
+from tamarin_dagster_tests.folders import make_short_folder
 
 
 def give_cluster(home: Path) -> None:

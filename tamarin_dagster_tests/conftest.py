@@ -4,7 +4,6 @@ import functools
 import itertools
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,13 +27,10 @@ from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests import examples  # noqa: F401 - registers hypothesis' profiles before one is chosen
 from tamarin_dagster_tests.contents import digests
-from tamarin_dagster_tests.folders import write_object
+from tamarin_dagster_tests.folders import MEMORY_FOLDER, make_short_folder, write_object
 from tamarin_dagster_tests.logstore.faulty import Faulty, faulty_endpoint
 
 _numbers = itertools.count(1)
-# A cluster has a thousand files, and each database of a test 300 more. On a disk they cost more than what is tested.
-_MEMORY_FOLDER = Path("/dev/shm")
-_MIN_FREE_MEMORY_BYTES = 3 * 2**30
 
 # Tests have settings of their own, whatever the shell they are started from has.
 for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGSTER_"))]:
@@ -42,25 +38,6 @@ for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGST
         del os.environ[_name]
 # They write files just before they are loaded.
 os.environ["TAMARIN_QUIET_SECONDS"] = "0"
-
-
-def memory_folder() -> Path | None:
-    """Return the folder whose files are in memory, or None where there is none or it is small (64 MB in Docker)."""
-    folder = _MEMORY_FOLDER
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return None
-    return folder if shutil.disk_usage(folder).free >= _MIN_FREE_MEMORY_BYTES else None
-
-
-def make_short_folder() -> Path:
-    """A folder for an embedded Postgres, in memory where there is enough.
-
-    Not tmp_path: pytest closes its parent to other accounts at each start, and under root the server has one of its
-    own.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="tamarin-test-", dir=memory_folder())).resolve()
-    folder.chmod(0o711)
-    return folder
 
 
 @pytest.fixture
@@ -134,7 +111,7 @@ def new_database(server_url: sa.URL, template: str = "template1") -> Iterator[sa
 @functools.cache
 def _strategy(server_url: sa.URL) -> str:
     """To copy the template's files takes half the time where they are in memory, and needs a checkpoint elsewhere."""
-    in_memory = str(server_url.query.get("host", "")).startswith(f"{_MEMORY_FOLDER}/")
+    in_memory = str(server_url.query.get("host", "")).startswith(f"{MEMORY_FOLDER}/")
     return " STRATEGY FILE_COPY" if in_memory else ""
 
 

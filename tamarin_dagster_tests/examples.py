@@ -1,7 +1,7 @@
 """How many examples a property is tried with, by hypothesis' profile.
 
-make test                                                                     # a quarter of what it asks for, at least 20
-make test-slow                                                                # what it asks for: the profile `full`
+make test         # the profile `quick`: a quarter of what it asks for, at least 20
+make test-slow    # the profile `full`: what it asks for
 pytest tamarin_dagster_tests/logformat --hypothesis-profile=thorough --timeout=0    # 100,000 of each
 """
 

@@ -30,10 +30,10 @@ from tamarin_dagster.logstore.inspection import LoggingTarget
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import load_settings
 from tamarin_dagster_tests.clusters import give_cluster
-from tamarin_dagster_tests.conftest import make_short_folder
 from tamarin_dagster_tests.docs import tamarin
 from tamarin_dagster_tests.docs.blocks import PAGES, PROJECT, Block, blocks_of
 from tamarin_dagster_tests.docs.forking import PROGRAMS, forking_programs
+from tamarin_dagster_tests.folders import make_short_folder
 from tamarin_dagster_tests.lines import line
 
 pytestmark = pytest.mark.timeout(600)
@@ -44,6 +44,15 @@ ACCOUNT = "123456789012"
 LOGGED = {"media/": "media.example.org", "films/": "films.example.org"}
 # Pages whose story is about the embedded Postgres; the others have a database of the tests' server.
 WITH_EMBEDDED = {"docs/cli.md", "docs/how-to/backup.md", "docs/how-to/move-to-postgres.md"}
+# Half a minute each: they start Dagster, or servers of their own.
+SLOW = {
+    "docs/cli.md",
+    "docs/how-to/backfill.md",
+    "docs/how-to/backup.md",
+    "docs/how-to/move-to-postgres.md",
+    "docs/how-to/report.md",
+    "docs/tutorial.md",
+}
 # What only these pages set beforehand.
 ENVIRONMENT = {
     "docs/how-to/retention.md": {"TAMARIN_RETENTION_MONTHS": "12"},
@@ -412,7 +421,11 @@ AFTERWARDS: dict[str, Callable] = {
 
 @pytest.mark.parametrize(
     ("world", "page"),
-    [(page, page) for page in PAGES if any(map(is_run, blocks_of(page)))],
+    [
+        pytest.param(page, page, marks=pytest.mark.slow if page in SLOW else ())
+        for page in PAGES
+        if any(map(is_run, blocks_of(page)))
+    ],
     indirect=["world"],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -466,6 +479,7 @@ def test_an_indented_block_is_a_command_and_a_list_has_none() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", ["docs/how-to/from-tamarin.md"], indirect=True)
 def test_rows_of_tamarin_come_once_however_often_and_its_new_ones_too(world, s3) -> None:
     _django(world, s3)

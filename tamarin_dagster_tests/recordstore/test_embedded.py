@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tamarin_dagster.recordstore import embedded, server_processes, server_settings
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster_tests.clusters import give_cluster
-from tamarin_dagster_tests.conftest import make_short_folder
+from tamarin_dagster_tests.folders import make_short_folder
 
 # A process of the project: uses the server until its standard input ends.
 USER = """

@@ -26,7 +26,7 @@ from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostg
 from tamarin_dagster.recordstore.server_processes import Process, ServerState, Vigil, read_state
 from tamarin_dagster.settings import Settings
 from tamarin_dagster_tests.clusters import give_cluster
-from tamarin_dagster_tests.conftest import make_short_folder
+from tamarin_dagster_tests.folders import make_short_folder
 
 PROJECT = Path(__file__).parents[2]
 ROWS = 1000
