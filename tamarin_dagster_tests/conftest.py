@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+import botocore.session
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -38,6 +39,8 @@ for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGST
         del os.environ[_name]
 # They write files just before they are loaded.
 os.environ["TAMARIN_QUIET_SECONDS"] = "0"
+# Each session of botocore reads its models anew, 1 MB of JSON: half of the work of a test that makes some clients.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 
 @pytest.fixture
