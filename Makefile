@@ -1,11 +1,12 @@
 # make dev    everything on this machine: database, demo (if no bucket is configured), Dagster's page
-# make test   all tests
+# make test   a test of everything, in less than 4 minutes on two cores
+# make test-slow  the rest: what has to wait for real servers, and each property with all its examples
 # make chaos  faults of every kind, and what is left afterwards
 # Each target works first on a fresh machine with Python 3.11+ and make; a second call is fast.
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install install-all dev test test-bench test-browser test-celery test-deploy test-peers screenshots docs docs-pages docs-serve chaos \
+.PHONY: install install-all dev test test-slow test-bench test-browser test-celery test-deploy test-peers screenshots docs docs-pages docs-serve chaos \
 	hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
@@ -35,9 +36,18 @@ install: .venv/installed
 dev: install
 	@exec $(RUN) tamarin_dagster.cli dev
 
-# A process for each core, a file's tests in one of them.
+# A process for each core. One that has nothing left to do takes tests from another, so that no long file decides the end.
+# With byte code: pytest's own takes half a minute to make, and each program that a test starts would be compiled anew.
+PYTEST_PARALLEL := PYTHONDONTWRITEBYTECODE= $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+# PYTEST=-k... chooses.
 test: install
-	@$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(PYTEST_PARALLEL) --ignore tamarin_dagster_tests/browser $(PYTEST)
+
+# Restarts and recoveries of real servers, upgrades from every revision, all pages of the documentation, the reduced matrix
+# of faults; and every property with all its examples. SLOW=-k... chooses.
+test-slow: install
+	@$(PYTEST_PARALLEL) --ignore tamarin_dagster_tests/browser -m 'slow or hypothesis' --hypothesis-profile full $(SLOW)
 
 # The benchmarks at their smallest: that each runs, not what it measures.
 test-bench: install

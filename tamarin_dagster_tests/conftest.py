@@ -1,11 +1,12 @@
 """Real parts for all tests: a Postgres, an S3 endpoint over HTTP, folders of log keys."""
 
+import functools
 import itertools
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+import botocore.session
+import psycopg
 import pytest
 import sqlalchemy as sa
 from moto.server import ThreadedMotoServer
@@ -25,7 +28,7 @@ from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests import examples  # noqa: F401 - registers hypothesis' profiles before one is chosen
 from tamarin_dagster_tests.contents import digests
-from tamarin_dagster_tests.folders import write_object
+from tamarin_dagster_tests.folders import MEMORY_FOLDER, make_short_folder, write_object
 from tamarin_dagster_tests.logstore.faulty import Faulty, faulty_endpoint
 
 _numbers = itertools.count(1)
@@ -36,17 +39,8 @@ for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGST
         del os.environ[_name]
 # They write files just before they are loaded.
 os.environ["TAMARIN_QUIET_SECONDS"] = "0"
-
-
-def make_short_folder() -> Path:
-    """A folder for an embedded Postgres.
-
-    Not tmp_path: pytest closes its parent to other accounts at each start, and under root the server has one of its
-    own.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="tamarin-test-"))
-    folder.chmod(0o711)
-    return folder
+# Each session of botocore reads its models anew, 1 MB of JSON: half of the work of a test that makes some clients.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 
 @pytest.fixture
@@ -69,14 +63,31 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[sa.URL]:
-    """A Postgres that tests may make databases in: $TAMARIN_TEST_DATABASE_URL, else an embedded one."""
+    """A Postgres that tests may make databases in: $TAMARIN_TEST_DATABASE_URL, else an embedded one.
+
+    The embedded one is of the worker's own and does not outlive the session, so it never waits for a disk.
+    """
     if configured := os.environ.get("TAMARIN_TEST_DATABASE_URL"):
         yield sa.make_url(configured).set(drivername="postgresql+psycopg")
         return
     folder = make_short_folder()
     with EmbeddedPostgres(folder) as server:
-        yield sa.make_url(server.url("postgres"))
+        url = sa.make_url(server.url("postgres"))
+        for setting in _WITHOUT_A_DISK:
+            _administer(url, f"ALTER SYSTEM SET {setting}")
+        _administer(url, "SELECT pg_reload_conf()")
+        yield url
+        _close_administration(url)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+_WITHOUT_A_DISK = (
+    "fsync = off",
+    "full_page_writes = off",
+    "synchronous_commit = off",
+    "max_wal_size = '512MB'",  # it may be in memory
+    "autovacuum = off",  # of databases that live for a second; and it would be a user of the template
+)
 
 
 @pytest.fixture(scope="session")
@@ -91,30 +102,51 @@ def template(server_url: sa.URL) -> Iterator[str]:
     _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@contextmanager
+def new_database(server_url: sa.URL, template: str = "template1") -> Iterator[sa.URL]:
+    """The URL of a new database, which is a copy of the template; it is dropped at the end."""
+    name = f"tamarin_test_{uuid4().hex[:8]}"
+    _administer(server_url, f"CREATE DATABASE {name} TEMPLATE {template}{_strategy(server_url)}")
+    yield server_url.set(database=name)
+    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@functools.cache
+def _strategy(server_url: sa.URL) -> str:
+    """To copy the template's files takes half the time where they are in memory, and needs a checkpoint elsewhere."""
+    in_memory = str(server_url.query.get("host", "")).startswith(f"{MEMORY_FOLDER}/")
+    return " STRATEGY FILE_COPY" if in_memory else ""
+
+
 @pytest.fixture
 def database_url(server_url: sa.URL, template: str) -> Iterator[str]:
     """The URL of a database of this test's own, migrated and empty."""
-    name = f"tamarin_test_{uuid4().hex[:8]}"
-    _administer(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    url = server_url.set(database=name, drivername="postgresql")
-    yield url.render_as_string(hide_password=False)
-    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(server_url, template) as url:
+        yield url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @pytest.fixture
 def empty_url(server_url: sa.URL) -> Iterator[str]:
     """The URL of a database in which nobody has migrated anything."""
-    name = f"tamarin_test_{uuid4().hex[:8]}"
-    _administer(server_url, f"CREATE DATABASE {name}")
-    yield server_url.set(database=name, drivername="postgresql").render_as_string(hide_password=False)
-    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(server_url) as url:
+        yield url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+_administrations: dict[sa.URL, psycopg.Connection] = {}
 
 
 def _administer(server_url: sa.URL, statement: str) -> None:
-    engine = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(statement)
-    engine.dispose()
+    """Run a statement on the server, over a connection that lasts as long as the session."""
+    connection = _administrations.get(server_url)
+    if connection is None or connection.closed:
+        url = server_url.set(drivername="postgresql").render_as_string(hide_password=False)
+        connection = _administrations[server_url] = psycopg.connect(url, autocommit=True)
+    connection.execute(statement.encode())
+
+
+def _close_administration(server_url: sa.URL) -> None:
+    if connection := _administrations.pop(server_url, None):
+        connection.close()
 
 
 @pytest.fixture
@@ -128,12 +160,10 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
 @pytest.fixture(scope="module")
 def shared_engine(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
     """An engine on a database that the tests of a file share, where each keeps to a bucket of its own."""
-    name = f"tamarin_test_{uuid4().hex[:8]}"
-    _administer(server_url, f"CREATE DATABASE {name} TEMPLATE {template}")
-    engine = sa.create_engine(server_url.set(database=name))
-    yield engine
-    engine.dispose()
-    _administer(server_url, f"DROP DATABASE {name} WITH (FORCE)")
+    with new_database(server_url, template) as url:
+        engine = sa.create_engine(url)
+        yield engine
+        engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -340,6 +340,7 @@ def _ids(name: str) -> tuple[int, int]:
     return entry.pw_uid, entry.pw_gid
 
 
+@pytest.mark.slow
 @NEEDS_15
 def test_a_backup_of_the_embedded_server_is_restored_into_an_older_server_and_back(
     backup, engine, debians_url, empty_url, empty_engine, file
@@ -377,6 +378,7 @@ def command(tmp_path):
     return command
 
 
+@pytest.mark.slow
 def test_the_commands_on_an_embedded_server_say_what_they_did(
     command, tmp_path, short_folder, put_key, log_folder
 ) -> None:

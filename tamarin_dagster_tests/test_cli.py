@@ -207,7 +207,7 @@ def test_a_pull_begins_with_what_retention_keeps_unless_it_is_told_to_begin_earl
     assert rows("SELECT delivery_date::text FROM s3_log_key ORDER BY 1") == [(OLD,), (today.isoformat(),)]
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sign", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL])
 def test_an_expire_that_is_killed_before_the_drop_leaves_true_counts_and_the_next_goes_on(
     run, tmp_path, database_url, retained, engine, rows, sign
 ) -> None:
@@ -401,11 +401,11 @@ def test_demo_logs_are_what_pull_can_load(run, tmp_path, engine) -> None:
         assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 500
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
     run, tmp_path, database_url, configured, log_folder, put_key, engine, sign
 ) -> None:
-    body = lines(20_000)
+    body = lines(6_000)  # three keys make a batch
     for number in range(40):
         put_key(body, unique=f"{number:016X}")
     process = subprocess.Popen(
@@ -427,13 +427,20 @@ def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
         assert "run pull to go on" in said
         loaded = connection.scalar(sa.text("SELECT count(*) FROM s3_log_key"))
         assert 0 < loaded < 40
-        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == loaded * 20_000
+        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == loaded * 6_000
         assert run("pull").returncode == 0
-        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 40 * 20_000
+        assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 40 * 6_000
     assert not list(log_folder.glob("logs/*"))
 
 
-@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("sign", "status"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow),
+        (signal.SIGKILL, -9),
+    ],
+)
 def test_a_reparse_that_is_killed_leaves_the_key_at_hand_as_it_was(
     run, tmp_path, database_url, configured, put_key, engine, rows, contents, sign, status
 ) -> None:

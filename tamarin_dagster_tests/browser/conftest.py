@@ -15,7 +15,7 @@ import pytest
 
 from tamarin_dagster_tests.browser.site import Site
 from tamarin_dagster_tests.browser.site import site as running_site
-from tamarin_dagster_tests.conftest import make_short_folder
+from tamarin_dagster_tests.folders import make_short_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page

@@ -6,7 +6,6 @@ import itertools
 import json
 import logging
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,8 +24,9 @@ from tamarin_dagster.recordstore.database import migrate
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster_tests.chaos.histories import PREFIX, history
 from tamarin_dagster_tests.chaos.programs import Ended, Program, Programs
+from tamarin_dagster_tests.clusters import give_cluster
 from tamarin_dagster_tests.contents import digests
-from tamarin_dagster_tests.folders import write_object
+from tamarin_dagster_tests.folders import make_short_folder, write_object
 from tamarin_dagster_tests.logstore.faulty import Faulty, faulty_endpoint
 
 _TEMPLATE = "chaos_template"
@@ -252,8 +252,7 @@ class World:
 @contextmanager
 def bench() -> Iterator[Bench]:
     """All that worlds need, on this machine."""
-    folder = Path(tempfile.mkdtemp(prefix="tamarin-chaos-"))
-    folder.chmod(0o711)
+    folder = make_short_folder()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line for each request
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     moto.start()
@@ -268,6 +267,7 @@ def bench() -> Iterator[Bench]:
         config=Config(retries={"total_max_attempts": 3}),
     )
     home = folder / "postgres"
+    give_cluster(home)
     try:
         with EmbeddedPostgres(home) as server, faulty_endpoint(target) as faulty, Programs(folder) as programs:
             yield Bench(folder, sa.make_url(server.url("postgres")), faulty, s3, programs)

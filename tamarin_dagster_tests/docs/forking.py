@@ -19,7 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Asks the server, from a Python without site-packages: that starts in 20 ms.
-_CLIENT = """#!{python} -IS
+# By way of a shell: the path of Python may have a blank, which no line with #! may.
+_CLIENT = """#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+' '''
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})

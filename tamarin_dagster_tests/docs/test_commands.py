@@ -29,10 +29,11 @@ from tamarin_dagster.logstore import enabling
 from tamarin_dagster.logstore.inspection import LoggingTarget
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import load_settings
-from tamarin_dagster_tests.conftest import make_short_folder
+from tamarin_dagster_tests.clusters import give_cluster
 from tamarin_dagster_tests.docs import tamarin
 from tamarin_dagster_tests.docs.blocks import PAGES, PROJECT, Block, blocks_of
 from tamarin_dagster_tests.docs.forking import PROGRAMS, forking_programs
+from tamarin_dagster_tests.folders import make_short_folder
 from tamarin_dagster_tests.lines import line
 
 pytestmark = pytest.mark.timeout(600)
@@ -43,6 +44,15 @@ ACCOUNT = "123456789012"
 LOGGED = {"media/": "media.example.org", "films/": "films.example.org"}
 # Pages whose story is about the embedded Postgres; the others have a database of the tests' server.
 WITH_EMBEDDED = {"docs/cli.md", "docs/how-to/backup.md", "docs/how-to/move-to-postgres.md"}
+# Half a minute each: they start Dagster, or servers of their own.
+SLOW = {
+    "docs/cli.md",
+    "docs/how-to/backfill.md",
+    "docs/how-to/backup.md",
+    "docs/how-to/move-to-postgres.md",
+    "docs/how-to/report.md",
+    "docs/tutorial.md",
+}
 # What only these pages set beforehand.
 ENVIRONMENT = {
     "docs/how-to/retention.md": {"TAMARIN_RETENTION_MONTHS": "12"},
@@ -109,6 +119,7 @@ def world(request, short_folder, programs, s3, s3_endpoint) -> Iterator[World]:
     with_embedded = request.param in WITH_EMBEDDED
     server = EmbeddedPostgres(short_folder / ".tamarin") if with_embedded else None
     if server:
+        give_cluster(server.home)
         server.ensure_databases("tamarin", "dagster")
     url = server.url("tamarin", driver="postgresql") if server else request.getfixturevalue("database_url")
     clean = {n: v for n, v in os.environ.items() if not n.startswith(("TAMARIN_", "DAGSTER_", "PG"))}
@@ -144,6 +155,7 @@ def world(request, short_folder, programs, s3, s3_endpoint) -> Iterator[World]:
     (short_folder / "tamarin.yaml").write_text(world.here(OWN_BUCKET))
     if request.param == "docs/how-to/move-to-postgres.md":
         world.new_server = EmbeddedPostgres(short_folder / "new")
+        give_cluster(world.new_server.home)
         world.new_server.ensure_running()
     yield world
     for used in filter(None, (server, world.new_server)):
@@ -409,7 +421,11 @@ AFTERWARDS: dict[str, Callable] = {
 
 @pytest.mark.parametrize(
     ("world", "page"),
-    [(page, page) for page in PAGES if any(map(is_run, blocks_of(page)))],
+    [
+        pytest.param(page, page, marks=pytest.mark.slow if page in SLOW else ())
+        for page in PAGES
+        if any(map(is_run, blocks_of(page)))
+    ],
     indirect=["world"],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -463,6 +479,7 @@ def test_an_indented_block_is_a_command_and_a_list_has_none() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", ["docs/how-to/from-tamarin.md"], indirect=True)
 def test_rows_of_tamarin_come_once_however_often_and_its_new_ones_too(world, s3) -> None:
     _django(world, s3)

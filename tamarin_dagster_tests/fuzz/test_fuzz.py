@@ -14,8 +14,8 @@ from tamarin_dagster_tests.logformat.invariants import check
 from tamarin_dagster_tests.logformat.lines_written import WORDS
 
 HARNESS = [sys.executable, "-m", "tamarin_dagster_tests.fuzz.fuzz_parser"]
-RANDOM_SECONDS = 4
-GUIDED_SECONDS = 10
+RANDOM_SECONDS = 1
+GUIDED_SECONDS = 2
 
 
 def mutated(body: bytes, chance: random.Random) -> bytes:

@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,8 @@ import sqlalchemy as sa
 
 from tamarin_dagster.recordstore import embedded, server_processes, server_settings
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster_tests.clusters import give_cluster
+from tamarin_dagster_tests.folders import make_short_folder
 
 # A process of the project: uses the server until its standard input ends.
 USER = """
@@ -31,12 +32,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def base() -> Iterator[Path]:
-    # Not tmp_path: its parent is closed to the account that stands in for root, at each start of pytest anew.
-    # In memory where there is plenty: a cluster has a thousand files, and processes are tested here, not disks.
-    shm = Path("/dev/shm")
-    memory = shm if shm.is_dir() and os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > 2**30 else None
-    folder = Path(tempfile.mkdtemp(prefix="tamarin-test-", dir=memory)).resolve()
-    folder.chmod(0o711)
+    folder = make_short_folder()
     yield folder
     for home in [path.parent.parent for depth in ("", "*/") for path in folder.glob(f"{depth}*/postgres/server.lock")]:
         left_over = EmbeddedPostgres(home)
@@ -52,15 +48,23 @@ def base() -> Iterator[Path]:
 
 @pytest.fixture
 def home(base: Path) -> Path:
+    """A home whose server has been used."""
+    give_cluster(base / "home")
     return base / "home"
 
 
 @pytest.fixture
-def start_user(home: Path) -> Iterator[Callable[[], subprocess.Popen]]:
+def new_home(base: Path) -> Path:
+    """A home in which there is nothing."""
+    return base / "home"
+
+
+@pytest.fixture
+def start_user(base: Path) -> Iterator[Callable[[], subprocess.Popen]]:
     started = []
 
     def start() -> subprocess.Popen:
-        command = [sys.executable, "-c", USER, str(home)]
+        command = [sys.executable, "-c", USER, str(base / "home")]
         started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -106,8 +110,8 @@ def assert_cleanly_stopped(home: Path) -> None:
     assert (home / "postgres/server.log").read_text().rstrip().endswith("database system is shut down")
 
 
-def test_first_start_gives_durable_databases_that_listen_on_a_socket_only(home: Path) -> None:
-    with EmbeddedPostgres(home) as server:
+def test_first_start_gives_durable_databases_that_listen_on_a_socket_only(new_home: Path) -> None:
+    with EmbeddedPostgres(new_home) as server:
         server.ensure_databases("tamarin", "dagster")
         server.ensure_databases("tamarin", "dagster")
         for driver in ("postgresql+psycopg", "postgresql+psycopg2"):
@@ -126,9 +130,9 @@ def test_first_start_gives_durable_databases_that_listen_on_a_socket_only(home: 
             ("b", "C.UTF-8")
         ]
         # Line 6 of the pid file is the first TCP address listened on.
-        assert (home / "postgres/data/postmaster.pid").read_text().splitlines()[5].strip() == ""
+        assert (new_home / "postgres/data/postmaster.pid").read_text().splitlines()[5].strip() == ""
         assert server.socket_dir.stat().st_mode & 0o777 == 0o700
-    assert_cleanly_stopped(home)
+    assert_cleanly_stopped(new_home)
 
 
 def test_the_url_does_not_depend_on_the_users_libpq_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +172,8 @@ def test_objects_of_one_process_share_its_membership(home: Path) -> None:
     assert_cleanly_stopped(home)
 
 
-def test_threads_may_start_it_together(home: Path) -> None:
-    servers = [EmbeddedPostgres(home) for _ in range(4)]
+def test_threads_may_start_it_together(new_home: Path) -> None:
+    servers = [EmbeddedPostgres(new_home) for _ in range(4)]
     threads = [threading.Thread(target=server.ensure_databases, args=("tamarin",)) for server in servers]
     for thread in threads:
         thread.start()
@@ -178,7 +182,7 @@ def test_threads_may_start_it_together(home: Path) -> None:
     assert query(servers[0], "SELECT count(*) FROM pg_database WHERE datname = 'tamarin'") == [(1,)]
     for server in servers:
         server.release()
-    assert_cleanly_stopped(home)
+    assert_cleanly_stopped(new_home)
 
 
 def test_a_killed_user_leaves_no_lock(home: Path, start_user) -> None:
@@ -202,15 +206,15 @@ def test_a_server_whose_only_user_was_killed_is_taken_over_and_stopped(home: Pat
     assert_cleanly_stopped(home)
 
 
-def test_four_processes_start_it_at_once(home: Path, start_user) -> None:
+def test_four_processes_start_it_at_once(new_home: Path, start_user) -> None:
     users = [start_user() for _ in range(4)]
     for user in users:
         await_ready(user)
-    log = (home / "postgres/server.log").read_text()
+    log = (new_home / "postgres/server.log").read_text()
     assert log.count("database system is ready to accept connections") == 1
     assert "ERROR" not in log
     assert [finish(user) for user in users] == [0, 0, 0, 0]
-    assert_cleanly_stopped(home)
+    assert_cleanly_stopped(new_home)
 
 
 def test_committed_rows_survive_a_killed_postmaster(home: Path) -> None:
@@ -287,21 +291,21 @@ def test_a_server_that_lost_its_socket_is_replaced(home: Path, monkeypatch: pyte
     assert_cleanly_stopped(home)
 
 
-def test_a_start_killed_in_initdb_does_not_poison_the_next(home: Path, start_user) -> None:
+def test_a_start_killed_in_initdb_does_not_poison_the_next(new_home: Path, start_user) -> None:
     user = start_user()
-    assert eventually((home / "postgres/data.new/pg_wal").exists)
+    assert eventually((new_home / "postgres/data.new/pg_wal").exists)
     user.kill()
-    with EmbeddedPostgres(home) as server:
+    with EmbeddedPostgres(new_home) as server:
         assert query(server, "SELECT 1") == [(1,)]
-    assert not (home / "postgres/data.new").exists()
+    assert not (new_home / "postgres/data.new").exists()
 
 
-def test_what_a_dead_initdb_left_is_removed(home: Path) -> None:
-    rubbish = home / "postgres/data.new/base"
+def test_what_a_dead_initdb_left_is_removed(new_home: Path) -> None:
+    rubbish = new_home / "postgres/data.new/base"
     rubbish.mkdir(parents=True)
-    (home / "postgres").chmod(0o711)
+    (new_home / "postgres").chmod(0o711)
     (rubbish / "1").write_text("half")
-    with EmbeddedPostgres(home) as server:
+    with EmbeddedPostgres(new_home) as server:
         assert query(server, "SELECT 1") == [(1,)]
 
 

@@ -25,7 +25,8 @@ from tamarin_dagster.recordstore.database import DatabaseError, open_database
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresNotReadyError
 from tamarin_dagster.recordstore.server_processes import Process, ServerState, Vigil, read_state
 from tamarin_dagster.settings import Settings
-from tamarin_dagster_tests.conftest import make_short_folder
+from tamarin_dagster_tests.clusters import give_cluster
+from tamarin_dagster_tests.folders import make_short_folder
 
 PROJECT = Path(__file__).parents[2]
 ROWS = 1000
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds its proce
 def home() -> Iterator[Path]:
     """One home for all: to make a cluster takes longer than most of these tests."""
     folder = make_short_folder()
+    give_cluster(folder / "home")
     yield folder / "home"
     SERVERS.pop(folder / "home").release()
     server_processes.kill_processes(folder / "home/postgres")

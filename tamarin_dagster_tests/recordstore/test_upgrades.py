@@ -32,6 +32,11 @@ from tamarin_dagster_tests.recordstore.schema import grants_of, schema_of
 MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "migrations"
 HERE = Path(__file__).parent
 REVISIONS = tuple(f"{number:04}" for number in range(1, int(SCHEMA_REVISION)))
+# Of the first revision all migrations run, of the last one the newest.
+OF_EACH_REVISION = [
+    revision if revision in (REVISIONS[0], REVISIONS[-1]) else pytest.param(revision, marks=pytest.mark.slow)
+    for revision in REVISIONS
+]
 MONTHS = tuple(date(2026, month, 1) for month in (1, 2, 3))
 # Databases were made by these, so nobody may change them any more. A new one is added here when it is released.
 RELEASED = {
@@ -299,7 +304,7 @@ def rollups_of(engine: sa.Engine) -> dict[str, tuple[int, str]]:
 # ------------------------------------------------------------------------------------------------ the tests
 
 
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", OF_EACH_REVISION)
 def test_a_database_of_an_earlier_revision_becomes_what_a_new_one_with_its_rows_is(
     revision, server_url, template, in_use, rolled_up, roles, today
 ):

@@ -1,0 +1,14 @@
+"""What the tests of faults share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tamarin_dagster_tests.chaos.worlds import Bench, bench
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Bench]:
+    """What all worlds share: a server, an S3 endpoint, and a process that forks programs."""
+    with bench() as made:
+        yield made
