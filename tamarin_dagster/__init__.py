@@ -1,1 +1,25 @@
-"""S3 server access logs into Postgres, completely and exactly once, with Dagster."""
+"""S3 server access logs into Postgres, completely and exactly once, with Dagster.
+
+For notebooks and scripts: `read_log_keys` reads log keys from a folder or a bucket, `parse_log` and `parse_logs` read
+bytes; all give pandas DataFrames. docs/python.md shows how.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tamarin_dagster.logformat import ParsedLog, ParsedLogs, parse_log, parse_logs
+    from tamarin_dagster.notebook import LogKeyError, RejectedLinesWarning, read_log_keys
+
+__all__ = ["LogKeyError", "ParsedLog", "ParsedLogs", "RejectedLinesWarning", "parse_log", "parse_logs", "read_log_keys"]
+
+# Imported when they are used: commands need none of them.
+_MODULE_OF = dict.fromkeys(("LogKeyError", "RejectedLinesWarning", "read_log_keys"), "notebook") | dict.fromkeys(
+    ("ParsedLog", "ParsedLogs", "parse_log", "parse_logs"), "logformat"
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

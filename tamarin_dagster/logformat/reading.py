@@ -83,7 +83,9 @@ class RegexReading:
         """Return the records as columns of `frames.RECORDS_SCHEMA`."""
         rows = np.flatnonzero(self.outcomes == RECORD)
         records = [self.typed(row) for row in rows.tolist()]
-        columns: dict[str, Sequence[object] | npt.NDArray[np.int64]] = {"request_dtime": [record.time for record in records]}
+        columns: dict[str, Sequence[object] | npt.NDArray[np.int64]] = {
+            "request_dtime": [record.time for record in records]
+        }
         columns |= {name: [record.numbers[at] for record in records] for at, name in enumerate(NUMBER_NAMES)}
         columns |= {name: [record.texts[at] for record in records] for at, name in enumerate(TEXT_NAMES)}
         columns |= {"log_index": self._piece.log_index[rows], "line_number": self._piece.line_number[rows]}
