@@ -23,7 +23,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tamarin_dagster.logstore.files import sync_folder
 from tamarin_dagster.private_files import make_private_folder
-from tamarin_dagster.recordstore.database import CONNECT_TIMEOUT_SECONDS, DatabaseError
+from tamarin_dagster.recordstore.connections import CONNECT_TIMEOUT_SECONDS
+from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster.recordstore.repeatable import FROZEN_FUNCTIONS, VIEWS_AND_FUNCTIONS
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata

@@ -16,8 +16,9 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.setting_values import ArchiveUrl, DatabaseUrl
-from tamarin_dagster.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, LoggedBucket, Settings
+from tamarin_dagster.settings import DEFAULT_CONFIG, VARIABLE_PREFIX, LoggedBucket, Settings
 
 _HEAD = f"""# Settings
 
@@ -66,8 +67,7 @@ _TOLD_DEFAULT = re.compile(r" \(default: (.*)\)$")
 
 def settings_as_markdown() -> str:
     """Each setting with its variable, type, default and meaning; then those of a bucket."""
-    prefix = Settings.model_config["env_prefix"]
-    rows = "".join(f"| `{name}` | `{prefix}{name.upper()}` | {rest} |\n" for name, rest in _rows(Settings))
+    rows = "".join(f"| `{name}` | `{VARIABLE_PREFIX}{name.upper()}` | {rest} |\n" for name, rest in _rows(Settings))
     of_a_bucket = "".join(f"| `{name}` | {rest} |\n" for name, rest in _rows(LoggedBucket))
     return _HEAD + rows + _BUCKETS + of_a_bucket
 

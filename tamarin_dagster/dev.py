@@ -24,12 +24,13 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from tamarin_dagster.homes import DEMO_CONFIG
+from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG
 from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.private_files import make_home, make_private_folder
-from tamarin_dagster.recordstore.database import embedded_postgres, open_database
+from tamarin_dagster.recordstore.connections import embedded_postgres
+from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.waiting import saying
-from tamarin_dagster.settings import CONFIG_VARIABLE, Settings, load_settings
+from tamarin_dagster.settings import Settings, load_settings
 
 _log = logging.getLogger(__name__)
 

@@ -24,6 +24,8 @@ from tamarin_dagster.settings import LoggedBucket
 
 # So many strays are named; there may be more.
 MAX_STRAYS_NAMED = 50
+# Log keys are named by UTC time of delivery; a clock that runs ahead may write tomorrow's date.
+DAYS_AHEAD = 1
 # So many skipped keys are named of a period.
 MAX_OUTDATED_NAMED = 50
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+# Names the settings' file.
+CONFIG_VARIABLE = "TAMARIN_CONFIG"
 # Written by `make dev` into the demo's home, and the sign of one.
 DEMO_CONFIG = "demo.yaml"
 _BESIDE_SETTINGS = ".tamarin-demo"

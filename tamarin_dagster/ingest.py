@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.discovery import MAX_OUTDATED_NAMED, Look, Survey, days_with_keys, survey
+from tamarin_dagster.discovery import DAYS_AHEAD, MAX_OUTDATED_NAMED, Look, Survey, days_with_keys, survey
 from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import (
     DecompressionError,
@@ -54,8 +54,6 @@ BATCH_KEYS = 4000
 # What a compressed copy's size is taken times: gzip and zstd made generated log keys 4.6 times smaller, and real ones
 # repeat themselves more.
 UNPACKED_RATIO = 8
-# Log keys are named by UTC time of delivery; a clock that runs ahead may write tomorrow's date.
-DAYS_AHEAD = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from tamarin_dagster.discovery import Listing, days_with_keys, survey
+from tamarin_dagster.discovery import DAYS_AHEAD, Listing, days_with_keys, survey
 from tamarin_dagster.failpoints import FailPoint, reached
-from tamarin_dagster.ingest import DAYS_AHEAD
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, LogKey
 from tamarin_dagster.logstore import FetchError, LogStore

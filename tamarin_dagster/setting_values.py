@@ -7,7 +7,6 @@ from typing import Annotated
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
-from pydantic_settings import NoDecode
 
 from tamarin_dagster.urls import parse_database_url
 
@@ -207,4 +206,4 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ArchiveUrl = Annotated[str, AfterValidator(_archive)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 FileName = Annotated[Path, BeforeValidator(_file)]
-FileNames = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_files)]
+FileNames = Annotated[tuple[Path, ...], BeforeValidator(_files)]

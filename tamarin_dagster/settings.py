@@ -5,6 +5,7 @@ database URL holds a password.
 """
 
 import difflib
+import json
 import os
 import re
 from collections import Counter
@@ -24,9 +25,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tamarin_dagster.homes import DEMO_CONFIG, demo_home, is_demo_home
+from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, demo_home, is_demo_home
 from tamarin_dagster.setting_values import (
     ArchiveUrl,
     BucketName,
@@ -38,8 +38,8 @@ from tamarin_dagster.setting_values import (
     spelled_out,
 )
 
-CONFIG_VARIABLE = "TAMARIN_CONFIG"
 DEFAULT_CONFIG = "tamarin.yaml"
+VARIABLE_PREFIX = "TAMARIN_"
 # Server access logging came with S3 itself; no log key is older.
 FIRST_LOG_DATE = date(2006, 3, 14)
 # A month of days in one run: a run per day wastes two seconds each, a run for years holds one transaction log for all.
@@ -201,10 +201,10 @@ class LoggedBucket(BaseModel):
         return max(self.start_date, self.monitor_from or self.start_date)
 
 
-class Settings(BaseSettings):
-    """All settings. `config_path` is where they were read from."""
+class Settings(BaseModel):
+    """All settings. A variable of the environment, unless it is empty, wins over what is given."""
 
-    model_config = SettingsConfigDict(env_prefix="TAMARIN_", extra="forbid", frozen=True, env_ignore_empty=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     home: Path = Field(default=Path(".tamarin"), description="state: the embedded Postgres, Dagster's home")
     database_url: DatabaseUrl | None = Field(
@@ -313,17 +313,18 @@ class Settings(BaseSettings):
             raise ValueError("must be a whole number of months, or left out to keep records for ever")
         return value
 
+    @model_validator(mode="before")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment wins over the file."""
-        return env_settings, init_settings
+    def _environment_wins(cls, given: dict[str, Any]) -> dict[str, Any]:
+        variables = {name.upper(): value for name, value in os.environ.items() if value}
+        names = {name: f"{VARIABLE_PREFIX}{name.upper()}" for name in cls.model_fields}
+        found: dict[str, Any] = {name: variables[each] for name, each in names.items() if each in variables}
+        if "buckets" in found:  # the one setting that is no scalar
+            try:
+                found["buckets"] = json.loads(found["buckets"])
+            except ValueError:
+                raise SettingsError(f"{names['buckets']}: must be JSON: a list of buckets as in tamarin.yaml") from None
+        return given | found
 
     @property
     def reports_folder(self) -> Path:
@@ -385,8 +386,6 @@ def load_settings(config: Path | None = None, *, for_demo: bool = False) -> Sett
         settings = Settings(**entries)
     except ValidationError as error:
         raise SettingsError("\n".join(_lines(path, entries, error))) from None
-    except ValueError:  # the one setting that is no scalar
-        raise SettingsError("TAMARIN_BUCKETS: must be JSON: a list of buckets as in tamarin.yaml") from None
     folder = path.absolute().parent
     placed = {
         "home": _home(path, settings, for_demo=for_demo),
@@ -479,7 +478,7 @@ def _place(path: Path, entries: dict[str, Any], loc: tuple[int | str, ...]) -> s
         entry = listed[loc[1]] if isinstance(listed, list) and loc[1] < len(listed) else None
         name = f" '{entry['name']}'" if isinstance(entry, dict) and isinstance(entry.get("name"), str) else ""
         names = [f"buckets[{loc[1]}]{name}", *names[2:]]
-    variable = f"TAMARIN_{_as_name(loc[0]).upper()}"
+    variable = f"{VARIABLE_PREFIX}{_as_name(loc[0]).upper()}"
     return f"{variable if os.environ.get(variable) else path}: {': '.join(names)}"
 
 

@@ -10,15 +10,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from tamarin_dagster.logkey import shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # Of JSON that waits until it is complete.
 HELD_JSON_BYTES = 8 * 1024 * 1024
@@ -48,6 +48,8 @@ class Format(StrEnum):
 
 def show_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], are_numbers: Sequence[bool] | None = None) -> None:
     """Rows as a table on standard output."""
+    from rich.table import Table  # noqa: PLC0415 - many commands show none
+
     held = list(rows)
     table = Table(header_style="bold")
     for number, name in enumerate(names):
@@ -58,11 +60,13 @@ def show_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], are_numbers: 
     show_table(table)
 
 
-def show_table(table: Table) -> None:
+def show_table(table: "Table") -> None:
     """A table on standard output; in a pipe nothing is folded to a width that nobody has."""
     if out.is_terminal:
         out.print(table, crop=False)
         return
+    from rich.measure import Measurement  # noqa: PLC0415 - many commands show no table
+
     endless = out.options.copy()
     endless.max_width = _ENDLESS
     _Console(width=Measurement.get(out, endless, table).maximum).print(table, crop=False)
@@ -131,9 +135,22 @@ def printable(text: str) -> str:
 @contextmanager
 def bar(title: str, unit: str) -> Iterator[Any]:
     """A progress bar on a terminal, nothing elsewhere; yields advance(done, total=None, text='')."""
+    if not err.is_terminal:
+        yield lambda _done, _total=None, _text="": None
+        return
+    # Only a terminal needs it.
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     rest = (TextColumn(unit), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-    with Progress(*columns, *rest, console=err, transient=True, disable=not err.is_terminal) as shown:
+    with Progress(*columns, *rest, console=err, transient=True) as shown:
         task = shown.add_task(escape(title), total=None, text="")
         yield lambda done, total=None, text="": shown.update(task, completed=done, total=total, text=text)
 

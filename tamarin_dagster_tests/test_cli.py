@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
-from tamarin_dagster.recordstore.database import dagster_url, open_database
+from tamarin_dagster.recordstore.connections import dagster_url
+from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import Settings
 from tamarin_dagster.terminal import complain, show_csv, show_json, show_rows
 from tamarin_dagster_tests.lines import line, lines

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import typer
 import yaml
 
-from tamarin_dagster.cli import app
-from tamarin_dagster.cli.app import COMMANDS, PROGRAM
+from tamarin_dagster.cli.app import COMMANDS, LISTED, PROGRAM, load_commands
 from tamarin_dagster.cli.describe import commands_as_markdown
 from tamarin_dagster.describe_settings import settings_as_markdown
 from tamarin_dagster.logformat import RejectReason
@@ -41,11 +39,19 @@ def test_the_page_of_settings_has_each_with_its_variable_type_default_and_meanin
 
 
 def test_each_command_tells_what_it_does_with_examples_that_80_columns_hold() -> None:
+    load_commands()
     shown = {name: told for name, told in COMMANDS.items() if name != "dev"}
     assert {name for name, told in shown.items() if "\n\n" not in told.text or not told.examples} == set()
     lines = [f" {PROGRAM} {typed}" for told in shown.values() for typed, _ in told.examples]
     lines += [f" # {meaning}" for told in shown.values() for _, meaning in told.examples]
     assert [line for line in lines if len(line) > 79] == []
+
+
+def test_the_list_of_commands_says_of_each_what_its_own_help_says_first() -> None:
+    load_commands()
+    assert {name: listed.summary for name, listed in LISTED.items()} == {
+        name: told.text.split("\n\n")[0] for name, told in COMMANDS.items()
+    }
 
 
 def test_every_column_has_a_meaning() -> None:
@@ -115,7 +121,7 @@ def _paths(menu: Any) -> Iterator[str]:
 
 def test_each_command_that_is_named_in_a_sentence_is_there() -> None:
     """`tamarin-dagster pull --from …`: the command, and its options; `make fuzz SECONDS=300`: the target."""
-    commands = typer.main.get_command(app).commands
+    commands = load_commands()
     targets = set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text("utf-8"), re.MULTILINE))
     missing = []
     for page in PAGES:

@@ -12,9 +12,10 @@ import boto3
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.doctor import Finding, Status, examine
+from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.doctor.backups import backup_findings
 from tamarin_dagster.doctor.database import space_finding
+from tamarin_dagster.doctor.examination import examine
 from tamarin_dagster.doctor.s3 import Scene, examine_s3
 from tamarin_dagster.logstore.client import client_of as default_client_of
 from tamarin_dagster.logstore.inspection import InspectionError

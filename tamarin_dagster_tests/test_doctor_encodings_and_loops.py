@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.doctor import Finding, Status, examine
+from tamarin_dagster.doctor import Finding, Status
+from tamarin_dagster.doctor.examination import examine
 from tamarin_dagster.doctor.log_loops import configured_loops
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.recordstore.database import DatabaseError, migrate, open_database

@@ -24,7 +24,8 @@ from benchmarks.sheet import Sheet
 from tamarin_dagster.analysis.report import Month, times, tops
 from tamarin_dagster.analysis.report.evidence import completeness_of
 from tamarin_dagster.analysis.report.queries import WORK_MEM
-from tamarin_dagster.recordstore.database import RECORDS_DATABASE, embedded_postgres, migrate
+from tamarin_dagster.recordstore.connections import RECORDS_DATABASE, embedded_postgres
+from tamarin_dagster.recordstore.database import migrate
 from tamarin_dagster.recordstore.traffic_tables import ROLLUPS
 
 _BUCKET = "media"

@@ -1,4 +1,4 @@
-"""Our parser, as the loader calls it (`parse_logs`) and as a person does (`parse_log`, pandas)."""
+"""Our parser, as the loader calls it: bytes in, DataFrames out."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,32 +7,33 @@ import pyarrow as pa
 
 from benchmarks.parse.truth import Compared, compared
 from tamarin_dagster.ingest import BATCH_BYTES
-from tamarin_dagster.logformat import FIELD_NAMES, ParsedLogs, parse_log, parse_logs, unescape_text
+from tamarin_dagster.logformat import FIELD_NAMES, parse_log, parse_logs, unescape_text
+from tamarin_dagster.logformat.engine import ParserName
 
 
 def read_logs(path: Path) -> int:
-    """The number of records, all their columns made, in batches as ingest makes them."""
-    return sum(_record_count(parse_logs([batch])) for batch in _batches(path))
+    """Return the number of records, read in batches as a pull makes them."""
+    return sum(len(parse_logs([batch]).records) for batch in _batches(path))
 
 
-def read_frames(path: Path) -> int:
-    """The number of records, made into pandas frames."""
-    return sum(len(parse_log(batch).records) for batch in _batches(path))
+def read_by_regex(path: Path) -> int:
+    """Return the number of records, read by the regex reader."""
+    return sum(len(parse_logs([batch], parser="regex").records) for batch in _batches(path))
 
 
-def answers(path: Path) -> Iterator[Compared | None]:
-    """What each line is read as."""
+def answers(path: Path, parser: ParserName = "compiled") -> Iterator[Compared | None]:
+    """Yield what each line is read as."""
     for batch in _batches(path):
-        parsed = parse_log(batch)
+        parsed = parse_log(batch, parser=parser)
         columns = [_texts(parsed.records[name].array) for name in FIELD_NAMES]
         read = zip(parsed.records["line_number"].tolist(), zip(*columns, strict=True), strict=True)
         found = {number: compared(dict(zip(FIELD_NAMES, values, strict=True))) for number, values in read}
         yield from (found.get(number) for number in range(1, parsed.line_count + 1))
 
 
-def _record_count(parsed: ParsedLogs) -> int:
-    """The number of records; asking for the records makes their columns."""
-    return len(parsed.records)
+def regex_answers(path: Path) -> Iterator[Compared | None]:
+    """Yield what each line is read as by the regex reader."""
+    return answers(path, "regex")
 
 
 def _batches(path: Path) -> Iterator[bytes]:

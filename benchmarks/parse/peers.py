@@ -102,7 +102,7 @@ class GoAccess:
 
 OURS = PythonPeer("ours", reads_all=True, package="tamarin_dagster")
 PEERS: dict[str, tuple[Peer, ...]] = {
-    "ours": (OURS, PythonPeer("ours, pandas", reads_all=True, package="tamarin_dagster")),
+    "ours": (OURS, PythonPeer("ours, regex reader", reads_all=False, package="tamarin_dagster")),
     "re": (PythonPeer("re", reads_all=False, package="re"), PythonPeer("re, typed", reads_all=False, package="re")),
     "duckdb": (PythonPeer("duckdb", reads_all=True, package="duckdb"),),
     "goaccess": (GoAccess(),),

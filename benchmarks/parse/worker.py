@@ -17,7 +17,7 @@ from benchmarks.parse.truth import digests
 
 _READERS = {
     "ours": ("ours", "read_logs", "answers"),
-    "ours, pandas": ("ours", "read_frames", "answers"),
+    "ours, regex reader": ("ours", "read_by_regex", "regex_answers"),
     "re": ("athena", "read_groups", "answers"),
     "re, typed": ("athena", "read_typed", "typed_answers"),
     "duckdb": ("duck", "read_groups", "answers"),

@@ -9,19 +9,6 @@ import signal
 import sys
 from pathlib import Path
 
-from tamarin_dagster.cli import (  # noqa: F401 - each adds its commands
-    access,
-    backups,
-    buckets,
-    export,
-    hogs,
-    keys,
-    mirroring,
-    records,
-    report,
-    rollups,
-    setup,
-)
 from tamarin_dagster.cli.app import PROGRAM, app
 from tamarin_dagster.terminal import LineHandler
 

@@ -6,26 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
-    BucketOption,
-    JsonOption,
-    Panel,
-    command,
-    flag,
-    open_log_store,
-    told_if_interrupted,
-)
+from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, JsonOption, command, flag, told_if_interrupted
 from tamarin_dagster.cli.documents import found_thing, show_documents
+from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.iam import archive_policy, doctor_policy, purge_policy, reading_policy
 from tamarin_dagster.logstore.arns import PROBE_NAME
-from tamarin_dagster.settings import LoggedBucket, SettingsError, load_settings
+from tamarin_dagster.logstore.opening import open_client, open_log_store
+from tamarin_dagster.settings import SettingsError, load_settings
 from tamarin_dagster.terminal import complain, err, out, printable
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
-    from tamarin_dagster.doctor import Finding
     from tamarin_dagster.logstore.enabling import Plan
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -33,7 +23,6 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @command(
     "doctor",
-    Panel.LOOKING,
     ("doctor", "whenever something seems wrong, and after a change of settings"),
     ("doctor --bucket media.example.org --json", "one bucket, for a monitoring script"),
 )
@@ -43,13 +32,13 @@ def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
     Nothing is migrated, loaded or purged; where log keys are purged it writes, reads and deletes an object of its own.
     The status is 0 if nothing fails; warnings do not change it. All that it looks at: docs/access.md.
     """
-    from tamarin_dagster.doctor import Status, examine  # noqa: PLC0415 - boto3 takes a fifth of a second
+    from tamarin_dagster.doctor.examination import examine  # noqa: PLC0415 - boto3 takes a quarter of a second
 
     settings = load_settings()
     chosen = [settings.bucket(bucket)] if bucket else None
     findings: list[Finding] = []
     with told_if_interrupted(f"A probe object (its name has {PROBE_NAME} in it) may be left in a log bucket."):
-        for finding in examine(settings, open_store=open_log_store, client_of=_client_of, buckets=chosen):
+        for finding in examine(settings, open_store=open_log_store, client_of=open_client, buckets=chosen):
             findings.append(finding)
             if not as_json:
                 _show(finding)
@@ -59,7 +48,7 @@ def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(EXIT_LEFT_UNDONE)
 
 
-def _show(finding: "Finding") -> None:
+def _show(finding: Finding) -> None:
     label = f"[{_COLOURS[finding.status]}]{finding.status:<4}[/]"
     out.print(f"{label}  {printable(finding.subject)}: {printable(finding.text)}", highlight=False, soft_wrap=True)
     if finding.remedy:
@@ -68,7 +57,6 @@ def _show(finding: "Finding") -> None:
 
 @command(
     "enable-logging",
-    Panel.SETTING_UP,
     ("enable-logging media.example.org --dry-run", "see what would be sent to S3"),
     ("enable-logging media.example.org", "send it, after a yes"),
 )
@@ -90,7 +78,7 @@ def enable_logging(
 
     try:
         with inspection.asking(logged.log_bucket_name, "s3:ListBucket"):
-            client = _client_of(logged)
+            client = open_client(logged)
         wanted = inspection.LoggingTarget(logged.log_bucket_name, logged.log_prefix)
         plan = enabling.plan_logging(client, logged.name, wanted, enabling.account_of(client), replace=replace)
         _show_plan(plan)
@@ -118,7 +106,6 @@ def _show_plan(plan: "Plan") -> None:
 
 @command(
     "iam-policy",
-    Panel.SETTING_UP,
     ("iam-policy > read.json", "for who loads"),
     ("iam-policy --purge > purge.json", "for who deletes, beside the first"),
 )
@@ -141,10 +128,3 @@ def iam_policy(
         raise SettingsError("--purge, --archive and --doctor are policies of their own: ask for one at a time")
     make = chosen[0] if chosen else reading_policy
     sys.stdout.write(json.dumps(make(load_settings(), bucket), indent=2) + "\n")
-
-
-def _client_of(bucket: LoggedBucket) -> "S3Client":
-    from tamarin_dagster.defs.s3_resource import s3_resource  # noqa: PLC0415 - dagster-aws takes half a second
-
-    client: S3Client = s3_resource(bucket).get_client()
-    return client

@@ -1,29 +1,23 @@
 """The command line's frame: the program, its exit statuses, and what its commands share."""
 
+import gc
+import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import psycopg
-import sqlalchemy as sa
 import typer
 from rich.markup import escape
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from tamarin_dagster.logstore import FolderLogStore, LogStore, LogStoreError
-from tamarin_dagster.logstore.archiving import ArchivePlace, FolderArchive
-from tamarin_dagster.recordstore.database import DatabaseError
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgresError
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
-from tamarin_dagster.retention import first_kept_day
-from tamarin_dagster.settings import CONFIG_VARIABLE, LoggedBucket, Settings, SettingsError
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.terminal import complain
 
 EXIT_LEFT_UNDONE = 1
@@ -67,13 +61,99 @@ def flag(name: str, help_: str) -> Any:
 JsonOption = Annotated[bool, flag("--json", "One JSON document on standard output; text for people on standard error.")]
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A command as the help lists it, without its module, which may take long to import.
+
+    Attributes:
+        panel: its group in the help.
+        module: the module of this package that has it.
+        summary: the first paragraph of its own help.
+        hidden: whether the help leaves it out.
+    """
+
+    panel: Panel
+    module: str
+    summary: str
+    hidden: bool = False
+
+
+LISTED: Mapping[str, Listed] = {
+    "roll-up": Listed(Panel.LOADING, "rollups", "Makes the rollups of each day whose records have changed since."),
+    "pull": Listed(
+        Panel.LOADING,
+        "keys",
+        "Loads all log keys that are not loaded yet, purges those that are proved loaded, and rolls up their days.",
+    ),
+    "purge": Listed(Panel.LOADING, "keys", "Deletes log keys that are proved loaded."),
+    "mirror": Listed(Panel.LOADING, "mirroring", "Downloads log keys as they are, those that are not there yet."),
+    "reparse": Listed(
+        Panel.LOADING, "records", "Reads rejected lines again, and moves those that are records now into the records."
+    ),
+    "expire": Listed(Panel.LOADING, "records", "Drops the months of records that are older than retention_months."),
+    "doctor": Listed(
+        Panel.LOOKING,
+        "access",
+        "Looks whether settings, database and log buckets are fit for use, and says what to do.",
+    ),
+    "buckets": Listed(
+        Panel.LOOKING,
+        "buckets",
+        "Shows the configured buckets with their state: what is loaded, what is not, what is to be purged.",
+    ),
+    "export": Listed(Panel.LOOKING, "export", "Writes records for other tools, in the order of the requests."),
+    "hogs": Listed(
+        Panel.LOOKING, "hogs", "Shows who takes more of a bucket's bytes than others, or writes a list to ban them by."
+    ),
+    "sql": Listed(Panel.LOOKING, "sql", "Asks the records' database: a query, psql without one, or only its URL."),
+    "report": Listed(
+        Panel.LOOKING,
+        "report",
+        "Writes a bucket's month as one HTML file: traffic, files, consumers, referrers, bots, cost, completeness.",
+    ),
+    "enable-logging": Listed(
+        Panel.SETTING_UP, "access", "Switches a bucket's server access logging on, as the settings say."
+    ),
+    "iam-policy": Listed(
+        Panel.SETTING_UP,
+        "access",
+        "Prints the IAM policy that reading the configured log buckets takes, or purging, or examining them.",
+    ),
+    "backup": Listed(
+        Panel.SETTING_UP, "backups", "Writes the records' database into a file, from which restore makes it again."
+    ),
+    "restore": Listed(
+        Panel.SETTING_UP, "backups", "Makes the records' database what it was when a backup was made, and migrates it."
+    ),
+    "migrate": Listed(Panel.SETTING_UP, "database", "Brings the database to the present schema."),
+    "grant-reader": Listed(
+        Panel.SETTING_UP, "database", "Lets a role of Postgres read the tables, and change nothing."
+    ),
+    "stop": Listed(Panel.SETTING_UP, "database", "Stops the embedded Postgres if nothing else of the project uses it."),
+    "demo-logs": Listed(Panel.SETTING_UP, "setup", "Writes believable log keys of a media site to a folder."),
+    "compile": Listed(Panel.SETTING_UP, "setup", "Compiles the parser, which its first use does else."),
+    "dev": Listed(
+        Panel.SETTING_UP,
+        "setup",
+        "What `make dev` runs: the database, the demo if no bucket is configured, and Dagster.",
+        hidden=True,
+    ),
+}
+"""All commands, in the order of the help."""
+
+
 class _Commands(TyperGroup):
     """The program; what fails in a command ends it with its exit status."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """See click.Group: by panel, within one as they were added."""
-        order = list(Panel)
-        return sorted(super().list_commands(ctx), key=lambda name: order.index(COMMANDS[name].panel))
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: _listed(name, each) for name, each in LISTED.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See click.Group: only the module of the command that is called is imported."""
+        if args and args[0] in LISTED:
+            self.commands[args[0]] = load_command(args[0])
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """See click.Group."""
@@ -83,20 +163,16 @@ class _Commands(TyperGroup):
             return done
 
 
+def _listed(name: str, listed: Listed) -> TyperCommand:
+    """Return what the list of commands shows of a command."""
+    return TyperCommand(name, help=escape(listed.summary), rich_help_panel=listed.panel.value, hidden=listed.hidden)
+
+
 @contextmanager
 def failures_told() -> Iterator[None]:
     """What a person can mend is said in a line, without a traceback, and has an exit status of its own."""
     try:
         yield
-    except SettingsError as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_WRONG) from None
-    except (DatabaseError, EmbeddedPostgresError, LogStoreError) as error:
-        complain(str(error))
-        raise typer.Exit(EXIT_LEFT_UNDONE) from None
-    except (sa.exc.DBAPIError, psycopg.Error) as error:
-        complain(f"database: {_said_of(error)}")
-        raise typer.Exit(EXIT_LEFT_UNDONE) from None
     except KeyboardInterrupt:
         complain("Interrupted.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -107,25 +183,17 @@ def failures_told() -> Iterator[None]:
         _forget_output()
         complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
         raise typer.Exit(EXIT_LEFT_UNDONE) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        # It knows the errors of many modules, and is imported only for an error.
+        from tamarin_dagster.cli.failures import explain  # noqa: PLC0415
 
-
-def tell_bucket_failure(bucket: str, error: Exception, consequence: str = "") -> str:
-    """Say what failed for one bucket, so that the others go on, and the consequence; returns what failed.
-
-    Raises the error again if it means that the server is gone.
-    """
-    raise_if_lost(error)
-    text = f"database: {cause_of(error)}" if isinstance(error, DATABASE_ERRORS) else str(error)
-    complain(f"bucket {bucket}: {text}" + (f"; {consequence}" if consequence else ""))
-    return text
-
-
-def _said_of(error: sa.exc.DBAPIError | psycopg.Error) -> str:
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    said = str(cause).strip()
-    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
-        return f"{said} - `{PROGRAM} doctor` says which right the user lacks, and what to do"
-    return said
+        if (explained := explain(error)) is None:
+            raise
+        text, status = explained
+        complain(text)
+        raise typer.Exit(status) from None
 
 
 def _forget_output() -> None:
@@ -172,24 +240,42 @@ class CommandHelp:
 
 
 COMMANDS: dict[str, CommandHelp] = {}
+_LOADED: dict[str, Any] = {}
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
 
-def command(
-    name: str, panel: Panel, *examples: tuple[str, str], hidden: bool = False
-) -> Callable[[_Function], _Function]:
-    """Adds a command, whose help is its docstring with the examples; each line as wide as the terminal has it."""
+def command(name: str, *examples: tuple[str, str]) -> Callable[[_Function], _Function]:
+    """Adds a command of `LISTED`, whose help is its docstring with the examples, as wide as the terminal."""
 
     def add(function: _Function) -> _Function:
+        listed = LISTED[name]
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-        told = CommandHelp(panel, "\n\n".join(" ".join(each.split()) for each in paragraphs), examples)
+        told = CommandHelp(listed.panel, "\n\n".join(" ".join(each.split()) for each in paragraphs), examples)
         COMMANDS[name] = told
-        app.command(
-            name, help=escape(told.text), epilog=_as_epilog(examples), rich_help_panel=panel.value, hidden=hidden
-        )(function)
+        alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+        alone.command(name, help=escape(told.text), epilog=_as_epilog(examples), hidden=listed.hidden)(function)
+        _LOADED[name] = typer.main.get_command(alone)
         return function
 
     return add
+
+
+def load_command(name: str) -> Any:
+    """Return the click command of that name, whose module is imported for it."""
+    if name not in _LOADED:
+        # What modules make stays: to look for garbage in it takes an eighth of the time that importing takes.
+        gc.disable()
+        try:
+            importlib.import_module(f"tamarin_dagster.cli.{LISTED[name].module}")
+        finally:
+            gc.freeze()
+            gc.enable()
+    return _LOADED[name]
+
+
+def load_commands() -> dict[str, Any]:
+    """Return all click commands by name, in the order of the help; afterwards `COMMANDS` has the help of each."""
+    return {name: load_command(name) for name in LISTED}
 
 
 def _as_epilog(examples: tuple[tuple[str, str], ...]) -> str | None:
@@ -210,30 +296,6 @@ def _options(
         os.environ[CONFIG_VARIABLE] = str(config)
 
 
-def chosen_buckets(settings: Settings, name: str | None) -> list[LoggedBucket]:
-    """The bucket of that name, or all. Raises SettingsError if there is none."""
-    if name is not None:
-        return [settings.bucket(name)]
-    if not settings.buckets:
-        raise SettingsError("no buckets are configured; list one in tamarin.yaml, under buckets:")
-    return list(settings.buckets)
-
-
-def asked_days(from_: datetime | None, to: datetime | None) -> tuple[date | None, date | None]:
-    """The first and the last day that were given as options, if any were. Raises SettingsError if they are swapped."""
-    first, last = from_.date() if from_ else None, to.date() if to else None
-    if first and last and first > last:
-        raise SettingsError(f"--from {first} is after --to {last}: no day lies between them")
-    return first, last
-
-
-def first_pulled_day(settings: Settings, bucket: LoggedBucket) -> date:
-    """Where a pull begins that is not told: rows of days that retention_months leaves out would be dropped at once."""
-    if settings.retention_months is None:
-        return bucket.start_date
-    return max(bucket.start_date, first_kept_day(settings.retention_months, datetime.now(UTC).date()))
-
-
 @contextmanager
 def told_if_interrupted(text: str) -> Iterator[None]:
     """An interrupt ends the command with its own exit status, and with what has become of its work."""
@@ -242,22 +304,3 @@ def told_if_interrupted(text: str) -> Iterator[None]:
     except KeyboardInterrupt:
         complain(f"Interrupted. {text}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def open_archive(bucket: LoggedBucket, url: str) -> ArchivePlace:
-    """Where the bucket's records are archived. Raises ArchiveError."""
-    if not url.startswith("s3:"):
-        return FolderArchive(url)
-    from tamarin_dagster.defs.s3_resource import open_s3_archive  # noqa: PLC0415 - a folder needs none of it
-
-    return open_s3_archive(bucket, url)
-
-
-def open_log_store(bucket: LoggedBucket) -> LogStore:
-    """The store of the bucket's log keys. Raises LogStoreError."""
-    if bucket.log_folder is not None:
-        return FolderLogStore(bucket.log_folder, bucket.log_bucket_name, quiet_seconds=bucket.quiet_seconds or 0)
-    # dagster-aws has the S3Resource; a folder needs none, and Dagster takes a second to import.
-    from tamarin_dagster.defs.s3_resource import open_s3_log_store  # noqa: PLC0415
-
-    return open_s3_log_store(bucket)

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from tamarin_dagster import backup as backups
-from tamarin_dagster.cli.app import Panel, command, flag, told_if_interrupted
-from tamarin_dagster.recordstore.database import migrated_engine, records_url
+from tamarin_dagster.cli.app import command, flag, told_if_interrupted
+from tamarin_dagster.recordstore.connections import records_url
+from tamarin_dagster.recordstore.database import migrated_engine
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import bar, complain, err, printable
@@ -18,7 +19,6 @@ _MEGABYTE = 1_000_000
 
 @command(
     "backup",
-    Panel.SETTING_UP,
     ("backup backups/tamarin.dump", "all records, rejected lines and the ledger, in one file"),
     ("backup --elsewhere", "another program, such as pg_dump, has just made one"),
 )
@@ -64,7 +64,6 @@ def backup_command(
 
 @command(
     "restore",
-    Panel.SETTING_UP,
     ("restore backups/tamarin.dump", "into a new home, or a new database"),
 )
 def restore_command(

@@ -9,21 +9,14 @@ import typer
 from rich import box
 from rich.table import Table
 
-from tamarin_dagster import backlog, ingest
-from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
-    BucketOption,
-    JsonOption,
-    Panel,
-    command,
-    first_pulled_day,
-    flag,
-    open_log_store,
-    told_if_interrupted,
-)
+from tamarin_dagster import backlog
+from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, JsonOption, command, flag, told_if_interrupted
 from tamarin_dagster.cli.documents import BucketState, LastKey, Unloaded, show_documents
+from tamarin_dagster.cli.shared import first_pulled_day
+from tamarin_dagster.discovery import DAYS_AHEAD
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.archiving import place_name
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.holdings import Holding, holdings, newest_key
@@ -33,7 +26,6 @@ from tamarin_dagster.terminal import bar, err, printable, show_table
 
 @command(
     "buckets",
-    Panel.LOOKING,
     ("buckets", "is everything loaded, and does the purge keep up?"),
     ("buckets --no-list", "what the database knows, at once"),
     ("buckets --json | jq '.[] | select(.unloaded.keys > 1000)'", "for a monitoring script"),
@@ -163,7 +155,7 @@ def _waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int
 def _unloaded(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> Unloaded:
     """What a pull would find. Raises LogStoreError."""
     first = first_pulled_day(settings, bucket)
-    last = max(first, datetime.now(UTC).date() + timedelta(days=ingest.DAYS_AHEAD))
+    last = max(first, datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD))
     with bar(bucket.name, "keys listed") as advance:
         found = backlog.backlog(
             bucket,

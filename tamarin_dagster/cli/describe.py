@@ -10,9 +10,7 @@ from textwrap import fill
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-import typer
-
-from tamarin_dagster.cli.app import COMMANDS, EXIT_STATUSES, PROGRAM, CommandHelp, Panel, app
+from tamarin_dagster.cli.app import COMMANDS, EXIT_STATUSES, PROGRAM, CommandHelp, Panel, load_commands
 from tamarin_dagster.cli.documents import COMMANDS_WITH_JSON, Document
 
 _HEAD = f"""# Commands
@@ -44,20 +42,15 @@ def commands_as_markdown() -> str:
     """Exit statuses, then each command with its help, arguments, options, examples and JSON."""
     statuses = "".join(f"| {status} | {_cell(meaning)} |\n" for status, meaning in EXIT_STATUSES.items())
     parts = [_HEAD + statuses + _FOOT.format(PROGRAM)]
-    commands = {command.name: command for command in _commands()}
+    commands = load_commands()
     for panel in Panel:
         parts.append(f"## {panel.value}\n")
         parts += [
-            _described(commands[name], told)
-            for name, told in COMMANDS.items()
-            if told.panel is panel and not commands[name].hidden
+            _described(command, told)
+            for name, command in commands.items()
+            if (told := COMMANDS[name]).panel is panel and not command.hidden
         ]
     return "\n".join(parts)
-
-
-def _commands() -> Iterator[Any]:
-    group: Any = typer.main.get_command(app)
-    yield from group.commands.values()
 
 
 def _described(command: Any, told: CommandHelp) -> str:

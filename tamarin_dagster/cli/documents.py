@@ -6,20 +6,23 @@ Times are ISO 8601 in UTC, days are delivery days, sizes are bytes, durations se
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tamarin_dagster.analysis.consumers import Consumers
-from tamarin_dagster.archive import Archived
-from tamarin_dagster.doctor import Finding, Status
-from tamarin_dagster.ingest import Pulled, PulledPeriod
-from tamarin_dagster.mirror import Mirrored
-from tamarin_dagster.purge import Purged
-from tamarin_dagster.reparse import Reparsed
-from tamarin_dagster.retention import Expirable, Expired
-from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster.doctor.finding import Status
 from tamarin_dagster.terminal import show_json
+
+if TYPE_CHECKING:  # each command has imported what it shows
+    from tamarin_dagster.analysis.consumers import Consumers
+    from tamarin_dagster.archive import Archived
+    from tamarin_dagster.doctor import Finding
+    from tamarin_dagster.ingest import Pulled, PulledPeriod
+    from tamarin_dagster.mirror import Mirrored
+    from tamarin_dagster.purge import Purged
+    from tamarin_dagster.reparse import Reparsed
+    from tamarin_dagster.retention import Expirable, Expired
+    from tamarin_dagster.settings import LoggedBucket
 
 ErrorText = Annotated[str | None, Field(description="why its log bucket could not be read; null if it could")]
 
@@ -27,7 +30,8 @@ ErrorText = Annotated[str | None, Field(description="why its log bucket could no
 class Document(BaseModel):
     """A part of what is printed."""
 
-    model_config = ConfigDict(frozen=True, from_attributes=True)
+    # A command shows one or two of them: the others are never built.
+    model_config = ConfigDict(frozen=True, from_attributes=True, defer_build=True)
 
 
 class FailedKey(Document):
@@ -283,22 +287,22 @@ COMMANDS_WITH_JSON: dict[str, type[Document]] = {
 }
 
 
-def pulled_bucket(bucket: str, pulled: Pulled) -> PulledBucket:
+def pulled_bucket(bucket: str, pulled: "Pulled") -> PulledBucket:
     """What a pull of a bucket has loaded."""
     return PulledBucket(bucket=bucket, days=pulled_days(pulled.periods), strays=pulled.strays, seconds=pulled.seconds)
 
 
-def pulled_days(periods: Sequence[PulledPeriod]) -> tuple[PulledDay, ...]:
+def pulled_days(periods: "Sequence[PulledPeriod]") -> tuple[PulledDay, ...]:
     """What a pull did for each of its days."""
     return tuple(PulledDay.model_validate(day) for day in periods)
 
 
-def archived_days(archived: Archived | None) -> ArchivedDays | None:
+def archived_days(archived: "Archived | None") -> ArchivedDays | None:
     """What an archiving did, if there was one."""
     return ArchivedDays.model_validate(archived) if archived else None
 
 
-def purged_keys(purged: Purged) -> PurgedKeys:
+def purged_keys(purged: "Purged") -> PurgedKeys:
     """What a purge did."""
     return PurgedKeys(
         keys=purged.keys,
@@ -313,7 +317,7 @@ def purged_keys(purged: Purged) -> PurgedKeys:
     )
 
 
-def mirrored_bucket(bucket: LoggedBucket, mirrored: Mirrored) -> MirroredBucket:
+def mirrored_bucket(bucket: "LoggedBucket", mirrored: "Mirrored") -> MirroredBucket:
     """What a mirror of a bucket did."""
     return MirroredBucket(
         bucket=bucket.name,
@@ -329,31 +333,34 @@ def mirrored_bucket(bucket: LoggedBucket, mirrored: Mirrored) -> MirroredBucket:
     )
 
 
-def reparsed_bucket(bucket: str, done: Reparsed) -> ReparsedBucket:
+def reparsed_bucket(bucket: str, done: "Reparsed") -> ReparsedBucket:
     """What a reparse of a bucket did."""
     return ReparsedBucket.model_validate({"bucket": bucket, **asdict(done)})
 
 
-def expired_months(found: Expirable | Expired) -> ExpiredMonths:
+def expired_months(found: "Expirable | Expired") -> ExpiredMonths:
     """What an expire did, or would do."""
+    from tamarin_dagster.retention import Expired  # noqa: PLC0415 - no other command needs it
+
+    expired = found if isinstance(found, Expired) else None
     return ExpiredMonths(
-        dry_run=isinstance(found, Expirable),
+        dry_run=expired is None,
         first_kept=found.first_kept,
         partitions=tuple(DroppedMonth.model_validate(partition) for partition in found.partitions),
         keys=found.keys,
         rejected_lines=found.rejected_lines,
-        kept_back=tuple(map(str, found.kept_back)) if isinstance(found, Expired) else (),
-        unpurged=found.unpurged if isinstance(found, Expired) else None,
+        kept_back=tuple(map(str, expired.kept_back)) if expired else (),
+        unpurged=expired.unpurged if expired else None,
         waiting_keys={owed.bucket: owed.keys for owed in found.owed},
     )
 
 
-def found_thing(finding: Finding) -> FoundThing:
+def found_thing(finding: "Finding") -> FoundThing:
     """A finding of the doctor."""
     return FoundThing.model_validate(finding)
 
 
-def hogs_of_bucket(found: Consumers, pending_days: tuple[date, ...]) -> HogsOfBucket:
+def hogs_of_bucket(found: "Consumers", pending_days: tuple[date, ...]) -> HogsOfBucket:
     """The hogs among a bucket's consumers; `pending_days` are those that the rollups lack records of."""
     return HogsOfBucket.model_validate(found).model_copy(update={"pending_days": pending_days})
 

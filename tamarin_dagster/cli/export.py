@@ -10,16 +10,9 @@ from typing import IO, Annotated, Any
 import sqlalchemy as sa
 import typer
 
-from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
-    BucketOption,
-    Panel,
-    asked_days,
-    command,
-    flag,
-    told_if_interrupted,
-)
+from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, command, flag, told_if_interrupted
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
+from tamarin_dagster.cli.shared import asked_days
 from tamarin_dagster.export import Exported, ExportFormat
 from tamarin_dagster.export.text import combined_lines, csv_rows
 from tamarin_dagster.logkey import shown
@@ -31,7 +24,6 @@ from tamarin_dagster.terminal import bar, complain, err
 
 @command(
     "export",
-    Panel.LOOKING,
     ("export --format combined --bucket media | gzip > access.log.gz", "for a web log analyser"),
     ("export --format csv --formula-safe > records.csv", "for a spreadsheet"),
     ("export --format parquet --from 2026-03-01 --out records", "for DuckDB, Athena, Spark"),

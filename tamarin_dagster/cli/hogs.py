@@ -15,9 +15,10 @@ from rich.filesize import decimal
 from tamarin_dagster.analysis import bans
 from tamarin_dagster.analysis.consumers import Address, Consumer, ConsumerKind, Consumers, as_address, largest_consumers
 from tamarin_dagster.analysis.past import incomplete_warning, waiting_days
-from tamarin_dagster.cli.app import BucketOption, Panel, chosen_buckets, command, flag, told_if_interrupted
+from tamarin_dagster.cli.app import BucketOption, command, flag, told_if_interrupted
 from tamarin_dagster.cli.documents import hogs_of_bucket, show_documents
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
+from tamarin_dagster.cli.shared import chosen_buckets
 from tamarin_dagster.logstore.arns import bucket_arn
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
@@ -42,7 +43,6 @@ _BANS = {HogFormat.bucket_policy, HogFormat.waf_ipset, HogFormat.nginx}
 
 @command(
     "hogs",
-    Panel.LOOKING,
     ("hogs", "who takes more than hog_share of the bytes?"),
     ("hogs --above 50GB --by requester", "by who signed the requests"),
     ("hogs --bucket media --format bucket-policy > deny.json", "a policy, to be read before it is put"),

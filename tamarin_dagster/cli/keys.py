@@ -15,16 +15,9 @@ from tamarin_dagster.cli.app import (
     BucketOption,
     FromOption,
     JsonOption,
-    Panel,
     ToOption,
-    asked_days,
-    chosen_buckets,
     command,
-    first_pulled_day,
     flag,
-    open_archive,
-    open_log_store,
-    tell_bucket_failure,
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import (
@@ -39,10 +32,12 @@ from tamarin_dagster.cli.documents import (
 )
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records, complain_of_misplaced_keys
 from tamarin_dagster.cli.rollups import roll_up_due
-from tamarin_dagster.discovery import count_strays, outdated_keys, waiting_files
+from tamarin_dagster.cli.shared import asked_days, chosen_buckets, first_pulled_day, tell_bucket_failure
+from tamarin_dagster.discovery import DAYS_AHEAD, count_strays, outdated_keys, waiting_files
 from tamarin_dagster.ingest import PulledPeriod
 from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
+from tamarin_dagster.logstore.opening import open_archive, open_log_store
 from tamarin_dagster.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
@@ -52,7 +47,6 @@ from tamarin_dagster.terminal import bar, complain, err, printable, show_rows
 
 @command(
     "pull",
-    Panel.LOADING,
     ("pull", "all buckets, all that is new; for a crontab"),
     ("pull --bucket media --from 2026-01-01 --to 2026-01-31", "a month of one bucket"),
     ("pull --no-purge --json > pulled.json", "delete nothing, and tell a script what was loaded"),
@@ -208,7 +202,6 @@ def _has_unpurged(purged: PurgedKeys) -> bool:
 
 @command(
     "purge",
-    Panel.LOADING,
     ("purge --dry-run", "prove what is loaded, and see by day what would be deleted"),
     ("purge --bucket media.example.org", "delete the loaded log keys of one bucket"),
 )
@@ -306,7 +299,7 @@ def _days(first: date | None, last: date | None) -> list[date] | None:
     """The delivery days from `first` to `last`; None means all."""
     if first is None and last is None:
         return None
-    start, end = first or FIRST_LOG_DATE, last or datetime.now(UTC).date() + timedelta(days=ingest.DAYS_AHEAD)
+    start, end = first or FIRST_LOG_DATE, last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
     return [start + timedelta(days=number) for number in range((end - start).days + 1)]
 
 

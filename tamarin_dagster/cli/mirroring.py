@@ -12,18 +12,16 @@ from tamarin_dagster.cli.app import (
     BucketOption,
     FromOption,
     JsonOption,
-    Panel,
     ToOption,
-    asked_days,
-    chosen_buckets,
     command,
-    open_log_store,
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import MirroredBucket, mirrored_bucket, show_documents
+from tamarin_dagster.cli.shared import asked_days, chosen_buckets
 from tamarin_dagster.discovery import count_strays, waiting_files
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.copies import CopiesError
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.mirror import Mirrored, mirror
 from tamarin_dagster.settings import LoggedBucket, load_settings
 from tamarin_dagster.terminal import bar, complain, err, printable
@@ -31,7 +29,6 @@ from tamarin_dagster.terminal import bar, complain, err, printable
 
 @command(
     "mirror",
-    Panel.LOADING,
     ("mirror --out /srv/logs", "all log keys of all buckets; again, only what is new"),
     ("mirror --out /srv/logs --bucket media --from 2026-01-01", "one bucket, from a day on"),
 )

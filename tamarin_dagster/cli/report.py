@@ -9,17 +9,9 @@ import typer
 
 from tamarin_dagster.analysis.past import incomplete_warning
 from tamarin_dagster.analysis.report import Month, ReportFile, file_name, write_report
-from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
-    BucketOption,
-    Panel,
-    chosen_buckets,
-    command,
-    flag,
-    tell_bucket_failure,
-    told_if_interrupted,
-)
+from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, command, flag, told_if_interrupted
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
+from tamarin_dagster.cli.shared import chosen_buckets, tell_bucket_failure
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.recordstore.traffic_tables import traffic_day
@@ -30,7 +22,6 @@ from tamarin_dagster.terminal import complain, err, out, printable
 
 @command(
     "report",
-    Panel.LOOKING,
     ("report", "the present month so far, a file for each bucket"),
     ("report --bucket media.example.org --month 2026-10", "a month that is over"),
     ("report --month 2026-10 --out handed-on --anonymize-ips", "to hand on"),

@@ -7,15 +7,8 @@ import typer
 
 from tamarin_dagster.analysis.dimensions import refresh_dimensions
 from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, roll_up
-from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
-    FromOption,
-    Panel,
-    ToOption,
-    asked_days,
-    command,
-    told_if_interrupted,
-)
+from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, FromOption, ToOption, command, told_if_interrupted
+from tamarin_dagster.cli.shared import asked_days
 from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, SettingsError, load_settings
@@ -24,7 +17,6 @@ from tamarin_dagster.terminal import bar, complain, err
 
 @command(
     "roll-up",
-    Panel.LOADING,
     ("roll-up", "after `pull --no-rollups`"),
     ("roll-up --from 2026-01-01 --to 2026-01-31", "make the rollups of a month's requests again"),
 )

@@ -6,14 +6,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from tamarin_dagster.cli.app import Panel, command
-from tamarin_dagster.recordstore.loading import compile_ahead
+from tamarin_dagster.cli.app import command
 from tamarin_dagster.terminal import bar, err
 
 
 @command(
     "demo-logs",
-    Panel.SETTING_UP,
     ("demo-logs --lines 100000 --out /tmp/keys", "100,000 lines, three weeks; log_prefix is logs/"),
     ("demo-logs --lines 5000000 --keys 500 --days 90 --out /tmp/keys", "a quarter with large log keys"),
 )
@@ -44,17 +42,19 @@ def demo_logs(
     )
 
 
-@command("compile", Panel.SETTING_UP, ("compile", "in a Dockerfile, behind pip install"))
+@command("compile", ("compile", "in a Dockerfile, behind pip install"))
 def compile_command() -> None:
     """Compiles the parser, which its first use does else.
 
     For installations and images. It takes half a minute; the result is kept beside the code, or in the user's cache.
     """
+    from tamarin_dagster.recordstore.loading import compile_ahead  # noqa: PLC0415 - numba takes half a second
+
     with err.status("Compiling the parser"):
         compile_ahead()
 
 
-@command("dev", Panel.SETTING_UP, hidden=True)
+@command("dev")
 def dev(
     host: Annotated[str, typer.Option(help="Where the page listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The page's port; the next free one is taken if it is in use.")] = 3000,

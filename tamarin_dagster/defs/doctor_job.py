@@ -2,16 +2,13 @@
 
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from tamarin_dagster.defs.resources import LogBuckets
+from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.settings import Settings
-
-if TYPE_CHECKING:
-    from tamarin_dagster.doctor import Finding
 
 
 def build_doctor_job(settings: Settings) -> dg.JobDefinition:
@@ -22,7 +19,7 @@ def build_doctor_job(settings: Settings) -> dg.JobDefinition:
         description="Looks at database and log buckets; where log keys are purged, with an object of its own.",
     )
     def examine_all(context: dg.OpExecutionContext, log_buckets: dg.ResourceParam[LogBuckets]) -> None:
-        from tamarin_dagster.doctor import Status, examine  # noqa: PLC0415 - boto3 takes a fifth of a second
+        from tamarin_dagster.doctor.examination import examine  # noqa: PLC0415 - boto3 takes a fifth of a second
 
         say = {Status.ok: context.log.info, Status.warn: context.log.warning, Status.fail: context.log.error}
         findings = []
@@ -49,7 +46,7 @@ def build_doctor_job(settings: Settings) -> dg.JobDefinition:
     return doctor
 
 
-def _table(findings: "list[Finding]") -> dg.TableMetadataValue:
+def _table(findings: list[Finding]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
         records=[
             dg.TableRecord(

@@ -22,7 +22,7 @@ from dagster_postgres.schedule_storage import PostgresScheduleStorage
 from dagster_postgres.utils import create_pg_engine
 from sqlalchemy.dialects import postgresql
 
-from tamarin_dagster.recordstore.database import dagster_url
+from tamarin_dagster.recordstore.connections import dagster_url
 from tamarin_dagster.settings import load_settings
 from tamarin_dagster.urls import clean_errors
 

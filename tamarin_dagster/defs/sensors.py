@@ -19,7 +19,7 @@ from dagster._core.storage.tags import PRIORITY_TAG
 from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG, FIRST
 from tamarin_dagster.defs.partitions import has_begun, partition_key, period_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.discovery import Look, count_strays, days_with_keys, survey
+from tamarin_dagster.discovery import DAYS_AHEAD, Look, count_strays, days_with_keys, survey
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.logstore import LogStore
@@ -30,8 +30,6 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 TICK_BUDGET_SECONDS = 40
 # Keys arrive hours late at times; what is later yet is found by the nightly schedule.
 LOOKBACK_DAYS = 3
-# A day more than today: the clock that names the keys may run ahead of ours.
-DAYS_AHEAD = 1
 # Runs of a bucket that are queued or running at a time; what is left is asked for as they end.
 MAX_RUNS_UNDER_WAY = 31
 # Attempts at the very same keys, and how long the second waits after the first; each further one waits twice as long.

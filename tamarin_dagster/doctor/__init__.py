@@ -3,7 +3,6 @@
 Nothing is migrated, loaded or purged. All that it writes is a probe object of its own, where log keys are purged.
 """
 
-from tamarin_dagster.doctor.examination import examine
 from tamarin_dagster.doctor.finding import Finding, Status
 
-__all__ = ["Finding", "Status", "examine"]
+__all__ = ["Finding", "Status"]

@@ -13,7 +13,8 @@ from tamarin_dagster.logstore.archive_records import record_folder
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
 from tamarin_dagster.logstore.opening import open_archive
 from tamarin_dagster.recordstore import archived
-from tamarin_dagster.recordstore.database import RECORDS_DATABASE, schema_revision
+from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
+from tamarin_dagster.recordstore.database import schema_revision
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import LoggedBucket, Settings

@@ -11,14 +11,8 @@ from tamarin_dagster.doctor.backups import backup_findings
 from tamarin_dagster.doctor.encoding import encoding_findings
 from tamarin_dagster.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.logstore.errors import brief
-from tamarin_dagster.recordstore.database import (
-    RECORDS_DATABASE,
-    DatabaseError,
-    connect_arguments,
-    create_engine,
-    records_url,
-    schema_revision,
-)
+from tamarin_dagster.recordstore.connections import RECORDS_DATABASE, connect_arguments, records_url
+from tamarin_dagster.recordstore.database import DatabaseError, create_engine, schema_revision
 from tamarin_dagster.recordstore.embedded import (
     EmbeddedPostgres,
     EmbeddedPostgresError,

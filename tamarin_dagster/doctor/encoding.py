@@ -6,7 +6,8 @@ import sqlalchemy as sa
 
 from tamarin_dagster.doctor.finding import Finding, fail
 from tamarin_dagster.logstore.errors import brief
-from tamarin_dagster.recordstore.database import CONNECT_TIMEOUT_SECONDS, create_engine
+from tamarin_dagster.recordstore.connections import CONNECT_TIMEOUT_SECONDS
+from tamarin_dagster.recordstore.database import create_engine
 from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
 from tamarin_dagster.setting_values import without_prepare_threshold
 from tamarin_dagster.settings import Settings

@@ -21,7 +21,7 @@ from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.export import Exported
-from tamarin_dagster.export.hive import hive_folder
+from tamarin_dagster.export.hive import partition_folder
 from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.recordstore.extracts import Extract, copied_out, reading, request_days, requested_buckets
 from tamarin_dagster.recordstore.failures import isolated
@@ -111,11 +111,6 @@ def parquet_files(
 
 def _quiet(_: Exported) -> None:
     """Tells nobody."""
-
-
-def partition_folder(bucket: str | None, day: date) -> str:
-    """`bucket=media/date=2026-03-05`."""
-    return f"{hive_folder('bucket', bucket)}/date={day.isoformat()}"
 
 
 def write_parquet(file: IO[bytes], rows: Iterable[bytes]) -> Counter[int]:

@@ -1,6 +1,7 @@
 """Folders as Hive names them: column=value."""
 
 import hashlib
+from datetime import date
 from urllib.parse import quote
 
 # What Hive, Spark, DuckDB and pyarrow take for NULL in a folder's name.
@@ -25,3 +26,8 @@ def hive_folder(column: str, value: str | None) -> str:
         digest = hashlib.sha256(value.encode()).hexdigest()[:_DIGEST_CHARACTERS]
         name = f"{name[:_MOST_BYTES].rpartition('%')[0] or name[:_MOST_BYTES]}~{digest}"
     return f"{column}={name}"
+
+
+def partition_folder(bucket: str | None, day: date) -> str:
+    """`bucket=media/date=2026-03-05`."""
+    return f"{hive_folder('bucket', bucket)}/date={day.isoformat()}"

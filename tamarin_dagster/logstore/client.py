@@ -79,8 +79,8 @@ def make_client(
 
 def _session(profile: str | None, role_arn: str | None, keys: AccessKeys) -> botocore.session.Session:
     base = botocore.session.Session(profile=profile)
-    if keys.key_id or keys.secret:
-        base.set_credentials(keys.key_id, keys.secret, keys.token)  # type: ignore[no-untyped-call]
+    if keys.key_id and keys.secret:
+        base.set_credentials(keys.key_id, keys.secret, keys.token)
     if not role_arn:
         return base
     fetcher = AssumeRoleCredentialFetcher(

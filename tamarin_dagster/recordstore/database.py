@@ -18,23 +18,17 @@ from sqlalchemy.schema import SetColumnComment, SetTableComment
 # their tables are described too
 import tamarin_dagster.recordstore.dimension_tables
 import tamarin_dagster.recordstore.traffic_tables  # noqa: F401
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.connections import connect_arguments, records_url
 from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
 from tamarin_dagster.recordstore.repeatable import InUseError, digest_of_files, dropped, replace_all
 from tamarin_dagster.recordstore.rights import rights_of
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
 from tamarin_dagster.recordstore.waiting import saying
-from tamarin_dagster.setting_values import has_parameter, prepare_threshold, without_prepare_threshold
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster.urls import clean_error, describe_url, hide_secrets
 
 _log = logging.getLogger(__name__)
 
-RECORDS_DATABASE = "tamarin"
-DAGSTER_DATABASE = "dagster"
-
-# Seconds until an unreachable server is an error, not a hang.
-CONNECT_TIMEOUT_SECONDS = 10
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # One migrator at a time; the number has no meaning but must not change.
 _MIGRATION_LOCK = 2011_0302
@@ -63,48 +57,6 @@ def _hide_secrets_in_error(context: sa.engine.ExceptionContext) -> None:
     for error in (context.original_exception, context.sqlalchemy_exception):
         if error is not None:
             clean_error(error, url, parameters=context.statement is None)
-
-
-def embedded_postgres(home: Path) -> EmbeddedPostgres:
-    """The embedded server of that home, running, with its two databases. Shared by all processes of the project."""
-    server = _server_of(home)
-    server.ensure_databases(RECORDS_DATABASE, DAGSTER_DATABASE)
-    return server
-
-
-@cache
-def _server_of(home: Path) -> EmbeddedPostgres:
-    return EmbeddedPostgres(home)
-
-
-def records_url(settings: Settings, driver: str = "postgresql+psycopg") -> str:
-    """The URL of the records' database, as any driver takes it. Starts the embedded server when none is configured."""
-    if settings.database_url:
-        return driver + without_prepare_threshold(settings.database_url).removeprefix("postgresql")
-    return embedded_postgres(settings.home).url(RECORDS_DATABASE, driver=driver)
-
-
-def dagster_url(settings: Settings) -> str:
-    """The URL of Dagster's own storage, with the driver it has: SQLAlchemy 2.1 would take psycopg 3."""
-    if settings.dagster_database_url:
-        return "postgresql+psycopg2" + without_prepare_threshold(settings.dagster_database_url).removeprefix(
-            "postgresql"
-        )
-    return embedded_postgres(settings.home).url(DAGSTER_DATABASE, driver="postgresql+psycopg2")
-
-
-def connect_arguments(settings: Settings, application_name: str) -> dict[str, Any]:
-    """Return psycopg's arguments for a connection to the records' database; those in its URL take precedence."""
-    url = settings.database_url or ""
-    told = {
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "application_name": application_name,
-        # What COPY is sent is UTF-8, whatever PGCLIENTENCODING says.
-        "client_encoding": "utf8",
-        # Through PgBouncer the next statement may come to a server where another client has prepared the same name.
-        "prepare_threshold": prepare_threshold(url),
-    }
-    return {name: value for name, value in told.items() if name == "prepare_threshold" or not has_parameter(url, name)}
 
 
 def open_database(settings: Settings) -> sa.Engine:

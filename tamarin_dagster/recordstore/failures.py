@@ -8,8 +8,6 @@ from datetime import date
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.logformat import redact_text
-
 # What COPY raises SQLAlchemy does not wrap.
 DATABASE_ERRORS = (sa.exc.DBAPIError, psycopg.Error)
 # SQLSTATE classes and codes of a server that is gone or going: connection exceptions, shutdown, crash, starting up.
@@ -74,4 +72,7 @@ def is_connection_lost(error: BaseException) -> bool:
 def cause_of(error: BaseException) -> str:
     """What the database said, in its first line: the lines after it quote the data."""
     said = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
+    # What redacts is imported only for an error.
+    from tamarin_dagster.logformat import redact_text  # noqa: PLC0415
+
     return redact_text((str(said).strip().splitlines() or [type(said).__name__])[0])

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from tamarin_dagster import cli, failpoints, ingest, purge
-from tamarin_dagster.defs import s3_resource  # noqa: F401 - imported before the fork
-from tamarin_dagster.logstore import folder, s3
+from tamarin_dagster.cli.app import load_commands
+from tamarin_dagster.logstore import client, folder, s3  # noqa: F401 - boto3 is imported before the fork
 from tamarin_dagster.recordstore.loading import compile_ahead
 
 # So that a history of some thirty keys makes several batches, pages and parts.
@@ -37,6 +37,7 @@ _KILLED = -signal.SIGKILL
 
 if multiprocessing.parent_process() is None and __name__ != "__mp_main__":
     # In the process that forks: once for all.
+    load_commands()
     compile_ahead()
 
 

@@ -88,7 +88,7 @@ def test_other_log_buckets_can_take_their_place(definitions, delivered, load, fo
     put_key(lines(5))
 
     class Elsewhere(LogBuckets):
-        def store(self, bucket: LoggedBucket):
+        def store(self, bucket: LoggedBucket):  # noqa: ARG002
             return open_log_store(folder_bucket)
 
     assert load(definitions(delivered, log_buckets=Elsewhere())) == 5

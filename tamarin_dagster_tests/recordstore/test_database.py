@@ -18,15 +18,8 @@ from alembic.script import ScriptDirectory
 
 import tamarin_dagster.recordstore
 from tamarin_dagster.logformat import FIELDS
-from tamarin_dagster.recordstore.database import (
-    DatabaseError,
-    dagster_url,
-    migrate,
-    mirror_buckets,
-    open_database,
-    records_url,
-    schema_revision,
-)
+from tamarin_dagster.recordstore.connections import dagster_url, records_url
+from tamarin_dagster.recordstore.database import DatabaseError, migrate, mirror_buckets, open_database, schema_revision
 from tamarin_dagster.recordstore.ledger import count_differences
 from tamarin_dagster.recordstore.partitions import ensure_partitions
 from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, SCHEMA_REVISION, metadata

@@ -1,0 +1,94 @@
+"""The command that asks the records' database."""
+
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from typing import Annotated
+
+import psycopg
+import typer
+
+from tamarin_dagster.backup import connection_arguments
+from tamarin_dagster.cli.app import command, flag, told_if_interrupted
+from tamarin_dagster.recordstore.asking import ask
+from tamarin_dagster.recordstore.connections import connect_arguments, embedded_postgres, records_url
+from tamarin_dagster.recordstore.database import open_database
+from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.settings import Settings, load_settings
+from tamarin_dagster.terminal import Format, err, json_answers, printable, show_csv, show_rows
+from tamarin_dagster.urls import clean_errors
+
+
+@command(
+    "sql",
+    ('sql "SELECT key, count(*) FROM s3_log_record GROUP BY key"', "a query, as a table"),
+    ('sql --format csv "SELECT * FROM s3_log_key" > keys.csv', "with a header, row by row, however many there are"),
+    ('sql --format json "SELECT key FROM s3_log_key" | jq length', "for a script"),
+    ("sql", "psql, with its \\d and its history"),
+    ("sql --url", "for a BI tool, or pandas"),
+)
+def sql(
+    query: Annotated[
+        str | None, typer.Argument(help="Statements, parted by semicolons; without one: psql.", metavar="QUERY")
+    ] = None,
+    url: Annotated[bool, flag("--url", "Print the database's URL, for other programs.")] = False,
+    format_: Annotated[
+        Format, typer.Option("--format", help="How to show the answer.", metavar="table|csv|json")
+    ] = Format.table,
+) -> None:
+    """Asks the records' database: a query, psql without one, or only its URL.
+
+    Several statements are one transaction, as with psql -c; the answer to each is shown. As csv and json values are as
+    Postgres writes them: json has numbers, booleans and lists as such, and is one list of rows, or a list of such lists
+    if several statements have an answer. A table is held in memory until it is complete.
+
+    --url keeps the embedded server running, until `tamarin-dagster stop`. The tables: docs/tables.md.
+    """
+    settings = load_settings()
+    open_database(settings).dispose()
+    if url:
+        if not settings.database_url:
+            embedded_postgres(settings.home).keep_running()
+        sys.stdout.write(records_url(settings, driver="postgresql") + "\n")
+    elif query is not None:
+        with told_if_interrupted("The query is cancelled."):
+            _show_answers(settings, query, format_)
+    else:
+        _psql(settings)
+
+
+def _show_answers(settings: Settings, query: str, format_: Format) -> None:
+    url = records_url(settings, driver="postgresql")
+    with clean_errors(url):
+        connection = psycopg.connect(url, autocommit=True, **connect_arguments(settings, "tamarin sql"))
+    connection.add_notice_handler(lambda said: err.print(f"{said.severity}: {printable(said.message_primary or '')}"))
+    with closing(connection):
+        if format_ is Format.json:
+            with json_answers() as take:
+                for answer in ask(connection, query, for_json=True):
+                    if isinstance(answer, str):
+                        err.print(answer)
+                    else:
+                        take(answer.names, answer.rows)
+            return
+        count = 0
+        for answer in ask(connection, query):
+            if isinstance(answer, str):
+                err.print(answer)
+            elif format_ is Format.table:
+                show_rows(answer.names, answer.rows, answer.are_numbers)
+            else:
+                sys.stdout.write("\n" if count else "")
+                show_csv(answer.names, answer.rows)
+                count += 1
+
+
+def _psql(settings: Settings) -> None:
+    """Psql as a child, not in our place: while we live the embedded server does. Its password is on no command line."""
+    url = records_url(settings, driver="postgresql")
+    with clean_errors(url):
+        place, environment = connection_arguments(url)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is psql's: it cancels a query
+    program = EmbeddedPostgres(settings.home).psql
+    raise typer.Exit(subprocess.call([program, place], env=environment))

@@ -1,0 +1,133 @@
+"""What a command imports: a shell or cron starts many of them, and each import is paid for every time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tamarin_dagster_tests.lines import lines
+
+# The libraries that take long, and only some commands need.
+HEAVY = {"alembic", "altair", "boto3", "botocore", "dagster", "dagster_aws", "dagster_postgres", "jinja2", "llvmlite"}
+HEAVY |= {"moto", "numba", "numpy", "obstore", "pandas", "pyarrow", "vl_convert"}
+S3 = {"boto3", "botocore", "obstore"}
+MAX_MODULES_OF_HELP = 320
+
+_RUN = """
+import json, sys
+from tamarin_dagster.cli import main
+status = 0
+try:
+    main()
+except SystemExit as end:
+    status = end.code or 0
+names = sorted(sys.modules)
+with open({found!r}, "w") as file:
+    json.dump([status, names], file)
+"""
+
+
+@pytest.fixture
+def imported(tmp_path, database_url):
+    """imported("pull"): the names of the modules that the command has imported at its end, run in `tmp_path`."""
+
+    def imported(*arguments: str) -> list[str]:
+        found = tmp_path / "found.json"
+        done = subprocess.run(
+            [sys.executable, "-c", _RUN.format(found=str(found)), *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"TAMARIN_DATABASE_URL": database_url},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        status, names = json.loads(found.read_text())
+        assert status == 0, done.stderr
+        return names
+
+    return imported
+
+
+def heavy(names: list[str]) -> set[str]:
+    return HEAVY & {name.partition(".")[0] for name in names}
+
+
+def brought_by(*modules: str) -> set[str]:
+    """The heavy libraries that modules of ours import by themselves, for whoever imports them."""
+    script = f"import {', '.join(modules)}, sys; print(*sys.modules, sep='\\n')"
+    return heavy(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
+
+
+@pytest.fixture(scope="module")
+def brought_by_logformat() -> set[str]:
+    return brought_by("tamarin_dagster.logformat")
+
+
+@pytest.fixture(scope="module")
+def brought_by_loading() -> set[str]:
+    return brought_by("tamarin_dagster.ingest", "tamarin_dagster.recordstore.loading")
+
+
+def write_settings(folder: Path, bucket) -> None:
+    entry = bucket.model_dump(mode="json", exclude_defaults=True)
+    (folder / "tamarin.yaml").write_text(json.dumps({"buckets": [entry]}))
+
+
+def test_the_help_imports_no_heavy_library_and_few_modules(imported, brought_by_logformat) -> None:
+    names = imported("--help")
+
+    assert heavy(names) - brought_by_logformat == set()
+    assert {"sqlalchemy", "psycopg", "pydantic"} & set(names) == set()
+    assert len(names) <= MAX_MODULES_OF_HELP or brought_by_logformat
+
+
+def test_sql_imports_what_the_database_needs(imported, brought_by_logformat) -> None:
+    assert heavy(imported("sql", "SELECT 1")) - brought_by_logformat == set()
+
+
+def test_buckets_of_a_folder_imports_no_heavy_library(
+    imported, tmp_path, folder_bucket, put_key, brought_by_logformat
+) -> None:
+    put_key(lines(1))
+    write_settings(tmp_path, folder_bucket)
+
+    assert heavy(imported("buckets")) - brought_by_logformat == set()
+
+
+def test_a_pull_of_a_folder_with_nothing_new_imports_no_client_of_s3(
+    imported, tmp_path, folder_bucket, put_key, brought_by_loading
+) -> None:
+    put_key(lines(1))
+    write_settings(tmp_path, folder_bucket)
+    imported("pull", "--no-purge")
+
+    assert heavy(imported("pull", "--no-purge")) - brought_by_loading == set()
+
+
+def test_a_pull_from_s3_with_nothing_new_imports_the_client_of_s3_and_no_dagster(
+    imported, tmp_path, s3, s3_logged_bucket, brought_by_loading
+) -> None:
+    s3.put_object(
+        Bucket=s3_logged_bucket.log_bucket_name, Key="logs/2026-03-05-10-00-00-000000000000AAAA", Body=lines(1)
+    )
+    write_settings(tmp_path, s3_logged_bucket)
+    imported("pull", "--no-purge")
+
+    assert heavy(imported("pull", "--no-purge")) - brought_by_loading == S3
+    assert heavy(imported("buckets")) - brought_by_loading == S3
+
+
+@pytest.mark.parametrize("command", ["doctor", "hogs", "roll-up", "migrate"])
+def test_no_command_imports_dagster_or_draws_charts_unasked(
+    imported, tmp_path, folder_bucket, command, brought_by_loading
+) -> None:
+    write_settings(tmp_path, folder_bucket)
+
+    assert heavy(imported(command)) - brought_by_loading - S3 == set()
