@@ -25,7 +25,7 @@ from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.reparse import reparse
 from tamarin_dagster.retention import Expirable, expirable, expire, first_kept_day, owed_warning, unpurged_warning
-from tamarin_dagster.settings import LoggedBucket, SettingsError, load_settings
+from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
 from tamarin_dagster.terminal import bar, complain, err, show_rows
 
 

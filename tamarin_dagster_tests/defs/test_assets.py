@@ -10,11 +10,13 @@ import sqlalchemy as sa
 
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.ingest import pull
-from tamarin_dagster.logformat import RejectReason
+from tamarin_dagster.logformat import RejectReason, parser
+from tamarin_dagster.logformat.compiled import pieces
 from tamarin_dagster.logstore.opening import open_log_store
+from tamarin_dagster.preview import PREVIEW_COLUMNS, PREVIEW_ROWS
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
-from tamarin_dagster_tests.lines import lines
+from tamarin_dagster_tests.lines import line, lines
 
 RECORDS = dg.AssetKey(["media", "log_records"])
 PURGED = dg.AssetKey(["media", "purged_log_keys"])
@@ -22,6 +24,7 @@ DAY = "2026-03-05"
 CHECKS = {
     "every_log_key_is_loaded",
     "no_stray_keys",
+    "readers_agree",
     "every_line_is_accounted_for",
     "rows_match_the_ledger",
     "no_rejected_lines",
@@ -242,6 +245,47 @@ def test_strays_are_named_and_left_alone(definitions, instance, put_key, log_fol
     assert len(list(log_folder.glob("logs/*"))) == 2
 
 
+def test_a_materialization_shows_its_first_records_without_secrets(definitions, instance, put_key) -> None:
+    put_key(line(key="k?X-Amz-Signature=abc", user_agent="a\u202eb" + "x" * 99) + lines(9))
+
+    result = run_day(definitions, instance)
+
+    (event,) = (e for e in result.get_asset_materialization_events() if e.asset_key == RECORDS)
+    table = event.materialization.metadata["preview"]
+    assert [column.name for column in table.schema.columns] == list(PREVIEW_COLUMNS)
+    rows = [row.data for row in table.records]
+    assert len(rows) == PREVIEW_ROWS
+    assert rows[0]["request_uri"] == "/k?X-Amz-Signature=REDACTED"
+    assert rows[0]["user_agent"].startswith("a\\u202ebxx")
+    assert len(rows[0]["user_agent"]) == 80
+    assert (rows[1]["http_status"], rows[1]["remote_ip"], rows[1]["bytes_sent"]) == ("200", "192.0.2.3", "113")
+
+
+def test_a_line_that_the_readers_read_differently_fails_a_check_and_is_loaded_by_the_rules(
+    definitions, instance, put_key, engine, monkeypatch
+) -> None:
+    key = put_key(lines(3) + line(status="404"))
+    read_lines = pieces.read_lines
+
+    def misreading(*arguments) -> None:
+        read_lines(*arguments)
+        arguments[-4][:, 0] = 200
+
+    monkeypatch.setattr(pieces, "read_lines", misreading)
+    monkeypatch.setattr(parser, "_distrusted", [])
+
+    result = run_day(definitions, instance)
+
+    assert result.success
+    check = next(e for e in result.get_asset_check_evaluations() if e.check_name == "readers_agree")
+    assert not check.passed
+    (row,) = [row.data for row in check.metadata["lines"].records]
+    assert (row["key"], row["line"]) == (key, 4)
+    with engine.connect() as connection:
+        statuses = connection.scalars(sa.select(s3_log_record.c.http_status).order_by(s3_log_record.c.line_number))
+        assert list(statuses) == [200, 200, 200, 404]
+
+
 @pytest.mark.parametrize("of_bucket", [False, None])
 def test_purge_follows_the_settings(settings, instance, put_key, log_folder, of_bucket) -> None:
     bucket = settings.buckets[0].model_copy(update={"purge_parsed_keys": of_bucket})
@@ -320,7 +364,7 @@ def test_the_asset_shows_its_columns_kinds_and_group(definitions) -> None:
 def test_checks_that_are_launched_for_no_partition_say_what_to_do(definitions, instance) -> None:
     """As by a check's own button on the page."""
     checks = dg.AssetSelection.checks_for_assets(dg.AssetKey(["media", "log_records"])) - dg.AssetSelection.checks(
-        *(dg.AssetCheckKey(RECORDS, name) for name in ("every_log_key_is_loaded", "no_stray_keys"))
+        *(dg.AssetCheckKey(RECORDS, name) for name in ("every_log_key_is_loaded", "no_stray_keys", "readers_agree"))
     )
     job = dg.define_asset_job("checks_alone", selection=checks)
     with_job = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
