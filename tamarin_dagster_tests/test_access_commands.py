@@ -67,10 +67,13 @@ def test_the_doctor_says_what_it_finds_line_by_line_in_a_shell(tmp_path, folder,
     )
     assert (done.returncode, done.stderr) == (0, "")
     said = [re.sub("Postgres [0-9.]+|by [0-9]+ s", "…", line) for line in done.stdout.splitlines()]
-    assert said[0] == "ok    settings: read; buckets configured: 1"
-    assert said[1] == "ok    database: … answers"
-    assert said[2] == "ok    database rights: the user may create tables, and its own are those that are there"
-    assert said[5:] == [
+    assert re.fullmatch(
+        r"tamarin-dagster [0-9.]+ \(schema revision \d{4}\), Python 3[0-9.]+, Dagster 1[0-9.]+, Linux \w+", said[0]
+    )
+    assert said[1] == "ok    settings: read; buckets configured: 1"
+    assert said[2] == "ok    database: … answers"
+    assert said[3] == "ok    database rights: the user may create tables, and its own are those that are there"
+    assert said[6:] == [
         "ok    media: log bucket: the folder is there",
         "ok    media: list: the folders can be read",
         "ok    media: get: a log key was read",

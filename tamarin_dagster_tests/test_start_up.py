@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,24 @@ def imported(tmp_path, database_url):
     return imported
 
 
+@pytest.fixture
+def shell_command(tmp_path):
+    """shell_command("pull", NAME="value"): the command's end, as a process in `tmp_path` with a variable."""
+
+    def shell_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tamarin_dagster.cli", *arguments],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return shell_command
+
+
 def heavy(names: list[str]) -> set[str]:
     return HEAVY & {name.partition(".")[0] for name in names}
 
@@ -86,6 +106,33 @@ def test_the_help_imports_no_heavy_library_and_few_modules(imported, brought_by_
     assert heavy(names) - brought_by_logformat == set()
     assert {"sqlalchemy", "psycopg", "pydantic"} & set(names) == set()
     assert len(names) <= MAX_MODULES_OF_HELP or brought_by_logformat
+
+
+def test_the_version_is_shown_without_settings(shell_command) -> None:
+    done = shell_command("--config", "missing.yaml", "--version")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"tamarin-dagster {version('tamarin-dagster')}\n"
+
+
+@pytest.mark.parametrize("arguments", [("pull", "--from"), ("export", "--format", "csv", "--to"), ("hogs", "--since")])
+def test_a_day_that_does_not_exist_gets_a_plain_sentence(shell_command, arguments) -> None:
+    done = shell_command(*arguments, "2026-13-01")
+
+    assert done.returncode == 2
+    said = " ".join(re.sub(r"[^\w' ;,:.-]", " ", done.stderr).split())
+    assert "'2026-13-01' is not a day; write it as year-month-day, like 2026-01-31" in said
+    assert "Value error" not in said
+
+
+def test_a_shell_completes_commands_and_options(shell_command) -> None:
+    def complete(words: str, number: int) -> list[str]:
+        return shell_command(
+            _TAMARIN_DAGSTER_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(number)
+        ).stdout.split()
+
+    assert complete("tamarin-dagster pu", 1) == ["pull", "purge"]
+    assert complete("tamarin-dagster pull --fr", 2) == ["--from"]
 
 
 def test_sql_imports_what_the_database_needs(imported, brought_by_logformat) -> None:

@@ -1,17 +1,28 @@
 """Commands about access: look what is wrong, switch logging on, print the policies to grant."""
 
 import json
+import platform
 import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, JsonOption, command, flag, told_if_interrupted
+from tamarin_dagster.cli.app import (
+    EXIT_LEFT_UNDONE,
+    PROGRAM,
+    BucketOption,
+    JsonOption,
+    command,
+    flag,
+    told_if_interrupted,
+)
 from tamarin_dagster.cli.documents import found_thing, show_documents
 from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.iam import archive_policy, doctor_policy, purge_policy, reading_policy
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.opening import open_client, open_log_store
+from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import SettingsError, load_settings
 from tamarin_dagster.terminal import complain, err, out, printable
 
@@ -36,6 +47,8 @@ def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
 
     settings = load_settings()
     chosen = [settings.bucket(bucket)] if bucket else None
+    if not as_json:
+        out.print(_versions(), highlight=False, soft_wrap=True)
     findings: list[Finding] = []
     with told_if_interrupted(f"A probe object (its name has {PROBE_NAME} in it) may be left in a log bucket."):
         for finding in examine(settings, open_store=open_log_store, client_of=open_client, buckets=chosen):
@@ -46,6 +59,15 @@ def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
         show_documents([found_thing(finding) for finding in findings])
     if any(finding.status is Status.fail for finding in findings):
         raise typer.Exit(EXIT_LEFT_UNDONE)
+
+
+def _versions() -> str:
+    """Return what a report of a mistake needs to say, beside the findings: those of the database name its versions."""
+    system = f"{platform.system()} {platform.machine()}"
+    return (
+        f"{PROGRAM} {version('tamarin-dagster')} (schema revision {SCHEMA_REVISION}), Python"
+        f" {platform.python_version()}, Dagster {version('dagster')}, {system}"
+    )
 
 
 def _show(finding: Finding) -> None:

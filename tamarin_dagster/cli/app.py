@@ -8,8 +8,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -45,12 +46,22 @@ class Panel(StrEnum):
 
 
 BucketOption = Annotated[str | None, typer.Option("--bucket", help="Only this logged bucket.", metavar="NAME")]
-FromOption = Annotated[
-    datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First delivery day (UTC).")
-]
-ToOption = Annotated[
-    datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last delivery day (UTC).")
-]
+
+
+def _day(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day; write it as year-month-day, like 2026-01-31") from None
+
+
+def day_option(name: str, help_: str) -> Any:
+    """An option whose value is a day."""
+    return typer.Option(name, parser=_day, metavar="DAY", help=help_)
+
+
+FromOption = Annotated[date | None, day_option("--from", "First delivery day (UTC).")]
+ToOption = Annotated[date | None, day_option("--to", "Last delivery day (UTC).")]
 
 
 def flag(name: str, help_: str) -> Any:
@@ -220,7 +231,7 @@ app = typer.Typer(
     epilog="Exit status:\n" + "\n".join(f"  {number:>3}  {meaning}" for number, meaning in EXIT_STATUSES.items()),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    add_completion=True,
 )
 
 
@@ -285,12 +296,22 @@ def _as_epilog(examples: tuple[tuple[str, str], ...]) -> str | None:
     return escape("\n".join(f"\n# {meaning}\n{PROGRAM} {typed}" for typed, meaning in examples).strip())
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"{PROGRAM} {version('tamarin-dagster')}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     config: Annotated[
         Path | None,
         typer.Option(help="The settings; default: $TAMARIN_CONFIG, else tamarin.yaml here.", metavar="FILE"),
     ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", metavar="", callback=_show_version, is_eager=True),
+    ] = False,
 ) -> None:
     if config:
         os.environ[CONFIG_VARIABLE] = str(config)

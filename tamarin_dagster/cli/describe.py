@@ -19,7 +19,10 @@ _HEAD = f"""# Commands
 
 `--config`, else `TAMARIN_CONFIG`, names the [settings](settings.md); without them it is `tamarin.yaml` here. `--help`
 behind a command tells what stands below. Answers go to standard output; progress, warnings and errors to standard
-error.
+error. `--version` shows the version; `{PROGRAM} doctor` begins with all versions that a report of a mistake needs.
+
+`--install-completion` makes your shell (bash, zsh, fish) complete commands and options, in new shells.
+`--show-completion` only prints the script, for an image or a file of your own.
 
 ## Exit status
 

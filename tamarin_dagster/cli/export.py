@@ -3,14 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 import sqlalchemy as sa
 import typer
 
-from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, command, flag, told_if_interrupted
+from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, command, day_option, flag, told_if_interrupted
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.cli.shared import asked_days
 from tamarin_dagster.export import Exported, ExportFormat
@@ -34,12 +34,8 @@ def export_command(
         typer.Option("--format", help="What to write.", metavar="combined|csv|parquet", show_default=False),
     ],
     bucket: BucketOption = None,
-    from_: Annotated[
-        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First request day (UTC).")
-    ] = None,
-    to: Annotated[
-        datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last request day (UTC).")
-    ] = None,
+    from_: Annotated[date | None, day_option("--from", "First request day (UTC).")] = None,
+    to: Annotated[date | None, day_option("--to", "Last request day (UTC).")] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="A file, or for parquet a folder; default: standard output.", metavar="PATH"),

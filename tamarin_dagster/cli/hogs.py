@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from tamarin_dagster.analysis import bans
 from tamarin_dagster.analysis.consumers import Address, Consumer, ConsumerKind, Consumers, as_address, largest_consumers
 from tamarin_dagster.analysis.past import incomplete_warning, waiting_days
-from tamarin_dagster.cli.app import BucketOption, command, flag, told_if_interrupted
+from tamarin_dagster.cli.app import BucketOption, command, day_option, flag, told_if_interrupted
 from tamarin_dagster.cli.documents import hogs_of_bucket, show_documents
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.cli.shared import chosen_buckets
@@ -51,12 +51,9 @@ _BANS = {HogFormat.bucket_policy, HogFormat.waf_ipset, HogFormat.nginx}
 def hogs_command(
     bucket: BucketOption = None,
     since: Annotated[
-        datetime | None,
-        typer.Option(
-            "--since",
-            formats=["%Y-%m-%d"],
-            metavar="DAY",
-            help=f"First day of the requests (UTC); without it the {DEFAULT_DAYS} days before today, and today.",
+        date | None,
+        day_option(
+            "--since", f"First day of the requests (UTC); without it the {DEFAULT_DAYS} days before today, and today."
         ),
     ] = None,
     above: Annotated[
@@ -98,7 +95,7 @@ def hogs_command(
     if by is ConsumerKind.requester and format_ in {HogFormat.waf_ipset, HogFormat.nginx}:
         raise SettingsError(f"--format {format_.value} takes addresses: leave --by requester out")
     today = datetime.now(UTC).date()
-    first = since.date() if since else today - timedelta(days=DEFAULT_DAYS)
+    first = since or today - timedelta(days=DEFAULT_DAYS)
     if first > today:
         raise SettingsError(f"--since {first}: is after today ({today}, UTC)")
     asked = _threshold(above)

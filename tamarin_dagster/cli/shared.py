@@ -17,9 +17,8 @@ def chosen_buckets(settings: Settings, name: str | None) -> list[LoggedBucket]:
     return list(settings.buckets)
 
 
-def asked_days(from_: datetime | None, to: datetime | None) -> tuple[date | None, date | None]:
+def asked_days(first: date | None, last: date | None) -> tuple[date | None, date | None]:
     """The first and the last day that were given as options, if any were. Raises SettingsError if they are swapped."""
-    first, last = from_.date() if from_ else None, to.date() if to else None
     if first and last and first > last:
         raise SettingsError(f"--from {first} is after --to {last}: no day lies between them")
     return first, last
