@@ -84,6 +84,8 @@ def _type_of(field: FieldInfo) -> str:
     present = [each for each in get_args(field.annotation) if each is not NoneType] or [field.annotation]
     if isinstance(present[0], type) and issubclass(present[0], Enum):
         return " or ".join(f"`{each.value}`" for each in present[0])
+    if isinstance(present[0], str):  # of a Literal
+        return " or ".join(f"`{each}`" for each in present)
     return _TYPES[present[0]] + _bounds(field)
 
 

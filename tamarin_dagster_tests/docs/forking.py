@@ -64,13 +64,13 @@ def _serve(address: Path) -> None:
     import dagster._cli  # noqa: PLC0415, F401
     import dagster_dg_cli.cli  # noqa: PLC0415, F401
 
-    import tamarin_dagster.cli.app  # noqa: PLC0415
     import tamarin_dagster.definitions  # noqa: PLC0415
     import tamarin_dagster.defs.s3_resource  # noqa: PLC0415
     import tamarin_dagster.doctor.examination  # noqa: PLC0415
     import tamarin_dagster.recordstore.loading  # noqa: PLC0415
+    from tamarin_dagster.cli.app import load_commands  # noqa: PLC0415
 
-    tamarin_dagster.cli.app.load_commands()
+    load_commands()
     tamarin_dagster.recordstore.loading.compile_ahead()
     # what it holds are the definitions of the settings of where it was imported
     del sys.modules["tamarin_dagster.definitions"]

@@ -16,11 +16,10 @@ from tamarin_dagster.logformat.reading import RECORD
 MAX_NEW_SHAPES = 64
 """How many of one piece are named at most: a flood of them would be read twice otherwise."""
 
-_SLOTS = 2**14
+_SLOT_BITS = 14
+_SLOTS = 2**_SLOT_BITS
 _MAX_KNOWN = _SLOTS // 2
 """Shapes that are remembered; real logs have a few hundred. Later ones are not named."""
-_SPREADER = np.uint64(0x9E3779B97F4A7C15)
-_SLOT_SHIFT = np.uint64(64 - 14)
 _TEXTS, _NUMBERS = len(TEXT_NAMES), len(NUMBER_NAMES)
 
 _known = np.zeros(_SLOTS, np.int64)
@@ -68,9 +67,9 @@ def _find(
         if shape == before:
             continue
         before = shape
-        slot = np.int64((np.uint64(shape) * _SPREADER) >> _SLOT_SHIFT)
+        slot = (shape ^ (shape >> _SLOT_BITS) ^ (shape >> (2 * _SLOT_BITS))) & (_SLOTS - 1)
         while table[slot] != shape and table[slot] != 0:
-            slot = (slot + 1) % _SLOTS
+            slot = (slot + 1) & (_SLOTS - 1)
         if table[slot] == 0 and found < len(rows) and count[0] < _MAX_KNOWN:
             table[slot] = shape
             count[0] += 1
