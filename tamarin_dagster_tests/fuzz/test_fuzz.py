@@ -15,7 +15,7 @@ from tamarin_dagster_tests.logformat.lines_written import WORDS
 
 HARNESS = [sys.executable, "-m", "tamarin_dagster_tests.fuzz.fuzz_parser"]
 RANDOM_SECONDS = 1
-GUIDED_SECONDS = 2
+GUIDED_SECONDS = 5
 
 
 def mutated(body: bytes, chance: random.Random) -> bytes:
@@ -70,7 +70,7 @@ def test_fuzzing_finds_nothing_in_some_seconds(tmp_path):
     assert done.returncode == 0, done.stderr[-5000:]
     executions = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     assert executions is not None
-    assert int(executions[1]) > 2 * len(seeds())
+    assert int(executions[1]) > len(seeds())
     assert not list(tmp_path.iterdir())
 
 
