@@ -17,6 +17,7 @@ from tamarin_dagster.cli import (  # noqa: F401 - each adds its commands
     hogs,
     keys,
     mirroring,
+    recheck,
     records,
     report,
     rollups,
