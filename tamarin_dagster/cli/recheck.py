@@ -26,7 +26,7 @@ from tamarin_dagster.terminal import bar, complain, err, show_rows
     "recheck",
     Panel.LOOKING,
     ("recheck", "after an upgrade, all records"),
-    ("recheck --bucket media --from 2026-03-01 --to 2026-03-31 --json", "a month of one bucket, for a script"),
+    ("recheck --bucket media --from 2026-03-01 --json", "newer days of one bucket, for a script"),
 )
 def recheck_command(
     bucket: BucketOption = None,

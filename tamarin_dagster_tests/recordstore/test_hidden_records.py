@@ -13,6 +13,7 @@ from tamarin_dagster.logformat import DeliveryHour
 from tamarin_dagster.logformat.fields import FIELDS, TIME_PATTERN, ZONE_PATTERN
 from tamarin_dagster.recordstore import completeness, ledger, repeatable
 from tamarin_dagster.recordstore.completeness import HiddenRecord, HiddenRecords, hidden_records_of
+from tamarin_dagster_tests.docs.blocks import blocks_of as blocks_of_page
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 
@@ -114,6 +115,35 @@ def test_the_view_has_the_shapes_of_the_fields():
     )
     parts = (rf"\[{TIME_PATTERN} +{ZONE_PATTERN}\]", f"(?:{address})", requester, request_id, f"{operation}(?= |$)")
     assert "".join(re.findall(r"^        '(.{2,})'", text, re.MULTILINE)) == " +".join(parts)
+
+
+# ------------------------------------------------------------------------------------------------ forged numbers
+
+
+def test_the_forged_line_of_the_page_is_read_as_the_page_says_and_its_query_finds_it(engine, rows):
+    blocks = blocks_of_page("docs/lines.md")
+    (forged,) = (block.text for block in blocks if block.language == "text")
+    (query,) = (block.text for block in blocks if "concat_ws" in block.text)
+    hidden = joined(b"\r", "A0", "B0")
+    load_keys(engine, [log_key("a")], [lines(3) + forged.encode() + hidden + line(user_agent='a "200 - 1 1 1" b')])
+    columns = "http_status, error_code, bytes_sent, referrer, user_agent, remote_ip = '192.0.2.3', request_id, key"
+    assert rows(f"SELECT {columns} FROM s3_log_record WHERE line_number = 4") == [
+        (
+            *(200, None, 1, 'y HTTP/1.1" 404 NoSuchKey 300 - 5 4 "-', "curl/8.5.0"),
+            *(True, "3E57427F33A59F07", "x"),
+        )
+    ]
+    found = rows(query)
+    assert [(row[2], row[3], row[4]) for row in sorted(found, key=str)] == [
+        ("video/intro.mp4", 200, 113),
+        ("x", 200, 1),
+    ]
+
+
+def test_the_query_of_the_page_on_lines_shows_hidden_records(engine, rows):
+    (query,) = (block.text for block in blocks_of_page("docs/lines.md") if "s3_hidden_record" in block.text)
+    load_keys(engine, [log_key("a")], [joined(b"\r", "A0", "B0")])
+    assert rows(query) == [("a", 1, REQUESTED, 1, ["user_agent"], [BEGINNING.format("B0")])]
 
 
 # ------------------------------------------------------------------------------------------------ the count for a check
