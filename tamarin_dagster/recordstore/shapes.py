@@ -57,17 +57,18 @@ class MisshapenRecords:
     is_purged: bool
 
 
-def violates_shape(field: Field) -> sa.ColumnElement[bool]:
-    r"""Return the condition that a record's column is not what the line may hold there; NULL, which is `-`, is legal.
+def violates_shape(field: Field, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    r"""Return the condition that the column is not what a line may hold in the field; NULL, which is `-`, is legal.
 
     Postgres reads the patterns as Python's `re.fullmatch` does: they have no look-around and no class such as `\d`.
     """
-    column = s3_log_record.c[field.name]
     violated = sa.not_(column.regexp_match(f"^(?:{field.pattern})$"))
     return sa.or_(violated, column.regexp_match(f"^(?:{field.excludes})$")) if field.excludes else violated
 
 
-_VIOLATIONS = tuple(violates_shape(field) for field in CHECKED_FIELDS)
+_VIOLATIONS = {field.name: violates_shape(field, s3_log_record.c[field.name]) for field in CHECKED_FIELDS}
+_VARIED = ("version_id", "host_id")
+"""Columns whose values are mostly different ones. The others have few, so it is cheaper to look at each value once."""
 
 
 def request_days(connection: sa.Connection, first: date | None = None, last: date | None = None) -> list[RequestDay]:
@@ -97,11 +98,12 @@ def misshapen_records(
         bucket: a configured bucket whose log keys are looked at; None means all records.
     """
     record, key = s3_log_record.c, s3_log_key.c
-    bits = (sa.case((violation, 1 << number), else_=0) for number, violation in enumerate(_VIOLATIONS))
+    suspects = _VIOLATIONS if _has_wrong_value(connection, day) else {name: _VIOLATIONS[name] for name in _VARIED}
+    bits = (sa.case((violation, 1 << number), else_=0) for number, violation in enumerate(_VIOLATIONS.values()))
     violated = reduce(operator.add, bits)
     found = (
         sa.select(record.log_key_id, record.line_number, violated.label("violated"))
-        .where(record.request_dtime >= day.starts, record.request_dtime < day.ends, sa.or_(*_VIOLATIONS))
+        .where(*_requested_on(day), sa.or_(*suspects.values()))
         .subquery()
     )
     grouped = (
@@ -141,6 +143,23 @@ def misshapen_records(
             )
 
 
+def _requested_on(day: RequestDay) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    return s3_log_record.c.request_dtime >= day.starts, s3_log_record.c.request_dtime < day.ends
+
+
+def _has_wrong_value(connection: sa.Connection, day: RequestDay) -> bool:
+    """Say whether any record of the day violates a shape of a column that has few different values.
+
+    The values are grouped first, so that the patterns are asked once for each group: a third of the time for all.
+    """
+    fields = [field for field in CHECKED_FIELDS if field.name not in _VARIED]
+    columns = [s3_log_record.c[field.name] for field in fields]
+    # OFFSET 0 keeps the planner from asking for the patterns before it groups.
+    groups = sa.select(*columns).where(*_requested_on(day)).group_by(*columns).offset(sa.literal_column("0")).subquery()
+    wrong = sa.or_(*(violates_shape(field, groups.c[field.name]) for field in fields))
+    return bool(connection.scalar(sa.select(sa.exists().select_from(groups).where(wrong))))
+
+
 def values_of(
     connection: sa.Connection, day: RequestDay, lines: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], dict[str, str | None]]:
@@ -150,8 +169,7 @@ def values_of(
     statement = sa.select(
         record.log_key_id, record.line_number, *(record[field.name] for field in CHECKED_FIELDS)
     ).where(
-        record.request_dtime >= day.starts,
-        record.request_dtime < day.ends,
+        *_requested_on(day),
         record.log_key_id.between(min(ids), max(ids)),
         sa.tuple_(record.log_key_id, record.line_number).in_(lines),
     )
