@@ -14,7 +14,11 @@ from tamarin_dagster.defs.assets import (
     build_purge_op,
     build_purged_log_keys,
 )
-from tamarin_dagster.defs.completeness_checks import build_duplicate_check, build_watch_checks
+from tamarin_dagster.defs.completeness_checks import (
+    build_duplicate_check,
+    build_hidden_record_check,
+    build_watch_checks,
+)
 from tamarin_dagster.defs.dimensions_job import build_dimensions_job
 from tamarin_dagster.defs.doctor_job import build_doctor_job
 from tamarin_dagster.defs.jobs import (
@@ -142,6 +146,7 @@ def _of_bucket(bucket: LoggedBucket, slug: str, settings: Settings, purge_log_ke
         asset_checks=[
             build_database_checks(bucket, slug),
             build_duplicate_check(bucket, slug),
+            build_hidden_record_check(bucket, slug),
             build_watch_checks(bucket, slug, settings.purges(bucket)),
             build_rollup_checks(bucket, slug, settings),
             build_traffic_alarms(bucket, slug, settings),

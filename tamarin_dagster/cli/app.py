@@ -112,6 +112,9 @@ LISTED: Mapping[str, Listed] = {
         "buckets",
         "Shows the configured buckets with their state: what is loaded, what is not, what is to be purged.",
     ),
+    "recheck": Listed(
+        Panel.LOOKING, "recheck", "Finds stored records that this version would not load, and changes nothing."
+    ),
     "export": Listed(Panel.LOOKING, "export", "Writes records for other tools, in the order of the requests."),
     "hogs": Listed(
         Panel.LOOKING, "hogs", "Shows who takes more of a bucket's bytes than others, or writes a list to ban them by."

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # each command has imported what it shows
     from tamarin_dagster.ingest import Pulled, PulledPeriod
     from tamarin_dagster.mirror import Mirrored
     from tamarin_dagster.purge import Purged
+    from tamarin_dagster.recheck import Rechecked
     from tamarin_dagster.reparse import Reparsed
     from tamarin_dagster.retention import Expirable, Expired
     from tamarin_dagster.settings import LoggedBucket
@@ -162,6 +163,51 @@ class ReparsedBucket(Document):
     seconds: float = Field(default=0.0, description="how long it took")
 
 
+class StoredSample(Document):
+    """A value of a column that violates its shape."""
+
+    value: str = Field(
+        description="the value: control characters escaped, secrets of presigned URLs redacted, a long one cut"
+    )
+    log_key: str | None = Field(description="name of the log key that its line stood in; null if the ledger lacks it")
+    log_key_id: int = Field(description="its ledger row")
+    line_number: int = Field(description="number of the line, from 1")
+
+
+class RecheckedColumn(Document):
+    """A column with values that violate its shape."""
+
+    column: str = Field(description="its name in s3_log_record")
+    records: int = Field(description="records with such a value")
+    samples: tuple[StoredSample, ...] = Field(description="different values; at most 3")
+
+
+class RecheckedKey(Document):
+    """A log key with records that would not be loaded today."""
+
+    id: int = Field(description="its ledger row")
+    bucket: str | None = Field(description="the configured bucket that loaded it; null if the ledger lacks it")
+    key: str | None = Field(description="its name; null if the ledger lacks it")
+    is_purged: bool = Field(description="whether it was deleted from the log bucket, as far as the ledger knows")
+    records: int = Field(description="the number of these records")
+
+
+class RecheckedRecords(Document):
+    """`recheck --json`. Days are of the requests."""
+
+    first_day: date | None = Field(description="the first day that was looked at; null if there is none")
+    last_day: date | None = Field(description="the last one")
+    days: int = Field(description="days that were looked at")
+    records: int = Field(description="records that would not be loaded today")
+    columns: tuple[RecheckedColumn, ...] = Field(
+        description="the columns whose shapes they violate; a record may violate several"
+    )
+    keys: tuple[RecheckedKey, ...] = Field(description="log keys with such records; at most 20")
+    key_count: int = Field(description="the number of all of them")
+    has_more_keys: bool = Field(description="whether there are more than that; at most 100,000 are counted")
+    seconds: float = Field(description="how long it took")
+
+
 class DroppedMonth(Document):
     """A month of records."""
 
@@ -280,6 +326,7 @@ COMMANDS_WITH_JSON: dict[str, type[Document]] = {
     "purge": PurgedBucket,
     "mirror": MirroredBucket,
     "reparse": ReparsedBucket,
+    "recheck": RecheckedRecords,
     "expire": ExpiredMonths,
     "buckets": BucketState,
     "doctor": FoundThing,
@@ -336,6 +383,11 @@ def mirrored_bucket(bucket: "LoggedBucket", mirrored: "Mirrored") -> MirroredBuc
 def reparsed_bucket(bucket: str, done: "Reparsed") -> ReparsedBucket:
     """What a reparse of a bucket did."""
     return ReparsedBucket.model_validate({"bucket": bucket, **asdict(done)})
+
+
+def rechecked_records(done: "Rechecked") -> RecheckedRecords:
+    """What a recheck found."""
+    return RecheckedRecords.model_validate(done)
 
 
 def expired_months(found: "Expirable | Expired") -> ExpiredMonths:

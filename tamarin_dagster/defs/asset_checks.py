@@ -29,12 +29,14 @@ ROWS_MATCH_THE_LEDGER = "rows_match_the_ledger"
 NO_REJECTED_LINES = "no_rejected_lines"
 ARCHIVE_MATCHES_THE_LEDGER = "archive_matches_the_ledger"
 NO_DUPLICATE_RECORDS = "no_duplicate_records"
+NO_HIDDEN_RECORDS = "no_hidden_records"
 DELIVERIES_KEEP_THEIR_HABIT = "deliveries_keep_their_habit"
 NO_FAILING_PURGES = "no_failing_purges"
 ROLLUPS_ADD_UP = "rollups_add_up"
 EACH_NAME_BELONGS_TO_A_DAY = "each_name_belongs_to_a_day"
 
-# What each load checks; to look for duplicates reads all of a day's records, which takes seconds on a busy day.
+# What each load checks; to look for duplicates and for hidden records reads all of a day's records, which takes seconds
+# on a busy day.
 LOAD_CHECKS = (
     EVERY_KEY_IS_LOADED,
     NO_STRAY_KEYS,
@@ -44,7 +46,7 @@ LOAD_CHECKS = (
     NO_REJECTED_LINES,
     ROLLUPS_ADD_UP,
 )
-RECONCILE_CHECKS = (*LOAD_CHECKS, NO_DUPLICATE_RECORDS)
+RECONCILE_CHECKS = (*LOAD_CHECKS, NO_DUPLICATE_RECORDS, NO_HIDDEN_RECORDS)
 # Of the bucket as it is now; looked at hourly.
 WATCH_CHECKS = (DELIVERIES_KEEP_THEIR_HABIT, NO_FAILING_PURGES, EACH_NAME_BELONGS_TO_A_DAY)
 
@@ -115,6 +117,14 @@ _TRUTHS: Mapping[str, _Truth] = {
         "No record of the partition's log keys stands in another log key too. S3 may deliver a record twice; both rows"
         " are kept, and the view s3_duplicate_record shows them. If whole keys are doubled, look for copies of them"
         " under the log prefix. Counted nightly.",
+        severity=dg.AssetCheckSeverity.WARN,
+        asset=delivered_key,
+    ),
+    NO_HIDDEN_RECORDS: _Truth(
+        "No request URI, referrer or user agent of the partition's records holds the beginning of another record. If"
+        " one does, a newline was lost, or a client wrote a record into its request. The line is one record either"
+        " way, and the view s3_hidden_record shows it. If a whole log key has such lines, look for a better copy of"
+        " it. Counted nightly.",
         severity=dg.AssetCheckSeverity.WARN,
         asset=delivered_key,
     ),

@@ -1,4 +1,7 @@
-"""Checks of what S3 delivers and lets us delete: records delivered twice, a bucket gone silent, deletions that fail."""
+"""Checks of what S3 delivers and lets us delete.
+
+Records delivered twice, records inside of records, a bucket gone silent, deletions that fail.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +15,7 @@ from tamarin_dagster.defs.asset_checks import (
     EACH_NAME_BELONGS_TO_A_DAY,
     NO_DUPLICATE_RECORDS,
     NO_FAILING_PURGES,
+    NO_HIDDEN_RECORDS,
     SAMPLE,
     WATCH_CHECKS,
     check_result,
@@ -75,6 +79,49 @@ def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetChec
         slug,
         not found.copies,
         {"extra copies": found.copies, "records with copies": found.records}
+        | ({"samples": dg.MetadataValue.table(records=rows)} if rows else {}),
+    )
+
+
+def build_hidden_record_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
+    """Build the check whether any of a partition's records holds the beginning of another one."""
+
+    @dg.multi_asset_check(
+        name=f"{slug}__hidden_records", specs=[check_spec(NO_HIDDEN_RECORDS, bucket, slug)], pool=f"tamarin_{slug}"
+    )
+    def hidden_records(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
+    ) -> Iterator[dg.AssetCheckResult]:
+        def look(period: DeliveryPeriod, connection: sa.Connection) -> list[dg.AssetCheckResult]:
+            return [_hidden_result(slug, completeness.hidden_records_of(connection, bucket.name, period))]
+
+        results = {
+            period: isolated_results(database, slug, (NO_HIDDEN_RECORDS,), partial(look, period))
+            for period in chosen_periods(context.op_execution_context)
+        }
+        yield from per_partition(context.op_execution_context, results)
+
+    return hidden_records
+
+
+def _hidden_result(slug: str, found: completeness.HiddenRecords) -> dg.AssetCheckResult:
+    rows = [
+        dg.TableRecord(
+            {
+                "requested": f"{each.request_dtime.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+                "log key": each.log_key,
+                "line": each.line_number,
+                "hidden records": each.hidden_records,
+                "columns": ", ".join(each.fields),
+            }
+        )
+        for each in found.samples
+    ]
+    return check_result(
+        NO_HIDDEN_RECORDS,
+        slug,
+        not found.records,
+        {"records that hold others": found.records, "hidden records": found.hidden_records}
         | ({"samples": dg.MetadataValue.table(records=rows)} if rows else {}),
     )
 

@@ -40,8 +40,10 @@ def build_load_job(bucket: LoggedBucket, slug: str, *, archives: bool = False) -
 
 
 def build_reconcile_job(bucket: LoggedBucket, slug: str, *, archives: bool = False) -> UnresolvedAssetJobDefinition:
-    """What the bucket's nightly schedule runs: a load that looks for duplicates too."""
-    does = f"Loads the late log keys of {bucket.name}, checks row counts and duplicates, purges, rolls up."
+    """What the bucket's nightly schedule runs: a load that looks for duplicates and hidden records too."""
+    does = (
+        f"Loads the late log keys of {bucket.name}, checks row counts, duplicates and hidden records, purges, rolls up."
+    )
     return _job_of(bucket, slug, "reconcile", RECONCILE_CHECKS, does, archives)
 
 

@@ -65,7 +65,8 @@ def to_frame(table: pa.Table) -> "pd.DataFrame":
     """Return a table as an Arrow-backed DataFrame, without a copy."""
     import pandas as pd  # noqa: PLC0415 - takes half a second: imported while the first log keys are fetched
 
-    return pd.DataFrame({name: to_series(table[name]) for name in table.column_names}, copy=False)
+    columns = {name: pd.arrays.ArrowExtensionArray(table[name]) for name in table.column_names}
+    return pd.DataFrame(columns, copy=False)
 
 
 def to_series(column: pa.ChunkedArray) -> "pd.Series[Any]":

@@ -94,6 +94,7 @@ def _time(time: str, zone: str) -> int | None:
     return microseconds(when) - (-ahead if zone.startswith("-") else ahead)
 
 
+@lru_cache(maxsize=4096)
 def _address(text: str) -> str:
     """The address; an IPv4-mapped one (`::ffff:198.51.100.7`) as the IPv4 address that it is. Raises Rejected."""
     if text == "-":

@@ -173,6 +173,25 @@ s3_acl_dependent = sa.Table(
     comment="Requests of each UTC day that needed an access control list. Ask with bounds on request_date.",
 )
 
+s3_hidden_record = sa.Table(
+    "s3_hidden_record",
+    views,
+    sa.Column("bucket", sa.Text, comment="Bucket that the request was made to."),
+    sa.Column("request_dtime", sa.TIMESTAMP(timezone=True), comment="Time at which S3 received the request (UTC)."),
+    sa.Column("log_key_id", sa.BigInteger, comment="Log key that the line stood in (s3_log_key.id)."),
+    sa.Column("log_key", sa.Text, comment="Name of that log key."),
+    sa.Column("line_number", sa.Integer, comment="Number of the line in that log key, from 1."),
+    sa.Column("hidden_records", sa.BigInteger, comment="Number of beginnings of other records in the line."),
+    sa.Column("fields", sa.ARRAY(sa.Text), comment="Columns that hold them: request_uri, referrer or user_agent."),
+    sa.Column(
+        "beginnings",
+        sa.ARRAY(sa.Text),
+        comment="The beginnings, in the order of the line: [time] address requester request-id OPERATION.",
+    ),
+    comment="Records whose request URI, referrer or user agent holds the beginning of another record: a lost newline,"
+    " or a forgery. Ask with bounds on request_dtime.",
+)
+
 # What the functions answer, as tables; how one is called stands in `info`.
 functions = sa.MetaData()
 
@@ -228,6 +247,7 @@ ANSWERS = (
     s3_anonymous_access,
     s3_old_tls,
     s3_acl_dependent,
+    s3_hidden_record,
     s3_request_day,
 )
 FUNCTIONS = (s3_hogs, s3_cold_objects, s3_spike_causes)

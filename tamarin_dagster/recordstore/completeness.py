@@ -1,4 +1,7 @@
-"""What S3's best effort came to: records delivered twice, a bucket that fell silent, deletions that keep failing."""
+"""What S3's best effort came to: records delivered twice, a bucket that fell silent, deletions that keep failing.
+
+And records that hold the beginning of another record, which is a lost newline or a forgery.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +11,8 @@ from itertools import pairwise
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod
-from tamarin_dagster.recordstore.ledger import delivered_in
+from tamarin_dagster.recordstore.answer_views import s3_hidden_record
+from tamarin_dagster.recordstore.ledger import delivered_in, live_ids, pages_of
 from tamarin_dagster.recordstore.tables import s3_duplicate_record, s3_log_key
 
 # How many of what is found are named; the rest is counted.
@@ -40,6 +44,32 @@ class Duplicates:
     records: int = 0
     copies: int = 0
     samples: tuple[DuplicateRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenRecord:
+    """A record that holds the beginnings of `hidden_records` other records, in the columns `fields`."""
+
+    request_dtime: datetime
+    log_key: str
+    line_number: int
+    hidden_records: int
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenRecords:
+    """What one delivery period's log keys hold of records inside other records.
+
+    Attributes:
+        records: the records that hold others.
+        hidden_records: the beginnings of others in them.
+        samples: the earliest.
+    """
+
+    records: int = 0
+    hidden_records: int = 0
+    samples: tuple[HiddenRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +154,68 @@ def duplicates_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod
             for row in rows
         ),
     )
+
+
+def hidden_records_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> HiddenRecords:
+    """Count the records of the bucket's live log keys of that delivery period that hold the beginning of another one.
+
+    As `ledger.count_differences` does, it reads the records over the span of the keys' request times and ids, so that
+    other days and other partitions cost nothing.
+    """
+    pages = [_hidden_of_page(connection, page) for page in pages_of(live_ids(connection, bucket, period))]
+    samples = sorted((sample for page in pages for sample in page.samples), key=_place_of)
+    return HiddenRecords(
+        sum(page.records for page in pages), sum(page.hidden_records for page in pages), tuple(samples[:SAMPLE])
+    )
+
+
+def _place_of(sample: HiddenRecord) -> tuple[datetime, str, int]:
+    return sample.request_dtime, sample.log_key, sample.line_number
+
+
+def _hidden_of_page(connection: sa.Connection, ids: Sequence[int]) -> HiddenRecords:
+    chosen = {"ids": list(ids)}
+    span = sa.select(sa.func.min(s3_log_key.c.first_request_dtime), sa.func.max(s3_log_key.c.last_request_dtime))
+    first, last = connection.execute(span.where(s3_log_key.c.id == sa.any_(_IDS)), chosen).one()
+    if first is None:
+        return HiddenRecords()
+    hidden = s3_hidden_record.c
+    # The ids themselves are looked at last: for each of them the BRIN index would be walked once. OFFSET 0 keeps the
+    # planner from asking for them first.
+    found = (
+        sa.select(
+            hidden.request_dtime,
+            hidden.log_key_id,
+            hidden.log_key,
+            hidden.line_number,
+            hidden.hidden_records,
+            hidden.fields,
+        )
+        .where(hidden.request_dtime.between(first, last), hidden.log_key_id.between(ids[0], ids[-1]))
+        .offset(sa.literal_column("0"))
+        .subquery()
+    )
+    statement = (
+        sa.select(
+            found,
+            sa.func.count().over().label("all_records"),
+            sa.func.sum(found.c.hidden_records).over().label("all_hidden"),
+        )
+        .where(found.c.log_key_id == sa.any_(_IDS))
+        .order_by(found.c.request_dtime, found.c.log_key, found.c.line_number)
+        .limit(SAMPLE)
+    )
+    rows = connection.execute(statement, chosen).all()
+    if not rows:
+        return HiddenRecords()
+    samples = tuple(
+        HiddenRecord(row.request_dtime, row.log_key, row.line_number, row.hidden_records, tuple(row.fields))
+        for row in rows
+    )
+    return HiddenRecords(rows[0].all_records, int(rows[0].all_hidden), samples)
+
+
+_IDS = sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))
 
 
 def _names(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:

@@ -323,9 +323,15 @@ def count_differences(connection: sa.Connection, ids: Sequence[int]) -> list[Cou
 
     Expired keys are left out: nothing is said of them.
     """
+    differences = (found for page in pages_of(ids) for found in _count_page(connection, page))
+    return sorted(differences, key=lambda found: found.key)
+
+
+def pages_of(ids: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the ids in their order, at most COUNTED_KEYS at a time."""
     chosen = sorted(ids)
-    pages = (chosen[start : start + COUNTED_KEYS] for start in range(0, len(chosen), COUNTED_KEYS))
-    return sorted((found for page in pages for found in _count_page(connection, page)), key=lambda found: found.key)
+    for start in range(0, len(chosen), COUNTED_KEYS):
+        yield chosen[start : start + COUNTED_KEYS]
 
 
 def _count_page(connection: sa.Connection, ids: Sequence[int]) -> Iterator[CountDifference]:

@@ -47,6 +47,7 @@ VIEWS_AND_FUNCTIONS = (
     ("VIEW", "s3_anonymous_access"),
     ("VIEW", "s3_old_tls"),
     ("VIEW", "s3_acl_dependent"),
+    ("VIEW", "s3_hidden_record"),
 )
 # Functions that columns are computed with. Revision 0007 makes them; a change of one takes a migration.
 FROZEN_FUNCTIONS = ("s3_key_digest", "s3_referrer_host")

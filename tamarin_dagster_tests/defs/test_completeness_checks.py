@@ -21,6 +21,7 @@ from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 
 DAY = "2026-03-05"
 DUPLICATES, HABIT, PURGES = "no_duplicate_records", "deliveries_keep_their_habit", "no_failing_purges"
+HIDDEN = "no_hidden_records"
 NAMES = "each_name_belongs_to_a_day"
 DELIVERED = dg.AssetKey(["media", "delivered_log_keys"])
 QUIET = LoggedBucket(name="quiet", log_bucket_name="quiet-logs", monitor_bucket=False)
@@ -98,11 +99,42 @@ def test_nothing_of_a_request_but_its_id_and_time_is_shown(definitions, instance
     assert not any(each in shown for each in ("secret", "203.0.113.77", "curl"))
 
 
+def test_the_nightly_job_warns_of_records_that_lost_their_newline_and_shows_where(
+    definitions, instance, put_key, log_folder
+) -> None:
+    """Nothing of the requests but their time is shown."""
+    secret = line(key="secret-key", user_agent="secret-agent", remote_ip="203.0.113.77").rstrip(b"\n")
+    key = put_key(lines(2) + secret + b"\r" + secret + b"\r" + secret + b"\n", day="2026-03-04")
+    put_key(lines(3), day="2026-03-05")
+
+    result = run(definitions, instance, "media__reconcile", "2026-03-04", "2026-03-05")
+
+    assert result.success
+    found = results_of(result, HIDDEN)
+    assert {day: each.passed for day, each in found.items() if day} == {"2026-03-04": False, "2026-03-05": True}
+    first = found["2026-03-04"]
+    assert first.severity == dg.AssetCheckSeverity.WARN
+    assert first.metadata["records that hold others"].value == 1
+    assert first.metadata["hidden records"].value == 2
+    assert [row.data for row in first.metadata["samples"].records] == [
+        {
+            "requested": "2026-03-05 09:58:01",
+            "log key": key,
+            "line": 3,
+            "hidden records": 2,
+            "columns": "user_agent",
+        }
+    ]
+    assert not any(each in str(first.metadata) for each in ("secret", "203.0.113.77"))
+    assert not list(log_folder.glob("logs/*")), "it stops no purge"
+    assert statuses(instance, HIDDEN)["2026-03-04"] == "FAILED"
+
+
 def test_each_job_runs_the_checks_that_belong_to_it(definitions, instance, put_key) -> None:
     """Assets that a job selects bring all of their checks along, unless it says which."""
     put_key(lines(1))
 
-    for job, names in (("media__load", CHECKS), ("media__reconcile", CHECKS | {DUPLICATES})):
+    for job, names in (("media__load", CHECKS), ("media__reconcile", CHECKS | {DUPLICATES, HIDDEN})):
         result = run(definitions, instance, job, DAY)
         assert check_results(result) == dict.fromkeys([*((name, DAY) for name in names), ADDED_UP], True)
         assert result.dagster_run.tags["tamarin/bucket"] == "media"

@@ -140,6 +140,16 @@ def accesses() -> Iterator[bytes]:
     yield request(day, "REST.PUT.OBJECT", key="f", acl="Yes", status=403, error="AccessDenied", **signed)
 
 
+def hidden() -> Iterator[bytes]:
+    """A line that holds two more records, one by one forged into a user agent, and an ordinary one."""
+    day = after(NOON, days=7)
+    broken = [request(after(day, seconds=number), key="a", id=f"A{number}").rstrip(b"\n") for number in range(3)]
+    yield b"\r".join(broken) + b"\n"
+    forged = request(day, key="b", ip="203.0.113.9", id="F0").rstrip(b"\n").decode()
+    yield request(after(day, minutes=1), key="c", agent=f"curl {forged}")
+    yield request(day, key="d")
+
+
 def spike() -> Iterator[bytes]:
     """An hour in which one address reads one file forty times; on each of the seven days before it did so once."""
     day = after(NOON, days=24)
@@ -234,15 +244,15 @@ FROM generate_series(timestamptz '2026-01-01 09:00Z', '2026-01-20 09:00Z', '1 da
 
 @pytest.fixture(scope="module")
 def loaded(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
-    """A database with all of the lines above, in three log keys, and the rollups."""
+    """A database with all of the lines above, in six log keys, and the rollups."""
     name = f"tamarin_test_{uuid4().hex[:8]}"
     administrator = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
     with administrator.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     engine = sa.create_engine(server_url.set(database=name))
-    lines = [b"".join(made()) for made in (downloads, errors, changes, accesses, spike)]
+    lines = [b"".join(made()) for made in (downloads, errors, changes, accesses, spike, hidden)]
     # what was asked first comes last, as a late key does
-    load_keys(engine, [log_key(f"{number}", day=DAY) for number in range(5)], lines[::-1])
+    load_keys(engine, [log_key(f"{number}", day=DAY) for number in range(6)], lines[::-1])
     hosts = ("www.own.example", "*.below.example")
     mirror_buckets(engine, [LoggedBucket(name="media", log_bucket_name="logs", own_hosts=hosts)])
     with engine.begin() as connection:
@@ -532,6 +542,23 @@ def test_access_without_credentials_old_tls_and_what_depends_on_acls(ask):
     ]
 
 
+def test_records_inside_of_others_are_shown_with_their_place(ask):
+    """Where they are, how many, and how they begin; in any time zone of the session."""
+    day = " WHERE request_dtime >= '2026-03-12 00:00Z' AND request_dtime < '2026-03-13 00:00Z' ORDER BY line_number"
+    shown = "bucket, log_key, line_number, request_dtime, hidden_records, fields, beginnings"
+    begins = "[12/Mar/2026:12:00:0{} +0000] {} - {} REST.GET.OBJECT"
+    assert ask(f"SELECT {shown} FROM s3_hidden_record{day}") == [
+        (
+            *("media", "0", 1, after(NOON, days=7), 2, ["user_agent"]),
+            [begins.format(1, "192.0.2.3", "A1"), begins.format(2, "192.0.2.3", "A2")],
+        ),
+        (
+            *("media", "0", 2, after(NOON, days=7, minutes=1), 1, ["user_agent"]),
+            [begins.format(0, "203.0.113.9", "F0")],
+        ),
+    ]
+
+
 # ------------------------------------------------------------------------------------------------ the page
 
 RECIPES = [block.text for block in blocks_of_page("docs/queries.md") if block.language == "sql"]
@@ -560,6 +587,10 @@ ANSWERS_OF_THE_PAGE = [
     [("REST.GET.OBJECT", "curl/8.5.0", 3, 1, 3, 2)],
     [(tls, ANNA, "curl/8.5.0", "REST.GET.OBJECT", count) for tls, count in (("TLSv1", 2), ("TLSV1.1", 1), (None, 1))],
     [(ANNA, "curl/8.5.0", f"REST.{method}.OBJECT", 1, refused) for method, refused in (("GET", 0), ("PUT", 1))],
+    [
+        ("0", 1, after(NOON, days=7), 2, ["user_agent"]),
+        ("0", 2, after(NOON, days=7, minutes=1), 1, ["user_agent"]),
+    ],
     [(DAY, 2)],
 ]
 
