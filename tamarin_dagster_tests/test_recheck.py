@@ -426,7 +426,7 @@ def test_a_log_key_that_is_still_there_is_loaded_again_as_the_page_says(
 ):
     """Its bad line is a rejected one then, its other lines are records, and its days are rolled up again."""
     wrong = line(request_id="BAD").replace(f"- {HOST_ID}".encode(), b"TLSv1.3 words words")
-    assert [str(each.reason) for each in parse_logs([wrong]).rejected] == ["bad_tail"]
+    assert parse_logs([wrong]).rejected["reason"].tolist() == ["bad_tail"]
     key, other = put_key(lines(2) + line(request_id="BAD")), put_key(lines(4))
     run("pull", "--no-purge")
     (log_folder / key).write_bytes(lines(2) + wrong)  # as it has been all along

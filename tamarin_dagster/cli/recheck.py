@@ -9,12 +9,12 @@ from tamarin_dagster.cli.app import (
     EXIT_LEFT_UNDONE,
     BucketOption,
     JsonOption,
-    asked_days,
     command,
     day_option,
     told_if_interrupted,
 )
 from tamarin_dagster.cli.documents import rechecked_records, show_documents
+from tamarin_dagster.cli.shared import asked_days
 from tamarin_dagster.recheck import ConcernedKey, Rechecked, recheck
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.shapes import has_log_keys
