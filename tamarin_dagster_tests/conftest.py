@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import alembic.script
 import boto3
 import botocore.session
 import psycopg
@@ -41,6 +42,25 @@ for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGST
 os.environ["TAMARIN_QUIET_SECONDS"] = "0"
 # Each session of botocore reads its models anew, 1 MB of JSON: half of the work of a test that makes some clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+
+
+def _read_dagsters_migrations_once() -> None:
+    """Each new storage of Dagster is stamped with a revision, for which all migrations of Dagster are imported anew."""
+    from_config = alembic.script.ScriptDirectory.from_config
+    found: dict[str, alembic.script.ScriptDirectory] = {}
+
+    def from_config_once(config: Any) -> alembic.script.ScriptDirectory:
+        location = config.get_main_option("script_location")
+        if not location.startswith("dagster:"):
+            return from_config(config)
+        if location not in found:
+            found[location] = from_config(config)
+        return found[location]
+
+    alembic.script.ScriptDirectory.from_config = from_config_once
+
+
+_read_dagsters_migrations_once()
 
 
 @pytest.fixture

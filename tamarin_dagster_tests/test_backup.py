@@ -12,9 +12,11 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner, Result
 
 from tamarin_dagster import backup as backups
 from tamarin_dagster.backup import BackupError, back_up, connection_arguments, note_backup, restore
+from tamarin_dagster.cli import app
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.recordstore.database import migrate, schema_revision
@@ -424,12 +426,18 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
         assert (mode_of(short_folder / "new") & 0o066, mode_of(tmp_path / "a.dump")) == (0, 0o600)
 
 
-def test_a_backup_of_another_program_can_be_noted(command, database_url, rows) -> None:
-    url = {"TAMARIN_DATABASE_URL": database_url}
-    done = command("backup", "--elsewhere", **url)
-    assert (done.returncode, done.stderr) == (0, "The database has a note now that a backup of it was made.\n")
+def test_a_backup_of_another_program_can_be_noted(tmp_path, database_url, rows, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAMARIN_CONFIG", "")
+    monkeypatch.setenv("TAMARIN_DATABASE_URL", database_url)
+
+    def backup(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["backup", *arguments])
+
+    done = backup("--elsewhere")
+    assert (done.exit_code, done.stderr) == (0, "The database has a note now that a backup of it was made.\n")
     ((noted,),) = rows("SELECT backed_up_at FROM tamarin_database")
     assert datetime.now(UTC) - noted < timedelta(minutes=2)
-    both = command("backup", "a.dump", "--elsewhere", **url)
-    assert (both.returncode, both.stderr) == (2, "name either the FILE to write, or --elsewhere\n")
-    assert command("backup", **url).returncode == 2
+    both = backup("a.dump", "--elsewhere")
+    assert (both.exit_code, both.stderr) == (2, "name either the FILE to write, or --elsewhere\n")
+    assert backup().exit_code == 2

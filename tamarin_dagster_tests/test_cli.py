@@ -650,11 +650,11 @@ def on_terminal(script: list[str], tmp_path: Path, database_url: str) -> str:
     "script",
     [
         ["export", "--format", "csv"],
-        ["export", "--format", "combined"],
-        ["export", "--format", "csv", "--out", "/dev/stdout"],
+        pytest.param(["export", "--format", "combined"], marks=pytest.mark.slow),
+        pytest.param(["export", "--format", "csv", "--out", "/dev/stdout"], marks=pytest.mark.slow),
         ["sql", "SELECT user_agent FROM s3_log_record"],
-        ["sql", "--format", "csv", "SELECT user_agent FROM s3_log_record"],
-        ["sql", "--format", "json", "SELECT user_agent FROM s3_log_record"],
+        pytest.param(["sql", "--format", "csv", "SELECT user_agent FROM s3_log_record"], marks=pytest.mark.slow),
+        pytest.param(["sql", "--format", "json", "SELECT user_agent FROM s3_log_record"], marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )

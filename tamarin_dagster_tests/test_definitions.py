@@ -68,7 +68,13 @@ def run(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("command", [("dagster", "definitions", "validate"), ("dagster_dg_cli.cli", "check", "defs")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dagster", "definitions", "validate"),
+        pytest.param(("dagster_dg_cli.cli", "check", "defs"), marks=pytest.mark.slow),
+    ],
+)
 def test_the_project_loads_by_either_command_line(tmp_path, command) -> None:
     (tmp_path / "tamarin.yaml").write_text("buckets: [{name: media, log_bucket_name: log-bucket}]")
 
@@ -77,6 +83,7 @@ def test_the_project_loads_by_either_command_line(tmp_path, command) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_wrong_settings_show_their_lines_and_no_stack(tmp_path) -> None:
     (tmp_path / "tamarin.yaml").write_text("buckets: [{name: media}]\npull_parse_intervall: 3\n")
 

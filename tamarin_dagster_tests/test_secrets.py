@@ -154,8 +154,8 @@ def test_no_error_of_dagsters_storage_shows_a_part_of_the_secret_of_its_url(tmp_
     ("url", "program"),
     [
         (MALFORMED[0], "tamarin_dagster.cli"),
-        (MALFORMED[42], "tamarin_dagster.cli"),
-        (MALFORMED[51], "tamarin_dagster.cli"),
+        pytest.param(MALFORMED[42], "tamarin_dagster.cli", marks=pytest.mark.slow),
+        pytest.param(MALFORMED[51], "tamarin_dagster.cli", marks=pytest.mark.slow),
         (MALFORMED[0], "tamarin_dagster.definitions"),
     ],
 )

@@ -131,6 +131,7 @@ def test_a_run_key_is_never_run_twice_not_even_when_its_run_failed_and_the_curso
     assert daemon.cursor("asks") == "III"
 
 
+@pytest.mark.slow
 def test_a_requested_run_has_the_tags_of_its_partition_its_job_and_its_request(daemon) -> None:
     """sensors: runs under way are found by the bucket's tag, attempts by the digest's; the day is read off a tag."""
     daemon.look_at_sensors(NOW)
@@ -140,6 +141,7 @@ def test_a_requested_run_has_the_tags_of_its_partition_its_job_and_its_request(d
     assert record.start_time <= record.end_time <= record.update_timestamp.timestamp() + 1
 
 
+@pytest.mark.slow
 def test_a_sensor_ticks_by_itself_if_its_default_says_so_until_a_person_stops_it(idle_daemon) -> None:
     """sensors.build_sensor, schedules: monitor_bucket sets the default; who switches it off on the page is heeded."""
     idle_daemon.look_at_sensors(NOW)
@@ -151,6 +153,7 @@ def test_a_sensor_ticks_by_itself_if_its_default_says_so_until_a_person_stops_it
     assert (len(idle_daemon.ticks("on")), len(idle_daemon.ticks("off"))) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_sensor_ticks_no_sooner_than_its_interval(idle_daemon) -> None:
     """sensors.build_sensor: pull_parse_interval."""
     for seconds, ticks in ((0, 1), (29, 1), (31, 2)):
@@ -158,6 +161,7 @@ def test_a_sensor_ticks_no_sooner_than_its_interval(idle_daemon) -> None:
         assert len(idle_daemon.ticks("on")) == ticks
 
 
+@pytest.mark.slow
 def test_a_tick_that_skips_says_why_and_still_moves_its_cursor(idle_daemon) -> None:
     """sensors.new_log_keys tells in its skip message what it saw; it has none if it asks for runs."""
     idle_daemon.look_at_sensors(NOW)
@@ -167,6 +171,7 @@ def test_a_tick_that_skips_says_why_and_still_moves_its_cursor(idle_daemon) -> N
         dg.SensorResult(run_requests=[dg.RunRequest()], skip_reason="seen: nothing")
 
 
+@pytest.mark.slow
 def test_a_tick_that_raises_fails_and_has_no_cursor(idle_daemon) -> None:
     """sensors.unseen_days: a listing that failed is not an empty one."""
     idle_daemon.look_at_sensors(NOW)
@@ -206,6 +211,7 @@ def test_what_is_not_finished_is_queued_running_or_being_cancelled() -> None:
     assert set(NOT_FINISHED_STATUSES) == set(status) - ended
 
 
+@pytest.mark.slow
 def test_a_schedule_asks_for_a_range_by_tags_at_its_time_in_utc(daemon) -> None:
     """schedules.build_reconcile_schedule: one run for the last days, which has no partition (dagster #34096)."""
     daemon.look_at_schedules(NOW)
@@ -223,6 +229,7 @@ def test_a_schedule_asks_for_a_range_by_tags_at_its_time_in_utc(daemon) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_backfill_of_assets_that_share_a_policy_makes_runs_of_so_many_days_each(daemon) -> None:
     """partitions.BACKFILL_POLICY: each run has at most that many days, and both assets."""
     runs = daemon.backfill(NOW, ["loaded", "purged"], DAYS.get_partition_keys()[:5])
@@ -251,6 +258,7 @@ def job_of(pool: str) -> dg.JobDefinition:
 queued_jobs = dg.Definitions(jobs=[job_of(pool) for pool in "abc"])
 
 
+@pytest.mark.slow
 def test_a_run_whose_pool_is_full_waits_in_the_queue_and_others_go_before_it(tmp_path) -> None:
     """Else runs of one bucket's backfill would take all slots, and wait there. A higher priority goes first: the
     sensors' (defs/sensors.py), so that what is new does not wait for a backfill of years.
@@ -304,6 +312,7 @@ def plain() -> None:
     pass
 
 
+@pytest.mark.slow
 def test_a_run_tells_first_which_process_it_is(daemon) -> None:
     """run_launcher.LocalRunLauncher reads the pid from that event, which the code server's child writes."""
     run = daemon.instance.create_run_for_job(plain)
@@ -334,6 +343,7 @@ def test_run_monitoring_asks_the_launcher_and_fails_a_run_whose_process_is_gone(
         assert "its process 1 is gone" in last.dagster_event.message
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_start_in_time_fails_and_is_tried_again(tmp_path) -> None:
     """dagster.yaml, run_monitoring.start_timeout_seconds: until then it holds up its day."""
     monitoring = {"enabled": True, "start_timeout_seconds": 60}
@@ -347,6 +357,7 @@ def test_a_run_that_does_not_start_in_time_fails_and_is_tried_again(tmp_path) ->
         assert instance.get_run_by_id(run_id).tags["dagster/will_retry"] == "true"
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_by_itself_is_not_tried_again_and_a_dead_one_is_with_the_same_tags(tmp_path) -> None:
     """dagster.yaml, run_retries; sensors count the second run as an attempt at the same keys, and as one of its day."""
     retries = {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}
@@ -366,6 +377,7 @@ def test_a_run_that_failed_by_itself_is_not_tried_again_and_a_dead_one_is_with_t
         assert tags.items() <= again.tags.items()
 
 
+@pytest.mark.slow
 def test_slots_of_a_dead_run_are_freed_some_time_after_its_end(tmp_path) -> None:
     """dagster.yaml, run_monitoring.free_slots_after_run_end_seconds: else a bucket's pool stays full (#32560)."""
     settings = {

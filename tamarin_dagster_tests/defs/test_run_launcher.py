@@ -94,6 +94,7 @@ def served(instance, monkeypatch) -> ServedRunLauncher:
     return launcher
 
 
+@pytest.mark.slow
 def test_a_run_whose_code_server_was_started_again_is_gone(served, served_run, code_port, tmp_path):
     """It went with its container; until now it stayed STARTED for ever. A real code server is asked."""
     (tmp_path / "code.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")

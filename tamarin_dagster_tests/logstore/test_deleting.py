@@ -6,10 +6,17 @@ from typing import Any
 import pytest
 
 from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
+from tamarin_dagster.logstore import deleting
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster_tests.logstore.faulty import SIGNATURE, Fault, Faulty, Request
 
-MANY = 60
+# As many as are worth a batch here.
+MANY = 8
+
+
+@pytest.fixture(autouse=True)
+def _batches_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deleting, "_WORTH_A_BATCH", 5)
 
 
 @pytest.fixture(params=["heeds all", "heeds single", "heeds none"])

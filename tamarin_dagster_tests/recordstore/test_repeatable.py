@@ -332,7 +332,7 @@ def test_a_process_that_is_killed_in_the_middle_leaves_all_as_it_was(release, en
     assert migrate(engine) is True
 
 
-@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("more", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_two_processes_may_make_the_views_at_once(release, engine, rows, more):
     release.change_view("s3_cost_by_key", "    t.requests,\n", "    CAST(t.requests AS numeric) AS requests,\n")
     if more:

@@ -153,6 +153,7 @@ def test_a_server_that_lost_its_startup_process_is_restarted_once_and_it_is_said
     assert log(server).count("\n") - before < 60
 
 
+@pytest.mark.slow
 def test_stop_ends_a_server_that_lost_its_startup_process(server: EmbeddedPostgres) -> None:
     lose_startup(server)
     begin = time.monotonic()
@@ -222,6 +223,7 @@ def test_stop_ends_a_server_all_of_whose_processes_are_stopped(server: EmbeddedP
     assert state(server).processes == ()
 
 
+@pytest.mark.slow
 def test_a_long_recovery_is_told_of_and_stop_doctor_and_an_interrupt_do_not_wait_for_it(
     server: EmbeddedPostgres,
 ) -> None:
