@@ -73,7 +73,7 @@ class Refusing:
 
 
 def test_exactly_the_loaded_keys_without_rejected_lines_are_deleted(place, engine, rows, contents):
-    strays = ["elsewhere", "logs/2026-03-05-junk", "logs/README", name(DAY, 1) + ".txt", f"logs/backup/{name()[5:]}"]
+    strays = ["elsewhere", "logs/2026-03-05-junk", "logs/README", name(DAY, 1) + ".tmp", f"logs/backup/{name()[5:]}"]
     for stray in strays:
         place.put(stray, lines(1))
     place.put(name(DAY, 1), lines(3))

@@ -9,9 +9,11 @@ from tamarin_dagster.logformat.compression import DecompressionError, decompress
 from tamarin_dagster.logformat.escaping import escape_bytes, unescape_text
 from tamarin_dagster.logformat.fields import FIELD_NAMES, FIELDS, NUMBER_NAMES, TEXT_NAMES, Field
 from tamarin_dagster.logformat.keynames import (
+    DatedFolders,
     DeliveryHour,
     DeliveryPeriod,
     LogKeyName,
+    dated_folders,
     delivery_day,
     parse_key_name,
     partitioned_prefix,
@@ -38,6 +40,7 @@ __all__ = [
     "RECORDS_SCHEMA",
     "SHAPE_BYTES",
     "TEXT_NAMES",
+    "DatedFolders",
     "DecompressionError",
     "DeliveryHour",
     "DeliveryPeriod",
@@ -49,6 +52,7 @@ __all__ = [
     "Records",
     "RejectReason",
     "RejectedLine",
+    "dated_folders",
     "decompress",
     "delivery_day",
     "escape_bytes",
