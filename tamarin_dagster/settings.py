@@ -187,8 +187,9 @@ class LoggedBucket(BaseModel):
     def _logs_under_a_prefix(self) -> Self:
         if self.log_bucket_name == self.name and not self.log_prefix:
             raise ValueError(
-                "log_bucket_name: is the logged bucket itself, and log_prefix is empty: all its objects would be taken"
-                " for log keys; set a log_prefix of its own, such as access-logs/, or choose another log bucket"
+                "log_bucket_name: is the logged bucket itself, and log_prefix is empty: log keys would lie among its"
+                " objects, and each delivery is logged again; must be another bucket, or log_prefix must be a prefix of"
+                " their own, such as access-logs/"
             )
         return self
 
