@@ -66,7 +66,6 @@ _UNEXPIRED = s3_log_key.c.expired_at.is_(None)
 
 # The computed column knows `.gz` and `.zst` after the unique part, and is NULL for a name with `.txt` or `.log`. To
 # compute it anew would rewrite the whole ledger, so the hour of those few names is read here. The index serves both.
-_HOUR = s3_log_key.c.delivery_hour
 _HOUR_IN_NAME = sa.cast(
     sa.func.substring(s3_log_key.c.key, r"([0-9]{2})-[0-9]{2}-[0-9]{2}-[0-9A-Za-z]{16}(?:[.](?:txt|log|gz|zst)){1,2}$"),
     sa.SmallInteger,
@@ -77,8 +76,8 @@ def delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
     """Return the condition on `s3_log_key` that a key was delivered on that day, or in that hour."""
     key = s3_log_key.c
     if isinstance(period, DeliveryHour):
-        in_hour = sa.or_(period.hour == _HOUR, sa.and_(_HOUR.is_(None), period.hour == _HOUR_IN_NAME))
-        return sa.and_(key.delivery_date == period.day, in_hour)
+        without_hour = sa.and_(key.delivery_hour.is_(None), _HOUR_IN_NAME.in_([period.hour]))
+        return sa.and_(key.delivery_date == period.day, sa.or_(key.delivery_hour == period.hour, without_hour))
     return key.delivery_date == period
 
 
@@ -91,8 +90,8 @@ def delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bo
         return key.delivery_date.in_(days)
     return sa.or_(
         key.delivery_date.in_(days),
-        sa.tuple_(key.delivery_date, _HOUR).in_(hours),
-        sa.and_(_HOUR.is_(None), sa.tuple_(key.delivery_date, _HOUR_IN_NAME).in_(hours)),
+        sa.tuple_(key.delivery_date, key.delivery_hour).in_(hours),
+        sa.and_(key.delivery_hour.is_(None), sa.tuple_(key.delivery_date, _HOUR_IN_NAME).in_(hours)),
     )
 
 
