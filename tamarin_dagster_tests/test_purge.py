@@ -107,7 +107,7 @@ def test_log_keys_of_other_stores_and_copies_with_a_suffix_are_purged_and_strays
     strays += [f"logs/backup/{name()[5:]}", f"{tree}copy/2026/03/05/notes.txt"]
     for key in (*keys, *strays):
         place.put(key, lines(2))
-    pulled = pull_all(place, engine)
+    pulled = pull(place.bucket, place.store, engine)
     assert (sum(each.keys for each in pulled.periods), pulled.failures) == (3, [])
     told = [*pulled.strays, *(stray for each in pulled.periods for stray in each.strays)]
     assert sorted(told) == sorted(strays)

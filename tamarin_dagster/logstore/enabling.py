@@ -196,9 +196,7 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if source == log_bucket:
-        notes.append(
-            f"{source} logs into itself: each delivery of a log key is a PUT that is logged in turn, without end"
-        )
+        notes.append(f"{source} logs into itself: each delivery of a log key is a PUT that is logged in turn")
     if not knows_account:
         notes.append(f"this is no store of AWS: no policy is sent, and the store decides who may write to {log_bucket}")
     if replaced:
