@@ -6,8 +6,9 @@ at it never walks the whole log bucket; which days have keys at all is found by 
 
 import heapq
 import itertools
+import logging
 import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
@@ -17,23 +18,24 @@ import sqlalchemy as sa
 from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import DeliveryPeriod, parse_key_name, partitioned_prefix, simple_prefix
 from tamarin_dagster.logkey import LogKey, LogObject, shown
-from tamarin_dagster.logstore import LIST_PAGE_KEYS, LogStore, first_object
+from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.pipeline import ahead
 from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.roots import MAX_STRAYS_NAMED, RootSearch, behind, groups, is_folder_marker
 from tamarin_dagster.settings import LoggedBucket
 
-# So many strays are named; there may be more.
-MAX_STRAYS_NAMED = 50
+_log = logging.getLogger(__name__)
+
 # Log keys are named by UTC time of delivery; a clock that runs ahead may write tomorrow's date.
 DAYS_AHEAD = 1
 # So many skipped keys are named of a period.
 MAX_OUTDATED_NAMED = 50
 
-_YEAR = re.compile(r"\d{4}-(?=\d\d-)")
-_ACCOUNT = re.compile(r"\d{12}/")
-_REGION = re.compile(r"[a-z0-9-]+/")
-_SIMPLE_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)-|\d{12}/")
-_PARTITIONED_DAY = re.compile(r"(\d{4})/(\d\d)/(\d\d)/")
+_SIMPLE_DAY = r"([0-9]{4})-([0-9]{2})-([0-9]{2})-"
+_PARTITIONED_DAY = r"([0-9]{4})/([0-9]{2})/([0-9]{2})/"
+# What lies between the days of either layout and is the other's, if both begin at the log prefix.
+_NOT_SIMPLE = (r"[0-9]{12}/", r"[0-9]{4}/(?=[0-9]{2}/[0-9]{2}/)")
+_NOT_PARTITIONED = (r"[0-9]{12}/", r"[0-9]{4}-(?=[0-9]{2}-)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,15 @@ class Survey:
     """What lies under a bucket's log prefix, in the large.
 
     Attributes:
-        roots: prefixes of the partitioned layout's trees of this bucket: `<prefix><account>/<region>/<bucket>/`.
+        roots: prefixes of this bucket's trees in the partitioned layout: `<prefix><folders>/`.
         strays: names that belong to no day in either layout; at most MAX_STRAYS_NAMED of them.
+        unsearched: folders that hold too many names that are no log key's to be read to their end; at most
+            MAX_STRAYS_NAMED.
     """
 
     roots: tuple[str, ...]
     strays: tuple[str, ...]
+    unsearched: tuple[str, ...] = ()
 
 
 def waiting_files(bucket: LoggedBucket, count: int) -> str:
@@ -72,46 +77,29 @@ def count_strays(outside: Sequence[str], within: int = 0) -> str:
     return "at least " * (len(outside) >= MAX_STRAYS_NAMED) + f"{within + len(outside):,}"
 
 
+def not_searched(seen: Survey) -> str:
+    """Say which folders were not read to their end, and what to do; nothing if all were."""
+    if not seen.unsearched:
+        return ""
+    count = len(seen.unsearched)
+    what = "1 folder was" if count == 1 else f"{'at least ' * (count >= MAX_STRAYS_NAMED)}{count} folders were"
+    return (
+        f"{what} not searched to the end, since no log key is among its first names: '{seen.unsearched[0]}';"
+        " if log keys lie in it, set log_prefix to the folder that they begin in"
+    )
+
+
 def survey(store: LogStore, bucket: LoggedBucket) -> Survey:
-    """Looks what is there by jumping over each year and each account: a request per year, account and page of strays.
+    """Look what is there by jumping over all that a log key lies in; see RootSearch for what it costs.
 
     Raises LogStoreError.
     """
-    prefix = bucket.log_prefix
-    roots: list[str] = []
-    strays: list[str] = []
-    for found, group in _groups(store, prefix, prefix, re.compile(f"{_ACCOUNT.pattern}|{_YEAR.pattern}")):
-        if group is None:
-            if len(strays) < MAX_STRAYS_NAMED and not _is_folder_marker(found):
-                strays.append(shown(found.key))
-        elif group[0].endswith("/"):
-            roots += _roots(store, prefix + group[0], bucket.name)
-    return Survey(tuple(roots), tuple(strays))
-
-
-def _roots(store: LogStore, account: str, bucket: str) -> Iterator[str]:
-    for _, region in _groups(store, account, account, _REGION):
-        if region and first_object(store, root := f"{account}{region[0]}{bucket}/"):
-            yield root
-
-
-def _groups(
-    store: LogStore, base: str, start_after: str, pattern: re.Pattern[str]
-) -> Iterator[tuple[LogObject, re.Match[str] | None]]:
-    """The names under `base` behind `start_after`: of those whose rest begins alike by `pattern` only the first.
-
-    It jumps over the others of such a group with one request. Names that do not match come each, read in full pages.
-    """
-    after, page_keys = start_after, 1
-    while page := next(store.pages(base, after, page_keys), None):
-        for found in page:
-            group = pattern.match(found.key, len(base))
-            yield found, group
-            if group:
-                after, page_keys = _behind(base + group[0]), 1
-                break
-        else:
-            after, page_keys = page[-1].key, LIST_PAGE_KEYS
+    search = RootSearch(store, bucket)
+    search.run()
+    seen = Survey(tuple(search.roots), tuple(search.strays), tuple(search.unsearched))
+    if seen.unsearched:
+        _log.warning("bucket %s, log bucket %s: %s", bucket.name, store.name, not_searched(seen))
+    return seen
 
 
 def days_with_keys(
@@ -124,14 +112,27 @@ def days_with_keys(
 ) -> Iterator[date]:
     """The days from `first` to `last` that have any name under their prefix, in order.
 
-    Each is found, with one request, when it is asked for. What stands between them and is no day's is put into
+    Each is found, with one request, when it is asked for. What lies between them and is no day's is put into
     `strays`: of names that share an impossible date one. Raises LogStoreError.
     """
     between: list[str] = [] if strays is None else strays
-    found = [_days(store, bucket.log_prefix, simple_prefix, _SIMPLE_DAY, first, last, between)]
-    found += [_days(store, root, partitioned_prefix, _PARTITIONED_DAY, first, last, between) for root in roots]
+    prefix = bucket.log_prefix
+    simple = _day_pattern(_SIMPLE_DAY, _NOT_SIMPLE, prefix, roots)
+    found = [_days(store, prefix, simple_prefix, simple, first, last, between, tells_undated=False)]
+    for root in roots:
+        dated = _day_pattern(_PARTITIONED_DAY, _NOT_PARTITIONED if root == prefix else (), root, roots)
+        found.append(_days(store, root, partitioned_prefix, dated, first, last, between, tells_undated=True))
     for day, _ in itertools.groupby(heapq.merge(*found)):
         yield day
+
+
+def _day_pattern(day: str, others: Iterable[str], base: str, roots: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of the names between days of a tree that are jumped over in groups: its days, and the others'.
+
+    Of the other trees within only those count whose folder begins as a year does.
+    """
+    within = (root[len(base) :] for root in roots if root != base and root.startswith(base))
+    return re.compile("|".join([day, *others, *(re.escape(rest) for rest in within if rest[0].isdigit())]))
 
 
 def _days(
@@ -142,15 +143,23 @@ def _days(
     first: date,
     last: date,
     strays: list[str],
+    *,
+    tells_undated: bool,
 ) -> Iterator[date]:
-    end = _behind(day_prefix(base, last))
-    for found, group in _groups(store, base, day_prefix(base, first), pattern):
+    end = behind(day_prefix(base, last))
+    for found, group in groups(store, base, day_prefix(base, first), pattern):
         if found.key >= end:
             return
         if day := _date_of(group):
             yield day
-        elif _is_between_days(group, pattern) and len(strays) < MAX_STRAYS_NAMED and not _is_folder_marker(found):
-            strays.append(shown(found.key))
+        # A survey tells of what has no date at all and lies outside of S3's folders.
+        elif tells_undated if group is None else group[1] is not None:
+            _add_stray(strays, found)
+
+
+def _add_stray(strays: list[str], item: LogObject) -> None:
+    if len(strays) < MAX_STRAYS_NAMED and not is_folder_marker(item) and (name := shown(item.key)) not in strays:
+        strays.append(name)
 
 
 class Listing:
@@ -183,7 +192,7 @@ class Listing:
         if name is not None and name.is_of(self.period):
             self.waiting += not item.is_quiet
             return item.is_quiet
-        if not _is_folder_marker(item):
+        if not is_folder_marker(item):
             self.strays.append(shown(item.key))
         return False
 
@@ -245,25 +254,10 @@ class Look:
 
 
 def _date_of(match: re.Match[str] | None) -> date | None:
-    """The date in a name, if it is one: not 30 February, not an account's folder."""
+    """Return the date in a name, if it is one: not 30 February, not an account's folder."""
     if match is None or match[1] is None:
         return None
     try:
         return date(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
         return None
-
-
-def _is_between_days(group: re.Match[str] | None, pattern: re.Pattern[str]) -> bool:
-    """Whether a name that is no day's is told of here: what has no date at all in the simple layout a survey tells."""
-    return group[1] is not None if group else pattern is _PARTITIONED_DAY
-
-
-def _behind(prefix: str) -> str:
-    """A name behind all names that begin with `prefix`."""
-    return prefix + "\U0010ffff"
-
-
-def _is_folder_marker(item: LogObject) -> bool:
-    """Consoles and sync tools make an empty object for a folder."""
-    return item.size == 0 and item.key.endswith("/")

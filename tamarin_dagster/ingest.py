@@ -542,7 +542,8 @@ def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
 
 def _weight(key: LogKey) -> int:
     """About how many bytes the key unpacks to."""
-    return key.object.size * (UNPACKED_RATIO if key.object.key.endswith((".gz", ".zst")) else 1)
+    suffix = key.object.key[-8:]  # also of `.gz.txt`
+    return key.object.size * (UNPACKED_RATIO if ".gz" in suffix or ".zst" in suffix else 1)
 
 
 def _unpacked(body: bytes) -> bytes | None:

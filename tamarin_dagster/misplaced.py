@@ -20,10 +20,10 @@ MAX_NAMED = 5
 _ACCOUNT = re.compile(r"\d{12}/")
 _REGION = re.compile(r"[a-z0-9-]+/")
 _SOURCE = re.compile(r"[A-Za-z0-9._-]+/")
-# What of a name follows the log prefix, in either layout.
+# What of a name follows the log prefix, in either layout; of folders only S3's own belong to it.
 _REST = re.compile(
-    r"(?:[0-9]{12}/[a-z0-9-]+/[A-Za-z0-9._-]+/[0-9]{4}/[0-9]{2}/[0-9]{2}/)?"
-    r"[0-9]{4}(?:-[0-9]{2}){5}-[0-9A-Za-z]{16}(?:\.(?:gz|zst))?$"
+    r"(?:(?:[0-9]{12}/[a-z0-9-]+/[A-Za-z0-9._-]+/)?[0-9]{4}/[0-9]{2}/[0-9]{2}/)?"
+    r"[0-9]{4}(?:-[0-9]{2}){5}-[0-9A-Za-z]{16}(?:\.[.a-z]+)?$"
 )
 _LAST = "\U0010ffff"
 

@@ -20,6 +20,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -139,6 +140,9 @@ class LoggedBucket(BaseModel):
     profile: str | None = Field(default=None, description="a profile of ~/.aws/config to take credentials from")
     role_arn: str | None = Field(default=None, description="a role to assume for the log bucket")
 
+    # Name and log_prefix of each other bucket of the settings that has the same log bucket.
+    _neighbours: tuple[tuple[str, str], ...] = PrivateAttr(default=())
+
     @field_validator("start_date", "monitor_from")
     @classmethod
     def _not_before_s3(cls, value: date | None) -> date | None:
@@ -180,13 +184,32 @@ class LoggedBucket(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _logs_elsewhere(self) -> Self:
-        if self.log_bucket_name == self.name:
+    def _logs_under_a_prefix(self) -> Self:
+        if self.log_bucket_name == self.name and not self.log_prefix:
             raise ValueError(
-                "log_bucket_name: is the logged bucket itself: each delivery would be logged again, without end; "
-                "must be another bucket"
+                "log_bucket_name: is the logged bucket itself, and log_prefix is empty: log keys would lie among its"
+                " objects, and each delivery is logged again; must be another bucket, or log_prefix must be a prefix of"
+                " their own, such as access-logs/"
             )
         return self
+
+    @property
+    def logs_into_itself(self) -> bool:
+        """Whether its log keys are delivered to the bucket itself."""
+        return self.log_bucket_name == self.name
+
+    def owns_tree(self, root: str) -> bool:
+        """Whether a tree of log keys whose folders do not say whose it is belongs to this bucket.
+
+        Every bucket whose log_prefix the tree begins with may own it. Of several in the settings it belongs to the one
+        that its last folder is named after, otherwise to the one with the longest log_prefix.
+        """
+
+        def claim(name: str, prefix: str) -> tuple[bool, int]:
+            return root.rpartition("/")[0].rpartition("/")[2] == name, len(prefix)
+
+        others = (claim(*each) for each in self._neighbours if root.startswith(each[1]))
+        return claim(self.name, self.log_prefix) >= max(others, default=(False, 0))
 
     @property
     def log_folder(self) -> Path | None:
@@ -292,6 +315,22 @@ class Settings(BaseModel):
             else bucket
             for bucket in buckets
         )
+
+    @field_validator("buckets")
+    @classmethod
+    def _know_each_other(cls, buckets: tuple[LoggedBucket, ...]) -> tuple[LoggedBucket, ...]:
+        """Who looks into a log bucket has the bucket alone, so it has what tells its log keys from the others'."""
+        shared = [(each.log_bucket_name, each.endpoint_url) for each in buckets]
+        placed = []
+        for number, bucket in enumerate(buckets):
+            copy = bucket.model_copy()
+            copy._neighbours = tuple(
+                (other.name, other.log_prefix)
+                for place, (other, log_bucket) in enumerate(zip(buckets, shared, strict=True))
+                if place != number and log_bucket == shared[number]
+            )
+            placed.append(copy)
+        return tuple(placed)
 
     @field_validator("buckets")
     @classmethod

@@ -9,12 +9,13 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from tamarin_dagster.discovery import MAX_STRAYS_NAMED, Look, Survey, days_with_keys, survey
+from tamarin_dagster.discovery import MAX_STRAYS_NAMED, Look, Survey, days_with_keys, not_searched, survey
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
-from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster.roots import MAX_PAGES_WITHOUT_LOG_KEYS
+from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines
 
 EVER = (date(2006, 3, 14), date(2030, 1, 1))
@@ -248,6 +249,184 @@ def test_names_between_the_days_do_not_cost_a_request_each():
     assert store.requests < 50
 
 
+# ------------------------------------------------------------------------------------------------ any folders
+
+OTHERS = ["logs/zone/user/media/", "logs/vast-user1/bkt02/", "logs/", "logs/1001/a b/c/d/e/", "logs/123456789012/bkt/"]
+
+
+def test_trees_below_any_folders_are_found(world):
+    """Of other stores than S3 nothing was loaded: their log keys were strays."""
+    bucket, store, put = world
+    for number, root in enumerate([*OTHERS, ROOT]):
+        put(partitioned(f"2026-03-{number + 1:02}", root=root))
+        put(partitioned(f"2025-03-{number + 1:02}", root=root))
+    for name in ("logs/zone/user/notes", "logs/backup/2026-03-05-10-00-00-0000000000000000", simple("2026-03-20")):
+        put(name)
+    seen = survey(store, bucket)
+    assert seen == Survey(
+        roots=("logs/1001/a b/c/d/e/", "logs/123456789012/bkt/", ROOT, "logs/", OTHERS[1], OTHERS[0]),
+        strays=("logs/backup/2026-03-05-10-00-00-0000000000000000", "logs/zone/user/notes"),
+    )
+    strays = list(seen.strays)
+    days = [str(day) for day in days_with_keys(store, bucket, seen.roots, *EVER, strays)]
+    assert days == [f"{year}-03-{day:02}" for year in (2025, 2026) for day in range(1, 7)] + ["2026-03-20"]
+    assert strays == list(seen.strays)
+
+
+def test_names_of_other_stores_are_looked_at_listed_and_seen_once(world, engine):
+    bucket, store, put = world
+    day = date(2025, 7, 8)
+    bucket = bucket.model_copy(update={"log_prefix": "", "start_date": date(2016, 1, 1)})
+    names = [
+        "2016-05-04-13-21-15-780444E7C9B1400B.txt",
+        "bkt01-log1/user01/bkt01/2025/07/08/2025-07-08-07-40-35-DB64FAC840EC564B",
+        "vast-user1/bkt02/2025/07/08/2025-07-08-07-40-35-DB64FAC840EC564C",
+    ]
+    for name in names:
+        put(name, lines(2))
+    look = Look(store, engine, bucket, survey(store, bucket).roots, day)
+    assert [key.object.key for page in look for key in page] == names[1:]
+    pulled = pull(bucket, store, engine)
+    assert [(str(each.period), each.keys, each.records, each.strays) for each in pulled.periods] == [
+        ("2016-05-04", 1, 2, []),
+        ("2025-07-08", 2, 4, []),
+    ]
+    assert (pulled.strays, pulled.failures) == ((), [])
+    assert [(each.keys, each.seen) for each in pull(bucket, store, engine).periods] == [(0, 1), (0, 2)]
+
+
+@pytest.mark.parametrize("root", OTHERS)
+def test_a_tree_below_any_folders_costs_a_request_a_year_and_one_a_day(root):
+    def layout(day: str, number: int = 0) -> str:
+        return partitioned(day, number, root)
+
+    store = Names([*year_of_keys(layout, 30), layout("2026-03-05"), "logs/~end"])
+    seen = survey(store, BUCKET)
+    assert seen == Survey((root,), ("logs/~end",))
+    assert (store.requests, store.listed) == (4, 3)
+    store.requests = store.listed = 0
+    assert len(list(days_with_keys(store, BUCKET, seen.roots, *EVER))) == 366
+    assert store.requests <= 371
+    assert store.listed <= 371
+
+
+def test_both_layouts_at_the_log_prefix_itself_do_not_read_each_other():
+    """Their names lie among each other: 2025-…, 2025/…, 2026-…, and an account between two years."""
+    account = "logs/202500000000/eu-west-1/films/"
+    at_prefix = [
+        partitioned(day, n, "logs/") for day in ("2024-01-01", "2025-06-01", "2026-01-01") for n in range(3000)
+    ]
+    plain = [simple(day, n) for day in ("2024-02-01", "2025-07-01", "2026-02-01") for n in range(3000)]
+    foreign = [partitioned("2025-05-05", n, account) for n in range(3000)]
+    numbered = [partitioned("2025-05-06", n, "logs/2025x/bkt/") for n in range(3000)]
+    store = Names([*at_prefix, *plain, *foreign, *numbered])
+    seen = survey(store, BUCKET)
+    assert seen == Survey(("logs/", "logs/2025x/bkt/"), ())
+    strays: list[str] = []
+    days = [str(day) for day in days_with_keys(store, BUCKET, seen.roots, *EVER, strays)]
+    assert days == ["2024-01-01", "2024-02-01", "2025-05-06", "2025-06-01", "2025-07-01", "2026-01-01", "2026-02-01"]
+    assert strays == []
+    assert store.listed < 60
+
+
+def test_an_account_may_be_the_first_folder_of_another_stores_tree():
+    roots = ["logs/123456789012/", "logs/123456789012/User/bkt/", "logs/123456789012/bkt/", "logs/123456789013/x/"]
+    names = [partitioned("2026-03-05", root=root) for root in [*roots, ROOT, f"{ROOT}copy/"]]
+    assert survey(Names(names), BUCKET) == Survey((*roots[:2], roots[2], ROOT, roots[3]), ())
+
+
+@pytest.mark.parametrize("prefix", ["", "a/", "a", "2026/01/01/", "2026-03-"])
+def test_a_prefix_may_be_anything_before_any_folders(prefix):
+    bucket = BUCKET.model_copy(update={"log_prefix": prefix})
+    names = [partitioned("2026-03-05", root=f"{prefix}zone/u/b/"), partitioned("2026-03-06", root=prefix)]
+    assert days_of(names, bucket=bucket) == ["2026-03-05", "2026-03-06"]
+
+
+def test_a_tree_with_the_folders_of_s3_is_that_buckets_after_a_longer_prefix_too():
+    films, media = (f"logs/more/123456789012/eu-west-1/{name}/" for name in ("films", "media"))
+    names = [partitioned("2026-03-05", number, root) for root in (films, media) for number in range(3)]
+    assert survey(Names(names), BUCKET) == Survey((media,), (names[0],))
+
+
+def test_notes_and_markers_in_a_tree_do_not_hide_it():
+    root = "logs/zone/user/media/"
+    odd = [f"{root}{name}" for name in ("", "!note", "2026/", "2026/01/", "2026/01/05/", "2026/01/05/!note", "zzz")]
+    names = [partitioned(day, root=root) for day in ("2026-01-05", "2026-03-05", "2027-01-01")]
+    store = Names([*names, *odd, "logs/zone/", "logs/zone/user/"])
+    seen = survey(store, BUCKET)
+    assert seen == Survey((root,), (f"{root}!note", f"{root}2026/01/05/!note", f"{root}zzz"))
+    assert [str(day) for day in days_with_keys(store, BUCKET, seen.roots, *EVER)] == [
+        "2026-01-05",
+        "2026-03-05",
+        "2027-01-01",
+    ]
+
+
+def test_dated_folders_of_other_logs_are_no_trees_and_cost_a_page_a_year():
+    """A load balancer's log lies in dated folders too: it was read to its end by each tick."""
+    names = [
+        f"logs/AWSLogs/{account:012}/elasticloadbalancing/eu-west-1/{year}/03/{day:02}/{account:012}_{number:04}.log.gz"
+        for account in (1, 2)
+        for year in (2024, 2025)
+        for day in range(1, 11)
+        for number in range(1000)
+    ]
+    store = Names([*names, partitioned("2026-03-05", root="logs/zone/user/media/")])
+    seen = survey(store, BUCKET)
+    assert seen.roots == ("logs/zone/user/media/",)
+    assert (len(seen.strays), seen.strays[0]) == (MAX_STRAYS_NAMED, names[0])
+    assert seen.unsearched == tuple(sorted({name[: name.index("/03/") + 1] for name in names}))
+    assert store.requests <= 12
+    assert store.listed <= 4 * 1001 + 2
+
+
+def test_a_deep_foreign_tree_is_given_up_and_what_lies_after_it_is_found():
+    """It took a request for each thousand of its objects, at every tick."""
+    foreign = [f"logs/photos/{folder:03}/{number:04}.jpg" for folder in range(100) for number in range(1000)]
+    store = Names([*foreign, partitioned("2026-03-05", root="logs/z/user/media/"), partitioned("2026-03-05")])
+    seen = survey(store, BUCKET)
+    assert seen.roots == (ROOT, "logs/z/user/media/")
+    assert seen.unsearched == ("logs/photos/",)
+    assert MAX_PAGES_WITHOUT_LOG_KEYS == 50
+    assert store.requests <= 50 + 8
+    assert "1 folder was not searched to the end" in not_searched(seen)
+    assert "'logs/photos/'; if log keys lie in it, set log_prefix" in not_searched(seen)
+    assert not_searched(Survey((), ())) == ""
+
+
+def test_a_folder_that_is_given_up_is_named_in_the_log(caplog):
+    survey(Names(f"logs/photos/{number:06}" for number in range(60_000)), BUCKET)
+    (said,) = caplog.messages
+    assert said.startswith("bucket media, log bucket names: 1 folder was not searched to the end")
+
+
+def test_of_several_buckets_with_one_log_bucket_a_tree_is_that_ones_whose_name_or_prefix_it_has():
+    """Otherwise the one that comes first would load, and purge, what the other one keeps."""
+    names = [
+        "logs/z/u/media/",
+        "logs/z/u/films/",
+        "logs/z/u/zoo/",
+        "logs/music/x/",
+        "logs/z/u/music/",
+        "logs/music/media/",
+    ]
+    buckets = [("media", "logs/"), ("films", "logs/"), ("music", "logs/music/"), ("else", "logs/z/")]
+    settings = Settings(
+        buckets=[
+            {"name": name, "log_bucket_name": "names" if name != "else" else "other", "log_prefix": prefix}
+            for name, prefix in buckets
+        ]
+    )
+    store = Names(partitioned("2026-03-05", root=root) for root in names)
+    found = {name: survey(store, settings.bucket(name)) for name, _ in buckets[:3]}
+    assert {name: seen.roots for name, seen in found.items()} == {
+        "media": ("logs/music/media/", "logs/z/u/media/", "logs/z/u/music/", "logs/z/u/zoo/"),
+        "films": ("logs/z/u/films/", "logs/z/u/music/", "logs/z/u/zoo/"),
+        "music": ("logs/music/x/",),
+    }
+    assert {seen.strays for seen in found.values()} == {()}
+
+
 # ------------------------------------------------------------------------------------------------ a look at a day
 
 
@@ -260,7 +439,7 @@ def test_a_look_counts_keys_seen_ones_and_strays(world, engine):
     pull(bucket, store, engine, periods=[day])
     put(simple("2026-03-05", 4), lines(1))
     put(simple("2026-03-05", 1), lines(3))
-    for stray in ("logs/2026-03-05-junk", "logs/2026-03-05-x/", simple("2026-03-05", 7) + ".txt"):
+    for stray in ("logs/2026-03-05-junk", "logs/2026-03-05-x/", simple("2026-03-05", 7) + ".bak"):
         put(stray)
     put(partitioned("2026-03-05") + ".tmp")
     put(partitioned("2026-03-05", root=ROOT).replace("2026-03-05", "2026-03-06"))
@@ -269,7 +448,7 @@ def test_a_look_counts_keys_seen_ones_and_strays(world, engine):
     assert unseen == [(simple("2026-03-05", 1), day), (simple("2026-03-05", 4), day)]
     assert (look.listed, look.seen) == (6, 4)
     assert look.strays == [
-        simple("2026-03-05", 7) + ".txt",
+        simple("2026-03-05", 7) + ".bak",
         "logs/2026-03-05-junk",
         partitioned("2026-03-05") + ".tmp",
         partitioned("2026-03-05").replace("2026-03-05", "2026-03-06"),

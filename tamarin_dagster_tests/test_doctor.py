@@ -12,10 +12,12 @@ import boto3
 import pytest
 import sqlalchemy as sa
 
+from tamarin_dagster.discovery import Survey
 from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.doctor.backups import backup_findings
 from tamarin_dagster.doctor.database import space_finding
 from tamarin_dagster.doctor.examination import examine
+from tamarin_dagster.doctor.keys import stray_finding
 from tamarin_dagster.doctor.s3 import Scene, examine_s3
 from tamarin_dagster.logstore.client import client_of as default_client_of
 from tamarin_dagster.logstore.inspection import InspectionError
@@ -539,6 +541,30 @@ def test_a_log_bucket_that_logs_into_itself_is_told(s3, findings_on, media, pref
     finding = findings_on()["log bucket's own logging"]
     assert finding.status is status
     assert finding.text == f"it logs into itself, under {prefix!r}: each delivery is logged again, without end"
+
+
+def test_a_bucket_that_logs_into_itself_under_a_prefix_of_its_own_is_a_warning_that_says_why(s3, found, media):
+    """S3 allows it; it was refused by the settings."""
+    itself = media.model_copy(update={"log_bucket_name": media.name, "log_prefix": "access-logs/it's/"})
+    log_to(s3, media.name, media.name, "access-logs/it's/")
+    named = found(itself)
+    for subject in ("settings: log loop", f"{media.name}: log bucket's own logging"):
+        finding = named[subject]
+        assert finding.status is WARN
+        assert """logs into itself, under "access-logs/it's/": each delivery of a log key is a PUT""" in finding.text
+        assert "there will always be something new to load" in finding.text
+        assert "let it log to another bucket" in finding.remedy
+        assert "WHERE starts_with(key, 'access-logs/it''s/') IS NOT TRUE" in finding.remedy
+    assert named[f"{media.name}: logging"].status is OK
+    assert [subject for subject, finding in named.items() if finding.status is FAIL] == []
+
+
+def test_a_folder_that_is_not_searched_to_its_end_is_told_with_the_strays():
+    seen = Survey(("logs/",), ("logs/a", "logs/b"), ("logs/x/", "logs/y/"))
+    finding = stray_finding("media: strays", seen)
+    assert finding.status is WARN
+    assert finding.text.startswith("2 names are no log key's, for example 'logs/a'; 2 folders were not searched to the")
+    assert stray_finding("media: strays", Survey((), (), ("logs/x/",))).text.startswith("1 folder was not searched")
 
 
 # ------------------------------------------------------------------------------------------------ folders

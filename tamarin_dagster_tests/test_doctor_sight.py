@@ -183,6 +183,17 @@ def test_a_prefix_that_matches_nothing_is_said_with_those_that_have_log_keys(req
     assert "lie under" not in run("pull")[2]
 
 
+def test_a_prefix_that_matches_nothing_is_said_with_the_folders_of_another_store_too(folder_place, run):
+    bucket = json.loads(folder_place.bucket.model_dump_json(exclude_unset=True)) | {"log_prefix": "wrong/"}
+    run.configure(bucket)
+    for year in (2025, 2026):
+        folder_place.put(f"zone/user/media/{year}/03/05/" + NAME.format(1).replace("2026", str(year)), b"")
+    folder_place.put("saved/" + NAME.format(1) + ".txt.gz", b"")
+    assert "log keys lie under 'saved/', 'zone/user/media/'" in run.findings()["get"][1]
+    run.configure(bucket | {"log_prefix": "zone/user/media/"})
+    assert run.findings()["get"][1] == "a log key was read"
+
+
 def test_a_prefix_whose_log_keys_were_purged_is_right(s3_place, run):
     bucket = json.loads(s3_place.bucket.model_dump_json(exclude_unset=True))
     run.configure(bucket)

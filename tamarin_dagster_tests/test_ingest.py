@@ -1,9 +1,13 @@
 """pull: the whole way from a log bucket to rows, completely and exactly once, whatever happens on it."""
 
+import bz2
 import gzip
+import io
+import lzma
 import threading
 import time
 import weakref
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +23,7 @@ from tamarin_dagster.logformat import DeliveryHour
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.purge import purge
-from tamarin_dagster.recordstore import loading
+from tamarin_dagster.recordstore import ledger, loading
 from tamarin_dagster.recordstore.loading import Batch
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
@@ -194,6 +198,37 @@ def test_a_bomb_fails_alone(folder_place, engine, rows):
     assert rows(COUNTS) == [(1, 1, 0)]
 
 
+def test_other_formats_and_what_is_packed_twice_fail_alone_by_name_and_are_never_read_as_lines(
+    place, engine, rows, caplog
+):
+    """A stored zip archive gave records whose first and last columns had the archive's bytes, and was purged."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("log", lines(200))
+    zstd = pa.compress(lines(3), "zstd", asbytes=True)
+    bodies = [
+        ("is a zip archive", file.getvalue()),
+        ("is a bzip2 file", bz2.compress(lines(3))),
+        ("is an xz file", lzma.compress(lines(3))),
+        ("is a gzip file inside a gzip file", gzip.compress(gzip.compress(lines(3)))),
+        ("is a zstd file inside a gzip file", gzip.compress(zstd)),
+        ("is a gzip file inside a zstd file", pa.compress(gzip.compress(lines(3)), "zstd", asbytes=True)),
+        ("is a zip archive", file.getvalue() * 400),  # too large to be held
+    ]
+    assert len(bodies[-1][1]) > ingest.BATCH_BYTES
+    for number, (_, body) in enumerate(bodies):
+        place.put(name(DAY, number), body)
+    place.put(name(DAY, 10), b"\x5e\x2a\x4d\x18\4\0\0\0note" + zstd)
+    pulled = pull_all(place, engine)
+    found = {failure.key: failure.error for failure in pulled.failures}
+    assert len(pulled.failures) == len(found) == len(bodies)
+    for number, (said, _) in enumerate(bodies):
+        assert found[name(DAY, number)].startswith(f"{said}, which is not read; ")
+        assert f"bucket media, key {name(DAY, number)}: {said}, " in caplog.text
+    assert rows(COUNTS) == [(1, 3, 0)]
+    assert len(place.names()) == len(bodies) + 1
+
+
 @pytest.mark.parametrize(
     ("body", "counts"),
     [
@@ -276,6 +311,31 @@ def test_a_pull_of_hours_loads_these_hours_and_counts_each(place, engine, rows):
     assert [(each.period, each.seen, each.keys) for each in pull_all(place, engine, periods=[DAY]).periods] == [
         (DAY, 3, 1)
     ]
+
+
+SUFFIXES = ["", ".txt", ".log", ".gz", ".zst", ".txt.gz", ".log.gz", ".txt.zst", ".log.zst", ".gz.txt", ".zst.log"]
+
+
+def test_an_hour_has_the_log_keys_whose_names_have_a_suffix_too(place, engine, rows):
+    """The computed column delivery_hour knows .gz and .zst alone: the others were of no hour, and never purged."""
+    for number, suffix in enumerate(SUFFIXES):
+        body = lines(number + 1)
+        packed = gzip.compress(body) if ".gz" in suffix else pa.compress(body, "zstd", asbytes=True)
+        for folder in ("", "zone/user/media/2026/03/05/"):
+            key = f"logs/{folder}2026-03-05-10-{number:02}-00-{number:016X}{suffix}"
+            place.put(key, packed if "z" in suffix else body)
+    place.put("logs/2026-03-05-11-00-00-00000000000000AA.txt", lines(100))
+    hours = [DeliveryHour(DAY, 10), DeliveryHour(DAY, 11)]
+    pulled = pull_all(place, engine, periods=hours)
+    assert [(each.keys, each.records, each.strays) for each in pulled.periods] == [(22, 132, []), (1, 100, [])]
+    assert pulled.failures == []
+    with engine.connect() as connection:
+        found = [ledger.period_counts(connection, "media", period) for period in (*hours, DeliveryHour(DAY, 12), DAY)]
+        assert [(each.keys, each.records) for each in found] == [(22, 132), (1, 100), (0, 0), (23, 232)]
+    assert purge(place.bucket, place.store, engine, periods=[hours[0]]).keys == 22
+    assert place.names() == ["logs/2026-03-05-11-00-00-00000000000000AA.txt"]
+    assert purge(place.bucket, place.store, engine, periods=[hours[1], DAY]).keys == 1
+    assert rows("SELECT count(*), count(purged_at) FROM s3_log_key") == [(23, 23)]
 
 
 # ------------------------------------------------------------------------------------------------ sharing

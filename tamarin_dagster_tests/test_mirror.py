@@ -47,8 +47,13 @@ def _gzipped(body: bytes) -> bytes:
 
 
 @pytest.fixture
-def mirrored(source, tmp_path) -> Callable[..., Mirrored]:
-    return lambda **days: mirror(source.bucket, source.store, tmp_path / "out", **days)
+def mirrored_of(tmp_path) -> Callable[..., Mirrored]:
+    return lambda place, **days: mirror(place.bucket, place.store, tmp_path / "out", **days)
+
+
+@pytest.fixture
+def mirrored(source, mirrored_of) -> Callable[..., Mirrored]:
+    return lambda **days: mirrored_of(source, **days)
 
 
 def copies_of(done: Mirrored) -> dict[str, bytes]:
@@ -85,6 +90,25 @@ def test_a_pull_of_the_mirror_loads_what_a_pull_of_the_log_bucket_does(source, m
     in_s3, in_folder = (rows(records, name=each.log_bucket_name) for each in (source.bucket, copy))
     assert in_s3 == in_folder
     assert in_s3[0][1] == 1 + 2 + 3 + 4 + 5
+
+
+def test_log_keys_of_other_stores_and_copies_with_a_suffix_are_mirrored_and_the_mirror_is_a_log_bucket(
+    s3_place, mirrored_of, engine
+) -> None:
+    tree = "logs/zone/user/media/2026/03/06/"
+    names = [key_of(0) + ".txt", key_of(1) + ".log.gz", key_of(0, "2026-03-06", tree), key_of(1, "2026-03-06", tree)]
+    for name in names:
+        s3_place.put(name, _gzipped(lines(2)) if name.endswith(".gz") else lines(2))
+    s3_place.put("logs/zone/user/notes", b"x")
+    done = mirrored_of(s3_place)
+    assert (sorted(copies_of(done)), done.outside, done.failures) == (sorted(names), ["logs/zone/user/notes"], [])
+    copy = _as_source(done)
+    pulled = pull(copy, open_log_store(copy), engine)
+    assert [(str(each.period), each.keys, each.records) for each in pulled.periods] == [
+        ("2026-03-05", 2, 4),
+        ("2026-03-06", 2, 4),
+    ]
+    assert mirrored_of(s3_place).present == 4
 
 
 def test_a_second_mirror_fetches_nothing(source, mirrored) -> None:

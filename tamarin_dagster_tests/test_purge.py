@@ -73,7 +73,7 @@ class Refusing:
 
 
 def test_exactly_the_loaded_keys_without_rejected_lines_are_deleted(place, engine, rows, contents):
-    strays = ["elsewhere", "logs/2026-03-05-junk", "logs/README", name(DAY, 1) + ".txt", f"logs/backup/{name()[5:]}"]
+    strays = ["elsewhere", "logs/2026-03-05-junk", "logs/README", name(DAY, 1) + ".tmp", f"logs/backup/{name()[5:]}"]
     for stray in strays:
         place.put(stray, lines(1))
     place.put(name(DAY, 1), lines(3))
@@ -98,6 +98,21 @@ def test_exactly_the_loaded_keys_without_rejected_lines_are_deleted(place, engin
     assert contents() == before
     again = purge_all(place, engine)
     assert (again.keys, again.by_day, again.failures) == (0, {}, [])
+
+
+def test_log_keys_of_other_stores_and_copies_with_a_suffix_are_purged_and_strays_beside_them_stay(place, engine):
+    tree = "logs/zone/user/media/"
+    keys = [f"{tree}2026/03/05/{name()[5:]}", f"{tree}2026/03/05/{name(DAY, 1)[5:]}.txt.gz", name(DAY, 2) + ".log"]
+    strays = [f"{tree}{name()[5:]}", f"{tree}2026/03/06/{name()[5:]}", f"{tree}2026/03/05/x/{name()[5:]}"]
+    strays += [f"logs/backup/{name()[5:]}", f"{tree}copy/2026/03/05/notes.txt"]
+    for key in (*keys, *strays):
+        place.put(key, lines(2))
+    pulled = pull(place.bucket, place.store, engine)
+    assert (sum(each.keys for each in pulled.periods), pulled.failures) == (3, [])
+    told = [*pulled.strays, *(stray for each in pulled.periods for stray in each.strays)]
+    assert sorted(told) == sorted(strays)
+    assert purge_all(place, engine).keys == 3
+    assert sorted(place.names()) == sorted(strays)
 
 
 def test_a_pull_after_the_purge_loads_nothing_again(place, engine, rows, contents):

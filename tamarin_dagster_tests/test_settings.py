@@ -92,6 +92,41 @@ def test_every_entry_of_a_bucket_is_taken(load):
     assert bucket.role_arn == "arn:aws:iam::123456789012:role/logs"
 
 
+def test_a_bucket_may_log_into_itself_under_a_prefix_of_its_own(load):
+    """S3 allows it."""
+    (bucket,) = load("buckets:\n- name: media\n  log_bucket_name: media\n  log_prefix: access-logs/\n").buckets
+    assert bucket.logs_into_itself
+    assert not load(MEDIA).buckets[0].logs_into_itself
+
+
+def test_a_tree_belongs_to_the_bucket_that_its_last_folder_names_or_to_the_longest_prefix(load):
+    def bucket(name: str, prefix: str, more: str = "") -> str:
+        return f"- name: {name}\n  log_bucket_name: logs\n  log_prefix: {prefix!r}\n{more}"
+
+    settings = load(
+        "buckets:\n"
+        + bucket("media", "")
+        + bucket("films", "z/")
+        + bucket("zoo", "z/")
+        + bucket("away", "z/u/", "  endpoint_url: http://127.0.0.1:9000\n")
+    )
+    owners = {
+        root: [each.name for each in settings.buckets if each.owns_tree(root) and root.startswith(each.log_prefix)]
+        for root in ("", "a/b/", "z/u/media/", "z/u/films/", "z/u/x/", "z/", "films/", "a/zoo/", "media/")
+    }
+    assert owners == {
+        "": ["media"],
+        "a/b/": ["media"],
+        "z/u/media/": ["media", "away"],
+        "z/u/films/": ["films", "away"],
+        "z/u/x/": ["films", "zoo", "away"],
+        "z/": ["films", "zoo"],
+        "films/": ["media"],
+        "a/zoo/": ["media"],
+        "media/": ["media"],
+    }
+
+
 @pytest.mark.parametrize(
     ("start", "monitor_from", "first"),
     [
@@ -256,6 +291,11 @@ WRONG = {
         "buckets:\n- name: media\n  log_bucket_name: media\n",
         IN_BUCKET + "log_bucket_name: ",
         "must be another bucket",
+    ),
+    "logs among its own objects": (
+        "buckets:\n- name: media\n  log_bucket_name: media\n  log_prefix: ''\n",
+        IN_BUCKET + "log_bucket_name: ",
+        "or log_prefix must be a prefix of their own, such as access-logs/",
     ),
     "a name with a blank": ("buckets:\n- name: my media\n  log_bucket_name: logs\n", "name: ", "3 to 255 letters"),
     "a name of two letters": ("buckets:\n- name: ab\n  log_bucket_name: logs\n", "name: ", "3 to 255 letters"),

@@ -26,7 +26,7 @@ from tamarin_dagster.defs.asset_checks import (
     per_partition,
 )
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.discovery import count_strays, survey
+from tamarin_dagster.discovery import count_strays, not_searched, survey
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.recordstore import completeness
@@ -180,16 +180,17 @@ def _habit_result(slug: str, habit: completeness.DeliveryHabit, now: datetime) -
 def _stray_result(slug: str, bucket: LoggedBucket, log_buckets: LogBuckets) -> dg.AssetCheckResult:
     """A log bucket that cannot be listed fails this check alone; its sensor's ticks fail too."""
     try:
-        strays = survey(log_buckets.store(bucket), bucket).strays
+        seen = survey(log_buckets.store(bucket), bucket)
     except LogStoreError as error:
         return check_result(EACH_NAME_BELONGS_TO_A_DAY, slug, False, {"error": str(error)}, "it could not be looked at")
-    return check_result(
-        EACH_NAME_BELONGS_TO_A_DAY,
-        slug,
-        not strays,
-        {"strays": len(strays)} | ({"names": name_table(strays)} if strays else {}),
-        f"{count_strays(strays)} stray(s)" if strays else None,
-    )
+    strays, metadata = seen.strays, dict[str, object](strays=len(seen.strays))
+    said = [f"{count_strays(strays)} stray(s)"] if strays else []
+    if strays:
+        metadata["names"] = name_table(strays)
+    if seen.unsearched:
+        metadata["folders not searched"] = name_table(seen.unsearched)
+        said.append(not_searched(seen))
+    return check_result(EACH_NAME_BELONGS_TO_A_DAY, slug, not said, metadata, "; ".join(said) or None)
 
 
 def _purge_result(slug: str, failing: completeness.FailingPurges | None) -> dg.AssetCheckResult:

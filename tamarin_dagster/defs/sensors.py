@@ -19,7 +19,7 @@ from dagster._core.storage.tags import PRIORITY_TAG
 from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG, FIRST
 from tamarin_dagster.defs.partitions import has_begun, partition_key, period_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.discovery import DAYS_AHEAD, Look, count_strays, days_with_keys, survey
+from tamarin_dagster.discovery import DAYS_AHEAD, Look, count_strays, days_with_keys, not_searched, survey
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.logstore import LogStore
@@ -67,6 +67,7 @@ class Tick:
     waiting: list[str] = field(default_factory=list)
     waiting_files: int = 0
     strays_elsewhere: list[str] = field(default_factory=list)
+    not_searched: str = ""
 
     def hold(self, day: date) -> None:
         """The position stays at the first day that still has keys to load: it moves on when they are loaded."""
@@ -81,6 +82,8 @@ class Tick:
         parts = [f"{self.listed:,} keys in {self.days} day(s): {self.seen:,} loaded, {self.unseen:,} new"]
         if self.strays or self.strays_elsewhere:
             parts.append(f"{count_strays(self.strays_elsewhere, self.strays)} stray(s)")
+        if self.not_searched:
+            parts.append(self.not_searched)
         if self.outdated:
             parts.append(f"{self.outdated:,} skipped as outdated")
         if self.waiting_files:
@@ -164,6 +167,7 @@ def unseen_periods(
     today = datetime.now(UTC).date()
     seen = survey(store, bucket)
     tick.strays_elsewhere = list(seen.strays)
+    tick.not_searched = not_searched(seen)
     last = today + timedelta(days=DAYS_AHEAD)
     for day in days_with_keys(store, bucket, seen.roots, first, last, tick.strays_elsewhere):
         if tick.cut_short or time.monotonic() - started > TICK_BUDGET_SECONDS:

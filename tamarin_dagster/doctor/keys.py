@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
-from tamarin_dagster.discovery import Survey, count_strays, days_with_keys
+from tamarin_dagster.discovery import Survey, count_strays, days_with_keys, not_searched
 from tamarin_dagster.doctor.finding import Finding, ok, warn
 from tamarin_dagster.logformat import parse_key_name, partitioned_prefix, simple_prefix
 from tamarin_dagster.logkey import LogObject
@@ -30,11 +30,14 @@ def _first_pages(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...], 
 
 
 def stray_finding(subject: str, seen: Survey) -> Finding:
-    """What is said of names that are no log key's."""
-    if not seen.strays:
+    """Return what to say of names that are no log key's, and of folders that were not searched for log keys."""
+    if not seen.strays and not seen.unsearched:
         return ok(subject, "none")
+    said = []
+    if seen.strays:
+        said.append(f"{count_strays(seen.strays)} names are no log key's, for example '{seen.strays[0]}'")
+    if seen.unsearched:
+        said.append(not_searched(seen))
     return warn(
-        subject,
-        f"{count_strays(seen.strays)} names are no log key's, for example '{seen.strays[0]}'",
-        "they are never read nor deleted; if they should be log keys, check log_prefix",
+        subject, "; ".join(said), "they are never read nor deleted; if they should be log keys, check log_prefix"
     )

@@ -15,13 +15,33 @@ _REMEDY = (
 )
 
 
+# Of a bucket that logs into itself under a prefix, which S3 allows and somebody may want.
+SELF_LOGGING = (
+    "each delivery of a log key is a PUT that is logged in turn, and so are the requests of each pull and purge; there"
+    " will always be something new to load, and part of the records are about the log itself"
+)
+
+
+def self_logging_remedy(prefix: str) -> str:
+    """Return what to do about a bucket that logs into itself under that prefix."""
+    quoted = prefix.replace("'", "''")
+    return (
+        "if you do not want that, let it log to another bucket; otherwise leave the log's own requests out of queries:"
+        f" WHERE starts_with(key, '{quoted}') IS NOT TRUE"
+    )
+
+
 def configured_loops(buckets: Sequence[LoggedBucket]) -> Iterator[Finding]:
     """Yield each loop that the settings alone show: a bucket whose log bucket is logged, in the end into itself."""
+    for each in buckets:
+        if each.logs_into_itself:
+            text = f"{each.name} logs into itself, under {each.log_prefix!r}: {SELF_LOGGING}"
+            yield warn("settings: log loop", text, self_logging_remedy(each.log_prefix))
     target = {each.name: each.log_bucket_name for each in buckets if each.log_folder is None}
     told: set[frozenset[str]] = set()
     for name in target:
         loop = _loop(name, target.get)
-        if loop and frozenset(loop) not in told:
+        if len(loop) > 1 and frozenset(loop) not in told:
             told.add(frozenset(loop))
             yield fail("settings: log loop", _text(loop), _REMEDY.format(loop[-1]))
 
@@ -63,6 +83,4 @@ def _loop(first: str, target_of: Callable[[str], str | None]) -> list[str]:
 
 
 def _text(loop: Sequence[str]) -> str:
-    if len(loop) == 1:
-        return f"{loop[0]} logs into itself: each delivery is logged again, without end"
     return f"{' logs into '.join([*loop, loop[0]])}: each delivery is logged again, without end"

@@ -8,7 +8,7 @@ from tamarin_dagster.discovery import survey
 from tamarin_dagster.doctor.database import clock_finding
 from tamarin_dagster.doctor.finding import Finding, Status, fail, ok, warn
 from tamarin_dagster.doctor.keys import a_log_key, stray_finding
-from tamarin_dagster.doctor.log_loops import loop_findings
+from tamarin_dagster.doctor.log_loops import SELF_LOGGING, loop_findings, self_logging_remedy
 from tamarin_dagster.doctor.names import NOTHING_KNOWN, Known, name_findings, nothing_to_read
 from tamarin_dagster.logformat import parse_key_name
 from tamarin_dagster.logkey import shown
@@ -236,6 +236,10 @@ def _own_logging(scene: Scene, subject: str) -> Iterator[Finding]:
     target = inspection.logging_of(scene.client, scene.log_bucket)
     if target is None or target.bucket != scene.log_bucket:
         yield ok(subject, "it does not log into itself")
+        return
+    if scene.bucket.logs_into_itself:
+        text = f"it logs into itself, under {target.prefix!r}: {SELF_LOGGING}"
+        yield warn(subject, text, self_logging_remedy(target.prefix))
         return
     prefix = scene.bucket.log_prefix
     meets = target.prefix.startswith(prefix) or prefix.startswith(target.prefix)

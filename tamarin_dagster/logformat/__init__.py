@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from tamarin_dagster.logformat.escaping import escape_bytes, unescape_text
 from tamarin_dagster.logformat.fields import FIELD_NAMES, FIELDS, NUMBER_NAMES, TEXT_NAMES, Field
 from tamarin_dagster.logformat.keynames import (
+    DatedFolders,
     DeliveryHour,
     DeliveryPeriod,
     LogKeyName,
+    dated_folders,
     delivery_day,
     parse_key_name,
     partitioned_prefix,
@@ -47,6 +49,7 @@ __all__ = [
     "REJECTED_SCHEMA",
     "SHAPE_BYTES",
     "TEXT_NAMES",
+    "DatedFolders",
     "DecompressionError",
     "DeliveryHour",
     "DeliveryPeriod",
@@ -57,6 +60,7 @@ __all__ = [
     "ParsedLog",
     "ParsedLogs",
     "RejectReason",
+    "dated_folders",
     "decompress",
     "delivery_day",
     "escape_bytes",

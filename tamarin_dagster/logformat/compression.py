@@ -1,6 +1,11 @@
-"""Compressed copies of log keys: told by their first bytes, unpacked within bounds, piece by piece."""
+"""Compressed copies of log keys: recognised by their first bytes, unpacked within bounds, piece by piece.
+
+gzip and zstd are unpacked. Other formats, and one packed inside the other, are named and refused: their bytes are not
+lines, and whatever looks like a line in them is there by chance.
+"""
 
 import io
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -18,22 +23,31 @@ MAX_RATIO = 1000
 RATIO_FREE_BYTES = 16 * 1024**2
 """The ratio counts only beyond this size: a tiny bomb does no harm."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_MAGIC_BYTES = 4
+_GZIP = re.compile(rb"\x1f\x8b")
+# A zstd stream may begin with skippable frames (RFC 8878, 3.1.2), as pzstd and seekable files do.
+_ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
+# The whole of each magic number, so that no text is taken for one of these.
+_REFUSED = {
+    "a zip archive": re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)"),
+    "a bzip2 file": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
+    "an xz file": re.compile(rb"\xfd7zXZ\x00"),
+    "a 7-Zip archive": re.compile(rb"7z\xbc\xaf\x27\x1c"),
+    "an LZ4 file": re.compile(rb"\x04\x22\x4d\x18"),
+}
+_MAGIC_BYTES = 10
 _PIECE_BYTES = 1024**2
 _PACKED_PIECE_BYTES = 64 * 1024
 """Packed bytes handed to zlib at once: it copies what it has not come to yet with each piece that it gives."""
 
 
 class DecompressionError(ValueError):
-    """A compressed log key that is corrupt, cut short, or unpacks to too much."""
+    """A compressed log key that is corrupt, cut short, unpacks to too much, or is of a format that is not read."""
 
 
 def unpacked(
     chunks: Iterable[bytes], packed_bytes: int, *, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO
 ) -> Iterator[bytes]:
-    """The body that comes in `chunks` (cut anywhere), unpacked if its first bytes are those of gzip or zstd.
+    """Yield the body that comes in `chunks` (cut anywhere), unpacked if its first bytes are those of gzip or zstd.
 
     Several gzip members or zstd frames in a row are one body. Unpacked pieces have at most 1 MiB; the chunks of any
     other body are passed on as they are.
@@ -46,20 +60,38 @@ def unpacked(
 
     Raises:
         DecompressionError: corrupt or truncated data, or more unpacked bytes than the bounds allow; as soon as it is
-            known, when pieces have been given.
+            known, when pieces have been given. Also another format, or one packed inside the other, before any piece.
     """
     magic, chunks = _peeked(chunks)
-    if magic.startswith(_GZIP_MAGIC):
-        chunks = _bounded(_gunzip(chunks, packed_bytes), packed_bytes, max_bytes, max_ratio)
-    elif magic.startswith(_ZSTD_MAGIC):
-        chunks = _bounded(_unzstd(chunks, packed_bytes), packed_bytes, max_bytes, max_ratio)
-    yield from chunks
+    if refused := _refused(magic):
+        raise DecompressionError(f"is {refused}, which is not read; replace it by the log key that it holds")
+    if _GZIP.match(magic):
+        pieces = _gunzip(chunks, packed_bytes)
+    elif _ZSTD.match(magic):
+        pieces = _unzstd(chunks, packed_bytes)
+    else:
+        yield from chunks
+        return
+    inner, pieces = _peeked(_bounded(pieces, packed_bytes, max_bytes, max_ratio))
+    if nested := _packed_as(inner) or _refused(inner):
+        raise DecompressionError(f"is {nested} inside {_packed_as(magic)}, which is not read; unpack it once")
+    yield from pieces
 
 
 def decompress(body: bytes, *, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO) -> bytes:
     """The unpacked body if its first bytes are those of gzip or zstd, else the body itself; see `unpacked`."""
     pieces = list(unpacked([body], len(body), max_bytes=max_bytes, max_ratio=max_ratio))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _packed_as(magic: bytes) -> str | None:
+    """Name the format that is unpacked and begins so."""
+    return "a gzip file" if _GZIP.match(magic) else "a zstd file" if _ZSTD.match(magic) else None
+
+
+def _refused(magic: bytes) -> str | None:
+    """Name the format that begins so and is not read."""
+    return next((name for name, start in _REFUSED.items() if start.match(magic)), None)
 
 
 def _peeked(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:

@@ -1,9 +1,17 @@
-"""Log key names: what a name says of its delivery, and the prefix under which a day's or an hour's names stand.
+"""Log key names: what a name says about its delivery, and the prefix that the names of a day or an hour begin with.
 
-Two layouts (S3 user guide, "Logging requests with server access logging"); S3 adds no separator behind the prefix:
+Two layouts (S3 user guide, "Logging requests with server access logging"); S3 adds no separator after the prefix:
 
     simple       <prefix>YYYY-mm-DD-HH-MM-SS-<unique>
-    partitioned  <prefix><account>/<region>/<source bucket>/YYYY/mm/DD/YYYY-mm-DD-HH-MM-SS-<unique>
+    partitioned  <prefix><folders>/YYYY/mm/DD/YYYY-mm-DD-HH-MM-SS-<unique>
+
+In the partitioned layout the folders are `<account>/<region>/<source bucket>` if S3 delivers. Other stores have their
+own (`<zone>/<user>/<bucket>` on Dell OneFS, `<user>/<bucket>` on VAST), so any folders are fine, or none. The folders
+end at the first `YYYY/mm/DD/`, whose date must be that of the name. Folders that begin with an account and a region are
+S3's, and there are three of them.
+
+After the unique part a name may have what a copy gets: `.txt` or `.log` from a browser or an editor, `.gz` or `.zst`
+from a compressor, or one of each.
 
 A key with any other name is a stray: it is somebody else's object, never to be read or deleted.
 """
@@ -13,12 +21,18 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Literal, TypeAlias
 
-_UNIQUE = r"[0-9A-Za-z]{16}"
+_SUFFIX = r"\.(?:txt|log)(?:\.(?:gz|zst))?|\.(?:gz|zst)(?:\.(?:txt|log))?"
 _NAME = re.compile(
-    r"(?:(?P<account>[0-9]{12})/(?P<region>[a-z0-9-]+)/(?P<source>[A-Za-z0-9._-]+)/(?P<folder>[0-9]{4}/[0-9]{2}/[0-9]{2})/)?"
     r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2})"
-    rf"-(?P<unique>{_UNIQUE})(?:\.(?P<compression>gz|zst))?"
+    rf"-(?P<unique>[0-9A-Za-z]{{16}})(?P<suffix>{_SUFFIX})?"
 )
+# By the shape alone, also of a date that does not exist. The second begins a folder's name.
+_AT_DATE = re.compile(r"(?P<year>[0-9]{4}/)(?P<day>[0-9]{2}/[0-9]{2}/)")
+_DATE = re.compile(f"(?<=/){_AT_DATE.pattern}")
+_ACCOUNT_AND_REGION = re.compile(r"[0-9]{12}/[a-z0-9-]+/")
+_S3_FOLDERS = re.compile(r"(?:.*/)?[0-9]{12}/[a-z0-9-]+/(?P<source>[A-Za-z0-9._-]+)/", re.DOTALL)
+# Account, region and bucket.
+_S3_FOLDER_COUNT = 3
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -50,7 +64,7 @@ class LogKeyName:
     """UTC, about the time of delivery; midnight if S3 delivers by event date."""
     unique: str
     source_bucket: str | None
-    """The bucket whose requests are logged; only the partitioned layout says it."""
+    """The bucket whose requests are logged; only the partitioned layout of S3 says it."""
     compression: Literal["gz", "zst"] | None
     """The suffix of a compressed copy. Only a hint: `decompress` looks at the bytes."""
 
@@ -69,15 +83,52 @@ class LogKeyName:
         return period == (self.delivery_hour if isinstance(period, DeliveryHour) else self.delivery_date)
 
 
+@dataclass(frozen=True, slots=True)
+class DatedFolders:
+    """Where a name of the partitioned layout lies. Says nothing about what follows the folders.
+
+    Attributes:
+        root: the prefix and the folders before the year; what `partitioned_prefix` takes.
+        year: the root and the folder of the year.
+        source_bucket: the bucket that the folders name if they end as S3's do (`<account>/<region>/<bucket>/`).
+        is_of_s3: whether they begin as S3's do: only the bucket's own folder can be the root of a tree there.
+    """
+
+    root: str
+    year: str
+    source_bucket: str | None
+    is_of_s3: bool
+
+
+def dated_folders(key: str, prefix: str = "") -> DatedFolders | None:
+    """Return the folders of `key` up to its first `YYYY/mm/DD/` after `prefix`; None if it has none."""
+    found = _date_folders(key, prefix) if key.startswith(prefix) else None
+    if found is None:
+        return None
+    folders = key[len(prefix) : found.start()]
+    is_of_s3 = folders.count("/") >= _S3_FOLDER_COUNT and _ACCOUNT_AND_REGION.match(folders) is not None
+    return DatedFolders(key[: found.start()], key[: found.end("year")], _source(folders), is_of_s3)
+
+
+def _date_folders(key: str, prefix: str) -> re.Match[str] | None:
+    return _AT_DATE.match(key, len(prefix)) or _DATE.search(key, len(prefix))
+
+
+def _source(folders: str) -> str | None:
+    of_s3 = _S3_FOLDERS.fullmatch(folders)
+    return of_s3["source"] if of_s3 else None
+
+
 def parse_key_name(key: str, prefix: str = "") -> LogKeyName | None:
-    """What the name of `key` says, or None if the key is a stray.
+    """Return what the name of `key` says, or None if the key is a stray.
 
     Between `prefix` and the end of the key there must be exactly one of the two layouts: a prefix may hold dates
     itself, and `<prefix>backup/2026-...` is somebody's copy.
     """
     if not key.startswith(prefix):
         return None
-    found = _NAME.fullmatch(key, len(prefix))
+    dated = _date_folders(key, prefix)
+    found = _NAME.fullmatch(key, dated.end() if dated else len(prefix))
     if found is None:
         return None
     try:
@@ -85,12 +136,17 @@ def parse_key_name(key: str, prefix: str = "") -> LogKeyName | None:
         delivery_time = datetime(*map(int, found["time"].split("-")), tzinfo=UTC)  # type: ignore[misc, arg-type]
     except ValueError:
         return None
-    if found["folder"] is not None and found["folder"].replace("/", "-") != found["time"][:10]:
-        return None
-    compression: Literal["gz", "zst"] | None = None
-    if found["compression"] is not None:
-        compression = "gz" if found["compression"] == "gz" else "zst"
-    return LogKeyName(key, delivery_time, found["unique"], found["source"], compression)
+    source = None
+    if dated:
+        folders = key[len(prefix) : dated.start()]
+        if (dated["year"] + dated["day"]).replace("/", "-") != found["time"][:10] + "-":
+            return None
+        if folders.count("/") > _S3_FOLDER_COUNT and _ACCOUNT_AND_REGION.match(folders):
+            return None
+        source = _source(folders)
+    suffix = found["suffix"] or ""
+    compression: Literal["gz", "zst"] | None = "gz" if ".gz" in suffix else "zst" if ".zst" in suffix else None
+    return LogKeyName(key, delivery_time, found["unique"], source, compression)
 
 
 def simple_prefix(prefix: str, period: DeliveryPeriod) -> str:
@@ -101,8 +157,7 @@ def simple_prefix(prefix: str, period: DeliveryPeriod) -> str:
 def partitioned_prefix(root: str, period: DeliveryPeriod) -> str:
     """What the period's log keys begin with in the partitioned layout: `<root>YYYY/mm/DD/`.
 
-    Of an hour with `YYYY-mm-DD-HH-` behind it. `root` is `<prefix><account>/<region>/<source bucket>/`, with its last
-    slash.
+    Of an hour with `YYYY-mm-DD-HH-` after it. `root` is `<prefix><folders>/`, with its last slash, or the prefix alone.
     """
     folder = root + delivery_day(period).isoformat().replace("-", "/") + "/"
     return simple_prefix(folder, period) if isinstance(period, DeliveryHour) else folder

@@ -92,11 +92,14 @@ def plan_logging(
 
     Without an account no policy is sent: who may deliver is the store's own matter then.
 
-    Raises InspectionError, also where it must not be done: into itself, into another region, or over logging to
-    another place unless `replace`.
+    Raises InspectionError, also where it must not be done: into itself without a prefix, into another region, or over
+    logging to another place unless `replace`.
     """
-    if source == wanted.bucket:
-        raise InspectionError(f"{source} would log into itself, without end", "choose another log bucket")
+    if source == wanted.bucket and not wanted.prefix:
+        raise InspectionError(
+            f"{source} would log into itself, and its log keys would lie among its own objects",
+            "set a log_prefix of their own, or choose another log bucket",
+        )
     here, there = (reach(client, name).region for name in (source, wanted.bucket))
     if here and there and here != there:
         raise InspectionError(
@@ -121,7 +124,9 @@ def plan_logging(
         wanted.bucket,
         policy=None if merged == policy else json.dumps(merged, indent=2),
         logging=None if present == wanted else json.dumps(status, indent=2),
-        notes=_notes(merged, wanted.bucket, present if present != wanted else None, knows_account=account is not None),
+        notes=_notes(
+            merged, source, wanted.bucket, present if present != wanted else None, knows_account=account is not None
+        ),
     )
 
 
@@ -187,9 +192,11 @@ def _sid(source: str) -> str:
 
 
 def _notes(
-    policy: dict[str, Any], log_bucket: str, replaced: LoggingTarget | None, *, knows_account: bool
+    policy: dict[str, Any], source: str, log_bucket: str, replaced: LoggingTarget | None, *, knows_account: bool
 ) -> tuple[str, ...]:
     notes = []
+    if source == log_bucket:
+        notes.append(f"{source} logs into itself: each delivery of a log key is a PUT that is logged in turn")
     if not knows_account:
         notes.append(f"this is no store of AWS: no policy is sent, and the store decides who may write to {log_bucket}")
     if replaced:

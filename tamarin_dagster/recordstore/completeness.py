@@ -254,10 +254,10 @@ _MINUTES = sa.text(
         FROM (
             SELECT
                 k.delivery_date, k.last_modified,
-                left(right(CASE
-                    WHEN right(k.key, 3) = '.gz' THEN left(k.key, -3)
-                    WHEN right(k.key, 4) = '.zst' THEN left(k.key, -4)
-                    ELSE k.key
+                -- of a suffix such as .gz or .txt.zst; the 16 characters before it have no dot
+                left(right(CASE position('.' IN right(k.key, 8))
+                    WHEN 0 THEN k.key
+                    ELSE left(k.key, position('.' IN right(k.key, 8)) - 9)
                 END, 25), 8) AS time
             FROM s3_log_key k
             WHERE k.bucket = :bucket AND k.superseded_at IS NULL

@@ -83,7 +83,7 @@ def newest_key(connection: sa.Connection, bucket: str, log_bucket_name: str) -> 
     By index: of the newest day's keys alone the names are compared.
     """
     key = s3_log_key.c
-    plain = sa.func.regexp_replace(key.key, r"\.(gz|zst)$", "")
+    plain = sa.func.regexp_replace(key.key, r"([.](txt|log|gz|zst)){1,2}$", "")
     statement = (
         sa.select(key.key, key.loaded_at, sa.func.right(plain, _NAME_CHARACTERS).label("name"))
         .where(key.bucket == bucket, key.log_bucket_name == log_bucket_name, key.superseded_at.is_(None))

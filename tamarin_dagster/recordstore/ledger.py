@@ -64,21 +64,34 @@ _LIVE = s3_log_key.c.superseded_at.is_(None)
 _UNEXPIRED = s3_log_key.c.expired_at.is_(None)
 
 
+# The computed column knows `.gz` and `.zst` after the unique part, and is NULL for a name with `.txt` or `.log`. To
+# compute it anew would rewrite the whole ledger, so the hour of those few names is read here. The index serves both.
+_HOUR_IN_NAME = sa.cast(
+    sa.func.substring(s3_log_key.c.key, r"([0-9]{2})-[0-9]{2}-[0-9]{2}-[0-9A-Za-z]{16}(?:[.](?:txt|log|gz|zst)){1,2}$"),
+    sa.SmallInteger,
+)
+
+
 def delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
-    """The condition on `s3_log_key` that a key was delivered on that day, or in that hour."""
+    """Return the condition on `s3_log_key` that a key was delivered on that day, or in that hour."""
     key = s3_log_key.c
     if isinstance(period, DeliveryHour):
-        return sa.and_(key.delivery_date == period.day, key.delivery_hour == period.hour)
+        without_hour = sa.and_(key.delivery_hour.is_(None), _HOUR_IN_NAME.in_([period.hour]))
+        return sa.and_(key.delivery_date == period.day, sa.or_(key.delivery_hour == period.hour, without_hour))
     return key.delivery_date == period
 
 
 def delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bool]:
-    """The condition on `s3_log_key` that a key was delivered in one of these days or hours."""
+    """Return the condition on `s3_log_key` that a key was delivered in one of these days or hours."""
     key = s3_log_key.c
     days = [period for period in periods if not isinstance(period, DeliveryHour)]
     hours = [(period.day, period.hour) for period in periods if isinstance(period, DeliveryHour)]
+    if not hours:
+        return key.delivery_date.in_(days)
     return sa.or_(
-        key.delivery_date.in_(days), *([sa.tuple_(key.delivery_date, key.delivery_hour).in_(hours)] if hours else [])
+        key.delivery_date.in_(days),
+        sa.tuple_(key.delivery_date, key.delivery_hour).in_(hours),
+        sa.and_(key.delivery_hour.is_(None), sa.tuple_(key.delivery_date, _HOUR_IN_NAME).in_(hours)),
     )
 
 

@@ -10,7 +10,7 @@ DAYS = (1, 2, 3)
 STRAYS = {
     f"{PREFIX}readme.txt": b"not a log key",
     f"{PREFIX}2026-03-01-10-00-00-SHORT": line(request_id="STRAY"),
-    f"{PREFIX}2026-03-01-10-00-00-0123456789ABCDEF.txt": line(request_id="STRAY"),
+    f"{PREFIX}2026-03-01-10-00-00-0123456789ABCDEF.tmp": line(request_id="STRAY"),
     f"{PREFIX}2026-03-32-10-00-00-0123456789ABCDEF": line(request_id="STRAY"),
     f"{PREFIX}backup/2026-03-01-10-00-00-0123456789ABCDEF": line(request_id="STRAY"),
     f"{PREFIX}123456789012/us-east-1/media/2026/03/01/2026-03-02-10-00-00-0123456789ABCDEF": line(request_id="STRAY"),

@@ -36,14 +36,20 @@ _SHOWN_DIFFERENCES = 20
 
 
 def lines_of(body: bytes) -> list[bytes] | None:
-    """The lines of an object without their LF; None if it is packed badly."""
+    """The lines of an object without their LF; None if it is packed badly, or twice."""
     try:
         if body.startswith(GZIP):
             body = gzip.decompress(body)
         elif body.startswith(ZSTD):
             body = pa.CompressedInputStream(pa.BufferReader(body), "zstd").read()
+        else:
+            return _cut(body)
     except (OSError, EOFError, zlib.error):
         return None
+    return None if body.startswith((GZIP, ZSTD)) else _cut(body)
+
+
+def _cut(body: bytes) -> list[bytes]:
     found = body.split(b"\n")
     return found if found[-1] else found[:-1]
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
+from tamarin_dagster import roots
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.defs.test_assets import (
@@ -159,6 +160,22 @@ def test_a_stray_that_belongs_to_no_day_is_told_of_once_and_fails_no_day(definit
 
     assert not found.passed
     assert [row.data["name"] for row in found.metadata["names"].records] == ["logs/README"]
+
+
+def test_a_folder_that_is_not_searched_to_its_end_is_named_by_the_check(
+    definitions, instance, put_key, log_folder, monkeypatch
+):
+    monkeypatch.setattr(roots, "MAX_PAGES_WITHOUT_LOG_KEYS", 1)
+    put_key(lines(1))
+    (log_folder / "logs/photos").mkdir()
+    for number in range(1001):
+        (log_folder / f"logs/photos/{number:04}").touch()
+
+    found = watched(definitions, instance, NAMES)
+
+    assert not found.passed
+    assert found.description.startswith("at least 50 stray(s); 1 folder was not searched to the end")
+    assert [row.data["name"] for row in found.metadata["folders not searched"].records] == ["logs/photos/"]
 
 
 def test_a_log_bucket_that_cannot_be_listed_fails_that_check_alone(settings, instance, log_folder):

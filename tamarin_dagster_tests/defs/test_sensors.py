@@ -7,6 +7,7 @@ from datetime import date, timedelta
 import dagster as dg
 import pytest
 
+from tamarin_dagster import roots
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.defs import sensors
 from tamarin_dagster.logstore import FolderLogStore, LogStoreError
@@ -75,6 +76,29 @@ def test_a_tick_without_new_keys_says_what_it_saw(definitions, instance, put_key
 
     assert result.run_requests == []
     assert result.skip_reason.skip_message.startswith("1 keys in 1 day(s): 1 loaded, 0 new; 1 stray(s) (")
+
+
+def test_log_keys_of_another_stores_layout_are_asked_for_and_loaded_once(
+    definitions, instance, log_folder, today, monkeypatch
+) -> None:
+    monkeypatch.setattr(roots, "MAX_PAGES_WITHOUT_LOG_KEYS", 1)
+    tree = log_folder / f"logs/zone/user/media/{today:%Y/%m/%d}"
+    tree.mkdir(parents=True)
+    for number in range(2):
+        (tree / f"{today}-00-00-00-{number:016X}.txt").write_bytes(lines(2))
+    (log_folder / "logs/photos").mkdir()
+    for number in range(1001):
+        (log_folder / f"logs/photos/{number:04}").touch()
+
+    (request,) = tick(definitions, instance).run_requests
+    assert request.partition_key == today.isoformat()
+    assert run_as_requested(definitions, instance, request).success
+    result = tick(definitions, instance)
+
+    assert result.run_requests == []
+    told = result.skip_reason.skip_message
+    assert told.startswith("0 keys in 0 day(s): 0 loaded, 0 new; at least 50 stray(s); 1 folder was not searched to")
+    assert list(tree.iterdir()) == []
 
 
 def test_new_keys_of_a_loaded_day_are_asked_for_again(definitions, instance, put_key) -> None:

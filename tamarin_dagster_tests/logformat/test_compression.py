@@ -1,5 +1,10 @@
+import bz2
 import gzip
+import io
+import lzma
 import random
+import struct
+import zipfile
 import zlib
 from functools import cache
 
@@ -178,3 +183,85 @@ def test_a_gzip_body_in_one_chunk_is_not_copied_over_and_over(monkeypatch):
     monkeypatch.setattr(zlib, "decompressobj", Member)
     assert len(decompress(packed)) == 8_000_000
     assert sum(handed) < 2 * len(packed)
+
+
+def skippable(number: int, data: bytes = b"note") -> bytes:
+    """A skippable frame of zstd (RFC 8878, 3.1.2): one of sixteen magic numbers, a length, and any bytes."""
+    return struct.pack("<II", 0x184D2A50 + number, len(data)) + data
+
+
+@pytest.mark.parametrize("number", range(16))
+@pytest.mark.parametrize("cuts", [[1], [7], [10**9]])
+def test_a_zstd_body_that_begins_with_skippable_frames_is_unpacked(number, cuts):
+    """It was read as text: one rejected line, or a few."""
+    body = skippable(number) + skippable(15 - number, b"\n" * 100_000) + zstd(TEXT) + skippable(0) + zstd(b"more\n")
+    assert b"".join(unpacked(chunks_of(body, cuts), len(body))) == TEXT + b"more\n"
+
+
+def test_skippable_frames_alone_hold_nothing_and_text_after_them_is_corrupt():
+    assert decompress(skippable(0) + skippable(9, b"")) == b""
+    for body in (skippable(0) + TEXT, skippable(0)[:-1], skippable(0)[:4], skippable(0) + gzip.compress(TEXT)):
+        with pytest.raises(DecompressionError, match="corrupt or cut short"):
+            decompress(body)
+
+
+def zipped(data: bytes, *, stored: bool = False) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("2026-03-05-10-00-00-0123456789ABCDEF", data)
+    return file.getvalue()
+
+
+REFUSED = pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (bz2.compress(TEXT), "a bzip2 file"),
+        (bz2.compress(TEXT, 1), "a bzip2 file"),
+        (bz2.compress(b""), "a bzip2 file"),
+        (lzma.compress(TEXT), "an xz file"),
+        (zipped(TEXT), "a zip archive"),
+        (zipped(TEXT, stored=True), "a zip archive"),
+        (b"PK\x05\x06" + b"\0" * 18, "a zip archive"),
+        (b"PK\x07\x08" + zipped(TEXT), "a zip archive"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "a 7-Zip archive"),
+        (pa.compress(TEXT, codec="lz4", asbytes=True), "an LZ4 file"),
+    ],
+)
+
+
+@REFUSED
+@pytest.mark.parametrize("cuts", [[1], [10**9]])
+def test_a_body_of_another_format_is_named_and_gives_no_byte(body, name, cuts):
+    """The lines of a stored zip archive were loaded, with the archive's bytes in their first and last columns."""
+    pieces = []
+    with pytest.raises(DecompressionError, match=f"^is {name}, which is not read"):
+        pieces.extend(unpacked(chunks_of(body, cuts), len(body)))
+    assert pieces == []
+
+
+@REFUSED
+@PACKERS
+def test_another_format_inside_a_packed_body_is_named_too(pack, body, name):
+    outer = "a gzip file" if pack is gzip.compress else "a zstd file"
+    with pytest.raises(DecompressionError, match=f"^is {name} inside {outer}, which is not read; unpack it once"):
+        decompress(pack(body))
+
+
+@PACKERS
+@pytest.mark.parametrize(
+    ("inner", "name"),
+    [(gzip.compress, "a gzip file"), (zstd, "a zstd file"), (lambda data: skippable(3) + zstd(data), "a zstd file")],
+    ids=["gzip", "zstd", "skippable"],
+)
+def test_a_body_that_is_packed_twice_is_refused_and_gives_no_byte(pack, inner, name):
+    """gzip inside gzip was unpacked once, and its bytes were stored as rejected lines."""
+    body, pieces = pack(b"") + pack(inner(TEXT)), []
+    with pytest.raises(DecompressionError, match=f"^is {name} inside a (gzip|zstd) file"):
+        pieces.extend(unpacked(chunks_of(body, [1]), len(body)))
+    assert pieces == []
+
+
+@pytest.mark.parametrize("data", [b"BZh9", b"BZh91AY&S\n", b"PK\x03\n", b"\xfd7zXZ\n", b"P*M\x19", b"7z a line\n"])
+def test_text_that_begins_almost_like_another_format_is_plain(data):
+    assert decompress(data) is data
+    assert decompress(gzip.compress(data)) == data

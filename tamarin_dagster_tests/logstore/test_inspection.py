@@ -15,6 +15,7 @@ from tamarin_dagster.logstore.inspection import (
     LoggingTarget,
     NotOfferedError,
     NotPermittedError,
+    logging_of,
 )
 from tamarin_dagster.logstore.probing import probe
 from tamarin_dagster_tests.logstore.faulty import SIGNATURE
@@ -286,7 +287,11 @@ def test_logging_to_another_place_is_not_replaced_unasked(s3, s3_bucket, source)
     assert "--replace" in raised.value.remedy
 
 
-def test_a_bucket_does_not_log_into_itself(s3, s3_bucket):
+def test_a_bucket_logs_into_itself_only_under_a_prefix_and_with_a_note(s3, s3_bucket):
+    plan = plan_logging(s3, s3_bucket, LoggingTarget(s3_bucket, "access-logs/"), ACCOUNT)
+    assert plan.notes == (f"{s3_bucket} logs into itself: each delivery of a log key is a PUT that is logged in turn",)
+    carry_out(s3, plan)
+    assert logging_of(s3, s3_bucket) == LoggingTarget(s3_bucket, "access-logs/")
     with pytest.raises(InspectionError, match="would log into itself"):
         plan_logging(s3, s3_bucket, LoggingTarget(s3_bucket, ""), ACCOUNT)
 

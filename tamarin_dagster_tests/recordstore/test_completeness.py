@@ -19,6 +19,7 @@ from tamarin_dagster.recordstore.completeness import (
     duplicates_of,
     failing_purges,
 )
+from tamarin_dagster.recordstore.holdings import newest_key
 from tamarin_dagster.recordstore.partitions import partition_name
 from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, views
 from tamarin_dagster_tests.lines import line, lines
@@ -214,6 +215,17 @@ LATENESS = (
 
 def minutes(number: float) -> timedelta:
     return timedelta(minutes=number)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".log", ".txt.gz", ".log.zst", ".gz.txt"])
+def test_a_copy_with_a_suffix_came_when_its_name_says(engine, rows, connection, suffix):
+    time = datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
+    deliver(engine, [time], suffix=suffix)
+    assert delivery_habit(connection, "media", time + minutes(60)).last == time
+    load_keys(engine, [log_key(named("2026-03-05-15-00-00", suffix=suffix))], [line(at(time))])
+    assert rows("SELECT max_lateness FROM s3_delivery_lateness") == [(minutes(30),)]
+    newest = newest_key(connection, "media", "logs")
+    assert newest.delivered_at == datetime(2026, 3, 5, 15, tzinfo=UTC)
 
 
 def test_lateness_is_told_by_the_names_in_either_layout_compressed_or_not(engine, rows):

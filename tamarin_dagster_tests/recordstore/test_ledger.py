@@ -1,14 +1,17 @@
 """What the ledger knows of keys: unseen, loaded, purgeable, counted truly or not."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
 import sqlalchemy as sa
 
+from tamarin_dagster.logformat import DeliveryHour
 from tamarin_dagster.logkey import CHANGED_SINCE_LOADED
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.ledger import Compared, CountDifference, PeriodCounts
+from tamarin_dagster.recordstore.tables import s3_log_key
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 
@@ -99,6 +102,31 @@ def test_a_page_of_keys_is_looked_up_by_index(rows):
     )
     assert any("s3_log_key_generation" in row[0] for row in plan), plan
     assert not any("Seq Scan" in row[0] for row in plan), plan
+
+
+@pytest.mark.parametrize("condition", [ledger.delivered_in, lambda hour: ledger.delivered_in_any([hour])])
+def test_the_keys_of_an_hour_are_found_by_index_also_those_whose_column_has_no_hour(rows, connection, condition):
+    """A bucket with hourly partitions has a hundred thousand keys a day; a check of an hour reads that hour's."""
+    rows(
+        "INSERT INTO s3_log_key (bucket, log_bucket_name, key, etag, size, last_modified, delivery_date, line_count,"
+        " record_count, rejected_count, blank_count)"
+        " SELECT 'media', 'logs', '2026-03-05-' || to_char(n % 24, 'FM00') || '-00-00-'"
+        " || to_char(n, 'FM0000000000000000')"
+        " || CASE n / 24 % 100 WHEN 0 THEN '.txt' WHEN 1 THEN '.log.gz' WHEN 2 THEN '.gz' ELSE '' END,"
+        " 'a', 1, now(), '2026-03-05', 0, 0, 0, 0 FROM generate_series(0, 47999) n"
+    )
+    rows("ANALYZE s3_log_key")
+    key = s3_log_key.c
+    statement = sa.select(key.key).where(key.bucket == "media", condition(DeliveryHour(DAY, 7)))
+    found = connection.scalars(statement).all()
+    assert len(found) == 2000
+    assert {name[11:13] for name in found} == {"07"}
+    assert {name.partition(".")[2]: None for name in found}.keys() == {"", "txt", "log.gz", "gz"}
+    text = str(statement.compile(connection, compile_kwargs={"literal_binds": True}))
+    plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {text.replace('%', '%%')}").scalar()[0]["Plan"]
+    assert "Seq Scan" not in str(plan), plan
+    removed = [int(each) for each in re.findall(r"'Rows Removed by Filter': (\d+)", str(plan))]
+    assert sum(removed) <= 1000, plan
 
 
 # ------------------------------------------------------------------------------------------------ a day's counts

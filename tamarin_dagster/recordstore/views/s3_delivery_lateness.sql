@@ -72,7 +72,7 @@ CROSS JOIN LATERAL (
             FROM s3_log_key k
             CROSS JOIN LATERAL (
                 SELECT
-                    right(regexp_replace(k.key, '[.](gz|zst)$', ''), 25) AS ending,
+                    right(regexp_replace(k.key, '([.](txt|log|gz|zst)){1,2}$', ''), 25) AS ending,
                     CAST(k.delivery_date AS timestamp) AT TIME ZONE 'UTC' AS midnight
             ) name
             WHERE k.id = held.log_key_id
