@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from tamarin_dagster.logformat import regex_reader
 from tamarin_dagster.logformat.engine import ParserName, compiled_engine
 from tamarin_dagster.logformat.frames import (
     RECORDS_SCHEMA,
@@ -29,15 +28,14 @@ from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, Integers, L
 from tamarin_dagster.logformat.reading import (
     BLANK_LINE,
     REASONS,
-    RECORD,
     REJECTED,
     Outcomes,
     Reading,
     RegexReading,
-    outcome_of,
 )
 from tamarin_dagster.logformat.reasons import RejectReason
 from tamarin_dagster.logformat.redaction import redact
+from tamarin_dagster.logformat.torn_lines import TornLines
 from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD, microseconds
 
 if TYPE_CHECKING:
@@ -49,8 +47,6 @@ _log = logging.getLogger(__name__)
 
 _distrusted: "list[Difference]" = []
 """Once the compiled reader was wrong in this process, it is not used again: what else is wrong is not known."""
-_NEIGHBOURS = 20
-"""Records before a last line without LF that its number of columns is compared with."""
 
 
 @dataclass(frozen=True)
@@ -180,45 +176,6 @@ def _latest(now: datetime | None) -> int:
     return microseconds((now or datetime.now(UTC)) + MAX_AHEAD)
 
 
-_BAD_TAIL, _TORN = outcome_of(RejectReason.BAD_TAIL), outcome_of(RejectReason.TORN)
-
-
-class _Tails:
-    """Tells torn lines: S3 ends every line with LF, so a last line without one may have been cut.
-
-    It is torn if it has fewer columns than the records before it in its log object, or is a record but for a last
-    column that is cut. Without such neighbours a line whose columns all have their shapes is taken for whole.
-    """
-
-    def __init__(self) -> None:
-        self._log_index = -1
-        self._record = ""
-        """The last record of the pieces before, which is of that log object."""
-
-    def judge(self, piece: Piece, outcomes: Outcomes) -> None:
-        """Find the torn lines of a piece among its records and lines with a bad tail, and set their outcomes."""
-        for row in piece.unended.tolist():
-            text = piece.text(row)
-            if outcomes[row] == RECORD:
-                is_torn = regex_reader.count_tail_columns(text) < self._fewest_columns_before(piece, outcomes, row)
-            else:
-                is_torn = outcomes[row] == _BAD_TAIL and regex_reader.lacks_part_of_last_column(text)
-            if is_torn:
-                outcomes[row] = _TORN
-        records = np.flatnonzero(outcomes == RECORD)
-        if len(records):
-            self._log_index = int(piece.log_index[records[-1]])
-            self._record = piece.text(records[-1])
-
-    def _fewest_columns_before(self, piece: Piece, outcomes: Outcomes, row: int) -> int:
-        """The fewest columns among the records next before the row in its log object; 0 if there are none."""
-        alike = (outcomes[:row] == RECORD) & (piece.log_index[:row] == piece.log_index[row])
-        neighbours = [piece.text(other) for other in np.flatnonzero(alike)[-_NEIGHBOURS:]]
-        if not neighbours and self._log_index == piece.log_index[row]:
-            neighbours = [self._record]
-        return min(map(regex_reader.count_tail_columns, neighbours), default=0)
-
-
 @dataclass(slots=True)
 class _Found:
     """What the pieces of a batch hold."""
@@ -236,14 +193,14 @@ class _Parsing:
     def __init__(self, latest: int, parser: ParserName) -> None:
         self._first_time, self._last_time = microseconds(EARLIEST_REQUEST), latest
         self._compiled = parser == "compiled" and compiled_engine() is not None
-        self._tails = _Tails()
+        self._torn_lines = TornLines()
 
     def parsed(self, pieces: Iterable[Piece], logs: int) -> ParsedLogs:
         """Return what the pieces of so many log objects hold."""
         found = _Found()
         for piece in pieces:
             reading = self._read(piece, found)
-            self._tails.judge(piece, reading.outcomes)
+            self._torn_lines.judge(piece, reading.outcomes)
             found.records.append(reading.table())
             found.rejected.append(_rejected_lines(piece, reading.outcomes))
             found.blanks.append(piece.log_index[reading.outcomes == BLANK_LINE])
