@@ -109,6 +109,7 @@ def test_new_keys_arrive_with_requests_of_now(demo):
     assert 1 <= body.count(b"\n") <= 40
 
 
+@pytest.mark.slow
 def test_a_restart_brings_the_same_history(demo):
     """The ledger knows the keys and their ETags: what a restart writes again must not be loaded again."""
     url, _ = demo

@@ -51,13 +51,17 @@ def forking_programs(folder: Path) -> Iterator[Path]:
         programs = folder / "programs"
         programs.mkdir()
         for program in PROGRAMS:
-            file = programs / program
-            file.write_text(_CLIENT.format(python=sys.executable, address=str(address), program=program))
-            file.chmod(0o755)
+            write_program(programs / program, python=sys.executable, address=str(address))
         yield programs
     finally:
         server.terminate()
         server.wait(10)
+
+
+def write_program(file: Path, *, python: str, address: str) -> None:
+    """Write a program of the file's name that asks the server at that address."""
+    file.write_text(_CLIENT.format(python=python, address=address, program=file.name))
+    file.chmod(0o755)
 
 
 def _serve(address: Path) -> None:
