@@ -20,6 +20,7 @@ from tamarin_dagster.cli.app import (
     flag,
     told_if_interrupted,
 )
+from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import (
     PulledBucket,
     PurgedBucket,
@@ -41,7 +42,7 @@ from tamarin_dagster.logstore.opening import open_archive, open_log_store
 from tamarin_dagster.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
-from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings, load_settings
+from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings
 from tamarin_dagster.terminal import bar, complain, err, printable, show_rows
 
 
