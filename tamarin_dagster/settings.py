@@ -391,7 +391,7 @@ def load_settings(config: Path | None = None, *, for_demo: bool = False, with_de
         "reports": settings.reports and _placed(folder, settings.reports),
     }
     if with_demo and not settings.buckets and is_demo_home(placed["home"]):
-        return load_settings(placed["home"] / DEMO_CONFIG)
+        return load_settings(placed["home"] / DEMO_CONFIG).model_copy(update={"home": placed["home"]})
     return settings.model_copy(update=placed)
 
 

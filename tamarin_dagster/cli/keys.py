@@ -139,7 +139,8 @@ def _pull_bucket(
     if not (purges and settings.purges(bucket)):
         return
     try:
-        purged = _purge(settings, bucket, engine, days)
+        with bar(bucket.name, "keys") as advance:
+            purged = _purge(settings, bucket, engine, days, progress=lambda keys: advance(keys, None, "purged"))
     except (LogStoreError, *DATABASE_ERRORS) as error:
         done[-1] = done[-1].model_copy(update={"purge_error": tell_bucket_failure(bucket.name, error)})
         return
@@ -179,7 +180,7 @@ def _archive(settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: 
             place,
             engine,
             days=days,
-            progress=lambda a: advance(len(a.days), None, f"{a.rows:,} records archived"),
+            progress=lambda a: advance(len(a.days), len(days) if days else None, f"{a.rows:,} records archived"),
         )
 
 

@@ -7,6 +7,8 @@ import typer
 from rich.markup import escape
 
 from tamarin_dagster.cli.app import command
+from tamarin_dagster.settings import SettingsError
+from tamarin_dagster.settings import load_settings as settings_of_folder
 from tamarin_dagster.terminal import bar, err
 
 
@@ -54,11 +56,31 @@ def compile_command() -> None:
         compile_ahead()
 
 
+HostOption = Annotated[str, typer.Option("--host", help="Where the Dagster UI listens.", metavar="HOST")]
+PortOption = Annotated[
+    int,
+    typer.Option("--port", help="The UI's port; the next free one is taken if it is in use.", metavar="PORT"),
+]
+
+
+@command("demo", ("demo", "then look at http://127.0.0.1:3000, and ask in a second terminal"))
+def demo(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
+    """Runs the demo: Postgres, an S3 endpoint with a media site's log, and Dagster.
+
+    It does what `make dev` does, in any folder, as long as no bucket is configured. Every command that you run in the
+    same folder then works on the demo's data, and says so. Its records are in a folder of their own (.tamarin-demo).
+    """
+    if settings_of_folder().buckets:
+        raise SettingsError("buckets are configured here: run the demo in another folder, or with other settings")
+    try:
+        import moto.server  # noqa: F401, PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise SettingsError("the demo needs an extra: pip install 'tamarin-dagster[demo]'") from None
+    dev(host, port)
+
+
 @command("dev")
-def dev(
-    host: Annotated[str, typer.Option(help="Where the page listens.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The page's port; the next free one is taken if it is in use.")] = 3000,
-) -> None:
+def dev(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
     """What `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
     from tamarin_dagster.dev import run  # noqa: PLC0415 - only this command needs it
 
