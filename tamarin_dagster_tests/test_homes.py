@@ -147,7 +147,7 @@ def test_a_demo_that_does_not_run_is_said_to_and_how_to_start_it(said, tmp_path)
     status, _, told = said("buckets", "--no-list")
 
     assert status == 0
-    assert told == (
+    assert told.startswith(
         f"No bucket is configured: this is the demo ({config}). It is not running: start it with"
         " `tamarin-dagster demo`.\n"
     )

@@ -1,5 +1,9 @@
 """Commands that set up: demo log keys, the compiled parser, `make dev`."""
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -48,12 +52,51 @@ def demo_logs(
 def compile_command() -> None:
     """Compiles the parser, which its first use does else.
 
-    For installations and images. It takes half a minute; the result is kept beside the code, or in the user's cache.
+    And the byte code of the modules that runs and commands import, even if PYTHONDONTWRITEBYTECODE is set. For
+    installations and images. It takes half a minute; the result is kept beside the code, or in the user's cache.
     """
     from tamarin_dagster.recordstore.loading import compile_ahead  # noqa: PLC0415 - numba takes half a second
 
+    with err.status("Compiling byte code"):
+        _compile_byte_code()
     with err.status("Compiling the parser"):
         compile_ahead()
+
+
+# What `dagster dev`, a code server, a run and a command import. An extra may be missing.
+_IMPORTED = (
+    "tamarin_dagster.definitions",
+    "tamarin_dagster.defs.s3_resource",
+    "tamarin_dagster.dev",
+    "tamarin_dagster.demo.endpoint",
+    "tamarin_dagster.demo.__main__",
+    "dagster._cli",
+    "dagster._cli.api",
+    "dagster._daemon.cli",
+    "dagster._grpc.server",
+    "dagster_webserver.cli",
+    "dagster_postgres",
+    "alembic.command",
+)
+_IMPORT_ALL = f"""
+import contextlib, importlib
+for name in {_IMPORTED!r}:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+from tamarin_dagster.cli.app import load_commands
+load_commands()
+"""
+
+
+def _compile_byte_code() -> None:
+    """Import all of it in a process that writes byte code; Python leaves out what it may not write.
+
+    Its settings are the default ones: those of this folder may name databases and buckets that are not there.
+    """
+    foreign = ("TAMARIN_", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    with tempfile.TemporaryDirectory(prefix="tamarin-compile-") as folder:
+        subprocess.run([sys.executable, "-c", _IMPORT_ALL], cwd=folder, env=environment, check=True)
 
 
 HostOption = Annotated[str, typer.Option("--host", help="Where the Dagster UI listens.", metavar="HOST")]
