@@ -18,7 +18,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	  "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; \
 	done)
 
-# Modules are compiled when they are first imported, most of them never: that takes a third off an installation.
+# Byte code of all that is installed would take a third longer, and most of it is never imported: `compile` makes that of
+# what runs and commands import.
 install: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt

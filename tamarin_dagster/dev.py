@@ -7,10 +7,12 @@ import ctypes
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,7 +26,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG
+from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, is_demo_home
 from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.private_files import make_home, make_private_folder
 from tamarin_dagster.recordstore.connections import embedded_postgres
@@ -44,6 +46,7 @@ STOP_SECONDS = 20
 LOOK_SECONDS = 15
 # As pyproject.toml and workspace.yaml have it.
 LOCATION = "tamarin_dagster"
+PROGRAM = "tamarin-dagster"
 _RELOAD = f'mutation {{ reloadRepositoryLocation(repositoryLocationName: "{LOCATION}") {{ __typename }} }}'
 _LOCATIONS = """
 { workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename } } } } }
@@ -52,6 +55,8 @@ _LOCATIONS = """
 DEMO_INTERVAL_MINUTES = 0.25
 DEMO_MONITORED_DAYS = 2
 _POLL_SECONDS = 0.2
+# Dagster's daemon warns on each new home that it begins with the present events.
+_NOISE = (b"No cursor for event type",)
 # Of Linux' prctl.
 _PR_SET_PDEATHSIG = 1
 
@@ -70,7 +75,8 @@ def run(host: str, port: int) -> int:
             console.print(f"Settings: {escape(os.environ.get(CONFIG_VARIABLE, 'tamarin.yaml'))}")
         else:
             settings = stack.enter_context(_demo(settings, console))
-        open_database(settings).dispose()
+        with _step(console, "Starting Postgres"):
+            open_database(settings).dispose()
         environment = os.environ | {
             "TAMARIN_HOME": str(settings.home),
             "DAGSTER_HOME": str(_dagster_home(settings)),
@@ -79,9 +85,13 @@ def run(host: str, port: int) -> int:
         }
         port = _free_port(host, port)
         command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-h", host, "-p", str(port)]
-        dagster = stack.enter_context(_process([*command, "-w", str(_workspace())], environment))
+        command += ["-w", str(_workspace(settings))]
         page = f"http://{host}:{port}"
-        if _await_page(f"{page}/server_info", dagster):
+        dagster = stack.enter_context(_process(command, environment, stdout=subprocess.PIPE))
+        threading.Thread(target=_pass_on, args=(dagster, console), name="dagster-output", daemon=True).start()
+        with _step(console, "Starting Dagster (10 to 30 seconds)"):
+            answers = _await_page(f"{page}/server_info", dagster)
+        if answers:
             _announce(console, page, settings)
         try:
             # Dagster ends with 0 when somebody kills its daemon or its page; whoever looks after us must not take that
@@ -116,7 +126,11 @@ def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
     )
     command = [sys.executable, "-m", "tamarin_dagster.demo", "--port", str(port), "--parent-pid", str(os.getpid())]
     with _process(command, dict(os.environ)) as demo:
-        with saying(f"Waiting for the demo's S3 endpoint at {url}"):
+        days = endpoint.DEFAULT_HISTORY_DAYS
+        with (
+            _step(console, f"Starting the demo's S3 endpoint, and writing {days} days of its log"),
+            saying(f"Waiting for the demo's S3 endpoint at {url}"),
+        ):
             endpoint.wait_until_ready(url, alive=lambda: demo.poll() is None)
         yield load_settings()
 
@@ -150,8 +164,38 @@ def _dagster_home(settings: Settings) -> Path:
     return home
 
 
-def _workspace() -> Path:
-    return Path(__file__).parents[1] / "workspace.yaml"
+def _workspace(settings: Settings) -> Path:
+    """Return the project's workspace.yaml, or one like it in the home where the package was installed without it."""
+    path = Path(__file__).parents[1] / "workspace.yaml"
+    if path.exists():
+        return path
+    path = settings.home / "dagster" / "workspace.yaml"
+    module = {"module_name": "tamarin_dagster.definitions", "location_name": LOCATION}
+    with whole_file(path) as file:
+        file.write(yaml.safe_dump({"load_from": [{"python_module": module}]}).encode())
+    return path
+
+
+@contextmanager
+def _step(console: Console, text: str) -> Iterator[None]:
+    """Say what is being done: with a spinner on a terminal, with a line elsewhere."""
+    if not console.is_terminal:
+        console.print(f"{text} …", highlight=False)
+        yield
+        return
+    started = time.monotonic()
+    with console.status(f"{text} …"):
+        yield
+    console.print(f"{text}: {time.monotonic() - started:.1f} s", highlight=False)
+
+
+def _pass_on(dagster: "subprocess.Popen[bytes]", console: Console) -> None:
+    """Show what Dagster says, line by line above a spinner, without what a first start always warns of."""
+    if dagster.stdout is None:
+        return
+    for line in dagster.stdout:
+        if not any(noise in line for noise in _NOISE):
+            console.out(line.decode("utf-8", "replace").rstrip("\n"), highlight=False)
 
 
 def _free_port(host: str, port: int) -> int:
@@ -218,21 +262,33 @@ def _ask(page: str, query: str) -> dict[str, Any] | None:
 
 def _announce(console: Console, page: str, settings: Settings) -> None:
     watched = ", ".join(bucket.name for bucket in settings.buckets if bucket.monitor_bucket) or "none"
-    console.print("\nThe page:", style="bold")
+    console.print("\nThe Dagster UI:", style="bold")
     console.print(page, style="bold green", highlight=False)
+    ask = 'sql "SELECT count(*) FROM s3_log_record"'
+    first = "Look first at Runs, where the sensor's loads appear, and then at the Catalog"
+    first += "; a backfill of log_records there loads the weeks before." if is_demo_home(settings.home) else "."
     console.print(f"Watched buckets: {escape(watched)}", highlight=False)
-    console.print(
-        'SQL, in another terminal: .venv/bin/tamarin-dagster sql "SELECT count(*) FROM s3_log_record"', highlight=False
-    )
+    console.print(first, highlight=False)
+    console.print(f"SQL, in another terminal in this folder: {_program()} {ask}", highlight=False)
+    console.print(f"Also there: {_program()} buckets, hogs, report, doctor.", highlight=False)
     console.print("ctrl-C ends it all.\n", highlight=False)
 
 
+def _program() -> str:
+    """Return how a person calls the command line here: as installed, or from the project's environment."""
+    return PROGRAM if shutil.which(PROGRAM) else f".venv/bin/{PROGRAM}"
+
+
 @contextmanager
-def _process(command: list[str], environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+def _process(
+    command: list[str], environment: dict[str, str], stdout: int | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A child in a group of its own, ended with all of its own children: a ctrl-C in the terminal is for us alone."""
     process = subprocess.Popen(
         command,
         env=environment,
+        stdout=stdout,
+        stderr=subprocess.STDOUT if stdout is not None else None,
         start_new_session=True,
         preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no other thread forks here
     )

@@ -1,4 +1,7 @@
-"""The demo's home: a folder of its own, so that its records never lie among those of real buckets."""
+"""The demo's home: a folder of its own, so that its records never lie among those of real buckets.
+
+And what a client of its S3 endpoint needs. It imports nothing: every command looks for the demo.
+"""
 
 import os
 from pathlib import Path
@@ -7,6 +10,11 @@ from pathlib import Path
 CONFIG_VARIABLE = "TAMARIN_CONFIG"
 # Written by `make dev` into the demo's home, and the sign of one.
 DEMO_CONFIG = "demo.yaml"
+# The demo's S3 endpoint takes any credentials.
+LOOPBACK = "127.0.0.1"
+DEMO_REGION = "us-east-1"
+ACCESS_KEY_ID = "demo"
+SECRET_ACCESS_KEY = "demo-secret"  # noqa: S105 - a placeholder
 _BESIDE_SETTINGS = ".tamarin-demo"
 _INSIDE_HOME = "demo"
 
@@ -20,3 +28,20 @@ def is_demo_home(home: Path) -> bool:
     """Tell whether `make dev` has set the demo up in this home."""
     # Unlike Path.is_file this is False, and no error, where the folder above may not be entered.
     return home.name in {_BESIDE_SETTINGS, _INSIDE_HOME} and os.path.isfile(home / DEMO_CONFIG)  # noqa: PTH113
+
+
+def demo_environment() -> dict[str, str]:
+    """Return the environment variables with which any S3 client may talk to the demo endpoint.
+
+    They pass by a proxy of the present environment, which could not reach this machine's loopback interface.
+    """
+    present = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    no_proxy = f"{present},{LOOPBACK}" if present else LOOPBACK
+    return {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+        "AWS_DEFAULT_REGION": DEMO_REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+    }

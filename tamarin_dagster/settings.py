@@ -408,11 +408,12 @@ class Settings(BaseModel):
         return bucket.hog_share or self.hog_share
 
 
-def load_settings(config: Path | None = None, *, for_demo: bool = False) -> Settings:
+def load_settings(config: Path | None = None, *, for_demo: bool = False, with_demo: bool = False) -> Settings:
     """The settings from `config` (default: $TAMARIN_CONFIG, else tamarin.yaml here, which may be missing).
 
     Relative paths are meant from the folder of the file. While no bucket is configured, `home` is the demo's as soon as
-    that exists; with `for_demo` also before. Raises SettingsError.
+    that exists; with `for_demo` also before. With `with_demo` the settings are the demo's then, which has a bucket.
+    Raises SettingsError.
     """
     named = os.environ.get(CONFIG_VARIABLE)
     path = config or Path(named or DEFAULT_CONFIG)
@@ -426,12 +427,14 @@ def load_settings(config: Path | None = None, *, for_demo: bool = False) -> Sett
     except ValidationError as error:
         raise SettingsError("\n".join(_lines(path, entries, error))) from None
     folder = path.absolute().parent
-    placed = {
+    placed: dict[str, Any] = {
         "home": _home(path, settings, for_demo=for_demo),
         "geoip_database": tuple(_placed(folder, each) for each in settings.geoip_database),
         "prices": settings.prices and _placed(folder, settings.prices),
         "reports": settings.reports and _placed(folder, settings.reports),
     }
+    if with_demo and not settings.buckets and is_demo_home(placed["home"]):
+        return load_settings(placed["home"] / DEMO_CONFIG).model_copy(update={"home": placed["home"]})
     return settings.model_copy(update=placed)
 
 

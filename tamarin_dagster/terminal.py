@@ -134,24 +134,17 @@ def printable(text: str) -> str:
 
 @contextmanager
 def bar(title: str, unit: str) -> Iterator[Any]:
-    """A progress bar on a terminal, nothing elsewhere; yields advance(done, total=None, text='')."""
+    """A progress bar on a terminal, nothing elsewhere; yields advance(done, total=None, text='').
+
+    After the first second it shows the rate, and the remaining time if there is a total.
+    """
     if not err.is_terminal:
         yield lambda _done, _total=None, _text="": None
         return
-    # Only a terminal needs it.
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from tamarin_dagster.progress import progress_bar  # noqa: PLC0415 - only a terminal needs it
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    rest = (TextColumn(unit), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-    with Progress(*columns, *rest, console=err, transient=True) as shown:
-        task = shown.add_task(escape(title), total=None, text="")
+    shown, task = progress_bar(err, title, unit)
+    with shown:
         yield lambda done, total=None, text="": shown.update(task, completed=done, total=total, text=text)
 
 

@@ -263,6 +263,23 @@ def test_the_silence_of_a_command_is_measured_on_a_healthy_and_on_a_broken_serve
 
 
 @pytest.mark.bench
+def test_the_processor_time_of_small_commands_is_measured_against_the_imports_they_need(measured) -> None:
+    rows = measured("start_up", "--rounds", 1)
+    assert [row[0] for row in rows] == [
+        "import sqlalchemy, psycopg",
+        "import sqlalchemy, psycopg, boto3",
+        "--help",
+        'sql "SELECT 1"',
+        "buckets (folder)",
+        "pull, nothing new (folder)",
+        "buckets (S3)",
+        "pull, nothing new (S3)",
+    ]
+    assert number(rows[0][2]) == 1.0
+    assert all(number(row[1]) > 0 for row in rows)
+
+
+@pytest.mark.bench
 @pytest.mark.skipif(REDIS is None, reason="redis-server is not installed")
 def test_a_backfill_is_timed_on_one_worker_and_on_two(measured) -> None:
     options = ("--lines", 2000, "--keys", 20, "--days", 4, "--days-per-run", 2, "--rounds", 1)

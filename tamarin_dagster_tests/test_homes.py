@@ -1,9 +1,11 @@
 """Homes: the demo has its own, none is destroyed by our tools, and what is in them is the owner's alone."""
 
+import json
 import os
 import re
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.private_files import make_home
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 from tamarin_dagster_tests.docs.blocks import PAGES
+from tamarin_dagster_tests.lines import lines
 
 PROJECT = Path(__file__).parents[1]
 BUCKETS = "buckets: [{name: media, log_bucket_name: my-logs}]\n"
@@ -83,6 +86,71 @@ def test_a_home_that_may_not_be_entered_is_no_demos(home_of, tmp_path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(0o000)
     assert home_of("home: closed\n") == "closed"
+
+
+@pytest.fixture
+def said(tmp_path, database_url):
+    """said("buckets", …): what a command says in `tmp_path`, as (status, standard output, standard error)."""
+
+    def said(*arguments: str, **environment: str) -> tuple[int, str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("TAMARIN_", "AWS_"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "tamarin_dagster.cli", *arguments],
+            cwd=tmp_path,
+            env=clean | {"TAMARIN_DATABASE_URL": database_url} | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return said
+
+
+def test_a_command_works_on_the_demo_and_says_so_until_a_bucket_is_configured(said, tmp_path, s3_endpoint, s3) -> None:
+    """In a second terminal `doctor`, `hogs` and `buckets` did not know the demo that `make dev` ran."""
+    s3.create_bucket(Bucket="demo-logs")
+    s3.put_object(Bucket="demo-logs", Key="logs/2026-03-05-10-00-00-000000000000AAAA", Body=lines(2))
+    home = tmp_path / ".tamarin-demo"
+    home.mkdir()
+    entry = {"name": "media-example-org", "log_bucket_name": "demo-logs", "log_prefix": "logs/", "region": "us-east-1"}
+    written = {"home": str(home), "buckets": [entry | {"endpoint_url": s3_endpoint, "start_date": "2026-03-01"}]}
+    (home / "demo.yaml").write_text(json.dumps(written))
+    line = f"No bucket is configured: this is the demo ({home / 'demo.yaml'}).\n"
+
+    status, _, told = said("pull", "--no-purge")
+    assert (status, told.startswith(line)) == (0, True), told
+    assert "media-example-org: 1 keys loaded" in told
+    status, shown, told = said("buckets", "--json", TAMARIN_HOME="")
+    assert (status, told.startswith(line)) == (0, True)
+    assert [(each["bucket"], each["records"], each["unloaded"]["keys"]) for each in json.loads(shown)] == [
+        ("media-example-org", 2, 0)
+    ]
+    assert said("hogs")[2].startswith(line)
+    status, shown, told = said("sql", "SELECT count(*) FROM s3_log_record", "--format", "csv")
+    assert (status, shown, told.startswith(line)) == (0, "count\n2\n", True)
+    assert said("sql", "SELECT 1", TAMARIN_CONFIG=str(home / "demo.yaml"))[2] == "", "asked for by name"
+
+    (tmp_path / "tamarin.yaml").write_text(BUCKETS)
+    status, shown, told = said("buckets", "--json", "--no-list")
+    assert (status, told) == (0, "")
+    assert [each["bucket"] for each in json.loads(shown) if each["is_configured"]] == ["media"]
+    assert said("demo")[0] == 2
+
+
+def test_a_demo_that_does_not_run_is_said_to_and_how_to_start_it(said, tmp_path) -> None:
+    set_up_demo(tmp_path / ".tamarin-demo")
+    config = tmp_path / ".tamarin-demo" / "demo.yaml"
+    config.write_text(config.read_text().replace("-logs}", "-logs, endpoint_url: 'http://127.0.0.1:9'}"))
+
+    status, _, told = said("buckets", "--no-list")
+
+    assert status == 0
+    assert told.startswith(
+        f"No bucket is configured: this is the demo ({config}). It is not running: start it with"
+        " `tamarin-dagster demo`.\n"
+    )
 
 
 REMOVES = re.compile(r"\b(?:rm|rmdir|unlink|rmtree|shred)\b[^\n]*")

@@ -66,7 +66,7 @@ def shell_command(tmp_path):
             env=os.environ | environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=280,
             check=False,
         )
 
@@ -178,3 +178,16 @@ def test_no_command_imports_dagster_or_draws_charts_unasked(
     write_settings(tmp_path, folder_bucket)
 
     assert heavy(imported(command)) - brought_by_loading - S3 == set()
+
+
+def test_compile_leaves_byte_code_of_what_runs_import_also_where_python_is_told_to_write_none(
+    shell_command, tmp_path
+) -> None:
+    """Where PYTHONDONTWRITEBYTECODE was set, every process compiled all modules again, for two seconds."""
+    done = shell_command("compile", PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=str(tmp_path / "cache"))
+
+    assert done.returncode == 0, done.stderr
+    compiled = {path.name.partition(".")[0] for path in (tmp_path / "cache").rglob("*.pyc")}
+    assert {"definitions", "s3_resource", "sensors"} <= compiled
+    named = {path.parent.name for path in (tmp_path / "cache").rglob("*.pyc")}
+    assert {"dagster", "dagster_webserver", "sqlalchemy", "pydantic", "boto3"} <= named

@@ -17,13 +17,14 @@ from tamarin_dagster.cli.app import (
     flag,
     told_if_interrupted,
 )
+from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import found_thing, show_documents
 from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.iam import archive_policy, doctor_policy, purge_policy, reading_policy
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.opening import open_client, open_log_store
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
-from tamarin_dagster.settings import SettingsError, load_settings
+from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.terminal import complain, err, out, printable
 
 if TYPE_CHECKING:

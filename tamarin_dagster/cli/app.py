@@ -144,6 +144,9 @@ LISTED: Mapping[str, Listed] = {
         Panel.SETTING_UP, "database", "Lets a role of Postgres read the tables, and change nothing."
     ),
     "stop": Listed(Panel.SETTING_UP, "database", "Stops the embedded Postgres if nothing else of the project uses it."),
+    "demo": Listed(
+        Panel.SETTING_UP, "setup", "Runs the demo: Postgres, an S3 endpoint with a media site's log, and Dagster."
+    ),
     "demo-logs": Listed(Panel.SETTING_UP, "setup", "Writes believable log keys of a media site to a folder."),
     "compile": Listed(Panel.SETTING_UP, "setup", "Compiles the parser, which its first use does else."),
     "dev": Listed(

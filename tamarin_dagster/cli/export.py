@@ -11,6 +11,7 @@ import sqlalchemy as sa
 import typer
 
 from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, command, day_option, flag, told_if_interrupted
+from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.cli.shared import asked_days
 from tamarin_dagster.export import Exported, ExportFormat
@@ -18,7 +19,7 @@ from tamarin_dagster.export.text import combined_lines, csv_rows
 from tamarin_dagster.logkey import shown
 from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.settings import SettingsError, load_settings
+from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.terminal import bar, complain, err
 
 

@@ -20,6 +20,7 @@ from tamarin_dagster.cli.app import (
     flag,
     told_if_interrupted,
 )
+from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import (
     PulledBucket,
     PurgedBucket,
@@ -41,7 +42,7 @@ from tamarin_dagster.logstore.opening import open_archive, open_log_store
 from tamarin_dagster.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
-from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings, load_settings
+from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings
 from tamarin_dagster.terminal import bar, complain, err, printable, show_rows
 
 
@@ -139,7 +140,8 @@ def _pull_bucket(
     if not (purges and settings.purges(bucket)):
         return
     try:
-        purged = _purge(settings, bucket, engine, days)
+        with bar(bucket.name, "keys") as advance:
+            purged = _purge(settings, bucket, engine, days, progress=lambda keys: advance(keys, None, "purged"))
     except (LogStoreError, *DATABASE_ERRORS) as error:
         done[-1] = done[-1].model_copy(update={"purge_error": tell_bucket_failure(bucket.name, error)})
         return
@@ -179,7 +181,7 @@ def _archive(settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: 
             place,
             engine,
             days=days,
-            progress=lambda a: advance(len(a.days), None, f"{a.rows:,} records archived"),
+            progress=lambda a: advance(len(a.days), len(days) if days else None, f"{a.rows:,} records archived"),
         )
 
 

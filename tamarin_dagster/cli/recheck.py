@@ -13,12 +13,12 @@ from tamarin_dagster.cli.app import (
     day_option,
     told_if_interrupted,
 )
+from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import rechecked_records, show_documents
 from tamarin_dagster.cli.shared import asked_days
 from tamarin_dagster.recheck import ConcernedKey, Rechecked, recheck
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.shapes import has_log_keys
-from tamarin_dagster.settings import load_settings
 from tamarin_dagster.terminal import bar, complain, err, show_rows
 
 

@@ -17,6 +17,7 @@ from tamarin_dagster.cli.app import (
     flag,
     told_if_interrupted,
 )
+from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import ReparsedBucket, expired_months, reparsed_bucket, show_documents
 from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.cli.shared import asked_days, chosen_buckets, tell_bucket_failure
@@ -25,7 +26,7 @@ from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.reparse import reparse
 from tamarin_dagster.retention import Expirable, expirable, expire, first_kept_day, owed_warning, unpurged_warning
-from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError, load_settings
+from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 from tamarin_dagster.terminal import bar, complain, err, show_rows
 
 

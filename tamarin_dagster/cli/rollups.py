@@ -8,10 +8,11 @@ import typer
 from tamarin_dagster.analysis.dimensions import refresh_dimensions
 from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, roll_up
 from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, FromOption, ToOption, command, told_if_interrupted
+from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.shared import asked_days
 from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, SettingsError, load_settings
+from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, SettingsError
 from tamarin_dagster.terminal import bar, complain, err
 
 

@@ -1,5 +1,9 @@
 """Commands that set up: demo log keys, the compiled parser, `make dev`."""
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +11,8 @@ import typer
 from rich.markup import escape
 
 from tamarin_dagster.cli.app import command
+from tamarin_dagster.settings import SettingsError
+from tamarin_dagster.settings import load_settings as settings_of_folder
 from tamarin_dagster.terminal import bar, err
 
 
@@ -46,19 +52,78 @@ def demo_logs(
 def compile_command() -> None:
     """Compiles the parser, which its first use does else.
 
-    For installations and images. It takes half a minute; the result is kept beside the code, or in the user's cache.
+    And the byte code of the modules that runs and commands import, even if PYTHONDONTWRITEBYTECODE is set. For
+    installations and images. It takes half a minute; the result is kept beside the code, or in the user's cache.
     """
     from tamarin_dagster.recordstore.loading import compile_ahead  # noqa: PLC0415 - numba takes half a second
 
+    with err.status("Compiling byte code"):
+        _compile_byte_code()
     with err.status("Compiling the parser"):
         compile_ahead()
 
 
+# What `dagster dev`, a code server, a run and a command import. An extra may be missing.
+_IMPORTED = (
+    "tamarin_dagster.definitions",
+    "tamarin_dagster.defs.s3_resource",
+    "tamarin_dagster.dev",
+    "tamarin_dagster.demo.endpoint",
+    "tamarin_dagster.demo.__main__",
+    "dagster._cli",
+    "dagster._cli.api",
+    "dagster._daemon.cli",
+    "dagster._grpc.server",
+    "dagster_webserver.cli",
+    "dagster_postgres",
+    "alembic.command",
+)
+_IMPORT_ALL = f"""
+import contextlib, importlib
+for name in {_IMPORTED!r}:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+from tamarin_dagster.cli.app import load_commands
+load_commands()
+"""
+
+
+def _compile_byte_code() -> None:
+    """Import all of it in a process that writes byte code; Python leaves out what it may not write.
+
+    Its settings are the default ones: those of this folder may name databases and buckets that are not there.
+    """
+    foreign = ("TAMARIN_", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    with tempfile.TemporaryDirectory(prefix="tamarin-compile-") as folder:
+        subprocess.run([sys.executable, "-c", _IMPORT_ALL], cwd=folder, env=environment, check=True)
+
+
+HostOption = Annotated[str, typer.Option("--host", help="Where the Dagster UI listens.", metavar="HOST")]
+PortOption = Annotated[
+    int,
+    typer.Option("--port", help="The UI's port; the next free one is taken if it is in use.", metavar="PORT"),
+]
+
+
+@command("demo", ("demo", "then look at http://127.0.0.1:3000, and ask in a second terminal"))
+def demo(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
+    """Runs the demo: Postgres, an S3 endpoint with a media site's log, and Dagster.
+
+    It does what `make dev` does, in any folder, as long as no bucket is configured. Every command that you run in the
+    same folder then works on the demo's data, and says so. Its records are in a folder of their own (.tamarin-demo).
+    """
+    if settings_of_folder().buckets:
+        raise SettingsError("buckets are configured here: run the demo in another folder, or with other settings")
+    try:
+        import moto.server  # noqa: F401, PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise SettingsError("the demo needs an extra: pip install 'tamarin-dagster[demo]'") from None
+    dev(host, port)
+
+
 @command("dev")
-def dev(
-    host: Annotated[str, typer.Option(help="Where the page listens.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The page's port; the next free one is taken if it is in use.")] = 3000,
-) -> None:
+def dev(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
     """What `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
     from tamarin_dagster.dev import run  # noqa: PLC0415 - only this command needs it
 

@@ -4,7 +4,6 @@ It listens on the loopback interface only, keeps everything in memory, and takes
 """
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -16,23 +15,23 @@ from botocore.exceptions import BotoCoreError, ClientError
 from moto.server import ThreadedMotoServer
 
 from tamarin_dagster.demo.logwriter import (
-    ACCESS_KEY_ID,
     COMPLETE,
     LOG_BUCKET,
     LOG_PREFIX,
     PROGRESS_TAG,
     RECENT,
-    SECRET_ACCESS_KEY,
     LogWriter,
     demo_client,
 )
 from tamarin_dagster.demo.site import DemoSite
+from tamarin_dagster.homes import ACCESS_KEY_ID, DEMO_REGION, LOOPBACK, SECRET_ACCESS_KEY, demo_environment
 
 __all__ = [
     "ACCESS_KEY_ID",
     "DEMO_SITE",
     "LOG_BUCKET",
     "LOG_PREFIX",
+    "LOOPBACK",
     "SECRET_ACCESS_KEY",
     "DemoEndpoint",
     "demo_environment",
@@ -42,28 +41,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
 # Broken lines come in chosen keys only: by chance alone, three weeks of history might have none, or a dozen.
-DEMO_SITE = DemoSite(broken_share=0.0)
+DEMO_SITE = DemoSite(broken_share=0.0, region=DEMO_REGION)
 DEFAULT_INTERVAL_SECONDS = 15.0
 DEFAULT_HISTORY_DAYS = 21
-
-
-def demo_environment() -> dict[str, str]:
-    """The environment variables with which any S3 client of a child process may talk to the demo endpoint.
-
-    They pass by a proxy of the present environment, which could not reach this machine's loopback interface.
-    """
-    present = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-    no_proxy = f"{present},{LOOPBACK}" if present else LOOPBACK
-    return {
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-        "AWS_DEFAULT_REGION": DEMO_SITE.region,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": no_proxy,
-        "no_proxy": no_proxy,
-    }
 
 
 def free_port() -> int:

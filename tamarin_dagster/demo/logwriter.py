@@ -15,6 +15,7 @@ from obstore.store import S3Store
 
 from tamarin_dagster.demo.deliveries import LogObject, history, live_deliveries, stray_objects
 from tamarin_dagster.demo.site import DemoSite
+from tamarin_dagster.homes import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
 if TYPE_CHECKING:  # stubs: not there outside of a development environment
     from mypy_boto3_s3 import S3Client
@@ -24,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 LOG_BUCKET = "tamarin-demo-logs"
 LOG_PREFIX = "logs/"
-ACCESS_KEY_ID = "demo"
-SECRET_ACCESS_KEY = "demo-secret"  # noqa: S105 - a placeholder: the endpoint takes any
 # So many of the newest keys are there before the endpoint calls itself ready: a day and a bit.
 RECENT_KEYS = 30
 # The log bucket bears this tag, so that another process can see over HTTP how far the history is.

@@ -107,8 +107,9 @@ def to_table(frame: "pd.DataFrame", schema: pa.Schema) -> pa.Table:
 
 def map_chunks(function: Callable[[pa.Array], pa.Array], column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the column with each chunk replaced by the function's; the same object if no chunk was."""
-    chunks = [function(chunk) for chunk in column.chunks]
-    if all(new is old for new, old in zip(chunks, column.chunks, strict=True)):
+    given = column.chunks
+    chunks = [function(chunk) for chunk in given]
+    if all(new is old for new, old in zip(chunks, given, strict=True)):
         return column
     return pa.chunked_array(chunks, column.type)
 
