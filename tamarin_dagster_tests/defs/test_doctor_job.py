@@ -3,11 +3,13 @@
 import dagster as dg
 
 from tamarin_dagster.defs.doctor_job import build_doctor_job
+from tamarin_dagster.defs.resources import LogBuckets
 from tamarin_dagster_tests.lines import lines
 
 
 def run(settings, instance) -> dg.ExecuteInProcessResult:
-    return build_doctor_job(settings).execute_in_process(instance=instance, raise_on_error=False)
+    definitions = dg.Definitions(jobs=[build_doctor_job(settings)], resources={"log_buckets": LogBuckets()})
+    return definitions.resolve_job_def("doctor").execute_in_process(instance=instance, raise_on_error=False)
 
 
 def logged(instance, result) -> list[tuple[str, str]]:

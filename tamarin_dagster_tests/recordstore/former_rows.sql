@@ -80,6 +80,12 @@ SET (request_id, operation, key, http_status, error_code, request_dtime, bytes_s
 FROM s3_log_key k
 WHERE k.id = r.log_key_id AND k.etag = 'i' AND r.line_number = 1;
 
+-- A record whose user agent holds the beginning of another one.
+UPDATE s3_log_record r
+SET user_agent = 'curl/8.5.0 owner media [20/Mar/2026:09:00:00 +0000] 192.0.2.9 - 00000000000000AB REST.GET.OBJECT a/b'
+FROM s3_log_key k
+WHERE k.id = r.log_key_id AND k.etag = 'i' AND r.line_number = 2;
+
 INSERT INTO s3_rejected_line (log_key_id, line_number, reason, line, line_bytes, sha256)
 SELECT k.id, 40 + n, 'truncated', '\x00ff25', 3, sha256('\x00ff25')
 FROM s3_log_key k CROSS JOIN generate_series(1, 2) n

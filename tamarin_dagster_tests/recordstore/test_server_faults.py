@@ -20,7 +20,7 @@ import pytest
 
 from tamarin_dagster.doctor.database import examine_database
 from tamarin_dagster.doctor.finding import Status
-from tamarin_dagster.recordstore import database, server_log, server_processes, waiting
+from tamarin_dagster.recordstore import connections, database, server_log, server_processes, waiting
 from tamarin_dagster.recordstore.database import DatabaseError, open_database
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresNotReadyError
 from tamarin_dagster.recordstore.server_processes import Process, ServerState, Vigil, read_state
@@ -332,7 +332,7 @@ def test_a_configured_server_that_does_not_answer_is_named_while_it_is_waited_fo
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "FIRST_WORD_SECONDS", 0.3)
-    monkeypatch.setattr(database, "CONNECT_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr(connections, "CONNECT_TIMEOUT_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]
         with pytest.raises(DatabaseError, match="timeout"):
