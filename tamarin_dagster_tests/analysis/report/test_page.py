@@ -6,7 +6,7 @@ from datetime import date
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from markupsafe import Markup
 
 from tamarin_dagster.analysis.report import Month
@@ -26,6 +26,7 @@ from tamarin_dagster.analysis.report.summary import code, summary
 from tamarin_dagster.analysis.report.texts import free_text, name_of_object, shortened
 from tamarin_dagster_tests.analysis.report.conftest import TRAFFIC
 from tamarin_dagster_tests.analysis.report.test_texts import TEXTS
+from tamarin_dagster_tests.examples import at_least
 
 NO_CHARTS = dict.fromkeys(("bytes", "requests", "hours", "latency", "sizes"), Markup())
 
@@ -71,7 +72,7 @@ def told_of(report: Report, *, key: str, other: str) -> Report:
     )
 
 
-@settings(max_examples=30)
+@at_least(30)
 @given(TEXTS.filter(bool))
 def test_any_text_is_shown_and_makes_no_element(report, text) -> None:
     key, other = name_of_object(text), free_text(text)
