@@ -15,7 +15,7 @@ from tamarin_dagster_tests.logformat.lines_written import WORDS
 
 HARNESS = [sys.executable, "-m", "tamarin_dagster_tests.fuzz.fuzz_parser"]
 RANDOM_SECONDS = 1
-GUIDED_SECONDS = 5
+GUIDED_SECONDS = 10
 
 
 def mutated(body: bytes, chance: random.Random) -> bytes:
@@ -59,6 +59,7 @@ def test_the_parser_is_the_same_in_plain_python():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris is not installed: make fuzz installs it")
 def test_fuzzing_finds_nothing_in_some_seconds(tmp_path):
     done = subprocess.run(
