@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Self
 
 from botocore.exceptions import BotoCoreError, ClientError
-from moto.server import ThreadedMotoServer
 
 from tamarin_dagster.demo.logwriter import (
     ACCESS_KEY_ID,
@@ -27,6 +26,10 @@ from tamarin_dagster.demo.logwriter import (
     demo_client,
 )
 from tamarin_dagster.demo.site import DemoSite
+from tamarin_dagster.extras import needing
+
+with needing("demo", "The demo"):
+    from moto.server import ThreadedMotoServer
 
 __all__ = [
     "ACCESS_KEY_ID",
