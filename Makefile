@@ -143,9 +143,9 @@ fuzz: .venv/fuzz-installed
 
 # The pages that are made of the code.
 docs-pages: install
-	@$(RUN) tamarin_dagster.recordstore.describe > docs/tables.md
-	@$(RUN) tamarin_dagster.cli.describe > docs/cli.md
-	@$(RUN) tamarin_dagster.describe_settings > docs/settings.md
+	@$(RUN) tools.describe_tables > docs/tables.md
+	@$(RUN) tools.describe_commands > docs/cli.md
+	@$(RUN) tools.describe_settings > docs/settings.md
 
 # These, and a site of all pages: site/, which can be read from the disk. A link that leads nowhere ends it.
 docs: docs-pages .venv/docs-installed

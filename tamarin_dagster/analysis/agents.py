@@ -62,7 +62,10 @@ def classify(engine: sa.Engine) -> Classified:
 
     A day is a transaction: if the process is interrupted, the next one goes on with that day. All is done on one
     connection, since several processes that each hold one and wait for a second would wait for each other.
+
+    Raises MissingExtraError if the extra `agents` is not installed.
     """
+    rules_version()  # raises it before a day is reported as failed
     done = Classified()
     start = time.perf_counter()
     with engine.connect() as connection:

@@ -9,16 +9,19 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import maxminddb
 import sqlalchemy as sa
 
 from tamarin_dagster.analysis.unseen_days import REMEDY, UnseenDay, alone, is_unseen, note_days, unseen_days
+from tamarin_dagster.extras import MissingExtraError, needing
 from tamarin_dagster.recordstore.dimension_tables import remote_ip_network
 from tamarin_dagster.recordstore.failures import DayFailure, isolated
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_remote_ip
 from tamarin_dagster.settings import SettingsError
+
+if TYPE_CHECKING:
+    from maxminddb import Reader
 
 DIMENSION = "remote_ip"
 PAGE_ADDRESSES = 10_000
@@ -74,7 +77,7 @@ class LookedUp:
 class NetworkDatabases:
     """Open MMDB files, asked as if they were one: of each field the first that knows it."""
 
-    def __init__(self, readers: Sequence[maxminddb.Reader]) -> None:
+    def __init__(self, readers: "Sequence[Reader]") -> None:
         self._readers = readers
 
     @property
@@ -91,7 +94,7 @@ class NetworkDatabases:
         return Network(*(next((each for each in field if each is not None), None) for field in zip(*networks)))  # noqa: B905
 
     @staticmethod
-    def _record(reader: maxminddb.Reader, address: str) -> Mapping[str, Any]:
+    def _record(reader: "Reader", address: str) -> Mapping[str, Any]:
         try:
             record = reader.get(address)
         except ValueError:  # how it says that the database is of IPv4 alone
@@ -101,7 +104,12 @@ class NetworkDatabases:
 
 @contextmanager
 def open_networks(paths: Sequence[Path]) -> Iterator[NetworkDatabases]:
-    """The databases of these files. Raises SettingsError for one that is missing, or is none."""
+    """The databases of these files. Raises SettingsError for one that is missing or is none, or without the extra."""
+    try:
+        with needing("geoip", "geoip_database"):
+            import maxminddb  # noqa: PLC0415 - an extra
+    except MissingExtraError as error:
+        raise SettingsError(str(error)) from None
     with ExitStack() as stack:
         readers = []
         for path in paths:

@@ -4,6 +4,7 @@ import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, EXIT_WRONG, PROGRAM
+from tamarin_dagster.extras import MissingExtraError
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgresError
@@ -14,7 +15,7 @@ def explain(error: Exception) -> tuple[str, int] | None:
     """Return what to say of an error and the exit status; None if it is no mistake of a person's."""
     if isinstance(error, SettingsError):
         return str(error), EXIT_WRONG
-    if isinstance(error, DatabaseError | EmbeddedPostgresError | LogStoreError):
+    if isinstance(error, DatabaseError | EmbeddedPostgresError | LogStoreError | MissingExtraError):
         return str(error), EXIT_LEFT_UNDONE
     if isinstance(error, sa.exc.DBAPIError | psycopg.Error):
         return f"database: {_said_of(error)}", EXIT_LEFT_UNDONE

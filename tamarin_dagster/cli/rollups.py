@@ -71,7 +71,10 @@ def roll_up_due(settings: Settings, engine: sa.Engine, *, last: date | None = No
             f"{len(done.days):,} days rolled up: {done.requests:,} requests in {done.seconds:.1f} s", highlight=False
         )
     try:
-        done.failures += refresh_dimensions(engine, settings).failures
+        refreshed = refresh_dimensions(engine, settings)
+        done.failures += refreshed.failures
+        if done.days and refreshed.lacking:
+            err.print(refreshed.lacking, markup=False, highlight=False)
     except SettingsError as error:
         complain(f"the rollups are made; agents, prices and networks are not up to date: {error}")
     for failure in done.failures:

@@ -1,9 +1,11 @@
 """The command that asks the records' database."""
 
+import shutil
 import signal
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 
 import psycopg
@@ -12,6 +14,7 @@ import typer
 from tamarin_dagster.backup import connection_arguments
 from tamarin_dagster.cli.app import command, flag, told_if_interrupted
 from tamarin_dagster.cli.configured import load_settings
+from tamarin_dagster.extras import MissingExtraError, why_missing
 from tamarin_dagster.recordstore.asking import ask
 from tamarin_dagster.recordstore.connections import connect_arguments, embedded_postgres, records_url
 from tamarin_dagster.recordstore.database import open_database
@@ -90,6 +93,15 @@ def _psql(settings: Settings) -> None:
     url = records_url(settings, driver="postgresql")
     with clean_errors(url):
         place, environment = connection_arguments(url)
+    program = _psql_program(settings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is psql's: it cancels a query
-    program = EmbeddedPostgres(settings.home).psql
     raise typer.Exit(subprocess.call([program, place], env=environment))
+
+
+def _psql_program(settings: Settings) -> Path:
+    """The embedded Postgres' own psql, or the one on the PATH. Raises MissingExtraError."""
+    if missing := why_missing("embedded", "`sql` without a query, where no psql is on the PATH,"):
+        if on_path := shutil.which("psql"):
+            return Path(on_path)
+        raise MissingExtraError(missing)
+    return EmbeddedPostgres(settings.home).psql

@@ -16,19 +16,22 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
-from celery import states
-from celery.canvas import Signature
-from celery.exceptions import CeleryError
 from dagster._config import UserConfigSchema
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._serdes import ConfigurableClassData
-from dagster_celery.launcher import CeleryRunLauncher
-from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
-from kombu.exceptions import KombuError
-from redis.exceptions import RedisError
 
 from tamarin_dagster.defs.run_health import PATIENCE_SECONDS, Patience
+from tamarin_dagster.extras import needing
+
+with needing("celery", "WatchedCeleryRunLauncher"):
+    from celery import states
+    from celery.canvas import Signature
+    from celery.exceptions import CeleryError
+    from dagster_celery.launcher import CeleryRunLauncher
+    from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+    from kombu.exceptions import KombuError
+    from redis.exceptions import RedisError
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,12 @@ import sys
 from collections.abc import Sequence
 
 import dagster as dg
-from celery import Celery
-from dagster_celery.tasks import create_execute_job_task
+
+from tamarin_dagster.extras import needing
+
+with needing("celery", "A Celery worker"):
+    from celery import Celery
+    from dagster_celery.tasks import create_execute_job_task
 
 from tamarin_dagster.defs.celery_run_launcher import WatchedCeleryRunLauncher
 

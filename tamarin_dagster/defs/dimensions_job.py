@@ -24,12 +24,12 @@ def build_dimensions_job(settings: Settings) -> dg.JobDefinition:
                 done = refresh_dimensions(database.engine, settings)
         except SettingsError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
-        context.log.info(str(done))
-        looked_up = done.looked_up
+        (context.log.warning if done.lacking else context.log.info)(str(done))
+        classified, looked_up = done.classified, done.looked_up
         context.add_output_metadata(
             {
-                "user agents": done.classified.agents,
-                "user agents once more": done.classified.again,
+                "user agents": classified.agents if classified else 0,
+                "user agents once more": classified.again if classified else 0,
                 "priced months": done.priced.months,
                 "price date": done.priced.price_date.isoformat(),
                 "addresses": looked_up.addresses if looked_up else 0,

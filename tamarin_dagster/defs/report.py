@@ -6,11 +6,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from tamarin_dagster.analysis.report import Month, ReportFile, file_name, write_report
+from tamarin_dagster.analysis.report import FEATURE, Month, ReportFile, file_name, write_report
 from tamarin_dagster.defs.assets import RETRY_POLICY
 from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.naming import BUCKET_TAG, report_key, rollups_key
 from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.extras import MissingExtraError, why_missing
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 # S3 delivers nearly all records within a day; on the first days of a month the one before is made again.
@@ -44,15 +45,18 @@ def build_report(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Asse
         context: dg.AssetExecutionContext, database: dg.ResourceParam[RecordDatabase]
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         month = Month.parse(context.partition_key)
-        with cancellable():
-            done = write_report(
-                database.engine,
-                bucket.name,
-                month,
-                settings.reports_folder / file_name(bucket.name, month),
-                anonymize_ips=settings.anonymize_ips,
-                key=settings.anonymize_key,
-            )
+        try:
+            with cancellable():
+                done = write_report(
+                    database.engine,
+                    bucket.name,
+                    month,
+                    settings.reports_folder / file_name(bucket.name, month),
+                    anonymize_ips=settings.anonymize_ips,
+                    key=settings.anonymize_key,
+                )
+        except MissingExtraError as error:
+            raise dg.Failure(str(error), allow_retries=False) from error
         context.log.info(f"{bucket.name}, {month.name}: {done.path}")
         return dg.MaterializeResult(metadata=_metadata(done))
 
@@ -92,7 +96,9 @@ def build_report_schedule(bucket: LoggedBucket, slug: str, job: UnresolvedAssetJ
             dg.DefaultScheduleStatus.RUNNING if bucket.monitor_bucket else dg.DefaultScheduleStatus.STOPPED
         ),
     )
-    def report_daily(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+    def report_daily(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        if missing := why_missing("report", FEATURE):
+            return dg.SkipReason(missing)
         today = context.scheduled_execution_time.astimezone(UTC).date()
         months = sorted({Month.of(today), Month.of(today - timedelta(days=LATE_DAYS))})
         first = Month.of(bucket.start_date)

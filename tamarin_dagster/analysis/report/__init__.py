@@ -14,9 +14,12 @@ from tamarin_dagster.analysis.report.figures import Report
 from tamarin_dagster.analysis.report.month import Month
 from tamarin_dagster.analysis.report.pseudonyms import as_it_is, pseudonyms
 from tamarin_dagster.analysis.report.queries import ask_all
+from tamarin_dagster.extras import needing
 from tamarin_dagster.logstore.files import whole_file
 
-__all__ = ["Month", "Report", "ReportFile", "file_name", "write_report"]
+FEATURE = "The report"
+
+__all__ = ["FEATURE", "Month", "Report", "ReportFile", "file_name", "write_report"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,11 @@ def write_report(
 
     Raises:
         OSError: the file cannot be written.
+        MissingExtraError: the extra `report` is not installed.
     """
-    # The libraries that draw take a second to import.
-    from tamarin_dagster.analysis.report.page import drawn, page  # noqa: PLC0415
+    # The libraries that draw take a second to import, and are an extra.
+    with needing("report", FEATURE):
+        from tamarin_dagster.analysis.report.page import drawn, page  # noqa: PLC0415
 
     name_of = pseudonyms(key.encode() if key else None) if anonymize_ips else as_it_is
     report = ask_all(engine, bucket, month, now=now or datetime.now(UTC), name_of=name_of)

@@ -1,6 +1,6 @@
 """The tables, views and functions as Markdown, from the tables themselves.
 
-`python -m tamarin_dagster.recordstore.describe > docs/tables.md`
+`python -m tools.describe_tables > docs/tables.md`
 """
 
 import sys

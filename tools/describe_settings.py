@@ -1,6 +1,6 @@
 """The settings as Markdown, from the models themselves.
 
-`python -m tamarin_dagster.describe_settings > docs/settings.md`
+`python -m tools.describe_settings > docs/settings.md`
 """
 
 import re

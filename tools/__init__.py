@@ -1,0 +1,1 @@
+"""What only people who work on the project use; not part of the wheel."""
