@@ -25,6 +25,7 @@ from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import ledger, loading
 from tamarin_dagster.recordstore.loading import Batch
+from tamarin_dagster.recordstore.tables import RECORD_COLUMNS
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
 
@@ -115,6 +116,26 @@ def test_a_second_pull_changes_nothing(a_week, engine, rows, contents):
     assert contents() == before
     assert rows("SELECT id, loaded_at FROM s3_log_key ORDER BY id") == ids
     assert rows(COUNTS) == [(35, 105, 7)]
+
+
+def test_both_parsers_load_the_same_rows(folder_place, engine, rows):
+    """As tables, not only as frames: what the regex reader gives is packed for COPY too."""
+    body = lines(4) + line(status="-", user_agent="caf\u00e9 \\x00") + JUNK + b"\n" + line(remote_ip="2001:db8::7")
+    folder_place.put(name(DAY, 1), body)
+    folder_place.put(name(NEXT, 1), body)
+    for day, parser in ((DAY, "compiled"), (NEXT, "regex")):
+        assert in_sum(pull_all(folder_place, engine, periods=[day], parser=parser))[2:] == (1, 8, 6, 1, 1)
+    columns = ", ".join(f"r.{column}" for column in RECORD_COLUMNS if column != "log_key_id")
+    first, second = (
+        rows(
+            f"SELECT {columns} FROM s3_log_record r JOIN s3_log_key k ON k.id = log_key_id"
+            " WHERE delivery_date = :day ORDER BY line_number",
+            day=day,
+        )
+        for day in (DAY, NEXT)
+    )
+    assert len(first) == 6
+    assert first == second
 
 
 def test_an_empty_log_bucket_is_nothing_to_do(s3_place, engine):
