@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import logging
 import os
 import shutil
 import time
@@ -61,6 +62,14 @@ def _read_dagsters_migrations_once() -> None:
 
 
 _read_dagsters_migrations_once()
+
+
+@pytest.fixture(autouse=True)
+def root_logger_keeps_its_level() -> Iterator[None]:
+    """A Celery worker sets it to ERROR: tests that ran later in the same process saw no warnings."""
+    level = logging.root.level
+    yield
+    logging.root.setLevel(level)
 
 
 @pytest.fixture
