@@ -83,7 +83,9 @@ def column_of(frame: "pd.DataFrame", name: str, type_: pa.DataType | None = None
         FrameError: there is no such column, or its values are not of `type_`.
     """
     try:
-        values = pa.array(frame[name], from_pandas=True)
+        series = frame[name]
+        # of an Arrow-backed column its array is handed on as it is, which a Series takes longer for
+        values = pa.array(series.array if hasattr(series.array, "__arrow_array__") else series, from_pandas=True)
         column = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
         return column if type_ is None or column.type == type_ else column.cast(type_)
     except KeyError:

@@ -64,6 +64,8 @@ BEFORE = {
 }
 # A command as the page has it, and as it is run here: less of the same, or an answer to its question.
 INSTEAD = {
+    # buckets are configured here, so that it refuses; test_dev.py starts it
+    "tamarin-dagster demo\n": "! tamarin-dagster demo\n",
     "tamarin-dagster enable-logging media.example.org\n": "echo y | tamarin-dagster enable-logging media.example.org\n",
     "--lines 5000000 --keys 500": "--lines 5000 --keys 50",
     "--lines 100000": "--lines 1000",
