@@ -152,7 +152,7 @@ def _days(
             return
         if day := _date_of(group):
             yield day
-        # A survey tells of what has no date at all and lies outside of S3's folders.
+        # A survey reports names without a date outside of S3's folders.
         elif tells_undated if group is None else group[1] is not None:
             _add_stray(strays, found)
 

@@ -20,7 +20,7 @@ NAME = "2026-03-{:02}-10-00-00-{:016X}"
 
 @pytest.fixture
 def where(place):
-    """The place as `read_log_keys` is told of it, with its options."""
+    """The place, and the arguments and options with which `read_log_keys` reads it."""
     bucket = place.bucket
     if bucket.log_folder is not None:
         return place, (bucket.log_folder,), {}

@@ -63,7 +63,7 @@ def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
 
 
 def _versions() -> str:
-    """Return what a report of a mistake needs to say, beside the findings: those of the database name its versions."""
+    """Return the versions that a report of a mistake needs; the findings name those of the database."""
     system = f"{platform.system()} {platform.machine()}"
     return (
         f"{PROGRAM} {version('tamarin-dagster')} (schema revision {SCHEMA_REVISION}), Python"

@@ -53,7 +53,7 @@ def compile_command() -> None:
     """Compiles the parser, which its first use does else.
 
     And the byte code of the modules that runs and commands import, even if PYTHONDONTWRITEBYTECODE is set. For
-    installations and images. It takes half a minute; the result is kept beside the code, or in the user's cache.
+    installations and images. It takes half a minute; the result is kept next to the code, or in the user's cache.
     """
     from tamarin_dagster.recordstore.loading import compile_ahead  # noqa: PLC0415 - numba takes half a second
 

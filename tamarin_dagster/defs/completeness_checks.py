@@ -3,7 +3,7 @@
 Records delivered twice, records inside of records, a bucket gone silent, deletions that fail.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -44,22 +44,40 @@ PURGE_PATIENCE = timedelta(days=1)
 def build_duplicate_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
     """Whether S3 delivered any of a partition's records twice: a step of its own, since it takes longest."""
 
-    @dg.multi_asset_check(
-        name=f"{slug}__duplicates", specs=[check_spec(NO_DUPLICATE_RECORDS, bucket, slug)], pool=f"tamarin_{slug}"
-    )
-    def duplicates(
+    def look(connection: sa.Connection, period: DeliveryPeriod) -> dg.AssetCheckResult:
+        return _duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, period))
+
+    return _check_of_each_partition(bucket, slug, f"{slug}__duplicates", NO_DUPLICATE_RECORDS, look)
+
+
+def _check_of_each_partition(
+    bucket: LoggedBucket,
+    slug: str,
+    step: str,
+    name: str,
+    look: Callable[[sa.Connection, DeliveryPeriod], dg.AssetCheckResult],
+) -> dg.AssetChecksDefinition:
+    """Build one check that looks at the database for each partition of a run, in a step of its own."""
+
+    @dg.multi_asset_check(name=step, specs=[check_spec(name, bucket, slug)], pool=f"tamarin_{slug}")
+    def check(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
     ) -> Iterator[dg.AssetCheckResult]:
-        def look(period: DeliveryPeriod, connection: sa.Connection) -> list[dg.AssetCheckResult]:
-            return [_duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, period))]
-
         results = {
-            period: isolated_results(database, slug, (NO_DUPLICATE_RECORDS,), partial(look, period))
+            period: isolated_results(database, slug, (name,), partial(_looked_at, look, period))
             for period in chosen_periods(context.op_execution_context)
         }
         yield from per_partition(context.op_execution_context, results)
 
-    return duplicates
+    return check
+
+
+def _looked_at(
+    look: Callable[[sa.Connection, DeliveryPeriod], dg.AssetCheckResult],
+    period: DeliveryPeriod,
+    connection: sa.Connection,
+) -> list[dg.AssetCheckResult]:
+    return [look(connection, period)]
 
 
 def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetCheckResult:
@@ -86,22 +104,10 @@ def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetChec
 def build_hidden_record_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
     """Build the check whether any of a partition's records holds the beginning of another one."""
 
-    @dg.multi_asset_check(
-        name=f"{slug}__hidden_records", specs=[check_spec(NO_HIDDEN_RECORDS, bucket, slug)], pool=f"tamarin_{slug}"
-    )
-    def hidden_records(
-        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
-    ) -> Iterator[dg.AssetCheckResult]:
-        def look(period: DeliveryPeriod, connection: sa.Connection) -> list[dg.AssetCheckResult]:
-            return [_hidden_result(slug, completeness.hidden_records_of(connection, bucket.name, period))]
+    def look(connection: sa.Connection, period: DeliveryPeriod) -> dg.AssetCheckResult:
+        return _hidden_result(slug, completeness.hidden_records_of(connection, bucket.name, period))
 
-        results = {
-            period: isolated_results(database, slug, (NO_HIDDEN_RECORDS,), partial(look, period))
-            for period in chosen_periods(context.op_execution_context)
-        }
-        yield from per_partition(context.op_execution_context, results)
-
-    return hidden_records
+    return _check_of_each_partition(bucket, slug, f"{slug}__hidden_records", NO_HIDDEN_RECORDS, look)
 
 
 def _hidden_result(slug: str, found: completeness.HiddenRecords) -> dg.AssetCheckResult:

@@ -4,7 +4,7 @@ The ids of the ledger rows are taken from their sequence before the transaction,
 ready while an earlier batch is still being loaded. A key that is too large to be held comes as a batch of its own in
 parts, and is one transaction too.
 
-What is loaded is a DataFrame of records (`logformat.RECORDS_SCHEMA`), whoever made it, with the counts of each log key.
+A batch is a DataFrame of records (`logformat.RECORDS_SCHEMA`) from any source, with the counts of each log key.
 
 Any number of loads may run at once, also of the same keys: unique indexes of the ledger decide who has a generation,
 and that a name has one live generation at most. So the ledger rows are written first, in the order of the names.

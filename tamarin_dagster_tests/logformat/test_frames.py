@@ -1,4 +1,4 @@
-"""A DataFrame of records is checked before it is loaded, whoever made it."""
+"""A DataFrame of records from any source is checked before it is loaded."""
 
 from datetime import UTC, date, datetime
 
