@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from tamarin_dagster.analysis.unbilled import UNBILLED_ERROR_CODES
+from tamarin_dagster.traffic.unbilled import UNBILLED_ERROR_CODES
 from tamarin_dagster.recordstore.tables import s3_log_record
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 

@@ -1,6 +1,9 @@
-"""The rollups: what a day's records come to by hour, object key, address, requester, referrer and user agent.
+"""The rollups: a day's traffic by hour, object key, address, requester, referrer and user agent, and what they come from.
 
-Made by `analysis.rollups`. Names of keys and agents may be of any length, so no index holds them: each is read by days.
+Each load stores the sums of its records as parts (`traffic_part`), in its own transaction. `analysis.rollups` merges the
+parts of a day and writes the day's rows. A day has a limited number of rows for each dimension: the values with the most
+bytes and the most requests have rows of their own, and a row with `folded_values` stands for the others of one prefix,
+network, role, host or product. Names of keys and agents may be of any length, so no index holds them.
 """
 
 from typing import Any
@@ -43,6 +46,37 @@ def _measures() -> tuple[sa.Column[int], ...]:
     )
 
 
+def _more_measures() -> tuple[sa.Column[Any], ...]:
+    """What few rows have: null where there is none."""
+    return (
+        sa.Column(
+            "ia_transitions",
+            sa.BigInteger,
+            comment="Lifecycle transitions to Standard-IA, One Zone-IA and Intelligent-Tiering; null if none.",
+        ),
+        sa.Column(
+            "gir_transitions",
+            sa.BigInteger,
+            comment="Lifecycle transitions to Glacier Instant Retrieval; null if none.",
+        ),
+        sa.Column(
+            "glacier_transitions",
+            sa.BigInteger,
+            comment="Lifecycle transitions to Glacier Flexible Retrieval; null if none.",
+        ),
+        sa.Column(
+            "deep_archive_transitions",
+            sa.BigInteger,
+            comment="Lifecycle transitions to Glacier Deep Archive; null if none.",
+        ),
+        sa.Column(
+            "folded_values",
+            sa.BigInteger,
+            comment="How many values without rows of their own the row stands for; null for one value.",
+        ),
+    )
+
+
 def _daily(dimension: sa.Column[object], meaning: str, *more: sa.Column[Any]) -> sa.Table:
     name = f"traffic_daily_by_{dimension.name}"
     return sa.Table(
@@ -53,8 +87,9 @@ def _daily(dimension: sa.Column[object], meaning: str, *more: sa.Column[Any]) ->
         dimension,
         *_measures(),
         *more,
+        *_more_measures(),
         sa.Index(f"{name}_day", "bucket", "request_date"),
-        comment=f"Traffic of each UTC day by {meaning}: complete, whatever its size.",
+        comment=f"Traffic of each UTC day by {meaning}. The rows of a day add up to all of its records.",
     )
 
 
@@ -63,8 +98,64 @@ traffic_pending_day = sa.Table(
     metadata,
     sa.Column("bucket", sa.Text, comment="Bucket that the requests were made to; NULL means all of the day."),
     _request_date(),
-    comment="Request days whose records have changed since their rollups were made. Each load notes its own; a day may"
-    " stand here often.",
+    comment="Request days whose records must be summed up again, since some were taken away. A day may be listed more"
+    " than once.",
+)
+
+# The columns of traffic_part that hold sums, by the dimension of `traffic.sums`.
+PART_COLUMNS = {
+    "hour": "hours",
+    "key": "keys",
+    "remote_ip": "remote_ips",
+    "requester": "requesters",
+    "referrer": "referrers",
+    "user_agent": "user_agents",
+}
+traffic_part = sa.Table(
+    "traffic_part",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True, comment="Number of the part."),
+    _bucket(),
+    _request_date(),
+    _count("requests", "Records that were summed up."),
+    sa.Column(
+        "is_merged", sa.Boolean, nullable=False, comment="Whether it holds all sums that the day's rollups were made of."
+    ),
+    sa.Column(
+        "made_at",
+        sa.TIMESTAMP(timezone=True),
+        nullable=False,
+        server_default=sa.func.now(),
+        comment="When its transaction began.",
+    ),
+    *(
+        sa.Column(
+            column,
+            sa.LargeBinary,
+            nullable=False,
+            comment=f"Sums by {dimension}: a compressed Arrow IPC stream (see docs/rollups.md).",
+        )
+        for dimension, column in PART_COLUMNS.items()
+    ),
+    sa.Index("traffic_part_day", "bucket", "request_date"),
+    comment="Partial sums of records by bucket and UTC day: a part for each load, until `roll-up` merges them.",
+)
+
+traffic_fold = sa.Table(
+    "traffic_fold",
+    metadata,
+    _bucket(),
+    _request_date(),
+    sa.Column(
+        "dimension", sa.Text, comment="One of key, remote_ip, requester, referrer and user_agent."
+    ),
+    _count("folded_values", "Values without rows of their own."),
+    _count("requests", "Their requests."),
+    _bytes("bytes_sent", "Bytes of their responses."),
+    _count("missing_requests", "How many requests a row of one value may lack at most; 0 if such rows are exact."),
+    _bytes("missing_bytes", "How many bytes a row of one value may lack at most; 0 if such rows are exact."),
+    sa.PrimaryKeyConstraint("bucket", "request_date", "dimension"),
+    comment="The days and dimensions with more values than rows: how much of the day's traffic is folded.",
 )
 
 traffic_day = sa.Table(
