@@ -119,7 +119,10 @@ traffic_part = sa.Table(
     _request_date(),
     _count("requests", "Records that were summed up."),
     sa.Column(
-        "is_merged", sa.Boolean, nullable=False, comment="Whether it holds all sums that the day's rollups were made of."
+        "is_merged",
+        sa.Boolean,
+        nullable=False,
+        comment="Whether it holds all sums that the day's rollups were made of.",
     ),
     sa.Column(
         "made_at",
@@ -146,9 +149,7 @@ traffic_fold = sa.Table(
     metadata,
     _bucket(),
     _request_date(),
-    sa.Column(
-        "dimension", sa.Text, comment="One of key, remote_ip, requester, referrer and user_agent."
-    ),
+    sa.Column("dimension", sa.Text, comment="One of key, remote_ip, requester, referrer and user_agent."),
     _count("folded_values", "Values without rows of their own."),
     _count("requests", "Their requests."),
     _bytes("bytes_sent", "Bytes of their responses."),
