@@ -379,7 +379,7 @@ class _Pull:
         """The keys as a batch. Where one defeats the parser, it is found by halving, and left alone."""
         named = (self.engine, self.bucket.name, self.store.name)
         try:
-            batch = prepare(*named, keys, self._read(keys, bodies), digests=digests)
+            batch = prepare(*named, keys, self._read(keys, bodies), digests=digests, region=self.bucket.region)
         except (sa.exc.DBAPIError, psycopg.Error):
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
@@ -427,7 +427,8 @@ class _Pull:
             for part in _halves(len(item.keys)):
                 keys, parsed = item.keys[part], item.parsed.only(range(len(item.keys))[part])
                 named = (self.engine, self.bucket.name, self.store.name)
-                yield from self._load(prepare(*named, keys, parsed, digests=item.digests[part]))
+                batch = prepare(*named, keys, parsed, digests=item.digests[part], region=self.bucket.region)
+                yield from self._load(batch)
             return
         self._count(outcome)
         yield _Loaded(item.keys[-1].period, sum(counts.line_count for _, counts in outcome.loaded))
@@ -474,7 +475,7 @@ class _Pull:
         self, key: LogKey, chunks: Iterable[bytes], digest: bytes | None
     ) -> Generator[_Loaded, None, LoadedBatch]:
         """Loads a large key from its chunks; yields each part once it is sent."""
-        batch = prepare_large(self.engine, self.bucket.name, self.store.name, key, digest)
+        batch = prepare_large(self.engine, self.bucket.name, self.store.name, key, digest, region=self.bucket.region)
         read = hashlib.sha256()
         with closing(ahead(unpacked(_digested(chunks, read), key.object.size))) as bodies:
             parts = prepare_parts(self.engine, batch, self._read_parts(key, bodies))

@@ -86,7 +86,7 @@ def reparse(
     done = Reparsed()
     for key in _keys(engine, bucket, first, last):
         try:
-            _count(done, _reparse_key(engine, key, _Reading(now, redacts, parser)))
+            _count(done, _reparse_key(engine, key, _Reading(now, redacts, parser, bucket)))
         except REFUSALS as error:
             _fail(done, bucket, key, refusal(error))
         except (sa.exc.SQLAlchemyError, psycopg.Error):
@@ -159,11 +159,12 @@ class _KeyCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """How lines are read; see `reparse`."""
+    """How lines are read, and of which bucket; see `reparse`."""
 
     now: datetime
     redacts: bool
     parser: ParserName
+    bucket: LoggedBucket
 
 
 def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _KeyCounts:
@@ -185,7 +186,10 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _Key
             return found
         with closing(_chunks(connection, key, reading)) as chunks:
             for chunk in chunks:
-                rejected.move(connection, key.id, chunk.moved, chunk.parsed)
+                of_bucket = reading.bucket
+                rejected.move(
+                    connection, key.id, chunk.moved, chunk.parsed, bucket=of_bucket.name, region=of_bucket.region
+                )
                 rejected.change_reasons(connection, key.id, chunk.reasons)
                 found.add(chunk)
         if found.moved:

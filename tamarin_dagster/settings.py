@@ -52,6 +52,8 @@ DEFAULT_QUIET_SECONDS = 60.0
 # MADs. Simulated, hours that vary by a third from day to day go above it 0.15 times a month (5: 0.6, 3.5: 3.4 times),
 # and of hours of five times the traffic three quarters do; files of very unequal sizes alarm more often.
 DEFAULT_ALARM_THRESHOLD = 6.0
+DEFAULT_ROLLUP_ROWS = 20_000
+DEFAULT_ROLLUP_PARTS_DAYS = 35
 # A fifth of all bytes: among the hundreds of addresses that a public bucket serves, no reader comes near it.
 DEFAULT_HOG_SHARE = 0.2
 
@@ -263,6 +265,20 @@ class Settings(BaseModel):
         ge=1,
         le=1200,
         description="months of records that are kept, besides the present one (default: all, for ever)",
+    )
+    rollup_rows: int = Field(
+        default=DEFAULT_ROLLUP_ROWS,
+        ge=100,
+        le=10_000_000,
+        description="maximum number of rows of single values in a day's rollup by key, address, requester, referrer or"
+        " user agent; smaller values are folded into their prefix, network, role, host or product",
+    )
+    rollup_parts_days: int = Field(
+        default=DEFAULT_ROLLUP_PARTS_DAYS,
+        ge=1,
+        le=36_500,
+        description="how many days the partial sums of a day are kept after its last roll-up; a later load of that day"
+        " reads its records again",
     )
     alarm_threshold: float = Field(
         default=DEFAULT_ALARM_THRESHOLD,

@@ -21,7 +21,13 @@ from tamarin_dagster.recordstore.tables import (
     s3_rejected_line,
     tamarin_database,
 )
-from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, traffic_pending_day
+from tamarin_dagster.recordstore.traffic_tables import (
+    ROLLUPS,
+    traffic_day,
+    traffic_fold,
+    traffic_part,
+    traffic_pending_day,
+)
 
 _HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
 _ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [rollups](rollups.md).\n"
@@ -36,7 +42,7 @@ _FUNCTIONS = "# Functions\n\nAs tables in a query: `SELECT * FROM s3_hogs('media
 def tables_as_markdown() -> str:
     """Each table, view and function with its columns: name, Postgres type, meaning."""
     tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket, s3_archived_day, tamarin_database)
-    rollups = (*ROLLUPS, traffic_day, traffic_pending_day)
+    rollups = (*ROLLUPS, traffic_day, traffic_fold, traffic_pending_day, traffic_part)
     dimensions = (*DIMENSIONS, dimension_day)
     views = (s3_duplicate_record, s3_delivery_lateness, *ANSWERS, *COST_VIEWS)
     parts = (

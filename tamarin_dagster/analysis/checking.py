@@ -6,10 +6,11 @@ from datetime import date, timedelta
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analysis.measures import midnight, of_day
+from tamarin_dagster.analysis.days import midnight, of_day
 from tamarin_dagster.recordstore.failures import DayFailure, isolated
+from tamarin_dagster.recordstore.pending_days import due_days
 from tamarin_dagster.recordstore.tables import s3_log_record
-from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, traffic_hourly, traffic_pending_day
+from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, traffic_hourly
 
 # Days that are added up in one call: after a backfill of years the next calls take the rest.
 CHECKED_DAYS = 62
@@ -51,7 +52,7 @@ def check_sums(engine: sa.Engine, *, skips: Collection[str] = ()) -> CheckedSums
 
     A day that has changed meanwhile is left out: it is noted, and comes again. One that is not right comes each time.
     """
-    day, pending = traffic_day.c, traffic_pending_day.c
+    day, pending = traffic_day.c, due_days().c
     is_pending = sa.exists().where(pending.request_date == day.request_date, pending.bucket == day.bucket)
     unchecked = sa.and_(
         day.checked_at.is_distinct_from(day.rolled_up_at),
@@ -74,7 +75,7 @@ def check_sums(engine: sa.Engine, *, skips: Collection[str] = ()) -> CheckedSums
 
 def _check_day(engine: sa.Engine, bucket: str, when: date) -> list[SumDifference]:
     """Adds up a day, all of one snapshot, and notes that it is right."""
-    record, day, pending = s3_log_record.c, traffic_day.c, traffic_pending_day.c
+    record, day, pending = s3_log_record.c, traffic_day.c, due_days().c
     with engine.connect() as plain:
         connection = plain.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
@@ -83,7 +84,9 @@ def _check_day(engine: sa.Engine, bucket: str, when: date) -> list[SumDifference
             rolled_up_at = connection.scalar(sa.select(day.rolled_up_at).where(this, ~noted))
             if rolled_up_at is None:
                 return []
-            errors = sa.func.count().filter(record.http_status >= 400)
+            succeeded = sa.and_(record.http_status >= 200, record.http_status < 300)
+            failed = sa.or_(record.http_status >= 400, sa.and_(succeeded, record.error_code.is_not(None)))
+            errors = sa.func.count().filter(failed)
             size = sa.func.coalesce(sa.func.sum(record.bytes_sent), 0)
             records = _sums(
                 connection, sa.select(sa.func.count(), size, errors).where(record.bucket == bucket, of_day(when))

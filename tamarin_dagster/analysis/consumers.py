@@ -10,9 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analysis.measures import PRIVATE_NETWORKS
 from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_remote_ip, traffic_daily_by_requester
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber, total
+from tamarin_dagster.traffic.requesters import PRIVATE_NETWORKS
 
 Address = IPv4Address | IPv6Address
 

@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_pending_day
+from tamarin_dagster.recordstore.pending_days import due_days
+from tamarin_dagster.recordstore.traffic_tables import traffic_day
 
 # Four weeks: each hour of the week four times.
 PAST_DAYS = 28
@@ -48,10 +49,9 @@ def known_days_before(connection: sa.Connection, bucket: str, day: date) -> froz
 
 def waiting_days(connection: sa.Connection, bucket: str, first: date, last: date) -> tuple[date, ...]:
     """Those of these days that have records which their rollups do not hold yet, in order."""
-    pending = traffic_pending_day.c
+    pending = due_days().c
     statement = (
         sa.select(pending.request_date)
-        # A day may stand there often; a row without a bucket means all of them.
         .where(sa.or_(pending.bucket == bucket, pending.bucket.is_(None)), pending.request_date.between(first, last))
         .distinct()
         .order_by(pending.request_date)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 import typer
 
 from tamarin_dagster.analysis.dimensions import refresh_dimensions
-from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, roll_up
+from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, limits_of, roll_up
 from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, FromOption, ToOption, command, told_if_interrupted
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.shared import asked_days
@@ -65,7 +65,7 @@ def roll_up_due(settings: Settings, engine: sa.Engine, *, last: date | None = No
         advance(days, days + left, f"{day.day}: {day.requests:,} requests")
 
     with bar("Rolling up", "days") as advance:
-        done = roll_up(engine, regions=settings.regions, last=last, progress=tell)
+        done = roll_up(engine, regions=settings.regions, limits=limits_of(settings), last=last, progress=tell)
     if done.days:
         err.print(
             f"{len(done.days):,} days rolled up: {done.requests:,} requests in {done.seconds:.1f} s", highlight=False

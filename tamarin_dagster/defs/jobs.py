@@ -11,7 +11,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
-from tamarin_dagster.analysis.rollups import roll_up
+from tamarin_dagster.analysis.rollups import limits_of, roll_up
 from tamarin_dagster.defs.archiving import build_archive_failures_op
 from tamarin_dagster.defs.asset_checks import (
     ARCHIVE_MATCHES_THE_LEDGER,
@@ -116,7 +116,12 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
         with cancellable():
             # Rollups are kept when their records go. No other day matters here.
             first_kept = first_kept_day(months, datetime.now(UTC).date())
-            rolled_up = roll_up(database.engine, regions=settings.regions, last=first_kept - timedelta(days=1))
+            rolled_up = roll_up(
+                database.engine,
+                regions=settings.regions,
+                limits=limits_of(settings),
+                last=first_kept - timedelta(days=1),
+            )
             archives = {name: place_name(url) for name, url in settings.archives().items()}
             done = expire(database.engine, months, archives=archives)
         context.log.info(str(done))

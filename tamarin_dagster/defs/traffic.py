@@ -8,7 +8,7 @@ import dagster as dg
 
 from tamarin_dagster.analysis.checking import SumDifference, check_sums
 from tamarin_dagster.analysis.dimensions import refresh_dimensions
-from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, pending_days, roll_up
+from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, limits_of, pending_days, roll_up
 from tamarin_dagster.defs.asset_checks import (
     ROLLUPS_ADD_UP,
     SAMPLE,
@@ -60,6 +60,7 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
             done = roll_up(
                 engine,
                 regions=settings.regions,
+                limits=limits_of(settings),
                 skips=others,
                 patient=not alone,
                 progress=_progress_log(context.log),
@@ -100,7 +101,12 @@ def build_roll_up_job(settings: Settings) -> dg.JobDefinition:
     )
     def roll_up_days(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
         with cancellable():
-            done = roll_up(database.engine, regions=settings.regions, progress=_progress_log(context.log))
+            done = roll_up(
+                database.engine,
+                regions=settings.regions,
+                limits=limits_of(settings),
+                progress=_progress_log(context.log),
+            )
             failures = [*done.failures, *_refresh_dimensions(context.log, database, settings)]
         context.add_output_metadata(_told(done))
         fail_for(context.log, failures)

@@ -14,7 +14,8 @@ the fields   string, int16, int64,      see `fields.FIELDS`: text and inet are s
 """
 
 from collections.abc import Callable, Sequence
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,6 +56,7 @@ REJECTED_SCHEMA = pa.schema(
 """The columns of a frame of rejected lines."""
 
 _DAY_MICROSECONDS = 86_400_000_000
+_EPOCH = date(1970, 1, 1)
 
 
 class FrameError(ValueError):
@@ -127,12 +129,30 @@ def months_of(records: pa.Table) -> tuple[date, ...]:
     return tuple(months.astype("M8[D]").tolist())
 
 
-def request_days_of(records: pa.Table) -> set[tuple[str, date]]:
+@dataclass(frozen=True, slots=True)
+class RequestDay:
+    """The records of a bucket's UTC day: the places of their rows, in order."""
+
+    bucket: str
+    day: date
+    rows: npt.NDArray[np.int64]
+
+
+def days_of(records: pa.Table) -> list[RequestDay]:
     """Return the buckets that the requests were made to, each with the UTC days of its requests."""
-    days = pa.array((times_of(records) // _DAY_MICROSECONDS).astype(np.int32), pa.date32())
-    pairs = pa.table([records["bucket"], days], names=["bucket", "day"]).group_by(["bucket", "day"]).aggregate([])
-    names, dates = pairs["bucket"].to_pylist(), pairs["day"].to_pylist()
-    return {(name, day) for name, day in zip(names, dates, strict=True) if name is not None}
+    days = times_of(records) // _DAY_MICROSECONDS
+    buckets = records["bucket"].combine_chunks().dictionary_encode(null_encoding="encode")
+    names = buckets.dictionary.to_pylist()
+    first = int(days.min()) if len(days) else 0
+    codes = (days - first) * max(len(names), 1) + np.asarray(buckets.indices)
+    found = []
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    for rows in np.split(order, starts[1:]) if len(codes) else ():
+        day, name = divmod(int(codes[rows[0]]), max(len(names), 1))
+        if names[name] is not None:
+            found.append(RequestDay(names[name], _EPOCH + timedelta(days=first + day), rows))
+    return found
 
 
 def rows_of(table: pa.Table, logs: Sequence[int], *, renumbered: bool = False) -> pa.Table:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from tamarin_dagster.recordstore.pending_days import due_days
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
-from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_pending_day
+from tamarin_dagster.recordstore.traffic_tables import traffic_day
 
 # The newest log keys of a bucket, and so many of their records: some 10 ms, whatever the table's size.
 _SAMPLED_KEYS = 20
@@ -84,7 +85,7 @@ def foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecords | 
     if not found or bucket in dict(found):
         return None
     rolled_up = sa.exists().where(traffic_day.c.bucket == bucket, traffic_day.c.requests > 0)
-    pending = sa.exists().where(traffic_pending_day.c.bucket == bucket)
+    pending = sa.exists().where(due_days().c.bucket == bucket)
     if connection.scalar(sa.select(sa.or_(rolled_up, pending))):
         return None
     return ForeignRecords(bucket, sum(records for _, records in found), tuple(found))

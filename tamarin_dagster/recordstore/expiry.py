@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from tamarin_dagster.recordstore.partitions import Partition, drop_partition
+from tamarin_dagster.recordstore.pending_days import due_days
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
-from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_pending_day
+from tamarin_dagster.recordstore.traffic_tables import traffic_day
 
 _LIVE = s3_log_key.c.superseded_at.is_(None)
 
@@ -49,7 +50,7 @@ def count_to_mark(connection: sa.Connection, end: datetime) -> int:
 
 def days_to_roll_up(connection: sa.Connection, partition: Partition) -> list[tuple[str | None, date]]:
     """The buckets and days of the partition whose rollups do not hold all records; None stands for all buckets."""
-    pending = traffic_pending_day.c
+    pending = due_days().c
     last = (partition.end - timedelta(microseconds=1)).astimezone(UTC).date()
     first = None if partition.start is None else partition.start.astimezone(UTC).date()
     statement = (

@@ -48,9 +48,10 @@ class Extract:
         return sql.SQL(
             "COPY (SELECT {} FROM s3_log_record WHERE {} ORDER BY request_dtime, log_key_id, line_number)"
             " TO STDOUT ({})"
-        ).format(columns, self._condition(), options)
+        ).format(columns, self.condition(), options)
 
-    def _condition(self) -> sql.Composable:
+    def condition(self) -> sql.Composable:
+        """Return the condition on records."""
         first, following = midnight(self.day), midnight(self.day + timedelta(days=1))
         condition = sql.SQL("request_dtime >= {} AND request_dtime < {}").format(first, following)
         if self.buckets is None:

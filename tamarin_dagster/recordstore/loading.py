@@ -14,7 +14,6 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import cast
 
 import numpy as np
@@ -25,9 +24,9 @@ from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.failpoints import FailPoint, reached
 from tamarin_dagster.logformat import RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError, LogCounts, ParsedLogs, parse_logs
-from tamarin_dagster.logformat.frames import months_of, request_days_of, rows_of, to_frame, to_table
+from tamarin_dagster.logformat.frames import months_of, rows_of, to_frame, to_table
 from tamarin_dagster.logkey import LogKey
-from tamarin_dagster.recordstore import generations, pending_days
+from tamarin_dagster.recordstore import generations, parts, pending_days
 from tamarin_dagster.recordstore.copy_binary import HEADER, TRAILER, render
 from tamarin_dagster.recordstore.generations import Verdict
 from tamarin_dagster.recordstore.partitions import ensure_partitions
@@ -61,7 +60,7 @@ class Batch:
         records: columns of RECORDS_SCHEMA; `log_index` is the position in `keys`.
         copy_data: the records as COPY is sent them, in pieces.
         digests: of each key the SHA-256 of its bytes as stored; None if it is not known.
-        request_days: the buckets and UTC days of its records.
+        region: where the bucket is; None if it is not known.
     """
 
     bucket: str
@@ -72,16 +71,16 @@ class Batch:
     records: pa.Table
     copy_data: tuple[memoryview, ...]
     digests: tuple[bytes | None, ...]
-    request_days: frozenset[tuple[str, date]] = frozenset()
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some lines of a large key, parsed and ready to load."""
+    """Some lines of a large key, parsed and ready to load, and what they add to the sums."""
 
     parsed: ParsedLogs
     copy_data: tuple[memoryview, ...]
-    request_days: frozenset[tuple[str, date]]
+    sums: parts.Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +125,11 @@ def prepare(
     parsed: ParsedLogs,
     *,
     digests: Sequence[bytes | None] | None = None,
+    region: str | None = None,
 ) -> Batch:
     """Make a batch of keys, what they hold and the digests of what is stored (in the same order).
+
+    The `region` is the bucket's, by which transfer within the region is told from that to another.
 
     Validates the DataFrame, creates missing partitions, takes ids, renders what COPY will send: everything that need
     not wait for a transaction.
@@ -138,20 +140,24 @@ def prepare(
     records = _checked(parsed)
     ensure_partitions(engine, months_of(records))
     ids = _take_ids(engine, len(keys))
-    days = frozenset(request_days_of(records))
     known = tuple(digests) if digests is not None else (None,) * len(keys)
-    return Batch(
-        bucket, log_bucket_name, tuple(keys), ids, parsed, records, render(records, ids), known, request_days=days
-    )
+    copy_data = render(records, ids)
+    return Batch(bucket, log_bucket_name, tuple(keys), ids, parsed, records, copy_data, known, region)
 
 
 def prepare_large(
-    engine: sa.Engine, bucket: str, log_bucket_name: str, key: LogKey, digest: bytes | None = None
+    engine: sa.Engine,
+    bucket: str,
+    log_bucket_name: str,
+    key: LogKey,
+    digest: bytes | None = None,
+    *,
+    region: str | None = None,
 ) -> Batch:
     """Make a batch of one key, whose lines come in parts."""
     records = RECORDS_SCHEMA.empty_table()
     nothing = ParsedLogs(to_frame(records), to_frame(REJECTED_SCHEMA.empty_table()), (LogCounts(),))
-    return Batch(bucket, log_bucket_name, (key,), _take_ids(engine, 1), nothing, records, (), (digest,))
+    return Batch(bucket, log_bucket_name, (key,), _take_ids(engine, 1), nothing, records, (), (digest,), region)
 
 
 def prepare_parts(engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs]) -> Iterator[Part]:
@@ -159,7 +165,7 @@ def prepare_parts(engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs])
     for part in parsed:
         records = _checked(part)
         ensure_partitions(engine, months_of(records))
-        yield Part(part, render(records, batch.ids), frozenset(request_days_of(records)))
+        yield Part(part, render(records, batch.ids), parts.parts_of(records, batch.bucket, batch.region))
 
 
 def _checked(parsed: ParsedLogs) -> pa.Table:
@@ -186,33 +192,36 @@ def _take_ids(engine: sa.Engine, count: int) -> tuple[int, ...]:
 
 
 def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBatch:
-    """Loads a batch: ledger, rejected lines and records commit together.
+    """Loads a batch: ledger, rejected lines, records and their partial sums commit together.
 
     Of keys that another run has loaded meanwhile nothing is loaded again, nor of those whose bytes were loaded before.
     A key whose older generation is loaded and not purged takes that one's place. Raises sqlalchemy.exc.DBAPIError or
     psycopg.Error; then nothing of the batch is loaded.
     """
+    sums = parts.parts_of(batch.records, batch.bucket, batch.region)
     with engine.connect() as connection:
         entered = _enter(connection, batch, run_id)
         won = entered.won
         copy_data = batch.copy_data
         if len(won) < len(batch.keys):
-            copy_data = render(rows_of(batch.records, sorted(won)), batch.ids)
+            records = rows_of(batch.records, sorted(won))
+            copy_data = render(records, batch.ids)
+            sums = parts.parts_of(records, batch.bucket, batch.region)
         cursor = cast("psycopg.Cursor", connection.connection.cursor())
         _copy_records(cursor, copy_data)
         _copy_rejected(cursor, batch, rows_of(to_table(batch.parsed.rejected, REJECTED_SCHEMA), sorted(won)))
         if won:
-            pending_days.note(connection, batch.request_days)
+            parts.store(connection, sums)
         _commit(connection)
     return _outcome(batch, entered)
 
 
 def load_large(
-    engine: sa.Engine, batch: Batch, parts: Iterable[Part], run_id: str | None = None, *, digest: Callable[[], bytes]
+    engine: sa.Engine, batch: Batch, pieces: Iterable[Part], run_id: str | None = None, *, digest: Callable[[], bytes]
 ) -> Generator[LogCounts, None, LoadedBatch]:
-    """Loads a batch of `prepare_large`, in one transaction for all its parts; see `load`.
+    """Loads a batch of `prepare_large`, in one transaction for all its pieces; see `load`.
 
-    Yields the counts of each part once it is sent, and returns what became of the key. An error of `parts` undoes the
+    Yields the counts of each part once it is sent, and returns what became of the key. An error of `pieces` undoes the
     load, as closing the generator does. `digest` is asked for the SHA-256 of what is stored once all parts are there.
     Raises DigestNeededError if the batch has none, and it must be known before.
     """
@@ -220,18 +229,16 @@ def load_large(
         entered = _enter(connection, batch, run_id, asks_digest=True)
         if entered.won:
             counts = LogCounts()
-            days: set[tuple[str, date]] = set()
-            for part in parts:
+            for part in pieces:
                 cursor = cast("psycopg.Cursor", connection.connection.cursor())
                 _copy_records(cursor, part.copy_data)
                 _copy_rejected(cursor, batch, to_table(part.parsed.rejected, REJECTED_SCHEMA))
                 counts += part.parsed.counts[0]
-                days |= part.request_days
+                parts.store(connection, part.sums)
                 yield part.parsed.counts[0]
             batch = replace(batch, parsed=replace(batch.parsed, counts=(counts,)), digests=(digest(),))
             statement = sa.update(s3_log_key).where(s3_log_key.c.id == batch.ids[0])
             connection.execute(statement.values(_ledger_row(batch, 0, run_id)))
-            pending_days.note(connection, days)
         _commit(connection)
     return _outcome(batch, entered)
 
@@ -398,11 +405,11 @@ def _ledger_row(batch: Batch, index: int, run_id: str | None) -> dict[str, objec
     }
 
 
-def copy_parsed(cursor: psycopg.Cursor, parsed: ParsedLogs, ids: Sequence[int]) -> frozenset[tuple[str, date]]:
-    """Put the records of `parsed` in, `ids[i]` being the ledger id of its log `i`; return their request days."""
+def copy_parsed(cursor: psycopg.Cursor, parsed: ParsedLogs, ids: Sequence[int]) -> pa.Table:
+    """Put the records of `parsed` in, `ids[i]` being the ledger id of its log `i`; return them."""
     records = _checked(parsed)
     _copy_records(cursor, render(records, ids))
-    return frozenset(request_days_of(records))
+    return records
 
 
 def _copy_records(cursor: psycopg.Cursor, copy_data: Iterable[memoryview]) -> None:

@@ -1,4 +1,7 @@
-"""The queue of the days that are to be rolled up: whoever changes records notes their days in the same transaction."""
+"""The days that are to be rolled up: those with parts that are not merged yet, and those noted to be summed up again.
+
+A load stores its sums as parts (`recordstore.parts`). What deletes records notes their days, in the same transaction.
+"""
 
 from collections.abc import Collection
 from datetime import date
@@ -8,14 +11,26 @@ import sqlalchemy as sa
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.recordstore.ledger import delivered_in_any
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
-from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_pending_day
+from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_part, traffic_pending_day
 
 # No bucket's name is longer (63 characters, and 255 before 2018); an index could not hold what is much longer.
 BUCKET_BYTES = 255
 
 
+def due_days() -> sa.Subquery:
+    """Return a subquery of the buckets and days that are due; a day may be in it more than once.
+
+    A bucket that is null stands for all buckets of the day.
+    """
+    pending, part = traffic_pending_day.c, traffic_part.c
+    return sa.union_all(
+        sa.select(pending.bucket, pending.request_date),
+        sa.select(part.bucket, part.request_date).where(~part.is_merged),
+    ).subquery("due_day")
+
+
 def note(connection: sa.Connection, days: Collection[tuple[str, date]]) -> None:
-    """Notes that records of these buckets and UTC days have changed. Only adds rows: nobody waits for anybody."""
+    """Note that the records of these buckets and UTC days must be summed up again. Only adds rows, so nobody waits."""
     kept = sorted(day for day in days if len(day[0].encode()) <= BUCKET_BYTES)
     if kept:
         connection.execute(_NOTE, {"buckets": [bucket for bucket, _ in kept], "days": [day for _, day in kept]})

@@ -9,8 +9,8 @@ import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import ParsedLogs, RejectReason
-from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.loading import copy_parsed
+from tamarin_dagster.recordstore.parts import parts_of, store
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
 
 # A key may hold hundreds of thousands of rejected lines, each of up to 1 MiB. What is handed on at a time is bounded by
@@ -101,16 +101,27 @@ def lock(connection: sa.Connection, key: RejectedKey) -> bool:
     return connection.scalar(statement) is not None
 
 
-def move(connection: sa.Connection, key_id: int, line_numbers: Sequence[int], parsed: ParsedLogs) -> None:
-    """Takes these rejected lines of the key out, and puts the records of `parsed` in: one for each of them."""
+def move(
+    connection: sa.Connection,
+    key_id: int,
+    line_numbers: Sequence[int],
+    parsed: ParsedLogs,
+    *,
+    bucket: str,
+    region: str | None,
+) -> None:
+    """Takes these rejected lines of the key out, and puts the records of `parsed` in: one for each of them.
+
+    Their sums are added, too; `bucket` and `region` are the logged bucket's, see `parts_of`.
+    """
     if not line_numbers:
         return
     line = s3_rejected_line.c
     statement = sa.delete(s3_rejected_line).where(line.log_key_id == key_id, line.line_number == sa.any_(_NUMBERS))
     connection.execute(statement, {"numbers": list(line_numbers)})
     cursor = cast("psycopg.Cursor", connection.connection.cursor())
-    days = copy_parsed(cursor, parsed, [key_id] * len(parsed.counts))
-    pending_days.note(connection, days)
+    records = copy_parsed(cursor, parsed, [key_id] * len(parsed.counts))
+    store(connection, parts_of(records, bucket, region))
 
 
 def change_reasons(connection: sa.Connection, key_id: int, reasons: Mapping[str, Sequence[int]]) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.logformat.fields import FIELDS
 
 # What the newest file under migrations/versions makes of a database.
-SCHEMA_REVISION = "0010"
+SCHEMA_REVISION = "0011"
 
 metadata = sa.MetaData()
 

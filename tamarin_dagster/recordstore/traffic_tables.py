@@ -1,9 +1,9 @@
-"""The rollups: a day's traffic by hour, object key, address, requester, referrer and user agent, and what they come from.
+"""The rollups: a day's traffic by hour, object key, address, requester, referrer and user agent, and their parts.
 
-Each load stores the sums of its records as parts (`traffic_part`), in its own transaction. `analysis.rollups` merges the
-parts of a day and writes the day's rows. A day has a limited number of rows for each dimension: the values with the most
-bytes and the most requests have rows of their own, and a row with `folded_values` stands for the others of one prefix,
-network, role, host or product. Names of keys and agents may be of any length, so no index holds them.
+Each load stores the sums of its records as parts (`traffic_part`), in its own transaction. `analysis.rollups` merges
+the parts of a day and writes the day's rows. A day has a limited number of rows for each dimension: the values with the
+most bytes and the most requests have rows of their own, and a row with `folded_values` stands for the others of one
+prefix, network, role, host or product. Names of keys and agents may be of any length, so no index holds them.
 """
 
 from typing import Any

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tamarin_dagster.logformat import FIELDS, RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError, parse_logs
-from tamarin_dagster.logformat.frames import months_of, request_days_of, to_frame, to_table
+from tamarin_dagster.logformat.frames import days_of, months_of, to_frame, to_table
 from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 from tamarin_dagster_tests.logformat.lines_written import line
 
@@ -73,7 +73,10 @@ def test_months_and_request_days_are_those_of_the_times():
     records = records_of(parse_logs([body(*lines)], now=datetime(2026, 2, 1, tzinfo=UTC)))
     (bucket,) = set(records["bucket"].to_pylist())
     assert months_of(records) == (date(2025, 12, 1), date(2026, 1, 1))
-    assert request_days_of(records) == {(bucket, date(2025, 12, 31)), (bucket, date(2026, 1, 1))}
+    assert [(each.bucket, each.day) for each in days_of(records)] == [
+        (bucket, date(2025, 12, 31)),
+        (bucket, date(2026, 1, 1)),
+    ]
 
 
 def test_a_part_of_a_batch_is_numbered_anew():

@@ -1,0 +1,113 @@
+"""A limit for the number of a day's sums: the largest values keep rows of their own, the others are folded.
+
+A folded row stands for all values of one parent (see `dimensions`), so that totals always add up, and those of
+prefixes, networks, roles, hosts and products stay exact. Parents are limited too: the smallest are folded into their
+root.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tamarin_dagster.traffic.dimensions import Dimension
+from tamarin_dagster.traffic.sums import concat, merge, split
+
+Flags = npt.NDArray[np.bool_]
+
+# Of the rows of a dimension's day these many, at most, are folded rows.
+PARENTS_SHARE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Sums with a limited number of rows.
+
+    Attributes:
+        sums: rows of their own, and folded rows.
+        largest_requests: the most requests that a value had that was folded now; 0 if none was.
+        largest_bytes: the most bytes that a value had that was folded now.
+    """
+
+    sums: pa.Table
+    largest_requests: int = 0
+    largest_bytes: int = 0
+
+
+def fold(sums: pa.Table, dimension: Dimension, limit: int) -> Folded:
+    """Return the sums with at most `limit` rows of their own, and at most a quarter as many folded rows.
+
+    One half of the rows goes to the values with the most bytes, the other to those with the most requests. The missing
+    value (no referrer, not authenticated) always keeps its row.
+    """
+    own, folded = split(sums)
+    if own.num_rows <= limit:
+        return Folded(concat([own, _limited(folded, dimension, limit)]) if folded.num_rows else sums)
+    keeps = _kept(own, limit)
+    tail = own.filter(pa.array(~keeps))
+    parents = _set(tail, "value", dimension.parents(_one(tail["value"])))
+    parents = parents.append_column("folded_values", pa.array(np.ones(tail.num_rows, np.int64)))
+    return Folded(
+        concat([own.filter(pa.array(keeps)), _limited(merge([folded, parents]), dimension, limit)]),
+        largest_requests=int(pc.max(tail["requests"]).as_py()),
+        largest_bytes=int(pc.max(tail["bytes_sent"]).as_py()) if "bytes_sent" in tail.column_names else 0,
+    )
+
+
+def _kept(own: pa.Table, limit: int) -> Flags:
+    """Return which rows keep a row of their own."""
+    keeps = np.zeros(own.num_rows, bool)
+    keeps[np.asarray(pc.is_null(own["value"]))] = True
+    for first in ("bytes_sent", "requests"):
+        keeps[_largest(own, first, limit // 2)] = True
+    # values that are among the largest in both ways leave room
+    left = limit - int(keeps.sum())
+    if left > 0:
+        rest = np.flatnonzero(~keeps)
+        keeps[rest[_largest(own.take(pa.array(rest)), "bytes_sent", left)]] = True
+    return keeps
+
+
+def _largest(sums: pa.Table, first: str, count: int) -> npt.NDArray[np.int64]:
+    """Return the places of the `count` rows with the most of a measure; of equal ones those of the first values."""
+    if count >= sums.num_rows:
+        return np.arange(sums.num_rows)
+    if count <= 0:
+        return np.empty(0, np.int64)
+    ranks = _ranks(sums, first)
+    threshold = np.partition(ranks, -count)[-count]
+    above = np.flatnonzero(ranks > threshold)
+    level = np.flatnonzero(ranks == threshold)
+    wanted = count - len(above)
+    if wanted < len(level):
+        values = pa.table({"value": sums["value"].take(pa.array(level))})
+        level = level[np.asarray(pc.select_k_unstable(values, wanted, [("value", "ascending")]))]
+    return np.concatenate([above, level])
+
+
+def _ranks(sums: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    if name not in sums.column_names:
+        return np.zeros(sums.num_rows)
+    return np.asarray(pc.fill_null(sums[name], 0).cast(pa.float64()))
+
+
+def _limited(folded: pa.Table, dimension: Dimension, limit: int) -> pa.Table:
+    """Return folded rows, as few as may be: the smallest are folded into their roots."""
+    most = max(limit // PARENTS_SHARE, 4)
+    if folded.num_rows <= most:
+        return folded
+    keeps = np.zeros(folded.num_rows, bool)
+    keeps[_largest(folded, "bytes_sent", most - 2)] = True
+    tail = folded.filter(pa.array(~keeps))
+    roots = _set(tail, "value", dimension.roots(_one(tail["value"])))
+    return merge([folded.filter(pa.array(keeps)), roots])
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _set(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, column)
