@@ -203,7 +203,7 @@ def _roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, 
     started = time.monotonic()
     this = sa.and_(traffic_day.c.bucket == bucket, traffic_day.c.request_date == day)
     with engine.begin() as connection:
-        # One roll-up of a day at a time: none but a roll-up deletes parts. The lock goes with the transaction, as a
+        # One roll-up of a day at a time. The lock goes with the transaction, as a
         # pooler between us and Postgres needs it.
         lock = sa.func.hashtextextended(f"traffic {bucket}", day.toordinal())
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))

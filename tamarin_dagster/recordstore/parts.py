@@ -1,4 +1,4 @@
-"""Partial sums of loads: rows of `traffic_part`, written in the load's own transaction. `analysis.rollups` merges them."""
+"""Partial sums of loads: rows of `traffic_part`, written in the load's own transaction and merged by a roll-up."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,10 +101,10 @@ class FoundParts:
 
 
 def find(connection: sa.Connection, bucket: str, day: date) -> FoundParts:
-    """Return which parts the day has."""
+    """Return which parts the day has, and keep all others from deleting them until the transaction ends."""
     part = traffic_part.c
     statement = sa.select(part.id, part.is_merged).where(part.bucket == bucket, part.request_date == day)
-    found = connection.execute(statement.order_by(part.id)).all()
+    found = connection.execute(statement.order_by(part.id).with_for_update()).all()
     merged = [row.is_merged for row in found]
     return FoundParts(tuple(row.id for row in found), any(merged), not all(merged))
 
@@ -131,4 +131,6 @@ def delete_old(connection: sa.Connection, days: int) -> int:
     """
     part = traffic_part.c
     is_old = part.made_at < sa.func.now() - sa.func.make_interval(0, 0, 0, days)
-    return connection.execute(sa.delete(traffic_part).where(part.is_merged, is_old)).rowcount
+    # a roll-up that reads one has locked it
+    chosen = sa.select(part.id).where(part.is_merged, is_old).with_for_update(skip_locked=True)
+    return connection.execute(sa.delete(traffic_part).where(part.id.in_(chosen))).rowcount

@@ -45,11 +45,11 @@ def record(
 
 @pytest.fixture
 def load(put_key, folder_place, engine):
-    """load(body, …) puts a key there and pulls it."""
+    """load(body, …) puts a key there and pulls it; `region` is the bucket's."""
 
-    def load(body: bytes, **name: str) -> None:
+    def load(body: bytes, *, region: str | None = None, **name: str) -> None:
         put_key(body, **name)
-        pull(folder_place.bucket, folder_place.store, engine)
+        pull(folder_place.bucket.model_copy(update={"region": region}), folder_place.store, engine)
 
     return load
 
@@ -138,7 +138,9 @@ OPERATIONS = {
     "REST.DELETE.OBJECT": ("delete", 0, 1),
     "BATCH.DELETE.OBJECT": ("delete", 0, 1),
     "REST.POST.MULTI_OBJECT_DELETE": ("delete", 0, 1),
-    "S3.TRANSITION_GDA.OBJECT": ("lifecycle", 0, 1),
+    "REST.COPY.OBJECT_GET": ("read", 0, 1),
+    "S3.TRANSITION_GDA.OBJECT": ("lifecycle", 0, 0),
+    "S3.EXPIRE.OBJECT": ("lifecycle", 0, 1),
 }
 
 
@@ -182,9 +184,9 @@ BILLING = [
 
 
 def test_what_is_billed_is_told_apart(load, engine, by):
-    load(b"".join(record(**asked, key=str(number)) for number, (asked, *_) in enumerate(BILLING)))
+    load(b"".join(record(**asked, key=str(number)) for number, (asked, *_) in enumerate(BILLING)), region="eu-west-1")
 
-    roll_up(engine, regions={"media": "eu-west-1"})
+    roll_up(engine)
 
     found = by("key", "put_requests", "unbilled_requests", "unbilled_bytes", "interregion_bytes")
     assert {int(key): sums for key, *sums in found} == {n: [0, *sums] for n, (_, *sums) in enumerate(BILLING)}
@@ -194,6 +196,16 @@ def test_a_region_that_is_not_known_is_taken_for_the_requests(load, engine, by):
     load(record(region="us-east-1"))
     roll_up(engine)
     assert by("key", "unbilled_bytes", "interregion_bytes") == [("a", 100, 0)]
+
+
+def test_a_region_that_is_set_later_counts_when_the_records_are_read_again(load, engine, by):
+    """`roll-up --from` sums up the records of the days again, with the region that is set by then."""
+    load(record(region="us-east-1"))
+    roll_up(engine)
+    with engine.begin() as connection:
+        noted.note_rolled_up(connection, DAY, DAY)
+    roll_up(engine, regions={"media": "eu-west-1"})
+    assert by("key", "unbilled_bytes", "interregion_bytes") == [("a", 0, 100)]
 
 
 def test_a_day_ends_at_midnight_utc_and_buckets_have_their_own(load, engine, rows):
@@ -248,47 +260,62 @@ def test_a_roll_up_changes_nothing_that_is_as_it_should_be(load, engine, content
     assert roll_up(engine).days == []
 
 
-def test_a_load_that_commits_meanwhile_is_in_the_next_roll_up(load, engine, monkeypatch):
-    """Its note must not go with those of what the snapshot shows."""
+@pytest.fixture(params=["merged", "read again"])
+def sums(request, engine, monkeypatch):
+    """sums(before=…, after=…) calls these once, before and after a roll-up reads the sums of a day.
+
+    It merges parts, or reads the records again, as after a newer generation.
+    """
+    name = "_totals_of_parts" if request.param == "merged" else "_totals_of_records"
+
+    def sums(before=lambda: None, after=lambda: None) -> None:
+        read = getattr(rollups, name)
+
+        def disturbed(*args):
+            monkeypatch.setattr(rollups, name, read)
+            before()
+            totals = read(*args)
+            after()
+            return totals
+
+        monkeypatch.setattr(rollups, name, disturbed)
+        if request.param == "read again":
+            with engine.begin() as connection:
+                noted.note(connection, [("media", DAY)])
+
+    sums.reads_records = request.param == "read again"
+    return sums
+
+
+def test_a_load_that_commits_before_the_sums_are_read_is_counted_once(load, engine, sums):
     load(lines(2))
-    sum_up = rollups._sum_up
+    sums(before=lambda: load(lines(3)))
 
-    def loaded_meanwhile(*args) -> None:
-        monkeypatch.setattr(rollups, "_sum_up", sum_up)
-        load(lines(3))
-        sum_up(*args)
-
-    monkeypatch.setattr(rollups, "_sum_up", loaded_meanwhile)
-
-    # one statement reads the records, after the notes are deleted: it sees the new ones, and they stay noted
-    assert [each.requests for each in roll_up(engine).days] == [5]
-    assert due(engine) == [("media", DAY)]
-    assert [each.requests for each in roll_up(engine).days] == [5]
+    # the parts are chosen before, the records are read after it: with their parts
+    found = [5] if sums.reads_records else [2]
+    assert [each.requests for each in roll_up(engine).days] == found
+    assert due(engine) == ([] if sums.reads_records else [("media", DAY)])
+    roll_up(engine)
+    assert rollup_rows(engine)["traffic_day"] == [(DAY, 5, 5 * 113)]
+    assert check_sums(engine).differences == ()
 
 
-def test_a_load_that_commits_after_the_sums_is_in_the_next_roll_up(load, engine, monkeypatch):
+def test_a_load_that_commits_after_the_sums_is_in_the_next_roll_up(load, engine, sums):
     load(lines(2))
-    sum_up = rollups._sum_up
-
-    def loaded_after(*args) -> None:
-        sum_up(*args)
-        monkeypatch.setattr(rollups, "_sum_up", sum_up)
-        load(lines(3))
-
-    monkeypatch.setattr(rollups, "_sum_up", loaded_after)
+    sums(after=lambda: load(lines(3)))
 
     assert [each.requests for each in roll_up(engine).days] == [2]
     assert due(engine) == [("media", DAY)]
     assert [each.requests for each in roll_up(engine).days] == [5]
 
 
-def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_noted(load, engine, monkeypatch):
+def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_due(load, engine, monkeypatch):
     load(lines(2))
     roll_up(engine)
     once = rollup_rows(engine)
     load(lines(3))
     with monkeypatch.context() as patched:
-        patched.setattr(rollups, "_filled", None)
+        patched.setattr(rollups, "_rows_of_day", None)
         with pytest.raises(TypeError):
             roll_up(engine)
 
@@ -296,24 +323,21 @@ def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_noted(load, engine, m
     assert [each.requests for each in roll_up(engine).days] == [5]
 
 
-def test_a_roll_up_whose_day_is_checked_meanwhile_is_not_disturbed(load, engine, rows, monkeypatch):
+def test_a_roll_up_whose_day_is_checked_meanwhile_is_not_disturbed(load, engine, rows, sums):
     """With one snapshot for all statements Postgres sent the transaction back, and the day was summed up twice."""
     load(lines(2))
     roll_up(engine)
     load(lines(3))
-    sum_up, times = rollups._sum_up, 0
+    checked = []
 
-    def checked_meanwhile(*args) -> None:
-        nonlocal times
-        times += 1
-        if times == 1:
-            rows("UPDATE traffic_day SET checked_at = rolled_up_at")
-        sum_up(*args)
+    def check() -> None:
+        checked.append(1)
+        rows("UPDATE traffic_day SET checked_at = rolled_up_at")
 
-    monkeypatch.setattr(rollups, "_sum_up", checked_meanwhile)
+    sums(before=check)
 
     assert [each.requests for each in roll_up(engine).days] == [5]
-    assert (times, due(engine)) == (1, [])
+    assert (checked, due(engine)) == ([1], [])
     assert rows("SELECT checked_at FROM traffic_day") == [(None,)]
 
 
@@ -354,9 +378,10 @@ LARGEST = 2**63 - 1
 def test_two_records_with_the_most_bytes_are_summed_up_exactly(load, engine, by, rows):
     """`bigint out of range` ended roll-up, pull and expire for good, for this bucket and all after it."""
     most = str(LARGEST)
-    load(record(sent=most, region="us-east-1") + record(sent=most, size=most, took=most) + record(bucket="zebra"))
+    large = record(sent=most, region="us-east-1") + record(sent=most, size=most, took=most)
+    load(large + record(bucket="zebra"), region="eu-west-1")
 
-    done = roll_up(engine, regions={"media": "eu-west-1"})
+    done = roll_up(engine)
 
     assert ([each.bucket for each in done.days], done.failures) == (["media", "zebra"], [])
     assert rows("SELECT bytes_sent FROM traffic_day WHERE bucket = 'media'") == [(2 * LARGEST,)]
@@ -398,7 +423,7 @@ def test_a_server_that_is_gone_ends_a_roll_up_at_once(load, engine, rows, monkey
     def cut(connection: sa.Connection, *_) -> None:
         connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
-    monkeypatch.setattr(rollups, "_sum_up", cut)
+    monkeypatch.setattr(rollups, "_totals_of_parts", cut)
     with pytest.raises(sa.exc.OperationalError):
         roll_up(engine)
     assert due(engine) == [("aaa", DAY), ("media", DAY)]
