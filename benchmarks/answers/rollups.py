@@ -1,71 +1,137 @@
-"""A day's rollups beside the load of that day.
+r"""What rollups cost: the load that makes their parts, the roll-up of a day, a late log key, and the room they take.
 
-    .venv/bin/python -m benchmarks.answers.rollups [--lines 1000000] [--keys 2000] [--rounds 5]
+    .venv/bin/python -m benchmarks.answers.rollups [--traffic demo|distinct|put] [--lines 1000000] [--rounds 5]
 
-In turn: `tamarin-dagster pull --no-rollups` of a day's log keys into empty tables, the whole process; then the roll-up
-of the day of their requests (some are of the day before; that is a roll-up of its own), and the check that each rollup
-adds up to the records. And once the rollups' size.
+In turn, in each round: `tamarin-dagster pull` with its rollups, the whole process; the same with nothing new, which is
+the start of the process; psql's \copy of the same rows into an equal table. Then `pull --no-rollups`, and the roll-up of
+its largest day alone; then a late log key of 1,000 lines of that day, and its roll-up. All of it in one day, unless
+`--days` says otherwise. Once: the bytes of rollups, parts and records, and what Postgres wrote to temporary files.
 """
 
 import statistics
 import time
+from datetime import date
 
 import sqlalchemy as sa
 
+from benchmarks.answers.unkind import write_unkind_keys
 from benchmarks.command_line import command_line, show
-from benchmarks.ingest.stage import Stage, stage
+from benchmarks.ingest.pull import copy_rows, prepare_copy
+from benchmarks.ingest.stage import COMMAND, LOG_PREFIX, PULL, Stage, stage
 from benchmarks.sheet import Sheet
 from tamarin_dagster.analysis.checking import check_sums
 from tamarin_dagster.analysis.rollups import roll_up
-from tamarin_dagster.recordstore.traffic_tables import ROLLUPS
+from tamarin_dagster.demo import write_log_keys
+from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, traffic_fold, traffic_part
+
+PULL_AND_ROLL_UP = (*COMMAND, "pull", "--no-purge")
+LATE_LINES = 1000
+_DAY = date(2026, 3, 5)
+_TABLES = (*ROLLUPS, traffic_day, traffic_fold, traffic_part)
 
 
 def main() -> None:
-    """Prints a table of medians, and one of the rollups' sizes."""
+    """Prints a table of medians, and one of sizes."""
     parser = command_line(__doc__)
+    parser.add_argument("--traffic", choices=("demo", "distinct", "put"), default="demo")
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--keys", type=int, default=2_000)
+    parser.add_argument("--days", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    loads, rollups, checks = [], [], []
+    figures: dict[str, list[float]] = {}
     with stage() as staged:
-        staged.write_keys(lines=options.lines, keys=options.keys, days=1)
+        _write_keys(staged, options.traffic, options.lines, options.keys, options.days)
         engine = sa.create_engine(staged.server.url("tamarin", "postgresql+psycopg"))
-        for _ in range(options.rounds):
-            staged.empty_tables()
-            staged.execute(*(f"TRUNCATE {table.name}" for table in ROLLUPS))
-            loads.append(staged.pull(options.lines).seconds)
-            done = roll_up(engine)
-            rollups.append(max(day.seconds for day in done.days))
-            if done.requests != options.lines:
-                raise SystemExit(f"{done.requests:,} of {options.lines:,} requests were rolled up")
-            started = time.perf_counter()
-            if check_sums(engine).differences:
-                raise SystemExit("the rollups do not add up to the records")
-            checks.append(time.perf_counter() - started)
+        for number in range(options.rounds):
+            for name, value in _round(staged, engine, options.lines, is_first=number == 0).items():
+                figures.setdefault(name, []).append(value)
+        if check_sums(engine).differences:
+            raise SystemExit("the rollups do not add up to the records")
         sizes = _sizes(staged, options.lines)
         engine.dispose()
-    figures = (
-        ("pull, s", loads, ".1f"),
-        ("roll-up, s", rollups, ".2f"),
-        ("roll-up / pull", [rollup / load for load, rollup in zip(loads, rollups, strict=True)], ".2f"),
-        ("check of the sums, s", checks, ".2f"),
-    )
     rows = [
-        [name, *(format(figure(values), unit) for figure in (statistics.median, min, max))]
-        for name, values, unit in figures
+        [name, *(f"{figure(values):.2f}" for figure in (statistics.median, min, max))]
+        for name, values in figures.items()
     ]
-    title = f"{options.lines:,} records of a day; {options.rounds} rounds"
+    title = f"{options.lines:,} records, {options.traffic} traffic, {options.days} days; {options.rounds} rounds"
     show([Sheet(title, ("", "median", "min", "max"), rows, ("",)), sizes], options.markdown)
 
 
+def _write_keys(staged: Stage, traffic: str, lines: int, keys: int, days: int) -> None:
+    if traffic == "demo":
+        staged.write_keys(lines=lines, keys=keys, days=days)
+        return
+    share = 0.99 if traffic == "put" else 0.0
+    write_unkind_keys(staged.log_folder, lines=lines, keys=keys, day=_DAY, put_share=share)
+    staged.configure(_DAY)
+
+
+def _round(staged: Stage, engine: sa.Engine, lines: int, *, is_first: bool) -> dict[str, float]:
+    _empty(staged)
+    pull = staged.run(PULL_AND_ROLL_UP).seconds
+    staged.expect(lines)
+    start = staged.run(PULL_AND_ROLL_UP).seconds
+    if is_first:
+        prepare_copy(staged)
+    copy = copy_rows(staged)
+    _empty(staged)
+    staged.pull(lines)
+    rolled_up = roll_up(engine)
+    if rolled_up.requests != lines:
+        raise SystemExit(f"{rolled_up.requests:,} of {lines:,} requests were rolled up")
+    largest = max(rolled_up.days, key=lambda day: day.requests)
+    late = _late_key(staged, engine, largest.day)
+    return {
+        "pull with rollups, s": pull,
+        "start of its process, s": start,
+        "\\copy, s": copy,
+        "\\copy / pull": copy / pull,
+        "\\copy / pull less its start": copy / (pull - start),
+        "roll-up of the largest day, s": largest.seconds,
+        "roll-up after a late key of 1,000 lines, s": late,
+    }
+
+
+def _empty(staged: Stage) -> None:
+    staged.execute(f"TRUNCATE {', '.join(table.name for table in _TABLES)}")
+    staged.empty_tables()
+
+
+def _late_key(staged: Stage, engine: sa.Engine, day: date) -> float:
+    """Seconds of the roll-up of a day after one more log key of it."""
+    late = staged.folder / "late"
+    write_log_keys(late, lines=LATE_LINES, keys=1, days=1, prefix=LOG_PREFIX)
+    (written,) = (path for path in late.rglob("*") if path.is_file())
+    name = staged.log_folder / LOG_PREFIX / f"{day}-23-59-59-FFFFFFFFFFFFFFFF"
+    found = written.read_bytes()
+    # the demo's log keys are of the last days
+    for stamp in {line.split(b"[", 1)[1][:11] for line in found.splitlines()}:
+        found = found.replace(b"[" + stamp, f"[{day:%d/%b/%Y}".encode())
+    name.write_bytes(found)
+    written.unlink()
+    try:
+        staged.run(PULL)
+        started = time.perf_counter()
+        roll_up(engine)
+        return time.perf_counter() - started
+    finally:
+        name.unlink()
+
+
 def _sizes(staged: Stage, lines: int) -> Sheet:
-    rows = []
-    for table in ROLLUPS:
-        count = staged.count(table.name)
+    records = staged.scalar(
+        "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 's3_log_record'::regclass"
+    )
+    rows = [["s3_log_record", f"{lines:,}", f"{records:,}", "100.0"]]
+    for table in _TABLES:
+        staged.execute(f"VACUUM FULL {table.name}")
         size = staged.scalar(f"SELECT pg_total_relation_size('{table.name}')")
-        rows.append([table.name, f"{count:,}", f"{size:,}", f"{size / lines:.2f}"])
-    return Sheet("The rollups of that day", ("", "rows", "bytes", "bytes a record"), rows, ("",))
+        rows.append([table.name, f"{staged.count(table.name):,}", f"{size:,}", f"{100 * size / records:.2f}"])
+    rows.append(["rollups and parts", "", "", f"{sum(float(row[3]) for row in rows[1:]):.2f}"])
+    spilled = staged.scalar("SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()")
+    rows.append(["temporary files of all rounds", "", f"{spilled:,}", ""])
+    return Sheet("What they take", ("", "rows", "bytes", "% of the records"), rows, ("",))
 
 
 if __name__ == "__main__":

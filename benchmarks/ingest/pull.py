@@ -33,13 +33,13 @@ def main() -> None:
             staged.empty_tables()
             pulls.append(staged.pull(options.lines))
             if number == 0:
-                _prepare_copy(staged)
-            copies.append(_copy(staged))
+                preparecopy_rows(staged)
+            copies.append(copy_rows(staged))
     title = f"{options.lines:,} lines in {options.keys:,} keys, {written.bytes / 1e6:,.0f} MB"
     show([_sheet(title, options.lines, pulls, copies)], options.markdown)
 
 
-def _prepare_copy(staged: Stage) -> None:
+def prepare_copy(staged: Stage) -> None:
     """The loaded rows as a CSV file, and an empty table equal to the record table, partitions and index included."""
     columns = ", ".join(RECORD_COLUMNS)
     with (staged.folder / "rows.csv").open("wb") as out, psycopg.connect(staged.url) as connection:
@@ -58,7 +58,7 @@ def _prepare_copy(staged: Stage) -> None:
             connection.execute(f"CREATE TABLE equal_{name} PARTITION OF equal_record {bound}")
 
 
-def _copy(staged: Stage) -> float:
+def copy_rows(staged: Stage) -> float:
     """Seconds of psql's copy into the empty equal table."""
     staged.execute("TRUNCATE equal_record", "CHECKPOINT")
     path = staged.folder / "rows.csv"

@@ -31,7 +31,7 @@ COMMAND = (sys.executable, "-m", "tamarin_dagster.cli")
 """`tamarin-dagster`, of this very Python."""
 PULL = (*COMMAND, "pull", "--no-purge", "--no-rollups")
 
-_TABLES = "s3_log_key, s3_rejected_line, s3_log_record, traffic_pending_day, traffic_day"
+_TABLES = "s3_log_key, s3_rejected_line, s3_log_record, traffic_pending_day, traffic_part, traffic_day"
 _FOREIGN = ("TAMARIN_", "DAGSTER_", "AWS_")
 _TOLD_BYTES = 2_000
 
