@@ -3,11 +3,12 @@ r"""What rollups cost: the load that makes their parts, the roll-up of a day, a 
     .venv/bin/python -m benchmarks.answers.rollups [--traffic demo|distinct|put] [--lines 1000000] [--rounds 5]
 
 In turn, in each round: `tamarin-dagster pull` with its rollups, the whole process; the same with nothing new, which is
-the start of the process; psql's \copy of the same rows into an equal table. Then `pull --no-rollups`, and the roll-up of
-its largest day alone; then a late log key of 1,000 lines of that day, and its roll-up. All of it in one day, unless
+the start of the process; psql's \copy of the same rows into an equal table. Then `pull --no-rollups`, and the roll-up
+of its largest day alone; then a late log key of 1,000 lines of that day, and its roll-up. All of it in one day, unless
 `--days` says otherwise. Once: the bytes of rollups, parts and records, and what Postgres wrote to temporary files.
 """
 
+import os
 import statistics
 import time
 from datetime import date
@@ -46,9 +47,10 @@ def main() -> None:
         for number in range(options.rounds):
             for name, value in _round(staged, engine, options.lines, is_first=number == 0).items():
                 figures.setdefault(name, []).append(value)
+        spilled = staged.scalar("SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()")
         if check_sums(engine).differences:
             raise SystemExit("the rollups do not add up to the records")
-        sizes = _sizes(staged, options.lines)
+        sizes = _sizes(staged, options.lines, spilled)
         engine.dispose()
     rows = [
         [name, *(f"{figure(values):.2f}" for figure in (statistics.median, min, max))]
@@ -109,6 +111,7 @@ def _late_key(staged: Stage, engine: sa.Engine, day: date) -> float:
     for stamp in {line.split(b"[", 1)[1][:11] for line in found.splitlines()}:
         found = found.replace(b"[" + stamp, f"[{day:%d/%b/%Y}".encode())
     name.write_bytes(found)
+    os.utime(name, (0, 0))  # a file that was just written is left for the next pull
     written.unlink()
     try:
         staged.run(PULL)
@@ -119,7 +122,7 @@ def _late_key(staged: Stage, engine: sa.Engine, day: date) -> float:
         name.unlink()
 
 
-def _sizes(staged: Stage, lines: int) -> Sheet:
+def _sizes(staged: Stage, lines: int, spilled: int) -> Sheet:
     records = staged.scalar(
         "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 's3_log_record'::regclass"
     )
@@ -129,7 +132,6 @@ def _sizes(staged: Stage, lines: int) -> Sheet:
         size = staged.scalar(f"SELECT pg_total_relation_size('{table.name}')")
         rows.append([table.name, f"{staged.count(table.name):,}", f"{size:,}", f"{100 * size / records:.2f}"])
     rows.append(["rollups and parts", "", "", f"{sum(float(row[3]) for row in rows[1:]):.2f}"])
-    spilled = staged.scalar("SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()")
     rows.append(["temporary files of all rounds", "", f"{spilled:,}", ""])
     return Sheet("What they take", ("", "rows", "bytes", "% of the records"), rows, ("",))
 

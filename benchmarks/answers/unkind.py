@@ -13,8 +13,7 @@ _HOST_ID = "m3PGwDN1s8smqpOSEELewHILMcdm7xri7/UsWHBhRrT0w23Pp0YcEmgboXyHFTv7qR7R
 def write_unkind_keys(folder: Path, *, lines: int, keys: int, day: date, put_share: float = 0.0) -> WrittenLogKeys:
     """Write log keys of one UTC day to `folder`/logs/, with distinct values in all five dimensions.
 
-    Args:
-        put_share: of the requests, those that are PUTs.
+    So many `lines` in so many `keys`; `put_share` of the requests are PUTs.
     """
     draw = random.Random(lines)
     target = folder / "logs"

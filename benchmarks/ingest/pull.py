@@ -33,7 +33,7 @@ def main() -> None:
             staged.empty_tables()
             pulls.append(staged.pull(options.lines))
             if number == 0:
-                preparecopy_rows(staged)
+                prepare_copy(staged)
             copies.append(copy_rows(staged))
     title = f"{options.lines:,} lines in {options.keys:,} keys, {written.bytes / 1e6:,.0f} MB"
     show([_sheet(title, options.lines, pulls, copies)], options.markdown)
