@@ -1,10 +1,12 @@
 """Sums as bytes, and back: a zstd-compressed Arrow IPC stream, which other programs can read too.
 
-Columns in which all rows are 0, or null, are left out: a part of a few lines is small.
+A measure that is 0 in all rows, and any column that is null in all, are left out: a part of a few lines is small.
 """
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from tamarin_dagster.traffic.measures import BYTES, COUNTS
 
 _CODEC = "zstd"
 
@@ -12,7 +14,7 @@ _CODEC = "zstd"
 def to_bytes(sums: pa.Table) -> bytes:
     """Return a table of sums as bytes."""
     first = sums.column_names[0]
-    kept = [name for name in sums.column_names if name == first or not _is_empty(sums[name])]
+    kept = [name for name in sums.column_names if name == first or not _is_empty(name, sums[name])]
     table = sums.select(kept)
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, _CODEC) as packed, pa.ipc.new_stream(packed, table.schema) as stream:
@@ -32,7 +34,7 @@ def from_bytes(data: bytes) -> pa.Table:
     return table
 
 
-def _is_empty(column: pa.ChunkedArray) -> bool:
+def _is_empty(name: str, column: pa.ChunkedArray) -> bool:
     if column.null_count == len(column):
         return True
-    return not column.null_count and not pa.types.is_string(column.type) and not pc.any(pc.not_equal(column, 0)).as_py()
+    return name in (*COUNTS, *BYTES) and not pc.any(pc.not_equal(column, 0)).as_py()

@@ -1,7 +1,7 @@
 """Sums of records by dimension: made of a load's records, merged with other sums, and limited in their number.
 
-Sums are Arrow tables of SUMS_SCHEMA (by a dimension) and HOURS_SCHEMA (by hour). A column that is 0, or null, in all
-rows may be left out. Sums of sums are exact, whatever the order in which they are merged. Bytes are int64 where that
+Sums are Arrow tables of SUMS_SCHEMA (by a dimension) and HOURS_SCHEMA (by hour). A measure that is 0 in all
+rows, and a column that is null in all, may be left out. Sums of sums are exact, whatever the order in which they are merged. Bytes are int64 where that
 holds the sum, else decimal128.
 """
 
@@ -124,6 +124,7 @@ def _hour_codes(
 
 def _merged_hours(table: pa.Table) -> pa.Table:
     """Return the rows of each hour, class and bin as one."""
+    table = completed(table, HOURS_SCHEMA)
     kinds = encode(table["operation_class"])
     hours, statuses, bins = (
         integers_of(table["hour"], 0),
@@ -132,8 +133,7 @@ def _merged_hours(table: pa.Table) -> pa.Table:
     )
     codes, size, columns = _hour_codes(hours, kinds, statuses, bins)
     for name in ("requests", "error_count", "bytes_sent"):
-        if name in table.column_names:
-            columns[name] = _sum_of_sums(codes, size, table[name])
+        columns[name] = _sum_of_sums(codes, size, table[name])
     columns["max_total_time"] = _largest(codes, size, integers_of(table["max_total_time"], -1))
     return pa.table(columns)
 
