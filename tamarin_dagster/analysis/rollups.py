@@ -216,7 +216,7 @@ def _roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, 
             return None
         rolled_up = connection.execute(sa.select(traffic_day.c.expired_at).where(this)).one_or_none()
         if rolled_up and rolled_up.expired_at:
-            parts.delete(connection, found.ids)
+            parts.delete_parts(connection, found.ids)
             _log.info("%s, %s: the records have expired, the rollups stay as they are", bucket, day)
             return None
         ids = list(found.ids)
@@ -227,7 +227,7 @@ def _roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, 
         else:
             totals = _totals_of_parts(connection, ids)
         requests, size = _write(connection, bucket, day, totals, limits)
-        parts.delete(connection, ids)
+        parts.delete_parts(connection, ids)
         connection.execute(sa.delete(traffic_day).where(this))
         seconds = time.monotonic() - started
         if requests:

@@ -118,7 +118,7 @@ def read(connection: sa.Connection, ids: Sequence[int], dimension: str) -> Itera
             yield from_bytes(packed)
 
 
-def delete(connection: sa.Connection, ids: Sequence[int]) -> None:
+def delete_parts(connection: sa.Connection, ids: Sequence[int]) -> None:
     """Delete these parts."""
     chosen = traffic_part.c.id == sa.any_(sa.literal(list(ids), sa.ARRAY(sa.BigInteger)))
     connection.execute(sa.delete(traffic_part).where(chosen))

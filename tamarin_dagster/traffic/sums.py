@@ -1,8 +1,8 @@
 """Sums of records by dimension: made of a load's records, merged with other sums, and limited in their number.
 
-Sums are Arrow tables of SUMS_SCHEMA (by a dimension) and HOURS_SCHEMA (by hour). A measure that is 0 in all
-rows, and a column that is null in all, may be left out. Sums of sums are exact, whatever the order in which they are merged. Bytes are int64 where that
-holds the sum, else decimal128.
+Sums are Arrow tables of SUMS_SCHEMA (by a dimension) and HOURS_SCHEMA (by hour). A measure that is 0 in all rows, and a
+column that is null in all, may be left out. Sums of sums are exact, whatever the order in which they are merged. Bytes
+are int64 where that holds the sum, otherwise decimal128.
 """
 
 from collections.abc import Mapping, Sequence
