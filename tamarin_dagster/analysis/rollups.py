@@ -6,22 +6,20 @@ records of the day read again, and summed up by the same functions. So a rollup 
 """
 
 import logging
-import socket
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from types import MappingProxyType
 from typing import cast
 
-import numpy as np
 import psycopg
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import sqlalchemy as sa
 
 from tamarin_dagster.analysis.days import midnight, of_day
+from tamarin_dagster.analysis.rollup_rows import DayRows, rows_of_day
 from tamarin_dagster.recordstore import parts
 from tamarin_dagster.recordstore.failures import DayFailure, isolated
 from tamarin_dagster.recordstore.parts import DayPart
@@ -37,14 +35,12 @@ from tamarin_dagster.recordstore.traffic_tables import (
     traffic_pending_day,
 )
 from tamarin_dagster.settings import DEFAULT_ROLLUP_PARTS_DAYS, DEFAULT_ROLLUP_ROWS, Settings
-from tamarin_dagster.traffic.dimensions import DIMENSIONS, Dimension
-from tamarin_dagster.traffic.folding import fold
-from tamarin_dagster.traffic.hourly import hourly_rows
-from tamarin_dagster.traffic.measures import IPV4_LEAD, RECORD_COLUMNS
-from tamarin_dagster.traffic.parts import to_bytes
-from tamarin_dagster.traffic.sums import HOUR, completed, schema_of, split, sum_up
+from tamarin_dagster.traffic.measures import RECORD_COLUMNS
+from tamarin_dagster.traffic.sums import sum_up
 from tamarin_dagster.traffic.totals import Total
 
+# Dimensions of a day that are merged and made rows at a time: each may take some 150 MB.
+_THREADS = 2
 _log = logging.getLogger(__name__)
 
 # The share of the time that a day which goes on filling may be rolled up: one that took 6 s is left alone for a minute.
@@ -223,7 +219,7 @@ def _roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, 
         # Rollups without a merged part are of a version that had no parts, or their part was deleted since it is old.
         if is_noted or (rolled_up is not None and not found.has_merged):
             ids.clear()
-            totals = _totals_of_records(connection, bucket, day, region, ids)
+            totals: Iterable[Total] = _totals_of_records(connection, bucket, day, region, ids)
         else:
             totals = _totals_of_parts(connection, ids)
         requests, size = _write(connection, bucket, day, totals, limits)
@@ -250,138 +246,66 @@ def _delete_notes(connection: sa.Connection, bucket: str, day: date) -> bool:
     return bool(connection.execute(noted).rowcount)
 
 
-def _totals_of_parts(connection: sa.Connection, ids: Sequence[int]) -> dict[str, Total]:
-    """Return the sums of the day's parts, one dimension after the other."""
-    totals = {}
+def _totals_of_parts(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Total]:
+    """Yield the sums of the day's parts, one dimension after the other."""
     for dimension in PART_COLUMNS:
-        totals[dimension] = Total(dimension)
+        total = Total(dimension)
         for sums in parts.read(connection, ids, dimension):
-            totals[dimension].add(sums)
-    return totals
+            total.add(sums)
+        yield total
 
 
 def _totals_of_records(
     connection: sa.Connection, bucket: str, day: date, region: str | None, ids: list[int]
-) -> dict[str, Total]:
+) -> list[Total]:
     """Return the sums of the day's records, in one reading; append the ids of the parts of their loads to `ids`."""
     totals = {dimension: Total(dimension) for dimension in PART_COLUMNS}
     for records in records_and_parts(connection, bucket, day, RECORD_COLUMNS, ids):
         for dimension, sums in sum_up(records, region).items():
             totals[dimension].add(sums)
-    return totals
+    return list(totals.values())
 
 
 def _write(
-    connection: sa.Connection, bucket: str, day: date, totals: Mapping[str, Total], limits: Limits
+    connection: sa.Connection, bucket: str, day: date, totals: Iterable[Total], limits: Limits
 ) -> tuple[int, int]:
     """Write the rows of the day in place of the former ones, and its part; return its requests and bytes."""
     for table in ROLLUPS:
         connection.execute(sa.delete(table).where(table.c.bucket == bucket, _of_that_day(table, day)))
-    fold_ = traffic_fold.c
-    connection.execute(sa.delete(traffic_fold).where(fold_.bucket == bucket, fold_.request_date == day))
-    hours = totals[HOUR].sums()
-    if hours is None:
-        return 0, 0
-    packed = {HOUR: to_bytes(hours)}
-    rows = hourly_rows(hours)
-    _copy(connection, traffic_hourly, _hours_of_day(rows, bucket, day))
-    requests, size = (int(pc.sum(rows[name]).as_py()) for name in ("requests", "bytes_sent"))
-    for dimension in DIMENSIONS:
-        total = totals[dimension.name]
-        sums = total.sums()
-        packed[dimension.name] = to_bytes(sums)
-        limited = fold(sums, dimension, limits.rows).sums
-        _copy(connection, _TABLES[dimension.name], _rows_of_day(limited, dimension, bucket, day))
-        _note_fold(connection, bucket, day, dimension.name, limited, total)
-    parts.store_merged(connection, DayPart(bucket, day, requests, packed))
+    fold = traffic_fold.c
+    connection.execute(sa.delete(traffic_fold).where(fold.bucket == bucket, fold.request_date == day))
+    packed = {}
+    requests = size = 0
+    # While this thread reads and writes, the other dimensions are merged and made rows.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        making = (pool.submit(rows_of_day, total, bucket, day, limits.rows) for total in totals)
+        for rows in _in_order(making):
+            if rows is None:
+                continue
+            _copy(connection, rows)
+            if rows.fold:
+                connection.execute(sa.insert(traffic_fold).values(rows.fold))
+            packed[rows.dimension] = rows.packed
+            requests, size = rows.requests, rows.bytes_sent
+    if packed:
+        parts.store_merged(connection, DayPart(bucket, day, requests, packed))
     return requests, size
 
 
-_TABLES = {table.name.removeprefix("traffic_daily_by_"): table for table in ROLLUPS if table is not traffic_hourly}
+def _in_order(making: Iterator["Future[DayRows | None]"]) -> Iterator[DayRows | None]:
+    """Yield what is made, in order, while at most so many are being made as there are threads."""
+    waiting: deque[Future[DayRows | None]] = deque()
+    for future in making:
+        waiting.append(future)
+        if len(waiting) > _THREADS:
+            yield waiting.popleft().result()
+    yield from (future.result() for future in waiting)
 
 
-def _note_fold(
-    connection: sa.Connection, bucket: str, day: date, dimension: str, limited: pa.Table, total: Total
-) -> None:
-    """Note how much of the day is folded, and what a row of a single value may lack."""
-    _, folded = split(limited)
-    if not folded.num_rows:
-        return
-    sums = completed(folded, schema_of(_DIMENSIONS[dimension]))
-    connection.execute(
-        sa.insert(traffic_fold).values(
-            bucket=bucket,
-            request_date=day,
-            dimension=dimension,
-            folded_values=_sum(sums["folded_values"]),
-            requests=_sum(sums["requests"]),
-            bytes_sent=_sum(sums["bytes_sent"]),
-            missing_requests=total.missing_requests,
-            missing_bytes=total.missing_bytes,
-        )
-    )
-
-
-_DIMENSIONS = {each.name: each for each in DIMENSIONS}
-
-
-def _sum(column: pa.ChunkedArray) -> int:
-    return int(pc.sum(column.cast(pa.decimal128(38, 0))).as_py())
-
-
-def _hours_of_day(rows: pa.Table, bucket: str, day: date) -> pa.Table:
-    """Return the rows of `hourly_rows` as `traffic_hourly` has them."""
-    names = np.array([str(midnight(day) + timedelta(hours=hour)) for hour in range(24)])
-    hours = pa.array(names[np.asarray(rows["hour"])], pa.string())
-    return _of_bucket(bucket, {"hour": hours} | {name: rows[name] for name in rows.column_names[1:]})
-
-
-def _rows_of_day(sums: pa.Table, dimension: Dimension, bucket: str, day: date) -> pa.Table:
-    """Return sums as the rollup of their dimension has them."""
-    rows = completed(sums, schema_of(dimension))
-    values = _addresses(rows["value"]) if dimension.name == "remote_ip" else rows["value"]
-    table = _TABLES[dimension.name]
-    given = {"request_date": pa.array(np.full(rows.num_rows, str(day)), pa.string()), dimension.name: values}
-    for column in table.columns:
-        if column.name in rows.column_names:
-            is_rare = column.name.endswith("_transitions")
-            given[column.name] = _or_null(rows[column.name]) if is_rare else rows[column.name]
-    return _of_bucket(bucket, given)
-
-
-def _or_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the column with null for 0, where a rollup has null for none."""
-    return pc.if_else(pc.equal(column, 0), pa.scalar(None, column.type), column)
-
-
-def _of_bucket(bucket: str, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
-    rows = len(next(iter(columns.values())))
-    return pa.table({"bucket": pa.array(np.full(rows, bucket), pa.string()), **columns})
-
-
-def _addresses(packed: pa.ChunkedArray) -> pa.Array:
-    """Return addresses and networks, which Postgres sends packed, as texts."""
-    texts: list[str | None] = []
-    for value in packed.to_pylist():
-        if value is None:
-            texts.append(None)
-            continue
-        family = socket.AF_INET if value[0] == IPV4_LEAD[0] else socket.AF_INET6
-        texts.append(f"{socket.inet_ntop(family, value[4:])}/{value[1]}")
-    return pa.array(texts, pa.string())
-
-
-_CSV = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid")
-
-
-def _copy(connection: sa.Connection, table: sa.Table, rows: pa.Table) -> None:
-    """Write rows to a table. In the CSV a missing value is empty, an empty text is quoted."""
-    texts = [column.cast(pa.string()) if pa.types.is_decimal(column.type) else column for column in rows.columns]
-    sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(pa.table(texts, names=rows.column_names), sink, _CSV)
+def _copy(connection: sa.Connection, rows: DayRows) -> None:
     cursor = cast("psycopg.Cursor", connection.connection.cursor())
-    with cursor.copy(f"COPY {table.name} ({', '.join(rows.column_names)}) FROM STDIN (FORMAT csv)") as copy:
-        copy.write(sink.getvalue())
+    with cursor.copy(f"COPY {rows.table.name} ({', '.join(rows.columns)}) FROM STDIN (FORMAT csv)") as copy:
+        copy.write(rows.csv)
 
 
 def _of_that_day(table: sa.Table, day: date) -> sa.ColumnElement[bool]:

@@ -315,7 +315,7 @@ def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_due(load, engine, mon
     once = rollup_rows(engine)
     load(lines(3))
     with monkeypatch.context() as patched:
-        patched.setattr(rollups, "_rows_of_day", None)
+        patched.setattr(rollups, "rows_of_day", None)
         with pytest.raises(TypeError):
             roll_up(engine)
 
