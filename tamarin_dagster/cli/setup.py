@@ -1,5 +1,6 @@
 """Commands that set up: demo log keys, the compiled parser, `make dev`."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -59,6 +60,8 @@ def compile_command() -> None:
 
     with err.status("Compiling byte code"):
         _compile_byte_code()
+    # It would say the same.
+    logging.getLogger("tamarin_dagster.logformat.compiled").setLevel(logging.ERROR)
     with err.status("Compiling the parser"):
         compile_ahead()
 

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,35 @@ def test_machine_code_is_kept_in_a_folder_named_after_all_sources(tmp_path, monk
     assert folder.name.startswith("machine-code-")
     assert list(folder.rglob("*twice*.nbc"))
     assert str(compiling._config.CACHE_DIR) == str(tmp_path)
+
+
+LINE_ENDS = """
+import logging, numpy
+logging.basicConfig(format="%(message)s")
+from tamarin_dagster.logformat.compiled import find_line_ends
+print(find_line_ends(numpy.frombuffer(b"a\\nb\\n", numpy.uint8), 9).tolist())
+"""
+
+
+def test_the_first_use_says_that_it_compiles_and_a_later_one_is_silent(tmp_path):
+    """A first run did not say for half a minute what it was doing."""
+    said = []
+    for _ in range(2):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", LINE_ENDS], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "[1, 3]\n"
+        said.append(done.stderr)
+    (folder,) = tmp_path.iterdir()
+    expected = "Compiling the parser to machine code; that takes about half a minute, once, and it is kept in"
+    assert said == [f"{expected} {folder}\n", ""]
+
+
+def test_where_nothing_may_be_written_the_message_says_that_each_process_compiles(monkeypatch, caplog):
+    monkeypatch.setattr(compiling, "_machine_code_folder", lambda: None)
+    compiling._Announcer().on_start(SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=compiled)}))
+    assert "half a minute, in each process, since it can be kept nowhere" in caplog.text
 
 
 def test_another_source_is_another_folder(tmp_path, monkeypatch, fresh_folder):

@@ -8,6 +8,7 @@ it keeps within what the array's owner said. In plain Python (`NUMBA_DISABLE_JIT
 import contextlib
 import ctypes
 import hashlib
+import logging
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,11 +20,13 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.extending import intrinsic, overload
 
 F = TypeVar("F", bound=Callable[..., Any])
 Octets = npt.NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _INDEX = numba.intp
@@ -67,6 +70,28 @@ def _machine_code_folder() -> Path | None:
             with tempfile.TemporaryFile(dir=folder):
                 return folder
     return None
+
+
+class _Announcer(event.Listener):
+    """Says once in a process that the parser is being compiled: the first run would be silent for half a minute."""
+
+    has_spoken = False
+
+    def on_start(self, event: Any) -> None:
+        """Called by numba when the machine code of a function is not on disk."""
+        if self.has_spoken or not event.data["dispatcher"].py_func.__module__.startswith("tamarin_dagster."):
+            return
+        self.has_spoken = True
+        folder = _machine_code_folder()
+        kept = f"once, and it is kept in {folder}" if folder else "in each process, since it can be kept nowhere"
+        # A warning: the command line shows those, and so does Dagster.
+        _log.warning("Compiling the parser to machine code; that takes about half a minute, %s", kept)
+
+    def on_end(self, event: Any) -> None:
+        """Called by numba when the function is compiled."""
+
+
+event.register("numba:compile", _Announcer())  # type: ignore[no-untyped-call]
 
 
 def inlined(function: F) -> F:
