@@ -5,15 +5,10 @@ reckons with negative indexes, which together took longer than the reading. A po
 it keeps within what the array's owner said. In plain Python (`NUMBA_DISABLE_JIT=1`) pointers are arrays.
 """
 
-import contextlib
 import ctypes
-import hashlib
 import logging
 import sys
-import tempfile
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -22,6 +17,8 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba.core import cgutils, event
 from numba.extending import intrinsic, overload
+
+from tamarin_dagster.logformat.machine_code import machine_code_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 Octets = npt.NDArray[np.uint8]
@@ -41,7 +38,7 @@ def compiled(function: F) -> F:
     The machine code is kept on disk; where nothing may be written (a read-only image), each process compiles anew,
     which takes some seconds.
     """
-    folder = _machine_code_folder()
+    folder = machine_code_folder()
     if folder is None:
         return numba.njit(function, **_OPTIONS)  # type: ignore[no-any-return]
     before = _config.CACHE_DIR
@@ -50,26 +47,6 @@ def compiled(function: F) -> F:
         return numba.njit(function, cache=True, **_OPTIONS)  # type: ignore[no-any-return]
     finally:
         _config.CACHE_DIR = before
-
-
-@cache
-def _machine_code_folder() -> Path | None:
-    """A folder named after the sources: numba looks at a function's own file alone, and would go on with machine code
-    that holds an older form of what other files gave to it. None if there is nowhere to write.
-    """
-    here = Path(__file__).parent
-    paths = sorted([*here.glob("*.py"), *here.parent.glob("*.py")])
-    sources = hashlib.sha256(b"".join(path.read_bytes() for path in paths))
-    places = [here / "__pycache__", Path("~/.cache/tamarin_dagster").expanduser()]
-    if _config.CACHE_DIR:
-        places.insert(0, Path(_config.CACHE_DIR))
-    for place in places:
-        folder = place / f"machine-code-{sources.hexdigest()[:16]}"
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return folder
-    return None
 
 
 class _Announcer(event.Listener):
@@ -82,7 +59,7 @@ class _Announcer(event.Listener):
         if self.has_spoken or not event.data["dispatcher"].py_func.__module__.startswith("tamarin_dagster."):
             return
         self.has_spoken = True
-        folder = _machine_code_folder()
+        folder = machine_code_folder()
         kept = f"once, and it is kept in {folder}" if folder else "in each process, since it can be kept nowhere"
         # A warning: the command line shows those, and so does Dagster.
         _log.warning("Compiling the parser to machine code; that takes about half a minute, %s", kept)
