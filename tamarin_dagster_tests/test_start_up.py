@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tamarin_dagster.cli import setup
 from tamarin_dagster_tests.lines import lines
 
 # The libraries that take long, and only some commands need.
@@ -160,10 +161,23 @@ def test_no_command_imports_dagster_or_draws_charts_unasked(imported, tmp_path, 
     assert heavy(imported(command)) - LOADING - S3 == set()
 
 
+def test_byte_code_is_made_also_where_python_is_told_to_write_none(tmp_path, monkeypatch) -> None:
+    """Where PYTHONDONTWRITEBYTECODE was set, every process compiled all modules again, for two seconds."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "cache"))
+    monkeypatch.setattr(setup, "_IMPORT_ALL", "import tamarin_dagster.homes")
+
+    with setup._compiled_byte_code():
+        pass
+
+    compiled = {path.name.partition(".")[0] for path in (tmp_path / "cache").rglob("*.pyc")}
+    assert "homes" in compiled
+
+
+@pytest.mark.slow
 def test_compile_leaves_byte_code_of_what_runs_import_also_where_python_is_told_to_write_none(
     shell_command, tmp_path
 ) -> None:
-    """Where PYTHONDONTWRITEBYTECODE was set, every process compiled all modules again, for two seconds."""
     done = shell_command("compile", PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=str(tmp_path / "cache"))
 
     assert done.returncode == 0, done.stderr
