@@ -37,9 +37,12 @@ install: .venv/installed
 dev: install
 	@exec $(RUN) tamarin_dagster.cli dev
 
-# A process for each core. One that has nothing left to do takes tests from another, so that no long file decides the end.
+# Three processes for two cores, since many tests wait for a server now and then. One that has nothing left to do takes
+# tests from another, so that no long file decides the end.
+WORKERS ?= $(shell $(BIN)/python -c "import os; cores = os.cpu_count() or 1; print(min(6, cores + cores // 2))")
+
 # With byte code: pytest's own takes half a minute to make, and each program that a test starts would be compiled anew.
-PYTEST_PARALLEL := PYTHONDONTWRITEBYTECODE= $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+PYTEST_PARALLEL = PYTHONDONTWRITEBYTECODE= $(RUN) pytest --numprocesses $(WORKERS) --dist worksteal
 
 # PYTEST=-k... chooses.
 test: install

@@ -1,6 +1,7 @@
 """Real parts for all tests: a Postgres, an S3 endpoint over HTTP, folders of log keys."""
 
 import functools
+import gc
 import itertools
 import logging
 import os
@@ -63,6 +64,13 @@ def _read_dagsters_migrations_once() -> None:
 
 
 _read_dagsters_migrations_once()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is imported out of Python's garbage collection, which takes a tenth of the tests' time otherwise."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

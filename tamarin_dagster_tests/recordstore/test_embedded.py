@@ -309,7 +309,9 @@ def test_what_a_dead_initdb_left_is_removed(new_home: Path) -> None:
         assert query(server, "SELECT 1") == [(1,)]
 
 
-@pytest.mark.parametrize("name", ["with a blank", "prix € 5%+x", "odd,\"$HOME`:'\\", "long" * 30])
+@pytest.mark.parametrize(
+    "name", ["with a blank", pytest.param("prix € 5%+x", marks=pytest.mark.slow), "odd,\"$HOME`:'\\", "long" * 30]
+)
 def test_any_path_will_do(base: Path, name: str) -> None:
     home = base / name / "home"
     with EmbeddedPostgres(home) as server:
