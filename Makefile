@@ -26,10 +26,10 @@ install: .venv/installed
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; none was found (set PYTHON=/path/to/python)" >&2; exit 1; }
 	@if command -v uv >/dev/null 2>&1; then \
 	  { test -x $(BIN)/python || uv venv --quiet --python "$(PYTHON)" .venv; } && \
-	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev]'; \
+	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev$(WITH)]'; \
 	else \
 	  { test -x $(BIN)/python || "$(PYTHON)" -m venv .venv; } && \
-	  $(RUN) pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
+	  $(RUN) pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev$(WITH)]'; \
 	fi
 	@$(RUN) tamarin_dagster.cli compile
 	@touch $@
@@ -37,9 +37,12 @@ install: .venv/installed
 dev: install
 	@exec $(RUN) tamarin_dagster.cli dev
 
-# A process for each core. One that has nothing left to do takes tests from another, so that no long file decides the end.
+# Three processes for two cores, since many tests wait for a server now and then. One that has nothing left to do takes
+# tests from another, so that no long file decides the end.
+WORKERS ?= $(shell $(BIN)/python -c "import os; cores = os.cpu_count() or 1; print(min(6, cores + cores // 2))")
+
 # With byte code: pytest's own takes half a minute to make, and each program that a test starts would be compiled anew.
-PYTEST_PARALLEL := PYTHONDONTWRITEBYTECODE= $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+PYTEST_PARALLEL = PYTHONDONTWRITEBYTECODE= $(RUN) pytest --numprocesses $(WORKERS) --dist worksteal
 
 # PYTEST=-k... chooses.
 test: install
@@ -117,11 +120,14 @@ endef
 	@touch $@
 
 TESTED_EXTRAS := browser,deploy,docs,fuzz
+COMMA := ,
+TESTED_STAMPS := $(patsubst %,.venv/%-installed,$(subst $(COMMA), ,$(TESTED_EXTRAS)))
 
-# All that the tests take, at once, which is faster than one after the other.
-install-all: .venv/installed
-	$(call install-extras,$(TESTED_EXTRAS))
-	@touch .venv/browser-installed .venv/deploy-installed .venv/docs-installed .venv/fuzz-installed
+# All that the tests take. Where nothing is installed yet it is installed at once: pip takes half a minute longer in two steps.
+install-all:
+	@test -e .venv/installed || \
+	  { $(MAKE) --no-print-directory .venv/installed WITH=,$(TESTED_EXTRAS) && touch $(TESTED_STAMPS); }
+	@$(MAKE) --no-print-directory $(TESTED_STAMPS)
 
 bench: .venv/bench-installed
 	@$(RUN) benchmarks.ingest

@@ -121,7 +121,7 @@ def _break(server: EmbeddedPostgres) -> None:
     """Kill the startup process of a recovery before it has begun."""
     for _ in range(_ATTEMPTS):
         server.ensure_running()
-        main = read_state(server.home / "postgres").main
+        main = read_state(server.folder).main
         if main is None:
             continue
         connection = psycopg.connect(server.url("postgres", "postgresql"))
@@ -130,7 +130,7 @@ def _break(server: EmbeddedPostgres) -> None:
         with contextlib.suppress(psycopg.Error):
             connection.close()
         time.sleep(0.5)
-        found = read_state(server.home / "postgres")
+        found = read_state(server.folder)
         if found.main and found.startup is None and not server.is_running():
             return
     raise RuntimeError("the server did not lose its startup process")

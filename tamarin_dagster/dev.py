@@ -7,6 +7,7 @@ import ctypes
 import json
 import logging
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, is_demo_home
+from tamarin_dagster.logformat.machine_code import should_compile
 from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.private_files import make_home, make_private_folder
 from tamarin_dagster.recordstore.connections import embedded_postgres
@@ -55,8 +57,9 @@ _LOCATIONS = """
 DEMO_INTERVAL_MINUTES = 0.25
 DEMO_MONITORED_DAYS = 2
 _POLL_SECONDS = 0.2
-# Dagster's daemon warns on each new home that it begins with the present events.
-_NOISE = (b"No cursor for event type",)
+# Dagster's daemon warns on each new home that it begins with the present events, and says each second that it looks at
+# queued runs.
+_NOISE = (b"No cursor for event type", b"Priority sorting and checking tag concurrency limits")
 # Of Linux' prctl.
 _PR_SET_PDEATHSIG = 1
 
@@ -71,12 +74,16 @@ def run(host: str, port: int) -> int:
     with ExitStack() as stack:
         stack.enter_context(_terminable())
         stack.callback(_no_longer_keep_running, settings)
+        compilation = stack.enter_context(_compilation())
         if settings.buckets:
             console.print(f"Settings: {escape(os.environ.get(CONFIG_VARIABLE, 'tamarin.yaml'))}")
         else:
             settings = stack.enter_context(_demo(settings, console))
         with _step(console, "Starting Postgres"):
             open_database(settings).dispose()
+        if compilation:
+            with _step(console, "Compiling the parser, once for this installation (half a minute)"):
+                compilation.wait()
         environment = os.environ | {
             "TAMARIN_HOME": str(settings.home),
             "DAGSTER_HOME": str(_dagster_home(settings)),
@@ -100,6 +107,20 @@ def run(host: str, port: int) -> int:
         except KeyboardInterrupt:
             console.print("Stopping …")
             return 0
+
+
+@contextmanager
+def _compilation() -> Iterator["subprocess.Popen[bytes] | None"]:
+    """Compile what `tamarin-dagster compile` does, beside the start of the rest, if nobody has done so.
+
+    Otherwise each of the first runs would do it, all at the same time.
+    """
+    if not should_compile():
+        yield None
+        return
+    command = [sys.executable, "-m", "tamarin_dagster.cli", "compile"]
+    with _process(command, dict(os.environ), stdout=subprocess.DEVNULL) as process:
+        yield process
 
 
 def _no_longer_keep_running(settings: Settings) -> None:
@@ -190,7 +211,7 @@ def _step(console: Console, text: str) -> Iterator[None]:
 
 
 def _pass_on(dagster: "subprocess.Popen[bytes]", console: Console) -> None:
-    """Show what Dagster says, line by line above a spinner, without what a first start always warns of."""
+    """Show what Dagster says, line by line above a spinner, without what tells nobody anything."""
     if dagster.stdout is None:
         return
     for line in dagster.stdout:
@@ -275,8 +296,12 @@ def _announce(console: Console, page: str, settings: Settings) -> None:
 
 
 def _program() -> str:
-    """Return how a person calls the command line here: as installed, or from the project's environment."""
-    return PROGRAM if shutil.which(PROGRAM) else f".venv/bin/{PROGRAM}"
+    """Return how a person calls the command line in this folder: by its name, or by the path of this installation's."""
+    here = Path(sys.executable).with_name(PROGRAM)
+    found = shutil.which(PROGRAM)
+    if not here.exists() or (found and Path(found).samefile(here)):
+        return PROGRAM
+    return shlex.quote(str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here))
 
 
 @contextmanager

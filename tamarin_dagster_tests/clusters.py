@@ -20,6 +20,11 @@ def give_cluster(home: Path) -> None:
     subprocess.run(["cp", "-a", str(used / "postgres"), str(home)], check=True)
 
 
+def copy_data(folder: Path) -> None:
+    """Put the data of such a cluster into the folder of a server."""
+    subprocess.run(["cp", "-a", str(_used_home() / "postgres/data"), str(folder)], check=True)
+
+
 @functools.cache
 def _used_home() -> Path:
     folder = make_short_folder()

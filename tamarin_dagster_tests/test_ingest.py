@@ -63,9 +63,10 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(ingest, "BATCH_KEYS", 3)
 
 
-@pytest.fixture
-def a_week(place):
-    """Seven days of keys of all kinds in `place`: 35 keys, 105 records, 7 rejected lines, 7 blank ones."""
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
+def a_week(request):
+    """Seven days of keys of all kinds in a place: 35 keys, 105 records, 7 rejected lines, 7 blank ones."""
+    place = request.getfixturevalue(f"{request.param}_place")
     for offset in range(7):
         day = DAY + timedelta(days=offset)
         place.put(name(day, 0), lines(3))
@@ -382,8 +383,7 @@ def test_a_key_that_is_overwritten_takes_the_place_of_its_old_self(place, engine
     place.put(name(DAY, 1), lines(3) + JUNK)
     place.put(name(DAY, 2), lines(1))
     pull_all(place, engine)
-    if isinstance(place.bucket, LoggedBucket) and place.bucket.log_folder is None:
-        time.sleep(1.1)  # S3 tells times to the second
+    place.another_second()
     place.put(name(DAY, 1), lines(7))
     assert in_sum(pull_all(place, engine))[:5] == (2, 1, 1, 7, 7)
     assert rows(COUNTS) == [(2, 8, 0)]
@@ -511,7 +511,9 @@ def test_a_listing_that_fails_midway_leaves_what_was_loaded_and_a_rerun_complete
     assert contents() == after
 
 
-@pytest.mark.parametrize("batch", [0, 3, 11])
+@pytest.mark.parametrize(
+    "batch", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(11, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("step", ["fetch", "prepare", "load", "progress"])
 def test_an_error_in_any_step_leaves_what_was_committed_and_a_rerun_completes_it(
     folder_place, engine, rows, contents, monkeypatch, small_batches, step, batch

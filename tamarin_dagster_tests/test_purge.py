@@ -1,7 +1,6 @@
 """purge: deletes what the ledger proves loaded, and nothing else, ever."""
 
 import re
-import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -42,12 +41,6 @@ def purge_all(place, engine, **options) -> Purged:
 
 def failures(purged: Purged) -> list[tuple[str, date, str]]:
     return [(failure.key, failure.delivery_date, failure.error) for failure in purged.failures]
-
-
-def wait_for_another_second(place) -> None:
-    """S3 tells times to the second; the order of two generations is told by them."""
-    if place.bucket.log_folder is None:
-        time.sleep(1.1)
 
 
 class Refusing:
@@ -208,7 +201,7 @@ def test_an_overwritten_key_stays_and_goes_after_the_next_pull(place, engine, ro
     place.put(name(DAY, 1), lines(3))
     place.put(name(DAY, 2), lines(1))
     pull_all(place, engine)
-    wait_for_another_second(place)
+    place.another_second()
     place.put(name(DAY, 1), lines(5))
     purged = purge_all(place, engine)
     assert (purged.keys, failures(purged)) == (1, [(name(DAY, 1), DAY, OVERWRITTEN)])
@@ -383,7 +376,7 @@ def test_on_a_versioned_bucket_an_overwritten_key_ends_as_on_any_other(versioned
     """Whether the purge comes before or after the pull of the new generation must not show in the tables."""
     versioned.put(name(), lines(3))
     pull_all(versioned, engine)
-    wait_for_another_second(versioned)
+    versioned.another_second()
     versioned.put(name(), lines(5))
     purge_all(versioned, engine)
     pull_all(versioned, engine)

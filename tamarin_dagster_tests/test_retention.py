@@ -485,9 +485,9 @@ def state(rows) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", pytest.param("after", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("step", ["mark", "delete_rejected_lines", "drop", "unpurged_expired_keys"])
-@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize("call", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_anywhere_and_run_again_it_ends_in_the_same_state(
     five_months, folder_place, engine, rows, monkeypatch, step, call, when
 ):

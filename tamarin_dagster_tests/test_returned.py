@@ -1,7 +1,6 @@
 """Log keys that come back after their purge, on stores of either kind: the same bytes are the same delivery."""
 
 import os
-import time
 from datetime import UTC, date, datetime
 
 import pytest
@@ -37,12 +36,6 @@ def purge_all(place, engine) -> int:
     purged = purge(place.bucket, place.store, engine)
     assert purged.failures == []
     return purged.keys
-
-
-def wait_for_another_second(place) -> None:
-    """S3 tells times to the second; the order of two generations is told by them."""
-    if place.bucket.log_folder is None:
-        time.sleep(1.1)
 
 
 @pytest.fixture(params=["small", "large"])
@@ -81,7 +74,7 @@ def test_other_content_under_a_purged_name_is_another_delivery(place, engine, ro
     place.put(name(), lines(8))
     pull_all(place, engine)
     purge_all(place, engine)
-    wait_for_another_second(place)
+    place.another_second()
     place.put(name(), lines(11))
     assert in_sum(pull_all(place, engine)) == (1, 0, 0, 1, 0, 0)
     assert purge_all(place, engine) == 1
@@ -98,7 +91,7 @@ def test_a_pull_that_read_a_key_before_a_newer_one_was_loaded_and_purged_does_no
 
     def overtaken(*arguments, **options):
         if next(once, None):
-            wait_for_another_second(place)
+            place.another_second()
             place.put(name(), lines(4))
             assert in_sum(pull_all(place, engine)) == (1, 0, 0, 1, 0, 0)
             assert purge_all(place, engine) == 1

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tamarin_dagster.cli import setup
+from tamarin_dagster.ingest import pull
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster_tests.lines import lines
 
 # The libraries that take long, and only some commands need.
@@ -99,7 +102,14 @@ def test_the_version_is_shown_without_settings(shell_command) -> None:
     assert done.stdout == f"tamarin-dagster {version('tamarin-dagster')}\n"
 
 
-@pytest.mark.parametrize("arguments", [("pull", "--from"), ("export", "--format", "csv", "--to"), ("hogs", "--since")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("pull", "--from"),
+        pytest.param(("export", "--format", "csv", "--to"), marks=pytest.mark.slow),
+        pytest.param(("hogs", "--since"), marks=pytest.mark.slow),
+    ],
+)
 def test_a_day_that_does_not_exist_gets_a_plain_sentence(shell_command, arguments) -> None:
     done = shell_command(*arguments, "2026-13-01")
 
@@ -131,39 +141,54 @@ def test_buckets_of_a_folder_imports_no_heavy_library(imported, tmp_path, folder
 
 
 def test_a_pull_of_a_folder_with_nothing_new_imports_no_client_of_s3(
-    imported, tmp_path, folder_bucket, put_key
+    imported, tmp_path, folder_bucket, put_key, engine
 ) -> None:
     put_key(lines(1))
     write_settings(tmp_path, folder_bucket)
-    imported("pull", "--no-purge")
+    assert pull(folder_bucket, open_log_store(folder_bucket), engine).failures == []
 
     assert heavy(imported("pull", "--no-purge")) - LOADING == set()
 
 
 def test_a_pull_from_s3_with_nothing_new_imports_the_client_of_s3_and_no_dagster(
-    imported, tmp_path, s3, s3_logged_bucket
+    imported, tmp_path, s3, s3_logged_bucket, engine
 ) -> None:
     s3.put_object(
         Bucket=s3_logged_bucket.log_bucket_name, Key="logs/2026-03-05-10-00-00-000000000000AAAA", Body=lines(1)
     )
     write_settings(tmp_path, s3_logged_bucket)
-    imported("pull", "--no-purge")
+    assert pull(s3_logged_bucket, open_log_store(s3_logged_bucket), engine).failures == []
 
     assert heavy(imported("pull", "--no-purge")) - LOADING == S3
     assert heavy(imported("buckets")) - LOADING == S3
 
 
-@pytest.mark.parametrize("command", ["doctor", "hogs", "roll-up", "migrate"])
+@pytest.mark.parametrize(
+    "command", ["doctor", *(pytest.param(each, marks=pytest.mark.slow) for each in ("hogs", "roll-up", "migrate"))]
+)
 def test_no_command_imports_dagster_or_draws_charts_unasked(imported, tmp_path, folder_bucket, command) -> None:
     write_settings(tmp_path, folder_bucket)
 
     assert heavy(imported(command)) - LOADING - S3 == set()
 
 
+def test_byte_code_is_made_also_where_python_is_told_to_write_none(tmp_path, monkeypatch) -> None:
+    """Where PYTHONDONTWRITEBYTECODE was set, every process compiled all modules again, for two seconds."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "cache"))
+    monkeypatch.setattr(setup, "_IMPORT_ALL", "import tamarin_dagster.homes")
+
+    with setup._compiled_byte_code():
+        pass
+
+    compiled = {path.name.partition(".")[0] for path in (tmp_path / "cache").rglob("*.pyc")}
+    assert "homes" in compiled
+
+
+@pytest.mark.slow
 def test_compile_leaves_byte_code_of_what_runs_import_also_where_python_is_told_to_write_none(
     shell_command, tmp_path
 ) -> None:
-    """Where PYTHONDONTWRITEBYTECODE was set, every process compiled all modules again, for two seconds."""
     done = shell_command("compile", PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=str(tmp_path / "cache"))
 
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,6 @@
 """Versioned log buckets: of each name the newest generation counts, whatever comes to light when it is purged."""
 
 import itertools
-import time
 from datetime import date
 
 import pytest
@@ -35,8 +34,8 @@ def pull_all(place, engine):
 
 
 def put_all(place, count: int) -> None:
-    """Each key with so many lines, a second after what is there: S3 tells times to the second."""
-    time.sleep(1.1)
+    """Each key with so many lines, a second after what is there."""
+    place.another_second()
     for number in range(KEYS):
         place.put(name(number), lines(count))
 
@@ -149,7 +148,7 @@ def test_while_versioning_is_suspended_the_etag_tells_which_null_version_is_mean
     set_versioning(s3, versioned, "Suspended")
     put_all(versioned, 3)
     pull_all(versioned, engine)
-    time.sleep(1.1)
+    versioned.another_second()
     versioned.put(name(0), lines(7))
     purged = purge(versioned.bucket, versioned.store, engine)
     assert (purged.keys, [failure.error for failure in purged.failures]) == (KEYS - 1, [CHANGED_SINCE_LOADED])

@@ -75,7 +75,7 @@ def postgres_seconds(server: EmbeddedPostgres) -> dict[str, float]:
     """CPU seconds so far, of the server's helpers by their names, and of all its other processes, also the ended."""
     if not Path("/proc/self/stat").exists():
         return {}
-    postmaster = int((server.home / "postgres" / "data" / "postmaster.pid").read_text().partition("\n")[0])
+    postmaster = int((server.folder / "data" / "postmaster.pid").read_text().partition("\n")[0])
     spent: Counter[str] = Counter()
     for folder in Path("/proc").glob("[0-9]*"):
         try:

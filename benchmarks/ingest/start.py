@@ -32,6 +32,7 @@ from tamarin_dagster.demo.endpoint import free_port
 from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server_place import find_folder
 
 _PAGE, _ROWS = "the page answers", "the first rows are there"
 _START_SECONDS, _ROWS_SECONDS = 300, 300
@@ -157,7 +158,7 @@ def _server(home: Path) -> Iterator[int]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
-                if (folder / "cwd").readlink() == home / "postgres" / "data":
+                if (folder / "cwd").readlink() == find_folder(home) / "data":
                     yield int(folder.name)
 
 

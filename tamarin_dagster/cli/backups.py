@@ -11,6 +11,7 @@ from tamarin_dagster.cli.app import command, flag, told_if_interrupted
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.recordstore.connections import records_url
 from tamarin_dagster.recordstore.database import migrated_engine
+from tamarin_dagster.recordstore.server_place import has_cluster
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import Settings, SettingsError
 from tamarin_dagster.terminal import bar, complain, err, printable
@@ -40,7 +41,7 @@ def backup_command(
     if (file is None) != elsewhere:
         raise SettingsError("name either the FILE to write, or --elsewhere")
     settings = load_settings()
-    if not settings.database_url and not (settings.home / "postgres" / "data").exists():
+    if not settings.database_url and not has_cluster(settings.home):
         raise SettingsError(f"home: there is no database in {settings.home} yet: there is nothing to back up")
     url = records_url(settings, driver="postgresql")
     if file is None:

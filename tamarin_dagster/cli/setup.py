@@ -1,9 +1,12 @@
 """Commands that set up: demo log keys, the compiled parser, `make dev`."""
 
+import logging
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -57,9 +60,10 @@ def compile_command() -> None:
     """
     from tamarin_dagster.recordstore.loading import compile_ahead  # noqa: PLC0415 - numba takes half a second
 
-    with err.status("Compiling byte code"):
-        _compile_byte_code()
-    with err.status("Compiling the parser"):
+    # It would say the same.
+    logging.getLogger("tamarin_dagster.logformat.compiled").setLevel(logging.ERROR)
+    # At the same time, each on a core of its own.
+    with err.status("Compiling the parser, and byte code"), _compiled_byte_code():
         compile_ahead()
 
 
@@ -88,7 +92,8 @@ load_commands()
 """
 
 
-def _compile_byte_code() -> None:
+@contextmanager
+def _compiled_byte_code() -> Iterator[None]:
     """Import all of it in a process that writes byte code; Python leaves out what it may not write.
 
     Its settings are the default ones: those of this folder may name databases and buckets that are not there.
@@ -96,7 +101,10 @@ def _compile_byte_code() -> None:
     foreign = ("TAMARIN_", "PYTHONDONTWRITEBYTECODE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     with tempfile.TemporaryDirectory(prefix="tamarin-compile-") as folder:
-        subprocess.run([sys.executable, "-c", _IMPORT_ALL], cwd=folder, env=environment, check=True)
+        with subprocess.Popen([sys.executable, "-c", _IMPORT_ALL], cwd=folder, env=environment) as process:
+            yield
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, "the compilation of byte code")
 
 
 HostOption = Annotated[str, typer.Option("--host", help="Where the Dagster UI listens.", metavar="HOST")]

@@ -16,6 +16,7 @@ from tamarin_dagster.recordstore import archived
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
 from tamarin_dagster.recordstore.database import schema_revision
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster.recordstore.server_place import has_cluster
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -56,7 +57,7 @@ def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
     """An engine on the records' database; None if the embedded server has none yet."""
     if settings.database_url:
         url = "postgresql+psycopg" + settings.database_url.removeprefix("postgresql")
-    elif (settings.home / "postgres" / "data").exists():
+    elif has_cluster(settings.home):
         url = stack.enter_context(EmbeddedPostgres(settings.home)).url(RECORDS_DATABASE)
     else:
         return None

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from tamarin_dagster.recordstore.embedded import (
     why_embedded_missing,
 )
 from tamarin_dagster.recordstore.rights import Rights, rights_of
+from tamarin_dagster.recordstore.server_place import find_folder, has_cluster
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import Settings
 
@@ -48,7 +49,9 @@ def examine_database(settings: Settings, clock: Callable[[], float], stack: Exit
         remedy = "a recovery goes on by itself, and may take minutes; to end and restart it: tamarin-dagster stop"
         yield fail(_SUBJECT, brief(error), remedy)
     except (EmbeddedPostgresError, OSError) as error:
-        remedy = f"see {settings.home / 'postgres' / 'server.log'}, or set TAMARIN_DATABASE_URL"
+        remedy = "see its server.log, or set TAMARIN_DATABASE_URL"
+        with suppress(OSError):
+            remedy = f"see {find_folder(settings.home) / 'server.log'}, or set TAMARIN_DATABASE_URL"
         yield fail(_SUBJECT, brief(error), remedy)
     except DatabaseError as error:
         yield fail(_SUBJECT, brief(error), "check TAMARIN_DATABASE_URL")
@@ -103,7 +106,7 @@ def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
     """An engine on the records' database; None if the embedded server has none yet."""
     if settings.database_url:
         return _engine_of(settings, records_url(settings))
-    if not (settings.home / "postgres" / "data").exists():
+    if not has_cluster(settings.home):
         return None
     server = EmbeddedPostgres(settings.home)
     server.ensure_running(patience=PATIENCE_SECONDS)

@@ -1,9 +1,9 @@
 """The embedded Postgres: the server used when no database is configured.
 
 One server per home, shared by every process of the project, started by the first and stopped by the last.
-Its folder `<home>/postgres` holds `data/` (the cluster), `run/` (the socket), `server.conf`, `server.log`, perhaps
-`keep-running` (it then runs on without users), and three lock files. The locks are flocks: the kernel drops them with
-their holder, however it dies. No pid is believed.
+Its folder is `<home>/postgres`, or under root perhaps another one (`server_place`). It holds `data/` (the cluster),
+`run/` (the socket), `server.conf`, `server.log`, perhaps `keep-running` (it then runs on without users), and three lock
+files. The locks are flocks: the kernel drops them with their holder, however it dies. No pid is believed.
 
 - `start.lock`: the mutex of whoever starts or stops the server or creates a database.
 - `users.lock`: held shared by each process that uses the server.
@@ -34,11 +34,12 @@ from psycopg import sql
 from psycopg.pq import PGconn, Ping
 
 from tamarin_dagster.extras import why_missing
-from tamarin_dagster.private_files import PRIVATE_FILE, make_home
+from tamarin_dagster.private_files import PRIVATE_FILE
 from tamarin_dagster.recordstore import server_locks
-from tamarin_dagster.recordstore.server_account import ServerAccount, hand_over, let_in, server_account
+from tamarin_dagster.recordstore.server_account import ServerAccount, hand_over, server_account
 from tamarin_dagster.recordstore.server_locks import LockFiles
 from tamarin_dagster.recordstore.server_log import bound_log
+from tamarin_dagster.recordstore.server_place import claim_folder, find_folder, reachable_programs, sync_folder
 from tamarin_dagster.recordstore.server_processes import Vigil, kill_processes, last_progress, read_state, read_status
 from tamarin_dagster.recordstore.server_settings import PORT, check_private, configuration, socket_directory
 from tamarin_dagster.recordstore.waiting import saying
@@ -106,11 +107,17 @@ _memberships_lock = threading.RLock()
 
 
 class EmbeddedPostgres:
-    """The embedded Postgres of a home directory. Objects of one home share the process's membership. Thread-safe."""
+    """The embedded Postgres of a home directory. Objects of one home share the process's membership. Thread-safe.
+
+    Raises EmbeddedPostgresError if the home cannot have it: a copy of a home whose files are elsewhere.
+    """
 
     def __init__(self, home: Path) -> None:
         self.home = home.expanduser().resolve()
-        self._folder = self.home / "postgres"
+        try:
+            self._folder = find_folder(self.home)
+        except OSError as error:
+            raise EmbeddedPostgresError(f"The embedded Postgres in {self.home}: {error}") from error
         self._data = self._folder / "data"
         self._locks = LockFiles(self._folder)
         self._log_file = self._folder / "server.log"
@@ -123,6 +130,11 @@ class EmbeddedPostgres:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the server's files."""
+        return self._folder
 
     @property
     def bin_dir(self) -> Path:
@@ -318,7 +330,6 @@ class EmbeddedPostgres:
     def _start(self, server_lock: int) -> None:
         """No server is left, and the lock is ours: start one, which inherits it."""
         account = server_account(self._data)
-        let_in(account, [self._folder, self.bin_dir])
         self._remove_stale_files()
         if not self._data.exists():
             self._create_cluster(account, server_lock)
@@ -426,7 +437,7 @@ class EmbeddedPostgres:
             settings.flush()
             os.fsync(settings.fileno())
         new.rename(self._data)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
 
     def _prepare_files(self, account: ServerAccount | None) -> None:
         """What the server needs beside its cluster, owned by its account."""
@@ -446,10 +457,11 @@ class EmbeddedPostgres:
 
     def _run(self, command: list[str], account: ServerAccount | None, *inherited: int) -> None:
         """Run a program of Postgres in the server's folder, as its account. Raises EmbeddedPostgresError."""
+        programs = reachable_programs(self.bin_dir, self._folder, account)
         # Into a file: the server outlives pg_ctl, and would keep a pipe open and its reader waiting.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
-                [str(self.bin_dir / command[0]), *command[1:]],
+                [str(programs / command[0]), *command[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -474,7 +486,7 @@ class EmbeddedPostgres:
         return Ping(PGconn.ping(os.fsencode(conninfo)))
 
     def _make_folder(self) -> None:
-        make_home(self._folder)
+        claim_folder(self.home, self._folder, server_account(self._data))
         if os.path.lexists(self.socket_dir):
             check_private(self.socket_dir, server_account(self._data))
 
@@ -498,14 +510,6 @@ def _missing_databases(connection: psycopg.Connection, names: tuple[str, ...]) -
     rows = connection.execute("SELECT datname FROM pg_database WHERE datname = ANY(%s)", [list(names)])
     present = {name for (name,) in rows}
     return [name for name in names if name not in present]
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @functools.cache

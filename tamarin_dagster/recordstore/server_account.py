@@ -1,13 +1,10 @@
 """Whose processes the embedded Postgres are. Root may not run Postgres: an unprivileged account does it then."""
 
-import itertools
 import logging
 import os
 import shutil
-import stat
 import subprocess
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,16 +69,3 @@ def hand_over(path: Path, account: ServerAccount | None) -> None:
             os.chown(folder, account.uid, account.gid, follow_symlinks=False)
     # The path itself last: if this is cut short, the next start sees root's ownership and does it again.
     os.chown(path, account.uid, account.gid, follow_symlinks=False)
-
-
-def let_in(account: ServerAccount | None, folders: Iterable[Path]) -> None:
-    """Make folders and their parents traversable (o+x, never readable) for the account, saying which were changed."""
-    if account is None:
-        return
-    chains = [[*reversed(folder.parents), folder] for folder in folders]
-    for folder in dict.fromkeys(itertools.chain(*chains)):
-        status = folder.stat()
-        if account.uid == status.st_uid or account.gid == status.st_gid or status.st_mode & stat.S_IXOTH:
-            continue
-        folder.chmod(stat.S_IMODE(status.st_mode) | stat.S_IXOTH)
-        _log.warning("chmod o+x %s: the embedded Postgres cannot run as root, and its account has to pass here", folder)

@@ -32,7 +32,7 @@ def _own_server(world: World, home: Path) -> Iterator[EmbeddedPostgres]:
 
 def _kill(server: EmbeddedPostgres) -> None:
     """kill -9 to the server and all its processes, as the kernel does when memory is short or power is gone."""
-    postmaster = int((server.home / "postgres" / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
+    postmaster = int((server.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
     for pid in (postmaster, *map(int, children)):
         with contextlib.suppress(ProcessLookupError):

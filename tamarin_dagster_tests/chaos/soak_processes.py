@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tamarin_dagster.homes import CONFIG_VARIABLE
+from tamarin_dagster.recordstore.server_place import find_folder
 
 # By what their command lines say; the first that fits.
 _KINDS = {
@@ -67,7 +68,7 @@ class Process:
 def processes_of(config: Path, home: Path) -> list[Process]:
     """All that were started with these settings, and the embedded Postgres of this home."""
     mark = f"{CONFIG_VARIABLE}={config}".encode()
-    cluster = home / "postgres" / "data"
+    cluster = find_folder(home) / "data"
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdecimal():

@@ -1,10 +1,12 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tamarin_dagster.logformat import machine_code
 from tamarin_dagster.logformat.compiled import compiling
 from tamarin_dagster.logformat.compiled.compiling import compiled, copy_octets, eight_octets, moved, pointer
 
@@ -12,9 +14,9 @@ from tamarin_dagster.logformat.compiled.compiling import compiled, copy_octets, 
 @pytest.fixture
 def fresh_folder():
     """The folder of machine code is looked for anew, before the test and after it."""
-    compiling._machine_code_folder.cache_clear()
+    machine_code.machine_code_folder.cache_clear()
     yield
-    compiling._machine_code_folder.cache_clear()
+    machine_code.machine_code_folder.cache_clear()
 
 
 def twice(number):
@@ -23,32 +25,64 @@ def twice(number):
 
 def test_machine_code_is_kept_in_a_folder_named_after_all_sources(tmp_path, monkeypatch, fresh_folder):
     """numba looks at a function's own file alone: what an edit of another one made stale would go on being run."""
-    monkeypatch.setattr(compiling._config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert machine_code.should_compile()
     assert compiled(twice)(21) == 42
     (folder,) = tmp_path.iterdir()
     assert folder.name.startswith("machine-code-")
     assert list(folder.rglob("*twice*.nbc"))
     assert str(compiling._config.CACHE_DIR) == str(tmp_path)
+    assert not machine_code.should_compile()
+
+
+LINE_ENDS = """
+import logging, numpy
+logging.basicConfig(format="%(message)s")
+from tamarin_dagster.logformat.compiled import find_line_ends
+print(find_line_ends(numpy.frombuffer(b"a\\nb\\n", numpy.uint8), 9).tolist())
+"""
+
+
+def test_the_first_use_says_that_it_compiles_and_a_later_one_is_silent(tmp_path):
+    """A first run did not say for half a minute what it was doing."""
+    said = []
+    for _ in range(2):
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", LINE_ENDS], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "[1, 3]\n"
+        said.append(done.stderr)
+    (folder,) = tmp_path.iterdir()
+    expected = "Compiling the parser to machine code; that takes about half a minute, once, and it is kept in"
+    assert said == [f"{expected} {folder}\n", ""]
+
+
+def test_where_nothing_may_be_written_the_message_says_that_each_process_compiles(monkeypatch, caplog):
+    monkeypatch.setattr(compiling, "machine_code_folder", lambda: None)
+    compiling._Announcer().on_start(SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=compiled)}))
+    assert "half a minute, in each process, since it can be kept nowhere" in caplog.text
 
 
 def test_another_source_is_another_folder(tmp_path, monkeypatch, fresh_folder):
-    monkeypatch.setattr(compiling._config, "CACHE_DIR", str(tmp_path))
-    first = compiling._machine_code_folder()
-    compiling._machine_code_folder.cache_clear()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    first = machine_code.machine_code_folder()
+    machine_code.machine_code_folder.cache_clear()
     copy = tmp_path / "logformat"
     copy.mkdir()
-    monkeypatch.setattr(compiling, "__file__", str(copy / "compiling.py"))
+    monkeypatch.setattr(machine_code, "__file__", str(copy / "machine_code.py"))
     (copy / "fields.py").write_text("FIELDS = ()\n")
-    assert compiling._machine_code_folder() != first
+    assert machine_code.machine_code_folder() != first
 
 
 def test_without_a_place_to_write_all_is_compiled_anew(tmp_path, monkeypatch, fresh_folder):
     nowhere = tmp_path / "file"
     nowhere.touch()
-    monkeypatch.setattr(compiling._config, "CACHE_DIR", "")
-    monkeypatch.setattr(compiling, "__file__", str(nowhere / "compiling.py"))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(machine_code, "__file__", str(nowhere / "machine_code.py"))
     monkeypatch.setenv("HOME", str(nowhere))
-    assert compiling._machine_code_folder() is None
+    assert machine_code.machine_code_folder() is None
+    assert not machine_code.should_compile()
     assert compiled(twice)(21) == 42
 
 

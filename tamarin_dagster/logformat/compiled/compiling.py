@@ -5,25 +5,25 @@ reckons with negative indexes, which together took longer than the reading. A po
 it keeps within what the array's owner said. In plain Python (`NUMBA_DISABLE_JIT=1`) pointers are arrays.
 """
 
-import contextlib
 import ctypes
-import hashlib
+import logging
 import sys
-import tempfile
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.extending import intrinsic, overload
+
+from tamarin_dagster.logformat.machine_code import machine_code_folder
 
 F = TypeVar("F", bound=Callable[..., Any])
 Octets = npt.NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _INDEX = numba.intp
@@ -38,7 +38,7 @@ def compiled(function: F) -> F:
     The machine code is kept on disk; where nothing may be written (a read-only image), each process compiles anew,
     which takes some seconds.
     """
-    folder = _machine_code_folder()
+    folder = machine_code_folder()
     if folder is None:
         return numba.njit(function, **_OPTIONS)  # type: ignore[no-any-return]
     before = _config.CACHE_DIR
@@ -49,24 +49,26 @@ def compiled(function: F) -> F:
         _config.CACHE_DIR = before
 
 
-@cache
-def _machine_code_folder() -> Path | None:
-    """A folder named after the sources: numba looks at a function's own file alone, and would go on with machine code
-    that holds an older form of what other files gave to it. None if there is nowhere to write.
-    """
-    here = Path(__file__).parent
-    paths = sorted([*here.glob("*.py"), *here.parent.glob("*.py")])
-    sources = hashlib.sha256(b"".join(path.read_bytes() for path in paths))
-    places = [here / "__pycache__", Path("~/.cache/tamarin_dagster").expanduser()]
-    if _config.CACHE_DIR:
-        places.insert(0, Path(_config.CACHE_DIR))
-    for place in places:
-        folder = place / f"machine-code-{sources.hexdigest()[:16]}"
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return folder
-    return None
+class _Announcer(event.Listener):
+    """Says once in a process that the parser is being compiled: the first run would be silent for half a minute."""
+
+    has_spoken = False
+
+    def on_start(self, event: Any) -> None:
+        """Called by numba when the machine code of a function is not on disk."""
+        if self.has_spoken or not event.data["dispatcher"].py_func.__module__.startswith("tamarin_dagster."):
+            return
+        self.has_spoken = True
+        folder = machine_code_folder()
+        kept = f"once, and it is kept in {folder}" if folder else "in each process, since it can be kept nowhere"
+        # A warning: the command line shows those, and so does Dagster.
+        _log.warning("Compiling the parser to machine code; that takes about half a minute, %s", kept)
+
+    def on_end(self, event: Any) -> None:
+        """Called by numba when the function is compiled."""
+
+
+event.register("numba:compile", _Announcer())  # type: ignore[no-untyped-call]
 
 
 def inlined(function: F) -> F:
