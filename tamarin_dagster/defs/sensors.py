@@ -13,8 +13,8 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import sqlalchemy as sa
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import PRIORITY_TAG
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, RunRecord
+from dagster._core.storage.tags import PRIORITY_TAG, RUN_KEY_TAG
 
 from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG, FIRST
 from tamarin_dagster.defs.partitions import has_begun, partition_key, period_of
@@ -35,6 +35,9 @@ MAX_RUNS_UNDER_WAY = 31
 # Attempts at the very same keys, and how long the second waits after the first; each further one waits twice as long.
 MAX_ATTEMPTS = 5
 RETRY_DELAY_SECONDS = 60
+MAX_RETRY_DELAY_SECONDS = 3600
+# Runs that failed before their start are no attempts, and there may be many of them: the newest are looked at.
+MAX_RUNS_OF_THE_SAME_KEYS = 100
 
 
 @dataclass(frozen=True)
@@ -223,19 +226,35 @@ def _partitions_in_flight(instance: dg.DagsterInstance, bucket: LoggedBucket) ->
 
 
 def _next_attempt(instance: dg.DagsterInstance, unseen: Unseen, tick: Tick) -> int | None:
-    """The number of the next attempt at exactly these keys; None while it has to wait, or after the last one."""
-    records = instance.get_run_records(dg.RunsFilter(tags={DIGEST_TAG: unseen.digest}), limit=MAX_ATTEMPTS)
+    """The number of the next run for exactly these keys; None while it has to wait, or after the last attempt.
+
+    A run that failed before it started never looked at the keys: it is no attempt, but the next one waits longer for it.
+    """
+    records = instance.get_run_records(dg.RunsFilter(tags={DIGEST_TAG: unseen.digest}), limit=MAX_RUNS_OF_THE_SAME_KEYS)
     if not records:
         return 1
-    if len(records) >= MAX_ATTEMPTS:
+    attempts = sum(not _failed_before_its_start(record) for record in records)
+    if attempts >= MAX_ATTEMPTS:
         tick.waiting.append(
             f"{unseen.period}: {unseen.keys} keys left alone after {MAX_ATTEMPTS} attempts, see its runs"
         )
         return None
-    delay = RETRY_DELAY_SECONDS * 2 ** (len(records) - 1)
+    number = 1 + max(len(records), *map(_number_of, records))
+    delay = min(RETRY_DELAY_SECONDS * 2 ** (len(records) - 1), MAX_RETRY_DELAY_SECONDS)
     ended = max(record.end_time or record.update_timestamp.timestamp() for record in records)
     if time.time() - ended < delay:
         tick.hold(unseen.day)
-        tick.waiting.append(f"{unseen.period}: attempt {len(records) + 1} waits until {delay} s after the last")
+        tick.waiting.append(f"{unseen.period}: attempt {number} waits until {delay} s after the last")
         return None
-    return len(records) + 1
+    return number
+
+
+def _failed_before_its_start(record: RunRecord) -> bool:
+    """Whether the run was never executed: its code server was gone, or its process never came up."""
+    return record.dagster_run.status is dg.DagsterRunStatus.FAILURE and record.start_time is None
+
+
+def _number_of(record: RunRecord) -> int:
+    """The number in a run's key, which Dagster never runs twice."""
+    number = record.dagster_run.tags.get(RUN_KEY_TAG, "").rpartition(":attempt")[2]
+    return int(number) if number.isdecimal() else 0

@@ -194,6 +194,45 @@ def test_the_same_keys_are_tried_again_later_and_not_for_ever(definitions, insta
     assert f"1 keys left alone after {sensors.MAX_ATTEMPTS} attempts" in given_up.skip_reason.skip_message
 
 
+def test_a_run_that_failed_before_its_start_is_no_attempt_at_its_keys(
+    definitions, instance, put_key, monkeypatch
+) -> None:
+    """The code server was killed with 81 runs queued: all of them failed, and each had one attempt less."""
+    put_key(lines(1))
+    monkeypatch.setattr(sensors, "RETRY_DELAY_SECONDS", 0)
+    keys = set()
+    for _ in range(sensors.MAX_ATTEMPTS + 2):
+        (request,) = tick(definitions, instance).run_requests
+        assert request.run_key not in keys, "Dagster never runs a run_key twice"
+        keys.add(request.run_key)
+        never_started(definitions, instance, request)
+
+    (request,) = tick(definitions, instance).run_requests
+    assert run_as_requested(definitions, instance, request).success
+    assert tick(definitions, instance).skip_reason.skip_message.startswith("0 keys")
+
+
+def test_runs_that_fail_before_their_start_are_asked_for_at_growing_intervals(definitions, instance, put_key) -> None:
+    put_key(lines(1))
+    (request,) = tick(definitions, instance).run_requests
+    for number in range(1, 9):
+        never_started(definitions, instance, request)
+        result = tick(definitions, instance)
+        assert result.run_requests == []
+        delay = min(60 * 2 ** (number - 1), 3600)
+        assert f"waits until {delay} s after the last" in result.skip_reason.skip_message
+
+
+def never_started(definitions: dg.Definitions, instance: dg.DagsterInstance, request: dg.RunRequest) -> None:
+    """A run that was launched when the code server was killed."""
+    run = instance.create_run_for_job(
+        definitions.resolve_job_def("media__load"),
+        status=dg.DagsterRunStatus.STARTING,
+        tags={**request.tags, "dagster/partition": request.partition_key, "dagster/run_key": request.run_key},
+    )
+    instance.report_run_failed(run)
+
+
 def test_a_failed_listing_fails_the_tick_and_moves_no_cursor(settings, instance) -> None:
     gone = settings.buckets[0].model_copy(update={"log_bucket_name": "file:///nowhere/at/all"})
 
