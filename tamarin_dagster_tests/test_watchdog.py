@@ -1,5 +1,6 @@
 """The watchdog of `make dev`: when it asks Dagster to load our code again, and when it waits."""
 
+import itertools
 import json
 import threading
 import time
@@ -115,7 +116,7 @@ def test_patience_grows_while_reloads_do_not_help_and_is_small_again_after_one_d
 
     look_for(LOOK_SECONDS, True)
     look_for(3600, False)
-    gaps = [later - earlier for earlier, later in zip(reloads, reloads[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(reloads)]
     assert gaps[:5] == [30, 60, 120, 240, 480]
     assert set(gaps[5:]) == {MAX_PATIENCE_SECONDS}
     look_for(LOOK_SECONDS, True)

@@ -228,7 +228,7 @@ def _partitions_in_flight(instance: dg.DagsterInstance, bucket: LoggedBucket) ->
 def _next_attempt(instance: dg.DagsterInstance, unseen: Unseen, tick: Tick) -> int | None:
     """The number of the next run for exactly these keys; None while it has to wait, or after the last attempt.
 
-    A run that failed before it started never looked at the keys: it is no attempt, but the next one waits longer for it.
+    A run that failed before it started never looked at the keys: it is no attempt, but the next one waits longer.
     """
     records = instance.get_run_records(dg.RunsFilter(tags={DIGEST_TAG: unseen.digest}), limit=MAX_RUNS_OF_THE_SAME_KEYS)
     if not records:
