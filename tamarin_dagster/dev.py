@@ -161,7 +161,7 @@ def _workspace(settings: Settings) -> Path:
     if path.exists():
         return path
     path = settings.home / "dagster" / "workspace.yaml"
-    module = {"module_name": "tamarin_dagster.definitions", "location_name": LOCATION}
+    module = {"module_name": "tamarin_dagster.code_location", "location_name": LOCATION}
     with whole_file(path) as file:
         file.write(yaml.safe_dump({"load_from": [{"python_module": module}]}).encode())
     return path
