@@ -4,7 +4,6 @@ With no buckets configured a demo comes along: a local S3 endpoint and a bucket 
 """
 
 import ctypes
-import json
 import logging
 import os
 import shlex
@@ -21,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.console import Console
@@ -35,6 +33,7 @@ from tamarin_dagster.recordstore.connections import embedded_postgres
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.waiting import saying
 from tamarin_dagster.settings import Settings, load_settings
+from tamarin_dagster.watchdog import LOCATION, look_after
 
 _log = logging.getLogger(__name__)
 
@@ -44,15 +43,7 @@ PAGE_SECONDS = 180
 # Of an end that nobody asked for.
 EXIT_UNASKED = 1
 STOP_SECONDS = 20
-# Between two looks whether our code is still loaded.
-LOOK_SECONDS = 15
-# As pyproject.toml and workspace.yaml have it.
-LOCATION = "tamarin_dagster"
 PROGRAM = "tamarin-dagster"
-_RELOAD = f'mutation {{ reloadRepositoryLocation(repositoryLocationName: "{LOCATION}") {{ __typename }} }}'
-_LOCATIONS = """
-{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename } } } } }
-"""
 # In the demo new keys come every 15 seconds, and the sensor looks as often; the weeks before are for a backfill.
 DEMO_INTERVAL_MINUTES = 0.25
 DEMO_MONITORED_DAYS = 2
@@ -103,7 +94,7 @@ def run(host: str, port: int) -> int:
         try:
             # Dagster ends with 0 when somebody kills its daemon or its page; whoever looks after us must not take that
             # for an end that was asked for.
-            return _look_after(dagster, page) or EXIT_UNASKED
+            return look_after(dagster, page) or EXIT_UNASKED
         except KeyboardInterrupt:
             console.print("Stopping …")
             return 0
@@ -191,7 +182,7 @@ def _workspace(settings: Settings) -> Path:
     if path.exists():
         return path
     path = settings.home / "dagster" / "workspace.yaml"
-    module = {"module_name": "tamarin_dagster.definitions", "location_name": LOCATION}
+    module = {"module_name": "tamarin_dagster.code_location", "location_name": LOCATION}
     with whole_file(path) as file:
         file.write(yaml.safe_dump({"load_from": [{"python_module": module}]}).encode())
     return path
@@ -240,45 +231,6 @@ def _await_page(url: str, process: "subprocess.Popen[bytes]") -> bool:
         except (urllib.error.URLError, OSError):
             time.sleep(_POLL_SECONDS)
     return False
-
-
-def _look_after(dagster: "subprocess.Popen[bytes]", page: str) -> int:
-    """Waits for the end of Dagster. Our code, if it was loaded and is gone meanwhile, is loaded again.
-
-    When a code server is killed (the machine is short of memory, say), Dagster says so until somebody reloads it on the
-    page, and no sensor ticks.
-    """
-    was_loaded = False
-    while True:
-        try:
-            return dagster.wait(LOOK_SECONDS)
-        except subprocess.TimeoutExpired:
-            is_loaded = _is_loaded(page)
-            if was_loaded and is_loaded is False:
-                _log.warning("the code server is gone: it is started again")
-                _ask(page, _RELOAD)
-            was_loaded = was_loaded or bool(is_loaded)
-
-
-def _is_loaded(page: str) -> bool | None:
-    """Whether Dagster has loaded our code; None while it does so, or if the page does not answer."""
-    for entry in (_ask(page, _LOCATIONS) or {}).get("workspaceOrError", {}).get("locationEntries", []):
-        if entry["name"] == LOCATION and entry["loadStatus"] == "LOADED":
-            return bool(entry["locationOrLoadError"]["__typename"] == "RepositoryLocation")
-    return None
-
-
-def _ask(page: str, query: str) -> dict[str, Any] | None:
-    """What the page's GraphQL answers; None if it does not."""
-    request = urllib.request.Request(  # noqa: S310 - our own http URL
-        f"{page}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=LOOK_SECONDS) as answer:  # noqa: S310
-            data: dict[str, Any] | None = json.load(answer)["data"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return data
 
 
 def _announce(console: Console, page: str, settings: Settings) -> None:

@@ -12,6 +12,7 @@ from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 PROJECT = Path(__file__).parents[1]
+DAY = "2026-10-01"
 
 
 def test_buckets_whose_names_differ_only_in_punctuation_get_names_of_their_own() -> None:
@@ -27,22 +28,50 @@ def test_definitions_without_buckets_load() -> None:
     definitions = build_definitions(Settings())
 
     dg.Definitions.validate_loadable(definitions)
-    assert "watch_deliveries" not in {job.name for job in definitions.resolve_all_job_defs()}
+    assert "watch_buckets" not in {job.name for job in definitions.resolve_all_job_defs()}
 
 
-def test_each_bucket_has_jobs_of_its_own_and_one_watches_them_all() -> None:
-    buckets = tuple(LoggedBucket(name=name, log_bucket_name="log-bucket") for name in ("media", "films"))
-    definitions = build_definitions(Settings(buckets=buckets))
+def test_jobs_and_schedules_are_as_many_for_a_hundred_buckets_as_for_one() -> None:
+    """Three jobs of assets for each bucket made a thousand buckets take 323 s of CPU to load."""
 
-    jobs = {job.name for job in definitions.resolve_all_job_defs()}
-    assert jobs >= {f"{name}__{kind}" for name in ("media", "films") for kind in ("load", "reconcile")}
-    assert "watch_deliveries" in jobs
-    watched = definitions.resolve_job_def("watch_deliveries").asset_layer.asset_graph.asset_check_keys
-    assert {(key.asset_key.path[0], key.name) for key in watched} == {
-        (bucket, name)
-        for bucket in ("media", "films")
-        for name in ("deliveries_keep_their_habit", "no_failing_purges", "each_name_belongs_to_a_day")
+    def names(count: int) -> tuple[set[str], set[str], int]:
+        buckets = tuple(LoggedBucket(name=f"bucket-{n}", log_bucket_name="log-bucket") for n in range(count))
+        repository = build_definitions(Settings(buckets=buckets)).get_repository_def()
+        jobs = {job.name for job in repository.get_all_jobs()}
+        return jobs, {schedule.name for schedule in repository.schedule_defs}, len(repository.sensor_defs)
+
+    jobs, schedules, sensors = names(1)
+    assert names(100) == (jobs, schedules, 100)
+    assert sensors == 1
+    assert jobs == {
+        "__ASSET_JOB",
+        "check_last_days",
+        "classify_user_agents",
+        "doctor",
+        "purge_pending_log_keys",
+        "reparse_rejected_lines",
+        "roll_up_traffic",
+        "watch_buckets",
     }
+    assert schedules == {
+        "check_last_days_nightly",
+        "classify_user_agents_hourly",
+        "purge_pending_log_keys_nightly",
+        "reconcile_log_keys_nightly",
+        "roll_up_traffic_hourly",
+        "traffic_reports_daily",
+        "watch_buckets_hourly",
+    }
+
+
+def test_buckets_of_different_first_days_and_partitions_share_the_job() -> None:
+    entries = ({"start_date": "2026-01-01"}, {"start_date": "2026-03-01"}, {"partition": "hourly", "start_date": DAY})
+    buckets = tuple(
+        LoggedBucket.model_validate({"name": f"bucket-{n}", "log_bucket_name": "log-bucket"} | entry)
+        for n, entry in enumerate(entries)
+    )
+
+    dg.Definitions.validate_loadable(build_definitions(Settings(buckets=buckets)))
 
 
 @pytest.mark.parametrize("days", [31, 5])
@@ -107,4 +136,4 @@ def test_a_bucket_that_is_taken_out_of_the_settings_leaves_nothing_behind() -> N
 
     gone = names(*buckets) - names(buckets[0])
     assert gone == {name for name in names(*buckets) if name.startswith("films")}
-    assert {"films__new_log_keys", "films__load", "films__reconcile", "films/log_records"} <= gone
+    assert {"films__new_log_keys", "films/log_records"} <= gone

@@ -167,7 +167,7 @@ def test_the_doctor_works_and_definitions_load_without_extras(run, bucket_of_thr
 
     done = run("tamarin-dagster", "doctor")
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
-    script = "from tamarin_dagster.definitions import defs; print(len(list(defs.resolve_all_asset_specs())))"
+    script = "from tamarin_dagster.code_location import defs; print(len(list(defs.resolve_all_asset_specs())))"
     loaded = run("python", "-c", script)
     assert loaded.returncode == 0, loaded.stderr
     assert int(loaded.stdout) >= 4

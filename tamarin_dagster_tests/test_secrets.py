@@ -156,7 +156,7 @@ def test_no_error_of_dagsters_storage_shows_a_part_of_the_secret_of_its_url(tmp_
         (MALFORMED[0], "tamarin_dagster.cli"),
         pytest.param(MALFORMED[42], "tamarin_dagster.cli", marks=pytest.mark.slow),
         pytest.param(MALFORMED[51], "tamarin_dagster.cli", marks=pytest.mark.slow),
-        (MALFORMED[0], "tamarin_dagster.definitions"),
+        (MALFORMED[0], "tamarin_dagster.code_location"),
     ],
 )
 def test_no_process_shows_a_part_of_the_secret_either(tmp_path, url, program):

@@ -26,7 +26,7 @@ from dagster_shared.cli import WorkspaceOpts
 from dagster_webserver.webserver import DagsterWebserver
 from graphql import parse, validate
 
-from tamarin_dagster import dev
+from tamarin_dagster import dev, watchdog
 from tamarin_dagster_tests.upstream import LOADED, instance_of, just_loaded, psycopg2_url, run
 
 # ------------------------------------------------------------------------------------------------ settings and storage
@@ -39,7 +39,11 @@ SETTINGS: dict[str, Any] = {
     "run_coordinator": {
         "module": "dagster._core.run_coordinator",
         "class": "QueuedRunCoordinator",
-        "config": {"dequeue_interval_seconds": 2},
+        "config": {
+            "dequeue_interval_seconds": 2,
+            "max_user_code_failure_retries": 8,
+            "user_code_failure_retry_delay": 9,
+        },
     },
     "run_monitoring": {
         "enabled": True,
@@ -79,6 +83,8 @@ def test_each_setting_of_dagster_yaml_is_taken_and_reaches_dagster(tmp_path) -> 
         assert concurrency.run_queue_config.max_concurrent_runs == 7
         assert concurrency.pool_config.default_pool_limit == instance.global_op_concurrency_default_limit == 6
         assert instance.run_coordinator.dequeue_interval_seconds == 2
+        assert concurrency.run_queue_config.max_user_code_failure_retries == 8
+        assert concurrency.run_queue_config.user_code_failure_retry_delay == 9
         for name in ("sensors", "schedules"):
             assert SETTINGS[name].items() <= instance.get_settings(name).items()
         assert instance.run_monitoring_enabled
@@ -157,10 +163,10 @@ def test_a_storage_of_ones_own_makes_the_pools_in_its_own_way(tmp_path, empty_ur
 
 
 def test_what_dev_asks_the_page_is_in_its_schema() -> None:
-    """dev._is_loaded, dev._look_after: a code server that is gone is found out and started again."""
+    """watchdog: a code server that is gone is found out and started again."""
 
     schema = create_schema().graphql_schema
-    for query in (dev._LOCATIONS, dev._RELOAD):
+    for query in (watchdog.LOCATIONS, watchdog.RELOAD):
         assert validate(schema, parse(query)) == []
     assert "LOADED" in schema.type_map["RepositoryLocationLoadStatus"].values
     assert {each.name for each in schema.type_map["RepositoryLocationOrLoadError"].types} == {
@@ -170,7 +176,7 @@ def test_what_dev_asks_the_page_is_in_its_schema() -> None:
 
 
 def test_the_page_tells_that_it_is_there_and_answers_graphql(tmp_path) -> None:
-    """dev._await_page, dev._ask."""
+    """dev._await_page, watchdog.ask."""
 
     with instance_of(tmp_path) as instance, WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as workspace:
         routes = {getattr(route, "path", None) for route in DagsterWebserver(workspace).build_routes()}

@@ -119,12 +119,13 @@ def _places(staged: Stage, first_day: date, url: str | None) -> Iterator[Place]:
     for name, where in (("file://", of_folder), *([("HTTP", of_endpoint)] if url else [])):
         entries = {"name": LOGGED_BUCKET, "log_prefix": LOG_PREFIX, "monitor_from": first_day, **where}
         bucket = LoggedBucket.model_validate(entries)
-        definitions = build_definitions(Settings(database_url=staged.url, buckets=(bucket,)))
+        settings = Settings(database_url=staged.url, buckets=(bucket,))
+        definitions = build_definitions(settings)
         resources: dict[str, Any] = dict(definitions.resources or {})
-        buckets, database = resources["log_buckets"], resources["database"]
+        buckets, database = resources["tamarin_log_buckets"], resources["tamarin_database"]
         assert isinstance(buckets, LogBuckets)
         assert isinstance(database, RecordDatabase)
-        yield Place(name, bucket, buckets.store(bucket), database.engine, definitions)
+        yield Place(name, bucket, buckets.store(bucket), database.open(settings), definitions)
 
 
 def _load_all(staged: Stage, place: Place) -> None:

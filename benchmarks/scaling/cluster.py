@@ -172,7 +172,7 @@ def cluster(folder: Path, *, change: Callable[[dict[str, Any]], None] | None = N
     page_port = made.page_port
     try:
         made.start_redis()
-        arguments = ["-m", "tamarin_dagster.definitions", "--host", "127.0.0.1", "--port", str(code_port)]
+        arguments = ["-m", "tamarin_dagster.code_location", "--host", "127.0.0.1", "--port", str(code_port)]
         made.start("code", "dagster", "api", "grpc", *arguments)
         made.wait_for("the code location listens", lambda: _listens(code_port))
         made.start("daemon", "dagster._daemon", "run", "-w", str(folder / "workspace.yaml"))

@@ -10,8 +10,8 @@ from tamarin_dagster.defs import asset_checks
 from tamarin_dagster.defs.assets import RETRY_POLICY, retried_if_transient
 from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.failures import held_back
-from tamarin_dagster.defs.naming import archived_key, records_key
-from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
+from tamarin_dagster.defs.naming import archived_key, group_of, named, pool_of, records_key
+from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -32,22 +32,20 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
         backfill_policy=backfill_policy(bucket, settings),
         owners=list(bucket.owners),
         check_specs=[asset_checks.check_spec(asset_checks.ARCHIVE_MATCHES_THE_LEDGER, bucket, slug)],
-        group_name=slug,
+        group_name=group_of(slug),
         kinds={"parquet"},
-        pool=f"tamarin_{slug}",
+        pool=pool_of(slug),
         retry_policy=RETRY_POLICY,
         metadata={"archive": url},
     )
     def archived_log_records(
-        context: dg.AssetExecutionContext,
-        database: dg.ResourceParam[RecordDatabase],
-        log_buckets: dg.ResourceParam[LogBuckets],
+        context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = periods_of(context.partition_keys)
+        periods = asset_checks.chosen_periods(context)
         days = sorted({delivery_day(period) for period in periods})
-        engine = database.engine
+        engine = tamarin_database.open(settings)
         with cancellable(), retried_if_transient(bucket):
-            place = log_buckets.archive(bucket, url)
+            place = tamarin_log_buckets.archive(bucket, url)
             done = archive(bucket, place, engine, days=days)
             found = {day: verify(bucket, place, engine, day) for day in days}
         _tell(context, bucket, done)
@@ -62,7 +60,7 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
     return archived_log_records
 
 
-def build_archive_op(settings: Settings) -> dg.OpDefinition:
+def build_archive_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
     """The op that archives whatever waits in the log buckets, of all buckets with an archive.
 
     It returns what failed, and succeeds: the purge after it is to go on with the other buckets. See
@@ -70,20 +68,19 @@ def build_archive_op(settings: Settings) -> dg.OpDefinition:
     """
 
     @dg.op(
+        name=named(prefix, "archive_log_records"),
         retry_policy=RETRY_POLICY,
         description="Writes the records of log keys that wait for a purge to their archive.",
     )
     def archive_log_records(
-        context: dg.OpExecutionContext,
-        database: dg.ResourceParam[RecordDatabase],
-        log_buckets: dg.ResourceParam[LogBuckets],
+        context: dg.OpExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> list[str]:
         keys = waiting = 0
         failed: list[dg.Failure] = []
         for bucket in settings.buckets:
             if url := settings.archive_of(bucket):
                 with cancellable(), held_back(failed, bucket):
-                    done = archive(bucket, log_buckets.archive(bucket, url), database.engine)
+                    done = archive(bucket, tamarin_log_buckets.archive(bucket, url), tamarin_database.open(settings))
                     keys, waiting = keys + done.keys, waiting + done.waiting_keys
                     _tell(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})
@@ -92,10 +89,11 @@ def build_archive_op(settings: Settings) -> dg.OpDefinition:
     return archive_log_records
 
 
-def build_archive_failures_op() -> dg.OpDefinition:
+def build_archive_failures_op(prefix: str = "") -> dg.OpDefinition:
     """The op that fails the run for the buckets that could not be archived, once the others are purged."""
 
     @dg.op(
+        name=named(prefix, "tell_archive_failures"),
         ins={"purged": dg.In(dg.Nothing)},
         out=dg.Out(dg.Nothing),
         description="Fails if a bucket could not be archived. Its log keys were not purged; those of the others were.",

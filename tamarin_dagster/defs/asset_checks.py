@@ -1,12 +1,11 @@
 """The truths that are checked of each partition or of a whole bucket, and how their results reach each partition.
 
 The checks that rest on what a load saw are results of the records asset itself. The others read only the
-database, and can be run alone: those of the row counts stand here, the others in completeness_checks.
+database, and can be run alone: partition_checks has their step, completeness_checks what else they look for.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import dagster as dg
@@ -14,11 +13,9 @@ import sqlalchemy as sa
 
 from tamarin_dagster.defs.naming import archived_key, delivered_key, records_key, rollups_key
 from tamarin_dagster.defs.partitions import delivery_partitions, partition_key, periods_of
-from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.completeness import HABIT_DAYS
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
 
 EVERY_KEY_IS_LOADED = "every_log_key_is_loaded"
@@ -46,7 +43,9 @@ LOAD_CHECKS = (
     NO_REJECTED_LINES,
     ROLLUPS_ADD_UP,
 )
-RECONCILE_CHECKS = (*LOAD_CHECKS, NO_DUPLICATE_RECORDS, NO_HIDDEN_RECORDS)
+ROW_COUNTS = (EVERY_LINE_IS_ACCOUNTED_FOR, ROWS_MATCH_THE_LEDGER, NO_REJECTED_LINES)
+# Of the records of the last days; looked at nightly.
+NIGHTLY_CHECKS = (NO_DUPLICATE_RECORDS, NO_HIDDEN_RECORDS)
 # Of the bucket as it is now; looked at hourly.
 WATCH_CHECKS = (DELIVERIES_KEEP_THEIR_HABIT, NO_FAILING_PURGES, EACH_NAME_BELONGS_TO_A_DAY)
 
@@ -114,18 +113,20 @@ _TRUTHS: Mapping[str, _Truth] = {
         asset=archived_key,
     ),
     NO_DUPLICATE_RECORDS: _Truth(
-        "No record of the partition's log keys stands in another log key too. S3 may deliver a record twice; both rows"
+        "No record of the days' log keys stands in another log key too. S3 may deliver a record twice; both rows"
         " are kept, and the view s3_duplicate_record shows them. If whole keys are doubled, look for copies of them"
-        " under the log prefix. Counted nightly.",
+        " under the log prefix. Counted nightly, of the last days; the metadata says of which.",
         severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
         asset=delivered_key,
     ),
     NO_HIDDEN_RECORDS: _Truth(
-        "No request URI, referrer or user agent of the partition's records holds the beginning of another record. If"
+        "No request URI, referrer or user agent of the days' records holds the beginning of another record. If"
         " one does, a newline was lost, or a client wrote a record into its request. The line is one record either"
         " way, and the view s3_hidden_record shows it. If a whole log key has such lines, look for a better copy of"
-        " it. Counted nightly.",
+        " it. Counted nightly, of the last days; the metadata says of which.",
         severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
         asset=delivered_key,
     ),
     DELIVERIES_KEEP_THEIR_HABIT: _Truth(
@@ -166,8 +167,6 @@ def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
         asset=truth.asset(slug),
         description=truth.description.replace("{bucket}", bucket.name),
         blocking=truth.blocking,
-        # a look at what a run loads comes after its load
-        additional_deps=[records_key(slug)] if truth.asset is delivered_key and truth.partitioned else None,
         partitions_def=delivery_partitions(bucket) if truth.partitioned else None,
     )
 
@@ -236,62 +235,21 @@ def _log_result(context: dg.OpExecutionContext, result: dg.AssetCheckResult, par
     )
 
 
-def chosen_periods(context: dg.OpExecutionContext) -> list[DeliveryPeriod]:
+def chosen_periods(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> list[DeliveryPeriod]:
     """The partitions of a run. One that was launched for none says what to do: Dagster's own error does not."""
     if not (context.has_partition_key or context.has_partition_key_range):
         raise dg.Failure(
-            "these checks are made of partitions, and none was chosen: materialize the asset's partitions that are to"
-            " be checked, which loads nothing twice",
+            "no partition was chosen, and this works by delivery days: choose the partitions in the launch dialog, or"
+            " give partition_key (nothing is loaded twice)",
             allow_retries=False,
         )
     return periods_of(context.partition_keys)
 
 
-def build_database_checks(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
-    """The checks that read only the database: one step for all of them."""
-
-    @dg.multi_asset_check(
-        name=f"{slug}__row_counts",
-        specs=[
-            check_spec(name, bucket, slug)
-            for name in (EVERY_LINE_IS_ACCOUNTED_FOR, ROWS_MATCH_THE_LEDGER, NO_REJECTED_LINES)
-        ],
-        pool=f"tamarin_{slug}",
-    )
-    def row_counts(
-        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
-    ) -> Iterator[dg.AssetCheckResult]:
-        names = (EVERY_LINE_IS_ACCOUNTED_FOR, ROWS_MATCH_THE_LEDGER, NO_REJECTED_LINES)
-        results = {
-            period: isolated_results(
-                database, slug, names, partial(_database_results, bucket=bucket, slug=slug, period=period)
-            )
-            for period in chosen_periods(context.op_execution_context)
-        }
-        yield from per_partition(context.op_execution_context, results)
-
-    return row_counts
-
-
-def isolated_results(
-    database: RecordDatabase,
-    slug: str,
-    names: Sequence[str],
-    look: Callable[[sa.Connection], list[dg.AssetCheckResult]],
-) -> list[dg.AssetCheckResult]:
-    """What the checks of one partition find. If the database refuses, they fail, and other partitions are checked."""
-    try:
-        with database.engine.connect() as connection:
-            return look(connection)
-    except DATABASE_ERRORS as error:
-        raise_if_lost(error)
-        text = f"it could not be checked: {cause_of(error)}"
-        return [check_result(name, slug, False, {"error": cause_of(error)}, text) for name in names]
-
-
-def _database_results(
+def row_count_results(
     connection: sa.Connection, bucket: LoggedBucket, slug: str, period: DeliveryPeriod
 ) -> list[dg.AssetCheckResult]:
+    """Count a partition's rows in Postgres and hold them against the ledger: the results of ROW_COUNTS."""
     counts = ledger.period_counts(connection, bucket.name, period)
     unaccounted = ledger.unaccounted_keys(connection, bucket.name, period)
     differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, period))

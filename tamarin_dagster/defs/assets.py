@@ -1,4 +1,4 @@
-"""Per bucket three assets: log keys as S3 delivers them, the records that they become, and what is deleted then."""
+"""Per bucket two assets: log keys as S3 delivers them, and the records that they become."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,10 +9,16 @@ from urllib.parse import quote
 import dagster as dg
 
 from tamarin_dagster.defs import asset_checks
+from tamarin_dagster.defs.asset_checks import chosen_periods
 from tamarin_dagster.defs.cancelling import cancellable
-from tamarin_dagster.defs.failures import held_back, raise_held_back
-from tamarin_dagster.defs.naming import archived_key, delivered_key, purged_key, records_key
-from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
+from tamarin_dagster.defs.naming import (
+    delivered_key,
+    group_of,
+    named,
+    pool_of,
+    records_key,
+)
+from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.discovery import outdated_keys, waiting_files
 from tamarin_dagster.ingest import MisreadLine, Progress, Pulled, PulledPeriod, pull
@@ -20,15 +26,12 @@ from tamarin_dagster.logformat import FIELDS, DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, counted
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.preview import PREVIEW_COLUMNS, Preview
-from tamarin_dagster.purge import purge
 from tamarin_dagster.recordstore import ledger
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.tables import s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Partition, Settings
 
 # S3 and Postgres may stumble; a wrong setting does not get better, but costs no more than a minute.
 RETRY_POLICY = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-# One purge at a time: it is the store's request rate that bounds it.
-PURGE_POOL = "tamarin_purge"
 # Seconds between two lines of progress in the log of a run.
 PROGRESS_SECONDS = 10
 # A monitored bucket's records are looked at each night, whether anything has come or not; this is a night and a half.
@@ -51,15 +54,14 @@ def build_delivered_log_keys(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         delivered_key(slug),
         description=(
-            f"Log keys that S3 delivers to {_place(bucket)}: requests to {bucket.name}, by best effort.\n\nNothing here"
-            f" makes them: the sensor `{slug}__new_log_keys` looks for them. The checks tell whether S3 goes on"
-            " delivering, delivers twice, and lets us delete."
+            f"Log keys that S3 delivers to {place_of(bucket)}: requests to {bucket.name}, by best effort.\n\nNothing"
+            f" here makes them: the sensor `{named(slug, 'new_log_keys')}` looks for them. The checks tell whether S3"
+            " goes on delivering, delivers twice, and lets us delete."
         ),
-        partitions_def=delivery_partitions(bucket),
-        group_name=slug,
+        group_name=group_of(slug),
         owners=list(bucket.owners),
         kinds={"s3"},
-        metadata={"log keys": _link(bucket)},
+        metadata={"log keys": link_to(bucket)},
     )
 
 
@@ -71,7 +73,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         key=records_key(slug),
         deps=[delivered_key(slug)],
         description=(
-            f"Requests to {bucket.name}, one row each in s3_log_record, from the log keys in {_place(bucket)}.\n\n"
+            f"Requests to {bucket.name}, one row each in s3_log_record, from the log keys in {place_of(bucket)}.\n\n"
             f"Ask in SQL: `tamarin-dagster sql`. A partition is the UTC {unit} in the log keys' names (their delivery)."
             " Loads what the ledger `s3_log_key` does not know yet: to run it again, or over what is already loaded,"
             " changes nothing."
@@ -81,9 +83,9 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         freshness_policy=_freshness(bucket),
         owners=list(bucket.owners),
         check_specs=asset_checks.listing_check_specs(bucket, slug),
-        group_name=slug,
+        group_name=group_of(slug),
         kinds={"s3", "postgres", "pandas"},
-        pool=f"tamarin_{slug}",
+        pool=pool_of(slug),
         retry_policy=RETRY_POLICY,
         metadata={
             "dagster/column_schema": RECORD_SCHEMA,
@@ -91,21 +93,19 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             "logged bucket": bucket.name,
             "log bucket": bucket.log_bucket_name,
             "log prefix": bucket.log_prefix,
-            "log keys": _link(bucket),
+            "log keys": link_to(bucket),
             "what a line holds": dg.MetadataValue.url(LOG_FORMAT_URL),
         },
     )
     def log_records(
-        context: dg.AssetExecutionContext,
-        database: dg.ResourceParam[RecordDatabase],
-        log_buckets: dg.ResourceParam[LogBuckets],
+        context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = periods_of(context.partition_keys)
+        periods = chosen_periods(context)
         span = f"{counted(periods)}, {periods[0]} to {periods[-1]}" if len(periods) > 1 else periods[0]
         context.log.info(f"{bucket.name}: looking at {span}")
-        engine = database.engine
+        engine = tamarin_database.open(settings)
         with cancellable(), retried_if_transient(bucket):
-            store = log_buckets.store(bucket)
+            store = tamarin_log_buckets.store(bucket)
             pulled = pull(
                 bucket,
                 store,
@@ -141,131 +141,17 @@ def retried_if_transient(bucket: LoggedBucket) -> Iterator[None]:
         raise dg.Failure(f"bucket {bucket.name}: {error}", allow_retries=error.transient) from None
 
 
-class PurgeConfig(dg.Config):
-    """Whose keys are purged: a bucket's; without a name those of all buckets that purge."""
-
-    bucket: str | None = None
-
-
-def build_purge_op(settings: Settings) -> dg.OpDefinition:
-    """The op that purges: in the asset the periods of the run, in the maintenance job all that is pending."""
-
-    @dg.op(
-        ins={"records": dg.In(dg.Nothing)},
-        out=dg.Out(dg.Nothing),
-        pool=PURGE_POOL,
-        retry_policy=RETRY_POLICY,
-        description="Deletes log keys that a query on committed rows proves loaded. Safe to run alone.",
-    )
-    def purge_log_keys(
-        context: dg.OpExecutionContext,
-        config: PurgeConfig,
-        database: dg.ResourceParam[RecordDatabase],
-        log_buckets: dg.ResourceParam[LogBuckets],
-    ) -> None:
-        ranged = context.has_partition_key or context.has_partition_key_range
-        periods = periods_of(context.partition_keys) if ranged else None
-        buckets = [settings.bucket(config.bucket)] if config.bucket else settings.buckets
-        keys = size = kept = waiting = 0
-        failures: list[KeyFailure] = []
-        failed: list[dg.Failure] = []
-        for bucket in buckets:
-            if not settings.purges(bucket):
-                context.log.info(f"{bucket.name}: purge_parsed_keys is off, its log keys stay")
-                continue
-            with cancellable(), held_back(failed, bucket):
-                store = log_buckets.store(bucket)
-                rejected_too = settings.purges_rejected(bucket)
-                url = settings.archive_of(bucket)
-                purged = purge(
-                    bucket,
-                    store,
-                    database.engine,
-                    periods=periods,
-                    with_rejected=rejected_too,
-                    archive=log_buckets.archive(bucket, url) if url else None,
-                )
-                keys, size, failures = keys + purged.keys, size + purged.bytes, failures + purged.failures
-                kept, waiting = kept + purged.kept.keys, waiting + purged.waiting_keys
-                for problem, days in purged.days_by_archive_problem().items():
-                    text = f"{bucket.name}: nothing of {counted(days)} from {days[0]} on is purged: {problem}"
-                    failed.append(dg.Failure(text, allow_retries=False))
-                context.log.info(
-                    f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s;"
-                    f" {purged.kept.keys:,} keys with rejected lines stay"
-                )
-        for failure in failures[: asset_checks.SAMPLE]:
-            context.log.warning(f"{failure.key} is not purged: {failure.error}")
-        context.add_output_metadata(
-            {
-                "purged keys": keys,
-                "purged bytes": size,
-                "keys not purged": len(failures),
-                "keys kept for rejected lines": kept,
-                "keys waiting for the archive": waiting,
-            }
-            | ({"why not": failure_table(failures)} if failures else {})
-        )
-        if periods is not None and config.bucket and not failed:
-            _tell_each(context, database, config.bucket, periods)
-        raise_held_back(failed)
-
-    return purge_log_keys
-
-
-def build_purged_log_keys(
-    bucket: LoggedBucket, slug: str, settings: Settings, op: dg.OpDefinition
-) -> dg.AssetsDefinition:
-    """The asset that stands for a bucket's deleted log keys; its materializations are the record of deletions."""
-    before = archived_key(slug) if settings.archive_of(bucket) else records_key(slug)
-    note = "" if settings.purges(bucket) else "\n\n`purge_parsed_keys` is off for this bucket: nothing is deleted."
-
-    @dg.graph_asset(
-        key=purged_key(slug),
-        description=(
-            f"Log keys of {bucket.name} that were deleted from {_place(bucket)}, their rows proved complete.\n\n"
-            f"The proof is a count in `{s3_log_record.name}`, held against `{s3_log_key.name}`, just before. Keys with"
-            " rejected lines stay"
-            f"{' only if a line is oversized' if settings.purges_rejected(bucket) else ''}.{note}"
-        ),
-        ins={"records": dg.AssetIn(key=before, dagster_type=dg.Nothing)},
-        config={op.name: {"config": {"bucket": bucket.name}}},
-        partitions_def=delivery_partitions(bucket),
-        backfill_policy=backfill_policy(bucket, settings),
-        group_name=slug,
-        owners=list(bucket.owners),
-        kinds={"s3"},
-        metadata={"log keys": _link(bucket)},
-    )
-    def purged_log_keys(records: None) -> None:
-        return op(records)  # type: ignore[no-any-return]
-
-    return purged_log_keys
-
-
-def _tell_each(
-    context: dg.OpExecutionContext, database: RecordDatabase, bucket: str, periods: Sequence[DeliveryPeriod]
-) -> None:
-    """How far each partition of the run is purged, on its own materialization. An op has no method for it."""
-    step = context.get_step_execution_context()
-    with database.engine.connect() as connection:
-        for period in periods:
-            counts = ledger.period_counts(connection, bucket, period)
-            step.add_asset_metadata(
-                {"keys": counts.keys, "keys purged so far": counts.purged_keys}, partition_key=partition_key(period)
-            )
-
-
-def _place(bucket: LoggedBucket) -> str:
+def place_of(bucket: LoggedBucket) -> str:
+    """Return where the log keys lie, as people say it."""
     return f"{bucket.log_bucket_name}/{bucket.log_prefix}"
 
 
-def _link(bucket: LoggedBucket) -> dg.MetadataValue[str]:
+def link_to(bucket: LoggedBucket) -> dg.MetadataValue[str]:
     """Where a person can look at the log keys: the bucket's page in AWS's console, or the folder."""
     if bucket.log_folder is not None:
         return dg.MetadataValue.path(bucket.log_folder / bucket.log_prefix)
     if bucket.endpoint_url:
-        return dg.MetadataValue.text(f"{bucket.endpoint_url} {_place(bucket)}")
+        return dg.MetadataValue.text(f"{bucket.endpoint_url} {place_of(bucket)}")
     region = f"region={quote(bucket.region)}&" if bucket.region else ""
     prefix = quote(bucket.log_prefix, safe="")
     return dg.MetadataValue.url(

@@ -3,9 +3,8 @@
 Records delivered twice, records inside of records, a bucket gone silent, deletions that fail.
 """
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import sqlalchemy as sa
@@ -17,19 +16,14 @@ from tamarin_dagster.defs.asset_checks import (
     NO_FAILING_PURGES,
     NO_HIDDEN_RECORDS,
     SAMPLE,
-    WATCH_CHECKS,
     check_result,
-    check_spec,
-    chosen_periods,
-    isolated_results,
     name_table,
-    per_partition,
 )
-from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.defs.resources import LogBuckets
 from tamarin_dagster.discovery import count_strays, not_searched, survey
-from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.recordstore import completeness
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
 
 # S3 says of no bucket how often it delivers, so a bucket's own past is the measure, once there is enough of it.
@@ -41,46 +35,61 @@ LEAST_SILENCE = timedelta(hours=1)
 PURGE_PATIENCE = timedelta(days=1)
 
 
-def build_duplicate_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
-    """Whether S3 delivered any of a partition's records twice: a step of its own, since it takes longest."""
+def nightly_results(
+    bucket: LoggedBucket, slug: str, wanted: Collection[str], engine: sa.Engine, days: Sequence[date]
+) -> Iterator[dg.AssetCheckResult]:
+    """Look for records that were delivered twice, or that hold others, among the log keys of these delivery days.
 
-    def look(connection: sa.Connection, period: DeliveryPeriod) -> dg.AssetCheckResult:
-        return _duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, period))
+    A database that refuses fails the check, and the next one is looked at.
+    """
 
-    return _check_of_each_partition(bucket, slug, f"{slug}__duplicates", NO_DUPLICATE_RECORDS, look)
+    def duplicates(connection: sa.Connection, day: date) -> dg.AssetCheckResult:
+        return _duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, day))
 
+    def hidden_records(connection: sa.Connection, day: date) -> dg.AssetCheckResult:
+        return _hidden_result(slug, completeness.hidden_records_of(connection, bucket.name, day))
 
-def _check_of_each_partition(
-    bucket: LoggedBucket,
-    slug: str,
-    step: str,
-    name: str,
-    look: Callable[[sa.Connection, DeliveryPeriod], dg.AssetCheckResult],
-) -> dg.AssetChecksDefinition:
-    """Build one check that looks at the database for each partition of a run, in a step of its own."""
-
-    @dg.multi_asset_check(name=step, specs=[check_spec(name, bucket, slug)], pool=f"tamarin_{slug}")
-    def check(
-        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
-    ) -> Iterator[dg.AssetCheckResult]:
-        results = {
-            period: isolated_results(database, slug, (name,), partial(_looked_at, look, period))
-            for period in chosen_periods(context.op_execution_context)
-        }
-        yield from per_partition(context.op_execution_context, results)
-
-    return check
+    for name, look in ((NO_DUPLICATE_RECORDS, duplicates), (NO_HIDDEN_RECORDS, hidden_records)):
+        if name not in wanted:
+            continue
+        try:
+            with engine.connect() as connection:
+                yield _summed_up({day: look(connection, day) for day in days})
+        except DATABASE_ERRORS as error:
+            raise_if_lost(error)
+            text = f"it could not be checked: {cause_of(error)}"
+            yield check_result(name, slug, False, {"error": cause_of(error)}, text)
 
 
-def _looked_at(
-    look: Callable[[sa.Connection, DeliveryPeriod], dg.AssetCheckResult],
-    period: DeliveryPeriod,
-    connection: sa.Connection,
-) -> list[dg.AssetCheckResult]:
-    return [look(connection, period)]
+def _summed_up(results: Mapping[date, dg.AssetCheckResult]) -> dg.AssetCheckResult:
+    """Return the one result of a check that has no partitions: numbers added up, all else as of the first that failed.
+
+    A partitioned check needs a partitioned asset, and an asset that nothing makes would show all of them as missing.
+    """
+    failing = {day: result for day, result in results.items() if not result.passed}
+    first = next(iter((failing or results).values()))
+    metadata = dict(first.metadata)
+    for name, value in metadata.items():
+        if isinstance(value, dg.IntMetadataValue):
+            metadata[name] = dg.MetadataValue.int(
+                sum(int(str(each.metadata[name].value)) for each in results.values() if name in each.metadata)
+            )
+    days = list(results)
+    metadata["looked at"] = dg.MetadataValue.text(f"{days[0]} to {days[-1]}")
+    if failing:
+        metadata["failed for"] = dg.MetadataValue.text(", ".join(map(str, list(failing)[:SAMPLE])))
+    return dg.AssetCheckResult(
+        passed=not failing,
+        asset_key=first.asset_key,
+        check_name=first.check_name,
+        severity=first.severity,
+        metadata=metadata,
+        description=first.description,
+    )
 
 
 def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetCheckResult:
+    """Return what NO_DUPLICATE_RECORDS says."""
     rows = [
         dg.TableRecord(
             {
@@ -101,16 +110,8 @@ def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetChec
     )
 
 
-def build_hidden_record_check(bucket: LoggedBucket, slug: str) -> dg.AssetChecksDefinition:
-    """Build the check whether any of a partition's records holds the beginning of another one."""
-
-    def look(connection: sa.Connection, period: DeliveryPeriod) -> dg.AssetCheckResult:
-        return _hidden_result(slug, completeness.hidden_records_of(connection, bucket.name, period))
-
-    return _check_of_each_partition(bucket, slug, f"{slug}__hidden_records", NO_HIDDEN_RECORDS, look)
-
-
 def _hidden_result(slug: str, found: completeness.HiddenRecords) -> dg.AssetCheckResult:
+    """Return what NO_HIDDEN_RECORDS says."""
     rows = [
         dg.TableRecord(
             {
@@ -132,35 +133,23 @@ def _hidden_result(slug: str, found: completeness.HiddenRecords) -> dg.AssetChec
     )
 
 
-def build_watch_checks(bucket: LoggedBucket, slug: str, purges: bool) -> dg.AssetChecksDefinition:
-    """Whether deliveries go on, deletions succeed and nothing else lies there: of the bucket as it is, not of any day.
+def watch_results(
+    bucket: LoggedBucket, slug: str, purges: bool, wanted: Collection[str], engine: sa.Engine, log_buckets: LogBuckets
+) -> Iterator[dg.AssetCheckResult]:
+    """Look whether deliveries go on, deletions succeed and nothing else lies there: at the bucket as it is now.
 
-    `purges`: whether its log keys are meant to be deleted; else nothing fails, whatever did before that was set.
+    `purges`: whether its log keys are meant to be deleted; if not, nothing fails, whatever did before that was set.
     """
-
-    @dg.multi_asset_check(
-        name=f"{slug}__watch",
-        specs=[check_spec(name, bucket, slug) for name in WATCH_CHECKS],
-        can_subset=True,
-    )
-    def watch(
-        context: dg.AssetCheckExecutionContext,
-        database: dg.ResourceParam[RecordDatabase],
-        log_buckets: dg.ResourceParam[LogBuckets],
-    ) -> Iterator[dg.AssetCheckResult]:
-        now = datetime.now(UTC)
-        wanted = {key.name for key in context.selected_asset_check_keys}
-        with database.engine.connect() as connection:
-            if DELIVERIES_KEEP_THEIR_HABIT in wanted:
-                habit = completeness.delivery_habit(connection, bucket.name, now)
-                yield _habit_result(slug, habit, now)
-            if NO_FAILING_PURGES in wanted:
-                failing = completeness.failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
-                yield _purge_result(slug, failing)
-        if EACH_NAME_BELONGS_TO_A_DAY in wanted:
-            yield _stray_result(slug, bucket, log_buckets)
-
-    return watch
+    now = datetime.now(UTC)
+    with engine.connect() as connection:
+        if DELIVERIES_KEEP_THEIR_HABIT in wanted:
+            habit = completeness.delivery_habit(connection, bucket.name, now)
+            yield _habit_result(slug, habit, now)
+        if NO_FAILING_PURGES in wanted:
+            failing = completeness.failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
+            yield _purge_result(slug, failing)
+    if EACH_NAME_BELONGS_TO_A_DAY in wanted:
+        yield _stray_result(slug, bucket, log_buckets)
 
 
 def _habit_result(slug: str, habit: completeness.DeliveryHabit, now: datetime) -> dg.AssetCheckResult:

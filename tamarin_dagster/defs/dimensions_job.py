@@ -6,22 +6,24 @@ from tamarin_dagster.analysis.dimensions import refresh_dimensions
 from tamarin_dagster.defs.assets import RETRY_POLICY
 from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.failures import fail_for
+from tamarin_dagster.defs.naming import named
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.settings import Settings, SettingsError
 
 
-def build_dimensions_job(settings: Settings) -> dg.JobDefinition:
+def build_dimensions_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
     """Classifies, prices and looks up what is pending: each distinct value once."""
 
     @dg.op(
+        name=named(prefix, "refresh"),
         out=dg.Out(dg.Nothing),
         retry_policy=RETRY_POLICY,
         description="Tells bots from browsers, and what a month's requests and bytes cost; looks up addresses.",
     )
-    def refresh(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
+    def refresh(context: dg.OpExecutionContext, tamarin_database: RecordDatabase) -> None:
         try:
             with cancellable():
-                done = refresh_dimensions(database.engine, settings)
+                done = refresh_dimensions(tamarin_database.open(settings), settings)
         except SettingsError as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         (context.log.warning if done.lacking else context.log.info)(str(done))
@@ -39,7 +41,7 @@ def build_dimensions_job(settings: Settings) -> dg.JobDefinition:
         fail_for(context.log, done.failures)
 
     @dg.job(
-        name="classify_user_agents",
+        name=named(prefix, "classify_user_agents"),
         description="Classifies user agents, prices days, and looks up addresses: what is new, or known by old rules.",
         executor_def=dg.in_process_executor,
     )

@@ -5,25 +5,27 @@ from functools import partial
 
 import dagster as dg
 
+from tamarin_dagster.defs.naming import named
 from tamarin_dagster.defs.resources import LogBuckets
 from tamarin_dagster.doctor import Finding, Status
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.settings import Settings
 
 
-def build_doctor_job(settings: Settings) -> dg.JobDefinition:
+def build_doctor_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
     """Examines all; fails with the first finding that does. It loads, migrates and purges nothing."""
 
     @dg.op(
+        name=named(prefix, "examine_all"),
         out=dg.Out(dg.Nothing),
         description="Looks at database and log buckets; where log keys are purged, with an object of its own.",
     )
-    def examine_all(context: dg.OpExecutionContext, log_buckets: dg.ResourceParam[LogBuckets]) -> None:
+    def examine_all(context: dg.OpExecutionContext, tamarin_log_buckets: LogBuckets) -> None:
         from tamarin_dagster.doctor.examination import examine  # noqa: PLC0415 - boto3 takes a fifth of a second
 
         say = {Status.ok: context.log.info, Status.warn: context.log.warning, Status.fail: context.log.error}
         findings = []
-        client_of = log_buckets.client
+        client_of = tamarin_log_buckets.client
         open_store = partial(open_log_store, client_of=client_of)
         for finding in examine(settings, open_store=open_store, client_of=client_of):
             findings.append(finding)
@@ -36,7 +38,7 @@ def build_doctor_job(settings: Settings) -> dg.JobDefinition:
         context.add_output_metadata(metadata)
 
     @dg.job(
-        name="doctor",
+        name=named(prefix, "doctor"),
         description="Looks whether settings, database and log buckets are fit for use, and says what to do if not.",
         executor_def=dg.in_process_executor,
     )

@@ -1,31 +1,21 @@
-"""Two jobs per bucket: records, their checks, then purge and rollups; in one process. The nightly one checks more.
+"""Jobs for all buckets: one purges what is pending, one reads rejected lines again, one drops what is older than
+retention_months.
 
-And for all buckets: one purges what is pending, one reads rejected lines again, one drops what is older than
-retention_months, one watches that deliveries go on.
+Runs of a bucket's assets have no job of their own: see selections.
 """
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import Field
 
 from tamarin_dagster.analysis.rollups import limits_of, roll_up
 from tamarin_dagster.defs.archiving import build_archive_failures_op
-from tamarin_dagster.defs.asset_checks import (
-    ARCHIVE_MATCHES_THE_LEDGER,
-    DELIVERIES_KEEP_THEIR_HABIT,
-    LOAD_CHECKS,
-    RECONCILE_CHECKS,
-    SAMPLE,
-    WATCH_CHECKS,
-    check_keys,
-)
+from tamarin_dagster.defs.asset_checks import SAMPLE
 from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table
 from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.failures import held_back, raise_held_back
-from tamarin_dagster.defs.naming import BUCKET_TAG, archived_key, purged_key, records_key, rollups_key
+from tamarin_dagster.defs.naming import named
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.reparse import Reparsed, reparse
@@ -33,64 +23,17 @@ from tamarin_dagster.retention import expire, first_kept_day, owed_warning, unpu
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
-def build_load_job(bucket: LoggedBucket, slug: str, *, archives: bool = False) -> UnresolvedAssetJobDefinition:
-    """What the bucket's sensor runs."""
-    does = f"Loads the unseen log keys of {bucket.name}, checks the row counts, purges what is proved loaded, rolls up."
-    return _job_of(bucket, slug, "load", LOAD_CHECKS, does, archives)
-
-
-def build_reconcile_job(bucket: LoggedBucket, slug: str, *, archives: bool = False) -> UnresolvedAssetJobDefinition:
-    """What the bucket's nightly schedule runs: a load that looks for duplicates and hidden records too."""
-    does = (
-        f"Loads the late log keys of {bucket.name}, checks row counts, duplicates and hidden records, purges, rolls up."
-    )
-    return _job_of(bucket, slug, "reconcile", RECONCILE_CHECKS, does, archives)
-
-
-def _job_of(
-    bucket: LoggedBucket, slug: str, name: str, checks: Sequence[str], description: str, archives: bool
-) -> UnresolvedAssetJobDefinition:
-    """What runs make of a bucket, and of the checks only these: assets that are selected bring all of theirs along."""
-    keys = [records_key(slug), *([archived_key(slug)] if archives else []), purged_key(slug), rollups_key(slug)]
-    assets = dg.AssetSelection.assets(*keys).without_checks()
-    wanted = [*checks, *([ARCHIVE_MATCHES_THE_LEDGER] if archives else [])]
-    return dg.define_asset_job(
-        f"{slug}__{name}",
-        selection=assets | dg.AssetSelection.checks(*check_keys(slug, *wanted)),
-        description=description,
-        executor_def=dg.in_process_executor,
-        tags={BUCKET_TAG: bucket.name},
-        owners=list(bucket.owners),
-    )
-
-
-def build_watch_job(buckets: Sequence[LoggedBucket], slugs: Mapping[str, str]) -> UnresolvedAssetJobDefinition:
-    """Looks at all buckets in one run: whether deliveries go on (if monitored), deletions succeed, strays lie there."""
-    keys = [
-        key
-        for bucket in buckets
-        for key in check_keys(
-            slugs[bucket.name],
-            *(name for name in WATCH_CHECKS if bucket.monitor_bucket or name != DELIVERIES_KEEP_THEIR_HABIT),
-        )
-    ]
-    return dg.define_asset_job(
-        "watch_deliveries",
-        selection=dg.AssetSelection.checks(*keys),
-        description="Checks that no monitored bucket has fallen silent, and that no log key's deletion keeps failing.",
-        executor_def=dg.in_process_executor,
-    )
-
-
-def build_purge_job(purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpDefinition | None) -> dg.JobDefinition:
+def build_purge_job(
+    purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpDefinition | None, prefix: str = ""
+) -> dg.JobDefinition:
     """Purges whatever is loaded and still there, of all buckets and days: what an earlier purge could not delete.
 
     Before that, if any bucket has an archive, what waits for it goes there.
     """
-    tell_archive_failures = build_archive_failures_op()
+    tell_archive_failures = build_archive_failures_op(prefix)
 
     @dg.job(
-        name="purge_pending_log_keys",
+        name=named(prefix, "purge_pending_log_keys"),
         description="Deletes all log keys that are proved loaded and still there, of every bucket that purges.",
         executor_def=dg.in_process_executor,
     )
@@ -104,26 +47,28 @@ def build_purge_job(purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpD
     return purge_pending_log_keys
 
 
-def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
+def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.JobDefinition:
     """Drops the months of records that are older than retention keeps."""
 
     @dg.op(
+        name=named(prefix, "drop_old_months"),
         out=dg.Out(dg.Nothing),
         retry_policy=RETRY_POLICY,
         description="Drops whole monthly partitions of records, once the ledger has marked their keys as expired.",
     )
-    def drop_old_months(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
+    def drop_old_months(context: dg.OpExecutionContext, tamarin_database: RecordDatabase) -> None:
+        engine = tamarin_database.open(settings)
         with cancellable():
             # Rollups are kept when their records go. No other day matters here.
             first_kept = first_kept_day(months, datetime.now(UTC).date())
             rolled_up = roll_up(
-                database.engine,
+                engine,
                 regions=settings.regions,
                 limits=limits_of(settings),
                 last=first_kept - timedelta(days=1),
             )
             archives = {name: place_name(url) for name, url in settings.archives().items()}
-            done = expire(database.engine, months, archives=archives)
+            done = expire(engine, months, archives=archives)
         context.log.info(str(done))
         for bucket in settings.buckets:
             if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
@@ -145,7 +90,7 @@ def build_expire_job(settings: Settings, months: int) -> dg.JobDefinition:
             raise dg.Failure("; ".join(stays), allow_retries=False)
 
     @dg.job(
-        name="expire_old_records",
+        name=named(prefix, "expire_old_records"),
         description=f"Drops the records that are older than the present month and the {months} before it.",
         executor_def=dg.in_process_executor,
     )
@@ -163,17 +108,16 @@ class ReparseConfig(dg.Config):
     last: str | None = Field(default=None, alias="to", description="Last delivery day (UTC), like 2026-01-31.")
 
 
-def build_reparse_job(settings: Settings) -> dg.JobDefinition:
+def build_reparse_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
     """Moves rejected lines that the present parser can read into the records. For the time after an upgrade."""
 
     @dg.op(
+        name=named(prefix, "reparse_lines"),
         out=dg.Out(dg.Nothing),
         retry_policy=RETRY_POLICY,
         description="Reads rejected lines again; those that are records now are moved, one transaction per log key.",
     )
-    def reparse_lines(
-        context: dg.OpExecutionContext, config: ReparseConfig, database: dg.ResourceParam[RecordDatabase]
-    ) -> None:
+    def reparse_lines(context: dg.OpExecutionContext, config: ReparseConfig, tamarin_database: RecordDatabase) -> None:
         buckets, first, last = _chosen(settings, config)
         reparsed = []
         failed: list[dg.Failure] = []
@@ -181,7 +125,7 @@ def build_reparse_job(settings: Settings) -> dg.JobDefinition:
             with cancellable(), held_back(failed, bucket):
                 done = reparse(
                     bucket,
-                    database.engine,
+                    tamarin_database.open(settings),
                     first=first,
                     last=last,
                     redacts=settings.redact_query_secrets,
@@ -198,7 +142,7 @@ def build_reparse_job(settings: Settings) -> dg.JobDefinition:
         raise_held_back(failed)
 
     @dg.job(
-        name="reparse_rejected_lines",
+        name=named(prefix, "reparse_rejected_lines"),
         description="Reads the rejected lines of all buckets again, and moves those that are records now.",
         executor_def=dg.in_process_executor,
     )

@@ -1,4 +1,8 @@
-"""Dagster's names for a bucket: a bucket name may hold dots and dashes, Dagster's names may not."""
+"""Dagster's names for a bucket: a bucket name may hold dots and dashes, Dagster's names may not.
+
+A slug is a bucket's part of these names: `media_example_org`, and with the prefix `acme` `acme/media_example_org`. A
+prefix alone is a slug too: of what all buckets share.
+"""
 
 import re
 from collections.abc import Sequence
@@ -7,16 +11,32 @@ import dagster as dg
 
 from tamarin_dagster.settings import LoggedBucket
 
-# The tag that shows which bucket a run works for; a range run made in the UI does not have it.
+# The tag that shows which bucket a run works for; a run that somebody launches in the UI does not have it.
 BUCKET_TAG = "tamarin/bucket"
+# What a run is for: `load`, `reconcile` or `report`. Runs of assets share one job, so this is what to filter them by.
+KIND_TAG = "tamarin/kind"
 # Names the set of keys a run was asked for, so that attempts at the same keys can be counted.
 DIGEST_TAG = "tamarin/keys_digest"
 # The priority of what sensors and schedules ask for: it goes before the queued runs of a backfill, which have none.
 FIRST = "1"
+# Dagster's own job, which materializes any of the assets. A job for each bucket costs a thousand buckets minutes to
+# load, and one for all could not hold buckets whose partitions begin on different days.
+ASSET_JOB = "__ASSET_JOB"
+# The keys of the resources, as users override them.
+DATABASE = "tamarin_database"
+LOG_BUCKETS = "tamarin_log_buckets"
+S3 = "tamarin_s3"
+
+_PREFIX = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*")
 
 
-def slugs(buckets: Sequence[LoggedBucket]) -> dict[str, str]:
-    """A distinct Dagster name for each bucket name: `media.example.org` is `media_example_org`."""
+def slugs(buckets: Sequence[LoggedBucket], prefix: str = "") -> dict[str, str]:
+    """Return a distinct slug for each bucket name: of `media.example.org` it is `media_example_org`.
+
+    Raises ValueError if Dagster does not allow the prefix.
+    """
+    if prefix and not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"prefix {prefix!r}: use letters, digits and underscores, with / between parts")
     taken: dict[str, str] = {}
     for bucket in buckets:
         plain = re.sub(r"[^A-Za-z0-9_]", "_", bucket.name)
@@ -24,39 +44,64 @@ def slugs(buckets: Sequence[LoggedBucket]) -> dict[str, str]:
         while slug in taken.values():
             slug, number = f"{plain}_{number}", number + 1
         taken[bucket.name] = slug
-    return taken
+    return {name: f"{prefix}/{slug}" if prefix else slug for name, slug in taken.items()}
+
+
+def named(slug: str, name: str) -> str:
+    """Return the name of a job, schedule, sensor or op: `media__new_log_keys`; without a slug the name itself."""
+    return f"{group_of(slug)}__{name}" if slug else name
+
+
+def group_of(slug: str) -> str:
+    """Return the bucket's asset group."""
+    return slug.replace("/", "__")
+
+
+def pool_of(slug: str) -> str:
+    """Return the pool of the steps that work for the bucket."""
+    return f"tamarin_{group_of(slug)}"
+
+
+def tag_of(bucket: LoggedBucket, slug: str) -> str:
+    """Return the value of BUCKET_TAG: the bucket's name, after the prefix if there is one."""
+    prefix = slug.rpartition("/")[0]
+    return f"{prefix}/{bucket.name}" if prefix else bucket.name
 
 
 def delivered_key(slug: str) -> dg.AssetKey:
     """The asset that stands for the log keys that S3 delivers."""
-    return dg.AssetKey([slug, "delivered_log_keys"])
+    return _key(slug, "delivered_log_keys")
 
 
 def records_key(slug: str) -> dg.AssetKey:
     """The asset that loads a bucket's log keys."""
-    return dg.AssetKey([slug, "log_records"])
+    return _key(slug, "log_records")
 
 
 def archived_key(slug: str) -> dg.AssetKey:
     """The asset that stands for the bucket's records in the archive."""
-    return dg.AssetKey([slug, "archived_log_records"])
+    return _key(slug, "archived_log_records")
 
 
 def rollups_key(slug: str) -> dg.AssetKey:
     """The asset that sums up a bucket's traffic by day."""
-    return dg.AssetKey([slug, "traffic_rollups"])
+    return _key(slug, "traffic_rollups")
 
 
 def purged_key(slug: str) -> dg.AssetKey:
     """The asset that stands for the bucket's deleted log keys."""
-    return dg.AssetKey([slug, "purged_log_keys"])
+    return _key(slug, "purged_log_keys")
 
 
 def traffic_key(slug: str) -> dg.AssetKey:
     """The asset that stands for the requests that are made to the bucket."""
-    return dg.AssetKey([slug, "traffic"])
+    return _key(slug, "traffic")
 
 
 def report_key(slug: str) -> dg.AssetKey:
     """The asset that writes a bucket's monthly reports."""
-    return dg.AssetKey([slug, "traffic_report"])
+    return _key(slug, "traffic_report")
+
+
+def _key(slug: str, name: str) -> dg.AssetKey:
+    return dg.AssetKey([*slug.split("/"), name])

@@ -1,16 +1,18 @@
 """The report of a bucket and month as an asset: a file for each, with its summary on the page."""
 
+from collections.abc import Mapping
 from datetime import UTC, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from tamarin_dagster.analysis.report import FEATURE, Month, ReportFile, file_name, write_report
 from tamarin_dagster.defs.assets import RETRY_POLICY
 from tamarin_dagster.defs.cancelling import cancellable
-from tamarin_dagster.defs.naming import BUCKET_TAG, report_key, rollups_key
+from tamarin_dagster.defs.naming import ASSET_JOB, named, report_key, rollups_key
 from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.defs.schedules import active_buckets, status_of
+from tamarin_dagster.defs.selections import report_selection
 from tamarin_dagster.extras import MissingExtraError, why_missing
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -41,14 +43,17 @@ def build_report(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Asse
         kinds={"html", "postgres"},
         retry_policy=RETRY_POLICY,
     )
-    def traffic_report(
-        context: dg.AssetExecutionContext, database: dg.ResourceParam[RecordDatabase]
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def traffic_report(context: dg.AssetExecutionContext, tamarin_database: RecordDatabase) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        if not context.has_partition_key:
+            raise dg.Failure(
+                "no month was chosen: choose partitions in the launch dialog, or give a partition_key like 2026-03",
+                allow_retries=False,
+            )
         month = Month.parse(context.partition_key)
         try:
             with cancellable():
                 done = write_report(
-                    database.engine,
+                    tamarin_database.open(settings),
                     bucket.name,
                     month,
                     settings.reports_folder / file_name(bucket.name, month),
@@ -70,43 +75,41 @@ def report_partitions(bucket: LoggedBucket) -> dg.MonthlyPartitionsDefinition:
     )
 
 
-def build_report_job(bucket: LoggedBucket, slug: str) -> UnresolvedAssetJobDefinition:
-    """What the report's schedule runs."""
-    return dg.define_asset_job(
-        f"{slug}__report",
-        selection=dg.AssetSelection.assets(report_key(slug)),
-        description=f"Writes the report of a month of {bucket.name}.",
-        executor_def=dg.in_process_executor,
-        tags={BUCKET_TAG: bucket.name},
-        owners=list(bucket.owners),
-    )
-
-
-def build_report_schedule(bucket: LoggedBucket, slug: str, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    """Daily the present month's; on the first LATE_DAYS days of a month also that of the month before."""
+def build_report_schedule(settings: Settings, slugs: Mapping[str, str], prefix: str = "") -> dg.ScheduleDefinition:
+    """Build the schedule of all reports: daily the present month's, and in its first days that of the month before."""
+    selections = {bucket.name: report_selection(bucket, slugs[bucket.name]) for bucket in settings.buckets}
 
     @dg.schedule(
-        name=f"{slug}__report_daily",
-        # After the nightly look at late log keys, and what is dropped behind it.
+        name=named(prefix, "traffic_reports_daily"),
+        # After the nightly look at late log keys, and after old months are dropped.
         cron_schedule="40 5 * * *",
         execution_timezone="UTC",
-        job=job,
-        description=f"Writes the report of {bucket.name} for the present month; for the one before while it is late.",
-        default_status=(
-            dg.DefaultScheduleStatus.RUNNING if bucket.monitor_bucket else dg.DefaultScheduleStatus.STOPPED
-        ),
+        job_name=ASSET_JOB,
+        description="Writes each monitored bucket's report of this month, and of the last one while log keys are late.",
+        default_status=status_of(settings.buckets),
     )
-    def report_daily(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    def reports_daily(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         if missing := why_missing("report", FEATURE):
             return dg.SkipReason(missing)
         today = context.scheduled_execution_time.astimezone(UTC).date()
         months = sorted({Month.of(today), Month.of(today - timedelta(days=LATE_DAYS))})
-        first = Month.of(bucket.start_date)
-        return [
-            dg.RunRequest(run_key=f"{today}:{month}", partition_key=str(month)) for month in months if month >= first
-        ]
+        requests = []
+        for bucket in active_buckets(settings, slugs, context.instance):
+            selection = selections[bucket.name]
+            requests += [
+                dg.RunRequest(
+                    run_key=f"{today}:{selection.bucket_tag}:{month}",
+                    partition_key=str(month),
+                    asset_selection=list(selection.assets),
+                    asset_check_keys=[],
+                    tags=selection.tags,
+                )
+                for month in months
+                if month >= Month.of(bucket.start_date)
+            ]
+        return requests or dg.SkipReason("no bucket is monitored, or all of their sensors are stopped")
 
-    return report_daily
+    return reports_daily
 
 
 def _metadata(done: ReportFile) -> dict[str, Any]:

@@ -5,8 +5,11 @@ Nothing connects before its first use: definitions must load without a database 
 
 import threading
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
+import dagster as dg
 import sqlalchemy as sa
+from pydantic import Field
 
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.archiving import ArchivePlace
@@ -17,28 +20,33 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+# Dagster makes a copy of a resource for each run and tick; what a process has opened is kept here.
 _STORES: dict[tuple[object, LoggedBucket], LogStore] = {}
+_ENGINES: "WeakKeyDictionary[Settings, dict[str | None, sa.Engine]]" = WeakKeyDictionary()
 _OPENING = threading.Lock()
 
 
-class RecordDatabase:
+class RecordDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The database of the records. One engine per process, opened (and migrated) at first use."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._engine: sa.Engine | None = None
+    database_url: str | None = Field(
+        default=None,
+        description="URL of the Postgres of the records. Give it by EnvVar: the Dagster UI shows what is written here."
+        " If it is not set, it is `database_url` of the settings.",
+    )
 
-    @property
-    def engine(self) -> sa.Engine:
-        """A working engine; a database that has gone away is opened again. Raises DatabaseError."""
-        with self._lock:
-            if self._engine is None or not _answers(self._engine):
-                self._engine = open_database(self._settings)
-            return self._engine
+    def open(self, settings: Settings) -> sa.Engine:
+        """Return a working engine; a database that has gone away is opened again. Raises DatabaseError."""
+        with _OPENING:
+            engines = _ENGINES.setdefault(settings, {})
+            engine = engines.get(self.database_url)
+            if engine is None or not _answers(engine):
+                own = {"database_url": self.database_url} if self.database_url else {}
+                engine = engines[self.database_url] = open_database(_with_url(settings, **own))
+            return engine
 
 
-class LogBuckets:
+class LogBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The stores of the configured buckets, each made at its first use in this process."""
 
     def client(self, bucket: LoggedBucket) -> "S3Client":
@@ -60,6 +68,16 @@ class LogBuckets:
     def _identity(self) -> object:
         """Return what tells these clients apart from those of another resource; Dagster makes a copy for each run."""
         return None
+
+
+def _with_url(settings: Settings, **own: str) -> Settings:
+    """Return the settings with this database_url, which is held to the same rules as that of the settings."""
+    return Settings.model_validate(dict(settings) | own) if own else settings
+
+
+# Shared, so that two sets of definitions can be merged: Dagster refuses different resources of one key.
+RECORD_DATABASE = RecordDatabase()
+FOLDERS_ONLY = LogBuckets()
 
 
 def _answers(engine: sa.Engine) -> bool:

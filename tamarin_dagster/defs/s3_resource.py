@@ -56,7 +56,7 @@ class LogBucketS3Resource(S3Resource):
         return LogBucketS3Resource(**given | {name: value for name, value in own.items() if value}).get_client()
 
 
-class S3LogBuckets(dg.ConfigurableResource, LogBuckets):  # type: ignore[type-arg]
+class S3LogBuckets(LogBuckets):
     """The stores of the configured buckets, with clients of the resource `s3`."""
 
     s3: dg.ResourceDependency[S3Resource]
@@ -72,3 +72,8 @@ class S3LogBuckets(dg.ConfigurableResource, LogBuckets):  # type: ignore[type-ar
     def _identity(self) -> object:
         s3: object = self.s3
         return (type(s3), s3.model_dump_json()) if isinstance(s3, S3Resource) else id(s3)
+
+
+# Shared, so that two sets of definitions can be merged: Dagster refuses different resources of one key.
+S3_CREDENTIALS = LogBucketS3Resource.configure_at_launch()
+S3_LOG_BUCKETS = S3LogBuckets(s3=S3_CREDENTIALS)  # type: ignore[arg-type]

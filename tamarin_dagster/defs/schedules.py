@@ -1,13 +1,12 @@
 """Nightly: a second look at the days behind the sensor's lookback, and at purges that failed; then old months go.
 
-And hourly a look at what should have happened and did not.
+One schedule does each of these for all buckets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -15,40 +14,69 @@ from dagster._core.storage.tags import (
 )
 
 from tamarin_dagster.analysis.dimensions import pending_dimensions
-from tamarin_dagster.defs.naming import FIRST
+from tamarin_dagster.defs.naming import ASSET_JOB, FIRST, named
 from tamarin_dagster.defs.partitions import whole_days
 from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.defs.selections import reconcile_selection
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 # S3 delivers nearly all keys within hours; a week catches what came when nothing was running.
 RECONCILED_DAYS = 7
 
 
-def build_reconcile_schedule(
-    bucket: LoggedBucket, slug: str, job: UnresolvedAssetJobDefinition
-) -> dg.ScheduleDefinition:
-    """Loads the late keys of the last RECONCILED_DAYS days, and looks for duplicates in them, all in one run."""
+def build_reconcile_schedule(settings: Settings, slugs: Mapping[str, str], prefix: str = "") -> dg.ScheduleDefinition:
+    """Build the schedule that loads the late keys of each bucket's last RECONCILED_DAYS days, a run per bucket.
+
+    It leaves out the buckets that are not monitored, and those whose sensor somebody has stopped.
+    """
+    selections = {bucket.name: reconcile_selection(bucket, slugs[bucket.name], settings) for bucket in settings.buckets}
 
     @dg.schedule(
-        name=f"{slug}__reconcile",
+        name=named(prefix, "reconcile_log_keys_nightly"),
         cron_schedule="15 3 * * *",
         execution_timezone="UTC",
-        job=job,
-        description=f"Loads late log keys of {bucket.name}: looks again at its last {RECONCILED_DAYS} days.",
-        default_status=_status(bucket),
+        job_name=ASSET_JOB,
+        description=f"Loads late log keys: looks again at each monitored bucket's last {RECONCILED_DAYS} days.",
+        default_status=status_of(settings.buckets),
     )
-    def reconcile(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    def reconcile(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         today = context.scheduled_execution_time.date()
-        first = max(bucket.start_date, today - timedelta(days=RECONCILED_DAYS - 1))
-        return dg.RunRequest(tags=range_tags(*whole_days(bucket, first, today)) | {PRIORITY_TAG: FIRST})
+        requests = []
+        for bucket in active_buckets(settings, slugs, context.instance):
+            first = max(bucket.start_date, today - timedelta(days=RECONCILED_DAYS - 1))
+            selection = selections[bucket.name]
+            requests.append(
+                dg.RunRequest(
+                    run_key=f"{today}:{selection.bucket_tag}",
+                    asset_selection=list(selection.assets),
+                    asset_check_keys=list(selection.checks),
+                    tags=range_tags(*whole_days(bucket, first, today)) | selection.tags | {PRIORITY_TAG: FIRST},
+                )
+            )
+        return requests or dg.SkipReason("no bucket is monitored, or all of their sensors are stopped")
 
     return reconcile
 
 
-def build_purge_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+def active_buckets(
+    settings: Settings, slugs: Mapping[str, str], instance: dg.DagsterInstance
+) -> Iterator[LoggedBucket]:
+    """Yield the monitored buckets whose sensor is not stopped: who stops it stops the bucket's schedules too."""
+    statuses = {
+        state.name: state.status.value
+        for state in instance.all_instigator_state()
+        if state.instigator_type.value == "SENSOR"
+    }
+    for bucket in settings.buckets:
+        status = statuses.get(named(slugs[bucket.name], "new_log_keys"))
+        if status == "RUNNING" or (bucket.monitor_bucket and status != "STOPPED"):
+            yield bucket
+
+
+def build_purge_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.ScheduleDefinition:
     """Purges nightly what is pending."""
     return dg.ScheduleDefinition(
-        name="purge_pending_log_keys_nightly",
+        name=named(prefix, "purge_pending_log_keys_nightly"),
         job=job,
         cron_schedule="45 3 * * *",
         execution_timezone="UTC",
@@ -57,10 +85,10 @@ def build_purge_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
     )
 
 
-def build_expire_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+def build_expire_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.ScheduleDefinition:
     """Drops old months: daily, since late keys may bring records of a month that is dropped already."""
     return dg.ScheduleDefinition(
-        name="expire_old_records_daily",
+        name=named(prefix, "expire_old_records_daily"),
         job=job,
         # After the nightly purge, which can delete no key that expired.
         cron_schedule="15 5 * * *",
@@ -70,11 +98,11 @@ def build_expire_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
     )
 
 
-def build_dimensions_schedule(job: dg.JobDefinition, settings: Settings) -> dg.ScheduleDefinition:
+def build_dimensions_schedule(job: dg.JobDefinition, settings: Settings, prefix: str = "") -> dg.ScheduleDefinition:
     """Looks hourly for what the runs that made the rollups left undone, or an upgrade has changed."""
 
     @dg.schedule(
-        name="classify_user_agents_hourly",
+        name=named(prefix, "classify_user_agents_hourly"),
         job=job,
         # Off the full hour, and not with the watch.
         cron_schedule="35 * * * *",
@@ -82,26 +110,12 @@ def build_dimensions_schedule(job: dg.JobDefinition, settings: Settings) -> dg.S
         description="Classifies user agents, prices days, and looks up addresses, if any are pending.",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
-    def classify_user_agents_hourly(database: dg.ResourceParam[RecordDatabase]) -> dg.RunRequest | dg.SkipReason:
-        if pending_dimensions(database.engine, settings):
+    def classify_user_agents_hourly(tamarin_database: RecordDatabase) -> dg.RunRequest | dg.SkipReason:
+        if pending_dimensions(tamarin_database.open(settings), settings):
             return dg.RunRequest()
         return dg.SkipReason("Every user agent and address is known, and every day is priced.")
 
     return classify_user_agents_hourly
-
-
-def build_watch_schedule(job: UnresolvedAssetJobDefinition, buckets: Sequence[LoggedBucket]) -> dg.ScheduleDefinition:
-    """Looks hourly whether deliveries go on, if any bucket is monitored."""
-    monitored = any(bucket.monitor_bucket for bucket in buckets)
-    return dg.ScheduleDefinition(
-        name="watch_deliveries_hourly",
-        job=job,
-        # Off the full hour, when everything else starts.
-        cron_schedule="25 * * * *",
-        execution_timezone="UTC",
-        description="Checks that monitored buckets still get deliveries, and that log keys can be deleted.",
-        default_status=dg.DefaultScheduleStatus.RUNNING if monitored else dg.DefaultScheduleStatus.STOPPED,
-    )
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
@@ -109,5 +123,7 @@ def range_tags(first: str, last: str) -> dict[str, str]:
     return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
 
 
-def _status(bucket: LoggedBucket) -> dg.DefaultScheduleStatus:
-    return dg.DefaultScheduleStatus.RUNNING if bucket.monitor_bucket else dg.DefaultScheduleStatus.STOPPED
+def status_of(buckets: Sequence[LoggedBucket]) -> dg.DefaultScheduleStatus:
+    """Return whether a schedule of these buckets is on from the start: it is if any of them is monitored."""
+    monitored = any(bucket.monitor_bucket for bucket in buckets)
+    return dg.DefaultScheduleStatus.RUNNING if monitored else dg.DefaultScheduleStatus.STOPPED

@@ -12,13 +12,13 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import PRIORITY_TAG
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, RunRecord
+from dagster._core.storage.tags import PRIORITY_TAG, RUN_KEY_TAG
 
-from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG, FIRST
+from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG, FIRST, named
 from tamarin_dagster.defs.partitions import has_begun, partition_key, period_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.defs.selections import Selection, load_selection
 from tamarin_dagster.discovery import DAYS_AHEAD, Look, count_strays, days_with_keys, not_searched, survey
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.logkey import LogKey
@@ -35,6 +35,9 @@ MAX_RUNS_UNDER_WAY = 31
 # Attempts at the very same keys, and how long the second waits after the first; each further one waits twice as long.
 MAX_ATTEMPTS = 5
 RETRY_DELAY_SECONDS = 60
+MAX_RETRY_DELAY_SECONDS = 3600
+# Runs that failed before their start are no attempts, and there may be many of them: the newest are looked at.
+MAX_RUNS_OF_THE_SAME_KEYS = 100
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,13 @@ class Tick:
         return "; ".join(parts) + f" ({seconds:.1f} s)"
 
 
-def build_sensor(
-    bucket: LoggedBucket, slug: str, job: UnresolvedAssetJobDefinition, settings: Settings
-) -> dg.SensorDefinition:
+def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.SensorDefinition:
     """The bucket's sensor: on from the start if the bucket is monitored, at the interval of the settings."""
+    selection = load_selection(bucket, slug, settings)
 
     @dg.sensor(
-        name=f"{slug}__new_log_keys",
-        job=job,
+        name=named(slug, "new_log_keys"),
+        asset_selection=selection.asset_selection,
         minimum_interval_seconds=max(1, round(settings.pull_parse_interval * 60)),
         default_status=dg.DefaultSensorStatus.RUNNING if bucket.monitor_bucket else dg.DefaultSensorStatus.STOPPED,
         description=(
@@ -110,9 +112,7 @@ def build_sensor(
         owners=list(bucket.owners),
     )
     def new_log_keys(
-        context: dg.SensorEvaluationContext,
-        database: dg.ResourceParam[RecordDatabase],
-        log_buckets: dg.ResourceParam[LogBuckets],
+        context: dg.SensorEvaluationContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.SensorResult:
         started = time.monotonic()
         tick = Tick()
@@ -122,9 +122,10 @@ def build_sensor(
             date.fromisoformat(position) if position else None,
             first_kept_day(settings.retention_months, datetime.now(UTC).date()) if settings.retention_months else None,
         )
-        in_flight = _partitions_in_flight(context.instance, bucket)
+        in_flight = _partitions_in_flight(context.instance, selection)
         requests: list[dg.RunRequest] = []
-        for unseen in unseen_periods(bucket, log_buckets.store(bucket), database.engine, first, started, tick):
+        store, engine = tamarin_log_buckets.store(bucket), tamarin_database.open(settings)
+        for unseen in unseen_periods(bucket, store, engine, first, started, tick):
             if len(in_flight) + len(requests) >= MAX_RUNS_UNDER_WAY:
                 tick.hold(unseen.day)
                 tick.cut_short = True
@@ -132,9 +133,9 @@ def build_sensor(
             if partition_key(unseen.period) in in_flight:
                 tick.hold(unseen.day)
                 tick.waiting.append(f"{unseen.period} is being loaded")
-            elif (attempt := _next_attempt(context.instance, unseen, tick)) is not None:
+            elif (attempt := _next_attempt(context.instance, selection, unseen, tick)) is not None:
                 tick.hold(unseen.day)
-                requests.append(_request(bucket, unseen, attempt))
+                requests.append(_request(selection, unseen, attempt))
         story = tick.story(time.monotonic() - started)
         context.log.info(f"{bucket.name}: {story}")
         reached = tick.position(datetime.now(UTC).date())
@@ -206,36 +207,55 @@ def _digest(keys: list[LogKey]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _request(bucket: LoggedBucket, unseen: Unseen, attempt: int) -> dg.RunRequest:
+def _request(selection: Selection, unseen: Unseen, attempt: int) -> dg.RunRequest:
     partition = partition_key(unseen.period)
     return dg.RunRequest(
         # Dagster never runs a run_key twice, also not a failed one: so it names the keys and the attempt.
-        run_key=f"{bucket.name}:{partition}:{unseen.digest}:attempt{attempt}",
+        run_key=f"{selection.bucket_tag}:{partition}:{unseen.digest}:attempt{attempt}",
         partition_key=partition,
-        tags={BUCKET_TAG: bucket.name, DIGEST_TAG: unseen.digest, PRIORITY_TAG: FIRST},
+        asset_selection=list(selection.assets),
+        asset_check_keys=list(selection.checks),
+        tags=selection.tags | {DIGEST_TAG: unseen.digest, PRIORITY_TAG: FIRST},
     )
 
 
-def _partitions_in_flight(instance: dg.DagsterInstance, bucket: LoggedBucket) -> set[str]:
+def _partitions_in_flight(instance: dg.DagsterInstance, selection: Selection) -> set[str]:
     """Partitions that a queued or running run of this bucket will load; it lists when it starts: nothing is missed."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={BUCKET_TAG: bucket.name}))
+    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={BUCKET_TAG: selection.bucket_tag}))
     return {run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags}
 
 
-def _next_attempt(instance: dg.DagsterInstance, unseen: Unseen, tick: Tick) -> int | None:
-    """The number of the next attempt at exactly these keys; None while it has to wait, or after the last one."""
-    records = instance.get_run_records(dg.RunsFilter(tags={DIGEST_TAG: unseen.digest}), limit=MAX_ATTEMPTS)
+def _next_attempt(instance: dg.DagsterInstance, selection: Selection, unseen: Unseen, tick: Tick) -> int | None:
+    """The number of the next run for exactly these keys; None while it has to wait, or after the last attempt.
+
+    A run that failed before it started never looked at the keys: it is no attempt, but the next one waits longer.
+    """
+    same_keys = dg.RunsFilter(tags={BUCKET_TAG: selection.bucket_tag, DIGEST_TAG: unseen.digest})
+    records = instance.get_run_records(same_keys, limit=MAX_RUNS_OF_THE_SAME_KEYS)
     if not records:
         return 1
-    if len(records) >= MAX_ATTEMPTS:
+    attempts = sum(not _failed_before_its_start(record) for record in records)
+    if attempts >= MAX_ATTEMPTS:
         tick.waiting.append(
             f"{unseen.period}: {unseen.keys} keys left alone after {MAX_ATTEMPTS} attempts, see its runs"
         )
         return None
-    delay = RETRY_DELAY_SECONDS * 2 ** (len(records) - 1)
+    number = 1 + max(len(records), *map(_number_of, records))
+    delay = min(RETRY_DELAY_SECONDS * 2 ** (len(records) - 1), MAX_RETRY_DELAY_SECONDS)
     ended = max(record.end_time or record.update_timestamp.timestamp() for record in records)
     if time.time() - ended < delay:
         tick.hold(unseen.day)
-        tick.waiting.append(f"{unseen.period}: attempt {len(records) + 1} waits until {delay} s after the last")
+        tick.waiting.append(f"{unseen.period}: attempt {number} waits until {delay} s after the last")
         return None
-    return len(records) + 1
+    return number
+
+
+def _failed_before_its_start(record: RunRecord) -> bool:
+    """Whether the run was never executed: its code server was gone, or its process never came up."""
+    return record.dagster_run.status is dg.DagsterRunStatus.FAILURE and record.start_time is None
+
+
+def _number_of(record: RunRecord) -> int:
+    """The number in a run's key, which Dagster never runs twice."""
+    number = record.dagster_run.tags.get(RUN_KEY_TAG, "").rpartition(":attempt")[2]
+    return int(number) if number.isdecimal() else 0

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 
 from tamarin_dagster.analysis.checking import SumDifference, check_sums
 from tamarin_dagster.analysis.dimensions import refresh_dimensions
@@ -14,12 +15,13 @@ from tamarin_dagster.defs.asset_checks import (
     SAMPLE,
     check_result,
     check_spec,
+    chosen_periods,
 )
 from tamarin_dagster.defs.assets import PROGRESS_SECONDS, RETRY_POLICY
 from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.failures import fail_for, failure_rows
-from tamarin_dagster.defs.naming import records_key, rollups_key
-from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, periods_of
+from tamarin_dagster.defs.naming import group_of, named, pool_of, records_key, rollups_key
+from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.recordstore import pending_days as noted
 from tamarin_dagster.recordstore.failures import DayFailure
@@ -43,20 +45,19 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
         partitions_def=delivery_partitions(bucket),
         backfill_policy=backfill_policy(bucket, settings),
         owners=list(bucket.owners),
-        group_name=slug,
+        group_name=group_of(slug),
         kinds={"postgres"},
-        pool=f"tamarin_{slug}",
+        pool=pool_of(slug),
         retry_policy=RETRY_POLICY,
     )
-    def traffic_rollups(
-        context: dg.AssetExecutionContext, database: dg.ResourceParam[RecordDatabase]
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        engine, others = database.engine, _others(bucket, settings)
+    def traffic_rollups(context: dg.AssetExecutionContext, tamarin_database: RecordDatabase) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        periods = chosen_periods(context)
+        engine, others = tamarin_database.open(settings), _others(bucket, settings)
         alone = records_key(slug) not in context.job_def.asset_layer.executable_asset_keys
         with cancellable():
             if alone:
                 with engine.begin() as connection:
-                    noted.note_delivered(connection, bucket.name, periods_of(context.partition_keys), others)
+                    noted.note_delivered(connection, bucket.name, periods, others)
             done = roll_up(
                 engine,
                 regions=settings.regions,
@@ -65,7 +66,7 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
                 patient=not alone,
                 progress=_progress_log(context.log),
             )
-            failures = [*done.failures, *_refresh_dimensions(context.log, database, settings)]
+            failures = [*done.failures, *_refresh_dimensions(context.log, engine, settings)]
         fail_for(context.log, failures, own=bucket.name)
         return dg.MaterializeResult(metadata=_told(done))
 
@@ -76,12 +77,12 @@ def build_rollup_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> 
     """Whether each rollup adds up to the records: of all days that were rolled up since they were found right."""
 
     @dg.multi_asset_check(
-        name=f"{slug}__rollup_sums",
+        name=named(slug, "rollup_sums"),
         specs=[check_spec(ROLLUPS_ADD_UP, bucket, slug)],
-        pool=f"tamarin_{slug}",
+        pool=pool_of(slug),
     )
-    def rollup_sums(database: dg.ResourceParam[RecordDatabase]) -> Iterator[dg.AssetCheckResult]:
-        checked = check_sums(database.engine, skips=_others(bucket, settings))
+    def rollup_sums(tamarin_database: RecordDatabase) -> Iterator[dg.AssetCheckResult]:
+        checked = check_sums(tamarin_database.open(settings), skips=_others(bucket, settings))
         wrong = checked.differences
         metadata: dict[str, Any] = {"days added up": checked.days, "days left for the next time": checked.left}
         if checked.failures:
@@ -93,26 +94,30 @@ def build_rollup_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> 
     return rollup_sums
 
 
-def build_roll_up_job(settings: Settings) -> dg.JobDefinition:
+def build_roll_up_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
     """Rolls up whatever is due, of all buckets: what runs left for later, and what was loaded without Dagster."""
 
     @dg.op(
-        out=dg.Out(dg.Nothing), retry_policy=RETRY_POLICY, description="Sums up each day whose records have changed."
+        name=named(prefix, "roll_up_days"),
+        out=dg.Out(dg.Nothing),
+        retry_policy=RETRY_POLICY,
+        description="Sums up each day whose records have changed.",
     )
-    def roll_up_days(context: dg.OpExecutionContext, database: dg.ResourceParam[RecordDatabase]) -> None:
+    def roll_up_days(context: dg.OpExecutionContext, tamarin_database: RecordDatabase) -> None:
+        engine = tamarin_database.open(settings)
         with cancellable():
             done = roll_up(
-                database.engine,
+                engine,
                 regions=settings.regions,
                 limits=limits_of(settings),
                 progress=_progress_log(context.log),
             )
-            failures = [*done.failures, *_refresh_dimensions(context.log, database, settings)]
+            failures = [*done.failures, *_refresh_dimensions(context.log, engine, settings)]
         context.add_output_metadata(_told(done))
         fail_for(context.log, failures)
 
     @dg.job(
-        name="roll_up_traffic",
+        name=named(prefix, "roll_up_traffic"),
         description="Makes the rollups of each day whose records have changed since, of all buckets.",
         executor_def=dg.in_process_executor,
     )
@@ -122,11 +127,11 @@ def build_roll_up_job(settings: Settings) -> dg.JobDefinition:
     return roll_up_traffic
 
 
-def build_roll_up_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+def build_roll_up_schedule(job: dg.JobDefinition, settings: Settings, prefix: str = "") -> dg.ScheduleDefinition:
     """Hourly, if anything is due."""
 
     @dg.schedule(
-        name="roll_up_traffic_hourly",
+        name=named(prefix, "roll_up_traffic_hourly"),
         job=job,
         # Off the hour and away from the hourly look at the deliveries.
         cron_schedule="50 * * * *",
@@ -134,21 +139,21 @@ def build_roll_up_schedule(job: dg.JobDefinition) -> dg.ScheduleDefinition:
         description="Makes the rollups that loads have left for later.",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
-    def roll_up_hourly(database: dg.ResourceParam[RecordDatabase]) -> dg.RunRequest | dg.SkipReason:
-        with database.engine.connect() as connection:
+    def roll_up_hourly(tamarin_database: RecordDatabase) -> dg.RunRequest | dg.SkipReason:
+        with tamarin_database.open(settings).connect() as connection:
             days = len(pending_days(connection))
         return dg.RunRequest() if days else dg.SkipReason("all days are rolled up")
 
     return roll_up_hourly
 
 
-def _refresh_dimensions(log: dg.DagsterLogManager, database: RecordDatabase, settings: Settings) -> list[DayFailure]:
+def _refresh_dimensions(log: dg.DagsterLogManager, engine: sa.Engine, settings: Settings) -> list[DayFailure]:
     """What is to be known of new agents and addresses. A wrong file of prices fails the job that does only that.
 
     Returns the days that failed.
     """
     try:
-        return refresh_dimensions(database.engine, settings).failures
+        return refresh_dimensions(engine, settings).failures
     except SettingsError as error:
         log.warning(f"the rollups are made; agents, prices and networks are not up to date: {error}")
         return []

@@ -5,21 +5,19 @@ theirs any more, and plan one for each partition (test_upstream has it); and a l
 a hundred times a day. So they are looked at hourly, and stay.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from tamarin_dagster.analysis import alarms
 from tamarin_dagster.analysis.consumers import Consumer, ConsumerKind, Consumers
 from tamarin_dagster.analysis.past import PAST_DAYS, SETTLED_AFTER, last_settled_day, waiting_days
 from tamarin_dagster.analysis.reasons import Reason
-from tamarin_dagster.defs.naming import rollups_key, traffic_key
-from tamarin_dagster.defs.resources import RecordDatabase
+from tamarin_dagster.defs.naming import group_of, rollups_key, traffic_key
 from tamarin_dagster.logkey import shown
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -88,76 +86,45 @@ def build_traffic(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
             f"Requests to {bucket.name}, as its rollups have them.\n\nNothing here makes them: the checks look hourly"
             " for what is unusual, and say who and what it was."
         ),
-        group_name=slug,
+        group_name=group_of(slug),
         owners=list(bucket.owners),
         kinds={"s3"},
     )
 
 
-def alarm_check_keys(slug: str) -> list[dg.AssetCheckKey]:
-    """The bucket's alarms, for a job's selection."""
-    return [dg.AssetCheckKey(traffic_key(slug), name) for name in ALARMS]
-
-
-def build_traffic_alarms(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
-    """The alarms of a bucket: one step for all of them, which reads only the rollups."""
-    threshold, share = settings.alarm_threshold_of(bucket), settings.hog_share_of(bucket)
-    specs = [
+def alarm_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
+    """Return the alarms as Dagster wants to have them declared."""
+    return [
         dg.AssetCheckSpec(name, asset=traffic_key(slug), description=text.replace("{bucket}", bucket.name))
         for name, text in _DESCRIPTIONS.items()
     ]
 
-    @dg.multi_asset_check(name=f"{slug}__alarms", specs=specs, can_subset=True)
-    def traffic_alarms(
-        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[RecordDatabase]
-    ) -> Iterator[dg.AssetCheckResult]:
-        now = datetime.now(UTC)
-        first = last_settled_day(now) - timedelta(days=alarms.HOG_DAYS - 1)
-        with database.engine.connect() as connection:
-            waiting = waiting_days(connection, bucket.name, first, now.date())
-        for key in sorted(context.selected_asset_check_keys):
-            try:
-                with database.engine.connect() as connection:
-                    judged = _judge(connection, key.name, bucket.name, now, threshold, share)
-            except DATABASE_ERRORS as error:
-                raise_if_lost(error)
-                judged = _Judgement(False, {}, f"it could not be judged: {cause_of(error)}")
-            judged = _with_missing(judged, waiting)
-            yield dg.AssetCheckResult(
-                passed=judged.passed,
-                asset_key=key.asset_key,
-                check_name=key.name,
-                severity=dg.AssetCheckSeverity.WARN,
-                metadata=dict(judged.metadata),
-                description=judged.description,
-            )
 
-    return traffic_alarms
-
-
-def build_alarm_job(buckets: Sequence[LoggedBucket], slugs: Mapping[str, str]) -> UnresolvedAssetJobDefinition:
-    """Looks at the traffic of all buckets in one run."""
-    keys = [key for bucket in buckets for key in alarm_check_keys(slugs[bucket.name])]
-    return dg.define_asset_job(
-        "watch_traffic",
-        selection=dg.AssetSelection.checks(*keys),
-        description="Looks for spikes, for errors, and for who takes more than others, in the rollups of all buckets.",
-        executor_def=dg.in_process_executor,
-    )
-
-
-def build_alarm_schedule(job: UnresolvedAssetJobDefinition, buckets: Sequence[LoggedBucket]) -> dg.ScheduleDefinition:
-    """Looks hourly, if any bucket is monitored."""
-    monitored = any(bucket.monitor_bucket for bucket in buckets)
-    return dg.ScheduleDefinition(
-        name="watch_traffic_hourly",
-        job=job,
-        # Between the full hour and the look at the deliveries.
-        cron_schedule="10 * * * *",
-        execution_timezone="UTC",
-        description="Looks for what is unusual in the traffic of the buckets.",
-        default_status=dg.DefaultScheduleStatus.RUNNING if monitored else dg.DefaultScheduleStatus.STOPPED,
-    )
+def alarm_results(
+    bucket: LoggedBucket, slug: str, settings: Settings, wanted: Collection[str], engine: sa.Engine
+) -> Iterator[dg.AssetCheckResult]:
+    """Judge the bucket's traffic. It reads only the rollups."""
+    threshold, share = settings.alarm_threshold_of(bucket), settings.hog_share_of(bucket)
+    now = datetime.now(UTC)
+    first = last_settled_day(now) - timedelta(days=alarms.HOG_DAYS - 1)
+    with engine.connect() as connection:
+        waiting = waiting_days(connection, bucket.name, first, now.date())
+    for name in sorted(set(ALARMS) & set(wanted)):
+        try:
+            with engine.connect() as connection:
+                judged = _judge(connection, name, bucket.name, now, threshold, share)
+        except DATABASE_ERRORS as error:
+            raise_if_lost(error)
+            judged = _Judgement(False, {}, f"it could not be judged: {cause_of(error)}")
+        judged = _with_missing(judged, waiting)
+        yield dg.AssetCheckResult(
+            passed=judged.passed,
+            asset_key=traffic_key(slug),
+            check_name=name,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata=dict(judged.metadata),
+            description=judged.description,
+        )
 
 
 def _with_missing(judged: _Judgement, waiting: Sequence[date]) -> _Judgement:

@@ -23,3 +23,10 @@ def definitions(settings: Settings) -> dg.Definitions:
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as instance:
         yield instance
+
+
+@pytest.fixture
+def stored_instance() -> Iterator[dg.DagsterInstance]:
+    """One on SQLite: schedules ask it which sensors are stopped, and cannot be handed one that is in memory."""
+    with dg.instance_for_test() as instance:
+        yield instance

@@ -17,6 +17,7 @@ from tamarin_dagster.preview import PREVIEW_COLUMNS, PREVIEW_ROWS
 from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import line, lines
+from tamarin_dagster_tests.runs import job_of
 
 RECORDS = dg.AssetKey(["media", "log_records"])
 PURGED = dg.AssetKey(["media", "purged_log_keys"])
@@ -34,7 +35,7 @@ ADDED_UP = ("rollups_add_up", None)
 
 
 def run_day(definitions: dg.Definitions, instance: dg.DagsterInstance, day: str = DAY) -> dg.ExecuteInProcessResult:
-    job = definitions.resolve_job_def("media__load")
+    job = job_of(definitions, "load")
     return job.execute_in_process(instance=instance, partition_key=day, raise_on_error=False)
 
 
@@ -42,9 +43,7 @@ def run_range(
     definitions: dg.Definitions, instance: dg.DagsterInstance, first: str, last: str
 ) -> dg.ExecuteInProcessResult:
     tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    return definitions.resolve_job_def("media__load").execute_in_process(
-        instance=instance, tags=tags, raise_on_error=False
-    )
+    return job_of(definitions, "load").execute_in_process(instance=instance, tags=tags, raise_on_error=False)
 
 
 def metadata_by_partition(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str | None, dict[str, object]]:
@@ -372,7 +371,7 @@ def test_checks_that_are_launched_for_no_partition_say_what_to_do(definitions, i
     result = with_job.resolve_job_def("checks_alone").execute_in_process(instance=instance, raise_on_error=False)
 
     (failed,) = (event for event in result.all_events if event.is_step_failure)
-    assert "none was chosen: materialize the asset's partitions" in failed.step_failure_data.error_display_string
+    assert "no partition was chosen, and this works by delivery days" in failed.step_failure_data.error_display_string
 
 
 # ------------------------------------------------------------------------------------------------ what is shown
@@ -390,7 +389,6 @@ def test_an_owner_that_the_settings_take_is_one_for_dagster(folder_bucket, owner
     for key in (RECORDS, PURGED, dg.AssetKey(["media", "delivered_log_keys"])):
         assert definitions.resolve_asset_graph().get(key).owners == [owner]
     assert definitions.resolve_sensor_def("media__new_log_keys").owners == [owner]
-    assert definitions.resolve_job_def("media__load").owners == [owner]
 
 
 @pytest.mark.parametrize(
@@ -474,7 +472,7 @@ def test_an_archive_that_somebody_has_changed_stops_the_purge(
     archiving, instance, put_key, log_folder, tmp_path
 ) -> None:
     put_key(lines(3))
-    job = archiving.resolve_job_def("media__load")
+    job = job_of(archiving, "load")
     job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=[RECORDS, ARCHIVED])
     next(tmp_path.glob("archive/bucket=*/*/*")).unlink()
 
@@ -488,7 +486,7 @@ def test_the_maintenance_job_purges_nothing_while_the_archive_is_not_mounted(
     archiving, instance, put_key, log_folder, tmp_path
 ) -> None:
     put_key(lines(3))
-    job = archiving.resolve_job_def("media__load")
+    job = job_of(archiving, "load")
     job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=[RECORDS, ARCHIVED])
     (tmp_path / "archive").rename(tmp_path / "away")
     (tmp_path / "archive").mkdir()
@@ -506,7 +504,7 @@ def test_the_maintenance_job_purges_nothing_while_the_archive_is_not_mounted(
 
 def test_the_maintenance_job_archives_before_it_purges(archiving, instance, put_key, log_folder, engine) -> None:
     put_key(lines(3))
-    job = archiving.resolve_job_def("media__load")
+    job = job_of(archiving, "load")
     job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=[RECORDS])
     assert len(list(log_folder.glob("logs/*"))) == 1
 

@@ -8,6 +8,8 @@ import pytest
 
 from tamarin_dagster import roots
 from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.defs import watching
+from tamarin_dagster.defs.traffic_checks import ALARMS
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.defs.test_assets import (
     ADDED_UP,
@@ -19,6 +21,7 @@ from tamarin_dagster_tests.defs.test_assets import (
 )
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
+from tamarin_dagster_tests.runs import job_of
 
 DAY = "2026-03-05"
 DUPLICATES, HABIT, PURGES = "no_duplicate_records", "deliveries_keep_their_habit", "no_failing_purges"
@@ -31,11 +34,21 @@ QUIET = LoggedBucket(name="quiet", log_bucket_name="quiet-logs", monitor_bucket=
 def run(definitions, instance, job: str, *days: str) -> dg.ExecuteInProcessResult:
     """Of no partition, of a day, or of a range of days."""
     first_last = dict(zip(("start", "end"), days, strict=False)) if len(days) == 2 else {}
-    return definitions.resolve_job_def(job).execute_in_process(
+    chosen = definitions.resolve_job_def(job) if job == "watch_buckets" else job_of(definitions, job)
+    return chosen.execute_in_process(
         instance=instance,
         partition_key=days[0] if len(days) == 1 else None,
         tags={f"dagster/asset_partition_range_{end}": day for end, day in first_last.items()},
         raise_on_error=False,
+    )
+
+
+def nightly(definitions, instance, first: str, last: str) -> dg.ExecuteInProcessResult:
+    """A load of these days, and then the nightly look at them."""
+    assert run(definitions, instance, "load", *sorted({first, last})).success
+    return definitions.resolve_job_def("check_last_days").execute_in_process(
+        instance=instance,
+        run_config={"ops": {"look_at_last_days": {"config": {"from": first, "to": last}}}},
     )
 
 
@@ -57,18 +70,18 @@ def test_the_nightly_job_counts_duplicates_for_each_day_and_purges_all_the_same(
     put_key(lines(2) + line(request_id="B0"), day="2026-03-04", unique="0" * 15 + "B")
     put_key(lines(1), day="2026-03-06", unique="0" * 15 + "C")
 
-    result = run(definitions, instance, "media__reconcile", "2026-03-04", "2026-03-06")
+    result = nightly(definitions, instance, "2026-03-04", "2026-03-06")
 
     assert result.success
     found = results_of(result, DUPLICATES)
-    assert {day: (each.passed, each.metadata.get("extra copies")) for day, each in found.items() if day} == {
-        "2026-03-04": (False, dg.IntMetadataValue(3)),
-        "2026-03-05": (True, dg.IntMetadataValue(0)),
-        "2026-03-06": (False, dg.IntMetadataValue(2)),
-    }
-    first = found["2026-03-04"]
-    assert first.severity == dg.AssetCheckSeverity.WARN
-    assert first.metadata["records with copies"].value == 2
+    assert found.keys() == {None}
+    first = found[None]
+    assert (first.passed, first.severity) == (False, dg.AssetCheckSeverity.WARN)
+    # of the 4th and of the 6th
+    assert first.metadata["extra copies"].value == 3 + 2
+    assert first.metadata["records with copies"].value == 2 + 1
+    assert first.metadata["looked at"].value == "2026-03-04 to 2026-03-06"
+    assert first.metadata["failed for"].value == "2026-03-04, 2026-03-06"
     a, b, c = (f"logs/2026-03-0{day}-10-00-00-{0:015}{end}" for day, end in ((4, "A"), (4, "B"), (6, "C")))
     assert [row.data for row in first.metadata["samples"].records] == [
         {
@@ -82,8 +95,7 @@ def test_the_nightly_job_counts_duplicates_for_each_day_and_purges_all_the_same(
     failed = dg.AssetCheckSeverity.WARN
     assert {each.severity for each in result.get_asset_check_evaluations() if not each.passed} == {failed}
     assert not list(log_folder.glob("logs/*"))
-    days = ["2026-03-04", "2026-03-05", "2026-03-06"]
-    assert [statuses(instance, DUPLICATES)[day] for day in days] == ["FAILED", "SUCCEEDED", "FAILED"]
+    assert statuses(instance, DUPLICATES) == {None: "FAILED"}
 
 
 def test_nothing_of_a_request_but_its_id_and_time_is_shown(definitions, instance, put_key) -> None:
@@ -91,7 +103,7 @@ def test_nothing_of_a_request_but_its_id_and_time_is_shown(definitions, instance
     put_key(secret)
     put_key(secret)
 
-    result = run(definitions, instance, "media__reconcile", DAY)
+    result = nightly(definitions, instance, DAY, DAY)
 
     (found,) = results_of(result, DUPLICATES).values()
     assert not found.passed
@@ -108,12 +120,13 @@ def test_the_nightly_job_warns_of_records_that_lost_their_newline_and_shows_wher
     key = put_key(lines(2) + secret + b"\r" + secret + b"\r" + secret + b"\n", day="2026-03-04")
     put_key(lines(3), day="2026-03-05")
 
-    result = run(definitions, instance, "media__reconcile", "2026-03-04", "2026-03-05")
+    result = nightly(definitions, instance, "2026-03-04", "2026-03-05")
 
     assert result.success
     found = results_of(result, HIDDEN)
-    assert {day: each.passed for day, each in found.items() if day} == {"2026-03-04": False, "2026-03-05": True}
-    first = found["2026-03-04"]
+    assert {day: each.passed for day, each in found.items()} == {None: False}
+    first = found[None]
+    assert first.metadata["failed for"].value == "2026-03-04"
     assert first.severity == dg.AssetCheckSeverity.WARN
     assert first.metadata["records that hold others"].value == 1
     assert first.metadata["hidden records"].value == 2
@@ -128,23 +141,21 @@ def test_the_nightly_job_warns_of_records_that_lost_their_newline_and_shows_wher
     ]
     assert not any(each in str(first.metadata) for each in ("secret", "203.0.113.77"))
     assert not list(log_folder.glob("logs/*")), "it stops no purge"
-    assert statuses(instance, HIDDEN)["2026-03-04"] == "FAILED"
+    assert statuses(instance, HIDDEN) == {None: "FAILED"}
 
 
 def test_each_job_runs_the_checks_that_belong_to_it(definitions, instance, put_key) -> None:
     """Assets that a job selects bring all of their checks along, unless it says which."""
     put_key(lines(1))
 
-    for job, names in (("media__load", CHECKS), ("media__reconcile", CHECKS | {DUPLICATES, HIDDEN})):
+    for job in ("load", "reconcile"):
         result = run(definitions, instance, job, DAY)
-        assert check_results(result) == dict.fromkeys([*((name, DAY) for name in names), ADDED_UP], True)
-        assert result.dagster_run.tags["tamarin/bucket"] == "media"
+        assert check_results(result) == dict.fromkeys([*((name, DAY) for name in CHECKS), ADDED_UP], True)
         assert metadata_by_partition(result, PURGED).keys() == {DAY}
-    assert check_results(run(definitions, instance, "watch_deliveries")) == {
-        (HABIT, None): True,
-        (PURGES, None): True,
-        (NAMES, None): True,
-    }
+    last_days = definitions.resolve_job_def("check_last_days").execute_in_process(instance=instance)
+    assert check_results(last_days) == {(DUPLICATES, None): True, (HIDDEN, None): True}
+    watched = check_results(run(definitions, instance, "watch_buckets"))
+    assert watched == {(name, None): True for name in (HABIT, PURGES, NAMES, *ALARMS)}
 
 
 # ------------------------------------------------------------------------------------------------ strays
@@ -155,7 +166,7 @@ def test_a_stray_that_belongs_to_no_day_is_told_of_once_and_fails_no_day(definit
     put_key(lines(1))
     (log_folder / "logs/README").write_text("hello")
 
-    assert check_results(run(definitions, instance, "media__load", DAY))["no_stray_keys", DAY]
+    assert check_results(run(definitions, instance, "load", DAY))["no_stray_keys", DAY]
     found = watched(definitions, instance, NAMES)
 
     assert not found.passed
@@ -202,7 +213,7 @@ def deliver(engine, silent: timedelta, every: timedelta, deliveries: int, bucket
 
 
 def watched(definitions, instance, name: str = HABIT) -> dg.AssetCheckEvaluation:
-    result = run(definitions, instance, "watch_deliveries")
+    result = run(definitions, instance, "watch_buckets")
     assert result.success
     (found,) = results_of(result, name).values()
     assert found.severity == dg.AssetCheckSeverity.WARN
@@ -288,13 +299,13 @@ def test_one_run_watches_all_buckets_but_not_the_habit_of_those_that_are_not_mon
     for bucket in ("media", "quiet"):
         deliver(engine, timedelta(hours=7), timedelta(hours=3), 20, bucket)
 
-    result = run(definitions, instance, "watch_deliveries")
+    result = run(definitions, instance, "watch_buckets")
 
     assert result.success
     found = {(each.asset_key.path[0], each.check_name): each.passed for each in result.get_asset_check_evaluations()}
     assert found == {
         ("media", HABIT): False,
-        **{(bucket, name): True for bucket in ("media", "quiet") for name in (PURGES, NAMES)},
+        **{(bucket, name): True for bucket in ("media", "quiet") for name in (PURGES, NAMES, *ALARMS)},
     }
 
     by_hand = definitions.resolve_implicit_global_asset_job_def().get_subset(
@@ -324,3 +335,24 @@ def test_what_is_materialized_on_the_page_leaves_no_check_planned(definitions, i
         found = statuses(instance, name, RECORDS)
         assert {day: status for day, status in found.items() if day} == dict.fromkeys(expected, "SUCCEEDED"), name
     assert {each.check_name for each in result.get_asset_check_evaluations()} == CHECKS
+
+
+def test_a_check_that_still_passes_is_written_again_only_after_a_while(
+    definitions, instance, log_folder, monkeypatch
+) -> None:
+    """Each hour each bucket had some fifty rows in Dagster's storage that said what they had said before."""
+    first = run(definitions, instance, "watch_buckets").get_asset_check_evaluations()
+    assert {each.check_name for each in first} == {HABIT, PURGES, NAMES, *ALARMS}
+    assert run(definitions, instance, "watch_buckets").get_asset_check_evaluations() == []
+
+    (log_folder / "logs").mkdir(exist_ok=True)
+    (log_folder / "logs/README").write_text("hello")
+    for _ in range(2):
+        (failing,) = run(definitions, instance, "watch_buckets").get_asset_check_evaluations()
+        assert (failing.check_name, failing.passed) == (NAMES, False)
+    (log_folder / "logs/README").unlink()
+    (better,) = run(definitions, instance, "watch_buckets").get_asset_check_evaluations()
+    assert (better.check_name, better.passed) == (NAMES, True)
+
+    monkeypatch.setattr(watching, "REPEAT_SECONDS", -1)
+    assert len(run(definitions, instance, "watch_buckets").get_asset_check_evaluations()) == len(first)

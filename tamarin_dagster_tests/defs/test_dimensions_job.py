@@ -18,7 +18,7 @@ def located(settings, tmp_path):
 def tick(settings, instance) -> dg.SensorResult:
     schedule = build_definitions(settings).resolve_schedule_def("classify_user_agents_hourly")
     return schedule.evaluate_tick(
-        dg.build_schedule_context(instance=instance, resources={"database": RecordDatabase(settings)})
+        dg.build_schedule_context(instance=instance, resources={"tamarin_database": RecordDatabase()})
     )
 
 

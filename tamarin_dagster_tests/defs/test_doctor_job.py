@@ -8,7 +8,7 @@ from tamarin_dagster_tests.lines import lines
 
 
 def run(settings, instance) -> dg.ExecuteInProcessResult:
-    definitions = dg.Definitions(jobs=[build_doctor_job(settings)], resources={"log_buckets": LogBuckets()})
+    definitions = dg.Definitions(jobs=[build_doctor_job(settings)], resources={"tamarin_log_buckets": LogBuckets()})
     return definitions.resolve_job_def("doctor").execute_in_process(instance=instance, raise_on_error=False)
 
 

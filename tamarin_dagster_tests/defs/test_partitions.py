@@ -101,21 +101,25 @@ def test_a_key_of_a_later_hour_waits_for_its_hour(definitions, instance, put_key
     assert tick(definitions, instance).run_requests == []
 
 
-def test_the_nightly_run_takes_the_hours_of_a_week(settings, folder_bucket) -> None:
+def test_the_nightly_run_takes_the_hours_of_a_week(settings, stored_instance) -> None:
     definitions = build_definitions(settings)
-    context = dg.build_schedule_context(scheduled_execution_time=datetime(2026, 3, 10, 3, 15, tzinfo=UTC))
+    context = dg.build_schedule_context(
+        instance=stored_instance, scheduled_execution_time=datetime(2026, 3, 10, 3, 15, tzinfo=UTC)
+    )
 
-    request = definitions.resolve_schedule_def("media__reconcile")(context)
+    (request,) = definitions.resolve_schedule_def("reconcile_log_keys_nightly")(context)
 
     assert request.tags["dagster/asset_partition_range_start"] == "2026-03-04-00:00"
     assert request.tags["dagster/asset_partition_range_end"] == "2026-03-10-23:00"
 
 
-def test_the_nightly_run_asks_for_no_hour_to_come(settings, today) -> None:
+def test_the_nightly_run_asks_for_no_hour_to_come(settings, stored_instance, today) -> None:
     midnight = datetime.combine(today, datetime.min.time(), UTC)
-    context = dg.build_schedule_context(scheduled_execution_time=midnight + timedelta(hours=3))
+    context = dg.build_schedule_context(
+        instance=stored_instance, scheduled_execution_time=midnight + timedelta(hours=3)
+    )
 
-    request = build_definitions(settings).resolve_schedule_def("media__reconcile")(context)
+    (request,) = build_definitions(settings).resolve_schedule_def("reconcile_log_keys_nightly")(context)
 
     last = request.tags["dagster/asset_partition_range_end"]
     assert last in delivery_partitions(settings.buckets[0]).get_partition_keys()

@@ -13,6 +13,7 @@ from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.defs.naming import report_key, rollups_key
 from tamarin_dagster.ingest import pull
 from tamarin_dagster_tests.lines import line
+from tamarin_dagster_tests.runs import job_of
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_a_month_is_written_with_its_summary(definitions, instance, engine, fold
     pull(folder_place.bucket, folder_place.store, engine)
     roll_up(engine)
 
-    job = definitions.resolve_job_def("media__report")
+    job = job_of(definitions, "report")
     result = job.execute_in_process(instance=instance, partition_key="2026-03")
 
     [materialized] = result.asset_materializations_for_node("media__traffic_report")
@@ -46,7 +47,7 @@ def test_it_stands_behind_the_rollups_and_outside_the_load(definitions) -> None:
     assert graph.get(report_key("media")).parent_keys == {rollups_key("media")}
     groups = {graph.get(key).group_name for key in graph.get_all_asset_keys() - {report_key("media")}}
     assert graph.get(report_key("media")).group_name not in groups, "Materialize all is for days"
-    load = definitions.resolve_job_def("media__load")
+    load = job_of(definitions, "load")
     assert report_key("media") not in load.asset_layer.executable_asset_keys
 
 
@@ -62,11 +63,11 @@ def test_it_stands_behind_the_rollups_and_outside_the_load(definitions) -> None:
     ],
 )
 def test_the_present_month_is_made_daily_and_the_one_before_while_it_is_late(
-    definitions, instance, day, months
+    definitions, stored_instance, day, months
 ) -> None:
-    schedule = definitions.resolve_schedule_def("media__report_daily")
+    schedule = definitions.resolve_schedule_def("traffic_reports_daily")
     context = dg.build_schedule_context(
-        instance=instance,
+        instance=stored_instance,
         repository_def=definitions.get_repository_def(),
         scheduled_execution_time=datetime(*day, 5, 40, tzinfo=UTC),
     )
@@ -80,19 +81,19 @@ def test_it_is_made_if_the_bucket_is_monitored(settings) -> None:
     ):
         bucket = settings.buckets[0].model_copy(update={"monitor_bucket": monitored})
         definitions = build_definitions(settings.model_copy(update={"buckets": (bucket,)}))
-        assert definitions.resolve_schedule_def("media__report_daily").default_status == status
+        assert definitions.resolve_schedule_def("traffic_reports_daily").default_status == status
 
 
 def test_without_its_extra_the_report_fails_in_a_line_and_its_schedule_skips(
-    definitions, instance, monkeypatch
+    definitions, stored_instance, monkeypatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     for name in ("page", "charts"):
         monkeypatch.delitem(sys.modules, f"tamarin_dagster.analysis.report.{name}", raising=False)
         monkeypatch.delattr(report, name, raising=False)
-    schedule = definitions.resolve_schedule_def("media__report_daily")
+    schedule = definitions.resolve_schedule_def("traffic_reports_daily")
     context = dg.build_schedule_context(
-        instance=instance,
+        instance=stored_instance,
         repository_def=definitions.get_repository_def(),
         scheduled_execution_time=datetime(2026, 3, 4, 5, 40, tzinfo=UTC),
     )
@@ -100,8 +101,8 @@ def test_without_its_extra_the_report_fails_in_a_line_and_its_schedule_skips(
     assert skipped.run_requests == []
     assert skipped.skip_message.endswith("pip install 'tamarin-dagster[report]'")
 
-    job = definitions.resolve_job_def("media__report")
-    result = job.execute_in_process(instance=instance, partition_key="2026-03", raise_on_error=False)
+    job = job_of(definitions, "report")
+    result = job.execute_in_process(instance=stored_instance, partition_key="2026-03", raise_on_error=False)
     [failed] = result.get_step_failure_events()
     assert failed.step_failure_data.user_failure_data.description.endswith("pip install 'tamarin-dagster[report]'")
     assert result.get_step_success_events() == []

@@ -11,6 +11,7 @@ from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines
+from tamarin_dagster_tests.runs import job_of
 
 NO_KEYS = "http://127.0.0.1:9"
 
@@ -30,11 +31,11 @@ def definitions(database_url, tmp_path):
 
 @pytest.fixture
 def load(rows):
-    """load(definitions, run_config): the records after a run of the job `media__load` for a day."""
+    """load(definitions, run_config): the records after a load of a day."""
 
     def load(definitions: dg.Definitions, run_config: dict | None = None) -> int:
         with dg.DagsterInstance.ephemeral() as instance:
-            job = definitions.resolve_job_def("media__load")
+            job = job_of(definitions, "load")
             job.execute_in_process(
                 instance=instance, partition_key="2026-03-05", run_config=run_config, raise_on_error=False
             )
@@ -55,7 +56,7 @@ def test_an_s3_resource_of_dagster_aws_is_registered_and_a_load_goes_through_it(
     made = definitions(delivered)
 
     assert load(made) == 3
-    registered = made.get_repository_def().get_top_level_resources()["s3"]
+    registered = made.get_repository_def().get_top_level_resources()["tamarin_s3"]
     assert issubclass(LogBucketS3Resource, S3Resource)
     assert registered.config_schema is not None
 
@@ -64,24 +65,25 @@ def test_the_s3_resource_can_be_configured_at_launch_and_the_settings_of_the_buc
     definitions, delivered, load, s3_endpoint
 ) -> None:
     nowhere = delivered.model_copy(update={"endpoint_url": None})
-    config = {"resources": {"s3": {"config": {"endpoint_url": s3_endpoint, "region_name": "us-east-1"}}}}
+    s3 = {"endpoint_url": s3_endpoint, "region_name": "us-east-1"}
+    config = {"resources": {"tamarin_s3": {"config": s3}}}
 
     assert load(definitions(nowhere), config) == 3
-    config["resources"]["s3"]["config"]["endpoint_url"] = NO_KEYS
+    s3["endpoint_url"] = NO_KEYS
     assert load(definitions(delivered), config) == 3
 
 
 def test_another_s3_resource_can_take_its_place_as_it_is(definitions, delivered, load, s3_endpoint) -> None:
     nowhere = delivered.model_copy(update={"endpoint_url": NO_KEYS})
 
-    assert load(definitions(nowhere, s3=S3Resource(endpoint_url=s3_endpoint, region_name="us-east-1"))) == 3
+    assert load(definitions(nowhere, tamarin_s3=S3Resource(endpoint_url=s3_endpoint, region_name="us-east-1"))) == 3
 
 
 def test_another_s3_resource_may_be_configured_at_launch_too(definitions, delivered, load, s3_endpoint) -> None:
     nowhere = delivered.model_copy(update={"endpoint_url": NO_KEYS})
-    config = {"resources": {"s3": {"config": {"endpoint_url": s3_endpoint, "region_name": "us-east-1"}}}}
+    config = {"resources": {"tamarin_s3": {"config": {"endpoint_url": s3_endpoint, "region_name": "us-east-1"}}}}
 
-    assert load(definitions(nowhere, s3=S3Resource.configure_at_launch()), config) == 3
+    assert load(definitions(nowhere, tamarin_s3=S3Resource.configure_at_launch()), config) == 3
 
 
 def test_other_log_buckets_can_take_their_place(definitions, delivered, load, folder_bucket, put_key) -> None:
@@ -91,11 +93,11 @@ def test_other_log_buckets_can_take_their_place(definitions, delivered, load, fo
         def store(self, bucket: LoggedBucket):  # noqa: ARG002
             return open_log_store(folder_bucket)
 
-    assert load(definitions(delivered, log_buckets=Elsewhere())) == 5
+    assert load(definitions(delivered, tamarin_log_buckets=Elsewhere())) == 5
 
 
 def test_folders_need_no_s3_resource(definitions, folder_bucket) -> None:
-    assert "s3" not in definitions(folder_bucket).get_repository_def().get_top_level_resources()
+    assert "tamarin_s3" not in definitions(folder_bucket).get_repository_def().get_top_level_resources()
 
 
 def test_a_store_is_made_once_for_all_runs_of_a_process_and_again_for_another_configuration(delivered) -> None:

@@ -14,6 +14,7 @@ from tamarin_dagster.logstore import FolderLogStore, LogStoreError
 from tamarin_dagster.retention import first_kept_day
 from tamarin_dagster_tests.defs.test_assets import run_day
 from tamarin_dagster_tests.lines import lines
+from tamarin_dagster_tests.runs import job_of
 
 
 def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
@@ -26,7 +27,7 @@ def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str 
 def run_as_requested(
     definitions: dg.Definitions, instance: dg.DagsterInstance, request: dg.RunRequest
 ) -> dg.ExecuteInProcessResult:
-    return definitions.resolve_job_def("media__load").execute_in_process(
+    return job_of(definitions, "load").execute_in_process(
         instance=instance, partition_key=request.partition_key, tags=dict(request.tags), raise_on_error=False
     )
 
@@ -162,7 +163,7 @@ def test_a_day_in_flight_is_not_asked_for_again(definitions, instance, put_key) 
     put_key(lines(1))
     request = tick(definitions, instance).run_requests[0]
     instance.create_run_for_job(
-        definitions.resolve_job_def("media__load"),
+        job_of(definitions, "load"),
         status=dg.DagsterRunStatus.STARTED,
         tags={**request.tags, "dagster/partition": request.partition_key},
     )
@@ -192,6 +193,45 @@ def test_the_same_keys_are_tried_again_later_and_not_for_ever(definitions, insta
     given_up = tick(definitions, instance)
     assert given_up.run_requests == []
     assert f"1 keys left alone after {sensors.MAX_ATTEMPTS} attempts" in given_up.skip_reason.skip_message
+
+
+def test_a_run_that_failed_before_its_start_is_no_attempt_at_its_keys(
+    definitions, instance, put_key, monkeypatch
+) -> None:
+    """The code server was killed with 81 runs queued: all of them failed, and each had one attempt less."""
+    put_key(lines(1))
+    monkeypatch.setattr(sensors, "RETRY_DELAY_SECONDS", 0)
+    keys = set()
+    for _ in range(sensors.MAX_ATTEMPTS + 2):
+        (request,) = tick(definitions, instance).run_requests
+        assert request.run_key not in keys, "Dagster never runs a run_key twice"
+        keys.add(request.run_key)
+        never_started(definitions, instance, request)
+
+    (request,) = tick(definitions, instance).run_requests
+    assert run_as_requested(definitions, instance, request).success
+    assert tick(definitions, instance).skip_reason.skip_message.startswith("0 keys")
+
+
+def test_runs_that_fail_before_their_start_are_asked_for_at_growing_intervals(definitions, instance, put_key) -> None:
+    put_key(lines(1))
+    (request,) = tick(definitions, instance).run_requests
+    for number in range(1, 9):
+        never_started(definitions, instance, request)
+        result = tick(definitions, instance)
+        assert result.run_requests == []
+        delay = min(60 * 2 ** (number - 1), 3600)
+        assert f"waits until {delay} s after the last" in result.skip_reason.skip_message
+
+
+def never_started(definitions: dg.Definitions, instance: dg.DagsterInstance, request: dg.RunRequest) -> None:
+    """A run that was launched when the code server was killed."""
+    run = instance.create_run_for_job(
+        job_of(definitions, "load"),
+        status=dg.DagsterRunStatus.STARTING,
+        tags={**request.tags, "dagster/partition": request.partition_key, "dagster/run_key": request.run_key},
+    )
+    instance.report_run_failed(run)
 
 
 def test_a_failed_listing_fails_the_tick_and_moves_no_cursor(settings, instance) -> None:
@@ -269,8 +309,12 @@ def test_interval_and_monitor_flag_follow_the_settings(settings) -> None:
     assert media.minimum_interval_seconds == 420
     assert media.default_status == dg.DefaultSensorStatus.RUNNING
     assert definitions.resolve_sensor_def("quiet__new_log_keys").default_status == dg.DefaultSensorStatus.STOPPED
-    assert definitions.resolve_schedule_def("media__reconcile").default_status == dg.DefaultScheduleStatus.RUNNING
-    assert definitions.resolve_schedule_def("quiet__reconcile").default_status == dg.DefaultScheduleStatus.STOPPED
+    assert (
+        definitions.resolve_schedule_def("reconcile_log_keys_nightly").default_status
+        == dg.DefaultScheduleStatus.RUNNING
+    )
+    alone = build_definitions(settings.model_copy(update={"buckets": (quiet,)}))
+    assert alone.resolve_schedule_def("reconcile_log_keys_nightly").default_status == dg.DefaultScheduleStatus.STOPPED
 
 
 def test_files_that_may_still_be_written_are_left_to_a_later_tick(settings, instance, put_key, log_folder) -> None:

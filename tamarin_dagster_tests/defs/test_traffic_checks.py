@@ -9,6 +9,7 @@ from tamarin_dagster.analysis.past import last_settled_day
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.defs.traffic_checks import ALARMS, SHOWN_CHARACTERS, TOO_LITTLE_HISTORY
 from tamarin_dagster_tests.analysis.traffic_rows import DAY, GB, HOUR, Traffic, midnight
+from tamarin_dagster_tests.runs import job_of
 
 TRAFFIC = dg.AssetKey(["media", "traffic"])
 BANDWIDTH, REQUESTS, ERRORS, NEWCOMER, HOG = ALARMS
@@ -16,9 +17,9 @@ BANDWIDTH, REQUESTS, ERRORS, NEWCOMER, HOG = ALARMS
 
 def looked_at(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:
     """What the hourly job finds, by check."""
-    result = definitions.resolve_job_def("watch_traffic").execute_in_process(instance=instance)
+    result = definitions.resolve_job_def("watch_buckets").execute_in_process(instance=instance)
     assert result.success
-    evaluations = result.get_asset_check_evaluations()
+    evaluations = [each for each in result.get_asset_check_evaluations() if each.check_name in ALARMS]
     assert {(each.asset_key, each.severity, each.partition) for each in evaluations} == {
         (TRAFFIC, dg.AssetCheckSeverity.WARN, None)
     }
@@ -118,26 +119,20 @@ def test_a_bucket_has_a_threshold_and_a_share_of_its_own(settings, instance, tra
     assert settings.alarm_threshold_of(settings.buckets[0].model_copy(update={"alarm_threshold": 9.0})) == 9
 
 
-def test_one_run_looks_at_all_buckets_hourly_if_any_is_monitored(settings) -> None:
+def test_one_run_looks_at_the_traffic_of_all_buckets(settings, instance) -> None:
     quiet = settings.buckets[0].model_copy(update={"name": "quiet", "monitor_bucket": False})
-    for buckets, status in (
-        ((*settings.buckets, quiet), dg.DefaultScheduleStatus.RUNNING),
-        ((quiet,), dg.DefaultScheduleStatus.STOPPED),
-    ):
-        definitions = build_definitions(settings.model_copy(update={"buckets": buckets}))
-        schedule = definitions.resolve_schedule_def("watch_traffic_hourly")
-        assert (schedule.job_name, schedule.cron_schedule) == ("watch_traffic", "10 * * * *")
-        assert schedule.default_status == status
-        keys = definitions.resolve_job_def("watch_traffic").asset_layer.asset_graph.asset_check_keys
-        assert {(key.asset_key.path[0], key.name) for key in keys} == {
-            (bucket.name, name) for bucket in buckets for name in ALARMS
-        }
+    definitions = build_definitions(settings.model_copy(update={"buckets": (*settings.buckets, quiet)}))
+    result = definitions.resolve_job_def("watch_buckets").execute_in_process(instance=instance)
+    found = {(each.asset_key.path[0], each.check_name) for each in result.get_asset_check_evaluations()}
+    assert {each for each in found if each[1] in ALARMS} == {
+        (bucket, name) for bucket in ("media", "quiet") for name in ALARMS
+    }
 
 
 def test_no_load_hides_or_plans_an_alarm(definitions, instance, put_key) -> None:
     """A result of what a load materializes would be shown until the next load alone."""
     looked_at(definitions, instance)
-    definitions.resolve_job_def("media__load").execute_in_process(instance=instance, partition_key="2026-03-05")
+    job_of(definitions, "load").execute_in_process(instance=instance, partition_key="2026-03-05")
 
     key = dg.AssetCheckKey(TRAFFIC, BANDWIDTH)
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)

@@ -1,5 +1,6 @@
 """deploy/'s own dagster.yaml files: what Dagster says of them, and that they stay with that of `make dev`."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,52 @@ def test_the_three_files_differ_only_where_their_machines_do() -> None:
         "run_launcher.config",
         "concurrency.runs.max_concurrent_runs",
         "concurrency.pools.default_limit",
-        "run_coordinator.config.max_user_code_failure_retries",
-        "run_coordinator.config.user_code_failure_retry_delay",
         "run_monitoring.start_timeout_seconds",
     }
 
 
 _FILES = ("dagster.yaml", "celery/dagster.yaml")
+
+
+def test_all_four_instances_protect_runs_alike(values_of_the_chart) -> None:
+    """One of four kept queued runs when the code server was killed; with the others 81 queued runs failed at once."""
+    local, compose, celery = (protections(loaded(path)) for path in (dev._DAGSTER_YAML, *map(DEPLOY.joinpath, _FILES)))
+    assert local == compose == celery == protections(values_of_the_chart)
+    assert local["run_coordinator"]["max_user_code_failure_retries"] == 360
+    assert local["run_coordinator"]["user_code_failure_retry_delay"] == 10
+    assert local["run_retries"] == {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}
+
+
+def protections(config: dict[str, Any]) -> dict[str, Any]:
+    """What an instance has against lost runs, late sensors and growing tables."""
+    coordinator = config["run_coordinator"]
+    monitoring = dict(config["run_monitoring"])
+    # Machines differ in how long a run takes to start, and in how many they take at once.
+    del monitoring["start_timeout_seconds"]
+    queue = {name: value for name, value in coordinator["config"].items() if name != "max_concurrent_runs"}
+    return {
+        "run_coordinator": {"module": coordinator["module"], "class": coordinator["class"], **queue},
+        "run_monitoring": {"max_resume_run_attempts": 0} | monitoring,
+        **{name: config[name] for name in ("run_retries", "sensors", "schedules", "retention", "python_logs")},
+    }
+
+
+@pytest.fixture
+def values_of_the_chart() -> dict[str, Any]:
+    """deploy/helm/values.yaml as the dagster.yaml that the chart makes of it."""
+    values = loaded(DEPLOY / "helm" / "values.yaml")
+    daemon = snake_case(values["dagsterDaemon"])
+    assert daemon["run_coordinator"]["type"] == "CustomRunCoordinator"
+    return {
+        "run_coordinator": daemon["run_coordinator"]["config"]["custom_run_coordinator"],
+        **{name: daemon[name] for name in ("run_monitoring", "run_retries", "sensors", "schedules")},
+        "retention": {name: snake_case(values["retention"][name]) for name in ("sensor", "schedule")},
+        "python_logs": snake_case(values["pythonLogs"]),
+    }
+
+
+def snake_case(tree: Any) -> Any:
+    """The chart writes camelCase."""
+    if not isinstance(tree, dict):
+        return tree
+    return {re.sub("([A-Z])", lambda found: f"_{found[1].lower()}", name): snake_case(tree[name]) for name in tree}

@@ -76,8 +76,6 @@ def _serve(address: Path) -> None:
 
     load_commands()
     tamarin_dagster.recordstore.loading.compile_ahead()
-    # what it holds are the definitions of the settings of where it was imported
-    del sys.modules["tamarin_dagster.definitions"]
     listener = socket.socket(socket.AF_UNIX)
     ready = address.with_suffix(".new")
     listener.bind(str(ready))

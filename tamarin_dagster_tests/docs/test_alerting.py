@@ -12,6 +12,7 @@ import pytest
 from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster_tests.docs.blocks import blocks_of
 from tamarin_dagster_tests.lines import lines
+from tamarin_dagster_tests.runs import job_of
 
 DAY = "2026-03-05"
 
@@ -60,7 +61,7 @@ def alerts(tmp_path, monkeypatch, log_folder, database_url):
 def look(alerts, sensor: str, kind: dg.DagsterEventType) -> None:
     """Runs the load job of a day, and then the sensor on it, as the daemon does."""
     with dg.DagsterInstance.ephemeral() as instance:
-        job = alerts.defs.resolve_job_def("media__load")
+        job = job_of(alerts.defs, "load")
         run_id = job.execute_in_process(partition_key=DAY, instance=instance, raise_on_error=False).run_id
         (entry,) = instance.all_logs(run_id, of_type=kind)
         run = instance.get_run_by_id(run_id)
