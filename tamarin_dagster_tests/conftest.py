@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -79,6 +80,21 @@ def root_logger_keeps_its_level() -> Iterator[None]:
     level = logging.root.level
     yield
     logging.root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def definitions_load_without_state() -> Iterator[None]:
+    """Instances that are closed in another order than they were opened leave Dagster with the storage of a dead one.
+
+    Definitions that a later test of the same process loads would ask it for their state.
+    """
+    if "dagster" not in sys.modules:
+        yield
+        return
+    from dagster._core.storage.defs_state.base import set_defs_state_storage  # noqa: PLC0415
+
+    with set_defs_state_storage(None):
+        yield
 
 
 @pytest.fixture
