@@ -22,7 +22,13 @@ from tamarin_dagster.recordstore.tables import (
     s3_rejected_line,
     tamarin_database,
 )
-from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, traffic_pending_day
+from tamarin_dagster.recordstore.traffic_tables import (
+    ROLLUPS,
+    traffic_day,
+    traffic_fold,
+    traffic_part,
+    traffic_pending_day,
+)
 
 _READ_WHOLE = (
     s3_log_record.name,
@@ -36,7 +42,17 @@ _READ_WHOLE = (
     "s3_delivery_lateness",
     *(
         table.name
-        for table in (*ROLLUPS, traffic_day, traffic_pending_day, *DIMENSIONS, dimension_day, *COST_VIEWS, *ANSWERS)
+        for table in (
+            *ROLLUPS,
+            traffic_day,
+            traffic_fold,
+            traffic_pending_day,
+            traffic_part,
+            *DIMENSIONS,
+            dimension_day,
+            *COST_VIEWS,
+            *ANSWERS,
+        )
     ),
 )
 _NOT_READ = s3_rejected_line.c.line.name
