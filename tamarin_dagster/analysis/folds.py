@@ -39,7 +39,9 @@ class Fold:
         """In a sentence, for a person."""
         days = "1 day" if self.days == 1 else f"{self.days:,} days"
         one, several = _WHAT[self.dimension]
-        values = f"1 {one} has no row of its" if self.values == 1 else f"{self.values:,} {several} have no rows of their"
+        values = (
+            f"1 {one} has no row of its" if self.values == 1 else f"{self.values:,} {several} have no rows of their"
+        )
         return f"On {days} with too many {several}, {values} own in the rollups ({self.requests:,} requests)."
 
 

@@ -301,7 +301,9 @@ class Hog(Document):
     requests: int = Field(description="requests, of whatever kind and answer")
     bytes: int = Field(validation_alias="bytes_sent", description="bytes of the responses")
     share: float = Field(description="of the bucket's bytes, 0 to 1")
-    times_median: float | None = Field(description="how many times the median consumer's bytes; null if those are 0, or not known")
+    times_median: float | None = Field(
+        description="how many times the median consumer's bytes; null if those are 0, or not known"
+    )
     own: str | None = Field(description="why it is in no ban list without --include-own; null for a stranger")
 
 
@@ -312,7 +314,9 @@ class HogsOfBucket(Document):
     by: str = Field(description="ip or requester")
     first_day: date = Field(validation_alias="first", description="the first day that was looked at")
     last_day: date = Field(validation_alias="last", description="the last one, today")
-    consumers: int = Field(validation_alias="count", description="how many there were, hogs or not; at least, if folded")
+    consumers: int = Field(
+        validation_alias="count", description="how many there were, hogs or not; at least, if folded"
+    )
     bytes: int = Field(validation_alias="bytes_sent", description="bytes of all responses, anonymous ones too")
     median_bytes: float | None = Field(
         description="the median of what each consumer took; null if some have no rows of their own"

@@ -98,7 +98,9 @@ s3_error = sa.Table(
     sa.Column("request_date", sa.Date, comment="UTC day of the requests."),
     sa.Column("key", sa.Text, comment="Object key, URL-encoded as S3 logs it; null for operations on the bucket."),
     sa.Column("operation", sa.Text, comment="What was asked for, as INTERFACE.METHOD.RESOURCE."),
-    sa.Column("http_status", sa.SmallInteger, comment="HTTP status of the response: from 400 on, or a 2xx with an error code."),
+    sa.Column(
+        "http_status", sa.SmallInteger, comment="HTTP status of the response: from 400 on, or a 2xx with an error code."
+    ),
     sa.Column("error_code", sa.Text, comment="S3's error code, such as NoSuchKey; null if it gave none."),
     sa.Column("requests", sa.BigInteger, comment="Requests."),
     sa.Column("referrers", sa.BigInteger, comment="Different HTTP Referer headers that they came with."),
@@ -208,7 +210,11 @@ s3_hogs = sa.Table(
     sa.Column("requests", sa.BigInteger, comment="Requests."),
     sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses."),
     sa.Column("byte_share", sa.Double, comment="Its part of all bytes of the bucket in these days, from 0 to 1."),
-    sa.Column("times_median", sa.Double, comment="Its bytes as a multiple of its kind's median; null if that is 0, or not known: see missing_bytes."),
+    sa.Column(
+        "times_median",
+        sa.Double,
+        comment="Its bytes as a multiple of its kind's median; null if that is 0, or not known: see missing_bytes.",
+    ),
     sa.Column("times_mean", sa.Double, comment="Its bytes as a multiple of its kind's mean; null like times_median."),
     sa.Column(
         "missing_bytes",

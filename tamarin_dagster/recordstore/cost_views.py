@@ -44,7 +44,9 @@ def _cost_by(name: str, meaning: str, *dimension: sa.Column[object], has_folded_
 
 def _kind() -> sa.Column[object]:
     return sa.Column(
-        "kind", sa.Text, comment="Kind of the user agent, as it claims (user_agent_kind); unknown if none was sent, or in a folded row."
+        "kind",
+        sa.Text,
+        comment="Kind of the user agent, as it claims (user_agent_kind); unknown if none was sent, or in a folded row.",
     )
 
 
@@ -52,7 +54,9 @@ s3_cost_daily = _cost_by("s3_cost_daily", "by bucket", has_folded_rows=False)
 s3_cost_by_key = _cost_by(
     "s3_cost_by_key",
     "by object key",
-    sa.Column("key", sa.Text, comment="Object key, URL-encoded as REST operations log it; null for operations on the bucket."),
+    sa.Column(
+        "key", sa.Text, comment="Object key, URL-encoded as REST operations log it; null for operations on the bucket."
+    ),
 )
 s3_cost_by_prefix = _cost_by(
     "s3_cost_by_prefix",

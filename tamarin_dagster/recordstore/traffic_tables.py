@@ -36,7 +36,9 @@ def _measures() -> tuple[sa.Column[int], ...]:
     return (
         _count("requests", "Requests."),
         _bytes("bytes_sent", "Bytes of their responses."),
-        _count("error_count", "Those of them that failed: answered with a 4xx or 5xx, or with a 2xx and an error code."),
+        _count(
+            "error_count", "Those of them that failed: answered with a 4xx or 5xx, or with a 2xx and an error code."
+        ),
         _count("put_requests", "Those that are billed at the price of PUT, COPY, POST and LIST."),
         _count(
             "unbilled_requests", "Those that are not billed: DELETE, lifecycle, 5xx and the errors S3 does not bill."
@@ -119,7 +121,10 @@ traffic_part = sa.Table(
     _request_date(),
     _count("requests", "Records that were summed up."),
     sa.Column(
-        "is_merged", sa.Boolean, nullable=False, comment="Whether it holds all sums that the day's rollups were made of."
+        "is_merged",
+        sa.Boolean,
+        nullable=False,
+        comment="Whether it holds all sums that the day's rollups were made of.",
     ),
     sa.Column(
         "made_at",
@@ -146,9 +151,7 @@ traffic_fold = sa.Table(
     metadata,
     _bucket(),
     _request_date(),
-    sa.Column(
-        "dimension", sa.Text, comment="One of key, remote_ip, requester, referrer and user_agent."
-    ),
+    sa.Column("dimension", sa.Text, comment="One of key, remote_ip, requester, referrer and user_agent."),
     _count("folded_values", "Values without rows of their own."),
     _count("requests", "Their requests."),
     _bytes("bytes_sent", "Bytes of their responses."),
@@ -201,7 +204,9 @@ traffic_hourly = sa.Table(
 )
 
 traffic_daily_by_key = _daily(
-    sa.Column("key", sa.Text, comment="Object key, URL-encoded as REST operations log it; null for operations on the bucket."),
+    sa.Column(
+        "key", sa.Text, comment="Object key, URL-encoded as REST operations log it; null for operations on the bucket."
+    ),
     "object key",
     _count("reads", "Requests that read the object, or found it unchanged."),
     _count("deletes", "Requests, and actions of S3's own, that deleted the object."),

@@ -21,15 +21,10 @@ def rest_spelling(keys: pa.StringArray, operations: pa.StringArray) -> pa.String
         keys: as logged; null for operations on the bucket. Arrays and chunked arrays of strings are accepted.
         operations: of the same rows; null counts as a REST operation.
     """
-    percent = pc.match_substring(keys, "%")
-    if not pc.any(percent).as_py():
-        return keys
     # Few operations are different, and most records have one of REST.
     names = pc.unique(operations)
     once = [name for name in names.to_pylist() if name is not None and name.startswith(ENCODED_ONCE)]
     if not once:
         return keys
     is_once = pc.is_in(operations, pa.array(once, operations.type))
-    if not pc.any(pc.and_kleene(is_once, percent)).as_py():
-        return keys
     return pc.if_else(is_once, pc.replace_substring(keys, "%", "%25"), keys)

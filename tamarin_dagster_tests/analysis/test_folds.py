@@ -103,31 +103,34 @@ def test_the_function_has_the_same_consumers(folded, connection) -> None:
 
 def test_the_costs_of_a_day_add_up_and_say_which_rows_are_folded(folded, connection) -> None:
     rows = connection.execute(
-        sa.text("SELECT key, bytes_sent, folded_values FROM s3_cost_by_key WHERE request_date = :day ORDER BY key"),
-        {"day": LAST},
+        sa.text(
+            "SELECT key, bytes_sent, folded_values FROM s3_cost_by_key WHERE bucket = :bucket AND request_date = :day ORDER BY key"
+        ),
+        {"bucket": folded.bucket, "day": LAST},
     ).all()
     assert rows == [("films/", 50_000, 500), ("films/a", 30_000, None)]
     rows = connection.execute(
-        sa.text("SELECT prefix, bytes_sent FROM s3_cost_by_prefix WHERE request_date = :day"), {"day": LAST}
+        sa.text("SELECT prefix, bytes_sent FROM s3_cost_by_prefix WHERE bucket = :bucket AND request_date = :day"),
+        {"bucket": folded.bucket, "day": LAST},
     ).all()
     assert rows == [("films/", 80_000)]
     rows = connection.execute(
-        sa.text("SELECT referrer_host, referrers, folded_values FROM s3_hotlink WHERE request_date = :day ORDER BY 1"),
-        {"day": LAST},
+        sa.text(
+            "SELECT referrer_host, referrers, folded_values FROM s3_hotlink WHERE bucket = :bucket AND request_date = :day ORDER BY 1"
+        ),
+        {"bucket": folded.bucket, "day": LAST},
     ).all()
     assert rows == [("own.example", 1, None), ("thief.example", 500, 500)]
 
 
 def test_a_folded_agent_has_no_kind_though_an_agent_has_its_name(folded, connection) -> None:
-    connection.execute(
-        sa.text("INSERT INTO user_agent_kind VALUES ('Mozilla', 'browser', 'Firefox', '1', now())")
-    )
+    connection.execute(sa.text("INSERT INTO user_agent_kind VALUES ('Mozilla', 'browser', 'Firefox', '1', now())"))
     rows = connection.execute(
         sa.text(
             "SELECT kind, name, user_agents, bytes_sent, folded_values FROM s3_bot_traffic"
-            " WHERE request_date = :day ORDER BY bytes_sent"
+            " WHERE bucket = :bucket AND request_date = :day ORDER BY bytes_sent"
         ),
-        {"day": LAST},
+        {"bucket": folded.bucket, "day": LAST},
     ).all()
     assert rows == [("browser", "Firefox", 1, 1000, None), ("unknown", None, 501, 90_000, 500)]
 
@@ -155,8 +158,8 @@ def test_cold_objects_say_how_far_back_they_are_exact(folded, connection) -> Non
     assert rows == [("films/a", LAST, None)]
 
 
-def test_the_report_lists_no_folded_row_and_says_what_is_folded(folded, engine) -> None:
-    told = ask_all(engine, folded.bucket, MARCH, now=NOW)
+def test_the_report_lists_no_folded_row_and_says_what_is_folded(folded) -> None:
+    told = ask_all(folded.engine, folded.bucket, MARCH, now=NOW)
     assert [each.key for each in told.files.largest] == ["films/a"]
     assert [each.name for each in told.addresses.largest] == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
     assert (told.addresses.median_bytes, told.addresses.multiple_of_median(told.addresses.largest[0])) == (None, None)

@@ -161,7 +161,9 @@ def test_a_completion_that_fails_with_200_is_an_error(told, rows) -> None:
 
 
 def test_a_referrer_may_name_an_ipv6_host(told) -> None:
-    with_referrer = line(JUNE, "REST.GET.OBJECT", "a", sent=5).replace(b' "-" "curl', b' "http://[2001:DB8::1]:80/x?y" "curl')
+    with_referrer = line(JUNE, "REST.GET.OBJECT", "a", sent=5).replace(
+        b' "-" "curl', b' "http://[2001:DB8::1]:80/x?y" "curl'
+    )
     assert told([with_referrer], "SELECT referrer_host, bytes_sent FROM s3_hotlink") == [("[2001:db8::1]", 5)]
 
 

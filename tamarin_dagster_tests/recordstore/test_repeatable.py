@@ -66,7 +66,9 @@ class Release:
 
     def remove_column(self, name: str, column: str) -> None:
         table = repeatable._DESCRIBED[name]
-        others = (sa.Column(each.name, each.type, comment=each.comment) for each in table.columns if each.name != column)
+        others = (
+            sa.Column(each.name, each.type, comment=each.comment) for each in table.columns if each.name != column
+        )
         without = sa.Table(name, sa.MetaData(), *others, comment=table.comment)
         self._monkeypatch.setitem(repeatable._DESCRIBED, name, without)
         database._digest.cache_clear()

@@ -39,7 +39,9 @@ def ask_all(
             hours=times.traffic_by_hour(connection, bucket, month),
             latencies=times.latencies(connection, bucket, month),
             files=tops.files(connection, bucket, month, prices),
-            addresses=_without_median(tops.addresses(connection, bucket, month, prices, name_of), folds.get("remote_ip")),
+            addresses=_without_median(
+                tops.addresses(connection, bucket, month, prices, name_of), folds.get("remote_ip")
+            ),
             requesters=_without_median(tops.requesters(connection, bucket, month, prices), folds.get("requester")),
             referrers=tops.referrers(connection, bucket, month),
             agents=tops.agents(connection, bucket, month),

@@ -99,5 +99,6 @@ def traffic_of(row: Any) -> Traffic:
 def billed_of(row: Any) -> Billed:
     """What `billed_sums` gave."""
     return Billed(
-        *(int(getattr(row, name)) for name in BILLED), transitions=tuple(int(getattr(row, name)) for name in _TRANSITIONS)
+        *(int(getattr(row, name)) for name in BILLED),
+        transitions=tuple(int(getattr(row, name)) for name in _TRANSITIONS),
     )

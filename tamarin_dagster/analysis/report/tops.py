@@ -197,7 +197,9 @@ def cost(connection: sa.Connection, bucket: str, month: Month, prices: Prices | 
 def _consumers(
     connection: sa.Connection, bucket: str, month: Month, prices: Prices | None, dimension: sa.Column[Any]
 ) -> Consumers:
-    every = by(dimension, bucket, month, dollars_sum(dimension.table, prices)).where(dimension.is_not(None)).cte("every")
+    every = (
+        by(dimension, bucket, month, dollars_sum(dimension.table, prices)).where(dimension.is_not(None)).cte("every")
+    )
     median = median_of(every.c.bytes_sent).label("median")
     of_all = sa.select(median, sa.func.count().label("consumers")).select_from(every).subquery()
     statement = (
