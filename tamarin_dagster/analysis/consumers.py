@@ -99,7 +99,7 @@ _COLUMNS: Mapping[ConsumerKind, sa.Column[Any]] = {
 
 
 def median_of(bytes_sent: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return the median of what consumers took, as s3_hogs has it: between the middle two if they are even in number."""
+    """Return the median of what consumers took, as s3_hogs has it; of an even number the mean of the middle two."""
     return sa.func.percentile_cont(0.5).within_group(bytes_sent)
 
 

@@ -85,8 +85,8 @@ s3_cold_object = sa.Table(
     sa.Column(
         "last_folded",
         sa.Date,
-        comment="Last UTC day on which rows stand for several keys of the bucket (traffic_fold): until then the object may"
-        " have been read or deleted unseen. Null if there is no such day.",
+        comment="Last UTC day on which rows stand for several keys of the bucket (traffic_fold): until then the object"
+        " may have been read or deleted unseen. Null if there is no such day.",
     ),
     comment="Objects that nobody has read for 90 days, as far as requests for them are in the logs.",
 )

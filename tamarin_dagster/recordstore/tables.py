@@ -226,7 +226,7 @@ s3_rejected_line = sa.Table(
     comment="Every non-blank line that is no record, with the reason.",
 )
 
-# The columns and comments of the views that files under views/ make. repeatable.py writes the comments into the database.
+# The columns and comments of the views that files under views/ make. repeatable.py puts the comments into the database.
 views = sa.MetaData()
 
 s3_duplicate_record = sa.Table(

@@ -104,7 +104,8 @@ def test_the_function_has_the_same_consumers(folded, connection) -> None:
 def test_the_costs_of_a_day_add_up_and_say_which_rows_are_folded(folded, connection) -> None:
     rows = connection.execute(
         sa.text(
-            "SELECT key, bytes_sent, folded_values FROM s3_cost_by_key WHERE bucket = :bucket AND request_date = :day ORDER BY key"
+            "SELECT key, bytes_sent, folded_values FROM s3_cost_by_key"
+            " WHERE bucket = :bucket AND request_date = :day ORDER BY key"
         ),
         {"bucket": folded.bucket, "day": LAST},
     ).all()
@@ -116,7 +117,8 @@ def test_the_costs_of_a_day_add_up_and_say_which_rows_are_folded(folded, connect
     assert rows == [("films/", 80_000)]
     rows = connection.execute(
         sa.text(
-            "SELECT referrer_host, referrers, folded_values FROM s3_hotlink WHERE bucket = :bucket AND request_date = :day ORDER BY 1"
+            "SELECT referrer_host, referrers, folded_values FROM s3_hotlink"
+            " WHERE bucket = :bucket AND request_date = :day ORDER BY 1"
         ),
         {"bucket": folded.bucket, "day": LAST},
     ).all()

@@ -1,6 +1,6 @@
 """What a load, a roll-up and the views say of lines whose meaning is easily mistaken."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -43,7 +43,7 @@ def line(time: datetime, operation: str, key: str, **fields: object) -> bytes:
 
 
 @pytest.fixture
-def told(engine: sa.Engine, rows: Callable[..., list[tuple[Any, ...]]]) -> Iterator[Callable[..., Any]]:
+def told(engine: sa.Engine, rows: Callable[..., list[tuple[Any, ...]]]) -> Callable[..., Any]:
     """told(lines, query, …): the answer after these lines are loaded and rolled up."""
 
     def told(lines: list[bytes], query: str, **values: object) -> list[tuple[Any, ...]]:
@@ -51,7 +51,7 @@ def told(engine: sa.Engine, rows: Callable[..., list[tuple[Any, ...]]]) -> Itera
         roll_up(engine)
         return rows(query, **values)
 
-    yield told
+    return told
 
 
 def test_an_object_that_is_only_copied_is_read(told, rows) -> None:

@@ -98,7 +98,5 @@ def traffic_of(row: Any) -> Traffic:
 
 def billed_of(row: Any) -> Billed:
     """What `billed_sums` gave."""
-    return Billed(
-        *(int(getattr(row, name)) for name in BILLED),
-        transitions=tuple(int(getattr(row, name)) for name in _TRANSITIONS),
-    )
+    put, get, internet, interregion = (int(getattr(row, name)) for name in BILLED)
+    return Billed(put, get, internet, interregion, tuple(int(getattr(row, name)) for name in _TRANSITIONS))

@@ -61,14 +61,16 @@ def prices_of(connection: sa.Connection, bucket: str, month: Month) -> Prices | 
     ).one_or_none()
     if row is None:
         return None
+    transitions = (getattr(row, f"{name}_usd") for name in TRANSITIONS)
     return Prices(
         row.region,
         row.region_is_assumed,
         row.price_date,
-        *map(float, (row.put_request_usd, row.get_request_usd, row.internet_byte_usd, row.interregion_byte_usd)),
-        transitions=tuple(
-            None if usd is None else float(usd) for usd in (getattr(row, f"{name}_usd") for name in TRANSITIONS)
-        ),
+        float(row.put_request_usd),
+        float(row.get_request_usd),
+        float(row.internet_byte_usd),
+        float(row.interregion_byte_usd),
+        tuple(None if usd is None else float(usd) for usd in transitions),
     )
 
 

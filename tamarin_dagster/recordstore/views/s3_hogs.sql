@@ -19,7 +19,6 @@ RETURNS TABLE (
     missing_bytes numeric
 )
 LANGUAGE sql STABLE PARALLEL SAFE
-SET jit = off
 BEGIN ATOMIC
     WITH by_ip AS (
         SELECT t.remote_ip, CAST(sum(t.requests) AS bigint) AS requests, sum(t.bytes_sent) AS bytes_sent
