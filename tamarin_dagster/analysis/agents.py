@@ -97,6 +97,7 @@ def _unknown_of(day: UnseenDay) -> sa.Select[str]:
         seen.bucket == day.bucket,
         seen.request_date == day.request_date,
         seen.user_agent.is_not(None),
+        seen.folded_values.is_(None),
         ~sa.exists().where(_KINDS.user_agent == seen.user_agent),
     )
 

@@ -159,6 +159,7 @@ def _unknown_of(day: UnseenDay) -> sa.Select[str]:
         seen.bucket == day.bucket,
         seen.request_date == day.request_date,
         seen.remote_ip.is_not(None),
+        seen.folded_values.is_(None),
         ~sa.exists().where(_NETWORKS.remote_ip == seen.remote_ip),
     )
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tamarin_dagster.analysis.unseen_days import alone, note_days, unseen_days
 from tamarin_dagster.recordstore.dimension_tables import s3_price
 from tamarin_dagster.settings import SettingsError
+from tamarin_dagster.traffic.operations import TRANSITIONS
 
 DIMENSION = "price"
 SHIPPED = "prices.yaml"
@@ -25,7 +26,10 @@ _Gb = Annotated[Decimal, Field(ge=0)]
 
 
 class RegionPrices(BaseModel):
-    """What a region costs in USD: per 1,000 requests, per GB of 2^30 bytes."""
+    """What a region costs in USD: per 1,000 requests, per GB of 2^30 bytes.
+
+    Transitions without a price are left out of estimates, and counted as unpriced.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,6 +37,10 @@ class RegionPrices(BaseModel):
     get_requests: _Usd
     internet_gb: dict[_Gb, _Usd]
     interregion_gb: _Usd
+    ia_transitions: _Usd | None = None
+    gir_transitions: _Usd | None = None
+    glacier_transitions: _Usd | None = None
+    deep_archive_transitions: _Usd | None = None
 
     @model_validator(mode="after")
     def _from_the_first_byte(self) -> Self:
@@ -72,6 +80,9 @@ class Prices(BaseModel):
         yield "put_requests", Decimal(0), prices.put_requests
         yield "get_requests", Decimal(0), prices.get_requests
         yield "interregion_gb", Decimal(0), prices.interregion_gb
+        for name in (f"{each}s" for each in TRANSITIONS):
+            if (usd := getattr(prices, name)) is not None:
+                yield name, Decimal(0), usd
         if self.free_internet_gb:
             yield "internet_gb", Decimal(0), Decimal(0)
         for from_gb, usd in prices.internet_gb.items():
@@ -131,7 +142,8 @@ WHERE p.region IS DISTINCT FROM coalesce((SELECT min(s.region) FROM s3_price s W
 _PRICE = sa.text("""
 INSERT INTO s3_monthly_price (
     bucket, month, region, region_is_assumed, price_date,
-    put_request_usd, get_request_usd, internet_byte_usd, interregion_byte_usd, internet_bytes
+    put_request_usd, get_request_usd, internet_byte_usd, interregion_byte_usd, internet_bytes,
+    ia_transition_usd, gir_transition_usd, glacier_transition_usd, deep_archive_transition_usd
 )
 WITH sent AS (
     SELECT
@@ -167,7 +179,11 @@ SELECT
     get.usd / 1000,
     coalesce(internet.usd / nullif(p.bytes, 0), 0),
     interregion.usd / 1073741824,
-    p.bytes
+    p.bytes,
+    transition.ia / 1000,
+    transition.gir / 1000,
+    transition.glacier / 1000,
+    transition.deep_archive / 1000
 FROM placed p
 JOIN s3_price put ON put.region = p.region AND put.item = 'put_requests'
 JOIN s3_price get ON get.region = p.region AND get.item = 'get_requests'
@@ -177,11 +193,22 @@ CROSS JOIN LATERAL (
     FROM tier t
     WHERE t.region = p.region
 ) internet
+CROSS JOIN LATERAL (
+    SELECT
+        max(s.usd) FILTER (WHERE s.item = 'ia_transitions') AS ia,
+        max(s.usd) FILTER (WHERE s.item = 'gir_transitions') AS gir,
+        max(s.usd) FILTER (WHERE s.item = 'glacier_transitions') AS glacier,
+        max(s.usd) FILTER (WHERE s.item = 'deep_archive_transitions') AS deep_archive
+    FROM s3_price s
+    WHERE s.region = p.region
+) transition
 ON CONFLICT (bucket, month) DO UPDATE
 SET region = excluded.region, region_is_assumed = excluded.region_is_assumed, price_date = excluded.price_date,
     put_request_usd = excluded.put_request_usd, get_request_usd = excluded.get_request_usd,
     internet_byte_usd = excluded.internet_byte_usd, interregion_byte_usd = excluded.interregion_byte_usd,
-    internet_bytes = excluded.internet_bytes
+    internet_bytes = excluded.internet_bytes, ia_transition_usd = excluded.ia_transition_usd,
+    gir_transition_usd = excluded.gir_transition_usd, glacier_transition_usd = excluded.glacier_transition_usd,
+    deep_archive_transition_usd = excluded.deep_archive_transition_usd
 """)
 
 

@@ -68,6 +68,8 @@ def reasons_for(
 ) -> tuple[Reason, ...]:
     """The NAMED of each dimension that brought most more than usual, most first. `known` are the days before.
 
+    A row that stands for several values is none of them.
+
     By whole days, since no rollup tells who brought what in an hour. `part` is how much of the day is over, up to 1:
     usual is that part of what its days were.
     """
@@ -95,7 +97,7 @@ def _past_of_the_largest(
     name, value = _name(table.c[dimension]), total(table.c[measure])
     largest = (
         sa.select(name.label("name"), value.label("value"))
-        .where(table.c.bucket == bucket, table.c.request_date == day)
+        .where(table.c.bucket == bucket, table.c.request_date == day, table.c.folded_values.is_(None))
         .group_by(name)
         .order_by(value.desc(), name)
         .limit(CANDIDATES)
@@ -103,7 +105,7 @@ def _past_of_the_largest(
     )
     past = (
         sa.select(name.label("name"), table.c.request_date, value.label("value"))
-        .where(table.c.bucket == bucket, table.c.request_date.in_(known))
+        .where(table.c.bucket == bucket, table.c.request_date.in_(known), table.c.folded_values.is_(None))
         .where(name.in_(sa.select(largest.c.name)))
         .group_by(name, table.c.request_date)
     )

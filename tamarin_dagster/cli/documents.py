@@ -301,7 +301,9 @@ class Hog(Document):
     requests: int = Field(description="requests, of whatever kind and answer")
     bytes: int = Field(validation_alias="bytes_sent", description="bytes of the responses")
     share: float = Field(description="of the bucket's bytes, 0 to 1")
-    times_median: float | None = Field(description="how many times the median consumer's bytes; null if those are 0")
+    times_median: float | None = Field(
+        description="how many times the median consumer's bytes; null if those are 0, or not known"
+    )
     own: str | None = Field(description="why it is in no ban list without --include-own; null for a stranger")
 
 
@@ -312,9 +314,15 @@ class HogsOfBucket(Document):
     by: str = Field(description="ip or requester")
     first_day: date = Field(validation_alias="first", description="the first day that was looked at")
     last_day: date = Field(validation_alias="last", description="the last one, today")
-    consumers: int = Field(validation_alias="count", description="how many there were, hogs or not")
+    consumers: int = Field(
+        validation_alias="count", description="how many there were, hogs or not; at least, if folded"
+    )
     bytes: int = Field(validation_alias="bytes_sent", description="bytes of all responses, anonymous ones too")
-    median_bytes: float = Field(description="the median of what each consumer took")
+    median_bytes: float | None = Field(
+        description="the median of what each consumer took; null if some have no rows of their own"
+    )
+    folded_bytes: int = Field(default=0, description="bytes of consumers that have no rows of their own")
+    missing_bytes: int = Field(default=0, description="how many bytes the figures of a consumer may lack, at most")
     pending_days: tuple[date, ...] = Field(
         default=(), description="days with records that these figures lack, since they are not rolled up yet"
     )
@@ -414,7 +422,9 @@ def found_thing(finding: "Finding") -> FoundThing:
 
 def hogs_of_bucket(found: "Consumers", pending_days: tuple[date, ...]) -> HogsOfBucket:
     """The hogs among a bucket's consumers; `pending_days` are those that the rollups lack records of."""
-    return HogsOfBucket.model_validate(found).model_copy(update={"pending_days": pending_days})
+    fold = found.fold
+    folded = {"folded_bytes": fold.bytes_sent, "missing_bytes": fold.missing_bytes} if fold else {}
+    return HogsOfBucket.model_validate(found).model_copy(update={"pending_days": pending_days, **folded})
 
 
 def show_documents(found: Document | Sequence[Document]) -> None:

@@ -148,11 +148,18 @@ def _look(
         found = largest_consumers(connection, bucket.name, by, first, last, share=share, least_bytes=least_bytes)
         waiting = waiting_days(connection, bucket.name, first, last)
     limit = f"{decimal(least_bytes)} or more" if least_bytes else f"more than {share:.1%}"
+    count = f"{found.count:,}" if found.fold is None else f"at least {found.count:,}"
+    median = f"; the median {decimal(int(found.median_bytes))}" if found.median_bytes is not None else ""
     err.print(
-        f"{printable(bucket.name)}: {len(found.largest):,} of {found.count:,} took {limit} of"
-        f" {decimal(found.bytes_sent)} since {first}; the median {decimal(int(found.median_bytes))}",
+        f"{printable(bucket.name)}: {len(found.largest):,} of {count} took {limit} of"
+        f" {decimal(found.bytes_sent)} since {first}{median}",
         highlight=False,
     )
+    if found.fold is not None:
+        complain(
+            f"bucket {bucket.name}: {found.fold} Their {decimal(found.fold.bytes_sent)} count for the whole. The median"
+            f" is not known, and each figure may be up to {decimal(found.fold.missing_bytes)} too low"
+        )
     complain_of_foreign_records(engine, bucket.name)
     if waiting:
         complain(incomplete_warning(bucket.name, waiting))

@@ -1,8 +1,10 @@
-"""The views and functions that answer the usual questions: files under views/, and here for the page of tables.
+"""The columns and comments of the views and functions that answer the usual questions (files under views/).
 
 What they are good for is told in docs/queries.md. Views of records take a day at a time: ask with bounds on
 request_date, or on request_dtime where a view has a row for each request.
 """
+
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -57,7 +59,16 @@ s3_hotlink = sa.Table(
     ),
     sa.Column("requests", sa.BigInteger, comment="Requests."),
     sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses."),
-    sa.Column("error_count", sa.BigInteger, comment="Those of them that were answered with a 4xx or 5xx."),
+    sa.Column(
+        "error_count",
+        sa.BigInteger,
+        comment="Those of them that failed: answered with a 4xx or 5xx, or with a 2xx and an error code.",
+    ),
+    sa.Column(
+        "folded_values",
+        sa.BigInteger,
+        comment="Those of the pages that have no rows of their own in traffic_daily_by_referrer; null if none.",
+    ),
     comment="Traffic of each UTC day that the pages of other hosts brought. Ask with bounds on request_date.",
 )
 
@@ -65,12 +76,18 @@ s3_cold_object = sa.Table(
     "s3_cold_object",
     views,
     sa.Column("bucket", sa.Text, comment="Bucket of the object."),
-    sa.Column("key", sa.Text, comment="Object key, URL-encoded as S3 logs it."),
+    sa.Column("key", sa.Text, comment="Object key, URL-encoded as REST operations log it."),
     sa.Column("first_seen", sa.Date, comment="UTC day of the first request for it in the logs."),
     sa.Column("last_read", sa.Date, comment="UTC day on which it was last read; null if it never was."),
     sa.Column("last_written", sa.Date, comment="UTC day on which it was last written; null if the logs have none."),
     sa.Column("object_size", sa.BigInteger, comment="Size of the object on the last day that tells one, in bytes."),
     sa.Column("days_unread", sa.Integer, comment="Days since it was last read, or first seen if it never was."),
+    sa.Column(
+        "last_folded",
+        sa.Date,
+        comment="Last UTC day on which rows stand for several keys of the bucket (traffic_fold): until then the object"
+        " may have been read or deleted unseen. Null if there is no such day.",
+    ),
     comment="Objects that nobody has read for 90 days, as far as requests for them are in the logs.",
 )
 
@@ -81,7 +98,9 @@ s3_error = sa.Table(
     sa.Column("request_date", sa.Date, comment="UTC day of the requests."),
     sa.Column("key", sa.Text, comment="Object key, URL-encoded as S3 logs it; null for operations on the bucket."),
     sa.Column("operation", sa.Text, comment="What was asked for, as INTERFACE.METHOD.RESOURCE."),
-    sa.Column("http_status", sa.SmallInteger, comment="HTTP status of the response, from 400 on."),
+    sa.Column(
+        "http_status", sa.SmallInteger, comment="HTTP status of the response: from 400 on, or a 2xx with an error code."
+    ),
     sa.Column("error_code", sa.Text, comment="S3's error code, such as NoSuchKey; null if it gave none."),
     sa.Column("requests", sa.BigInteger, comment="Requests."),
     sa.Column("referrers", sa.BigInteger, comment="Different HTTP Referer headers that they came with."),
@@ -89,7 +108,7 @@ s3_error = sa.Table(
     sa.Column("remote_ips", sa.BigInteger, comment="Different addresses that they came from."),
     sa.Column("first_request_dtime", sa.TIMESTAMP(timezone=True), comment="Time of the first of them (UTC)."),
     sa.Column("last_request_dtime", sa.TIMESTAMP(timezone=True), comment="Time of the last of them (UTC)."),
-    comment="Requests of each UTC day that were answered with a 4xx or 5xx, by key. Ask with bounds on request_date.",
+    comment="Requests of each UTC day that failed, by key. Ask with bounds on request_date.",
 )
 
 s3_spike = sa.Table(
@@ -112,7 +131,7 @@ s3_change = sa.Table(
     sa.Column("bucket", sa.Text, comment="Bucket that the request was made to."),
     sa.Column("request_dtime", sa.TIMESTAMP(timezone=True), comment="Time at which S3 received the request (UTC)."),
     sa.Column("change", sa.Text, comment="One of write, copy (to this key), delete, and expire (by a lifecycle rule)."),
-    sa.Column("key", sa.Text, comment="Object key, URL-encoded as S3 logs it."),
+    sa.Column("key", sa.Text, comment="Object key, URL-encoded as REST operations log it."),
     sa.Column("version_id", sa.Text, comment="Version that was named in the request; null if none was."),
     sa.Column("requester", sa.Text, comment="Canonical user id, ARN or service; null if not authenticated."),
     sa.Column("remote_ip", postgresql.INET(), comment="Apparent IP address of the requester; null for S3's own."),
@@ -125,52 +144,40 @@ s3_change = sa.Table(
     " Ask with bounds on request_dtime.",
 )
 
-s3_anonymous_access = sa.Table(
-    "s3_anonymous_access",
-    views,
-    sa.Column("bucket", sa.Text, comment="Bucket that the requests were made to."),
-    sa.Column("request_date", sa.Date, comment="UTC day of the requests."),
-    sa.Column("user_agent", sa.Text, comment="HTTP User-Agent header; null if none was sent."),
-    sa.Column("operation", sa.Text, comment="What was asked for, as INTERFACE.METHOD.RESOURCE."),
-    sa.Column("requests", sa.BigInteger, comment="Requests."),
-    sa.Column("refused_requests", sa.BigInteger, comment="Those of them that were answered with a 4xx or 5xx."),
-    sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses."),
-    sa.Column("keys", sa.BigInteger, comment="Different objects that they were for."),
-    sa.Column("remote_ips", sa.BigInteger, comment="Different addresses that they came from."),
-    comment="Requests of each UTC day that were made without credentials. Ask with bounds on request_date.",
-)
+_FAILED = "Those of them that failed: answered with a 4xx or 5xx, or with a 2xx and an error code."
+_REQUESTER = "Canonical user id, ARN or service; null if not authenticated."
 
-s3_old_tls = sa.Table(
+
+def _access(name: str, meaning: str, *by: sa.Column[Any]) -> sa.Table:
+    """A view of each day's requests by bucket, these columns, user agent and operation."""
+    return sa.Table(
+        name,
+        views,
+        sa.Column("bucket", sa.Text, comment="Bucket that the requests were made to."),
+        sa.Column("request_date", sa.Date, comment="UTC day of the requests."),
+        *by,
+        sa.Column("user_agent", sa.Text, comment="HTTP User-Agent header; null if none was sent."),
+        sa.Column("operation", sa.Text, comment="What was asked for, as INTERFACE.METHOD.RESOURCE."),
+        sa.Column("requests", sa.BigInteger, comment="Requests."),
+        sa.Column("refused_requests", sa.BigInteger, comment=_FAILED),
+        sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses."),
+        sa.Column("keys", sa.BigInteger, comment="Different objects that they were for."),
+        sa.Column("remote_ips", sa.BigInteger, comment="Different addresses that they came from."),
+        comment=f"Requests of each UTC day {meaning}. Ask with bounds on request_date.",
+    )
+
+
+s3_anonymous_access = _access("s3_anonymous_access", "that were made without credentials")
+s3_old_tls = _access(
     "s3_old_tls",
-    views,
-    sa.Column("bucket", sa.Text, comment="Bucket that the requests were made to."),
-    sa.Column("request_date", sa.Date, comment="UTC day of the requests."),
+    "over TLS older than 1.2, or without TLS",
     sa.Column("tls_version", sa.Text, comment="Version of TLS, as S3 logs it; null if there was none."),
-    sa.Column("requester", sa.Text, comment="Canonical user id, ARN or service; null if not authenticated."),
-    sa.Column("user_agent", sa.Text, comment="HTTP User-Agent header; null if none was sent."),
-    sa.Column("operation", sa.Text, comment="What was asked for, as INTERFACE.METHOD.RESOURCE."),
-    sa.Column("requests", sa.BigInteger, comment="Requests."),
-    sa.Column("refused_requests", sa.BigInteger, comment="Those of them that were answered with a 4xx or 5xx."),
-    sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses."),
-    sa.Column("keys", sa.BigInteger, comment="Different objects that they were for."),
-    sa.Column("remote_ips", sa.BigInteger, comment="Different addresses that they came from."),
-    comment="Requests of each UTC day over TLS older than 1.2, or without TLS. Ask with bounds on request_date.",
+    sa.Column("requester", sa.Text, comment=_REQUESTER),
 )
-
-s3_acl_dependent = sa.Table(
+s3_acl_dependent = _access(
     "s3_acl_dependent",
-    views,
-    sa.Column("bucket", sa.Text, comment="Bucket that the requests were made to."),
-    sa.Column("request_date", sa.Date, comment="UTC day of the requests."),
-    sa.Column("requester", sa.Text, comment="Canonical user id, ARN or service; null if not authenticated."),
-    sa.Column("user_agent", sa.Text, comment="HTTP User-Agent header; null if none was sent."),
-    sa.Column("operation", sa.Text, comment="What was asked for, as INTERFACE.METHOD.RESOURCE."),
-    sa.Column("requests", sa.BigInteger, comment="Requests."),
-    sa.Column("refused_requests", sa.BigInteger, comment="Those of them that were answered with a 4xx or 5xx."),
-    sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses."),
-    sa.Column("keys", sa.BigInteger, comment="Different objects that they were for."),
-    sa.Column("remote_ips", sa.BigInteger, comment="Different addresses that they came from."),
-    comment="Requests of each UTC day that needed an access control list. Ask with bounds on request_date.",
+    "that needed an access control list",
+    sa.Column("requester", sa.Text, comment=_REQUESTER),
 )
 
 s3_hidden_record = sa.Table(
@@ -203,8 +210,17 @@ s3_hogs = sa.Table(
     sa.Column("requests", sa.BigInteger, comment="Requests."),
     sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses."),
     sa.Column("byte_share", sa.Double, comment="Its part of all bytes of the bucket in these days, from 0 to 1."),
-    sa.Column("times_median", sa.Double, comment="Its bytes as a multiple of its kind's median; null if that is 0."),
-    sa.Column("times_mean", sa.Double, comment="Its bytes as a multiple of its kind's mean; null if that is 0."),
+    sa.Column(
+        "times_median",
+        sa.Double,
+        comment="Its bytes as a multiple of its kind's median; null if that is 0, or not known: see missing_bytes.",
+    ),
+    sa.Column("times_mean", sa.Double, comment="Its bytes as a multiple of its kind's mean; null like times_median."),
+    sa.Column(
+        "missing_bytes",
+        sa.Numeric,
+        comment="Bytes that it may have in addition, at most, in rows that stand for several consumers (traffic_fold).",
+    ),
     info={"arguments": "of_bucket text, first_day date, last_day date"},
     comment="The consumers of a bucket in the days from the first to the last, by address and by requester, beside the"
     " others.",
@@ -237,6 +253,23 @@ s3_spike_causes = sa.Table(
     " referrers, agents.",
 )
 
+s3_estimated_cost = sa.Table(
+    "s3_estimated_cost",
+    functions,
+    sa.Column("requests_usd", sa.Numeric, comment="What the requests cost, as an estimate."),
+    sa.Column("transfer_usd", sa.Numeric, comment="What the transfer costs, as an estimate."),
+    sa.Column("total_usd", sa.Numeric, comment="Both."),
+    sa.Column("price_region", sa.Text, comment="Region whose prices these are."),
+    sa.Column("price_date", sa.Date, comment="Day as of which the prices are right."),
+    sa.Column("unpriced_requests", sa.BigInteger, comment="Requests without a price in the list, which are left out."),
+    info={
+        "arguments": "of_bucket text, request_date date, requests bigint, put_requests bigint,"
+        " unbilled_requests bigint, ia_transitions bigint, gir_transitions bigint, glacier_transitions bigint,"
+        " deep_archive_transitions bigint, bytes_sent numeric, unbilled_bytes numeric, interregion_bytes numeric"
+    },
+    comment="What requests and bytes of a bucket's day are estimated to cost; no row if its month has no prices.",
+)
+
 ANSWERS = (
     s3_download,
     s3_hotlink,
@@ -250,4 +283,4 @@ ANSWERS = (
     s3_hidden_record,
     s3_request_day,
 )
-FUNCTIONS = (s3_hogs, s3_cold_objects, s3_spike_causes)
+FUNCTIONS = (s3_hogs, s3_cold_objects, s3_spike_causes, s3_estimated_cost)

@@ -1,4 +1,4 @@
-"""The views of estimated cost and of bots, as files under views/ make them: for the page of tables."""
+"""The columns and comments of the views of estimated cost and of bots (files under views/)."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -24,30 +24,45 @@ def _estimates() -> tuple[sa.Column[object], ...]:
         sa.Column("estimated_usd", sa.Numeric, comment="Both; null until the month has prices (s3_monthly_price)."),
         sa.Column("price_region", sa.Text, comment="Region whose prices these are."),
         sa.Column("price_date", sa.Date, comment="Day as of which the prices are right."),
+        sa.Column(
+            "unpriced_requests",
+            sa.BigInteger,
+            comment="Requests that the price list has no price for, such as transitions: the estimate lacks them.",
+        ),
     )
 
 
-def _cost_by(name: str, meaning: str, *dimension: sa.Column[object]) -> sa.Table:
+def _folded(meaning: str) -> sa.Column[object]:
+    return sa.Column("folded_values", sa.BigInteger, comment=meaning)
+
+
+def _cost_by(name: str, meaning: str, *dimension: sa.Column[object], has_folded_rows: bool = True) -> sa.Table:
     comment = f"Estimated cost of each UTC day {meaning}. {_ASK}"
-    return sa.Table(name, views, *_days(), *dimension, *_estimates(), comment=comment)
+    folded = [_folded("How many values the row stands for, if it is folded (traffic_fold); null for one value.")]
+    return sa.Table(name, views, *_days(), *dimension, *_estimates(), *(folded * has_folded_rows), comment=comment)
 
 
 def _kind() -> sa.Column[object]:
     return sa.Column(
-        "kind", sa.Text, comment="Kind of the user agent, as it claims (user_agent_kind); unknown if none was sent."
+        "kind",
+        sa.Text,
+        comment="Kind of the user agent, as it claims (user_agent_kind); unknown if none was sent, or in a folded row.",
     )
 
 
-s3_cost_daily = _cost_by("s3_cost_daily", "by bucket")
+s3_cost_daily = _cost_by("s3_cost_daily", "by bucket", has_folded_rows=False)
 s3_cost_by_key = _cost_by(
     "s3_cost_by_key",
     "by object key",
-    sa.Column("key", sa.Text, comment="Object key, URL-encoded as S3 logs it; null for operations on the bucket."),
+    sa.Column(
+        "key", sa.Text, comment="Object key, URL-encoded as REST operations log it; null for operations on the bucket."
+    ),
 )
 s3_cost_by_prefix = _cost_by(
     "s3_cost_by_prefix",
     "by prefix",
     sa.Column("prefix", sa.Text, comment="Object key up to its first slash; empty without one, null without a key."),
+    has_folded_rows=False,
 )
 s3_cost_by_remote_ip = _cost_by(
     "s3_cost_by_remote_ip",
@@ -82,8 +97,9 @@ s3_bot_traffic = sa.Table(
     sa.Column("name", sa.Text, comment="What they call themselves, without a version, if known."),
     sa.Column("user_agents", sa.BigInteger, comment="Distinct user agents of that name."),
     *_estimates()[:2],
-    sa.Column("error_count", sa.BigInteger, comment="Those requests that were answered with a 4xx or 5xx."),
+    sa.Column("error_count", sa.BigInteger, comment="Those requests that failed."),
     *_estimates()[2:],
+    _folded("Those of the user agents that have no rows of their own, so that their kind is unknown; null if none."),
     comment=f"Traffic and its estimated cost of each UTC day by kind and name of user agents: bots and people. {_ASK}",
 )
 

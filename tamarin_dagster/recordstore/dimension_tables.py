@@ -62,7 +62,8 @@ s3_price = sa.Table(
     sa.Column(
         "item",
         sa.Text,
-        comment="put_requests and get_requests (USD per 1,000), internet_gb and interregion_gb (USD per GB of 2^30).",
+        comment="put_requests, get_requests, ia_transitions, gir_transitions, glacier_transitions and"
+        " deep_archive_transitions (USD per 1,000), internet_gb and interregion_gb (USD per GB of 2^30).",
     ),
     sa.Column(
         "from_gb", sa.Numeric, nullable=False, comment="GB of a month from which on the price holds; 0 without tiers."
@@ -100,6 +101,19 @@ s3_monthly_price = sa.Table(
         WholeNumber,
         nullable=False,
         comment="The bytes that were averaged over: of all logged buckets of that region, so far.",
+    ),
+    *(
+        sa.Column(
+            f"{name}_usd",
+            sa.Numeric,
+            comment=f"A lifecycle transition to {target}; null if the price list has no price.",
+        )
+        for name, target in (
+            ("ia_transition", "Standard-IA, One Zone-IA or Intelligent-Tiering"),
+            ("gir_transition", "Glacier Instant Retrieval"),
+            ("glacier_transition", "Glacier Flexible Retrieval"),
+            ("deep_archive_transition", "Glacier Deep Archive"),
+        )
     ),
     sa.PrimaryKeyConstraint("bucket", "month"),
     comment="What a request and a byte of a bucket cost in a month, by s3_price. Estimates.",

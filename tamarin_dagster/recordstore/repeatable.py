@@ -1,8 +1,9 @@
 """The views and functions of the database: the files under views/, made again whenever their text has changed.
 
 To change a view, edit its file: each database gets the new text when it is opened the next time (`database.migrate`).
-To add one, add a file and its name below. To remove one, delete both, and drop it in a migration. Write each file so
-that it can run again: CREATE OR REPLACE, and then its comments.
+To add one, add a file, its name below, and its columns with their comments in answer_views.py or cost_views.py. To
+remove one, delete all of them, and drop it in a migration. Write each file so that it can run again: CREATE OR REPLACE.
+What views need to know of a record, such as the class of an operation, are functions without a file (definitions.py).
 
 A migration does not care for views. Before one runs, all views that can be dropped are dropped, so that it may change
 any column; after the last one they are made by today's files. A migration never makes a view, and never reads one of
@@ -22,8 +23,15 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 
+from tamarin_dagster.recordstore.answer_views import ANSWERS, FUNCTIONS
+from tamarin_dagster.recordstore.cost_views import COST_VIEWS
+from tamarin_dagster.recordstore.definitions import DEFINITIONS, quoted
+from tamarin_dagster.recordstore.tables import s3_delivery_lateness, s3_duplicate_record
+
 # Each after those that it is made of.
 VIEWS_AND_FUNCTIONS = (
+    *(("FUNCTION", name) for name in DEFINITIONS),
+    ("FUNCTION", "s3_estimated_cost"),
     ("VIEW", "s3_duplicate_record"),
     ("VIEW", "s3_delivery_lateness"),
     ("VIEW", "s3_cost_daily"),
@@ -51,6 +59,9 @@ VIEWS_AND_FUNCTIONS = (
 )
 # Functions that columns are computed with. Revision 0007 makes them; a change of one takes a migration.
 FROZEN_FUNCTIONS = ("s3_key_digest", "s3_referrer_host")
+_DESCRIBED = {
+    table.name: table for table in (s3_duplicate_record, s3_delivery_lateness, *ANSWERS, *COST_VIEWS, *FUNCTIONS)
+}
 _FILES = Path(__file__).parent / "views"
 _CANNOT_REPLACE = (psycopg.errors.InvalidTableDefinition, psycopg.errors.InvalidFunctionDefinition)
 # What Postgres says to a statement that would break a view of somebody else's.
@@ -62,10 +73,11 @@ class InUseError(Exception):
 
 
 def digest_of_files() -> str:
-    """Returns a digest of the text of all views and functions, in their order."""
+    """Returns a digest of the text and comments of all views and functions, in their order."""
     digest = hashlib.sha256()
     for kind, name in VIEWS_AND_FUNCTIONS:
-        digest.update(f"{kind} {name}\n{_text_of(name)}\n".encode())
+        comments = "".join(f"{item}: {comment}\n" for item, comment in _comments_of(kind, name))
+        digest.update(f"{kind} {name}\n{_text_of(name)}\n{comments}".encode())
     return digest.hexdigest()
 
 
@@ -123,13 +135,30 @@ def _in_use(error: sa.exc.DBAPIError, dependents: Iterable[str]) -> InUseError |
 
 
 def _make(connection: sa.Connection) -> None:
-    # without parameters, so that a percent sign is no placeholder
-    for _, name in VIEWS_AND_FUNCTIONS:
-        connection.exec_driver_sql(_text_of(name), execution_options={"no_parameters": True})
+    for kind, name in VIEWS_AND_FUNCTIONS:
+        comments = (
+            f"COMMENT ON {f'{kind} {name}' if column is None else f'COLUMN {name}.{column}'} IS {quoted(comment)}"
+            for column, comment in _comments_of(kind, name)
+        )
+        _execute(connection, ";\n".join((_text_of(name).rstrip().rstrip(";"), *comments)))
+
+
+def _execute(connection: sa.Connection, statement: str) -> None:
+    # Without parameters: a percent sign is no placeholder then.
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 def _text_of(name: str) -> str:
-    return (_FILES / f"{name}.sql").read_text("utf-8")
+    return DEFINITIONS[name][0] if name in DEFINITIONS else (_FILES / f"{name}.sql").read_text("utf-8")
+
+
+def _comments_of(kind: str, name: str) -> list[tuple[str | None, str]]:
+    """The comment of a view or function, and of its columns: a name (None for the whole), and the text."""
+    if name in DEFINITIONS:
+        return [(None, DEFINITIONS[name][1])]
+    table = _DESCRIBED[name]
+    columns = [(column.name, column.comment or "") for column in table.columns] if kind == "VIEW" else []
+    return [(None, table.comment or ""), *columns]
 
 
 def _dependents(error: psycopg.errors.DependentObjectsStillExist, kept: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.logformat.fields import FIELDS
 
 # What the newest file under migrations/versions makes of a database.
-SCHEMA_REVISION = "0011"
+SCHEMA_REVISION = "0012"
 
 metadata = sa.MetaData()
 
@@ -226,8 +226,7 @@ s3_rejected_line = sa.Table(
     comment="Every non-blank line that is no record, with the reason.",
 )
 
-# What the files under views/ make (see repeatable.py), for the page of tables; a test holds the two to the same columns
-# and comments.
+# The columns and comments of the views that files under views/ make. repeatable.py puts the comments into the database.
 views = sa.MetaData()
 
 s3_duplicate_record = sa.Table(

@@ -36,7 +36,9 @@ def _measures() -> tuple[sa.Column[int], ...]:
     return (
         _count("requests", "Requests."),
         _bytes("bytes_sent", "Bytes of their responses."),
-        _count("error_count", "Those of them that were answered with a 4xx or 5xx."),
+        _count(
+            "error_count", "Those of them that failed: answered with a 4xx or 5xx, or with a 2xx and an error code."
+        ),
         _count("put_requests", "Those that are billed at the price of PUT, COPY, POST and LIST."),
         _count(
             "unbilled_requests", "Those that are not billed: DELETE, lifecycle, 5xx and the errors S3 does not bill."
@@ -193,7 +195,7 @@ traffic_hourly = sa.Table(
     sa.Column("status_class", sa.SmallInteger, comment="First digit of the HTTP status; null if there was none."),
     _count("requests", "Requests."),
     _bytes("bytes_sent", "Bytes of their responses."),
-    _count("error_count", "Those of them that were answered with a 4xx or 5xx."),
+    _count("error_count", "Those of them that failed: answered with a 4xx or 5xx, or with a 2xx and an error code."),
     sa.Column("p50_total_time", sa.BigInteger, comment="Half of them took no longer, in ms."),
     sa.Column("p95_total_time", sa.BigInteger, comment="95 of 100 took no longer, in ms."),
     sa.Column("max_total_time", sa.BigInteger, comment="None took longer, in ms."),
@@ -202,7 +204,9 @@ traffic_hourly = sa.Table(
 )
 
 traffic_daily_by_key = _daily(
-    sa.Column("key", sa.Text, comment="Object key, URL-encoded as S3 logs it; null for operations on the bucket."),
+    sa.Column(
+        "key", sa.Text, comment="Object key, URL-encoded as REST operations log it; null for operations on the bucket."
+    ),
     "object key",
     _count("reads", "Requests that read the object, or found it unchanged."),
     _count("deletes", "Requests, and actions of S3's own, that deleted the object."),
@@ -221,6 +225,7 @@ sa.Index(
     "traffic_daily_by_key_digest",
     *(traffic_daily_by_key.c[name] for name in ("bucket", "key_digest", "request_date")),
     postgresql_include=["put_requests", "reads", "deletes", "object_size"],
+    postgresql_where=traffic_daily_by_key.c.folded_values.is_(None),
 )
 traffic_daily_by_remote_ip = _daily(
     sa.Column("remote_ip", postgresql.INET(), comment="Apparent IP address of the requester; null for S3's own."),
@@ -232,6 +237,7 @@ sa.Index(
     "traffic_daily_by_remote_ip_address",
     *(traffic_daily_by_remote_ip.c[name] for name in ("bucket", "remote_ip", "request_date")),
     postgresql_include=["requests", "bytes_sent"],
+    postgresql_where=traffic_daily_by_remote_ip.c.folded_values.is_(None),
 )
 traffic_daily_by_requester = _daily(
     sa.Column("requester", sa.Text, comment="Canonical user id, ARN or service; null if not authenticated."),
@@ -240,7 +246,7 @@ traffic_daily_by_requester = _daily(
 traffic_daily_by_referrer = _daily(
     sa.Column("referrer", sa.Text, comment="HTTP Referer header, less its query; null if none was sent."),
     "referrer",
-    # Migration 0007 makes the function; a change of it needs a migration that writes this column again.
+    # Migration 0012 makes the function; a change of it needs a migration that writes this column again.
     # Told once, as the row is written: to read it from the text takes most of a query's time.
     sa.Column(
         "referrer_host",

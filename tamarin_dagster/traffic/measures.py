@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from tamarin_dagster.logformat.packing import pack_addresses
 from tamarin_dagster.traffic.cutting import cut
+from tamarin_dagster.traffic.keys import rest_spelling
 from tamarin_dagster.traffic.operations import describe_operation
 from tamarin_dagster.traffic.requesters import (
     ANONYMOUS_ID,
@@ -179,7 +180,7 @@ def measure(records: pa.Table, region: str | None = None) -> Measured:
         sizes={name: each for name, each in sizes.items() if each.any()},
         object_sizes=integers_of(records["object_size"], -1),
         dimensions={
-            "key": encode(records["key"]),
+            "key": encode(rest_spelling(records["key"], records["operation"])),
             "remote_ip": addresses,
             "requester": requesters.map(lambda values: _without(values, anonymous)),
             "referrer": encode(records["referrer"]).map(short_referrers),

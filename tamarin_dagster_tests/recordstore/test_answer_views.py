@@ -402,7 +402,12 @@ def test_hot_linkers_are_the_hosts_that_are_not_ones_own(ask):
         ("android-app://com.example.app/", "com.example.app"),
         ("https://xn--bcher-kva.example/", "xn--bcher-kva.example"),
         ("https://192.0.2.1/", "192.0.2.1"),
-        ("https://[2001:db8::1]:8080/", None),
+        ("https://[2001:db8::1]:8080/", "[2001:db8::1]"),
+        ("https://a@[2001:DB8::1]", "[2001:db8::1]"),
+        ("https://[2001:db8::1]evil/", None),
+        ("https://[example.org]/", None),
+        ("https://a[b]/", None),
+        ("https://example.org/[2001:db8::1]", "example.org"),
         ("www.example.org/a", None),
         ("//example.org/", None),
         ("https:///x", None),
@@ -422,12 +427,12 @@ def test_the_host_of_a_referrer(loaded, referrer, host):
 def test_hogs_are_beside_the_others_of_the_same_days(ask):
     found = ask("SELECT * FROM s3_hogs('media', '2026-03-05', '2026-03-06') ORDER BY kind, bytes_sent DESC, consumer")
     assert found == [
-        ("remote_ip", "2001:db8::1", 9, 3400, 3400 / 4900, 3400 / 300, pytest.approx(3400 / 1300)),
-        ("remote_ip", "192.0.2.2", 1, 300, 300 / 4900, 1.0, pytest.approx(300 / 1300)),
-        ("remote_ip", "192.0.2.1", 2, 200, 200 / 4900, 200 / 300, pytest.approx(200 / 1300)),
-        ("requester", "<b>", 2, 100, 0.02, None, pytest.approx(3)),
-        ("requester", "anna", 2, 0, 0, None, 0),
-        ("requester", "ben", 2, 0, 0, None, 0),
+        ("remote_ip", "2001:db8::1", 9, 3400, 3400 / 4900, 3400 / 300, pytest.approx(3400 / 1300), 0),
+        ("remote_ip", "192.0.2.2", 1, 300, 300 / 4900, 1.0, pytest.approx(300 / 1300), 0),
+        ("remote_ip", "192.0.2.1", 2, 200, 200 / 4900, 200 / 300, pytest.approx(200 / 1300), 0),
+        ("requester", "<b>", 2, 100, 0.02, None, pytest.approx(3), 0),
+        ("requester", "anna", 2, 0, 0, None, 0, 0),
+        ("requester", "ben", 2, 0, 0, None, 0, 0),
     ]
     assert ask("SELECT * FROM s3_hogs('media', '2026-03-08', '2026-03-09')") == []
 
@@ -436,10 +441,10 @@ def test_cold_objects_are_what_nobody_read_and_nobody_deleted(ask):
     found = ask("SELECT * FROM s3_cold_objects('media', 90, '2026-01-01') ORDER BY key COLLATE \"C\"")
     first = date(2025, 1, 1)
     assert found == [
-        ("media", "91 days", date(2025, 10, 2), date(2025, 10, 2), None, 2**47 - 1, 91),
-        ("media", "again", first, None, date(2025, 1, 2), 80, 365),
-        ("media", "cold", first, first, date(2025, 2, 1), 500, 365),
-        ("media", "never read", first, None, first, 70, 365),
+        ("media", "91 days", date(2025, 10, 2), date(2025, 10, 2), None, 2**47 - 1, 91, None),
+        ("media", "again", first, None, date(2025, 1, 2), 80, 365, None),
+        ("media", "cold", first, first, date(2025, 2, 1), 500, 365, None),
+        ("media", "never read", first, None, first, 70, 365, None),
     ]
     assert len(ask("SELECT * FROM s3_cold_objects('media', 89, '2026-01-01')")) == 5
 
@@ -472,7 +477,7 @@ def test_the_rollup_of_a_day_tells_the_hosts_of_its_referrers(engine, rows):
     lines = [request(NOON, key="a", sent=7, referrer=f"https://Thief.example/{page}?secret") for page in "ab"]
     load_keys(engine, [log_key("a")], [b"".join(lines)])
     roll_up(engine)
-    assert rows("SELECT * FROM s3_hotlink") == [("media", DAY, "thief.example", 2, 2, 14, 0)]
+    assert rows("SELECT * FROM s3_hotlink") == [("media", DAY, "thief.example", 2, 2, 14, 0, None)]
 
 
 # ------------------------------------------------------------------------------------------------ records

@@ -19,6 +19,7 @@ import tamarin_dagster.recordstore
 from tamarin_dagster.cli import app
 from tamarin_dagster.recordstore import database, repeatable
 from tamarin_dagster.recordstore.database import DatabaseError, migrate, open_database, schema_revision
+from tamarin_dagster.recordstore.definitions import DEFINITIONS
 from tamarin_dagster.recordstore.repeatable import VIEWS_AND_FUNCTIONS
 from tamarin_dagster.recordstore.roles import grant_reading
 from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, s3_logged_bucket
@@ -37,8 +38,8 @@ def upgrade():
 TO_NUMERIC = """[op.execute(f"ALTER TABLE traffic_daily_by_{name} ALTER COLUMN bytes_sent TYPE numeric")
         for name in ("key", "remote_ip", "requester", "referrer", "user_agent")]"""
 # Another definition of s3_error with the same columns.
-OTHERWISE = ("r.http_status >= 400", "r.http_status > 399")
-LAST_COLUMN = "    p.price_date\nFROM traffic_daily_by_key t"
+OTHERWISE = ("s3_is_error(r.http_status, r.error_code)", "r.http_status > 399")
+LAST_COLUMN = "    t.folded_values\nFROM traffic_daily_by_key t"
 
 
 class Release:
@@ -57,6 +58,19 @@ class Release:
         text = path.read_text("utf-8")
         assert text.count(old) == 1
         path.write_text(text.replace(old, new), "utf-8")
+        database._digest.cache_clear()
+
+    def change_comment(self, name: str, comment: str) -> None:
+        self._monkeypatch.setattr(repeatable._DESCRIBED[name], "comment", comment)
+        database._digest.cache_clear()
+
+    def remove_column(self, name: str, column: str) -> None:
+        table = repeatable._DESCRIBED[name]
+        others = (
+            sa.Column(each.name, each.type, comment=each.comment) for each in table.columns if each.name != column
+        )
+        without = sa.Table(name, sa.MetaData(), *others, comment=table.comment)
+        self._monkeypatch.setitem(repeatable._DESCRIBED, name, without)
         database._digest.cache_clear()
 
     def add_migration(self, body: str) -> None:
@@ -122,7 +136,7 @@ def oid(rows: Callable[..., list[tuple]], name: str) -> int:
 
 def test_a_view_whose_text_has_changed_reaches_an_existing_database_when_it_is_opened(release, database_url, rows):
     release.change_view("s3_cost_by_key", LAST_COLUMN, LAST_COLUMN.replace("\n", ",\n    '100%' AS extra\n"))
-    release.change_view("s3_cost_by_key", "Ask with bounds on request_date.'", "Ask with bounds.'")
+    release.change_comment("s3_cost_by_key", "Estimated cost of each UTC day by object key. Ask with bounds.")
     before = oid(rows, "s3_cost_by_key")
     open_database(Settings(database_url=database_url)).dispose()
     assert "'100%'" in definition(rows, "s3_cost_by_key")
@@ -169,7 +183,7 @@ def test_grants_columns_grants_and_owners_of_views_that_are_made_anew_are_kept(r
     names = [name for _, name in VIEWS_AND_FUNCTIONS]
     before = rows("SELECT oid FROM pg_class WHERE relname = ANY(:names)", names=names)
     release.change_view("s3_cost_by_key", "    t.key,\n", "")
-    release.change_view("s3_cost_by_key", "COMMENT ON COLUMN s3_cost_by_key.key IS", "-- ")
+    release.remove_column("s3_cost_by_key", "key")
     release.add_migration("pass")
     assert migrate(engine) is True
     after, granted, *_ = seen()
@@ -190,11 +204,11 @@ def test_a_view_that_cannot_be_replaced_in_place_is_made_anew_with_its_grants(re
     )
     _, grants, *_ = seen()
     release.change_view("s3_cost_by_key", "    t.requests,\n", "    CAST(t.requests AS numeric) AS requests,\n")
-    release.change_view("s3_cold_objects", "    days_unread integer\n", "    days_unread integer,\n    extra integer\n")
+    release.change_view("s3_cold_objects", "    last_folded date\n)", "    last_folded date,\n    extra integer\n)")
     release.change_view(
         "s3_cold_objects",
-        "as_of - coalesce(object.last_read, object.first_seen)\n",
-        "as_of - coalesce(object.last_read, object.first_seen), 1\n",
+        "    FROM (\n        SELECT\n            t.key_digest,",
+        "        , 1\n    FROM (\n        SELECT\n            t.key_digest,",
     )
     assert migrate(engine) is True
     after, granted, *_ = seen()
@@ -231,7 +245,7 @@ def test_a_migration_may_alter_a_column_that_views_and_functions_use(release, en
 def test_a_view_of_somebody_elses_on_one_of_ours_outlives_an_upgrade(release, engine, rows):
     rows("CREATE VIEW mine AS SELECT bucket, key, days_unread FROM s3_cold_object")
     before = oid(rows, "mine"), definition(rows, "mine")
-    release.change_view("s3_cold_object", "    cold.days_unread\n", "    cold.days_unread,\n    1 AS extra\n")
+    release.change_view("s3_cold_object", "    cold.last_folded\n", "    cold.last_folded,\n    1 AS extra\n")
     release.add_migration("""op.execute("ALTER TABLE traffic_day ADD COLUMN extra int")""")
     assert migrate(engine) is True
     assert (oid(rows, "mine"), definition(rows, "mine")) == before
@@ -471,7 +485,7 @@ def test_an_owner_of_tables_but_not_of_each_view_is_warned_and_goes_on(release, 
     other = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
     assert migrate(other) is False
     other.dispose()
-    assert "must be owner of view" in caplog.text
+    assert "must be owner of function" in caplog.text
     assert "s3cret" not in caplog.text
     assert seen() == before
     rows("ALTER TABLE tamarin_database OWNER TO CURRENT_USER")
@@ -488,6 +502,7 @@ def test_a_session_that_may_only_read_opens_a_database_with_other_views(release,
 
 def test_the_list_of_views_has_each_file_once():
     names = [name for _, name in VIEWS_AND_FUNCTIONS]
-    assert sorted(names) == sorted(path.stem for path in (PACKAGE / "views").glob("*.sql"))
+    files = [path.stem for path in (PACKAGE / "views").glob("*.sql")]
+    assert sorted(names) == sorted([*files, *DEFINITIONS])
     for kind, name in VIEWS_AND_FUNCTIONS:
-        assert f"CREATE OR REPLACE {kind} {name}" in (PACKAGE / "views" / f"{name}.sql").read_text("utf-8")
+        assert f"CREATE OR REPLACE {kind} {name}" in repeatable._text_of(name)

@@ -3,9 +3,11 @@
 Texts in them are as the client sent them, and so hostile: `texts` makes them fit to be shown.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
+from tamarin_dagster.analysis.folds import Fold
 from tamarin_dagster.analysis.report.month import Month
 
 
@@ -103,24 +105,28 @@ class Files:
 class Consumer:
     """Somebody's traffic, and what it is estimated to cost, if prices are known.
 
-    An IP address, or its pseudonym, or a requester; None for who was not authenticated.
+    An IP address, or its pseudonym, or a requester.
     """
 
-    name: str | None
+    name: str
     traffic: Traffic
     dollars: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Consumers:
-    """How many there are, the bytes that half of them stay below, and those with the most bytes."""
+    """How many there are, the median of what each took (None: not known), and those with the most bytes.
+
+    `nobody` is the traffic of no consumer: without an address, or not authenticated.
+    """
 
     count: int = 0
-    median_bytes: int = 0
+    median_bytes: float | None = 0
     largest: tuple[Consumer, ...] = ()
+    nobody: Traffic = Traffic()
 
     def multiple_of_median(self, consumer: Consumer) -> float | None:
-        """How often the median's bytes it has taken; None if the median is nothing."""
+        """How often the median's bytes it has taken; None if the median is nothing, or not known."""
         return consumer.traffic.bytes_sent / self.median_bytes if self.median_bytes else None
 
 
@@ -157,6 +163,7 @@ class Prices:
         region: whose prices these are.
         is_assumed: whether that only stands for the bucket's own.
         price_date: as of which they are right.
+        transitions: in the order of `traffic.operations.TRANSITIONS`; None for one without a price.
     """
 
     region: str
@@ -166,16 +173,24 @@ class Prices:
     get_request: float
     internet_byte: float
     interregion_byte: float
+    transitions: tuple[float | None, ...] = (None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """What is paid for, of some traffic: requests by their two prices, bytes by where they went."""
+    """What is paid for, of some traffic: requests by their prices, bytes by where they went."""
 
     put_requests: int
     get_requests: int
     internet_bytes: int
     interregion_bytes: int
+    transitions: tuple[int, ...] = (0, 0, 0, 0)
+
+
+_TRANSITIONS = tuple(
+    f"Lifecycle transitions to {target}"
+    for target in ("Infrequent Access and Intelligent-Tiering", "Glacier Instant", "Glacier Flexible", "Deep Archive")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +209,11 @@ class Cost:
             ("Bytes to other regions", billed.interregion_bytes, billed.interregion_bytes * prices.interregion_byte),
             ("GET and other requests", billed.get_requests, billed.get_requests * prices.get_request),
             ("PUT, COPY, POST and LIST requests", billed.put_requests, billed.put_requests * prices.put_request),
+            *(
+                (name if price is not None else f"{name}, without a price", count, count * (price or 0))
+                for name, count, price in zip(_TRANSITIONS, billed.transitions, prices.transitions, strict=True)
+                if count
+            ),
         )
 
     @property
@@ -262,6 +282,7 @@ class Report:
         before: None if nothing is known of the month before.
         cost: None if no prices are known.
         foreign: what is said if all that was loaded for the bucket is of others: its name may be wrong.
+        folds: what is folded, by dimension; empty if every value has rows of its own.
     """
 
     bucket: str
@@ -280,6 +301,7 @@ class Report:
     cost: Cost | None
     completeness: Completeness
     foreign: str | None = None
+    folds: Mapping[str, Fold] = field(default_factory=dict)
 
     @property
     def traffic(self) -> Traffic:

@@ -1,12 +1,14 @@
 """All that a report asks, of one snapshot of the database: the rollups of a bucket and month, and of the one before."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import sqlalchemy as sa
 
+from tamarin_dagster.analysis.folds import Fold, folds_of
 from tamarin_dagster.analysis.report import times, tops
 from tamarin_dagster.analysis.report.evidence import completeness_of
-from tamarin_dagster.analysis.report.figures import Report
+from tamarin_dagster.analysis.report.figures import Consumers, Report
 from tamarin_dagster.analysis.report.month import Month
 from tamarin_dagster.analysis.report.pseudonyms import NameOfAddress, as_it_is
 from tamarin_dagster.recordstore.bucket_names import foreign_records
@@ -26,6 +28,7 @@ def ask_all(
         connection.execute(sa.text(f"SET LOCAL work_mem = '{WORK_MEM}'"))
         prices = tops.prices_of(connection, bucket, month)
         foreign = foreign_records(connection, bucket)
+        folds = folds_of(connection, bucket, month.first, month.last)
         return Report(
             bucket=bucket,
             month=month,
@@ -36,11 +39,19 @@ def ask_all(
             hours=times.traffic_by_hour(connection, bucket, month),
             latencies=times.latencies(connection, bucket, month),
             files=tops.files(connection, bucket, month, prices),
-            addresses=tops.addresses(connection, bucket, month, prices, name_of),
-            requesters=tops.requesters(connection, bucket, month, prices),
+            addresses=_without_median(
+                tops.addresses(connection, bucket, month, prices, name_of), folds.get("remote_ip")
+            ),
+            requesters=_without_median(tops.requesters(connection, bucket, month, prices), folds.get("requester")),
             referrers=tops.referrers(connection, bucket, month),
             agents=tops.agents(connection, bucket, month),
             cost=tops.cost(connection, bucket, month, prices),
             completeness=completeness_of(connection, bucket, month, now),
             foreign=f"{foreign}: {foreign.remedy}" if foreign else None,
+            folds=folds,
         )
+
+
+def _without_median(consumers: Consumers, fold: Fold | None) -> Consumers:
+    """Of what the small ones took nothing is known one by one, if they are folded."""
+    return consumers if fold is None else replace(consumers, median_bytes=None)

@@ -85,7 +85,7 @@ def _lists(report: Report) -> list[str]:
         for each in report.files.largest[:_TOP]
     ]
     consumers = [
-        f"1. {code(texts.shortened(texts.free_text(each.name or '')))} {as_bytes(each.traffic.bytes_sent)},"
+        f"1. {code(texts.shortened(texts.free_text(each.name)))} {as_bytes(each.traffic.bytes_sent)},"
         f" {as_share(each.traffic.bytes_sent / all_bytes)}"
         + (f", {multiple} the median" if (multiple := as_multiple(report.addresses.multiple_of_median(each))) else "")
         for each in report.addresses.largest[:_TOP]

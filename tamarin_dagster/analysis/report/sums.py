@@ -5,19 +5,26 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tamarin_dagster.analysis.consumers import is_one_value
 from tamarin_dagster.analysis.report.figures import Billed, Prices, Traffic
 from tamarin_dagster.analysis.report.month import Month
 from tamarin_dagster.recordstore.traffic_tables import traffic_hourly
 from tamarin_dagster.recordstore.whole_numbers import total
+from tamarin_dagster.traffic.operations import TRANSITIONS
 
 MEASURES = ("requests", "bytes_sent", "error_count")
 BILLED = ("put_requests", "get_requests", "internet_bytes", "interregion_bytes")
+_TRANSITIONS = tuple(f"{name}s" for name in TRANSITIONS)
 
 
 def by(dimension: sa.Column[Any], bucket: str, month: Month, *more: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """The month's sums of each value of a rollup's dimension."""
+    """The month's sums of each value of a rollup's dimension; of those that are folded there are none."""
     table = dimension.table
-    return sa.select(dimension, *sums(table), *more).where(*days_of(table, bucket, month)).group_by(dimension)
+    return (
+        sa.select(dimension, *sums(table), *more)
+        .where(*days_of(table, bucket, month), is_one_value(table))
+        .group_by(dimension)
+    )
 
 
 def most(statement: sa.Select[Any], measure: str, count: int) -> sa.Subquery:
@@ -33,7 +40,8 @@ def sums(table: sa.FromClause) -> tuple[sa.Label[int], ...]:
 def billed_sums(table: sa.FromClause) -> tuple[sa.Label[int], ...]:
     """What is paid for, of a rollup by day."""
     return tuple(
-        sa.func.coalesce(sa.func.sum(each), 0).label(name) for name, each in zip(BILLED, _billed(table), strict=True)
+        sa.func.coalesce(sa.func.sum(each), 0).label(name)
+        for name, each in zip((*BILLED, *_TRANSITIONS), _billed(table), strict=True)
     )
 
 
@@ -41,24 +49,29 @@ def dollars_sum(table: sa.FromClause, prices: Prices | None) -> sa.Label[Any]:
     """What the rows of a rollup by day are estimated to cost; null if no prices are known."""
     if prices is None:
         return sa.cast(sa.null(), sa.Double).label("dollars")
-    put, get, internet, interregion = _billed(table)
+    put, get, internet, interregion, *transitions = _billed(table)
     cost = (
         put * prices.put_request
         + get * prices.get_request
         + internet * prices.internet_byte
         + interregion * prices.interregion_byte
     )
+    for count, price in zip(transitions, prices.transitions, strict=True):
+        if price is not None:
+            cost += count * price
     return sa.cast(sa.func.sum(cost), sa.Double).label("dollars")
 
 
 def _billed(table: sa.FromClause) -> tuple[sa.ColumnElement[Any], ...]:
-    """As BILLED has them."""
+    """As BILLED has them, and then the transitions."""
     of = table.c
+    transitions = [sa.func.coalesce(of[name], 0) for name in _TRANSITIONS]
     return (
         of.put_requests,
-        of.requests - of.put_requests - of.unbilled_requests,
+        of.requests - of.put_requests - of.unbilled_requests - sum(transitions[1:], transitions[0]),
         of.bytes_sent - of.unbilled_bytes - of.interregion_bytes,
         of.interregion_bytes,
+        *transitions,
     )
 
 
@@ -85,4 +98,5 @@ def traffic_of(row: Any) -> Traffic:
 
 def billed_of(row: Any) -> Billed:
     """What `billed_sums` gave."""
-    return Billed(*(int(getattr(row, name)) for name in BILLED))
+    put, get, internet, interregion = (int(getattr(row, name)) for name in BILLED)
+    return Billed(put, get, internet, interregion, tuple(int(getattr(row, name)) for name in _TRANSITIONS))

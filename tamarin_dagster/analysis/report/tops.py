@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from tamarin_dagster.analysis.consumers import is_one_value, median_of
 from tamarin_dagster.analysis.report.figures import (
     Agent,
     Agents,
@@ -40,6 +41,7 @@ from tamarin_dagster.recordstore.traffic_tables import (
     traffic_daily_by_requester,
     traffic_daily_by_user_agent,
 )
+from tamarin_dagster.traffic.operations import TRANSITIONS
 
 TOP_FILES = 20
 TOP_CONSUMERS = 20
@@ -49,11 +51,6 @@ TOP = 10
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 # Where the classes of object sizes part. 128 KiB is the least that S3 bills of an object in Standard-IA.
 _SIZE_BOUNDS = (0, 16 * _KIB, 128 * _KIB, _MIB, 16 * _MIB, 128 * _MIB, _GIB)
-_LONGEST_SCHEME = "https://"
-# A name has 253 at the most; before it may stand a user's.
-_HOST_CHARACTERS = 300
-# A web page's host, in lower case, without a user's name and a port; an IPv6 address in its brackets.
-_SITE = r"(?i)^https?://(?:[^/?#@]*@)?(\[[0-9a-f:.]+\]|[^]\[/?#:@\\]+)"
 
 
 def prices_of(connection: sa.Connection, bucket: str, month: Month) -> Prices | None:
@@ -64,11 +61,16 @@ def prices_of(connection: sa.Connection, bucket: str, month: Month) -> Prices | 
     ).one_or_none()
     if row is None:
         return None
+    transitions = (getattr(row, f"{name}_usd") for name in TRANSITIONS)
     return Prices(
         row.region,
         row.region_is_assumed,
         row.price_date,
-        *map(float, (row.put_request_usd, row.get_request_usd, row.internet_byte_usd, row.interregion_byte_usd)),
+        float(row.put_request_usd),
+        float(row.get_request_usd),
+        float(row.internet_byte_usd),
+        float(row.interregion_byte_usd),
+        tuple(None if usd is None else float(usd) for usd in transitions),
     )
 
 
@@ -131,31 +133,27 @@ def addresses(
     name_of: NameOfAddress = as_it_is,
 ) -> Consumers:
     """IP addresses. What S3 does of its own accord has none, and is left out."""
-    found = _consumers(connection, bucket, month, prices, traffic_daily_by_remote_ip.c.remote_ip, nulls=False)
-    named = (replace(each, name=name_of(each.name)) for each in found.largest if each.name is not None)
-    return replace(found, largest=tuple(named))
+    found = _consumers(connection, bucket, month, prices, traffic_daily_by_remote_ip.c.remote_ip)
+    return replace(found, largest=tuple(replace(each, name=name_of(each.name)) for each in found.largest))
 
 
 def requesters(connection: sa.Connection, bucket: str, month: Month, prices: Prices | None = None) -> Consumers:
-    """Accounts, roles and services; who was not authenticated is one of them."""
-    return _consumers(connection, bucket, month, prices, traffic_daily_by_requester.c.requester, nulls=True)
+    """Accounts, roles and services. Requests that were not authenticated have no requester: they are `nobody`."""
+    table = traffic_daily_by_requester
+    anonymous = sa.select(*sums(table)).where(*days_of(table, bucket, month), table.c.requester.is_(None))
+    nobody = traffic_of(connection.execute(anonymous).one())
+    return replace(_consumers(connection, bucket, month, prices, table.c.requester), nobody=nobody)
 
 
 def referrers(connection: sa.Connection, bucket: str, month: Month) -> tuple[Referrer, ...]:
     """Sites whose pages led here, those with the most bytes."""
-    # What stands before the path is found without a pattern; patterns then have as many texts as there are sites.
     table = traffic_daily_by_referrer
-    path = sa.func.nullif(sa.func.strpos(sa.func.substr(table.c.referrer, len(_LONGEST_SCHEME) + 1), "/"), 0)
-    origin = sa.func.left(table.c.referrer, len(_LONGEST_SCHEME) + sa.func.coalesce(path - 1, _HOST_CHARACTERS))
-    by_origin = (
-        sa.select(origin.label("origin"), *sums(table)).where(*days_of(table, bucket, month)).group_by("origin")
-    ).subquery()
-    site = sa.case(
-        (by_origin.c.origin.is_(None), None),
-        else_=sa.func.coalesce(sa.func.lower(sa.func.substring(by_origin.c.origin, _SITE)), ""),
-    )
+    host = table.c.referrer_host
+    site = sa.case((table.c.referrer.is_(None), None), else_=sa.func.coalesce(host, ""))
     statement = (
-        sa.select(site.label("site"), *sums(by_origin))
+        sa.select(site.label("site"), *sums(table))
+        # A row for referrers of many hosts is of no site.
+        .where(*days_of(table, bucket, month), sa.or_(host.is_not(None), is_one_value(table)))
         .group_by(site)
         .order_by(sa.desc("bytes_sent"), sa.desc("requests"))
         .limit(TOP)
@@ -164,15 +162,21 @@ def referrers(connection: sa.Connection, bucket: str, month: Month) -> tuple[Ref
 
 
 def agents(connection: sa.Connection, bucket: str, month: Month) -> Agents:
-    """User agents, and what kinds of them there are, as they claim."""
-    by_agent = by(traffic_daily_by_user_agent.c.user_agent, bucket, month).subquery()
+    """User agents, and what kinds of them there are, as they claim. The kind of a folded row is not known."""
+    table = traffic_daily_by_user_agent
+    by_agent = (
+        sa.select(table.c.user_agent, is_one_value(table).label("is_one"), *sums(table))
+        .where(*days_of(table, bucket, month))
+        .group_by("user_agent", "is_one")
+    ).subquery()
     kind = user_agent_kind.c
+    is_known = sa.and_(by_agent.c.is_one, kind.user_agent == by_agent.c.user_agent)
     every = (
-        sa.select(by_agent.c.user_agent, kind.kind, *(by_agent.c[name] for name in MEASURES))
-        .join_from(by_agent, user_agent_kind, kind.user_agent == by_agent.c.user_agent, isouter=True)
+        sa.select(by_agent.c.is_one, by_agent.c.user_agent, kind.kind, *(by_agent.c[name] for name in MEASURES))
+        .join_from(by_agent, user_agent_kind, is_known, isouter=True)
         .cte("every")
     )
-    largest = most(sa.select(sa.true().label("is_one"), *every.c), "bytes_sent", TOP)
+    largest = most(sa.select(every).where(every.c.is_one), "bytes_sent", TOP)
     kinds = sa.select(sa.false(), sa.null(), every.c.kind, *sums(every)).group_by(every.c.kind)
     rows = connection.execute(sa.union_all(sa.select(largest), kinds)).all()
     of_kinds = sorted((row for row in rows if not row.is_one), key=lambda row: -row.bytes_sent)
@@ -193,17 +197,12 @@ def cost(connection: sa.Connection, bucket: str, month: Month, prices: Prices | 
 
 
 def _consumers(
-    connection: sa.Connection,
-    bucket: str,
-    month: Month,
-    prices: Prices | None,
-    dimension: sa.Column[Any],
-    *,
-    nulls: bool,
+    connection: sa.Connection, bucket: str, month: Month, prices: Prices | None, dimension: sa.Column[Any]
 ) -> Consumers:
-    grouped = by(dimension, bucket, month, dollars_sum(dimension.table, prices))
-    every = (grouped if nulls else grouped.where(dimension.is_not(None))).cte("every")
-    median = sa.func.percentile_disc(0.5).within_group(every.c.bytes_sent).label("median")
+    every = (
+        by(dimension, bucket, month, dollars_sum(dimension.table, prices)).where(dimension.is_not(None)).cte("every")
+    )
+    median = median_of(every.c.bytes_sent).label("median")
     of_all = sa.select(median, sa.func.count().label("consumers")).select_from(every).subquery()
     statement = (
         sa.select(every, of_all)
@@ -214,5 +213,5 @@ def _consumers(
     rows = connection.execute(statement).all()
     if not rows:
         return Consumers()
-    largest = tuple(Consumer(None if row[0] is None else str(row[0]), traffic_of(row), row.dollars) for row in rows)
-    return Consumers(rows[0].consumers, int(rows[0].median), largest)
+    largest = tuple(Consumer(str(row[0]), traffic_of(row), row.dollars) for row in rows)
+    return Consumers(rows[0].consumers, float(rows[0].median), largest)

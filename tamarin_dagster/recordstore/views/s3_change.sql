@@ -14,9 +14,9 @@ SELECT
         WHEN r.operation IN ('REST.COPY.OBJECT', 'SOAP.COPY.OBJECT') THEN 'copy'
         ELSE 'write'
     END AS change,
-    r.key,
+    s3_rest_key(r.key, r.operation) AS key,
     r.version_id,
-    r.requester,
+    CASE WHEN NOT s3_is_anonymous(r.requester) THEN r.requester END AS requester,
     r.remote_ip,
     r.user_agent,
     r.operation,
@@ -29,20 +29,5 @@ WHERE r.operation IN (
     'BATCH.DELETE.OBJECT', 'SOAP.PUT.OBJECT', 'SOAP.COPY.OBJECT', 'SOAP.DELETE.OBJECT',
     'S3.EXPIRE.OBJECT', 'S3.CREATE.DELETEMARKER'
   )
-  AND (r.http_status IS NULL OR r.http_status BETWEEN 200 AND 299)
-  AND r.error_code IS NULL;
-
-COMMENT ON VIEW s3_change IS
-    'Objects that were written, copied to, deleted or expired, with who did it. Ask with bounds on request_dtime.';
-COMMENT ON COLUMN s3_change.bucket IS 'Bucket that the request was made to.';
-COMMENT ON COLUMN s3_change.request_dtime IS 'Time at which S3 received the request (UTC).';
-COMMENT ON COLUMN s3_change.change IS 'One of write, copy (to this key), delete, and expire (by a lifecycle rule).';
-COMMENT ON COLUMN s3_change.key IS 'Object key, URL-encoded as S3 logs it.';
-COMMENT ON COLUMN s3_change.version_id IS 'Version that was named in the request; null if none was.';
-COMMENT ON COLUMN s3_change.requester IS 'Canonical user id, ARN or service; null if not authenticated.';
-COMMENT ON COLUMN s3_change.remote_ip IS 'Apparent IP address of the requester; null for S3''s own.';
-COMMENT ON COLUMN s3_change.user_agent IS 'HTTP User-Agent header; null if none was sent.';
-COMMENT ON COLUMN s3_change.operation IS 'What was done, as INTERFACE.METHOD.RESOURCE.';
-COMMENT ON COLUMN s3_change.http_status IS 'HTTP status of the response; null for S3''s own doings.';
-COMMENT ON COLUMN s3_change.object_size IS 'Size of the object, in bytes; null if the line has none.';
-COMMENT ON COLUMN s3_change.request_id IS 'Id that S3 gave the request; the deletions of one request share it.';
+  AND coalesce(r.http_status, 204) BETWEEN 200 AND 299
+  AND NOT s3_is_error(r.http_status, r.error_code);

@@ -7,6 +7,9 @@
 -- written (on the day of both, too: S3's clock is not in the rollups, and a temporary file is the usual case), and names
 -- that no request tells a size of, such as those that were only ever 404.
 --
+-- A row that stands for several keys (folded_values) names none of them. So on a day with such rows an object may have
+-- been read or deleted unseen: last_folded is the last of these days, and what is said of later days is exact.
+--
 -- Keys are told apart by their digests, in the order of an index that holds all else that is asked for; only of those
 -- that are cold the names are looked up. Planners think more of grouping by hash, which takes three times as long.
 CREATE OR REPLACE FUNCTION s3_cold_objects(
@@ -21,7 +24,8 @@ RETURNS TABLE (
     last_read date,
     last_written date,
     object_size bigint,
-    days_unread integer
+    days_unread integer,
+    last_folded date
 )
 LANGUAGE sql STABLE PARALLEL SAFE
 SET enable_seqscan = off
@@ -35,13 +39,19 @@ BEGIN ATOMIC
             SELECT t.key
             FROM traffic_daily_by_key t
             WHERE t.bucket = of_bucket AND t.key_digest = object.key_digest AND t.request_date = object.first_seen
+              AND t.folded_values IS NULL
             LIMIT 1
         ),
         object.first_seen,
         object.last_read,
         object.last_written,
         object.sized & 140737488355327,
-        as_of - coalesce(object.last_read, object.first_seen)
+        as_of - coalesce(object.last_read, object.first_seen),
+        (
+            SELECT max(f.request_date)
+            FROM traffic_fold f
+            WHERE f.bucket = of_bucket AND f.dimension = 'key' AND f.request_date <= as_of
+        )
     FROM (
         SELECT
             t.key_digest,
@@ -57,12 +67,10 @@ BEGIN ATOMIC
             ) FILTER (WHERE t.object_size IS NOT NULL) AS sized
         FROM traffic_daily_by_key t
         WHERE t.bucket = of_bucket AND t.key_digest IS NOT NULL AND t.request_date <= as_of
+          AND t.folded_values IS NULL
         GROUP BY t.key_digest
     ) object
     WHERE coalesce(object.last_read, object.first_seen) < as_of - unread_days
       AND object.sized IS NOT NULL
       AND coalesce(object.last_deleted < greatest(object.last_read, object.last_written), object.last_deleted IS NULL);
 END;
-
-COMMENT ON FUNCTION s3_cold_objects IS
-    'Objects that nobody has read for so many days before a day, as far as requests for them are in the logs.';

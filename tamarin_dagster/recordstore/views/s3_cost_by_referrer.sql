@@ -1,6 +1,6 @@
 -- What each referrer is estimated to cost on each day.
 --
--- Estimates: requests and bytes at the month's prices of the bucket's region (s3_monthly_price). Ask with bounds:
+-- Ask with bounds:
 --
 --     SELECT * FROM s3_cost_by_referrer WHERE bucket = 'media' AND request_date >= '2026-03-01';
 CREATE OR REPLACE VIEW s3_cost_by_referrer AS
@@ -12,35 +12,13 @@ SELECT
     t.bytes_sent,
     cost.requests_usd AS estimated_requests_usd,
     cost.transfer_usd AS estimated_transfer_usd,
-    cost.requests_usd + cost.transfer_usd AS estimated_usd,
-    p.region AS price_region,
-    p.price_date
+    cost.total_usd AS estimated_usd,
+    cost.price_region,
+    cost.price_date,
+    cost.unpriced_requests,
+    t.folded_values
 FROM traffic_daily_by_referrer t
-LEFT JOIN s3_monthly_price p
-    ON p.bucket = t.bucket AND p.month = CAST(date_trunc('month', CAST(t.request_date AS timestamp)) AS date)
-CROSS JOIN LATERAL (
-    SELECT
-        round(
-            t.put_requests * p.put_request_usd
-            + (t.requests - t.put_requests - t.unbilled_requests) * p.get_request_usd,
-            9
-        ) AS requests_usd,
-        round(
-            (t.bytes_sent - t.unbilled_bytes - t.interregion_bytes) * p.internet_byte_usd
-            + t.interregion_bytes * p.interregion_byte_usd,
-            9
-        ) AS transfer_usd
-) cost;
-
-COMMENT ON VIEW s3_cost_by_referrer IS
-    'Estimated cost of each UTC day by referrer. Ask with bounds on request_date.';
-COMMENT ON COLUMN s3_cost_by_referrer.bucket IS 'Bucket that the requests were made to.';
-COMMENT ON COLUMN s3_cost_by_referrer.request_date IS 'UTC day of the requests.';
-COMMENT ON COLUMN s3_cost_by_referrer.referrer IS 'HTTP Referer header, less its query; null if none was sent.';
-COMMENT ON COLUMN s3_cost_by_referrer.requests IS 'Requests, billed or not.';
-COMMENT ON COLUMN s3_cost_by_referrer.bytes_sent IS 'Bytes of their responses, billed or not.';
-COMMENT ON COLUMN s3_cost_by_referrer.estimated_requests_usd IS 'What the requests cost, as an estimate.';
-COMMENT ON COLUMN s3_cost_by_referrer.estimated_transfer_usd IS 'What the transfer costs, as an estimate.';
-COMMENT ON COLUMN s3_cost_by_referrer.estimated_usd IS 'Both; null until the month has prices (s3_monthly_price).';
-COMMENT ON COLUMN s3_cost_by_referrer.price_region IS 'Region whose prices these are.';
-COMMENT ON COLUMN s3_cost_by_referrer.price_date IS 'Day as of which the prices are right.';
+LEFT JOIN LATERAL s3_estimated_cost(
+    t.bucket, t.request_date, t.requests, t.put_requests, t.unbilled_requests, t.ia_transitions, t.gir_transitions,
+    t.glacier_transitions, t.deep_archive_transitions, t.bytes_sent, t.unbilled_bytes, t.interregion_bytes
+) cost ON true;

@@ -1,6 +1,6 @@
 -- What each user agent is estimated to cost on each day, and of which kind it claims to be.
 --
--- Estimates: requests and bytes at the month's prices of the bucket's region (s3_monthly_price). Ask with bounds:
+-- Ask with bounds:
 --
 --     SELECT * FROM s3_cost_by_user_agent WHERE bucket = 'media' AND request_date >= '2026-03-01';
 CREATE OR REPLACE VIEW s3_cost_by_user_agent AS
@@ -14,39 +14,14 @@ SELECT
     t.bytes_sent,
     cost.requests_usd AS estimated_requests_usd,
     cost.transfer_usd AS estimated_transfer_usd,
-    cost.requests_usd + cost.transfer_usd AS estimated_usd,
-    p.region AS price_region,
-    p.price_date
+    cost.total_usd AS estimated_usd,
+    cost.price_region,
+    cost.price_date,
+    cost.unpriced_requests,
+    t.folded_values
 FROM traffic_daily_by_user_agent t
-LEFT JOIN user_agent_kind a ON a.user_agent = t.user_agent
-LEFT JOIN s3_monthly_price p
-    ON p.bucket = t.bucket AND p.month = CAST(date_trunc('month', CAST(t.request_date AS timestamp)) AS date)
-CROSS JOIN LATERAL (
-    SELECT
-        round(
-            t.put_requests * p.put_request_usd
-            + (t.requests - t.put_requests - t.unbilled_requests) * p.get_request_usd,
-            9
-        ) AS requests_usd,
-        round(
-            (t.bytes_sent - t.unbilled_bytes - t.interregion_bytes) * p.internet_byte_usd
-            + t.interregion_bytes * p.interregion_byte_usd,
-            9
-        ) AS transfer_usd
-) cost;
-
-COMMENT ON VIEW s3_cost_by_user_agent IS
-    'Estimated cost of each UTC day by user agent. Ask with bounds on request_date.';
-COMMENT ON COLUMN s3_cost_by_user_agent.bucket IS 'Bucket that the requests were made to.';
-COMMENT ON COLUMN s3_cost_by_user_agent.request_date IS 'UTC day of the requests.';
-COMMENT ON COLUMN s3_cost_by_user_agent.user_agent IS 'HTTP User-Agent header; null if none was sent.';
-COMMENT ON COLUMN s3_cost_by_user_agent.kind IS
-    'Kind of the user agent, as it claims (user_agent_kind); unknown if none was sent.';
-COMMENT ON COLUMN s3_cost_by_user_agent.name IS 'What it calls itself, without a version, if known.';
-COMMENT ON COLUMN s3_cost_by_user_agent.requests IS 'Requests, billed or not.';
-COMMENT ON COLUMN s3_cost_by_user_agent.bytes_sent IS 'Bytes of their responses, billed or not.';
-COMMENT ON COLUMN s3_cost_by_user_agent.estimated_requests_usd IS 'What the requests cost, as an estimate.';
-COMMENT ON COLUMN s3_cost_by_user_agent.estimated_transfer_usd IS 'What the transfer costs, as an estimate.';
-COMMENT ON COLUMN s3_cost_by_user_agent.estimated_usd IS 'Both; null until the month has prices (s3_monthly_price).';
-COMMENT ON COLUMN s3_cost_by_user_agent.price_region IS 'Region whose prices these are.';
-COMMENT ON COLUMN s3_cost_by_user_agent.price_date IS 'Day as of which the prices are right.';
+LEFT JOIN user_agent_kind a ON a.user_agent = t.user_agent AND t.folded_values IS NULL
+LEFT JOIN LATERAL s3_estimated_cost(
+    t.bucket, t.request_date, t.requests, t.put_requests, t.unbilled_requests, t.ia_transitions, t.gir_transitions,
+    t.glacier_transitions, t.deep_archive_transitions, t.bytes_sent, t.unbilled_bytes, t.interregion_bytes
+) cost ON true;

@@ -84,16 +84,3 @@ CROSS JOIN LATERAL (
     ) ranked
     GROUP BY ranked.bucket
 ) told;
-
-COMMENT ON VIEW s3_delivery_lateness IS
-    'How long after the requests of a day their log keys were delivered. Ask with bounds on request_date.';
-COMMENT ON COLUMN s3_delivery_lateness.bucket IS 'Configured bucket that loaded the log keys.';
-COMMENT ON COLUMN s3_delivery_lateness.request_date IS 'UTC day on which the requests were made.';
-COMMENT ON COLUMN s3_delivery_lateness.records IS 'How many there are of that day.';
-COMMENT ON COLUMN s3_delivery_lateness.median_lateness IS 'Half of them came within that time of the request.';
-COMMENT ON COLUMN s3_delivery_lateness.p95_lateness IS '95 of 100 came within that time.';
-COMMENT ON COLUMN s3_delivery_lateness.max_lateness IS 'All came within that time.';
-COMMENT ON COLUMN s3_delivery_lateness.first_delivery IS 'When the first log key with a record of that day came.';
-COMMENT ON COLUMN s3_delivery_lateness.last_delivery IS 'When the last one came.';
-COMMENT ON COLUMN s3_delivery_lateness.is_open IS
-    'Whether more may yet come: until 24 hours after the later of the day''s end and the last delivery.';

@@ -71,20 +71,3 @@ CROSS JOIN LATERAL (
 ) session
 WHERE session.first_request_dtime >= day.starts
   AND session.first_request_dtime < day.ends;
-
-COMMENT ON VIEW s3_download IS
-    'Downloads: what one address read of one object with pauses of at most 30 minutes, in however many ranges.'
-    ' Ask with bounds on request_date.';
-COMMENT ON COLUMN s3_download.bucket IS 'Bucket that the requests were made to.';
-COMMENT ON COLUMN s3_download.request_date IS 'UTC day on which the download began.';
-COMMENT ON COLUMN s3_download.key IS 'Object key, URL-encoded as S3 logs it.';
-COMMENT ON COLUMN s3_download.remote_ip IS 'Apparent IP address of the requester.';
-COMMENT ON COLUMN s3_download.user_agent IS 'HTTP User-Agent header; null if none was sent.';
-COMMENT ON COLUMN s3_download.first_request_dtime IS 'Time of its first request (UTC).';
-COMMENT ON COLUMN s3_download.last_request_dtime IS 'Time of its last request (UTC).';
-COMMENT ON COLUMN s3_download.requests IS 'Requests that it took, each answered with 200 or 206.';
-COMMENT ON COLUMN s3_download.bytes_sent IS 'Bytes of their responses.';
-COMMENT ON COLUMN s3_download.object_size IS 'Size of the object, the largest that they tell, in bytes.';
-COMMENT ON COLUMN s3_download.completeness IS
-    'Bytes sent as a part of the size, 1 at the most; ranges that overlap count each time, since S3 logs no ranges.';
-COMMENT ON COLUMN s3_download.is_complete IS 'Whether as many bytes were sent as the object has.';

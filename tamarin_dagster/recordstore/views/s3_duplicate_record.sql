@@ -39,15 +39,3 @@ CROSS JOIN LATERAL (
     GROUP BY held.line
     HAVING count(*) > 1
 ) alike;
-
-COMMENT ON VIEW s3_duplicate_record IS
-    'Records that S3 delivered more than once: all fields alike, in different log keys.'
-    ' Ask with bounds on request_dtime.';
-COMMENT ON COLUMN s3_duplicate_record.bucket IS 'Bucket that the request was made to.';
-COMMENT ON COLUMN s3_duplicate_record.request_dtime IS 'Time at which S3 received the request (UTC).';
-COMMENT ON COLUMN s3_duplicate_record.request_id IS 'Id that S3 gave the request; several lines may share one.';
-COMMENT ON COLUMN s3_duplicate_record.operation IS 'What was done, as INTERFACE.METHOD.RESOURCE.';
-COMMENT ON COLUMN s3_duplicate_record.key IS 'Object key; null for operations on the bucket.';
-COMMENT ON COLUMN s3_duplicate_record.http_status IS 'HTTP status of the response.';
-COMMENT ON COLUMN s3_duplicate_record.copies IS 'Rows too many: all, less the most that one log key holds.';
-COMMENT ON COLUMN s3_duplicate_record.log_key_ids IS 'Log keys that hold it (s3_log_key.id), in order.';

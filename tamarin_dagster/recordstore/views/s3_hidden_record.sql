@@ -44,16 +44,3 @@ WHERE (
     OR r.request_uri LIKE '%[__/___/____:__:__:__ %'
 )
 AND found.hidden_records > 0;
-
-COMMENT ON VIEW s3_hidden_record IS
-    'Records whose request URI, referrer or user agent holds the beginning of another record: a lost newline, or a'
-    ' forgery. Ask with bounds on request_dtime.';
-COMMENT ON COLUMN s3_hidden_record.bucket IS 'Bucket that the request was made to.';
-COMMENT ON COLUMN s3_hidden_record.request_dtime IS 'Time at which S3 received the request (UTC).';
-COMMENT ON COLUMN s3_hidden_record.log_key_id IS 'Log key that the line stood in (s3_log_key.id).';
-COMMENT ON COLUMN s3_hidden_record.log_key IS 'Name of that log key.';
-COMMENT ON COLUMN s3_hidden_record.line_number IS 'Number of the line in that log key, from 1.';
-COMMENT ON COLUMN s3_hidden_record.hidden_records IS 'Number of beginnings of other records in the line.';
-COMMENT ON COLUMN s3_hidden_record.fields IS 'Columns that hold them: request_uri, referrer or user_agent.';
-COMMENT ON COLUMN s3_hidden_record.beginnings IS
-    'The beginnings, in the order of the line: [time] address requester request-id OPERATION.';

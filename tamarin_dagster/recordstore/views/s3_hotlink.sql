@@ -12,10 +12,11 @@ SELECT
     t.bucket,
     t.request_date,
     t.referrer_host,
-    count(*) AS referrers,
+    CAST(sum(coalesce(t.folded_values, 1)) AS bigint) AS referrers,
     CAST(sum(t.requests) AS bigint) AS requests,
     sum(t.bytes_sent) AS bytes_sent,
-    CAST(sum(t.error_count) AS bigint) AS error_count
+    CAST(sum(t.error_count) AS bigint) AS error_count,
+    CAST(sum(t.folded_values) AS bigint) AS folded_values
 FROM traffic_daily_by_referrer t
 LEFT JOIN (
     SELECT
@@ -40,14 +41,3 @@ WHERE t.referrer IS NOT NULL
       false
   )
 GROUP BY t.bucket, t.request_date, t.referrer_host;
-
-COMMENT ON VIEW s3_hotlink IS
-    'Traffic of each UTC day that the pages of other hosts brought. Ask with bounds on request_date.';
-COMMENT ON COLUMN s3_hotlink.bucket IS 'Bucket that the requests were made to.';
-COMMENT ON COLUMN s3_hotlink.request_date IS 'UTC day of the requests.';
-COMMENT ON COLUMN s3_hotlink.referrer_host IS
-    'Host that the HTTP Referer header names, in lower case, without port; null if it names none.';
-COMMENT ON COLUMN s3_hotlink.referrers IS 'Pages of that host, as far as their addresses differ before the query.';
-COMMENT ON COLUMN s3_hotlink.requests IS 'Requests.';
-COMMENT ON COLUMN s3_hotlink.bytes_sent IS 'Bytes of their responses.';
-COMMENT ON COLUMN s3_hotlink.error_count IS 'Those of them that were answered with a 4xx or 5xx.';

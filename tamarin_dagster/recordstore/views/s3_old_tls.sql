@@ -23,11 +23,11 @@ CROSS JOIN LATERAL (
     SELECT
         r.bucket,
         r.tls_version,
-        r.requester,
+        CASE WHEN NOT s3_is_anonymous(r.requester) THEN r.requester END AS requester,
         r.user_agent,
         r.operation,
         count(*) AS requests,
-        count(*) FILTER (WHERE r.http_status >= 400) AS refused_requests,
+        count(*) FILTER (WHERE s3_is_error(r.http_status, r.error_code)) AS refused_requests,
         coalesce(sum(r.bytes_sent), 0) AS bytes_sent,
         count(DISTINCT r.key) AS keys,
         count(DISTINCT r.remote_ip) AS remote_ips
@@ -38,19 +38,5 @@ CROSS JOIN LATERAL (
           OR r.tls_version IS NULL AND r.cipher_suite IS NULL AND r.host_header IS NOT NULL
               AND r.remote_ip IS NOT NULL
       )
-    GROUP BY r.bucket, r.tls_version, r.requester, r.user_agent, r.operation
+    GROUP BY r.bucket, r.tls_version, 3, r.user_agent, r.operation
 ) found;
-
-COMMENT ON VIEW s3_old_tls IS
-    'Requests of each UTC day over TLS older than 1.2, or without TLS. Ask with bounds on request_date.';
-COMMENT ON COLUMN s3_old_tls.bucket IS 'Bucket that the requests were made to.';
-COMMENT ON COLUMN s3_old_tls.request_date IS 'UTC day of the requests.';
-COMMENT ON COLUMN s3_old_tls.tls_version IS 'Version of TLS, as S3 logs it; null if there was none.';
-COMMENT ON COLUMN s3_old_tls.requester IS 'Canonical user id, ARN or service; null if not authenticated.';
-COMMENT ON COLUMN s3_old_tls.user_agent IS 'HTTP User-Agent header; null if none was sent.';
-COMMENT ON COLUMN s3_old_tls.operation IS 'What was asked for, as INTERFACE.METHOD.RESOURCE.';
-COMMENT ON COLUMN s3_old_tls.requests IS 'Requests.';
-COMMENT ON COLUMN s3_old_tls.refused_requests IS 'Those of them that were answered with a 4xx or 5xx.';
-COMMENT ON COLUMN s3_old_tls.bytes_sent IS 'Bytes of their responses.';
-COMMENT ON COLUMN s3_old_tls.keys IS 'Different objects that they were for.';
-COMMENT ON COLUMN s3_old_tls.remote_ips IS 'Different addresses that they came from.';

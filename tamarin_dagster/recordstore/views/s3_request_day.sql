@@ -18,8 +18,3 @@ FROM (
     WHERE i.inhparent = CAST('s3_log_record' AS regclass)
 ) month
 CROSS JOIN LATERAL generate_series(month.first, month.following - interval '1 day', interval '1 day') AS day (start);
-
-COMMENT ON VIEW s3_request_day IS 'The UTC days of the months for which there are partitions of records.';
-COMMENT ON COLUMN s3_request_day.request_date IS 'UTC day.';
-COMMENT ON COLUMN s3_request_day.starts IS 'Its first moment.';
-COMMENT ON COLUMN s3_request_day.ends IS 'The first moment of the next.';

@@ -68,14 +68,3 @@ WHERE candidate.value >= CASE candidate.measure WHEN 'requests' THEN 100 ELSE 10
   AND candidate.value >= 2 * (candidate.mean - candidate.spread)
   AND candidate.value >= 2 * usual.median
   AND candidate.value > usual.median + 6 * usual.deviation;
-
-COMMENT ON VIEW s3_spike IS
-    'Hours with far more requests or bytes than the same hour of the 28 days before.';
-COMMENT ON COLUMN s3_spike.bucket IS 'Bucket that the requests were made to.';
-COMMENT ON COLUMN s3_spike.hour IS 'First moment of the UTC hour.';
-COMMENT ON COLUMN s3_spike.measure IS 'What there was more of: requests, or bytes_sent.';
-COMMENT ON COLUMN s3_spike.value IS 'How many there were in the hour.';
-COMMENT ON COLUMN s3_spike.usual IS 'The median of the same hour of the days before.';
-COMMENT ON COLUMN s3_spike.times_usual IS 'How many times as much as that it is; null if that is 0.';
-COMMENT ON COLUMN s3_spike.deviation IS 'The median deviation of these days from it.';
-COMMENT ON COLUMN s3_spike.days IS 'How many days before are known: 7 to 28.';

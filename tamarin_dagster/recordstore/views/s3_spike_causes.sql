@@ -56,6 +56,3 @@ BEGIN ATOMIC
     ) counted
     WHERE counted.requests > 0;
 END;
-
-COMMENT ON FUNCTION s3_spike_causes IS
-    'What had more traffic in an hour than in the same hour of the seven days before: keys, addresses, referrers, agents.';

@@ -160,7 +160,8 @@ def test_consumers_are_held_against_the_median_and_addresses_have_other_names_if
     assert (told.addresses.count, told.addresses.median_bytes, len(told.addresses.largest)) == (25, 13, 20)
     first = told.addresses.largest[0]
     assert (first.name, told.addresses.multiple_of_median(first)) == ("192.0.2.25", 25 / 13)
-    assert [each.name for each in told.requesters.largest] == [None, "anna"]
+    assert [each.name for each in told.requesters.largest] == ["anna"], "who is not authenticated is no requester"
+    assert (told.requesters.count, told.requesters.median_bytes) == (1, 100)
     assert [each.name for each in other.addresses.largest] == [name(each.name) for each in told.addresses.largest]
     assert (told.anonymous, other.anonymous) == (False, True)
 
