@@ -82,6 +82,8 @@ def test_json_has_the_numbers(run, media, today) -> None:
         "bytes": 100 * GB,
         "median_bytes": 25 * GB,
         "pending_days": [],
+        "folded_bytes": 0,
+        "missing_bytes": 0,
         "hogs": [
             {"name": HOG, "requests": 40_000_000, "bytes": 40 * GB, "share": 0.4, "times_median": 1.6, "own": None},
             *(

@@ -225,7 +225,7 @@ sa.Index(
     "traffic_daily_by_key_digest",
     *(traffic_daily_by_key.c[name] for name in ("bucket", "key_digest", "request_date")),
     postgresql_include=["put_requests", "reads", "deletes", "object_size"],
-    postgresql_where=traffic_daily_by_key.c.folded_values.is_(None),
+    postgresql_where=sa.text("folded_values IS NULL"),
 )
 traffic_daily_by_remote_ip = _daily(
     sa.Column("remote_ip", postgresql.INET(), comment="Apparent IP address of the requester; null for S3's own."),
@@ -237,7 +237,7 @@ sa.Index(
     "traffic_daily_by_remote_ip_address",
     *(traffic_daily_by_remote_ip.c[name] for name in ("bucket", "remote_ip", "request_date")),
     postgresql_include=["requests", "bytes_sent"],
-    postgresql_where=traffic_daily_by_remote_ip.c.folded_values.is_(None),
+    postgresql_where=sa.text("folded_values IS NULL"),
 )
 traffic_daily_by_requester = _daily(
     sa.Column("requester", sa.Text, comment="Canonical user id, ARN or service; null if not authenticated."),
