@@ -2,8 +2,8 @@ r"""What rollups cost: the load that makes their parts, the roll-up of a day, a 
 
     .venv/bin/python -m benchmarks.answers.rollups [--traffic demo|distinct|put] [--lines 1000000] [--rounds 5]
 
-In turn, in each round: `tamarin-dagster pull` with its rollups, the whole process; the same with nothing new, which is
-the start of the process; psql's \copy of the same rows into an equal table. Then `pull --no-rollups`, and the roll-up
+In turn, in each round: `tamarin-dagster pull` of one log key of 1,000 lines, which is the start of the process and of
+all that it imports; the pull of all log keys, with its rollups; psql's \copy of the same rows into an equal table. Then `pull --no-rollups`, and the roll-up
 of its largest day alone; then a late log key of 1,000 lines of that day, and its roll-up. All of it in one day, unless
 `--days` says otherwise. Once: the bytes of rollups, parts and records, and what Postgres wrote to temporary files.
 """
@@ -12,6 +12,7 @@ import os
 import statistics
 import time
 from datetime import date
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -28,6 +29,7 @@ from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, tra
 PULL_AND_ROLL_UP = (*COMMAND, "pull", "--no-purge")
 LATE_LINES = 1000
 _DAY = date(2026, 3, 5)
+_EARLIER = date(2026, 2, 5)
 _TABLES = (*ROLLUPS, traffic_day, traffic_fold, traffic_part)
 
 
@@ -63,17 +65,18 @@ def main() -> None:
 def _write_keys(staged: Stage, traffic: str, lines: int, keys: int, days: int) -> None:
     if traffic == "demo":
         staged.write_keys(lines=lines, keys=keys, days=days)
+        staged.configure(_EARLIER)
         return
     share = 0.99 if traffic == "put" else 0.0
     write_unkind_keys(staged.log_folder, lines=lines, keys=keys, day=_DAY, put_share=share)
-    staged.configure(_DAY)
+    staged.configure(_EARLIER)
 
 
 def _round(staged: Stage, engine: sa.Engine, lines: int, *, is_first: bool) -> dict[str, float]:
+    start = _start(staged)
     _empty(staged)
     pull = staged.run(PULL_AND_ROLL_UP).seconds
     staged.expect(lines)
-    start = staged.run(PULL_AND_ROLL_UP).seconds
     if is_first:
         prepare_copy(staged)
     copy = copy_rows(staged)
@@ -95,6 +98,16 @@ def _round(staged: Stage, engine: sa.Engine, lines: int, *, is_first: bool) -> d
     }
 
 
+def _start(staged: Stage) -> float:
+    """Seconds of a pull of one log key, of a day before all others."""
+    _empty(staged)
+    name = _write_late_key(staged, _EARLIER)
+    try:
+        return staged.run((*PULL_AND_ROLL_UP, "--from", str(_EARLIER), "--to", str(_EARLIER))).seconds
+    finally:
+        name.unlink()
+
+
 def _empty(staged: Stage) -> None:
     staged.execute(f"TRUNCATE {', '.join(table.name for table in _TABLES)}")
     staged.empty_tables()
@@ -102,6 +115,18 @@ def _empty(staged: Stage) -> None:
 
 def _late_key(staged: Stage, engine: sa.Engine, day: date) -> float:
     """Seconds of the roll-up of a day after one more log key of it."""
+    name = _write_late_key(staged, day)
+    try:
+        staged.run(PULL)
+        started = time.perf_counter()
+        roll_up(engine)
+        return time.perf_counter() - started
+    finally:
+        name.unlink()
+
+
+def _write_late_key(staged: Stage, day: date) -> Path:
+    """Write a log key of a day, with requests of that day."""
     late = staged.folder / "late"
     write_log_keys(late, lines=LATE_LINES, keys=1, days=1, prefix=LOG_PREFIX)
     (written,) = (path for path in late.rglob("*") if path.is_file())
@@ -113,13 +138,7 @@ def _late_key(staged: Stage, engine: sa.Engine, day: date) -> float:
     name.write_bytes(found)
     os.utime(name, (0, 0))  # a file that was just written is left for the next pull
     written.unlink()
-    try:
-        staged.run(PULL)
-        started = time.perf_counter()
-        roll_up(engine)
-        return time.perf_counter() - started
-    finally:
-        name.unlink()
+    return name
 
 
 def _sizes(staged: Stage, lines: int, spilled: int) -> Sheet:
