@@ -3,9 +3,10 @@ r"""What rollups cost: the load that makes their parts, the roll-up of a day, a 
     .venv/bin/python -m benchmarks.answers.rollups [--traffic demo|distinct|put] [--lines 1000000] [--rounds 5]
 
 In turn, in each round: `tamarin-dagster pull` of one log key of 1,000 lines, which is the start of the process and of
-all that it imports; the pull of all log keys, with its rollups; psql's \copy of the same rows into an equal table. Then `pull --no-rollups`, and the roll-up
-of its largest day alone; then a late log key of 1,000 lines of that day, and its roll-up. All of it in one day, unless
-`--days` says otherwise. Once: the bytes of rollups, parts and records, and what Postgres wrote to temporary files.
+all that it imports; the pull of all log keys, with its rollups; psql's \copy of the same rows into an equal table. Then
+`pull --no-rollups`, and the roll-up of its largest day alone; then a late log key of 1,000 lines of that day, and its
+roll-up. All of it in one day, unless `--days` says otherwise. Once: the bytes of rollups, parts and records, and what
+Postgres wrote to temporary files.
 """
 
 import os

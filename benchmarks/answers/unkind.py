@@ -1,5 +1,6 @@
 """Log keys of unkind traffic: every key, address, requester, referrer and user agent distinct, or 99 % PUT."""
 
+import os
 import random
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,9 @@ def write_unkind_keys(folder: Path, *, lines: int, keys: int, day: date, put_sha
         first, last = lines * key // keys, lines * (key + 1) // keys
         moment = datetime(day.year, day.month, day.day) + timedelta(days=first / lines)  # noqa: DTZ001 - a name's
         body = "".join(_line(number, day, lines, draw, put_share) for number in range(first, last)).encode()
-        (target / f"{moment:%Y-%m-%d-%H-%M-%S}-{key:016X}").write_bytes(body)
+        path = target / f"{moment:%Y-%m-%d-%H-%M-%S}-{key:016X}"
+        path.write_bytes(body)
+        os.utime(path, (0, 0))  # a file that was just written is left for a later pull
         total += len(body)
     return WrittenLogKeys(keys, lines, total, day, day)
 
