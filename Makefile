@@ -6,7 +6,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install install-all dev test test-slow test-bench test-browser test-celery test-deploy test-peers screenshots docs docs-pages docs-serve chaos \
+.PHONY: install install-all dev test test-byte-code test-slow test-bench test-browser test-celery test-deploy test-peers screenshots docs docs-pages docs-serve chaos \
 	hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
@@ -43,6 +43,10 @@ WORKERS ?= $(shell $(BIN)/python -c "import os; cores = os.cpu_count() or 1; pri
 
 # With byte code: pytest's own takes half a minute to make, and each program that a test starts would be compiled anew.
 PYTEST_PARALLEL = PYTHONDONTWRITEBYTECODE= $(RUN) pytest --numprocesses $(WORKERS) --dist worksteal
+
+# Byte code of the tests and of all that they import. Without it each process of `make test` makes all of it at its start.
+test-byte-code: install
+	@PYTHONDONTWRITEBYTECODE= $(RUN) pytest --collect-only --quiet >/dev/null
 
 # PYTEST=-k... chooses.
 test: install

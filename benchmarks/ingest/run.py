@@ -47,7 +47,8 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=5, help="seconds between the sensor's ticks: %(default)s")
     options = parser.parse_args()
     with stage() as staged:
-        staged.configure(datetime.now(UTC).date() - timedelta(days=1), pull_parse_interval=options.interval / 60)
+        yesterday = datetime.now(UTC).date() - timedelta(days=1)
+        staged.configure(yesterday, pull_parse_interval=options.interval / 60, quiet_seconds=0)
         day_folder(staged.log_folder)
         with (
             dev(staged.folder / "dev.log", free_port()) as running,

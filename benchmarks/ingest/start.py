@@ -29,7 +29,7 @@ from benchmarks.ingest.repeated import day_folder
 from benchmarks.ingest.stage import Stage, stage
 from benchmarks.sheet import Sheet
 from tamarin_dagster.demo.endpoint import free_port
-from tamarin_dagster.homes import CONFIG_VARIABLE
+from tamarin_dagster.homes import CONFIG_VARIABLE, demo_home
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
 from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.server_place import find_folder
@@ -87,7 +87,7 @@ def _start(folder: Path) -> dict[str, float]:
     home, config, port = folder / "home", folder / "tamarin.yaml", free_port()
     config.write_text(f"home: {home}\n", "utf-8")
     os.environ[CONFIG_VARIABLE] = str(config)
-    url = EmbeddedPostgres(home).url(RECORDS_DATABASE, "postgresql")
+    url = EmbeddedPostgres(demo_home(home, is_set=True)).url(RECORDS_DATABASE, "postgresql")
     spent = {}
     with dev(folder / "dev.log", port) as running:
         running.wait_for(_PAGE, lambda: _answers(port), _START_SECONDS)
