@@ -111,7 +111,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
                 store,
                 engine,
                 periods=periods,
-                run_id=context.run.run_id,
+                run_id=_run_id(context),
                 progress=_progress_log(context, periods),
                 connections=settings.load_connections,
                 redacts=settings.redact_query_secrets,
@@ -129,6 +129,14 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         )
 
     return log_records
+
+
+def _run_id(context: dg.AssetExecutionContext) -> str | None:
+    """Return the run's id; None where the asset is called directly, without a run."""
+    try:
+        return context.run.run_id
+    except dg.DagsterError:
+        return None
 
 
 @contextmanager
