@@ -24,8 +24,10 @@ def main() -> None:
     if given.measure is not None:
         print(json.dumps(measure(given.measure)))
         return
-    columns = ("buckets", "CPU s", "of it build", "of it snapshot", "MB resident", "snapshot MB", "jobs", "schedules")
-    columns = (*columns, "checks", "loop s")
+    columns = [
+        *("buckets", "CPU s", "of it build", "of it snapshot", "MB resident", "snapshot MB"),
+        *("jobs", "schedules", "checks", "loop s"),
+    ]
     print(f"| {' | '.join(columns)} |")
     print(f"|{'---:|' * len(columns)}")
     for count in given.buckets:
