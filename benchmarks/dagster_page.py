@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tamarin_dagster.defs.naming import ASSET_JOB
+from tamarin_dagster.defs.selections import load_selection
+from tamarin_dagster.settings import LoggedBucket, Settings
+
 _LOCATION = "tamarin_dagster"
 _ENDED = ("COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED")
 _TOLD_BYTES = 3_000
@@ -71,15 +75,20 @@ class Page:
         """Whether a backfill is over, however."""
         return self.status(backfill) in _ENDED
 
-    def launch(self, job: str, first: str, last: str) -> str:
-        """Launches one run of all days from `first` to `last`; returns its id."""
+    def launch(self, slug: str, first: str, last: str) -> str:
+        """Launches one load of a bucket's days from `first` to `last`; returns the run's id."""
+        bucket = LoggedBucket(name="any-bucket", log_bucket_name="log-bucket")
+        selection = load_selection(bucket, slug, Settings(buckets=(bucket,)))
+        checks = [{"assetKey": {"path": list(key.asset_key.path)}, "name": key.name} for key in selection.checks]
         tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
         launched = self.ask(
             "mutation($given: ExecutionParams!) { launchRun(executionParams: $given) {"
             " ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on Error { message } } }",
             given={
                 "selector": {
-                    "jobName": job,
+                    "jobName": ASSET_JOB,
+                    "assetSelection": [{"path": list(key.path)} for key in selection.assets],
+                    "assetCheckSelection": checks,
                     "repositoryName": "__repository__",
                     "repositoryLocationName": _LOCATION,
                 },

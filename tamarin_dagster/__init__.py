@@ -1,21 +1,33 @@
 """S3 server access logs into Postgres, completely and exactly once, with Dagster.
 
 For notebooks and scripts: `read_log_keys` reads log keys from a folder or a bucket, `parse_log` and `parse_logs` read
-bytes; all give pandas DataFrames. docs/python.md shows how.
+bytes; all give pandas DataFrames. docs/python.md shows how. `LoggedBucketsComponent` is for `dg` projects.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tamarin_dagster.component import LoggedBucketsComponent
     from tamarin_dagster.logformat import ParsedLog, ParsedLogs, parse_log, parse_logs
     from tamarin_dagster.notebook import LogKeyError, RejectedLinesWarning, read_log_keys
 
-__all__ = ["LogKeyError", "ParsedLog", "ParsedLogs", "RejectedLinesWarning", "parse_log", "parse_logs", "read_log_keys"]
+__all__ = [
+    "LogKeyError",
+    "LoggedBucketsComponent",
+    "ParsedLog",
+    "ParsedLogs",
+    "RejectedLinesWarning",
+    "parse_log",
+    "parse_logs",
+    "read_log_keys",
+]
 
 # Imported when they are used: commands need none of them.
-_MODULE_OF = dict.fromkeys(("LogKeyError", "RejectedLinesWarning", "read_log_keys"), "notebook") | dict.fromkeys(
-    ("ParsedLog", "ParsedLogs", "parse_log", "parse_logs"), "logformat"
+_MODULE_OF = (
+    dict.fromkeys(("LogKeyError", "RejectedLinesWarning", "read_log_keys"), "notebook")
+    | dict.fromkeys(("ParsedLog", "ParsedLogs", "parse_log", "parse_logs"), "logformat")
+    | {"LoggedBucketsComponent": "component"}
 )
 
 
@@ -23,3 +35,8 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Name what is imported when it is used, too: `dg` looks here for components."""
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,7 @@
 To have them in a code location with other things, merge `tamarin_dagster.definitions.build_definitions` instead.
 """
 
+import gc
 import sys
 import warnings
 
@@ -25,5 +26,11 @@ def _configured() -> Settings:
         raise
 
 
-# All steps of a run in its one process: to start one for each takes longer than what most of them do.
-defs = dg.Definitions.merge(build_definitions(_configured()), dg.Definitions(executor=dg.in_process_executor))
+# What is built here stays as long as the process: to look through it for garbage takes a tenth of the time to load.
+gc.disable()
+try:
+    # All steps of a run in its one process: to start one for each takes longer than what most of them do.
+    defs = dg.Definitions.merge(build_definitions(_configured()), dg.Definitions(executor=dg.in_process_executor))
+finally:
+    gc.enable()
+gc.freeze()

@@ -16,6 +16,7 @@ from tamarin_dagster.defs.doctor_job import build_doctor_job
 from tamarin_dagster.defs.jobs import build_expire_job, build_purge_job, build_reparse_job
 from tamarin_dagster.defs.naming import DATABASE, LOG_BUCKETS, S3, slugs
 from tamarin_dagster.defs.partition_checks import build_partition_checks
+from tamarin_dagster.defs.partitions import warn_of_clamped
 from tamarin_dagster.defs.purging import build_purge_op, build_purged_log_keys
 from tamarin_dagster.defs.report import build_report, build_report_schedule
 from tamarin_dagster.defs.resources import FOLDERS_ONLY, RECORD_DATABASE
@@ -139,6 +140,7 @@ def _expiring(settings: Settings, prefix: str, months: int) -> dg.Definitions:
 def _of_bucket(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Definitions:
     """Return what each bucket has of its own, in the order in which a line travels."""
     archive = settings.archive_of(bucket)
+    warn_of_clamped(bucket)
     return dg.Definitions(
         assets=[
             build_delivered_log_keys(bucket, slug),

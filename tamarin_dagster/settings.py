@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -56,9 +56,6 @@ DEFAULT_ROLLUP_ROWS = 20_000
 DEFAULT_ROLLUP_PARTS_DAYS = 35
 # A fifth of all bytes: among the hundreds of addresses that a public bucket serves, no reader comes near it.
 DEFAULT_HOG_SHARE = 0.2
-
-# As many partitions as Dagster recommends for an asset at the most: eleven years of hours.
-MAX_HOURS = 100_000
 
 _OWNER = re.compile(r"team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 # Of a setting or a bucket; the quoted parts of an error of YAML's reader that are more than a character.
@@ -174,16 +171,6 @@ class LoggedBucket(BaseModel):
             if not _OWN_HOST.fullmatch(host):
                 raise ValueError("must be host names alone, like www.example.org, or *.example.org for all below it")
         return tuple(host.lower() for host in value)
-
-    @model_validator(mode="after")
-    def _few_hours(self) -> Self:
-        first = datetime.now(UTC).date() - timedelta(hours=MAX_HOURS)
-        if self.partition == Partition.HOURLY and self.start_date < first:
-            raise ValueError(
-                f"start_date: with partition: hourly it must be set, to {first} or later: Dagster bears"
-                f" {MAX_HOURS:,} partitions of an asset"
-            )
-        return self
 
     @model_validator(mode="after")
     def _logs_under_a_prefix(self) -> Self:
@@ -438,6 +425,11 @@ def load_settings(config: Path | None = None, *, for_demo: bool = False, with_de
         entries = _read_yaml(path)
     elif config or named:
         raise SettingsError(f"{path}: no such file; it was named by {'--config' if config else CONFIG_VARIABLE}")
+    return settings_of(path, entries, for_demo=for_demo, with_demo=with_demo)
+
+
+def settings_of(path: Path, entries: dict[str, Any], *, for_demo: bool = False, with_demo: bool = False) -> Settings:
+    """Return the settings of these entries, as they stand in the file `path`. See `load_settings`."""
     try:
         settings = Settings(**entries)
     except ValidationError as error:

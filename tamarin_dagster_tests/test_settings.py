@@ -321,11 +321,6 @@ WRONG = {
     "a word as day": (bucket_with("monitor_from: yesterday"), IN_BUCKET + "monitor_from: ", "2026-01-31"),
     "a time as day": (bucket_with("start_date: 2026-01-01T10:00:00"), IN_BUCKET + "start_date: ", "2026-01-31"),
     "an unknown partition": (bucket_with("partition: weekly"), IN_BUCKET + "partition: ", "'daily' or 'hourly'"),
-    "hours since 2006": (
-        bucket_with("partition: hourly"),
-        IN_BUCKET.rstrip(": ") + ": ",
-        "start_date: with partition: hourly",
-    ),
     "an owner that is none": (bucket_with("owners: [anna]"), IN_BUCKET + "owners: ", "e-mail addresses, or teams"),
     "a host with its scheme": (
         bucket_with("own_hosts: ['https://a.example']"),

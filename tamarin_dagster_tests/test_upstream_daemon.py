@@ -241,6 +241,95 @@ def test_a_backfill_of_assets_that_share_a_policy_makes_runs_of_so_many_days_eac
     assert all("dagster/partition" not in run.tags for run in runs)
 
 
+# ------------------------------------------------------------------------------------------------ one job for all
+
+MONTHS = dg.MonthlyPartitionsDefinition("2026-01-01", end_offset=1)
+
+
+@dg.asset(key="monthly", partitions_def=MONTHS)
+def monthly() -> dg.MaterializeResult:
+    return dg.MaterializeResult()
+
+
+@dg.asset_check(asset=PURGED, name="wanted", partitions_def=DAYS)
+def wanted() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+@dg.asset_check(asset=PURGED, name="unwanted", partitions_def=DAYS)
+def unwanted() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+WANTED = dg.AssetCheckKey(PURGED, "wanted")
+
+
+@dg.sensor(
+    asset_selection=dg.AssetSelection.assets(PURGED).without_checks() | dg.AssetSelection.checks(WANTED),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def asks_for_assets() -> dg.SensorResult:
+    request = dg.RunRequest(
+        run_key="a", partition_key=DAY, asset_selection=[PURGED], asset_check_keys=[WANTED], tags={"kind": "load"}
+    )
+    return dg.SensorResult(run_requests=[request])
+
+
+@dg.schedule(
+    job_name="__ASSET_JOB",
+    cron_schedule="15 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def asks_for_both() -> list[dg.RunRequest]:
+    return [
+        dg.RunRequest(
+            run_key="range",
+            asset_selection=[PURGED],
+            asset_check_keys=[WANTED],
+            tags=range_tags("2026-03-02", "2026-03-03"),
+        ),
+        dg.RunRequest(run_key="month", asset_selection=[monthly.key], asset_check_keys=[], partition_key="2026-02-01"),
+    ]
+
+
+one_job = dg.Definitions(
+    assets=[loaded_but_for_one_day, purged_in_runs_of_three, monthly],
+    asset_checks=[wanted, unwanted],
+    sensors=[asks_for_assets],
+    schedules=[asks_for_both],
+    executor=dg.in_process_executor,
+)
+
+
+def test_a_sensor_and_a_schedule_ask_the_asset_job_for_assets_checks_and_partitions(tmp_path) -> None:
+    """selections, schedules: no job of ours holds assets whose partitions begin on different days."""
+    with daemon_of(tmp_path, __name__, "one_job") as daemon:
+        daemon.look_at_sensors(NOW)
+        daemon.look_at_schedules(NOW)
+        daemon.look_at_schedules(NOW + timedelta(minutes=16))
+        runs = {run.tags["dagster/run_key"]: run for run in daemon.runs()}
+        assert {key: (run.job_name, run.status.value) for key, run in runs.items()} == dict.fromkeys(
+            ("a", "range", "month"), ("__ASSET_JOB", "SUCCESS")
+        )
+        assert (runs["a"].tags["dagster/partition"], runs["a"].tags["kind"]) == (DAY, "load")
+        assert runs["month"].tags["dagster/partition"] == "2026-02-01"
+        made, checked = dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        partitions = {
+            key: sorted(entry.dagster_event.partition for entry in daemon.instance.all_logs(run.run_id, of_type=made))
+            for key, run in runs.items()
+        }
+        assert partitions == {"a": [DAY], "range": ["2026-03-02", "2026-03-03"], "month": ["2026-02-01"]}
+        names = {
+            key: {
+                entry.dagster_event.asset_check_evaluation_data.check_name
+                for entry in daemon.instance.all_logs(run.run_id, of_type=checked)
+            }
+            for key, run in runs.items()
+        }
+        assert names == {"a": {"wanted"}, "range": {"wanted"}, "month": set()}
+
+
 # ------------------------------------------------------------------------------------------------ the queue
 
 

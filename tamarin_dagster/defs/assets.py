@@ -111,7 +111,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
                 store,
                 engine,
                 periods=periods,
-                run_id=context.run.run_id,
+                run_id=_run_id(context),
                 progress=_progress_log(context, periods),
                 connections=settings.load_connections,
                 redacts=settings.redact_query_secrets,
@@ -121,7 +121,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         with engine.connect() as connection:
             for each in pulled.periods:
                 metadata = _metadata(each, pulled, ledger.period_counts(connection, bucket.name, each.period))
-                context.add_asset_metadata(metadata, partition_key=partition_key(each.period))
+                add_metadata(context, metadata, each.period)
                 results[each.period] = _listing_results(slug, each)
         context.log.info(_summary(bucket, pulled))
         return dg.MaterializeResult(
@@ -129,6 +129,20 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         )
 
     return log_records
+
+
+def add_metadata(context: dg.AssetExecutionContext, metadata: Mapping[str, object], period: DeliveryPeriod) -> None:
+    """Add metadata to a partition's materialization; an asset that is called directly, without a run, has none."""
+    if _run_id(context) is not None:
+        context.add_asset_metadata(metadata, partition_key=partition_key(period))
+
+
+def _run_id(context: dg.AssetExecutionContext) -> str | None:
+    """Return the run's id; None where the asset is called directly, without a run."""
+    try:
+        return context.run.run_id
+    except dg.DagsterError:
+        return None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A partition is a delivery period: the UTC day, or hour, in a log key's name. The request's own time is a column."""
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
@@ -9,16 +10,45 @@ from tamarin_dagster.logformat import DeliveryHour, DeliveryPeriod, parse_key_na
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.settings import LoggedBucket, Partition, Settings
 
+_log = logging.getLogger(__name__)
+
 # A bucket whose day is too much for a run has a quarter of it in one.
 HOURS_PER_RUN = 6
+
+# 100,000 partitions of an asset are as many as Dagster recommends; ten years of hours, and the present year.
+MAX_YEARS_OF_HOURS = 10
 
 # Dagster's own way to write an hour's key.
 _HOUR_KEY = "%Y-%m-%d-%H:%M"
 
 
+def first_partition_date(bucket: LoggedBucket) -> date:
+    """Return the first day that has partitions: start_date, unless its hours are more than Dagster is made for.
+
+    It moves on with each January only: partitions that differ between two looks at the clock would not fit together.
+    """
+    if bucket.partition == Partition.DAILY:
+        return bucket.start_date
+    return max(bucket.start_date, date(datetime.now(UTC).year - MAX_YEARS_OF_HOURS, 1, 1))
+
+
+def warn_of_clamped(bucket: LoggedBucket) -> None:
+    """Log a warning if the bucket's partitions begin later than its settings say."""
+    first = first_partition_date(bucket)
+    if first > bucket.start_date:
+        _log.warning(
+            "bucket %s: with partition: hourly its partitions begin on %s, not on its start_date %s, since Dagster is"
+            " made for 100,000 partitions of an asset; load earlier days with `tamarin-dagster pull --from %s`",
+            bucket.name,
+            first,
+            bucket.start_date,
+            bucket.start_date,
+        )
+
+
 def delivery_partitions(bucket: LoggedBucket) -> dg.TimeWindowPartitionsDefinition:
     """The bucket's days (hours) from its start_date to the present one, which is incomplete but loaded as it fills."""
-    start = bucket.start_date
+    start = first_partition_date(bucket)
     if bucket.partition == Partition.HOURLY:
         return dg.HourlyPartitionsDefinition(
             start_date=f"{datetime.combine(start, datetime.min.time()):{_HOUR_KEY}}", fmt=_HOUR_KEY, end_offset=1

@@ -8,11 +8,11 @@ import dagster as dg
 import sqlalchemy as sa
 
 from tamarin_dagster.defs import asset_checks
-from tamarin_dagster.defs.assets import RETRY_POLICY, failure_table, link_to, place_of
+from tamarin_dagster.defs.assets import RETRY_POLICY, add_metadata, failure_table, link_to, place_of
 from tamarin_dagster.defs.cancelling import cancellable
 from tamarin_dagster.defs.failures import held_back, raise_held_back
 from tamarin_dagster.defs.naming import archived_key, group_of, named, purged_key, records_key
-from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key
+from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, counted
@@ -58,10 +58,7 @@ def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -
             with done.engine.connect() as connection:
                 for period in periods:
                     counts = ledger.period_counts(connection, bucket.name, period)
-                    context.add_asset_metadata(
-                        {"keys": counts.keys, "keys purged so far": counts.purged_keys},
-                        partition_key=partition_key(period),
-                    )
+                    add_metadata(context, {"keys": counts.keys, "keys purged so far": counts.purged_keys}, period)
         raise_held_back(done.failed)
         return dg.MaterializeResult(metadata=done.metadata())  # type: ignore[arg-type]
 

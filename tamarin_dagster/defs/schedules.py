@@ -15,7 +15,7 @@ from dagster._core.storage.tags import (
 
 from tamarin_dagster.analysis.dimensions import pending_dimensions
 from tamarin_dagster.defs.naming import ASSET_JOB, FIRST, named
-from tamarin_dagster.defs.partitions import whole_days
+from tamarin_dagster.defs.partitions import first_partition_date, whole_days
 from tamarin_dagster.defs.resources import RecordDatabase
 from tamarin_dagster.defs.selections import reconcile_selection
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -43,7 +43,7 @@ def build_reconcile_schedule(settings: Settings, slugs: Mapping[str, str], prefi
         today = context.scheduled_execution_time.date()
         requests = []
         for bucket in active_buckets(settings, slugs, context.instance):
-            first = max(bucket.start_date, today - timedelta(days=RECONCILED_DAYS - 1))
+            first = max(first_partition_date(bucket), today - timedelta(days=RECONCILED_DAYS - 1))
             selection = selections[bucket.name]
             requests.append(
                 dg.RunRequest(

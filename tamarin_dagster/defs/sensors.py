@@ -16,7 +16,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, RunRecord
 from dagster._core.storage.tags import PRIORITY_TAG, RUN_KEY_TAG
 
 from tamarin_dagster.defs.naming import BUCKET_TAG, DIGEST_TAG, FIRST, named
-from tamarin_dagster.defs.partitions import has_begun, partition_key, period_of
+from tamarin_dagster.defs.partitions import first_partition_date, has_begun, partition_key, period_of
 from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.defs.selections import Selection, load_selection
 from tamarin_dagster.discovery import DAYS_AHEAD, Look, count_strays, days_with_keys, not_searched, survey
@@ -153,7 +153,7 @@ def first_day(bucket: LoggedBucket, position: date | None, first_kept: date | No
 
     Nor before the first day that retention keeps: rows of earlier ones would be dropped at once.
     """
-    first = max(bucket.first_monitored_date, first_kept or bucket.first_monitored_date)
+    first = max(bucket.first_monitored_date, first_partition_date(bucket), first_kept or bucket.first_monitored_date)
     return first if position is None else max(first, position - timedelta(days=LOOKBACK_DAYS))
 
 

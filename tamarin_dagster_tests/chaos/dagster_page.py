@@ -10,19 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tamarin_dagster.defs.selections import load_selection
 from tamarin_dagster.failpoints import VARIABLE
+from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.chaos.histories import DAYS
 from tamarin_dagster_tests.chaos.matrix import UnexpectedError
 from tamarin_dagster_tests.chaos.worlds import World
 from tamarin_dagster_tests.dev_process import DevProcess, descendants, dev_process
 
 PARTITIONS = [f"2026-03-{day:02}" for day in DAYS]
-JOB = "media__load"
+JOB = "__ASSET_JOB"
 LOADS = "media__log_records"
 """The step that loads."""
 
 _SENSOR = "media__new_log_keys"
+_BUCKET = LoggedBucket(name="media", log_bucket_name="log-bucket")
+_SELECTION = load_selection(_BUCKET, "media", Settings(buckets=(_BUCKET,)))
 _RECORDS, _PURGED = {"path": ["media", "log_records"]}, {"path": ["media", "purged_log_keys"]}
+_LOADED = [{"path": list(key.path)} for key in _SELECTION.assets]
+_CHECKED = [{"assetKey": {"path": list(key.asset_key.path)}, "name": key.name} for key in _SELECTION.checks]
 _REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "tamarin_dagster"}
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -107,7 +113,7 @@ class Page:
             "mutation($given: ExecutionParams!) { launchRun(executionParams: $given) {"
             " ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on Error { message } } }",
             given={
-                "selector": {"jobName": JOB, **_REPOSITORY},
+                "selector": {"jobName": JOB, "assetSelection": _LOADED, "assetCheckSelection": _CHECKED, **_REPOSITORY},
                 "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
             },
         )

@@ -7,7 +7,13 @@ import dagster as dg
 import pytest
 
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.defs.partitions import backfill_policy, delivery_partitions, partition_key, periods_of
+from tamarin_dagster.defs.partitions import (
+    backfill_policy,
+    delivery_partitions,
+    first_partition_date,
+    partition_key,
+    periods_of,
+)
 from tamarin_dagster.logformat import DeliveryHour
 from tamarin_dagster.settings import LoggedBucket, Partition
 from tamarin_dagster_tests.defs.test_assets import (
@@ -140,3 +146,21 @@ def test_a_day_loaded_as_hours_is_whole_as_a_day(settings, instance, put_key, en
     assert (metadata["keys"], metadata["rows"], metadata["new keys"]) == (24, 24, 0)
     assert stored(engine) == (24, 24)
     assert date.fromisoformat("2026-03-05") in periods_of(["2026-03-05"])
+
+
+def test_hours_since_2006_are_clamped_with_a_warning_and_the_sensor_asks_for_no_earlier_day(
+    settings, instance, put_key, caplog, today
+) -> None:
+    """A start_date that was valid for ten days, and then refused with all other buckets."""
+    bucket = settings.buckets[0].model_copy(update={"start_date": date(2006, 3, 14)})
+    first = first_partition_date(bucket)
+    assert (first.month, first.day, today.year - first.year) == (1, 1, 10)
+    put_key(lines(1), day="2007-03-05")
+    put_key(lines(1), day="2026-03-05")
+
+    result = tick(build_definitions(settings.model_copy(update={"buckets": (bucket,)})), instance)
+
+    assert [request.partition_key for request in result.run_requests] == ["2026-03-05-10:00"]
+    (warning,) = [record.getMessage() for record in caplog.records if "partitions begin" in record.getMessage()]
+    assert f"bucket media: with partition: hourly its partitions begin on {first}, not on its start_date" in warning
+    assert len(delivery_partitions(bucket).get_partition_keys()) < 100_000

@@ -12,8 +12,8 @@ import yaml
 from dagster._config import process_config, resolve_to_config_type
 
 from tamarin_dagster import dev
-from tamarin_dagster.defs.assets import PURGE_POOL
 from tamarin_dagster.defs.naming import slugs
+from tamarin_dagster.defs.purging import PURGE_POOL
 from tamarin_dagster.settings import LoggedBucket, load_settings
 
 VALUES = Path(__file__).parents[2] / "deploy" / "helm" / "values.yaml"

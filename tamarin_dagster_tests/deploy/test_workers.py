@@ -24,7 +24,7 @@ pytestmark = [
 
 DAYS = [(date(2026, 3, 1) + timedelta(days)).isoformat() for days in range(60)]
 DAYS_PER_RUN = 10
-JOB = "media__load"
+SLUG = "media"
 KEYS_PER_DAY = 4
 LINES_PER_KEY = 25
 # A run sleeps once in the transaction of its first batch.
@@ -155,7 +155,7 @@ def test_a_run_whose_process_is_killed_is_tried_again_by_the_same_worker(
     shared, world, started, worker, runs_before, everything
 ) -> None:
     put(world, log_keys(DAYS[:2], "B"), everything)
-    started.page.launch(JOB, *DAYS[:2])
+    started.page.launch(SLUG, *DAYS[:2])
     started.wait_for("a load under way", lambda: world.rows(LOADING))
     (process,) = psutil.Process(worker.process.pid).children()
     process.send_signal(signal.SIGKILL)
@@ -169,12 +169,12 @@ def test_a_run_that_is_cancelled_ends_and_its_worker_goes_on(
 ) -> None:
     """With Dagster's own launcher it fails: nobody has said that it is being cancelled."""
     put(world, log_keys(DAYS[:2], "C"), everything)
-    run_id = started.page.launch(JOB, *DAYS[:2])
+    run_id = started.page.launch(SLUG, *DAYS[:2])
     started.wait_for("a load under way", lambda: world.rows(LOADING))
     started.page.terminate(run_id)
     assert statuses(ended(started, runs_before + 1)[runs_before:]) == ["CANCELED"]
 
-    started.page.launch(JOB, *DAYS[:2])
+    started.page.launch(SLUG, *DAYS[:2])
     assert statuses(ended(started, runs_before + 2)[runs_before:]) == ["CANCELED", "SUCCESS"]
     assert world.state().differences(shared.undisturbed(everything)) == []
 
@@ -184,7 +184,7 @@ def test_a_run_goes_on_while_the_broker_is_started_again(
 ) -> None:
     """It does not need the broker; nor is it taken for dead while nobody can be asked."""
     put(world, log_keys(DAYS[:2], "D"), everything)
-    started.page.launch(JOB, *DAYS[:2])
+    started.page.launch(SLUG, *DAYS[:2])
     started.wait_for("a load under way", lambda: world.rows(LOADING))
     started.services["redis"].kill()
     time.sleep(2 * POLL_SECONDS)
@@ -201,7 +201,7 @@ def test_a_run_that_a_worker_took_and_did_not_start_is_given_to_another(
     first = started.start_worker("first")
     (process,) = psutil.Process(first.process.pid).children()
     process.suspend()
-    started.page.launch(JOB, *DAYS[:2])
+    started.page.launch(SLUG, *DAYS[:2])
     started.wait_for("the run was taken", lambda: "received" in first.told())
     first.kill()
     assert [run["status"] for run in started.page.runs()[runs_before:]] == ["STARTING"]

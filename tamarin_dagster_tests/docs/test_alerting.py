@@ -62,7 +62,9 @@ def look(alerts, sensor: str, kind: dg.DagsterEventType) -> None:
     """Runs the load job of a day, and then the sensor on it, as the daemon does."""
     with dg.DagsterInstance.ephemeral() as instance:
         job = job_of(alerts.defs, "load")
-        run_id = job.execute_in_process(partition_key=DAY, instance=instance, raise_on_error=False).run_id
+        tags = {"tamarin/bucket": "media", "tamarin/kind": "load"}
+        done = job.execute_in_process(partition_key=DAY, tags=tags, instance=instance, raise_on_error=False)
+        run_id = done.run_id
         (entry,) = instance.all_logs(run_id, of_type=kind)
         run = instance.get_run_by_id(run_id)
         context = dg.build_run_status_sensor_context(sensor, entry.dagster_event, instance, run)
@@ -93,7 +95,7 @@ def test_a_run_that_failed_is_told(alerts, told, log_folder) -> None:
     look(alerts, "failed_runs", dg.DagsterEventType.PIPELINE_FAILURE)
 
     (text,) = told
-    assert text.startswith(f"media__load {DAY} failed: ")
+    assert text.startswith(f"load of media {DAY} failed: ")
 
 
 def test_what_was_told_the_time_before_is_no_news() -> None:

@@ -1,0 +1,74 @@
+"""The component for `dg` projects: the settings of tamarin.yaml as the attributes of a defs.yaml."""
+
+import types
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import dagster as dg
+from pydantic import BaseModel, Field, create_model
+
+from tamarin_dagster.definitions import build_definitions
+from tamarin_dagster.settings import LoggedBucket, Settings, load_settings, settings_of
+
+
+def _plain(annotation: Any) -> Any:
+    """Return the type that an attribute has in YAML, for a setting's type."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return Union[tuple(_plain(each) for each in arguments)]  # noqa: UP007 - made at run time
+    if origin is tuple:
+        return list[_plain(arguments[0])]  # type: ignore[misc]  # made at run time
+    if origin is Literal or annotation in (bool, int, float, str, types.NoneType):
+        return annotation
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return Literal[tuple(each.value for each in annotation)]
+    return str
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the settings of the model as attributes; what is not given is left to the model."""
+    return {
+        name: (
+            _plain(field.annotation) if field.is_required() else Union[_plain(field.annotation), None],  # noqa: UP007
+            Field(default=... if field.is_required() else None, description=field.description),
+        )
+        for name, field in model.model_fields.items()
+        if name != "buckets"
+    }
+
+
+class _Attributes(dg.Model, dg.Resolvable):
+    """What both have in common."""
+
+
+BucketAttributes = create_model("BucketAttributes", __base__=_Attributes, **_fields(LoggedBucket))
+_SettingsAttributes = create_model("_SettingsAttributes", __base__=_Attributes, **_fields(Settings))
+
+
+class LoggedBucketsComponent(_SettingsAttributes, dg.Component):
+    """S3 server access logs of these buckets, loaded into Postgres completely and exactly once.
+
+    The attributes are the settings of tamarin.yaml. `config` names such a file instead. Give secrets as
+    `"{{ env.TAMARIN_DATABASE_URL }}"`.
+    """
+
+    buckets: list[BucketAttributes] = Field(
+        default_factory=list, description="the logged buckets, and where their log keys are delivered"
+    )
+    config: str | None = Field(
+        default=None, description="a tamarin.yaml, beside this file; it has all settings, and no other is given here"
+    )
+    prefix: str = Field(default="", description="comes before the names of all assets, jobs, schedules and sensors")
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """Return the definitions for these settings. Raises SettingsError."""
+        return build_definitions(self.settings(Path(context.path)), prefix=self.prefix)
+
+    def settings(self, folder: Path) -> Settings:
+        """Return the settings; relative paths are meant from `folder`. Raises SettingsError."""
+        given = self.model_dump(exclude={"config", "prefix"}, exclude_none=True)
+        if self.config is not None:
+            return load_settings(folder / self.config)
+        entries: dict[str, Any] = {name: value for name, value in given.items() if name != "buckets"}
+        return settings_of(folder / "defs.yaml", entries | {"buckets": given["buckets"]})
