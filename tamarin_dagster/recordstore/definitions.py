@@ -4,8 +4,15 @@ Each is one expression, so that Postgres writes it into the query in place of th
 the views.
 """
 
-from tamarin_dagster.traffic.keys import ENCODED_ONCE
-from tamarin_dagster.traffic.operations import BILLING, DELETES, GET_PRICE, OPERATION_CLASSES, OTHER, READS
+from tamarin_dagster.traffic.operations import (
+    BILLING,
+    DELETES,
+    ENCODED_ONCE,
+    GET_PRICE,
+    OPERATION_CLASSES,
+    OTHER,
+    READS,
+)
 from tamarin_dagster.traffic.requesters import ANONYMOUS_ID, ANONYMOUS_WORD
 
 

@@ -10,8 +10,7 @@ of them have the spelling of REST operations.
 import pyarrow as pa
 import pyarrow.compute as pc
 
-ENCODED_ONCE = ("S3.", "BATCH.")
-"""Beginnings of the operations that log a key encoded once."""
+from tamarin_dagster.traffic.operations import ENCODED_ONCE
 
 
 def rest_spelling(keys: pa.StringArray, operations: pa.StringArray) -> pa.StringArray:

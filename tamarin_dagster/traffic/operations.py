@@ -38,6 +38,9 @@ TRANSITIONS = ("ia_transition", "gir_transition", "glacier_transition", "deep_ar
 READS = r"^(REST|WEBSITE|SOAP)[.]GET[.]OBJECT$|^(REST|SOAP)[.]COPY[.](OBJECT|PART)_GET$"
 DELETES = r"[.]DELETE[.]OBJECT$|^S3[.]EXPIRE[.]OBJECT$|^S3[.]CREATE[.]DELETEMARKER$"
 
+ENCODED_ONCE = ("S3.", "BATCH.")
+"""Beginnings of the operations that log an object key encoded once, see `keys`."""
+
 # Operations of a hostile bucket may all be different.
 _KNOWN_OPERATIONS = 4096
 
