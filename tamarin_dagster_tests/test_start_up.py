@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tamarin_dagster.analysis.rollups import roll_up
 from tamarin_dagster.cli import setup
 from tamarin_dagster.ingest import pull
 from tamarin_dagster.logstore.opening import open_log_store
@@ -146,6 +147,7 @@ def test_a_pull_of_a_folder_with_nothing_new_imports_no_client_of_s3(
     put_key(lines(1))
     write_settings(tmp_path, folder_bucket)
     assert pull(folder_bucket, open_log_store(folder_bucket), engine).failures == []
+    roll_up(engine)
 
     assert heavy(imported("pull", "--no-purge")) - LOADING == set()
 
@@ -158,6 +160,7 @@ def test_a_pull_from_s3_with_nothing_new_imports_the_client_of_s3_and_no_dagster
     )
     write_settings(tmp_path, s3_logged_bucket)
     assert pull(s3_logged_bucket, open_log_store(s3_logged_bucket), engine).failures == []
+    roll_up(engine)
 
     assert heavy(imported("pull", "--no-purge")) - LOADING == S3
     assert heavy(imported("buckets")) - LOADING == S3
