@@ -94,6 +94,7 @@ def test_an_empty_folder_is_an_empty_frame_of_the_same_columns(tmp_path):
 def test_what_is_public_is_listed():
     assert tamarin_dagster.__all__ == [
         "LogKeyError",
+        "LoggedBucketsComponent",
         "ParsedLog",
         "ParsedLogs",
         "RejectedLinesWarning",
