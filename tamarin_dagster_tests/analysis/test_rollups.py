@@ -513,6 +513,24 @@ def rollup_rows(engine: sa.Engine) -> dict[str, list[tuple]]:
         return found | {"traffic_day": list(map(tuple, days))}
 
 
+def test_values_of_a_hostile_client_are_stored_as_they_are(load, engine, by, rows):
+    """Rows go to Postgres as CSV: quotes, ends of lines and its end-of-data mark stand in values, too."""
+    agents = ["\\.", 'x"y', '""', "tab\there", "cr\rhere", "\\N", "a,b", "'; DROP TABLE traffic_day; --", "é\U0001f600"]
+    load(b"".join(record(agent=each, referrer=each) for each in agents))
+    kept = dict(rows("SELECT user_agent, count(*) FROM s3_log_record GROUP BY 1"))
+
+    roll_up(engine)
+
+    assert dict(by("user_agent", "requests")) == kept
+    assert set(agents) <= {*kept, '""'}
+    assert check_sums(engine).differences == ()
+
+    with engine.begin() as connection:
+        noted.note(connection, [("media", DAY)])
+    roll_up(engine)
+    assert dict(by("user_agent", "requests")) == kept
+
+
 def test_random_lines_are_summed_up_as_python_does(load, engine, rows):
     chosen = random.Random(5)
     made = [
