@@ -57,7 +57,7 @@ class LoggedBucketsComponent(_SettingsAttributes, dg.Component):
         default_factory=list, description="the logged buckets, and where their log keys are delivered"
     )
     config: str | None = Field(
-        default=None, description="a tamarin.yaml, beside this file; it has all settings, and no other is given here"
+        default=None, description="a tamarin.yaml, next to this file; it has all settings, and no other is given here"
     )
     prefix: str = Field(default="", description="comes before the names of all assets, jobs, schedules and sensors")
 

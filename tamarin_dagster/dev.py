@@ -102,7 +102,7 @@ def run(host: str, port: int) -> int:
 
 @contextmanager
 def _compilation() -> Iterator["subprocess.Popen[bytes] | None"]:
-    """Compile what `tamarin-dagster compile` does, beside the start of the rest, if nobody has done so.
+    """Compile what `tamarin-dagster compile` does, during the start of the rest, if nobody has done so.
 
     Otherwise each of the first runs would do it, all at the same time.
     """

@@ -1,4 +1,4 @@
-"""The rows of a day's rollup, out of its sums: folded, as CSV for COPY, with the sums as bytes beside them."""
+"""The rows of a day's rollup, out of its sums: folded, as CSV for COPY, and the sums as bytes."""
 
 import socket
 from collections.abc import Mapping
