@@ -205,7 +205,7 @@ def test_demo_log_keys_are_written_without_an_extra(run, tmp_path: Path) -> None
 def test_the_demo_starts_from_the_wheel_in_an_empty_folder_and_its_first_records_arrive(
     wheel: Path, tmp_path: Path, short_folder: Path
 ) -> None:
-    """Without the project's workspace.yaml beside the package."""
+    """Without the workspace.yaml of the project next to the package."""
     program = _install(wheel, tmp_path / "environment", "demo", "embedded") / PROGRAM
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TAMARIN_"))}
     environment = clean | {"COLUMNS": "300"}
