@@ -48,3 +48,19 @@ def upgrade() -> None:
     for dimension in _DAILY:
         added = ", ".join(f"ADD COLUMN {name} BIGINT" for name in _ADDED)
         op.execute(f"ALTER TABLE traffic_daily_by_{dimension} {added}")
+    # Functions that readers call read the fold: whoever may read the days may read it.
+    op.execute("""
+        DO $$
+        DECLARE reader text;
+        BEGIN
+            FOR reader IN
+                SELECT DISTINCT CAST(CAST(item.grantee AS regrole) AS text)
+                FROM pg_class c, aclexplode(c.relacl) AS item
+                WHERE c.oid = CAST('traffic_day' AS regclass) AND item.privilege_type = 'SELECT'
+                  AND item.grantee NOT IN (0, c.relowner)
+            LOOP
+                EXECUTE 'GRANT SELECT ON traffic_fold, traffic_part TO ' || reader;
+            END LOOP;
+        END
+        $$
+    """)
