@@ -1,7 +1,7 @@
 """What it costs to load the definitions of so many buckets: `python -m benchmarks.definitions --buckets 1 100 1000`.
 
 Each number of buckets has a process of its own, which builds the definitions and the snapshot that Dagster's daemon and
-UI are handed. CPU seconds depend on what else the machine does: `loop` is a fixed loop of Python, run beside each, by
+UI are handed. CPU seconds depend on what else the machine does: `loop` is a fixed loop of Python, run with each, by
 which two measurements can be compared.
 """
 

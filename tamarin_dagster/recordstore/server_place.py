@@ -200,7 +200,7 @@ def _copy_programs(package: Path, target: Path) -> None:
     programs.mkdir()
     for name in _SERVER_PROGRAMS:
         shutil.copy2(installation / "bin" / name, programs)
-    # Where a wheel has the libraries that its programs are linked to: beside the package, or on macOS in it.
+    # Where a wheel has the libraries that its programs are linked to: next to the package, or on macOS in it.
     for libraries in (package.with_name(f"{package.name}.libs"), package / ".dylibs"):
         if libraries.is_dir():
             shutil.copytree(libraries, target / libraries.relative_to(package.parent), symlinks=True)

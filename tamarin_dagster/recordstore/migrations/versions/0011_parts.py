@@ -48,7 +48,7 @@ def upgrade() -> None:
     for dimension in _DAILY:
         added = ", ".join(f"ADD COLUMN {name} BIGINT" for name in _ADDED)
         op.execute(f"ALTER TABLE traffic_daily_by_{dimension} {added}")
-    # Functions that readers call read the fold: whoever may read the days may read it.
+    # Functions that readers call select from traffic_fold, so each role that may read traffic_day may read it, too.
     op.execute("""
         DO $$
         DECLARE reader text;
