@@ -28,7 +28,7 @@ import yaml
 from tamarin_dagster.component import LoggedBucketsComponent
 from tamarin_dagster.logstore import enabling
 from tamarin_dagster.logstore.inspection import LoggingTarget
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import load_settings
 from tamarin_dagster_tests.clusters import give_cluster
 from tamarin_dagster_tests.docs import tamarin
@@ -189,7 +189,7 @@ def _virtual_environment(folder: Path, programs: Path) -> None:
     home = folder / ".tamarin/dagster"
     home.mkdir(parents=True)
     folder.joinpath(".tamarin").chmod(0o711)
-    shutil.copy(PROJECT / "tamarin_dagster/defs/dagster.yaml", home)
+    shutil.copy(PROJECT / "tamarin_dagster/orchestration/dagster.yaml", home)
 
 
 @functools.cache
@@ -469,7 +469,7 @@ def test_what_is_not_run_says_why() -> None:
         *[("docs/scaling.md", "needs a Docker engine")] * 3,
         ("docs/scaling.md", "runs until it is ended, with a Redis server; `make test-celery` starts it"),
         ("docs/scaling.md", "needs a registry and a Kubernetes cluster"),
-        ("docs/tutorial.md", "starts servers until ctrl-C; tamarin_dagster_tests/test_dev.py starts it"),
+        ("docs/tutorial.md", "starts servers until ctrl-C; tamarin_dagster_tests/operations/test_dev.py starts it"),
     ]
 
 
