@@ -1,6 +1,6 @@
 """Which keys of a bucket are unseen, by delivery day or hour: list, subtract the ledger.
 
-The one question that sensor, ingest and checks share. A period's keys share a prefix, in either layout, so that a look
+The one question that sensor, pull and checks share. A period's keys share a prefix, in either layout, so that a look
 at it never walks the whole log bucket; which days have keys at all is found by jumping from name to name.
 """
 

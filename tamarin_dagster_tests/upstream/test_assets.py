@@ -266,7 +266,7 @@ def test_a_step_that_fails_in_a_run_that_is_being_cancelled_leaves_it_cancelled(
 
 
 def test_an_interrupt_is_no_exception_that_code_would_swallow() -> None:
-    """ingest and purge record the failure of one key and go on; a cancelled run must not go on."""
+    """pull and purge record the failure of one key and go on; a cancelled run must not go on."""
     assert issubclass(dg.DagsterExecutionInterruptedError, BaseException)
     assert not issubclass(dg.DagsterExecutionInterruptedError, Exception)
 
@@ -435,5 +435,5 @@ def test_workaround_partitioned_checks_and_backfill_policies_warn_that_they_may_
         spec()
         dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.multi_run(3), name="a")(lambda: None)
     assert {warning.category for warning in caught} == {dg.PreviewWarning, dg.BetaWarning}, (
-        "a filter for warnings in defs/__init__ can go, and the pin in setup.cfg is less pressing"
+        "the filter for warnings in code_location can go, and the pin in setup.cfg is less pressing"
     )

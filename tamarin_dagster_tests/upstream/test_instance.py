@@ -71,7 +71,7 @@ def paths(settings: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 
 def test_each_setting_of_dagster_yaml_is_taken_and_reaches_dagster(tmp_path) -> None:
-    """defs/dagster.yaml; its storage and run_launcher have tests of their own here."""
+    """orchestration/dagster.yaml; its storage and run_launcher have tests of their own here."""
 
     ours = yaml.safe_load(dev._DAGSTER_YAML.read_text("utf-8"))
     assert set(paths(ours)) - set(paths(SETTINGS)) == {
@@ -101,7 +101,7 @@ def test_each_setting_of_dagster_yaml_is_taken_and_reaches_dagster(tmp_path) -> 
 
 
 def test_a_setting_that_dagster_does_not_know_is_refused(tmp_path) -> None:
-    """So that what defs/dagster.yaml says is heeded, and is not just passed over."""
+    """So that what orchestration/dagster.yaml says is heeded, and is not just passed over."""
     for wrong in ({"run_monitorin": {}}, {"run_monitoring": {"free_slots": 1}}, {"concurrency": {"runs": {"max": 1}}}):
         with pytest.raises(dg.DagsterInvalidConfigError), instance_of(tmp_path, **wrong):
             pass

@@ -1,9 +1,9 @@
 """Alembic's entry: runs the versions on the connection that `database.migrate` hands over.
 
-To change a table, change `recordstore/tables.py` or its neighbours and add a file under versions/ whose SQL does the
+To change a table, change `schema/tables.py` or its neighbours and add a file under versions/ whose SQL does the
 same to an existing database; then set SCHEMA_REVISION. A test compares the two. A migration is history: it imports
 nothing of this package and reads no file, since both may change later; views are no concern of it (see
-`recordstore/repeatable.py`). Nobody changes a released migration; test_upgrades.py has a digest of each. There are no
+`schema/repeatable.py`). Nobody changes a released migration; test_upgrades.py has a digest of each. There are no
 downgrades: the way back is a copy of the database.
 """
 
