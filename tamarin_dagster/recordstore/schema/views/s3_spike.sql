@@ -28,24 +28,30 @@ FROM (
         coalesce(stddev_pop(measured.value) OVER past, 0) AS spread,
         array_agg(measured.value) OVER past AS before
     FROM (
-        SELECT known.bucket, slot.hour, of_hour.measure, of_hour.value
+        SELECT traffic.bucket, traffic.hour, of_hour.measure, of_hour.value
         FROM (
-            SELECT t.bucket, min(t.hour) AS first, max(t.hour) AS last
-            FROM traffic_hourly t
-            GROUP BY t.bucket
-        ) known
-        CROSS JOIN LATERAL generate_series(known.first, known.last, interval '1 hour') AS slot (hour)
-        LEFT JOIN (
             SELECT
-                t.bucket,
-                t.hour,
-                CAST(sum(t.requests) AS double precision) AS requests,
-                CAST(sum(t.bytes_sent) AS double precision) AS bytes_sent
-            FROM traffic_hourly t
-            GROUP BY t.bucket, t.hour
-        ) traffic ON traffic.bucket = known.bucket AND traffic.hour = slot.hour
+                each.bucket,
+                each.hour,
+                CAST(sum(each.requests) AS double precision) AS requests,
+                CAST(sum(each.bytes_sent) AS double precision) AS bytes_sent
+            FROM (
+                SELECT t.bucket, t.hour, t.requests, t.bytes_sent
+                FROM traffic_hourly t
+                UNION ALL
+                -- Hours without requests. Not a join: without statistics that compares each hour with every other.
+                SELECT known.bucket, slot.hour, 0, 0
+                FROM (
+                    SELECT t.bucket, min(t.hour) AS first, max(t.hour) AS last
+                    FROM traffic_hourly t
+                    GROUP BY t.bucket
+                ) known
+                CROSS JOIN LATERAL generate_series(known.first, known.last, interval '1 hour') AS slot (hour)
+            ) each
+            GROUP BY each.bucket, each.hour
+        ) traffic
         CROSS JOIN LATERAL (
-            VALUES ('requests', coalesce(traffic.requests, 0)), ('bytes_sent', coalesce(traffic.bytes_sent, 0))
+            VALUES ('requests', traffic.requests), ('bytes_sent', traffic.bytes_sent)
         ) AS of_hour (measure, value)
     ) measured
     WINDOW past AS (
