@@ -20,13 +20,13 @@ PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 def test_the_page_of_tables_is_current() -> None:
     """Renew it with: make docs-pages."""
-    assert (PROJECT / "docs/tables.md").read_text("utf-8") == tables_as_markdown()
+    assert (PROJECT / "docs/reference/tables.md").read_text("utf-8") == tables_as_markdown()
 
 
 def test_the_pages_of_commands_and_settings_are_current() -> None:
     """Renew them with: make docs-pages."""
-    assert (PROJECT / "docs/cli.md").read_text("utf-8") == commands_as_markdown()
-    assert (PROJECT / "docs/settings.md").read_text("utf-8") == settings_as_markdown()
+    assert (PROJECT / "docs/reference/cli.md").read_text("utf-8") == commands_as_markdown()
+    assert (PROJECT / "docs/reference/settings.md").read_text("utf-8") == settings_as_markdown()
 
 
 def test_the_page_of_settings_has_each_with_its_variable_type_default_and_meaning() -> None:
@@ -59,7 +59,7 @@ def test_every_column_has_a_meaning() -> None:
 
 
 def test_the_page_on_lines_has_every_reason_and_no_other() -> None:
-    page = (PROJECT / "docs/lines.md").read_text("utf-8")
+    page = (PROJECT / "docs/reference/lines.md").read_text("utf-8")
     assert re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE) == [
         (reason.value, reason.description) for reason in RejectReason
     ]
@@ -75,7 +75,7 @@ def test_the_readme_names_every_setting_and_no_other() -> None:
 
 
 def test_each_test_that_the_page_on_security_names_is_there() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs/security.md").read_text("utf-8")))
+    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs/explanation/security.md").read_text("utf-8")))
     tests = "\n".join(file.read_text("utf-8") for file in (PROJECT / "tamarin_dagster_tests").rglob("test_*.py"))
     assert named
     assert {name for name in named if f"def {name}(" not in tests} == set()

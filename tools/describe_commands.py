@@ -1,6 +1,6 @@
 """The commands as Markdown, from the commands themselves.
 
-`python -m tools.describe_commands > docs/cli.md`
+`python -m tools.describe_commands > docs/reference/cli.md`
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The settings as Markdown, from the models themselves.
 
-`python -m tools.describe_settings > docs/settings.md`
+`python -m tools.describe_settings > docs/reference/settings.md`
 """
 
 import re

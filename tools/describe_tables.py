@@ -1,6 +1,6 @@
 """The tables, views and functions as Markdown, from the tables themselves.
 
-`python -m tools.describe_tables > docs/tables.md`
+`python -m tools.describe_tables > docs/reference/tables.md`
 """
 
 import sys
@@ -30,11 +30,11 @@ from tamarin_dagster.recordstore.traffic_tables import (
 )
 
 _HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
-_ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [rollups](rollups.md).\n"
-_DIMENSIONS = "# Kinds and prices\n\nOf what is in the rollups: [bots](how-to/bots.md), [costs](how-to/costs.md).\n"
+_ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [rollups](../explanation/rollups.md).\n"
+_DIMENSIONS = "# Kinds and prices\n\nOf what is in the rollups: [bots](../how-to/bots.md), [costs](../how-to/costs.md).\n"
 _VIEWS = (
-    "# Views\n\nWhat they are good for: [completeness](completeness.md), [queries](queries.md),"
-    " [costs](how-to/costs.md).\n"
+    "# Views\n\nWhat they are good for: [completeness](../explanation/completeness.md),"
+    " [queries](../how-to/queries.md), [costs](../how-to/costs.md).\n"
 )
 _FUNCTIONS = "# Functions\n\nAs tables in a query: `SELECT * FROM s3_hogs('media', '2026-03-01', '2026-03-31')`.\n"
 
