@@ -29,14 +29,15 @@ from tamarin_dagster.recordstore.traffic_tables import (
     traffic_pending_day,
 )
 
-_HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
-_ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [rollups](../explanation/rollups.md).\n"
-_DIMENSIONS = "# Kinds and prices\n\nOf what is in the rollups: [bots](../how-to/bots.md), [costs](../how-to/costs.md).\n"
-_VIEWS = (
-    "# Views\n\nWhat they are good for: [completeness](../explanation/completeness.md),"
-    " [queries](../how-to/queries.md), [costs](../how-to/costs.md).\n"
-)
-_FUNCTIONS = "# Functions\n\nAs tables in a query: `SELECT * FROM s3_hogs('media', '2026-03-01', '2026-03-31')`.\n"
+_HEAD = """# Tables
+
+All tables are in the schema `public` of the database `tamarin`. Times are in UTC, sizes in bytes, durations in
+milliseconds. `-` in a line is NULL in a column. Other words: [glossary](../GLOSSARY.md).
+"""
+_ROLLUPS = "# Rollups\n\nSums of a day's records: [rollups](../explanation/rollups.md).\n"
+_DIMENSIONS = "# Kinds and prices\n\nFor [bots](../how-to/bots.md) and [costs](../how-to/costs.md).\n"
+_VIEWS = "# Views\n\nExamples: [queries](../how-to/queries.md), [completeness](../explanation/completeness.md).\n"
+_FUNCTIONS = "# Functions\n\nUse them like tables: `SELECT * FROM s3_hogs('media', '2026-03-01', '2026-03-31')`.\n"
 
 
 def tables_as_markdown() -> str:
