@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tamarin_dagster.defs.naming import ASSET_JOB
-from tamarin_dagster.defs.selections import load_selection
+from tamarin_dagster.orchestration.naming import ASSET_JOB
+from tamarin_dagster.orchestration.selections import load_selection
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 _LOCATION = "tamarin_dagster"

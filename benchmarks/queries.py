@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from benchmarks.command_line import command_line, show
 from benchmarks.sheet import Sheet
 from tamarin_dagster.recordstore.database import migrate
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.partitions import ensure_partitions, partition_name
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 
 LINES_PER_KEY = 500
 LAST_MONTH = date(2026, 10, 1)

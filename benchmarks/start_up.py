@@ -19,7 +19,7 @@ from benchmarks.command_line import command_line, show
 from benchmarks.ingest.endpoint import CREDENTIALS
 from benchmarks.sheet import Sheet
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 
 _BASE = "import sqlalchemy, psycopg"
 _CODE: Mapping[str, str] = {

@@ -9,32 +9,32 @@ from typing import Any
 
 import dagster as dg
 
-from tamarin_dagster.defs.archiving import build_archive_op, build_archived_log_records
-from tamarin_dagster.defs.assets import build_delivered_log_keys, build_log_records
-from tamarin_dagster.defs.dimensions_job import build_dimensions_job
-from tamarin_dagster.defs.doctor_job import build_doctor_job
-from tamarin_dagster.defs.jobs import build_expire_job, build_purge_job, build_reparse_job
-from tamarin_dagster.defs.naming import DATABASE, LOG_BUCKETS, S3, slugs
-from tamarin_dagster.defs.partition_checks import build_partition_checks
-from tamarin_dagster.defs.partitions import warn_of_clamped
-from tamarin_dagster.defs.purging import build_purge_op, build_purged_log_keys
-from tamarin_dagster.defs.report import build_report, build_report_schedule
-from tamarin_dagster.defs.resources import FOLDERS_ONLY, RECORD_DATABASE
-from tamarin_dagster.defs.schedules import (
+from tamarin_dagster.orchestration.archiving import build_archive_op, build_archived_log_records
+from tamarin_dagster.orchestration.assets import build_delivered_log_keys, build_log_records
+from tamarin_dagster.orchestration.dimensions_job import build_dimensions_job
+from tamarin_dagster.orchestration.doctor_job import build_doctor_job
+from tamarin_dagster.orchestration.jobs import build_expire_job, build_purge_job, build_reparse_job
+from tamarin_dagster.orchestration.naming import DATABASE, LOG_BUCKETS, S3, slugs
+from tamarin_dagster.orchestration.partition_checks import build_partition_checks
+from tamarin_dagster.orchestration.partitions import warn_of_clamped
+from tamarin_dagster.orchestration.purging import build_purge_op, build_purged_log_keys
+from tamarin_dagster.orchestration.report import build_report, build_report_schedule
+from tamarin_dagster.orchestration.resources import FOLDERS_ONLY, RECORD_DATABASE
+from tamarin_dagster.orchestration.schedules import (
     build_dimensions_schedule,
     build_expire_schedule,
     build_purge_schedule,
     build_reconcile_schedule,
 )
-from tamarin_dagster.defs.sensors import build_sensor
-from tamarin_dagster.defs.traffic import (
+from tamarin_dagster.orchestration.sensors import build_sensor
+from tamarin_dagster.orchestration.traffic import (
     build_roll_up_job,
     build_roll_up_schedule,
     build_rollup_checks,
     build_traffic_rollups,
 )
-from tamarin_dagster.defs.traffic_checks import build_traffic
-from tamarin_dagster.defs.watching import (
+from tamarin_dagster.orchestration.traffic_checks import build_traffic
+from tamarin_dagster.orchestration.watching import (
     build_nightly_job,
     build_nightly_schedule,
     build_watch_checks,
@@ -109,7 +109,7 @@ def _log_buckets(settings: Settings, resources: Mapping[str, Any]) -> dict[str, 
     ):
         return {LOG_BUCKETS: FOLDERS_ONLY}
     # Folders do not need it, and it takes half a second.
-    from tamarin_dagster.defs.s3_resource import S3_CREDENTIALS, S3_LOG_BUCKETS, S3LogBuckets  # noqa: PLC0415
+    from tamarin_dagster.orchestration.s3_resource import S3_CREDENTIALS, S3_LOG_BUCKETS, S3LogBuckets  # noqa: PLC0415
 
     if S3 in resources:
         return {LOG_BUCKETS: S3LogBuckets(s3=resources[S3])}

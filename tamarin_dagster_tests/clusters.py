@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster_tests.folders import make_short_folder
 
 

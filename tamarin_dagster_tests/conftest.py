@@ -29,7 +29,7 @@ from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.recordstore.database import migrate, open_database
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests import examples  # noqa: F401 - registers hypothesis' profiles before one is chosen
 from tamarin_dagster_tests.contents import digests

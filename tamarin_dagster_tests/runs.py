@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from tamarin_dagster.defs.naming import report_key
-from tamarin_dagster.defs.selections import Selection, load_selection, reconcile_selection
+from tamarin_dagster.orchestration.naming import report_key
+from tamarin_dagster.orchestration.selections import Selection, load_selection, reconcile_selection
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 

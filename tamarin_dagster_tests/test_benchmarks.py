@@ -32,7 +32,7 @@ from benchmarks.parse.truth import compared, compared_demo_line, digests, mistak
 from benchmarks.scaling.cluster import REDIS
 from tamarin_dagster.demo import DemoSite, lines_between
 from tamarin_dagster.logformat import FIELD_NAMES, parse_log, unescape_text
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 
 NUMBERS = ("http_status", "bytes_sent", "object_size", "total_time", "turnaround_time")
 

@@ -9,15 +9,15 @@ from typing import get_args
 
 import pytest
 
-from tamarin_dagster.analysis.agent_kinds import rules_version
-from tamarin_dagster.analysis.dimensions import pending_dimensions, refresh_dimensions
-from tamarin_dagster.analysis.networks import open_networks
-from tamarin_dagster.doctor.database import examine_database
-from tamarin_dagster.doctor.finding import Status
+from tamarin_dagster.analytics.agent_kinds import rules_version
+from tamarin_dagster.analytics.dimensions import pending_dimensions, refresh_dimensions
+from tamarin_dagster.analytics.networks import open_networks
 from tamarin_dagster.extras import Extra, MissingExtraError, needing, why_missing
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster.operations.doctor.database import examine_database
+from tamarin_dagster.operations.doctor.finding import Status
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster.settings import Settings, SettingsError
-from tamarin_dagster_tests.analysis.rollups import put_rollup, rows_of
+from tamarin_dagster_tests.analytics.rollups import put_rollup, rows_of
 
 PROJECT = Path(__file__).parents[1]
 

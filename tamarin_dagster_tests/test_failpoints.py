@@ -7,11 +7,11 @@ import time
 import pytest
 
 from tamarin_dagster import failpoints
-from tamarin_dagster.archive import archive
 from tamarin_dagster.failpoints import FailPoint, FailPointError, arm, reached
-from tamarin_dagster.ingest import pull
 from tamarin_dagster.logstore.archiving import FolderArchive
-from tamarin_dagster.purge import purge
+from tamarin_dagster.pipeline.archive import archive
+from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.purge import purge
 from tamarin_dagster_tests.lines import lines
 
 

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from packaging.requirements import Requirement
 
-from tamarin_dagster.dev import PROGRAM
+from tamarin_dagster.operations.dev import PROGRAM
 from tamarin_dagster_tests.dev_process import DevProcess
 from tamarin_dagster_tests.lines import lines
 

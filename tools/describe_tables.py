@@ -8,10 +8,10 @@ import sys
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from tamarin_dagster.recordstore.answer_views import ANSWERS, FUNCTIONS
-from tamarin_dagster.recordstore.cost_views import COST_VIEWS
-from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS, dimension_day
-from tamarin_dagster.recordstore.tables import (
+from tamarin_dagster.recordstore.schema.answer_views import ANSWERS, FUNCTIONS
+from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
+from tamarin_dagster.recordstore.schema.dimension_tables import DIMENSIONS, dimension_day
+from tamarin_dagster.recordstore.schema.tables import (
     s3_archived_day,
     s3_delivery_lateness,
     s3_duplicate_record,
@@ -21,7 +21,7 @@ from tamarin_dagster.recordstore.tables import (
     s3_rejected_line,
     tamarin_database,
 )
-from tamarin_dagster.recordstore.traffic_tables import (
+from tamarin_dagster.recordstore.schema.traffic_tables import (
     ROLLUPS,
     traffic_day,
     traffic_fold,

@@ -19,13 +19,13 @@ import sqlalchemy as sa
 
 from benchmarks.command_line import command_line, show
 from benchmarks.sheet import Sheet
-from tamarin_dagster.analysis.agent_kinds import kind_of
-from tamarin_dagster.analysis.agents import classify
+from tamarin_dagster.analytics.agent_kinds import kind_of
+from tamarin_dagster.analytics.agents import classify
 from tamarin_dagster.demo import DemoSite, lines_between
 from tamarin_dagster.logformat import parse_log
 from tamarin_dagster.recordstore.database import migrate
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
-from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_user_agent, traffic_day
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_user_agent, traffic_day
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 
 DAYS = 7
 PIECE_LINES = 100_000

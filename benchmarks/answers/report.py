@@ -21,12 +21,12 @@ import sqlalchemy as sa
 from benchmarks.command_line import command_line, show
 from benchmarks.queries import LAST_MONTH, fill_month, processor_seconds
 from benchmarks.sheet import Sheet
-from tamarin_dagster.analysis.report import Month, times, tops
-from tamarin_dagster.analysis.report.evidence import completeness_of
-from tamarin_dagster.analysis.report.queries import WORK_MEM
+from tamarin_dagster.analytics.report import Month, times, tops
+from tamarin_dagster.analytics.report.evidence import completeness_of
+from tamarin_dagster.analytics.report.queries import WORK_MEM
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE, embedded_postgres
 from tamarin_dagster.recordstore.database import migrate
-from tamarin_dagster.recordstore.traffic_tables import ROLLUPS
+from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS
 
 _BUCKET = "media"
 _NOW = datetime(2026, 11, 20, tzinfo=UTC)

@@ -22,10 +22,10 @@ from benchmarks.command_line import command_line, show
 from benchmarks.ingest.pull import copy_rows, prepare_copy
 from benchmarks.ingest.stage import COMMAND, LOG_PREFIX, PULL, Stage, stage
 from benchmarks.sheet import Sheet
-from tamarin_dagster.analysis.checking import check_sums
-from tamarin_dagster.analysis.rollups import roll_up
+from tamarin_dagster.analytics.checking import check_sums
+from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.demo import write_log_keys
-from tamarin_dagster.recordstore.traffic_tables import ROLLUPS, traffic_day, traffic_fold, traffic_part
+from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS, traffic_day, traffic_fold, traffic_part
 
 PULL_AND_ROLL_UP = (*COMMAND, "pull", "--no-purge")
 LATE_LINES = 1000

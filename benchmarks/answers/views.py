@@ -20,7 +20,7 @@ from benchmarks.command_line import command_line, show
 from benchmarks.queries import LAST_MONTH, fill_month, processor_seconds
 from benchmarks.sheet import Sheet
 from tamarin_dagster.recordstore.database import migrate
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 
 _FILL = Path(__file__).parent / "rollups.sql"
 _LAST_DAY = LAST_MONTH.replace(day=31)

@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.command_line import command_line, show
 from benchmarks.ingest.stage import PULL, Stage, stage
 from benchmarks.sheet import Sheet
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 
 _SAMPLES_A_SECOND = 200
 _NO_PY_SPY = "py-spy is not installed, so no functions: .venv/bin/pip install py-spy"

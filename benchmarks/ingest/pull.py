@@ -16,7 +16,7 @@ import psycopg
 from benchmarks.command_line import command_line, show
 from benchmarks.ingest.stage import Stage, Usage, stage
 from benchmarks.sheet import Sheet
-from tamarin_dagster.recordstore.tables import RECORD_COLUMNS
+from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS
 
 
 def main() -> None:

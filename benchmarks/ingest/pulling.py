@@ -6,8 +6,8 @@ compiled code come before.
 
 import json
 
-from tamarin_dagster.ingest import pull
 from tamarin_dagster.logstore.opening import open_log_store
+from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.loading import compile_ahead
 from tamarin_dagster.settings import load_settings

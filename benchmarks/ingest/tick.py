@@ -34,10 +34,10 @@ from benchmarks.ingest.repeated import day_folder, key_names
 from benchmarks.ingest.stage import LOG_BUCKET, LOG_PREFIX, LOGGED_BUCKET, Stage, stage
 from benchmarks.sheet import Sheet
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.defs.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.logformat import parse_key_name
 from tamarin_dagster.logkey import LogKey, LogObject
 from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.settings import LoggedBucket, Settings
 

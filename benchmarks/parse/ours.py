@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.parse.truth import Compared, compared
-from tamarin_dagster.ingest import BATCH_BYTES
 from tamarin_dagster.logformat import FIELD_NAMES, parse_log, parse_logs, unescape_text
 from tamarin_dagster.logformat.engine import ParserName
+from tamarin_dagster.pipeline.pull import BATCH_BYTES
 
 
 def read_logs(path: Path) -> int:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tamarin_dagster.cli.app import PROGRAM, app
-from tamarin_dagster.terminal import LineHandler
+from tamarin_dagster.cli.terminal import LineHandler
 
 
 def main() -> None:

@@ -19,13 +19,13 @@ from tamarin_dagster.cli.app import (
 )
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import found_thing, show_documents
-from tamarin_dagster.doctor import Finding, Status
-from tamarin_dagster.iam import archive_policy, doctor_policy, purge_policy, reading_policy
+from tamarin_dagster.cli.terminal import complain, err, out, printable
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.opening import open_client, open_log_store
-from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
+from tamarin_dagster.operations.doctor import Finding, Status
+from tamarin_dagster.operations.iam import archive_policy, doctor_policy, purge_policy, reading_policy
+from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
 from tamarin_dagster.settings import SettingsError
-from tamarin_dagster.terminal import complain, err, out, printable
 
 if TYPE_CHECKING:
     from tamarin_dagster.logstore.enabling import Plan
@@ -44,7 +44,7 @@ def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
     Nothing is migrated, loaded or purged; where log keys are purged it writes, reads and deletes an object of its own.
     The status is 0 if nothing fails; warnings do not change it. All that it looks at: docs/how-to/troubleshooting.md.
     """
-    from tamarin_dagster.doctor.examination import examine  # noqa: PLC0415 - boto3 takes a quarter of a second
+    from tamarin_dagster.operations.doctor.examination import examine  # noqa: PLC0415 - boto3 takes a quarter of a second
 
     settings = load_settings()
     chosen = [settings.bucket(bucket)] if bucket else None

@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from tamarin_dagster import backup as backups
 from tamarin_dagster.cli.app import command, flag, told_if_interrupted
 from tamarin_dagster.cli.configured import load_settings
+from tamarin_dagster.cli.terminal import bar, complain, err, printable
+from tamarin_dagster.pipeline import backup as backups
 from tamarin_dagster.recordstore.connections import records_url
 from tamarin_dagster.recordstore.database import migrated_engine
-from tamarin_dagster.recordstore.server_place import has_cluster
-from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
+from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
+from tamarin_dagster.recordstore.server.place import has_cluster
 from tamarin_dagster.settings import Settings, SettingsError
-from tamarin_dagster.terminal import bar, complain, err, printable
 
 _MEGABYTE = 1_000_000
 

@@ -9,20 +9,20 @@ import typer
 from rich import box
 from rich.table import Table
 
-from tamarin_dagster import backlog
 from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, JsonOption, command, flag, told_if_interrupted
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import BucketState, LastKey, Unloaded, show_documents
 from tamarin_dagster.cli.shared import first_pulled_day
-from tamarin_dagster.discovery import DAYS_AHEAD
+from tamarin_dagster.cli.terminal import bar, err, printable, show_table
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.logstore.opening import open_log_store
+from tamarin_dagster.pipeline import backlog
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.holdings import Holding, holdings, newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
-from tamarin_dagster.terminal import bar, err, printable, show_table
 
 
 @command(

@@ -7,12 +7,12 @@ from rich.markup import escape
 
 from tamarin_dagster.cli.app import command, flag
 from tamarin_dagster.cli.configured import load_settings
+from tamarin_dagster.cli.terminal import err
 from tamarin_dagster.recordstore.database import migrated_engine, open_database
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.roles import grant_reading
-from tamarin_dagster.recordstore.tables import SCHEMA_REVISION
+from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import SettingsError
-from tamarin_dagster.terminal import err
 
 
 @command("migrate", ("migrate", "after an upgrade, before Dagster is started again"))

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tamarin_dagster.doctor.finding import Status
-from tamarin_dagster.terminal import show_json
+from tamarin_dagster.cli.terminal import show_json
+from tamarin_dagster.operations.doctor.finding import Status
 
 if TYPE_CHECKING:  # each command has imported what it shows
-    from tamarin_dagster.analysis.consumers import Consumers
-    from tamarin_dagster.archive import Archived
-    from tamarin_dagster.doctor import Finding
-    from tamarin_dagster.ingest import Pulled, PulledPeriod
-    from tamarin_dagster.mirror import Mirrored
-    from tamarin_dagster.purge import Purged
-    from tamarin_dagster.recheck import Rechecked
-    from tamarin_dagster.reparse import Reparsed
-    from tamarin_dagster.retention import Expirable, Expired
+    from tamarin_dagster.analytics.consumers import Consumers
+    from tamarin_dagster.operations.doctor import Finding
+    from tamarin_dagster.pipeline.archive import Archived
+    from tamarin_dagster.pipeline.mirror import Mirrored
+    from tamarin_dagster.pipeline.pull import Pulled, PulledPeriod
+    from tamarin_dagster.pipeline.purge import Purged
+    from tamarin_dagster.pipeline.recheck import Rechecked
+    from tamarin_dagster.pipeline.reparse import Reparsed
+    from tamarin_dagster.pipeline.retain import Expirable, Expired
     from tamarin_dagster.settings import LoggedBucket
 
 ErrorText = Annotated[str | None, Field(description="why its log bucket could not be read; null if it could")]
@@ -400,7 +400,7 @@ def rechecked_records(done: "Rechecked") -> RecheckedRecords:
 
 def expired_months(found: "Expirable | Expired") -> ExpiredMonths:
     """What an expire did, or would do."""
-    from tamarin_dagster.retention import Expired  # noqa: PLC0415 - no other command needs it
+    from tamarin_dagster.pipeline.retain import Expired  # noqa: PLC0415 - no other command needs it
 
     expired = found if isinstance(found, Expired) else None
     return ExpiredMonths(

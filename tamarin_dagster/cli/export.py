@@ -14,13 +14,13 @@ from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, command, day
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.cli.shared import asked_days
-from tamarin_dagster.export import Exported, ExportFormat
-from tamarin_dagster.export.text import combined_lines, csv_rows
+from tamarin_dagster.cli.terminal import bar, complain, err
 from tamarin_dagster.logkey import shown
 from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.pipeline.export import Exported, ExportFormat
+from tamarin_dagster.pipeline.export.text import combined_lines, csv_rows
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import SettingsError
-from tamarin_dagster.terminal import bar, complain, err
 
 
 @command(
@@ -83,7 +83,7 @@ def _export_files(
     engine: sa.Engine, out: Path, buckets: list[str] | None, first: date | None, last: date | None
 ) -> Exported:
     # Arrow takes a fifth of a second to import
-    from tamarin_dagster.export.columnar import parquet_files  # noqa: PLC0415
+    from tamarin_dagster.pipeline.export.columnar import parquet_files  # noqa: PLC0415
 
     with bar("Exporting", "days") as advance:
         return parquet_files(engine, out, buckets=buckets, first=first, last=last, progress=_shown(advance))

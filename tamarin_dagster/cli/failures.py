@@ -7,7 +7,7 @@ from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, EXIT_WRONG, PROGRAM
 from tamarin_dagster.extras import MissingExtraError
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.recordstore.database import DatabaseError
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgresError
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgresError
 from tamarin_dagster.settings import SettingsError
 
 

@@ -12,18 +12,25 @@ import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.filesize import decimal
 
-from tamarin_dagster.analysis import bans
-from tamarin_dagster.analysis.consumers import Address, Consumer, ConsumerKind, Consumers, as_address, largest_consumers
-from tamarin_dagster.analysis.past import incomplete_warning, waiting_days
+from tamarin_dagster.analytics import bans
+from tamarin_dagster.analytics.consumers import (
+    Address,
+    Consumer,
+    ConsumerKind,
+    Consumers,
+    as_address,
+    largest_consumers,
+)
+from tamarin_dagster.analytics.past import incomplete_warning, waiting_days
 from tamarin_dagster.cli.app import BucketOption, command, day_option, flag, told_if_interrupted
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import hogs_of_bucket, show_documents
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.cli.shared import chosen_buckets
+from tamarin_dagster.cli.terminal import complain, err, printable, show_rows
 from tamarin_dagster.logstore.arns import bucket_arn
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
-from tamarin_dagster.terminal import complain, err, printable, show_rows
 
 # Whole days before today, and what there is of today.
 DEFAULT_DAYS = 7

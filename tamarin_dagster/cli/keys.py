@@ -8,8 +8,6 @@ import sqlalchemy as sa
 import typer
 from rich.markup import escape
 
-from tamarin_dagster import ingest
-from tamarin_dagster.archive import Archived, archive
 from tamarin_dagster.cli.app import (
     EXIT_LEFT_UNDONE,
     BucketOption,
@@ -34,16 +32,18 @@ from tamarin_dagster.cli.documents import (
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records, complain_of_misplaced_keys
 from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.cli.shared import asked_days, chosen_buckets, first_pulled_day, tell_bucket_failure
-from tamarin_dagster.discovery import DAYS_AHEAD, count_strays, outdated_keys, waiting_files
-from tamarin_dagster.ingest import PulledPeriod
+from tamarin_dagster.cli.terminal import bar, complain, err, printable, show_rows
 from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.opening import open_archive, open_log_store
-from tamarin_dagster.purge import Purged, purge
+from tamarin_dagster.pipeline import pull as pulling
+from tamarin_dagster.pipeline.archive import Archived, archive
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD, count_strays, outdated_keys, waiting_files
+from tamarin_dagster.pipeline.pull import PulledPeriod
+from tamarin_dagster.pipeline.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings
-from tamarin_dagster.terminal import bar, complain, err, printable, show_rows
 
 
 @command(
@@ -104,7 +104,7 @@ def _pull_bucket(
     try:
         store = open_log_store(bucket)
         with bar(bucket.name, "days") as advance:
-            pulled = ingest.pull(
+            pulled = pulling.pull(
                 bucket,
                 store,
                 engine,
@@ -315,7 +315,7 @@ def _told(purged: Purged, done: str = "purged") -> str:
     return told
 
 
-def _summarise(bucket: LoggedBucket, pulled: ingest.Pulled) -> None:
+def _summarise(bucket: LoggedBucket, pulled: pulling.Pulled) -> None:
     """Show what was loaded, one fact a line, and what failed last."""
 
     def total(name: str) -> int:

@@ -19,13 +19,13 @@ from tamarin_dagster.cli.app import (
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import MirroredBucket, mirrored_bucket, show_documents
 from tamarin_dagster.cli.shared import asked_days, chosen_buckets
-from tamarin_dagster.discovery import count_strays, waiting_files
+from tamarin_dagster.cli.terminal import bar, complain, err, printable
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.copies import CopiesError
 from tamarin_dagster.logstore.opening import open_log_store
-from tamarin_dagster.mirror import Mirrored, mirror
+from tamarin_dagster.pipeline.discover import count_strays, waiting_files
+from tamarin_dagster.pipeline.mirror import Mirrored, mirror
 from tamarin_dagster.settings import LoggedBucket
-from tamarin_dagster.terminal import bar, complain, err, printable
 
 
 @command(

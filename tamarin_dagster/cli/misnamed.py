@@ -2,12 +2,12 @@
 
 import sqlalchemy as sa
 
+from tamarin_dagster.cli.terminal import complain
 from tamarin_dagster.logstore import LogStore, LogStoreError
-from tamarin_dagster.misplaced import prefixes_elsewhere, sources_elsewhere
+from tamarin_dagster.operations.misplaced import prefixes_elsewhere, sources_elsewhere
 from tamarin_dagster.recordstore.bucket_names import foreign_records
 from tamarin_dagster.recordstore.holdings import newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
-from tamarin_dagster.terminal import complain
 
 
 def complain_of_foreign_records(engine: sa.Engine, bucket: str) -> None:

@@ -16,10 +16,10 @@ from tamarin_dagster.cli.app import (
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import rechecked_records, show_documents
 from tamarin_dagster.cli.shared import asked_days
-from tamarin_dagster.recheck import ConcernedKey, Rechecked, recheck
+from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
+from tamarin_dagster.pipeline.recheck import ConcernedKey, Rechecked, recheck
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.shapes import has_log_keys
-from tamarin_dagster.terminal import bar, complain, err, show_rows
 
 
 @command(

@@ -21,13 +21,13 @@ from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import ReparsedBucket, expired_months, reparsed_bucket, show_documents
 from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.cli.shared import asked_days, chosen_buckets, tell_bucket_failure
+from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
 from tamarin_dagster.logstore.archiving import place_name
+from tamarin_dagster.pipeline.reparse import reparse
+from tamarin_dagster.pipeline.retain import Expirable, expirable, expire, first_kept_day, owed_warning, unpurged_warning
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
-from tamarin_dagster.reparse import reparse
-from tamarin_dagster.retention import Expirable, expirable, expire, first_kept_day, owed_warning, unpurged_warning
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
-from tamarin_dagster.terminal import bar, complain, err, show_rows
 
 
 @command(

@@ -7,18 +7,18 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from tamarin_dagster.analysis.past import incomplete_warning
-from tamarin_dagster.analysis.report import Month, ReportFile, file_name, write_report
+from tamarin_dagster.analytics.past import incomplete_warning
+from tamarin_dagster.analytics.report import Month, ReportFile, file_name, write_report
 from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, command, flag, told_if_interrupted
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.cli.shared import chosen_buckets, tell_bucket_failure
+from tamarin_dagster.cli.terminal import complain, err, out, printable
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
-from tamarin_dagster.recordstore.traffic_tables import traffic_day
-from tamarin_dagster.setting_values import is_bucket_name
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 from tamarin_dagster.settings import Settings, SettingsError
-from tamarin_dagster.terminal import complain, err, out, printable
+from tamarin_dagster.settings.values import is_bucket_name
 
 
 @command(

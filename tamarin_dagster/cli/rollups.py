@@ -5,15 +5,15 @@ from datetime import UTC, date, datetime
 import sqlalchemy as sa
 import typer
 
-from tamarin_dagster.analysis.dimensions import refresh_dimensions
-from tamarin_dagster.analysis.rollups import RolledUp, RolledUpDay, limits_of, roll_up
+from tamarin_dagster.analytics.dimensions import refresh_dimensions
+from tamarin_dagster.analytics.rollups import RolledUp, RolledUpDay, limits_of, roll_up
 from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, FromOption, ToOption, command, told_if_interrupted
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.shared import asked_days
+from tamarin_dagster.cli.terminal import bar, complain, err
 from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, SettingsError
-from tamarin_dagster.terminal import bar, complain, err
 
 
 @command(

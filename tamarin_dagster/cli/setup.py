@@ -14,9 +14,9 @@ import typer
 from rich.markup import escape
 
 from tamarin_dagster.cli.app import command
+from tamarin_dagster.cli.terminal import bar, err
 from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.settings import load_settings as settings_of_folder
-from tamarin_dagster.terminal import bar, err
 
 
 @command(
@@ -70,8 +70,8 @@ def compile_command() -> None:
 # What `dagster dev`, a code server, a run and a command import. An extra may be missing.
 _IMPORTED = (
     "tamarin_dagster.definitions",
-    "tamarin_dagster.defs.s3_resource",
-    "tamarin_dagster.dev",
+    "tamarin_dagster.orchestration.s3_resource",
+    "tamarin_dagster.operations.dev",
     "tamarin_dagster.demo.endpoint",
     "tamarin_dagster.demo.__main__",
     "dagster._cli",
@@ -133,6 +133,6 @@ def demo(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
 @command("dev")
 def dev(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
     """What `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
-    from tamarin_dagster.dev import run  # noqa: PLC0415 - only this command needs it
+    from tamarin_dagster.operations.dev import run  # noqa: PLC0415 - only this command needs it
 
     raise typer.Exit(run(host, port))

@@ -2,10 +2,10 @@
 
 from datetime import UTC, date, datetime
 
+from tamarin_dagster.cli.terminal import complain
+from tamarin_dagster.pipeline.retain import first_kept_day
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
-from tamarin_dagster.retention import first_kept_day
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
-from tamarin_dagster.terminal import complain
 
 
 def chosen_buckets(settings: Settings, name: str | None) -> list[LoggedBucket]:

@@ -11,16 +11,16 @@ from typing import Annotated
 import psycopg
 import typer
 
-from tamarin_dagster.backup import connection_arguments
 from tamarin_dagster.cli.app import command, flag, told_if_interrupted
 from tamarin_dagster.cli.configured import load_settings
+from tamarin_dagster.cli.terminal import Format, err, json_answers, printable, show_csv, show_rows
 from tamarin_dagster.extras import MissingExtraError, why_missing
+from tamarin_dagster.pipeline.backup import connection_arguments
 from tamarin_dagster.recordstore.asking import ask
 from tamarin_dagster.recordstore.connections import connect_arguments, embedded_postgres, records_url
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import Settings
-from tamarin_dagster.terminal import Format, err, json_answers, printable, show_csv, show_rows
 from tamarin_dagster.urls import clean_errors
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tamarin_dagster.recordstore.pending_days import due_days
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
-from tamarin_dagster.recordstore.traffic_tables import traffic_day
+from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 
 # The newest log keys of a bucket, and so many of their records: some 10 ms, whatever the table's size.
 _SAMPLED_KEYS = 20

@@ -11,9 +11,9 @@ from itertools import pairwise
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod
-from tamarin_dagster.recordstore.answer_views import s3_hidden_record
 from tamarin_dagster.recordstore.ledger import delivered_in, live_ids, pages_of
-from tamarin_dagster.recordstore.tables import s3_duplicate_record, s3_log_key
+from tamarin_dagster.recordstore.schema.answer_views import s3_hidden_record
+from tamarin_dagster.recordstore.schema.tables import s3_duplicate_record, s3_log_key
 
 # How many of what is found are named; the rest is counted.
 SAMPLE = 20

@@ -4,9 +4,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
-from tamarin_dagster.setting_values import has_parameter, prepare_threshold, without_prepare_threshold
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import Settings
+from tamarin_dagster.settings.values import has_parameter, prepare_threshold, without_prepare_threshold
 
 RECORDS_DATABASE = "tamarin"
 DAGSTER_DATABASE = "dagster"

@@ -16,20 +16,20 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import SetColumnComment, SetTableComment
 
 # their tables are described too
-import tamarin_dagster.recordstore.dimension_tables
-import tamarin_dagster.recordstore.traffic_tables  # noqa: F401
+import tamarin_dagster.recordstore.schema.dimension_tables
+import tamarin_dagster.recordstore.schema.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.connections import connect_arguments, records_url
 from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
-from tamarin_dagster.recordstore.repeatable import InUseError, digest_of_files, dropped, replace_all
 from tamarin_dagster.recordstore.rights import rights_of
-from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
+from tamarin_dagster.recordstore.schema.repeatable import InUseError, digest_of_files, dropped, replace_all
+from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
 from tamarin_dagster.recordstore.waiting import saying
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster.urls import clean_error, describe_url, hide_secrets
 
 _log = logging.getLogger(__name__)
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATIONS = Path(__file__).parent / "schema" / "migrations"
 # One migrator at a time; the number has no meaning but must not change.
 _MIGRATION_LOCK = 2011_0302
 # While a migration waits for a table, all that comes after it waits too. It must not wait for somebody's long query.

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from tamarin_dagster.recordstore.partitions import Partition, drop_partition
 from tamarin_dagster.recordstore.pending_days import due_days
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
-from tamarin_dagster.recordstore.traffic_tables import traffic_day
+from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_rejected_line
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 
 _LIVE = s3_log_key.c.superseded_at.is_(None)
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from tamarin_dagster.recordstore.expiry import midnight
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 
 # A day's rows are sorted in memory up to this; beyond it Postgres sorts them on its disk.
 SORT_MEMORY = "64MB"

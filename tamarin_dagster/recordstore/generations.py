@@ -15,7 +15,7 @@ from enum import Enum
 import sqlalchemy as sa
 
 from tamarin_dagster.logkey import LogKey, LogObject
-from tamarin_dagster.recordstore.tables import s3_log_key
+from tamarin_dagster.recordstore.schema.tables import s3_log_key
 
 # MD5 of the object, or of the MD5s of its parts. Some stores give zeros to what they have no ETag of.
 _DIGEST_ETAG = re.compile(r"(?!0{32})[0-9a-f]{32}(?:-[0-9]+)?")

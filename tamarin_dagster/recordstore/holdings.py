@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import parse_key_name
-from tamarin_dagster.recordstore.tables import s3_log_key
+from tamarin_dagster.recordstore.schema.tables import s3_log_key
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 # Behind all prefixes and folders: `YYYY-mm-DD-HH-MM-SS-` and 16 characters.

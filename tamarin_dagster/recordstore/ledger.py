@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logformat import SHAPE_BYTES, DeliveryHour, DeliveryPeriod, RejectReason, shape
 from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record, s3_rejected_line
+from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record, s3_rejected_line
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 # Keys whose rows are counted at a time: what a day's check holds does not grow with the day.

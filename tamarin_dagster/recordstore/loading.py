@@ -30,7 +30,7 @@ from tamarin_dagster.recordstore import generations, parts, pending_days
 from tamarin_dagster.recordstore.copy_binary import HEADER, TRAILER, render
 from tamarin_dagster.recordstore.generations import Verdict
 from tamarin_dagster.recordstore.partitions import ensure_partitions
-from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, s3_log_key, s3_log_record, s3_rejected_line
+from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS, s3_log_key, s3_log_record, s3_rejected_line
 
 _COPY_RECORDS = f"COPY {s3_log_record.name} ({', '.join(RECORD_COLUMNS)}) FROM STDIN (FORMAT binary)"
 _COPY_REJECTED = (

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logformat.frames import days_of
 from tamarin_dagster.recordstore.pending_days import BUCKET_BYTES, note
-from tamarin_dagster.recordstore.traffic_tables import PART_COLUMNS, traffic_part
+from tamarin_dagster.recordstore.schema.traffic_tables import PART_COLUMNS, traffic_part
 from tamarin_dagster.traffic.parts import from_bytes, to_bytes
 from tamarin_dagster.traffic.sums import sum_up
 

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.recordstore.ledger import delivered_in_any
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
-from tamarin_dagster.recordstore.traffic_tables import traffic_day, traffic_part, traffic_pending_day
+from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traffic_part, traffic_pending_day
 
 # No bucket's name is longer (63 characters, and 255 before 2018); an index could not hold what is much longer.
 BUCKET_BYTES = 255

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tamarin_dagster.logformat import ParsedLogs, RejectReason
 from tamarin_dagster.recordstore.loading import copy_parsed
 from tamarin_dagster.recordstore.parts import parts_of, store
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_rejected_line
+from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_rejected_line
 
 # A key may hold hundreds of thousands of rejected lines, each of up to 1 MiB. What is handed on at a time is bounded by
 # both: lines cost memory in Python, bytes in the parser. Larger chunks were no faster.

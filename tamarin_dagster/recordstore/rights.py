@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore.tables import metadata
+from tamarin_dagster.recordstore.schema.tables import metadata
 
 # Asked of the catalogs: the text of an error is in the server's language.
 _RIGHTS = sa.text(

@@ -9,12 +9,12 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from tamarin_dagster.recordstore.answer_views import ANSWERS
-from tamarin_dagster.recordstore.cost_views import COST_VIEWS
 from tamarin_dagster.recordstore.database import DatabaseError
-from tamarin_dagster.recordstore.dimension_tables import DIMENSIONS, dimension_day
 from tamarin_dagster.recordstore.rights import rights_of
-from tamarin_dagster.recordstore.tables import (
+from tamarin_dagster.recordstore.schema.answer_views import ANSWERS
+from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
+from tamarin_dagster.recordstore.schema.dimension_tables import DIMENSIONS, dimension_day
+from tamarin_dagster.recordstore.schema.tables import (
     s3_archived_day,
     s3_log_key,
     s3_log_record,
@@ -22,7 +22,7 @@ from tamarin_dagster.recordstore.tables import (
     s3_rejected_line,
     tamarin_database,
 )
-from tamarin_dagster.recordstore.traffic_tables import (
+from tamarin_dagster.recordstore.schema.traffic_tables import (
     ROLLUPS,
     traffic_day,
     traffic_fold,

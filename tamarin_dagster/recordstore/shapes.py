@@ -13,8 +13,8 @@ from functools import reduce
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat.fields import FIELDS, TAIL_FIELDS, Field
-from tamarin_dagster.recordstore.answer_views import s3_request_day
-from tamarin_dagster.recordstore.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.schema.answer_views import s3_request_day
+from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 
 CHECKED_FIELDS: tuple[Field, ...] = tuple(
     field for field in FIELDS if field.name == "bucket_owner" or field.name in TAIL_FIELDS

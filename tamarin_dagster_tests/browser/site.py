@@ -21,7 +21,7 @@ import psycopg
 from tamarin_dagster.demo import endpoint
 from tamarin_dagster.demo.logwriter import demo_client
 from tamarin_dagster.recordstore.connections import DAGSTER_DATABASE, RECORDS_DATABASE
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster_tests.browser.hostile import PRESS, PRESS_PREFIX, press_objects
 from tamarin_dagster_tests.dev_process import DevProcess, dev_process
 

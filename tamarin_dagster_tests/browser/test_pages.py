@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tamarin_dagster.defs.asset_checks import EVERY_KEY_IS_LOADED, NO_REJECTED_LINES, NO_STRAY_KEYS
 from tamarin_dagster.logformat import FIELDS
+from tamarin_dagster.orchestration.asset_checks import EVERY_KEY_IS_LOADED, NO_REJECTED_LINES, NO_STRAY_KEYS
 from tamarin_dagster_tests.browser.conftest import Picture, watched_page
 from tamarin_dagster_tests.browser.hostile import LINKS, MARKUP, PRESS, SECRET
 from tamarin_dagster_tests.browser.site import (
@@ -118,9 +118,9 @@ def test_a_sensor_tells_of_each_tick_what_it_saw(page: Page, site: Site, picture
 
     page.get_by_role("button", name=re.compile(r"^[1-9]\d* runs? requested$")).last.click()
     dialog = page.locator(".dagster-portal")
-    expect(dialog.get_by_text("Requested runs")).to_be_visible()
-    expect(dialog.get_by_text(f"tamarin/bucket: {MEDIA}").first).to_be_visible()
-    expect(dialog.get_by_text(re.compile(r"partition: \d{4}-\d\d-\d\d")).first).to_be_visible()
+    expect(dialog.get_by_text("Requested materializations")).to_be_visible()
+    expect(dialog.get_by_text(f"{MEDIA_GROUP} / log_records").first).to_be_visible()
+    expect(dialog.get_by_text(re.compile(r"^[1-9]\d* materializations? requested$")).first).to_be_visible()
     button(page, "Close").click()
 
     page.get_by_role("button", name="0 runs requested").last.click()

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Browser, Page
 
-from tamarin_dagster.analysis.report import Month, write_report
-from tamarin_dagster_tests.analysis.report import months
+from tamarin_dagster.analytics.report import Month, write_report
+from tamarin_dagster_tests.analytics.report import months
 from tamarin_dagster_tests.browser.conftest import watched
 
 pytestmark = pytest.mark.browser

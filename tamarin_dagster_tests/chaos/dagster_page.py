@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tamarin_dagster.defs.selections import load_selection
 from tamarin_dagster.failpoints import VARIABLE
+from tamarin_dagster.orchestration.selections import load_selection
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.chaos.histories import DAYS
 from tamarin_dagster_tests.chaos.matrix import UnexpectedError

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from tamarin_dagster.watchdog import LOOK_SECONDS
+from tamarin_dagster.operations.watchdog import LOOK_SECONDS
 from tamarin_dagster_tests.chaos.dagster_page import PARTITIONS, Page, dagster_page
 from tamarin_dagster_tests.chaos.matrix import SAME, require, same, scenario
 from tamarin_dagster_tests.chaos.worlds import Bench, World

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore.traffic_tables import ROLLUPS
+from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS
 from tamarin_dagster_tests.chaos.matrix import require, same
 from tamarin_dagster_tests.chaos.worlds import Bench, State, World, bench
 from tamarin_dagster_tests.pgbouncer import pgbouncer

@@ -14,15 +14,17 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Self
 
-from tamarin_dagster import cli, failpoints, ingest, purge
+from tamarin_dagster import cli, failpoints
 from tamarin_dagster.cli.app import load_commands
 from tamarin_dagster.logstore import client, folder, s3  # noqa: F401 - boto3 is imported before the fork
+from tamarin_dagster.pipeline import pull as pulling
+from tamarin_dagster.pipeline import purge
 from tamarin_dagster.recordstore.loading import compile_ahead
 
 # So that a history of some thirty keys makes several batches, pages and parts.
 _SMALL = {
-    (ingest, "BATCH_KEYS"): 5,
-    (ingest, "BATCH_BYTES"): 20_000,
+    (pulling, "BATCH_KEYS"): 5,
+    (pulling, "BATCH_BYTES"): 20_000,
     (folder, "CHUNK_BYTES"): 30_000,
     (s3, "CHUNK_BYTES"): 30_000,
     (purge, "PURGE_PAGE_KEYS"): 8,

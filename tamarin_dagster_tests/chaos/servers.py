@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from tamarin_dagster.failpoints import SLEEP_SECONDS
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster_tests.chaos.histories import history
 from tamarin_dagster_tests.chaos.matrix import SAME, UnexpectedError, require, same, scenario
 from tamarin_dagster_tests.chaos.worlds import Bench, World

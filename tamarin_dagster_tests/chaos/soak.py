@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tamarin_dagster.recordstore.connections import DAGSTER_DATABASE
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster_tests.chaos.soak_home import Dev, Soak
 from tamarin_dagster_tests.chaos.soak_processes import LARGEST_RUN, SUMS, memory_sums, victim
 from tamarin_dagster_tests.chaos.soak_writer import OUR_REQUESTS

@@ -21,7 +21,7 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from tamarin_dagster.recordstore.database import migrate
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster_tests.chaos.histories import PREFIX, history
 from tamarin_dagster_tests.chaos.programs import Ended, Program, Programs
 from tamarin_dagster_tests.clusters import give_cluster

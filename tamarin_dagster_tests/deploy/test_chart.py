@@ -11,9 +11,9 @@ import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
 
-from tamarin_dagster import dev
-from tamarin_dagster.defs.naming import slugs
-from tamarin_dagster.defs.purging import PURGE_POOL
+from tamarin_dagster.operations import dev
+from tamarin_dagster.orchestration.naming import slugs
+from tamarin_dagster.orchestration.purging import PURGE_POOL
 from tamarin_dagster.settings import LoggedBucket, load_settings
 
 VALUES = Path(__file__).parents[2] / "deploy" / "helm" / "values.yaml"

@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 import yaml
 
-from tamarin_dagster import dev
-from tamarin_dagster.defs import celery_worker
-from tamarin_dagster.defs.celery_run_launcher import CELERY_CONFIG, WatchedCeleryRunLauncher
-from tamarin_dagster.defs.run_launcher import ServedRunLauncher
+from tamarin_dagster.operations import dev
+from tamarin_dagster.orchestration import celery_worker
+from tamarin_dagster.orchestration.celery_run_launcher import CELERY_CONFIG, WatchedCeleryRunLauncher
+from tamarin_dagster.orchestration.run_launcher import ServedRunLauncher
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

@@ -69,8 +69,8 @@ def _serve(address: Path) -> None:
     import dagster_dg_cli.cli  # noqa: PLC0415, F401
 
     import tamarin_dagster.definitions  # noqa: PLC0415
-    import tamarin_dagster.defs.s3_resource  # noqa: PLC0415
-    import tamarin_dagster.doctor.examination  # noqa: PLC0415
+    import tamarin_dagster.operations.doctor.examination  # noqa: PLC0415
+    import tamarin_dagster.orchestration.s3_resource  # noqa: PLC0415
     import tamarin_dagster.recordstore.loading  # noqa: PLC0415
     from tamarin_dagster.cli.app import load_commands  # noqa: PLC0415
 

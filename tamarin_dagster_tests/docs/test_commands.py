@@ -28,7 +28,7 @@ import yaml
 from tamarin_dagster.component import LoggedBucketsComponent
 from tamarin_dagster.logstore import enabling
 from tamarin_dagster.logstore.inspection import LoggingTarget
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import load_settings
 from tamarin_dagster_tests.clusters import give_cluster
 from tamarin_dagster_tests.docs import tamarin
@@ -189,7 +189,7 @@ def _virtual_environment(folder: Path, programs: Path) -> None:
     home = folder / ".tamarin/dagster"
     home.mkdir(parents=True)
     folder.joinpath(".tamarin").chmod(0o711)
-    shutil.copy(PROJECT / "tamarin_dagster/defs/dagster.yaml", home)
+    shutil.copy(PROJECT / "tamarin_dagster/orchestration/dagster.yaml", home)
 
 
 @functools.cache

@@ -10,14 +10,14 @@ from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analysis.rollups import roll_up
+from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.demo.site import DemoSite
 from tamarin_dagster.demo.writing import LOG_PREFIX, write_log_keys
-from tamarin_dagster.export.text import combined_lines
-from tamarin_dagster.ingest import pull
 from tamarin_dagster.logstore import FolderLogStore
+from tamarin_dagster.pipeline.export.text import combined_lines
+from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.conftest import make_short_folder
 from tamarin_dagster_tests.lines import HOST_ID, OWNER

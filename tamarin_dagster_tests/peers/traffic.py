@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore.tables import s3_log_record
-from tamarin_dagster.recordstore.traffic_tables import traffic_daily_by_key, traffic_hourly
+from tamarin_dagster.recordstore.schema.tables import s3_log_record
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_key, traffic_hourly
 
 
 @dataclass

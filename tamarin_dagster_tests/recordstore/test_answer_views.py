@@ -11,13 +11,13 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks.queries import blocks_of, fill_month, touched
-from tamarin_dagster.analysis.rollups import roll_up
-from tamarin_dagster.recordstore.answer_views import ANSWERS, FUNCTIONS
+from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.recordstore.database import mirror_buckets
 from tamarin_dagster.recordstore.partitions import partition_name
 from tamarin_dagster.recordstore.roles import grant_reading
-from tamarin_dagster.recordstore.tables import views
-from tamarin_dagster.recordstore.traffic_tables import traffic_pending_day
+from tamarin_dagster.recordstore.schema.answer_views import ANSWERS, FUNCTIONS
+from tamarin_dagster.recordstore.schema.tables import views
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_pending_day
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.docs.blocks import blocks_of as blocks_of_page
 from tamarin_dagster_tests.lines import HOST_ID, OWNER

@@ -21,7 +21,7 @@ from tamarin_dagster.recordstore.completeness import (
 )
 from tamarin_dagster.recordstore.holdings import newest_key
 from tamarin_dagster.recordstore.partitions import partition_name
-from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, views
+from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS, views
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 

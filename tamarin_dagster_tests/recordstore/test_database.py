@@ -22,12 +22,12 @@ from tamarin_dagster.recordstore.connections import dagster_url, records_url
 from tamarin_dagster.recordstore.database import DatabaseError, migrate, mirror_buckets, open_database, schema_revision
 from tamarin_dagster.recordstore.ledger import count_differences
 from tamarin_dagster.recordstore.partitions import ensure_partitions
-from tamarin_dagster.recordstore.tables import RECORD_COLUMNS, SCHEMA_REVISION, metadata
+from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS, SCHEMA_REVISION, metadata
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import line
 from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 
-MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "migrations"
+MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "schema" / "migrations"
 
 
 # ------------------------------------------------------------------------------------------------ migrations

@@ -13,8 +13,10 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore import embedded, server_processes, server_settings
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster.recordstore.server import embedded
+from tamarin_dagster.recordstore.server import processes as server_processes
+from tamarin_dagster.recordstore.server import settings as server_settings
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster_tests.clusters import give_cluster
 from tamarin_dagster_tests.folders import make_short_folder
 
@@ -22,7 +24,7 @@ from tamarin_dagster_tests.folders import make_short_folder
 USER = """
 import sys
 from pathlib import Path
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]))
 server.ensure_databases("tamarin", "dagster")
 print("ready", flush=True)

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from benchmarks.queries import blocks_of, fill_month, touched
 from tamarin_dagster.logformat import DeliveryHour
 from tamarin_dagster.logformat.fields import FIELDS, TIME_PATTERN, ZONE_PATTERN
-from tamarin_dagster.recordstore import completeness, ledger, repeatable
+from tamarin_dagster.recordstore import completeness, ledger
 from tamarin_dagster.recordstore.completeness import HiddenRecord, HiddenRecords, hidden_records_of
+from tamarin_dagster.recordstore.schema import repeatable
 from tamarin_dagster_tests.docs.blocks import blocks_of as blocks_of_page
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key

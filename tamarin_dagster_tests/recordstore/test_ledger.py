@@ -11,7 +11,7 @@ from tamarin_dagster.logformat import DeliveryHour
 from tamarin_dagster.logkey import CHANGED_SINCE_LOADED
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.ledger import Compared, CountDifference, PeriodCounts
-from tamarin_dagster.recordstore.tables import s3_log_key
+from tamarin_dagster.recordstore.schema.tables import s3_log_key
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 

@@ -16,7 +16,7 @@ from tamarin_dagster.logformat.frames import months_of
 from tamarin_dagster.recordstore import ledger, loading
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.loading import load
-from tamarin_dagster.recordstore.tables import RECORD_COLUMNS
+from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS
 from tamarin_dagster.settings import Settings
 from tamarin_dagster_tests.lines import HOST_ID, OWNER, line, lines
 from tamarin_dagster_tests.logformat.found import records_of

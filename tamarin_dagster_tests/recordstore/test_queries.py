@@ -8,10 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from benchmarks.queries import INDEXES, ONE_DAY, blocks_of, fill_month, touched
-from tamarin_dagster.analysis.rollups import roll_up
+from tamarin_dagster.analytics.rollups import roll_up
+from tamarin_dagster.pipeline.retain import expire
 from tamarin_dagster.recordstore.ledger import count_differences
 from tamarin_dagster.recordstore.partitions import ensure_partitions, partition_name
-from tamarin_dagster.retention import expire
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 

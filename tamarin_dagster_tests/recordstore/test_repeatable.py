@@ -17,16 +17,17 @@ from typer.testing import CliRunner
 
 import tamarin_dagster.recordstore
 from tamarin_dagster.cli import app
-from tamarin_dagster.recordstore import database, repeatable
+from tamarin_dagster.recordstore import database
 from tamarin_dagster.recordstore.database import DatabaseError, migrate, open_database, schema_revision
-from tamarin_dagster.recordstore.definitions import DEFINITIONS
-from tamarin_dagster.recordstore.repeatable import VIEWS_AND_FUNCTIONS
 from tamarin_dagster.recordstore.roles import grant_reading
-from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, s3_logged_bucket
+from tamarin_dagster.recordstore.schema import repeatable
+from tamarin_dagster.recordstore.schema.functions import DEFINITIONS
+from tamarin_dagster.recordstore.schema.repeatable import VIEWS_AND_FUNCTIONS
+from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, s3_logged_bucket
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.recordstore.schema import grants_of, schema_of
 
-PACKAGE = Path(tamarin_dagster.recordstore.__file__).parent
+PACKAGE = Path(tamarin_dagster.recordstore.__file__).parent / "schema"
 MIGRATION = """
 from alembic import op
 

@@ -18,12 +18,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tamarin_dagster.doctor.database import examine_database
-from tamarin_dagster.doctor.finding import Status
-from tamarin_dagster.recordstore import connections, database, server_log, server_processes, waiting
+from tamarin_dagster.operations.doctor.database import examine_database
+from tamarin_dagster.operations.doctor.finding import Status
+from tamarin_dagster.recordstore import connections, database, waiting
 from tamarin_dagster.recordstore.database import DatabaseError, open_database
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresNotReadyError
-from tamarin_dagster.recordstore.server_processes import Process, ServerState, Vigil, read_state
+from tamarin_dagster.recordstore.server import log as server_log
+from tamarin_dagster.recordstore.server import processes as server_processes
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresNotReadyError
+from tamarin_dagster.recordstore.server.processes import Process, ServerState, Vigil, read_state
 from tamarin_dagster.settings import Settings
 from tamarin_dagster_tests.clusters import give_cluster
 from tamarin_dagster_tests.folders import make_short_folder

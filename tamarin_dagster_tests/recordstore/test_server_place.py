@@ -11,10 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tamarin_dagster.recordstore import server_place
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from tamarin_dagster.recordstore.server_account import server_account
-from tamarin_dagster.recordstore.server_place import OWNER, POINTER, find_folder, has_cluster
+from tamarin_dagster.recordstore.server import place as server_place
+from tamarin_dagster.recordstore.server.account import server_account
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresError
+from tamarin_dagster.recordstore.server.place import OWNER, POINTER, find_folder, has_cluster
 from tamarin_dagster_tests.clusters import copy_data, give_cluster
 from tamarin_dagster_tests.folders import make_short_folder
 
@@ -304,7 +304,7 @@ def test_make_dev_and_other_commands_as_root_put_the_records_below_var_lib(close
 ORDINARY = """
 import os, pwd, sys
 from pathlib import Path
-from tamarin_dagster.recordstore.embedded import EmbeddedPostgres
+from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 root, ordinary = map(Path, sys.argv[1:])
 with EmbeddedPostgres(root):
     pass

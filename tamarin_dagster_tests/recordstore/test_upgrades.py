@@ -18,18 +18,18 @@ from alembic.config import Config
 from sqlalchemy.schema import SetColumnComment
 
 import tamarin_dagster.recordstore
-from tamarin_dagster.analysis.rollups import pending_days, roll_up
+from tamarin_dagster.analytics.rollups import pending_days, roll_up
 from tamarin_dagster.recordstore.database import migrate
 from tamarin_dagster.recordstore.ledger import count_differences
 from tamarin_dagster.recordstore.partitions import ensure_partitions, partition_name
-from tamarin_dagster.recordstore.repeatable import VIEWS_AND_FUNCTIONS
-from tamarin_dagster.recordstore.tables import SCHEMA_REVISION, metadata
-from tamarin_dagster.recordstore.traffic_tables import PART_COLUMNS, ROLLUPS, traffic_day
+from tamarin_dagster.recordstore.schema.repeatable import VIEWS_AND_FUNCTIONS
+from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata
+from tamarin_dagster.recordstore.schema.traffic_tables import PART_COLUMNS, ROLLUPS, traffic_day
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 from tamarin_dagster_tests.recordstore.schema import grants_of, schema_of
 
-MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "migrations"
+MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "schema" / "migrations"
 HERE = Path(__file__).parent
 REVISIONS = tuple(f"{number:04}" for number in range(1, int(SCHEMA_REVISION)))
 # Of the first revision all migrations run, of the last one the newest.

@@ -1,0 +1,262 @@
+"""What is unusual in a bucket's traffic: spikes, jumps of the error rate, new large consumers, hogs. From the rollups.
+
+Nothing is judged by too short a past: each answer says so, and alarms nobody.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from operator import attrgetter
+
+import sqlalchemy as sa
+
+from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers, largest_consumers, unseen
+from tamarin_dagster.analytics.habit import Habit, habit_of
+from tamarin_dagster.analytics.past import (
+    LEAST_DAYS,
+    PAST_DAYS,
+    SETTLED_AFTER,
+    known_days,
+    known_days_before,
+    last_settled_day,
+)
+from tamarin_dagster.analytics.reasons import Measure, Reason, reasons_for
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_hourly
+from tamarin_dagster.recordstore.whole_numbers import total
+
+# A spike of the night is still told in the morning, and so is one whose records came late.
+JUDGED_HOURS = 24
+# Of the four same hours of the week: what comes but once a week is a habit from the fourth time on.
+LEAST_WEEKS = 3
+# However steady the past was: what is less than doubled is not what one is woken for.
+LEAST_MULTIPLE = 2.0
+# A quiet bucket doubles its traffic each time that somebody looks. So many bytes cost 9 cents (to the internet, at 0.09
+# USD a GB); so many requests in an hour are three a second.
+LEAST_BYTES = 1_000_000_000
+LEAST_REQUESTS = 10_000
+# Errors in an hour, and points of the rate above the usual: fewer are what one visitor's dead link makes.
+LEAST_ERRORS = 100
+LEAST_RATE_RISE = 0.1
+# A public bucket's largest downloaders are others each day; one who comes from nowhere to so much of the bytes is news.
+TOP = 10
+LEAST_NEW_SHARE = 0.05
+# Among fewer each has a large share.
+LEAST_CONSUMERS = 10
+HOG_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """The sums of an hour."""
+
+    requests: int = 0
+    bytes_sent: int = 0
+    error_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """An hour that was above its limit. `value`, `usual` and `limit` are bytes, requests, or errors per request."""
+
+    hour: datetime
+    value: float
+    usual: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rises:
+    """What became of the judged hours.
+
+    Attributes:
+        days: known ones of the PAST_DAYS before today.
+        judged: hours with past enough to be judged.
+        rises: in the order of time.
+        reasons: who and what was more than usual on the day of the largest rise.
+    """
+
+    days: int
+    judged: int = 0
+    rises: tuple[Rise, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def largest(self) -> Rise | None:
+        """The rise that is furthest above its limit."""
+        return max(self.rises, key=lambda rise: rise.value / rise.limit, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A consumer who is among the TOP of a day and asked for nothing in the PAST_DAYS before. `rank` is from 1."""
+
+    by: ConsumerKind
+    rank: int
+    consumer: Consumer
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomers:
+    """The newcomers of `day`; `days` are the known ones before it."""
+
+    day: date
+    days: int
+    newcomers: tuple[Newcomer, ...] = ()
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether there is past enough."""
+        return self.days >= LEAST_DAYS
+
+
+def bandwidth_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
+    """The hours that sent unusually many bytes, of the last JUDGED_HOURS and the present one.
+
+    `threshold` is in MADs, as standard deviations (see `habit_of`). `now` is aware, in UTC.
+    """
+    return _spikes(connection, bucket, now, Measure.BYTES, threshold, LEAST_BYTES)
+
+
+def request_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
+    """The hours that had unusually many requests; else as `bandwidth_spikes`."""
+    return _spikes(connection, bucket, now, Measure.REQUESTS, threshold, LEAST_REQUESTS)
+
+
+def error_rate_jumps(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
+    """The hours of which unusually many requests were answered with a 4xx or 5xx.
+
+    A rate may be any while records are missing: judged are the last JUDGED_HOURS that ended SETTLED_AFTER ago.
+    """
+    last = _hour_of(now - SETTLED_AFTER) - timedelta(hours=1)
+    past = _past(connection, bucket, last)
+    found = _judged(last, past, _error_rate, partial(habit_of, threshold=threshold, least_rise=LEAST_RATE_RISE))
+    rises = tuple(rise for rise in found.rises if past.at(rise.hour).error_count >= LEAST_ERRORS)
+    return _with_reasons(connection, bucket, Measure.ERRORS, now, replace(found, rises=rises))
+
+
+def new_top_consumers(connection: sa.Connection, bucket: str, now: datetime) -> Newcomers:
+    """Who took enough to be among the TOP of the last settled day, and was never seen in the PAST_DAYS before."""
+    day = last_settled_day(now)
+    found = Newcomers(day, len(known_days_before(connection, bucket, day)))
+    if not found.is_judged:
+        return found
+    newcomers = []
+    for by in ConsumerKind:
+        top = largest_consumers(connection, bucket, by, day, day, limit=TOP).largest
+        large = {
+            rank: consumer
+            for rank, consumer in enumerate(top, 1)
+            if consumer.bytes_sent >= LEAST_BYTES and consumer.share >= LEAST_NEW_SHARE
+        }
+        names = [consumer.name for consumer in large.values()]
+        past = (day - timedelta(days=PAST_DAYS), day - timedelta(days=1))
+        new = unseen(connection, bucket, by, names, *past) if names else set()
+        newcomers += [Newcomer(by, rank, consumer) for rank, consumer in large.items() if consumer.name in new]
+    return replace(found, newcomers=tuple(newcomers))
+
+
+def hogs(connection: sa.Connection, bucket: str, now: datetime, share: float) -> tuple[Consumers, ...]:
+    """Who took more than that share of the bytes of the last settled day, and of the last HOG_DAYS.
+
+    One's own (see `consumers.Own`) are no hogs; nor is anybody where fewer than LEAST_CONSUMERS share.
+    """
+    last = last_settled_day(now)
+    return tuple(
+        _strangers(largest_consumers(connection, bucket, by, first, last, share=share, least_bytes=LEAST_BYTES))
+        for by in ConsumerKind
+        for first in (last, last - timedelta(days=HOG_DAYS - 1))
+    )
+
+
+def _spikes(
+    connection: sa.Connection, bucket: str, now: datetime, measure: Measure, threshold: float, least_rise: float
+) -> Rises:
+    """An hour is judged though it may not be over: records that come late only make it more."""
+    last = _hour_of(now)
+    habit = partial(habit_of, threshold=threshold, least_rise=least_rise, least_multiple=LEAST_MULTIPLE)
+    found = _judged(last, _past(connection, bucket, last), attrgetter(measure), habit)
+    return _with_reasons(connection, bucket, measure, now, found)
+
+
+def _error_rate(hour: Hour) -> float | None:
+    return hour.error_count / hour.requests if hour.requests else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """The known days, and the sums of the hours that had requests."""
+
+    days: frozenset[date]
+    hours: Mapping[datetime, Hour]
+
+    def at(self, hour: datetime) -> Hour:
+        """The sums of any hour of a known day."""
+        return self.hours.get(hour, Hour())
+
+
+def _past(connection: sa.Connection, bucket: str, last: datetime) -> _Past:
+    """What is needed to judge the hours up to `last`."""
+    first = _judged_hours(last)[0] - timedelta(days=PAST_DAYS)
+    hourly = traffic_hourly.c
+
+    statement = (
+        sa.select(hourly.hour, total(hourly.requests), total(hourly.bytes_sent), total(hourly.error_count))
+        .where(hourly.bucket == bucket, hourly.hour.between(first, last))
+        .group_by(hourly.hour)
+    )
+    hours = {hour.astimezone(UTC): Hour(*sums) for hour, *sums in connection.execute(statement)}
+    return _Past(known_days(connection, bucket, first.date(), last.date() - timedelta(days=1)), hours)
+
+
+def _hour_of(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _judged_hours(last: datetime) -> list[datetime]:
+    return [last - timedelta(hours=number) for number in reversed(range(JUDGED_HOURS + 1))]
+
+
+def _judged(
+    last: datetime, past: _Past, value_of: Callable[[Hour], float | None], habit: Callable[[Sequence[float]], Habit]
+) -> Rises:
+    rises, judged = [], 0
+    for hour in _judged_hours(last):
+        usual = _habit_at(hour, past, value_of, habit)
+        judged += usual is not None
+        value = value_of(past.at(hour))
+        if usual is not None and value is not None and value > usual.limit:
+            rises.append(Rise(hour, value, usual.usual, usual.limit))
+    days = sum(day >= last.date() - timedelta(days=PAST_DAYS) for day in past.days)
+    return Rises(days, judged, tuple(rises))
+
+
+def _habit_at(
+    hour: datetime, past: _Past, value_of: Callable[[Hour], float | None], habit: Callable[[Sequence[float]], Habit]
+) -> Habit | None:
+    """The habit of that hour of all days before, or of the same days of the week before: whichever allows more.
+
+    So what comes each Sunday is no spike, and neither is what comes at that hour of many days.
+    """
+    hours = (hour - timedelta(days=number) for number in range(1, PAST_DAYS + 1))
+    values = {each: value_of(past.at(each)) for each in hours if each.date() in past.days}
+    known = {each: value for each, value in values.items() if value is not None}
+    if len(known) < LEAST_DAYS:
+        return None
+    of_the_week = [value for each, value in known.items() if each.weekday() == hour.weekday()]
+    habits = [habit(list(known.values()))] + [habit(of_the_week)] * (len(of_the_week) >= LEAST_WEEKS)
+    return max(habits, key=lambda each: each.limit)
+
+
+def _with_reasons(connection: sa.Connection, bucket: str, measure: Measure, now: datetime, found: Rises) -> Rises:
+    if found.largest is None:
+        return found
+    day = found.largest.hour.date()
+    over = (_hour_of(now) + timedelta(hours=1) - datetime.combine(day, time(), UTC)) / timedelta(days=1)
+    known = known_days_before(connection, bucket, day)
+    return replace(found, reasons=reasons_for(connection, bucket, measure, day, known, part=min(over, 1)))
+
+
+def _strangers(found: Consumers) -> Consumers:
+    of_several = found.count >= LEAST_CONSUMERS
+    return replace(found, largest=tuple(each for each in found.largest if of_several and each.own is None))

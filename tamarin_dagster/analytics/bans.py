@@ -1,0 +1,88 @@
+"""Consumers as lists that others ban by: bucket policies, AWS WAF's IP sets, nginx. Text alone; nobody is banned here.
+
+What is written is made of parsed addresses and ARNs, never of the text that a log line had.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from tamarin_dagster.analytics.consumers import Address
+
+# S3 user guide, "Bucket policies": 20 KB.
+MOST_POLICY_BYTES = 20 * 1024
+# AWS WAF developer guide, "AWS WAF quotas".
+MOST_WAF_ADDRESSES = 10_000
+# Characters: AWS WAF API reference, CreateIPSet.
+MOST_DESCRIPTION = 256
+
+_SESSION = re.compile(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([\w+=,.@-]+)/[\w+=,.@-]+", re.ASCII)
+_USER = re.compile(r"arn:aws[a-z-]*:(iam::\d{12}:user|sts::\d{12}:federated-user)/[\w+=,.@/-]+", re.ASCII)
+
+
+def principals_of(requester: str) -> tuple[str, ...]:
+    """What `aws:PrincipalArn` is of the requester, as patterns; nothing if the requester is no user's or role's ARN.
+
+    A session's is the ARN of its role (IAM user guide, "Global condition context keys"): with the role's path, which
+    the session's has not.
+    """
+    if session := _SESSION.fullmatch(requester):
+        partition, account, role = session.groups()
+        return tuple(f"arn:{partition}:iam::{account}:role/{path}{role}" for path in ("", "*/"))
+    return (requester,) if _USER.fullmatch(requester) else ()
+
+
+def policy_of_addresses(bucket_arn: str, addresses: Iterable[Address]) -> dict[str, Any]:
+    """A bucket policy that denies these addresses to read objects."""
+    return _denial(bucket_arn, {"IpAddress": {"aws:SourceIp": _ranges(addresses)}})
+
+
+def policy_of_principals(bucket_arn: str, principals: Iterable[str]) -> dict[str, Any]:
+    """A bucket policy that denies these principals (ARNs, or patterns of some) to read objects."""
+    return _denial(bucket_arn, {"ArnLike": {"aws:PrincipalArn": sorted(set(principals))}})
+
+
+def waf_ip_sets(name: str, description: str, addresses: Sequence[Address]) -> Iterator[dict[str, Any]]:
+    """What `aws wafv2 create-ip-set --cli-input-json` takes: a set holds addresses of one version.
+
+    For CloudFront, which is where WAF can stand before a bucket.
+    """
+    for version in (4, 6):
+        if ranges := _ranges(address for address in addresses if address.version == version):
+            yield {
+                "Name": f"{name}-ipv{version}",
+                "Scope": "CLOUDFRONT",
+                "Description": description,
+                "IPAddressVersion": f"IPV{version}",
+                "Addresses": ranges,
+            }
+
+
+def nginx_lines(addresses: Iterable[Address]) -> Iterator[str]:
+    """Directives of ngx_http_access_module."""
+    for address in _in_order(addresses):
+        yield f"deny {address};"
+
+
+def _denial(bucket_arn: str, condition: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "TamarinHogs",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": ["s3:GetObject", "s3:GetObjectVersion"],
+                "Resource": f"{bucket_arn}/*",
+                "Condition": condition,
+            }
+        ],
+    }
+
+
+def _ranges(addresses: Iterable[Address]) -> list[str]:
+    return [f"{address}/{address.max_prefixlen}" for address in _in_order(addresses)]
+
+
+def _in_order(addresses: Iterable[Address]) -> list[Address]:
+    return sorted(set(addresses), key=lambda address: (address.version, int(address)))

@@ -1,0 +1,89 @@
+"""refresh_dimensions: what is to be known of the values in new rollups. Knows nothing of Dagster."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tamarin_dagster.analytics import agent_kinds, agents, networks, prices
+from tamarin_dagster.analytics.agents import Classified, classify
+from tamarin_dagster.analytics.networks import LookedUp, look_up
+from tamarin_dagster.analytics.prices import Priced, price, read_prices
+from tamarin_dagster.analytics.unseen_days import unseen_days
+from tamarin_dagster.extras import why_missing
+from tamarin_dagster.recordstore.failures import DayFailure
+from tamarin_dagster.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What was done about each dimension.
+
+    Attributes:
+        classified: user agents; None without the extra `agents`.
+        priced: days.
+        looked_up: addresses; None without a geoip_database.
+        lacking: what to install for user agents that wait for their classification; None if none waits.
+    """
+
+    classified: Classified | None
+    priced: Priced
+    looked_up: LookedUp | None
+    lacking: str | None = None
+
+    @property
+    def failures(self) -> list[DayFailure]:
+        """The days of which something is still to be known."""
+        return [failure for each in (self.classified, self.looked_up) if each is not None for failure in each.failures]
+
+    def __str__(self) -> str:
+        """A line for each, for a person."""
+        done = (self.classified, self.priced, self.looked_up, self.lacking)
+        return "\n".join(str(each) for each in done if each is not None)
+
+
+def refresh_dimensions(engine: sa.Engine, settings: Settings) -> Refreshed:
+    """Classifies new user agents, prices new days, and looks up new addresses: what is pending, and no more.
+
+    Without the extra `agents` no user agent is classified; all of them are once it is installed.
+
+    Several processes may call it at once. Raises SettingsError for a file of prices or networks that cannot be used;
+    the agents are classified by then.
+    """
+    lacking = _agents_missing()
+    classified = None if lacking else classify(engine)
+    priced = price(engine, read_prices(settings.prices))
+    paths = settings.geoip_database
+    looked_up = look_up(engine, paths) if paths else None
+    return Refreshed(classified, priced, looked_up, lacking if lacking and _agents_wait(engine) else None)
+
+
+def _agents_missing() -> str | None:
+    return why_missing("agents", agent_kinds.FEATURE)
+
+
+def _agents_wait(engine: sa.Engine) -> bool:
+    with engine.connect() as connection:
+        return bool(unseen_days(connection, agents.DIMENSION))
+
+
+def pending_dimensions(engine: sa.Engine, settings: Settings) -> str:
+    """What `refresh_dimensions` would do, for a person; empty if there is nothing. Raises SettingsError."""
+    paths = settings.geoip_database
+    reasons = []
+    with engine.connect() as connection:
+        dimensions = [prices.DIMENSION, *([networks.DIMENSION] if paths else [])]
+        has_agents = _agents_missing() is None
+        if has_agents:
+            dimensions.append(agents.DIMENSION)
+        days = {day for dimension in dimensions for day in unseen_days(connection, dimension)}
+        if days:
+            reasons.append(f"{len(days):,} days of rollups are new")
+        if has_agents and agents.is_outdated(connection):
+            reasons.append("user agents were classified by other rules")
+        if prices.is_outdated(connection, read_prices(settings.prices)):
+            reasons.append("prices, or buckets' regions, have changed")
+        if paths:
+            with networks.open_networks(paths) as databases:
+                if networks.is_outdated(connection, databases):
+                    reasons.append("addresses were looked up in other databases")
+    return "; ".join(reasons)

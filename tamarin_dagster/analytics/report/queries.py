@@ -1,0 +1,57 @@
+"""All that a report asks, of one snapshot of the database: the rollups of a bucket and month, and of the one before."""
+
+from dataclasses import replace
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from tamarin_dagster.analytics.folds import Fold, folds_of
+from tamarin_dagster.analytics.report import times, tops
+from tamarin_dagster.analytics.report.evidence import completeness_of
+from tamarin_dagster.analytics.report.figures import Consumers, Report
+from tamarin_dagster.analytics.report.month import Month
+from tamarin_dagster.analytics.report.pseudonyms import NameOfAddress, as_it_is
+from tamarin_dagster.recordstore.bucket_names import foreign_records
+
+# Of 25,000 keys the sums take 25 MB; what does not fit is sorted on the disk, which takes twice as long.
+WORK_MEM = "64MB"
+
+
+def ask_all(
+    engine: sa.Engine, bucket: str, month: Month, *, now: datetime, name_of: NameOfAddress = as_it_is
+) -> Report:
+    """All of the report, as one snapshot has it; `name_of` is what addresses are called. Nothing is written."""
+    with (
+        engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
+        connection.begin(),
+    ):
+        connection.execute(sa.text(f"SET LOCAL work_mem = '{WORK_MEM}'"))
+        prices = tops.prices_of(connection, bucket, month)
+        foreign = foreign_records(connection, bucket)
+        folds = folds_of(connection, bucket, month.first, month.last)
+        return Report(
+            bucket=bucket,
+            month=month,
+            made_at=now,
+            anonymous=name_of is not as_it_is,
+            before=times.traffic_before(connection, bucket, month, now),
+            days=times.traffic_by_day(connection, bucket, month),
+            hours=times.traffic_by_hour(connection, bucket, month),
+            latencies=times.latencies(connection, bucket, month),
+            files=tops.files(connection, bucket, month, prices),
+            addresses=_without_median(
+                tops.addresses(connection, bucket, month, prices, name_of), folds.get("remote_ip")
+            ),
+            requesters=_without_median(tops.requesters(connection, bucket, month, prices), folds.get("requester")),
+            referrers=tops.referrers(connection, bucket, month),
+            agents=tops.agents(connection, bucket, month),
+            cost=tops.cost(connection, bucket, month, prices),
+            completeness=completeness_of(connection, bucket, month, now),
+            foreign=f"{foreign}: {foreign.remedy}" if foreign else None,
+            folds=folds,
+        )
+
+
+def _without_median(consumers: Consumers, fold: Fold | None) -> Consumers:
+    """Of what the small ones took nothing is known one by one, if they are folded."""
+    return consumers if fold is None else replace(consumers, median_bytes=None)

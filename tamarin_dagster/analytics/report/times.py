@@ -1,0 +1,93 @@
+"""A month's traffic over time: by day, by hour of the week, and against the month before."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from tamarin_dagster.analytics.report.figures import Before, DayLatency, DayTraffic, HourOfWeek
+from tamarin_dagster.analytics.report.month import Month
+from tamarin_dagster.analytics.report.sums import hours_of, in_utc, sums, traffic_of
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_hourly
+
+
+def traffic_by_day(connection: sa.Connection, bucket: str, month: Month) -> tuple[DayTraffic, ...]:
+    """By day, kind of operation and class of status."""
+    hour = traffic_hourly.c
+    day = in_utc(hour.hour, sa.Date)
+    statement = (
+        sa.select(day.label("day"), hour.operation_class, hour.status_class, *sums(traffic_hourly))
+        .where(*hours_of(bucket, month.start, month.end))
+        .group_by(day, hour.operation_class, hour.status_class)
+        .order_by(day, hour.operation_class, hour.status_class)
+    )
+    return tuple(
+        DayTraffic(row.day, row.operation_class, row.status_class, traffic_of(row))
+        for row in connection.execute(statement)
+    )
+
+
+def traffic_before(connection: sa.Connection, bucket: str, month: Month, now: datetime) -> Before | None:
+    """The month before; of an unfinished month only as much of it as this one has hours with records."""
+    before, start, end = month.before, month.before.start, month.start
+    is_part = now < month.end
+    if is_part:
+        hour = traffic_hourly.c.hour
+        newest = connection.scalar(sa.select(sa.func.max(hour)).where(*hours_of(bucket, month.start, month.end)))
+        if newest is None:
+            return None
+        end = min(end, start + (newest.astimezone(UTC) + timedelta(hours=1) - month.start))
+    row = connection.execute(sa.select(*sums(traffic_hourly)).where(*hours_of(bucket, start, end))).one()
+    return Before(before, traffic_of(row), is_part) if row.requests else None
+
+
+def traffic_by_hour(connection: sa.Connection, bucket: str, month: Month) -> tuple[HourOfWeek, ...]:
+    """By hour of the week, on the average of the weeks that have records on that weekday."""
+    hour = traffic_hourly.c
+    weekday = sa.func.extract("isodow", in_utc(hour.hour, sa.DateTime))
+    of_the_day = sa.func.extract("hour", in_utc(hour.hour, sa.DateTime))
+    within = hours_of(bucket, month.start, month.end)
+    days = (
+        sa.select(weekday.label("weekday"), sa.func.count(in_utc(hour.hour, sa.Date).distinct()).label("days"))
+        .where(*within)
+        .group_by(weekday)
+        .subquery()
+    )
+    of_the_hour = (
+        sa.select(weekday.label("weekday"), of_the_day.label("hour"), *sums(traffic_hourly))
+        .where(*within)
+        .group_by(weekday, of_the_day)
+        .subquery()
+    )
+    statement = (
+        sa.select(of_the_hour, days.c.days)
+        .join_from(of_the_hour, days, of_the_hour.c.weekday == days.c.weekday)
+        .order_by(of_the_hour.c.weekday, of_the_hour.c.hour)
+    )
+    return tuple(
+        HourOfWeek(int(row.weekday), int(row.hour), int(row.requests) / row.days, int(row.bytes_sent) / row.days)
+        for row in connection.execute(statement)
+    )
+
+
+def latencies(connection: sa.Connection, bucket: str, month: Month) -> tuple[DayLatency, ...]:
+    """How long reads that succeeded took, by day."""
+    hour = traffic_hourly.c
+    day = in_utc(hour.hour, sa.Date)
+    half = sa.func.percentile_disc(0.5)
+    statement: sa.Select[Any] = (
+        sa.select(
+            day.label("day"),
+            half.within_group(hour.p50_total_time).label("p50"),
+            half.within_group(hour.p95_total_time).label("p95"),
+        )
+        .where(
+            *hours_of(bucket, month.start, month.end),
+            hour.operation_class == "read",
+            hour.status_class == 2,
+            hour.p50_total_time.is_not(None),
+        )
+        .group_by(day)
+        .order_by(day)
+    )
+    return tuple(DayLatency(row.day, row.p50, row.p95) for row in connection.execute(statement))

@@ -1,0 +1,77 @@
+"""Which days' rollups a dimension has yet to look at, and that only one process does it at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from tamarin_dagster.recordstore.schema.dimension_tables import dimension_day
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
+
+# One process at a time fills dimensions; the number has no meaning but must not change.
+_LOCK = 2011_0306
+REMEDY = (
+    "the day stays pending, and the other days are not affected: mend the cause, then run `tamarin-dagster roll-up`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenDay:
+    """A bucket's day whose rollups were made at `rolled_up_at`, and have not been looked at since."""
+
+    bucket: str
+    request_date: date
+    rolled_up_at: datetime
+
+
+@contextmanager
+def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction of which there is one at a time: each statement in it sees what another process has done."""
+    with engine.begin() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        yield connection
+
+
+def unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
+    """The days that are rolled up anew since the dimension looked at them, oldest first."""
+    seen = dimension_day.c
+    day = traffic_day.c
+    is_same_day = sa.and_(seen.dimension == dimension, seen.bucket == day.bucket, seen.request_date == day.request_date)
+    found = connection.execute(
+        sa.select(day.bucket, day.request_date, day.rolled_up_at)
+        .select_from(traffic_day.outerjoin(dimension_day, is_same_day))
+        .where(seen.rolled_up_at.is_distinct_from(day.rolled_up_at))
+        .order_by(day.request_date, day.bucket)
+    )
+    return [UnseenDay(*row) for row in found]
+
+
+def is_unseen(connection: sa.Connection, dimension: str, day: UnseenDay) -> bool:
+    """Whether no other process has looked at these rollups since `unseen_days` was asked."""
+    seen = dimension_day.c
+    found = sa.select(seen.rolled_up_at).where(
+        seen.dimension == dimension, seen.bucket == day.bucket, seen.request_date == day.request_date
+    )
+    return connection.scalar(found) != day.rolled_up_at
+
+
+def note_days(connection: sa.Connection, dimension: str, days: list[UnseenDay]) -> None:
+    """These rollups are looked at; later ones of the same days are pending again."""
+    if not days:
+        return
+    insert = postgresql.insert(dimension_day)
+    rows = [
+        {
+            "dimension": dimension,
+            "bucket": day.bucket,
+            "request_date": day.request_date,
+            "rolled_up_at": day.rolled_up_at,
+        }
+        for day in days
+    ]
+    key = list(dimension_day.primary_key.columns)
+    changed = {"rolled_up_at": insert.excluded.rolled_up_at}
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=changed), rows)

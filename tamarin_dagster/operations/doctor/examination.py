@@ -1,0 +1,70 @@
+"""The whole examination, in its order: settings, database, then each bucket by itself."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.logstore.errors import brief
+from tamarin_dagster.logstore.inspection import InspectionError
+from tamarin_dagster.operations.doctor.archive import examine_archives
+from tamarin_dagster.operations.doctor.backups import home_findings
+from tamarin_dagster.operations.doctor.database import examine_database, open_migrated
+from tamarin_dagster.operations.doctor.encoding import dagster_findings
+from tamarin_dagster.operations.doctor.finding import Finding, fail, ok, warn
+from tamarin_dagster.operations.doctor.folder import examine_folder
+from tamarin_dagster.operations.doctor.log_loops import configured_loops
+from tamarin_dagster.operations.doctor.names import Known
+from tamarin_dagster.operations.doctor.s3 import Scene, examine_s3
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_REACHED_BY = "check the bucket's log_bucket_name, region, endpoint_url, profile and role_arn"
+_FOLDER_REACHED_BY = "check the bucket's log_bucket_name, and the folder"
+
+
+def examine(
+    settings: Settings,
+    *,
+    open_store: Callable[[LoggedBucket], LogStore],
+    client_of: Callable[[LoggedBucket], "S3Client"],
+    buckets: Sequence[LoggedBucket] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Iterator[Finding]:
+    """Yields each finding as it is found; never raises for what is wrong with a database or a bucket.
+
+    Args:
+        settings: what is examined.
+        open_store: gives the store of a bucket's log keys.
+        client_of: gives a boto3 client for a bucket's log bucket in S3.
+        buckets: only these (default: all that are configured).
+        clock: our time, in seconds since 1970, to compare with that of database and stores.
+    """
+    chosen = settings.buckets if buckets is None else buckets
+    if settings.buckets:
+        yield ok("settings", f"read; buckets configured: {len(settings.buckets)}")
+    else:
+        yield warn("settings", "read, but no bucket is configured", "list one in tamarin.yaml, under buckets:")
+    yield from home_findings(settings)
+    yield from configured_loops(settings.buckets)
+    with ExitStack() as stack:
+        yield from examine_database(settings, clock, stack)
+        yield from dagster_findings(settings)
+        yield from examine_archives(settings, chosen, client_of)
+        engine = open_migrated(settings, stack)
+        for bucket in chosen:
+            try:
+                store = open_store(bucket)
+                purges = settings.purges(bucket)
+                known = Known.of(settings, bucket, engine)
+                if bucket.log_folder is not None:
+                    yield from examine_folder(bucket, bucket.log_folder, store, known, purges=purges)
+                else:
+                    yield from examine_s3(Scene(bucket, store, client_of(bucket), purges, clock, known))
+            except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others are still to be looked at
+                remedy = error.remedy if isinstance(error, InspectionError) else ""
+                remedy = remedy or (_FOLDER_REACHED_BY if bucket.log_folder else _REACHED_BY)
+                yield fail(f"{bucket.name}: log bucket", brief(error) or type(error).__name__, remedy)

@@ -1,0 +1,324 @@
+"""The truths that are checked of each partition or of a whole bucket, and how their results reach each partition.
+
+The checks that rest on what a load saw are results of the records asset itself. The others read only the
+database, and can be run alone: partition_checks has their step, completeness_checks what else they look for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import dagster as dg
+import sqlalchemy as sa
+
+from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
+from tamarin_dagster.orchestration.naming import archived_key, delivered_key, records_key, rollups_key
+from tamarin_dagster.orchestration.partitions import delivery_partitions, partition_key, periods_of
+from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.recordstore.completeness import HABIT_DAYS
+from tamarin_dagster.settings import LoggedBucket
+
+EVERY_KEY_IS_LOADED = "every_log_key_is_loaded"
+NO_STRAY_KEYS = "no_stray_keys"
+READERS_AGREE = "readers_agree"
+EVERY_LINE_IS_ACCOUNTED_FOR = "every_line_is_accounted_for"
+ROWS_MATCH_THE_LEDGER = "rows_match_the_ledger"
+NO_REJECTED_LINES = "no_rejected_lines"
+ARCHIVE_MATCHES_THE_LEDGER = "archive_matches_the_ledger"
+NO_DUPLICATE_RECORDS = "no_duplicate_records"
+NO_HIDDEN_RECORDS = "no_hidden_records"
+DELIVERIES_KEEP_THEIR_HABIT = "deliveries_keep_their_habit"
+NO_FAILING_PURGES = "no_failing_purges"
+ROLLUPS_ADD_UP = "rollups_add_up"
+EACH_NAME_BELONGS_TO_A_DAY = "each_name_belongs_to_a_day"
+
+# What each load checks; to look for duplicates and for hidden records reads all of a day's records, which takes seconds
+# on a busy day.
+LOAD_CHECKS = (
+    EVERY_KEY_IS_LOADED,
+    NO_STRAY_KEYS,
+    READERS_AGREE,
+    EVERY_LINE_IS_ACCOUNTED_FOR,
+    ROWS_MATCH_THE_LEDGER,
+    NO_REJECTED_LINES,
+    ROLLUPS_ADD_UP,
+)
+ROW_COUNTS = (EVERY_LINE_IS_ACCOUNTED_FOR, ROWS_MATCH_THE_LEDGER, NO_REJECTED_LINES)
+# Of the records of the last days; looked at nightly.
+NIGHTLY_CHECKS = (NO_DUPLICATE_RECORDS, NO_HIDDEN_RECORDS)
+# Of the bucket as it is now; looked at hourly.
+WATCH_CHECKS = (DELIVERIES_KEEP_THEIR_HABIT, NO_FAILING_PURGES, EACH_NAME_BELONGS_TO_A_DAY)
+
+# How many names an event shows; the rest is counted.
+SAMPLE = 20
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """A check: its description says what it states and what to do when it fails."""
+
+    description: str
+    blocking: bool = False
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+    partitioned: bool = True
+    # What it is a truth of. Dagster shows a result until the asset is materialized again, which deliveries never are:
+    # so what is looked at hourly or nightly is not hidden by the next load.
+    asset: Callable[[str], dg.AssetKey] = records_key
+
+
+_TRUTHS: Mapping[str, _Truth] = {
+    EVERY_KEY_IS_LOADED: _Truth(
+        "Each log key that the listing showed is in the ledger. If not, the metadata names the keys and why they were"
+        " left alone; the sensor tries them again, and all other keys are loaded."
+    ),
+    NO_STRAY_KEYS: _Truth(
+        "All names that begin as the partition's log keys do are log keys'. A stray is never read and never deleted;"
+        " move it elsewhere, or make log_prefix narrower.",
+        severity=dg.AssetCheckSeverity.WARN,
+    ),
+    READERS_AGREE: _Truth(
+        "The compiled reader and the regex reader read a sample of this run's lines alike. If they did not, the regex"
+        " reader read the rest of the run: what it loaded is right, but lines of the same shape that were loaded before"
+        " may be wrong. Report the masked line, and set `parser: regex` until a new version is out."
+    ),
+    EACH_NAME_BELONGS_TO_A_DAY: _Truth(
+        "Under the log prefix lies nothing that belongs to no delivery day. Such a stray is never read and never"
+        " deleted; move it elsewhere, or make log_prefix narrower. If all names are strays, log_prefix is a wrong one.",
+        severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
+        asset=delivered_key,
+    ),
+    EVERY_LINE_IS_ACCOUNTED_FOR: _Truth(
+        "For each key, lines = records + rejected + blank. If not, the ledger was changed by hand; nothing is purged.",
+        blocking=True,
+    ),
+    ROWS_MATCH_THE_LEDGER: _Truth(
+        "The rows of each key, counted in Postgres, are as many as the ledger says; expired keys are left out. If not,"
+        " rows were deleted or added by hand; nothing is purged. To load a key again, delete its ledger row and its"
+        " rows.",
+        blocking=True,
+    ),
+    NO_REJECTED_LINES: _Truth(
+        "Each line that is not blank became a record. Rejected lines are kept, with the reason, in s3_rejected_line"
+        " (the samples here show letters as a and digits as 9);"
+        " their keys stay in the log bucket, unless purge_rejected is set. After an upgrade the job"
+        " reparse_rejected_lines reads them again.",
+        severity=dg.AssetCheckSeverity.WARN,
+    ),
+    ARCHIVE_MATCHES_THE_LEDGER: _Truth(
+        "The archive's files of the partition's day have as many rows, by their own metadata, as the ledger has records"
+        " of archived keys; while keys wait, as many as were written. If not, somebody changed the archive; nothing is"
+        " purged. To have the day written again, set archived_at to NULL for its keys in s3_log_key.",
+        blocking=True,
+        asset=archived_key,
+    ),
+    NO_DUPLICATE_RECORDS: _Truth(
+        "No record of the days' log keys stands in another log key too. S3 may deliver a record twice; both rows"
+        " are kept, and the view s3_duplicate_record shows them. If whole keys are doubled, look for copies of them"
+        " under the log prefix. Counted nightly, of the last days; the metadata says of which.",
+        severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
+        asset=delivered_key,
+    ),
+    NO_HIDDEN_RECORDS: _Truth(
+        "No request URI, referrer or user agent of the days' records holds the beginning of another record. If"
+        " one does, a newline was lost, or a client wrote a record into its request. The line is one record either"
+        " way, and the view s3_hidden_record shows it. If a whole log key has such lines, look for a better copy of"
+        " it. Counted nightly, of the last days; the metadata says of which.",
+        severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
+        asset=delivered_key,
+    ),
+    DELIVERIES_KEEP_THEIR_HABIT: _Truth(
+        f"The bucket has not fallen silent: its last log key came no longer ago than twice the largest gap of its last"
+        f" {HABIT_DAYS} days, or an hour. Only what is loaded counts. If not, first look whether the"
+        " bucket's sensor runs and its runs succeed, then run `tamarin-dagster doctor --bucket {bucket}`.",
+        severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
+        asset=delivered_key,
+    ),
+    NO_FAILING_PURGES: _Truth(
+        "No log key's deletion has been failing for more than a day. If one has, the metadata names the key and what"
+        " the log bucket answered. Mostly s3:DeleteObject is missing (if versioned, s3:DeleteObjectVersion): grant"
+        " it, or set purge_parsed_keys: false. The nightly purge tries again.",
+        severity=dg.AssetCheckSeverity.WARN,
+        partitioned=False,
+        asset=delivered_key,
+    ),
+    ROLLUPS_ADD_UP: _Truth(
+        "Of each day that was rolled up, each rollup's requests, bytes and errors add up to those of its records. If"
+        " not, rows were changed by hand: materialize the partition alone, which makes the rollups of its days again.",
+        partitioned=False,
+        asset=rollups_key,
+    ),
+}
+
+
+def listing_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
+    """The checks whose results the records asset itself returns."""
+    return [check_spec(name, bucket, slug) for name in (EVERY_KEY_IS_LOADED, NO_STRAY_KEYS, READERS_AGREE)]
+
+
+def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
+    """The check of that name, as Dagster wants to have it declared."""
+    truth = _TRUTHS[name]
+    return dg.AssetCheckSpec(
+        name,
+        asset=truth.asset(slug),
+        description=truth.description.replace("{bucket}", bucket.name),
+        blocking=truth.blocking,
+        partitions_def=delivery_partitions(bucket) if truth.partitioned else None,
+    )
+
+
+def check_keys(slug: str, *names: str) -> list[dg.AssetCheckKey]:
+    """The checks of these names of a bucket, for a job's selection."""
+    return [dg.AssetCheckKey(_TRUTHS[name].asset(slug), name) for name in names]
+
+
+def check_result(
+    name: str, slug: str, passed: bool, metadata: Mapping[str, Any], description: str | None = None
+) -> dg.AssetCheckResult:
+    """A result with the severity that belongs to the check."""
+    return dg.AssetCheckResult(
+        passed=passed,
+        asset_key=_TRUTHS[name].asset(slug),
+        check_name=name,
+        severity=_TRUTHS[name].severity,
+        metadata=dict(metadata),
+        description=description,
+    )
+
+
+def per_partition(
+    context: dg.OpExecutionContext, results: Mapping[DeliveryPeriod, Sequence[dg.AssetCheckResult]]
+) -> list[dg.AssetCheckResult]:
+    """What a step should return so that each partition gets its own results.
+
+    In a run for one partition these are its results. In a run for a range Dagster 1.13 would store one result for no
+    partition and leave each partition's planned; so each one's results are logged here as events of their own, and what
+    is returned sums them up (and blocks, where a blocking check failed on any).
+    """
+    if len(results) == 1:
+        return list(next(iter(results.values())))
+    summaries: dict[str, dg.AssetCheckResult] = {}
+    for period, period_results in results.items():
+        for result in period_results:
+            name = str(result.check_name)
+            _log_result(context, result, partition_key(period))
+            before = summaries.get(name)
+            failed = int(str(before.metadata["failed partitions"].value)) if before else 0
+            failed += not result.passed
+            summaries[name] = dg.AssetCheckResult(
+                passed=not failed,
+                asset_key=result.asset_key,
+                check_name=name,
+                severity=result.severity,
+                metadata={"partitions": len(results), "failed partitions": failed},
+            )
+    return list(summaries.values())
+
+
+def _log_result(context: dg.OpExecutionContext, result: dg.AssetCheckResult, partition: str) -> None:
+    name = str(result.check_name)
+    context.log_event(
+        dg.AssetCheckEvaluation(  # type: ignore[arg-type]
+            asset_key=cast("dg.AssetKey", result.asset_key),
+            check_name=name,
+            passed=result.passed,
+            severity=result.severity,
+            metadata=result.metadata,
+            description=result.description,
+            partition=partition,
+            blocking=_TRUTHS[name].blocking,
+        )
+    )
+
+
+def chosen_periods(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> list[DeliveryPeriod]:
+    """The partitions of a run. One that was launched for none says what to do: Dagster's own error does not."""
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise dg.Failure(
+            "no partition was chosen, and this works by delivery days: choose the partitions in the launch dialog, or"
+            " give partition_key (nothing is loaded twice)",
+            allow_retries=False,
+        )
+    return periods_of(context.partition_keys)
+
+
+def row_count_results(
+    connection: sa.Connection, bucket: LoggedBucket, slug: str, period: DeliveryPeriod
+) -> list[dg.AssetCheckResult]:
+    """Count a partition's rows in Postgres and hold them against the ledger: the results of ROW_COUNTS."""
+    counts = ledger.period_counts(connection, bucket.name, period)
+    unaccounted = ledger.unaccounted_keys(connection, bucket.name, period)
+    differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, period))
+    # Those that are stored: of an expired key they are gone, and there is nothing to do about them.
+    reasons = ledger.rejected_reasons(connection, bucket.name, period) if counts.rejected else {}
+    samples = ledger.rejected_samples(connection, bucket.name, period, SAMPLE) if reasons else []
+    return [
+        check_result(
+            EVERY_LINE_IS_ACCOUNTED_FOR,
+            slug,
+            not unaccounted,
+            {"lines": counts.lines, "records": counts.records, "rejected": counts.rejected, "blank": counts.blank}
+            | ({"keys": unaccounted[:SAMPLE]} if unaccounted else {}),
+        ),
+        check_result(
+            ROWS_MATCH_THE_LEDGER,
+            slug,
+            not differences,
+            {"keys": counts.keys, "rows": counts.records}
+            | ({"expired keys, not counted": counts.expired_keys} if counts.expired_keys else {})
+            | ({"differences": _difference_table(differences)} if differences else {}),
+        ),
+        check_result(
+            NO_REJECTED_LINES,
+            slug,
+            not reasons,
+            {"rejected lines": sum(reasons.values()), "keys with rejected lines": counts.keys_with_rejected}
+            | ({"reasons": _reason_table(reasons), "samples, masked": _sample_table(samples)} if reasons else {}),
+        ),
+    ]
+
+
+def _reason_table(reasons: Mapping[str, int]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord({"reason": reason, "lines": count, "what it means": RejectReason(reason).description})
+            for reason, count in reasons.items()
+        ]
+    )
+
+
+def _sample_table(samples: Sequence[ledger.RejectedSample]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {"key": s.key, "line": s.line_number, "reason": s.reason, "bytes": s.line_bytes, "shape": s.shape}
+            )
+            for s in samples
+        ]
+    )
+
+
+def name_table(names: Sequence[str]) -> dg.TableMetadataValue:
+    """The first names, for metadata."""
+    return dg.MetadataValue.table(records=[dg.TableRecord({"name": name}) for name in names[:SAMPLE]])
+
+
+def _difference_table(differences: Sequence[ledger.CountDifference]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {
+                    "key": d.key,
+                    "records expected": d.expected_records,
+                    "records found": d.found_records,
+                    "rejected expected": d.expected_rejected,
+                    "rejected found": d.found_rejected,
+                }
+            )
+            for d in differences[:SAMPLE]
+        ]
+    )

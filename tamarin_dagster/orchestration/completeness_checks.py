@@ -1,0 +1,205 @@
+"""Checks of what S3 delivers and lets us delete.
+
+Records delivered twice, records inside of records, a bucket gone silent, deletions that fail.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import sqlalchemy as sa
+
+from tamarin_dagster.logstore import LogStoreError
+from tamarin_dagster.orchestration.asset_checks import (
+    DELIVERIES_KEEP_THEIR_HABIT,
+    EACH_NAME_BELONGS_TO_A_DAY,
+    NO_DUPLICATE_RECORDS,
+    NO_FAILING_PURGES,
+    NO_HIDDEN_RECORDS,
+    SAMPLE,
+    check_result,
+    name_table,
+)
+from tamarin_dagster.orchestration.resources import LogBuckets
+from tamarin_dagster.pipeline.discover import count_strays, not_searched, survey
+from tamarin_dagster.recordstore import completeness
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.settings import LoggedBucket
+
+# S3 says of no bucket how often it delivers, so a bucket's own past is the measure, once there is enough of it.
+HABIT_DELIVERIES = 20
+HABIT_SPAN = timedelta(days=2)
+# A busy bucket's gaps are minutes long, and S3 has slow hours.
+LEAST_SILENCE = timedelta(hours=1)
+# Each night's purge tries again: what a second night has not deleted wants a person.
+PURGE_PATIENCE = timedelta(days=1)
+
+
+def nightly_results(
+    bucket: LoggedBucket, slug: str, wanted: Collection[str], engine: sa.Engine, days: Sequence[date]
+) -> Iterator[dg.AssetCheckResult]:
+    """Look for records that were delivered twice, or that hold others, among the log keys of these delivery days.
+
+    A database that refuses fails the check, and the next one is looked at.
+    """
+
+    def duplicates(connection: sa.Connection, day: date) -> dg.AssetCheckResult:
+        return _duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, day))
+
+    def hidden_records(connection: sa.Connection, day: date) -> dg.AssetCheckResult:
+        return _hidden_result(slug, completeness.hidden_records_of(connection, bucket.name, day))
+
+    for name, look in ((NO_DUPLICATE_RECORDS, duplicates), (NO_HIDDEN_RECORDS, hidden_records)):
+        if name not in wanted:
+            continue
+        try:
+            with engine.connect() as connection:
+                yield _summed_up({day: look(connection, day) for day in days})
+        except DATABASE_ERRORS as error:
+            raise_if_lost(error)
+            text = f"it could not be checked: {cause_of(error)}"
+            yield check_result(name, slug, False, {"error": cause_of(error)}, text)
+
+
+def _summed_up(results: Mapping[date, dg.AssetCheckResult]) -> dg.AssetCheckResult:
+    """Return the one result of a check that has no partitions: numbers added up, all else as of the first that failed.
+
+    A partitioned check needs a partitioned asset, and an asset that nothing makes would show all of them as missing.
+    """
+    failing = {day: result for day, result in results.items() if not result.passed}
+    first = next(iter((failing or results).values()))
+    metadata = dict(first.metadata)
+    for name, value in metadata.items():
+        if isinstance(value, dg.IntMetadataValue):
+            metadata[name] = dg.MetadataValue.int(
+                sum(int(str(each.metadata[name].value)) for each in results.values() if name in each.metadata)
+            )
+    days = list(results)
+    metadata["looked at"] = dg.MetadataValue.text(f"{days[0]} to {days[-1]}")
+    if failing:
+        metadata["failed for"] = dg.MetadataValue.text(", ".join(map(str, list(failing)[:SAMPLE])))
+    return dg.AssetCheckResult(
+        passed=not failing,
+        asset_key=first.asset_key,
+        check_name=first.check_name,
+        severity=first.severity,
+        metadata=metadata,
+        description=first.description,
+    )
+
+
+def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetCheckResult:
+    """Return what NO_DUPLICATE_RECORDS says."""
+    rows = [
+        dg.TableRecord(
+            {
+                "requested": f"{each.request_dtime.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+                "request id": each.request_id,
+                "extra copies": each.copies,
+                "log keys": ", ".join(each.log_keys[:SAMPLE]),
+            }
+        )
+        for each in found.samples
+    ]
+    return check_result(
+        NO_DUPLICATE_RECORDS,
+        slug,
+        not found.copies,
+        {"extra copies": found.copies, "records with copies": found.records}
+        | ({"samples": dg.MetadataValue.table(records=rows)} if rows else {}),
+    )
+
+
+def _hidden_result(slug: str, found: completeness.HiddenRecords) -> dg.AssetCheckResult:
+    """Return what NO_HIDDEN_RECORDS says."""
+    rows = [
+        dg.TableRecord(
+            {
+                "requested": f"{each.request_dtime.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+                "log key": each.log_key,
+                "line": each.line_number,
+                "hidden records": each.hidden_records,
+                "columns": ", ".join(each.fields),
+            }
+        )
+        for each in found.samples
+    ]
+    return check_result(
+        NO_HIDDEN_RECORDS,
+        slug,
+        not found.records,
+        {"records that hold others": found.records, "hidden records": found.hidden_records}
+        | ({"samples": dg.MetadataValue.table(records=rows)} if rows else {}),
+    )
+
+
+def watch_results(
+    bucket: LoggedBucket, slug: str, purges: bool, wanted: Collection[str], engine: sa.Engine, log_buckets: LogBuckets
+) -> Iterator[dg.AssetCheckResult]:
+    """Look whether deliveries go on, deletions succeed and nothing else lies there: at the bucket as it is now.
+
+    `purges`: whether its log keys are meant to be deleted; if not, nothing fails, whatever did before that was set.
+    """
+    now = datetime.now(UTC)
+    with engine.connect() as connection:
+        if DELIVERIES_KEEP_THEIR_HABIT in wanted:
+            habit = completeness.delivery_habit(connection, bucket.name, now)
+            yield _habit_result(slug, habit, now)
+        if NO_FAILING_PURGES in wanted:
+            failing = completeness.failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
+            yield _purge_result(slug, failing)
+    if EACH_NAME_BELONGS_TO_A_DAY in wanted:
+        yield _stray_result(slug, bucket, log_buckets)
+
+
+def _habit_result(slug: str, habit: completeness.DeliveryHabit, now: datetime) -> dg.AssetCheckResult:
+    metadata: dict[str, object] = {"deliveries": habit.deliveries}
+    if habit.first is None or habit.last is None or habit.largest_gap is None:
+        allowed = None
+    else:
+        metadata["last delivery"] = dg.MetadataValue.timestamp(habit.last)
+        metadata["largest gap"] = str(habit.largest_gap)
+        metadata["silent for"] = str(timedelta(seconds=int((now - habit.last).total_seconds())))
+        enough = habit.deliveries >= HABIT_DELIVERIES and habit.last - habit.first >= HABIT_SPAN
+        allowed = max(2 * habit.largest_gap, LEAST_SILENCE) if enough else None
+    if allowed is None or habit.last is None:
+        return check_result(DELIVERIES_KEEP_THEIR_HABIT, slug, True, metadata, "too little history to tell a habit")
+    return check_result(
+        DELIVERIES_KEEP_THEIR_HABIT,
+        slug,
+        now - habit.last <= allowed,
+        metadata | {"silence allowed": str(allowed)},
+    )
+
+
+def _stray_result(slug: str, bucket: LoggedBucket, log_buckets: LogBuckets) -> dg.AssetCheckResult:
+    """A log bucket that cannot be listed fails this check alone; its sensor's ticks fail too."""
+    try:
+        seen = survey(log_buckets.store(bucket), bucket)
+    except LogStoreError as error:
+        return check_result(EACH_NAME_BELONGS_TO_A_DAY, slug, False, {"error": str(error)}, "it could not be looked at")
+    strays, metadata = seen.strays, dict[str, object](strays=len(seen.strays))
+    said = [f"{count_strays(strays)} stray(s)"] if strays else []
+    if strays:
+        metadata["names"] = name_table(strays)
+    if seen.unsearched:
+        metadata["folders not searched"] = name_table(seen.unsearched)
+        said.append(not_searched(seen))
+    return check_result(EACH_NAME_BELONGS_TO_A_DAY, slug, not said, metadata, "; ".join(said) or None)
+
+
+def _purge_result(slug: str, failing: completeness.FailingPurges | None) -> dg.AssetCheckResult:
+    if failing is None:
+        return check_result(NO_FAILING_PURGES, slug, True, {}, "purge_parsed_keys is off: nothing is deleted")
+    rows = [
+        dg.TableRecord(
+            {"key": each.key, "error": each.error, "since": f"{each.since.astimezone(UTC):%Y-%m-%d %H:%M:%S}"}
+        )
+        for each in failing.samples
+    ]
+    return check_result(
+        NO_FAILING_PURGES,
+        slug,
+        not failing.keys,
+        {"keys": failing.keys} | ({"failing": dg.MetadataValue.table(records=rows)} if rows else {}),
+    )

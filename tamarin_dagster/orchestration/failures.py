@@ -1,0 +1,60 @@
+"""Steps that go on after the failure of one bucket or day, and fail at their end with all that failed."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import dagster as dg
+
+from tamarin_dagster.logstore import LogStoreError
+from tamarin_dagster.orchestration.asset_checks import SAMPLE
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, DayFailure, cause_of, is_connection_lost
+from tamarin_dagster.settings import LoggedBucket
+
+
+@contextmanager
+def held_back(failures: list[dg.Failure], bucket: LoggedBucket) -> Iterator[None]:
+    """Keep the failure of one bucket for `raise_held_back`, so that the other buckets go on.
+
+    A lost database connection is raised at once: it would fail every other bucket too.
+    """
+    try:
+        yield
+    except LogStoreError as error:
+        # The message says all there is to say; a stack below it would fill the page.
+        failures.append(dg.Failure(f"bucket {bucket.name}: {error}", allow_retries=error.transient))
+    except DATABASE_ERRORS as error:
+        if is_connection_lost(error):
+            raise
+        failures.append(dg.Failure(f"bucket {bucket.name}: database: {cause_of(error)}"))
+
+
+def raise_held_back(failures: Sequence[dg.Failure]) -> None:
+    """Fail the step if any bucket failed. It is retried if any of the failures may go away by itself."""
+    if failures:
+        text = "; ".join(str(failure.description) for failure in failures)
+        raise dg.Failure(text, allow_retries=any(failure.allow_retries for failure in failures))
+
+
+def fail_for(log: dg.DagsterLogManager, failures: Sequence[DayFailure], *, own: str | None = None) -> None:
+    """Log each day that failed; then fail the step, with `own` only if a day of that bucket failed.
+
+    Other buckets have steps of their own, and the hourly roll-up fails for what is of no configured bucket.
+    """
+    for failure in failures:
+        log.error(str(failure))
+    chosen = [failure for failure in failures if own is None or failure.bucket == own]
+    if chosen:
+        more = f" (and {len(chosen) - 1:,} more, see the log)" if len(chosen) > 1 else ""
+        raise dg.Failure(f"{chosen[0]}{more}", metadata={"failed days": failure_rows(chosen)}, allow_retries=False)
+
+
+def failure_rows(failures: Sequence[DayFailure]) -> dg.TableMetadataValue:
+    """The first failures, for metadata."""
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {"bucket": each.bucket or "", "day": str(each.day), "cause": each.cause, "remedy": each.remedy}
+            )
+            for each in failures[:SAMPLE]
+        ]
+    )

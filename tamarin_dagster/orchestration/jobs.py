@@ -1,0 +1,180 @@
+"""Jobs for all buckets: one purges what is pending, one reads rejected lines again, one drops what is older than
+retention_months.
+
+Runs of a bucket's assets have no job of their own: see selections.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from tamarin_dagster.analytics.rollups import limits_of, roll_up
+from tamarin_dagster.logstore.archiving import place_name
+from tamarin_dagster.orchestration.archiving import build_archive_failures_op
+from tamarin_dagster.orchestration.asset_checks import SAMPLE
+from tamarin_dagster.orchestration.assets import RETRY_POLICY, failure_table
+from tamarin_dagster.orchestration.cancelling import cancellable
+from tamarin_dagster.orchestration.failures import held_back, raise_held_back
+from tamarin_dagster.orchestration.naming import named
+from tamarin_dagster.orchestration.resources import RecordDatabase
+from tamarin_dagster.pipeline.reparse import Reparsed, reparse
+from tamarin_dagster.pipeline.retain import expire, first_kept_day, owed_warning, unpurged_warning
+from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
+
+
+def build_purge_job(
+    purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpDefinition | None, prefix: str = ""
+) -> dg.JobDefinition:
+    """Purges whatever is loaded and still there, of all buckets and days: what an earlier purge could not delete.
+
+    Before that, if any bucket has an archive, what waits for it goes there.
+    """
+    tell_archive_failures = build_archive_failures_op(prefix)
+
+    @dg.job(
+        name=named(prefix, "purge_pending_log_keys"),
+        description="Deletes all log keys that are proved loaded and still there, of every bucket that purges.",
+        executor_def=dg.in_process_executor,
+    )
+    def purge_pending_log_keys() -> None:
+        if archive_log_records is None:
+            purge_log_keys()
+        else:
+            failures = archive_log_records()
+            tell_archive_failures(failures, purged=purge_log_keys(failures))
+
+    return purge_pending_log_keys
+
+
+def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.JobDefinition:
+    """Drops the months of records that are older than retention keeps."""
+
+    @dg.op(
+        name=named(prefix, "drop_old_months"),
+        out=dg.Out(dg.Nothing),
+        retry_policy=RETRY_POLICY,
+        description="Drops whole monthly partitions of records, once the ledger has marked their keys as expired.",
+    )
+    def drop_old_months(context: dg.OpExecutionContext, tamarin_database: RecordDatabase) -> None:
+        engine = tamarin_database.open(settings)
+        with cancellable():
+            # Rollups are kept when their records go. No other day matters here.
+            first_kept = first_kept_day(months, datetime.now(UTC).date())
+            rolled_up = roll_up(
+                engine,
+                regions=settings.regions,
+                limits=limits_of(settings),
+                last=first_kept - timedelta(days=1),
+            )
+            archives = {name: place_name(url) for name, url in settings.archives().items()}
+            done = expire(engine, months, archives=archives)
+        context.log.info(str(done))
+        for bucket in settings.buckets:
+            if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
+                context.log.warning(unpurged_warning(bucket.name, left))
+        context.add_output_metadata(
+            {
+                "kept from": done.first_kept.isoformat(),
+                "dropped partitions": [partition.name for partition in done.partitions],
+                "dropped bytes": done.bytes,
+                "keys marked as expired": done.keys,
+                "deleted rejected lines": done.rejected_lines,
+                "expired keys still in the log bucket": sum(done.unpurged.values()),
+                "keys waiting for the archive": sum(owed.keys for owed in done.owed),
+            }
+        )
+        for failure in rolled_up.failures:
+            context.log.error(str(failure))
+        if stays := [*map(str, done.kept_back), *map(owed_warning, done.owed)]:
+            raise dg.Failure("; ".join(stays), allow_retries=False)
+
+    @dg.job(
+        name=named(prefix, "expire_old_records"),
+        description=f"Drops the records that are older than the present month and the {months} before it.",
+        executor_def=dg.in_process_executor,
+    )
+    def expire_old_records() -> None:
+        drop_old_months()
+
+    return expire_old_records
+
+
+class ReparseConfig(dg.Config):
+    """Whose rejected lines are read again: of all buckets and days, if nothing is given."""
+
+    bucket: str | None = Field(default=None, description="Only this logged bucket.")
+    first: str | None = Field(default=None, alias="from", description="First delivery day (UTC), like 2026-01-31.")
+    last: str | None = Field(default=None, alias="to", description="Last delivery day (UTC), like 2026-01-31.")
+
+
+def build_reparse_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
+    """Moves rejected lines that the present parser can read into the records. For the time after an upgrade."""
+
+    @dg.op(
+        name=named(prefix, "reparse_lines"),
+        out=dg.Out(dg.Nothing),
+        retry_policy=RETRY_POLICY,
+        description="Reads rejected lines again; those that are records now are moved, one transaction per log key.",
+    )
+    def reparse_lines(context: dg.OpExecutionContext, config: ReparseConfig, tamarin_database: RecordDatabase) -> None:
+        buckets, first, last = _chosen(settings, config)
+        reparsed = []
+        failed: list[dg.Failure] = []
+        for bucket in buckets:
+            with cancellable(), held_back(failed, bucket):
+                done = reparse(
+                    bucket,
+                    tamarin_database.open(settings),
+                    first=first,
+                    last=last,
+                    redacts=settings.redact_query_secrets,
+                    parser=settings.parser,
+                )
+                reparsed.append(done)
+                context.log.info(f"{bucket.name}: {done}")
+        failures = [failure for done in reparsed for failure in done.failures]
+        for failure in failures[:SAMPLE]:
+            context.log.warning(f"{failure.key} stays as it is: {failure.error}")
+        context.add_output_metadata(
+            _counts(reparsed) | ({"why they failed": failure_table(failures)} if failures else {})
+        )
+        raise_held_back(failed)
+
+    @dg.job(
+        name=named(prefix, "reparse_rejected_lines"),
+        description="Reads the rejected lines of all buckets again, and moves those that are records now.",
+        executor_def=dg.in_process_executor,
+    )
+    def reparse_rejected_lines() -> None:
+        reparse_lines()
+
+    return reparse_rejected_lines
+
+
+def _chosen(settings: Settings, config: ReparseConfig) -> tuple[list[LoggedBucket], date | None, date | None]:
+    """The buckets and days of a run. A wrong one fails the step at once, with what is allowed."""
+    try:
+        buckets = [settings.bucket(config.bucket)] if config.bucket else list(settings.buckets)
+        first, last = (date.fromisoformat(day) if day else None for day in (config.first, config.last))
+    except SettingsError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except ValueError as error:
+        raise dg.Failure(f"from and to must be days like 2026-01-31: {error}", allow_retries=False) from error
+    return buckets, first, last
+
+
+def _counts(reparsed: list[Reparsed]) -> dict[str, object]:
+    def total(name: str) -> int:
+        return sum(getattr(done, name) for done in reparsed)
+
+    return {
+        "keys with rejected lines": total("keys"),
+        "changed keys": total("changed"),
+        "lines": total("lines"),
+        "lines that are records now": total("moved"),
+        "lines still rejected": total("rejected"),
+        "lines with another reason": total("reasons_changed"),
+        "oversized lines left alone": total("oversized"),
+        "failed keys": sum(len(done.failures) for done in reparsed),
+    }

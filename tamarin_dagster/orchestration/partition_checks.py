@@ -1,0 +1,51 @@
+"""The checks of a partition's row counts, which read only the database: the step between a load and its purge."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import sqlalchemy as sa
+
+from tamarin_dagster.logformat import DeliveryPeriod
+from tamarin_dagster.orchestration.asset_checks import (
+    ROW_COUNTS,
+    check_result,
+    check_spec,
+    chosen_periods,
+    per_partition,
+    row_count_results,
+)
+from tamarin_dagster.orchestration.naming import named, pool_of
+from tamarin_dagster.orchestration.resources import RecordDatabase
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+
+def build_partition_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
+    """Build the step that counts rows and holds them against the ledger."""
+
+    @dg.multi_asset_check(
+        name=named(slug, "row_counts"),
+        specs=[check_spec(name, bucket, slug) for name in ROW_COUNTS],
+        pool=pool_of(slug),
+    )
+    def row_counts(
+        context: dg.AssetCheckExecutionContext, tamarin_database: RecordDatabase
+    ) -> Iterator[dg.AssetCheckResult]:
+        engine = tamarin_database.open(settings)
+        results = {
+            period: _results(engine, bucket, slug, period) for period in chosen_periods(context.op_execution_context)
+        }
+        yield from per_partition(context.op_execution_context, results)
+
+    return row_counts
+
+
+def _results(engine: sa.Engine, bucket: LoggedBucket, slug: str, period: DeliveryPeriod) -> list[dg.AssetCheckResult]:
+    """What the checks of one partition find. If the database refuses, they fail, and other partitions are checked."""
+    try:
+        with engine.connect() as connection:
+            return row_count_results(connection, bucket, slug, period)
+    except DATABASE_ERRORS as error:
+        raise_if_lost(error)
+        text = f"it could not be checked: {cause_of(error)}"
+        return [check_result(name, slug, False, {"error": cause_of(error)}, text) for name in ROW_COUNTS]

@@ -1,0 +1,159 @@
+"""What deletes log keys: per bucket an asset after its records, and an op for all that is pending."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import dagster as dg
+import sqlalchemy as sa
+
+from tamarin_dagster.logformat import DeliveryPeriod
+from tamarin_dagster.logkey import KeyFailure, counted
+from tamarin_dagster.orchestration import asset_checks
+from tamarin_dagster.orchestration.assets import RETRY_POLICY, add_metadata, failure_table, link_to, place_of
+from tamarin_dagster.orchestration.cancelling import cancellable
+from tamarin_dagster.orchestration.failures import held_back, raise_held_back
+from tamarin_dagster.orchestration.naming import archived_key, group_of, named, purged_key, records_key
+from tamarin_dagster.orchestration.partitions import backfill_policy, delivery_partitions
+from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.recordstore import ledger
+from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+# One purge at a time: it is the store's request rate that bounds it.
+PURGE_POOL = "tamarin_purge"
+
+
+def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
+    """Build the asset of a bucket's deleted log keys; its materializations are the record of deletions."""
+    before = archived_key(slug) if settings.archive_of(bucket) else records_key(slug)
+    note = "" if settings.purges(bucket) else "\n\n`purge_parsed_keys` is off for this bucket: nothing is deleted."
+
+    @dg.asset(
+        key=purged_key(slug),
+        deps=[before],
+        description=(
+            f"Log keys of {bucket.name} that were deleted from {place_of(bucket)}, their rows proved complete.\n\n"
+            f"The proof is a count in `{s3_log_record.name}`, held against `{s3_log_key.name}`, just before. Keys with"
+            " rejected lines stay"
+            f"{' only if a line is oversized' if settings.purges_rejected(bucket) else ''}.{note}"
+        ),
+        partitions_def=delivery_partitions(bucket),
+        backfill_policy=backfill_policy(bucket, settings),
+        group_name=group_of(slug),
+        owners=list(bucket.owners),
+        kinds={"s3"},
+        pool=PURGE_POOL,
+        retry_policy=RETRY_POLICY,
+        metadata={"log keys": link_to(bucket)},
+    )
+    def purged_log_keys(
+        context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
+    ) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        periods = asset_checks.chosen_periods(context)
+        done = _Purge(settings, tamarin_database, tamarin_log_buckets, context.log)
+        done.purge([bucket], periods)
+        if not done.failed:
+            with done.engine.connect() as connection:
+                for period in periods:
+                    counts = ledger.period_counts(connection, bucket.name, period)
+                    add_metadata(context, {"keys": counts.keys, "keys purged so far": counts.purged_keys}, period)
+        raise_held_back(done.failed)
+        return dg.MaterializeResult(metadata=done.metadata())  # type: ignore[arg-type]
+
+    return purged_log_keys
+
+
+class PurgeConfig(dg.Config):
+    """Whose keys are purged: a bucket's; without a name those of all buckets that purge."""
+
+    bucket: str | None = None
+
+
+def build_purge_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
+    """Build the op that purges all that is pending, whatever its day."""
+
+    @dg.op(
+        name=named(prefix, "purge_log_keys"),
+        ins={"records": dg.In(dg.Nothing)},
+        out=dg.Out(dg.Nothing),
+        pool=PURGE_POOL,
+        retry_policy=RETRY_POLICY,
+        description="Deletes log keys that a query on committed rows proves loaded. Safe to run alone.",
+    )
+    def purge_log_keys(
+        context: dg.OpExecutionContext,
+        config: PurgeConfig,
+        tamarin_database: RecordDatabase,
+        tamarin_log_buckets: LogBuckets,
+    ) -> None:
+        done = _Purge(settings, tamarin_database, tamarin_log_buckets, context.log)
+        done.purge([settings.bucket(config.bucket)] if config.bucket else settings.buckets)
+        context.add_output_metadata(done.metadata())
+        raise_held_back(done.failed)
+
+    return purge_log_keys
+
+
+@dataclass
+class _Purge:
+    """Purges of one step, and what they did."""
+
+    settings: Settings
+    database: RecordDatabase
+    log_buckets: LogBuckets
+    log: dg.DagsterLogManager
+    keys: int = 0
+    bytes: int = 0
+    kept: int = 0
+    waiting: int = 0
+    failures: list[KeyFailure] = field(default_factory=list)
+    failed: list[dg.Failure] = field(default_factory=list)
+
+    @cached_property
+    def engine(self) -> sa.Engine:
+        """The records' database."""
+        return self.database.open(self.settings)
+
+    def purge(self, buckets: Iterable[LoggedBucket], periods: Sequence[DeliveryPeriod] | None = None) -> None:
+        """Purge these buckets, of these periods (default: of all). A bucket that fails does not stop the others."""
+        for bucket in buckets:
+            if not self.settings.purges(bucket):
+                self.log.info(f"{bucket.name}: purge_parsed_keys is off, its log keys stay")
+                continue
+            with cancellable(), held_back(self.failed, bucket):
+                self._purge(bucket, periods)
+        for failure in self.failures[: asset_checks.SAMPLE]:
+            self.log.warning(f"{failure.key} is not purged: {failure.error}")
+
+    def _purge(self, bucket: LoggedBucket, periods: Sequence[DeliveryPeriod] | None) -> None:
+        url = self.settings.archive_of(bucket)
+        purged = purge(
+            bucket,
+            self.log_buckets.store(bucket),
+            self.engine,
+            periods=periods,
+            with_rejected=self.settings.purges_rejected(bucket),
+            archive=self.log_buckets.archive(bucket, url) if url else None,
+        )
+        self.keys, self.bytes = self.keys + purged.keys, self.bytes + purged.bytes
+        self.kept, self.waiting = self.kept + purged.kept.keys, self.waiting + purged.waiting_keys
+        self.failures += purged.failures
+        for problem, days in purged.days_by_archive_problem().items():
+            text = f"{bucket.name}: nothing of {counted(days)} from {days[0]} on is purged: {problem}"
+            self.failed.append(dg.Failure(text, allow_retries=False))
+        self.log.info(
+            f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s;"
+            f" {purged.kept.keys:,} keys with rejected lines stay"
+        )
+
+    def metadata(self) -> dict[str, object]:
+        """What a person wants to know of the step."""
+        return {
+            "purged keys": self.keys,
+            "purged bytes": self.bytes,
+            "keys not purged": len(self.failures),
+            "keys kept for rejected lines": self.kept,
+            "keys waiting for the archive": self.waiting,
+        } | ({"why not": failure_table(self.failures)} if self.failures else {})

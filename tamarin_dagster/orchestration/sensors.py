@@ -1,0 +1,261 @@
+"""Per bucket a sensor that looks for unseen log keys and asks for one run per delivery day (or hour) that has some.
+
+It only looks: the ledger is the truth of what is loaded. The cursor is a day to look from, never proof of loading.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, RunRecord
+from dagster._core.storage.tags import PRIORITY_TAG, RUN_KEY_TAG
+
+from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
+from tamarin_dagster.logkey import LogKey
+from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.orchestration.naming import BUCKET_TAG, DIGEST_TAG, FIRST, named
+from tamarin_dagster.orchestration.partitions import first_partition_date, has_begun, partition_key, period_of
+from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.orchestration.selections import Selection, load_selection
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Look, count_strays, days_with_keys, not_searched, survey
+from tamarin_dagster.pipeline.retain import first_kept_day
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+# Dagster ends a tick after 60 s and then forgets what it found; the rest is for the last page and for Dagster itself.
+TICK_BUDGET_SECONDS = 40
+# Keys arrive hours late at times; what is later yet is found by the nightly schedule.
+LOOKBACK_DAYS = 3
+# Runs of a bucket that are queued or running at a time; what is left is asked for as they end.
+MAX_RUNS_UNDER_WAY = 31
+# Attempts at the very same keys, and how long the second waits after the first; each further one waits twice as long.
+MAX_ATTEMPTS = 5
+RETRY_DELAY_SECONDS = 60
+MAX_RETRY_DELAY_SECONDS = 3600
+# Runs that failed before their start are no attempts, and there may be many of them: the newest are looked at.
+MAX_RUNS_OF_THE_SAME_KEYS = 100
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A partition with unseen keys: how many, and a digest of exactly which generations."""
+
+    period: DeliveryPeriod
+    keys: int
+    digest: str
+
+    @property
+    def day(self) -> date:
+        """The day that it is, or lies in."""
+        return delivery_day(self.period)
+
+
+@dataclass
+class Tick:
+    """What a tick saw, to be told in its skip message, and how far it has come."""
+
+    days: int = 0
+    listed: int = 0
+    seen: int = 0
+    outdated: int = 0
+    strays: int = 0
+    unseen: int = 0
+    looked_at: date | None = None
+    held_at: date | None = None
+    cut_short: bool = False
+    waiting: list[str] = field(default_factory=list)
+    waiting_files: int = 0
+    strays_elsewhere: list[str] = field(default_factory=list)
+    not_searched: str = ""
+
+    def hold(self, day: date) -> None:
+        """The position stays at the first day that still has keys to load: it moves on when they are loaded."""
+        self.held_at = min(self.held_at or day, day)
+
+    def position(self, today: date) -> date | None:
+        """Where the next tick goes on (less the lookback)."""
+        return self.held_at or (self.looked_at if self.cut_short else today)
+
+    def story(self, seconds: float) -> str:
+        """The tick in one sentence."""
+        parts = [f"{self.listed:,} keys in {self.days} day(s): {self.seen:,} loaded, {self.unseen:,} new"]
+        if self.strays or self.strays_elsewhere:
+            parts.append(f"{count_strays(self.strays_elsewhere, self.strays)} stray(s)")
+        if self.not_searched:
+            parts.append(self.not_searched)
+        if self.outdated:
+            parts.append(f"{self.outdated:,} skipped as outdated")
+        if self.waiting_files:
+            parts.append(f"{self.waiting_files:,} file(s) may still be written, a later tick looks again")
+        parts += self.waiting
+        if self.cut_short:
+            parts.append(f"not yet looked behind {self.looked_at or 'the start'}, the next tick goes on there")
+        return "; ".join(parts) + f" ({seconds:.1f} s)"
+
+
+def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.SensorDefinition:
+    """The bucket's sensor: on from the start if the bucket is monitored, at the interval of the settings."""
+    selection = load_selection(bucket, slug, settings)
+
+    @dg.sensor(
+        name=named(slug, "new_log_keys"),
+        asset_selection=selection.asset_selection,
+        minimum_interval_seconds=max(1, round(settings.pull_parse_interval * 60)),
+        default_status=dg.DefaultSensorStatus.RUNNING if bucket.monitor_bucket else dg.DefaultSensorStatus.STOPPED,
+        description=(
+            f"Looks for log keys of {bucket.name} that are not loaded, and asks for a run per partition that has some."
+        ),
+        owners=list(bucket.owners),
+    )
+    def new_log_keys(
+        context: dg.SensorEvaluationContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
+    ) -> dg.SensorResult:
+        started = time.monotonic()
+        tick = Tick()
+        position = json.loads(context.cursor)["position"] if context.cursor else None
+        first = first_day(
+            bucket,
+            date.fromisoformat(position) if position else None,
+            first_kept_day(settings.retention_months, datetime.now(UTC).date()) if settings.retention_months else None,
+        )
+        in_flight = _partitions_in_flight(context.instance, selection)
+        requests: list[dg.RunRequest] = []
+        store, engine = tamarin_log_buckets.store(bucket), tamarin_database.open(settings)
+        for unseen in unseen_periods(bucket, store, engine, first, started, tick):
+            if len(in_flight) + len(requests) >= MAX_RUNS_UNDER_WAY:
+                tick.hold(unseen.day)
+                tick.cut_short = True
+                break
+            if partition_key(unseen.period) in in_flight:
+                tick.hold(unseen.day)
+                tick.waiting.append(f"{unseen.period} is being loaded")
+            elif (attempt := _next_attempt(context.instance, selection, unseen, tick)) is not None:
+                tick.hold(unseen.day)
+                requests.append(_request(selection, unseen, attempt))
+        story = tick.story(time.monotonic() - started)
+        context.log.info(f"{bucket.name}: {story}")
+        reached = tick.position(datetime.now(UTC).date())
+        return dg.SensorResult(
+            run_requests=requests,
+            skip_reason=None if requests else story,
+            cursor=json.dumps({"position": reached.isoformat()}) if reached else context.cursor,
+        )
+
+    return new_log_keys
+
+
+def first_day(bucket: LoggedBucket, position: date | None, first_kept: date | None) -> date:
+    """The first day a tick looks at: a lookback before its position, never before the monitored days begin.
+
+    Nor before the first day that retention keeps: rows of earlier ones would be dropped at once.
+    """
+    first = max(bucket.first_monitored_date, first_partition_date(bucket), first_kept or bucket.first_monitored_date)
+    return first if position is None else max(first, position - timedelta(days=LOOKBACK_DAYS))
+
+
+def unseen_periods(
+    bucket: LoggedBucket, store: LogStore, engine: sa.Engine, first: date, started: float, tick: Tick
+) -> Iterator[Unseen]:
+    """The partitions from the day `first` on that have unseen keys, oldest first, until the time budget (from
+    `started`) is used up.
+
+    Raises LogStoreError: a listing that failed is not an empty one, so the tick fails.
+    """
+    today = datetime.now(UTC).date()
+    seen = survey(store, bucket)
+    tick.strays_elsewhere = list(seen.strays)
+    tick.not_searched = not_searched(seen)
+    last = today + timedelta(days=DAYS_AHEAD)
+    for day in days_with_keys(store, bucket, seen.roots, first, last, tick.strays_elsewhere):
+        if tick.cut_short or time.monotonic() - started > TICK_BUDGET_SECONDS:
+            tick.cut_short = True
+            return
+        look = Look(store, engine, bucket, seen.roots, day)
+        found: dict[DeliveryPeriod, list[LogKey]] = {}
+        for page in look:
+            for key in page:
+                found.setdefault(period_of(bucket, key), []).append(key)
+            if time.monotonic() - started > TICK_BUDGET_SECONDS:
+                # What was found of this day is asked for; a day without any finds is looked at again.
+                tick.cut_short = True
+                break
+        tick.days += 1
+        tick.listed += look.listed
+        tick.seen += look.seen
+        tick.strays += len(look.strays)
+        tick.outdated += look.outdated
+        if look.waiting:
+            tick.waiting_files += look.waiting
+            tick.hold(day)
+        tick.unseen += sum(map(len, found.values()))
+        tick.looked_at = min(day, today)
+        # Partitions end with the present one; a key that is dated ahead waits until its time has come.
+        for period, keys in sorted(found.items(), key=lambda item: str(item[0])):
+            if has_begun(period):
+                yield Unseen(period, len(keys), _digest(keys))
+
+
+def _digest(keys: list[LogKey]) -> str:
+    digest = hashlib.sha256()
+    for key in keys:
+        # With its time: the same content may be put there again.
+        digest.update(f"{key.object.key}\0{key.object.etag}\0{key.object.last_modified}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _request(selection: Selection, unseen: Unseen, attempt: int) -> dg.RunRequest:
+    partition = partition_key(unseen.period)
+    return dg.RunRequest(
+        # Dagster never runs a run_key twice, also not a failed one: so it names the keys and the attempt.
+        run_key=f"{selection.bucket_tag}:{partition}:{unseen.digest}:attempt{attempt}",
+        partition_key=partition,
+        asset_selection=list(selection.assets),
+        asset_check_keys=list(selection.checks),
+        tags=selection.tags | {DIGEST_TAG: unseen.digest, PRIORITY_TAG: FIRST},
+    )
+
+
+def _partitions_in_flight(instance: dg.DagsterInstance, selection: Selection) -> set[str]:
+    """Partitions that a queued or running run of this bucket will load; it lists when it starts: nothing is missed."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={BUCKET_TAG: selection.bucket_tag}))
+    return {run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags}
+
+
+def _next_attempt(instance: dg.DagsterInstance, selection: Selection, unseen: Unseen, tick: Tick) -> int | None:
+    """The number of the next run for exactly these keys; None while it has to wait, or after the last attempt.
+
+    A run that failed before it started never looked at the keys: it is no attempt, but the next one waits longer.
+    """
+    same_keys = dg.RunsFilter(tags={BUCKET_TAG: selection.bucket_tag, DIGEST_TAG: unseen.digest})
+    records = instance.get_run_records(same_keys, limit=MAX_RUNS_OF_THE_SAME_KEYS)
+    if not records:
+        return 1
+    attempts = sum(not _failed_before_its_start(record) for record in records)
+    if attempts >= MAX_ATTEMPTS:
+        tick.waiting.append(
+            f"{unseen.period}: {unseen.keys} keys left alone after {MAX_ATTEMPTS} attempts, see its runs"
+        )
+        return None
+    number = 1 + max(len(records), *map(_number_of, records))
+    delay = min(RETRY_DELAY_SECONDS * 2 ** (len(records) - 1), MAX_RETRY_DELAY_SECONDS)
+    ended = max(record.end_time or record.update_timestamp.timestamp() for record in records)
+    if time.time() - ended < delay:
+        tick.hold(unseen.day)
+        tick.waiting.append(f"{unseen.period}: attempt {number} waits until {delay} s after the last")
+        return None
+    return number
+
+
+def _failed_before_its_start(record: RunRecord) -> bool:
+    """Whether the run was never executed: its code server was gone, or its process never came up."""
+    return record.dagster_run.status is dg.DagsterRunStatus.FAILURE and record.start_time is None
+
+
+def _number_of(record: RunRecord) -> int:
+    """The number in a run's key, which Dagster never runs twice."""
+    number = record.dagster_run.tags.get(RUN_KEY_TAG, "").rpartition(":attempt")[2]
+    return int(number) if number.isdecimal() else 0

@@ -1,0 +1,234 @@
+"""The alarms: what is unusual in a bucket's traffic, as checks that warn, with who and what in their metadata.
+
+They are of `traffic`, an asset that nothing makes. Each load makes the rollups anew: Dagster would show no result of
+theirs any more, and plan one for each partition (test_upstream has it); and a look at each load would tell of one spike
+a hundred times a day. So they are looked at hourly, and stay.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+
+from tamarin_dagster.analytics import alarms
+from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers
+from tamarin_dagster.analytics.past import PAST_DAYS, SETTLED_AFTER, last_settled_day, waiting_days
+from tamarin_dagster.analytics.reasons import Reason
+from tamarin_dagster.logkey import shown
+from tamarin_dagster.orchestration.naming import group_of, rollups_key, traffic_key
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+BANDWIDTH_KEEPS_ITS_HABIT = "bandwidth_keeps_its_habit"
+REQUESTS_KEEP_THEIR_HABIT = "requests_keep_their_habit"
+ERROR_RATE_KEEPS_ITS_HABIT = "error_rate_keeps_its_habit"
+NO_NEW_TOP_CONSUMER = "no_new_top_consumer"
+NO_CONSUMER_TAKES_MORE_THAN_ITS_SHARE = "no_consumer_takes_more_than_its_share"
+
+TOO_LITTLE_HISTORY = "too little history to tell what is usual"
+# Characters of a key, agent or referrer that a table shows: what is longer is an attack, and fills the page.
+SHOWN_CHARACTERS = 200
+
+_KINDS = {ConsumerKind.ip: "IP address", ConsumerKind.requester: "requester"}
+_SETTLED_HOURS = SETTLED_AFTER // timedelta(hours=1)
+_USUAL = (
+    f" Usual is the median of the same hour on the {PAST_DAYS} days before and on the same days of the week, whichever"
+    " is more, and up to alarm_threshold median absolute deviations above it. The metadata has the hours, and who and"
+    " what was more than usual on that day; it warns for a day."
+)
+_DESCRIPTIONS: Mapping[str, str] = {
+    BANDWIDTH_KEEPS_ITS_HABIT: (
+        f"In no hour of the last {alarms.JUDGED_HOURS} were more bytes sent than usual. If nobody expects it, see who"
+        " takes them: `tamarin-dagster hogs --bucket {bucket}`." + _USUAL
+    ),
+    REQUESTS_KEEP_THEIR_HABIT: (
+        f"In no hour of the last {alarms.JUDGED_HOURS} were more requests made than usual. If nobody expects it, see"
+        " whose addresses and user agents are new in the metadata." + _USUAL
+    ),
+    ERROR_RATE_KEEPS_ITS_HABIT: (
+        f"In no hour of the last {alarms.JUDGED_HOURS} was a larger part of the requests answered with a 4xx or 5xx"
+        " than usual. A key with many errors is missing or closed; an address with many tries names. An hour is judged"
+        f" {_SETTLED_HOURS} hours after its end." + _USUAL
+    ),
+    NO_NEW_TOP_CONSUMER: (
+        f"Of the {alarms.TOP} addresses and requesters that took most of the last day's bytes, none with"
+        f" {alarms.LEAST_NEW_SHARE:.0%} of them or more is new: not seen in the {PAST_DAYS} days before. If one is,"
+        " find out who that is; what it read is in s3_log_record."
+    ),
+    NO_CONSUMER_TAKES_MORE_THAN_ITS_SHARE: (
+        f"No address and no requester took more than hog_share of the bytes of the last day, or of the last"
+        f" {alarms.HOG_DAYS}. Private addresses and AWS itself are left out, and buckets with fewer than"
+        f" {alarms.LEAST_CONSUMERS} consumers. If one did, `tamarin-dagster hogs --bucket {{bucket}}` shows it beside"
+        " the others, and writes ban lists; if it may, give the bucket a larger hog_share."
+    ),
+}
+ALARMS = tuple(_DESCRIPTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What a check's result says."""
+
+    passed: bool
+    metadata: Mapping[str, Any]
+    description: str | None = None
+
+
+def build_traffic(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
+    """The asset that stands for the requests that are made to the bucket: nothing here makes it."""
+    return dg.AssetSpec(
+        traffic_key(slug),
+        deps=[rollups_key(slug)],
+        description=(
+            f"Requests to {bucket.name}, as its rollups have them.\n\nNothing here makes them: the checks look hourly"
+            " for what is unusual, and say who and what it was."
+        ),
+        group_name=group_of(slug),
+        owners=list(bucket.owners),
+        kinds={"s3"},
+    )
+
+
+def alarm_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
+    """Return the alarms as Dagster wants to have them declared."""
+    return [
+        dg.AssetCheckSpec(name, asset=traffic_key(slug), description=text.replace("{bucket}", bucket.name))
+        for name, text in _DESCRIPTIONS.items()
+    ]
+
+
+def alarm_results(
+    bucket: LoggedBucket, slug: str, settings: Settings, wanted: Collection[str], engine: sa.Engine
+) -> Iterator[dg.AssetCheckResult]:
+    """Judge the bucket's traffic. It reads only the rollups."""
+    threshold, share = settings.alarm_threshold_of(bucket), settings.hog_share_of(bucket)
+    now = datetime.now(UTC)
+    first = last_settled_day(now) - timedelta(days=alarms.HOG_DAYS - 1)
+    with engine.connect() as connection:
+        waiting = waiting_days(connection, bucket.name, first, now.date())
+    for name in sorted(set(ALARMS) & set(wanted)):
+        try:
+            with engine.connect() as connection:
+                judged = _judge(connection, name, bucket.name, now, threshold, share)
+        except DATABASE_ERRORS as error:
+            raise_if_lost(error)
+            judged = _Judgement(False, {}, f"it could not be judged: {cause_of(error)}")
+        judged = _with_missing(judged, waiting)
+        yield dg.AssetCheckResult(
+            passed=judged.passed,
+            asset_key=traffic_key(slug),
+            check_name=name,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata=dict(judged.metadata),
+            description=judged.description,
+        )
+
+
+def _with_missing(judged: _Judgement, waiting: Sequence[date]) -> _Judgement:
+    """The judgement, with the days whose records it does not know."""
+    if not waiting:
+        return judged
+    days = ", ".join(map(str, waiting))
+    unknown = f"records of {days} are not in the rollups yet, and were not judged"
+    description = f"{judged.description}; {unknown}" if judged.description else unknown
+    return replace(
+        judged, metadata={**judged.metadata, "days that wait for their rollups": days}, description=description
+    )
+
+
+def _judge(
+    connection: sa.Connection, name: str, bucket: str, now: datetime, threshold: float, share: float
+) -> _Judgement:
+    """The check of that name, now."""
+    if name == BANDWIDTH_KEEPS_ITS_HABIT:
+        return _rises(alarms.bandwidth_spikes(connection, bucket, now, threshold), int)
+    if name == REQUESTS_KEEP_THEIR_HABIT:
+        return _rises(alarms.request_spikes(connection, bucket, now, threshold), int)
+    if name == ERROR_RATE_KEEPS_ITS_HABIT:
+        return _rises(alarms.error_rate_jumps(connection, bucket, now, threshold), _percent)
+    if name == NO_NEW_TOP_CONSUMER:
+        return _newcomers(alarms.new_top_consumers(connection, bucket, now))
+    return _hogs(alarms.hogs(connection, bucket, now, share), share)
+
+
+def _rises(found: alarms.Rises, as_cell: Callable[[float], int | str]) -> _Judgement:
+    metadata: dict[str, Any] = {"days known": found.days, "hours judged": found.judged}
+    largest = found.largest
+    if largest is None:
+        return _Judgement(True, metadata, None if found.judged else TOO_LITTLE_HISTORY)
+    hours = [
+        {
+            "hour": f"{rise.hour:%Y-%m-%d %H:%M}",
+            "found": as_cell(rise.value),
+            "usual": as_cell(rise.usual),
+            "limit": as_cell(rise.limit),
+        }
+        for rise in found.rises
+    ]
+    metadata |= {"hours": _table(hours), "day": f"{largest.hour:%Y-%m-%d}"}
+    metadata["more than usual on that day"] = _table([_reason_cells(reason) for reason in found.reasons])
+    return _Judgement(
+        False,
+        metadata,
+        f"{largest.hour:%Y-%m-%d %H:%M} UTC: {as_cell(largest.value)}, usually {as_cell(largest.usual)}",
+    )
+
+
+def _percent(rate: float) -> str:
+    return f"{rate:.1%}"
+
+
+def _reason_cells(reason: Reason) -> dict[str, int | str]:
+    name = reason.name
+    if name and reason.dimension == "referrer":
+        name = name.partition("?")[0]
+    return {
+        "what": reason.dimension.replace("_", " "),
+        "who": cell_of(name),
+        "that day": reason.value,
+        "usual": int(reason.usual),
+        "more": int(reason.more),
+    }
+
+
+def _newcomers(found: alarms.Newcomers) -> _Judgement:
+    metadata: dict[str, Any] = {"days known": found.days, "day": found.day.isoformat()}
+    if not found.is_judged:
+        return _Judgement(True, metadata, TOO_LITTLE_HISTORY)
+    rows = [_consumer_cells(each.by, each.consumer) | {"rank": each.rank} for each in found.newcomers]
+    return _Judgement(not rows, metadata | ({"new consumers": _table(rows)} if rows else {}))
+
+
+def _hogs(found: Sequence[Consumers], share: float) -> _Judgement:
+    rows = [
+        _consumer_cells(each.by, consumer) | {"from": each.first.isoformat(), "to": each.last.isoformat()}
+        for each in found
+        for consumer in each.largest
+    ]
+    return _Judgement(not rows, {"share allowed": share} | ({"hogs": _table(rows)} if rows else {}))
+
+
+def _consumer_cells(by: ConsumerKind, consumer: Consumer) -> dict[str, int | str]:
+    multiple = consumer.times_median
+    return {
+        "what": _KINDS[by],
+        "who": cell_of(consumer.name),
+        "requests": consumer.requests,
+        "bytes": consumer.bytes_sent,
+        "share": _percent(consumer.share),
+        "of the median": "" if multiple is None else f"{multiple:,.1f} times",
+        "its own": consumer.own.value if consumer.own else "",
+    }
+
+
+def cell_of(name: str | None) -> str:
+    """A client's text, as a table may show it."""
+    text = "(none)" if name is None else shown(name[:SHOWN_CHARACTERS])
+    return text if name is None or len(name) <= SHOWN_CHARACTERS else f"{text}…"
+
+
+def _table(rows: Sequence[Mapping[str, int | str]]) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(records=[dg.TableRecord(dict(row)) for row in rows])

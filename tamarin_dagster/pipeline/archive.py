@@ -1,0 +1,520 @@
+"""archive: a bucket's records as Parquet files, before its log keys are purged. Knows nothing of Dagster.
+
+What is written at a time is a delivery day, in a file for each bucket and UTC day of request that its records have:
+`bucket=media/date=2026-03-05/media-delivered-2026-03-06.parquet`. If late keys come, the day's files are written again,
+whole: so each record is in the archive once, whatever is killed. A record of each day lies under `_archived/`: which
+database wrote it, a digest of the log keys, and the files. A day is written over only if this database knows all that
+its record says: it was here that it was written, and nothing else was written since.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+
+import sqlalchemy as sa
+
+from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.logstore.archive_records import (
+    DayRecord,
+    FileState,
+    UnreadableRecordError,
+    file_state,
+    owner_name,
+    read_day,
+    read_owner,
+    record_folder,
+    record_name,
+    write_day,
+    write_owner,
+    written_state,
+)
+from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
+from tamarin_dagster.pipeline.export.hive import partition_folder
+from tamarin_dagster.recordstore import archived, ledger
+from tamarin_dagster.recordstore.archived import UNKNOWN_PLACE, ArchivableKey, DayState, NotedDay
+from tamarin_dagster.recordstore.expiry import midnight
+from tamarin_dagster.recordstore.extracts import copied_out, reading
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.settings import LoggedBucket
+
+_log = logging.getLogger(__name__)
+
+# S3 delivers most keys of a day's last hour within the next one; what comes later costs the day another writing.
+SETTLE_HOURS = 1
+# Late keys of a day that is archived wait so long for others: else each of them would have the day written again.
+LATE_KEYS_WAIT_HOURS = 6
+_NOT_AS_THE_LEDGER_SAYS = "its rows are not what the ledger says; the check rows_match_the_ledger names the keys"
+_CHANGED_MEANWHILE = "keys of it were loaded or reparsed meanwhile; the next run writes it again"
+
+
+@dataclass(slots=True)
+class Archived:
+    """What an archiving did.
+
+    Attributes:
+        days: delivery days that were written.
+        files, rows, bytes: what they have now; a day that is written again counts whole.
+        keys: log keys whose records were not in the archive before.
+        waiting_keys: log keys that wait still, of the days that were asked for: the day is not over, late keys are
+            collected, or one of `problems` stands against it.
+        problems: days that were left as they are, each with the reason.
+    """
+
+    days: list[date] = field(default_factory=list)
+    files: int = 0
+    rows: int = 0
+    bytes: int = 0
+    keys: int = 0
+    waiting_keys: int = 0
+    problems: dict[date, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """In a line, for a person."""
+        waiting = f"; {self.waiting_keys:,} keys wait" if self.waiting_keys else ""
+        return (
+            f"archived {self.keys:,} keys; {len(self.days):,} days written, {self.rows:,} records in {self.files:,}"
+            f" files ({self.bytes:,} bytes), {self.seconds:.1f} s{waiting}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceState:
+    """Whether a place is this database's archive of a bucket.
+
+    Attributes:
+        database: the identity of this database.
+        owner: the identity of the database that the place is marked with; None if it has no mark.
+        problem: why nothing can be archived there, and nothing purged for it; None if nothing stands against it.
+    """
+
+    database: str
+    owner: str | None
+    problem: str | None
+
+
+def place_state(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> PlaceState:
+    """Looks at the mark that the first archiving leaves in a place. Writes nothing. Raises ArchiveError.
+
+    The mark tells an archive from an empty mount point, and from the archive of another database.
+    """
+    with engine.connect() as connection:
+        ours = archived.database_id(connection)
+        noted = archived.noted_days(connection, bucket.name, place.name)
+        earlier = archived.noted_days(connection, bucket.name, UNKNOWN_PLACE)
+    owner = read_owner(place, bucket.name)
+    return PlaceState(ours, owner, _place_problem(bucket, place, engine, ours, owner, noted, earlier))
+
+
+def _place_problem(
+    bucket: LoggedBucket,
+    place: ArchivePlace,
+    engine: sa.Engine,
+    ours: str,
+    owner: str | None,
+    noted: Sequence[date],
+    earlier: Sequence[date],
+) -> str | None:
+    where = f"archive {place.url}: "
+    if owner == ours:
+        return None
+    if owner is not None:
+        return (
+            f"{where}database {owner} archives {bucket.name} there, and this is database {ours}; name another folder or"
+            " prefix as archive"
+        )
+    begin = f'to begin anew there, create {owner_name(bucket.name)} with {{"database": "{ours}"}}'
+    if noted:
+        return (
+            f"{where}{owner_name(bucket.name)} is missing, and this database has archived {_days(noted)} of"
+            f" {bucket.name} there; mount it, or restore it; if it is lost, name another archive, or {begin}"
+        )
+    if earlier:
+        return _earlier_problem(bucket, place, engine, earlier, begin)
+    if place.holds_any(record_folder(bucket.name)):
+        return (
+            f"{where}there are delivery days of {bucket.name} that this database has not archived"
+            f" ({record_folder(bucket.name)}); name another folder or prefix as archive"
+        )
+    return None
+
+
+def _earlier_problem(
+    bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine, days: Sequence[date], begin: str
+) -> str | None:
+    """An earlier version left no mark, and did not note where it archived: its newest day has to be there."""
+    record = read_day(place, bucket.name, days[0])
+    with engine.connect() as connection:
+        noted = archived.noted_day(connection, bucket.name, days[0], UNKNOWN_PLACE)
+    if record is not None and record.digest in noted.digests:
+        return None
+    found = f"has {record.keys:,} other keys" if record else "is not there"
+    return (
+        f"archive {place.url}: an earlier version has archived {_days(days)} of {bucket.name}, and the last of them,"
+        f" {days[0]}, {found} ({record_name(bucket.name, days[0])}); mount that archive; {begin}"
+    )
+
+
+def _days(days: Sequence[date]) -> str:
+    return f"{len(days):,} delivery day{'s' * (len(days) != 1)}"
+
+
+def _take_place(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> str:
+    """Marks the place as this database's at the first archiving; returns our identity. Raises ArchiveError."""
+    state = place_state(bucket, place, engine)
+    if state.problem:
+        raise ArchiveError(state.problem)
+    if state.owner is None:
+        write_owner(place, bucket.name, state.database)
+    return state.database
+
+
+def archive(
+    bucket: LoggedBucket,
+    place: ArchivePlace,
+    engine: sa.Engine,
+    *,
+    days: Collection[date] | None = None,
+    now: datetime | None = None,
+    progress: Callable[[Archived], None] | None = None,
+) -> Archived:
+    """Writes the delivery days that are over and have keys whose records are not in the archive.
+
+    Of `days`; without them all with such a key in the log bucket. A day is over SETTLE_HOURS after its end by `now`
+    (aware; default: the clock). One that was written before waits until a late key has waited LATE_KEYS_WAIT_HOURS.
+    Keys are noted as archived once all the day's files are durable, if they are as they were when these were written;
+    else nothing is noted, and the next call writes the day again. A day that holds what this database does not know is
+    refused. Raises ArchiveError if the place cannot be used at all.
+    """
+    started = time.monotonic()
+    now = now or datetime.now(UTC)
+    done = Archived()
+    ours: str | None = None
+    with engine.connect() as connection:
+        waiting = archived.waiting_days(connection, bucket.name, days, place.name)
+    for day in waiting:
+        with _only_that_day(done, day), archived.locked_day(engine, bucket.name, day) as locked:
+            if locked is None:
+                done.problems[day] = "another process is writing it"
+                continue
+            # Only now: who had the lock before may have just done it.
+            with engine.connect() as connection:
+                state = archived.day_state(connection, bucket.name, day, place.name)
+                noted = archived.noted_day(connection, bucket.name, day, place.name)
+            if not _is_due(day, state, noted, now):
+                continue
+            ours = ours or _take_place(bucket, place, engine)
+            try:
+                _archive_day(bucket, place, engine, locked, day, done, ours)
+            except UnreadableRecordError as error:
+                done.problems[day] = str(error)
+            if progress:
+                progress(done)
+    with engine.connect() as connection:
+        done.waiting_keys = archived.waiting_keys(connection, bucket.name, days, place.name)
+    for day, problem in done.problems.items():
+        _log.warning("bucket %s, delivery day %s is not archived: %s", bucket.name, day, problem)
+    done.seconds = time.monotonic() - started
+    return done
+
+
+@contextmanager
+def _only_that_day(done: Archived, day: date) -> Iterator[None]:
+    """A day that the database refuses to read or to note is a problem of that day; the others go on."""
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        raise_if_lost(error)
+        done.problems[day] = f"database: {cause_of(error)}; mend the cause, and the next run writes it"
+
+
+def _is_due(day: date, state: DayState, noted: NotedDay, now: datetime) -> bool:
+    if now < midnight(day + timedelta(days=1)) + timedelta(hours=SETTLE_HOURS):
+        return False
+    if noted.is_unfinished:
+        return True
+    if state.outdated_keys or not state.archived_keys:
+        return bool(state.outdated_keys or state.waiting_keys)
+    return state.waiting_since is not None and state.waiting_since <= now - timedelta(hours=LATE_KEYS_WAIT_HOURS)
+
+
+def _archive_day(
+    bucket: LoggedBucket,
+    place: ArchivePlace,
+    engine: sa.Engine,
+    locked: sa.Connection,
+    day: date,
+    done: Archived,
+    ours: str,
+) -> None:
+    """Writes a day's files and notes its keys; or says why not, and leaves the files as they were."""
+    before = read_day(place, bucket.name, day)
+    with reading(engine, keeps_partitions=True) as connection:
+        state = archived.day_state(connection, bucket.name, day, place.name)
+        noted = archived.noted_day(connection, bucket.name, day, place.name)
+        keys = archived.archivable_keys(connection, bucket.name, day)
+        if problem := _refusal(bucket, place, day, before, noted, state, ours):
+            done.problems[day] = problem
+            return
+        if ledger.count_differences(connection, [key.id for key in keys]):
+            done.problems[day] = _NOT_AS_THE_LEDGER_SAYS
+            return
+        outdated = archived.outdated_ids(connection, bucket.name, day, place.name)
+        record = _present_record(place, before, keys, outdated, ours)
+        is_there = record is not None
+        if record is None:
+            written = _write_files(bucket, place, engine, connection, day, before, noted, keys, ours, done)
+            if written is None:
+                return
+            record = written
+    if record != before:
+        _write_record(place, bucket.name, day, record)
+    # Two databases that begin at the same moment both find an empty place; what is there last says whose it is.
+    if read_day(place, bucket.name, day) != record or read_owner(place, bucket.name) != ours:
+        done.problems[day] = f"archive {place.url}: another database is writing there too; name another archive"
+        return
+    reached(FailPoint.ARCHIVE_COMMIT_BEFORE)
+    if not archived.mark_archived(locked, bucket.name, day, place.name, keys, outdated):
+        done.problems[day] = _CHANGED_MEANWHILE
+    else:
+        done.keys += state.waiting_keys
+    reached(FailPoint.ARCHIVE_COMMIT_AFTER)
+    if not is_there:
+        done.days.append(day)
+        done.files += len(record.files)
+        done.rows += record.rows
+        done.bytes += sum(each.size or 0 for each in record.files.values())
+
+
+def _refusal(
+    bucket: LoggedBucket,
+    place: ArchivePlace,
+    day: date,
+    before: DayRecord | None,
+    noted: NotedDay,
+    state: DayState,
+    ours: str,
+) -> str | None:
+    """Why the day's files must not be written over; None if they may be."""
+    if before is None:
+        return None
+    there = f"archive {place.url} holds {before.keys:,} keys of that day"
+    if before.database not in {None, ours}:
+        return (
+            f"{there}, written by database {before.database}; this is database {ours} and has {state.keys:,} keys;"
+            " name another folder or prefix as archive"
+        )
+    if before.digest not in noted.digests or before.keys > state.keys:
+        return (
+            f"{there} which this database ({ours}, {state.keys:,} keys) does not know: it was restored from a backup,"
+            f" or the archive is of another database; name another archive, or move away"
+            f" {record_name(bucket.name, day)} and the files that it names, and the day is written anew"
+        )
+    if state.expired_keys:
+        return (
+            f"retention has dropped records of {state.expired_keys:,} of its keys, which could not be written"
+            " again; the keys that wait stay in the log bucket, their records in s3_log_record"
+        )
+    return None
+
+
+def _present_record(
+    place: ArchivePlace, before: DayRecord | None, keys: Sequence[ArchivableKey], outdated: Sequence[int], ours: str
+) -> DayRecord | None:
+    """The day's record, if the place holds exactly these keys already: a kill before the commit, an archive that was
+    moved, or one of an earlier version. None if the files have to be written.
+    """
+    if before is None or not before.is_complete:
+        return None
+    digest = archived.key_digest(keys)
+    counts = f"counts:{len(keys)}:{sum(key.record_count for key in keys)}"
+    is_earlier = before.digest == counts and not outdated and all(key.is_archived for key in keys)
+    if before.digest != digest and not is_earlier:
+        return None
+    found = {name: file_state(place, name) for name in before.files}
+    files = {name: state for name, state in found.items() if state and state.is_as(before.files[name])}
+    if len(files) < len(found):
+        return None
+    return replace(before, database=ours, digest=digest, files=files)
+
+
+def _write_files(
+    bucket: LoggedBucket,
+    place: ArchivePlace,
+    engine: sa.Engine,
+    connection: sa.Connection,
+    day: date,
+    before: DayRecord | None,
+    noted: NotedDay,
+    keys: Sequence[ArchivableKey],
+    ours: str,
+    done: Archived,
+) -> DayRecord | None:
+    """Writes the day's files; returns the record that is to be written then, or None if it has noted a problem."""
+    # Arrow takes a fifth of a second to import, and a proof before a purge does not need it.
+    from tamarin_dagster.pipeline.export.columnar import COLUMNS, CSV_OPTIONS, write_parquet  # noqa: PLC0415
+
+    partitions = archived.record_partitions(connection, bucket.name, day)
+    names = {part: f"{partition_folder(*part)}/{_file_name(bucket.name, day)}" for part in partitions}
+    if before is None and not noted.digests:
+        for name in names.values():
+            if place.end_of(name, 1) is not None:
+                done.problems[day] = (
+                    f"archive {place.url}: {name} is there, and {record_name(bucket.name, day)} is not, which would say"
+                    " whose it is; move the file away, or name another archive"
+                )
+                return None
+    digest = archived.key_digest(keys)
+    # Before the first change there: after a kill the next one knows what we were about to write.
+    reached(FailPoint.ARCHIVE_NOTE_BEFORE)
+    with engine.begin() as noting:
+        archived.note_writing(noting, bucket.name, day, place.name, before.digest if before else None, digest)
+    reached(FailPoint.ARCHIVE_NOTE_AFTER)
+    stale = set(before.files if before else ()) - set(names.values())
+    begun = DayRecord(ours, len(keys), digest, False, dict.fromkeys([*stale, *names.values()], FileState(0, 0, "")))
+    _write_record(place, bucket.name, day, begun)
+    files: dict[str, FileState] = {}
+    found: Counter[int] = Counter()
+    for (record_bucket, requested), name in names.items():
+        statement = archived.copy_statement(bucket.name, day, requested, record_bucket, COLUMNS, CSV_OPTIONS)
+        reached(FailPoint.ARCHIVE_FILE_BEFORE)
+        with copied_out(connection, statement) as rows, place.writing(name) as file:
+            counts = write_parquet(file, rows)
+            files[name] = written_state(file, counts.total())
+        reached(FailPoint.ARCHIVE_FILE_AFTER)
+        found += counts
+    for name in stale:
+        place.remove(name)
+    if found != Counter({key.id: key.record_count for key in keys}):
+        done.problems[day] = _NOT_AS_THE_LEDGER_SAYS
+        return None
+    return DayRecord(ours, len(keys), digest, True, files)
+
+
+def _write_record(place: ArchivePlace, bucket: str, day: date, record: DayRecord) -> None:
+    reached(FailPoint.ARCHIVE_RECORD_BEFORE)
+    write_day(place, bucket, day, record)
+    reached(FailPoint.ARCHIVE_RECORD_AFTER)
+
+
+def _file_name(bucket: str, day: date) -> str:
+    # Two buckets of the settings may have records of one bucket: each has files of its own.
+    return f"{bucket}-delivered-{day.isoformat()}.parquet"
+
+
+class ArchiveProof:
+    """Says of each delivery day whether the archive holds now what this database archived there.
+
+    For a purge: the place is asked once, and once for each day.
+    """
+
+    def __init__(self, bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> None:
+        self._bucket = bucket
+        self._place = place
+        self._engine = engine
+        self._state: PlaceState | None = None
+        self._problems: dict[date, str | None] = {}
+
+    def problem(self, day: date) -> str | None:
+        """Why no key of that delivery day may be purged; None if its records are there."""
+        if day not in self._problems:
+            reached(FailPoint.ARCHIVE_PROOF_BEFORE)
+            try:
+                self._problems[day] = self._place_problem() or self._day_problem(day)
+            except ArchiveError as error:
+                self._problems[day] = str(error)
+            reached(FailPoint.ARCHIVE_PROOF_AFTER)
+        return self._problems[day]
+
+    def _place_problem(self) -> str | None:
+        if self._state is None:
+            self._state = place_state(self._bucket, self._place, self._engine)
+        if self._state.problem is None and self._state.owner is None:
+            return f"archive {self._place.url}: nothing of {self._bucket.name} was archived there"
+        return self._state.problem
+
+    def _day_problem(self, day: date) -> str | None:
+        bucket, url = self._bucket.name, self._place.url
+        name = record_name(bucket, day)
+        with self._engine.connect() as connection:
+            noted = archived.noted_day(connection, bucket, day, self._place.name)
+        record = read_day(self._place, bucket, day)
+        again = (
+            "restore it, or have the day written again: UPDATE s3_log_key SET archived_at = NULL"  # noqa: S608 - a text
+            f" WHERE bucket = '{bucket}' AND delivery_date = '{day}'"
+        )
+        if record is None:
+            return f"archive {url}: {name} is missing; {again}"
+        if self._state is None or record.database != self._state.database:
+            return f"archive {url}: {name} was written by database {record.database}, not by this one"
+        if noted.is_unfinished or not record.is_complete:
+            return f"archive {url}: {name} is being written, or was when a process ended; the next pull completes it"
+        if record.digest != noted.written:
+            return f"archive {url}: {name} is not what this database wrote there last; {again}"
+        for file, listed in record.files.items():
+            found = file_state(self._place, file)
+            if found is None or not found.is_as(listed):
+                return f"archive {url}: {file} is {'not' if found else 'missing, or not'} what was written; {again}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A delivery day in the archive, held against the ledger.
+
+    Attributes:
+        place: the archive, as in the settings.
+        state: what the ledger says.
+        database: the identity of this database.
+        record: what the archive says; None if it has no record of the day.
+        files: what the day's files are now; None for one that is missing or damaged.
+    """
+
+    place: str
+    state: DayState
+    database: str
+    record: DayRecord | None
+    files: dict[str, FileState | None]
+
+    @property
+    def listed_rows(self) -> int:
+        """Records in the files, by the day's record."""
+        return self.record.rows if self.record else 0
+
+    @property
+    def found_rows(self) -> int:
+        """Records in the files, by their own metadata."""
+        return sum(each.rows for each in self.files.values() if each)
+
+    @property
+    def wrong_files(self) -> list[str]:
+        """The files that are not what was written."""
+        listed = self.record.files if self.record else {}
+        return [name for name, found in self.files.items() if found is None or not found.is_as(listed[name])]
+
+    @property
+    def is_true(self) -> bool:
+        """Whether the files hold what the ledger says. While keys wait, only that they hold what was written."""
+        if not self.state.archived_keys:
+            return True
+        if self.record is None or self.record.database != self.database or self.wrong_files:
+            return False
+        return bool(self.state.waiting_keys or self.state.outdated_keys) or (
+            self.state.archived_records == self.listed_rows
+        )
+
+
+def verify(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine, day: date) -> Verified:
+    """Holds the rows that a day's files say they have against the ledger. Raises ArchiveError."""
+    with engine.connect() as connection:
+        state = archived.day_state(connection, bucket.name, day, place.name)
+        ours = archived.database_id(connection)
+    if not state.archived_keys:
+        return Verified(place.url, state, ours, None, {})
+    record = read_day(place, bucket.name, day)
+    files = {name: file_state(place, name) for name in (record.files if record else {})}
+    return Verified(place.url, state, ours, record, files)

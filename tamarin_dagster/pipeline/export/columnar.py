@@ -1,0 +1,150 @@
+"""Records as Parquet files in folders bucket=…/date=…, as DuckDB, Athena and Spark read them, partition by partition.
+
+Postgres sends CSV, which Arrow reads faster than Python could take values one by one; it tells NULL, an empty cell,
+from an empty text, a quoted one.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+from psycopg import sql
+from sqlalchemy.dialects import postgresql
+
+from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.pipeline.export import Exported
+from tamarin_dagster.pipeline.export.hive import partition_folder
+from tamarin_dagster.recordstore.extracts import Extract, copied_out, reading, request_days, requested_buckets
+from tamarin_dagster.recordstore.failures import isolated
+from tamarin_dagster.recordstore.schema.tables import s3_log_record
+
+# What a row group is made of, as CSV: about 100,000 records. Two of them are held, one that comes and one that is
+# written.
+GROUP_BYTES = 48 * 1024 * 1024
+# A folder has one file; several would be numbered.
+FILE_NAME = "part-0.parquet"
+
+_TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pa.DataType], ...] = (
+    (sa.BigInteger, pa.int64()),
+    (sa.SmallInteger, pa.int16()),
+    (sa.Integer, pa.int32()),
+    (sa.TIMESTAMP, pa.timestamp("us", "UTC")),
+    (postgresql.INET, pa.string()),
+    (sa.Text, pa.string()),
+)
+
+
+def _arrow_type(column: sa.Column[Any]) -> pa.DataType:
+    return next(arrow for kind, arrow in _TYPES if isinstance(column.type, kind))
+
+
+SCHEMA = pa.schema(
+    [pa.field(column.name, _arrow_type(column)) for column in s3_log_record.columns if column.name != "bucket"]
+)
+"""The columns of a file: those of the records less the bucket, which stands in the folder's name, as the day does."""
+
+_READ = pyarrow.csv.ReadOptions(column_names=SCHEMA.names, block_size=2 * GROUP_BYTES)
+_PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
+_CONVERT = pyarrow.csv.ConvertOptions(
+    column_types=SCHEMA, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+)
+_REMEDY = "the other files are written: mend the cause, then export this day again"
+CSV_OPTIONS = sql.SQL("FORMAT csv")
+COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SCHEMA.names))
+"""What `write_parquet` takes its rows in."""
+
+
+def parquet_files(
+    engine: sa.Engine,
+    folder: Path,
+    *,
+    buckets: Sequence[str] | None = None,
+    first: date | None = None,
+    last: date | None = None,
+    progress: Callable[[Exported], None] | None = None,
+) -> Exported:
+    """Writes bucket=…/date=…/part-0.parquet for each bucket and day of requests (UTC), in the order of the requests.
+
+    A file that is there is replaced, once the new one is on the disk; one of a bucket and day without records stays.
+    A bucket's day that cannot be read stops only itself, and is one of the answer's `failures`.
+
+    For the other arguments see `text.combined_lines`. Raises OSError.
+    """
+    started = time.monotonic()
+    tell = progress or _quiet
+    with engine.connect() as connection:
+        days = request_days(connection, first, last)
+    done = Exported(all_days=len(days))
+    for day in days:
+        found: list[str | None] = []
+        with isolated(done.failures, "export", None, day, _REMEDY), reading(engine) as connection:
+            found = requested_buckets(connection, day)
+        for bucket in found:
+            if buckets is not None and bucket not in buckets:
+                continue
+            path = folder / partition_folder(bucket, day) / FILE_NAME
+            with (
+                isolated(done.failures, "export", bucket, day, _REMEDY),
+                reading(engine) as connection,
+                copied_out(connection, Extract(day, (bucket,)).copy(COLUMNS, CSV_OPTIONS)) as rows,
+                whole_file(path) as file,
+            ):
+                done.rows += write_parquet(file, rows).total()
+                done.bytes += file.tell()
+                done.files += 1
+                done.seconds = time.monotonic() - started
+                tell(done)
+        done.days += 1
+        tell(done)
+    done.seconds = time.monotonic() - started
+    return done
+
+
+def _quiet(_: Exported) -> None:
+    """Tells nobody."""
+
+
+def write_parquet(file: IO[bytes], rows: Iterable[bytes]) -> Counter[int]:
+    """Writes rows of CSV, in the columns of SCHEMA, as a Parquet file; returns how many they were by log_key_id."""
+    counts: Counter[int] = Counter()
+    # One group is written while the next one comes.
+    with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer, ThreadPoolExecutor(1) as thread:
+        writing = None
+        for group in _groups(rows):
+            if writing is not None:
+                counts += writing.result()
+            writing = thread.submit(_write_group, writer, group)
+        if writing is not None:
+            counts += writing.result()
+    return counts
+
+
+def _groups(rows: Iterable[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    for row in rows:
+        held.append(row)
+        size += len(row)
+        if size >= GROUP_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _write_group(writer: pq.ParquetWriter, group: bytes) -> Counter[int]:
+    table = pyarrow.csv.read_csv(
+        pa.BufferReader(group), read_options=_READ, parse_options=_PARSE, convert_options=_CONVERT
+    )
+    writer.write_table(table)
+    found = pyarrow.compute.value_counts(table["log_key_id"])
+    return Counter(dict(zip(*(found.field(name).to_pylist() for name in ("values", "counts")), strict=True)))

@@ -1,0 +1,235 @@
+"""mirror: copies of a bucket's log keys in a folder, as they are. List, leave out what is there, fetch, write.
+
+The folder serves as a log bucket afterwards. Knows nothing of Dagster, and needs no database.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.logformat import DeliveryPeriod
+from tamarin_dagster.logkey import KeyFailure, LogKey
+from tamarin_dagster.logstore import FetchError, LogStore
+from tamarin_dagster.logstore.copies import Copies, CopiesError, NotCopiedError
+from tamarin_dagster.logstore.threads import Threads
+from tamarin_dagster.parallel import prefetch
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Listing, days_with_keys, survey
+from tamarin_dagster.settings import LoggedBucket
+
+_log = logging.getLogger(__name__)
+
+# Fetched and written together, while the next are fetched; a larger key goes alone, a chunk at a time.
+BATCH_BYTES = 8 * 1024 * 1024
+BATCH_KEYS = 1000
+# Each file is waited for until the disk has it.
+WRITE_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorProgress:
+    """What a mirror has done so far.
+
+    Attributes:
+        period: the day that was worked at last.
+        looked, periods: how many days were listed to their end, of how many.
+        keys, bytes: what was fetched.
+    """
+
+    period: DeliveryPeriod
+    looked: int
+    periods: int
+    keys: int
+    bytes: int
+
+
+@dataclass(slots=True)
+class Mirrored:
+    """What a mirror of a bucket did.
+
+    Attributes:
+        folder: where the copies lie, by the keys' names.
+        present: keys whose copy was there already.
+        keys, bytes: what was fetched; bytes as they are stored.
+        waiting: files of a folder that may still be written.
+        strays: names that are no log key's, within days; they are skipped.
+        outside: names that belong to no day; at most MAX_STRAYS_NAMED of them.
+        failures: keys that have no copy now.
+    """
+
+    folder: Path
+    present: int = 0
+    keys: int = 0
+    bytes: int = 0
+    waiting: int = 0
+    strays: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    failures: list[KeyFailure] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def mirror(
+    bucket: LoggedBucket,
+    store: LogStore,
+    out: Path,
+    *,
+    first: date | None = None,
+    last: date | None = None,
+    progress: Callable[[MirrorProgress], None] | None = None,
+) -> Mirrored:
+    """Copies the log keys of the days from `first` to `last` into `folder_of(bucket, out)`, those not there yet.
+
+    Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. Copied is what has no
+    copy of the listed size and ETag. A key that cannot be read, or written, is a failure and stops no other. Nothing is
+    deleted. Raises LogStoreError when the log bucket cannot be listed, CopiesError when the folder takes no copies, and
+    OSError when it cannot be made; what was copied until then stays, and is not fetched again.
+    """
+    started = time.monotonic()
+    folder = folder_of(bucket, out)
+    if bucket.log_folder and folder.resolve().is_relative_to(bucket.log_folder.resolve()):
+        raise CopiesError(
+            f"{folder}: lies within the log bucket {bucket.log_bucket_name} itself; choose another folder"
+        )
+    seen = survey(store, bucket)
+    done = Mirrored(folder, outside=list(seen.strays))
+    until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
+    days = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, done.outside))
+    with Copies(folder) as copies:
+        _Mirror(bucket, store, copies, seen.roots, days, done, progress).run()
+    done.seconds = time.monotonic() - started
+    return done
+
+
+def folder_of(bucket: LoggedBucket, out: Path) -> Path:
+    """The folder below `out` for what lies in the bucket's log bucket: buckets that share one share the folder.
+
+    It has the log bucket's name; that of a folder has a digest of its path behind it, which no bucket's name has.
+    """
+    if bucket.log_folder is None:
+        return out.absolute() / bucket.log_bucket_name
+    digest = hashlib.sha256(str(bucket.log_folder).encode()).hexdigest()[:8]
+    return out.absolute() / f"{bucket.log_folder.name}~{digest}"
+
+
+class _Mirror:
+    """One mirror under way."""
+
+    def __init__(
+        self,
+        bucket: LoggedBucket,
+        store: LogStore,
+        copies: Copies,
+        roots: tuple[str, ...],
+        days: Sequence[date],
+        done: Mirrored,
+        progress: Callable[[MirrorProgress], None] | None,
+    ) -> None:
+        self._bucket = bucket
+        self._store = store
+        self._copies = copies
+        self._roots = roots
+        self._days = days
+        self._done = done
+        self._progress = progress
+        self._looked = 0
+        self._threads = Threads(WRITE_THREADS)
+
+    def run(self) -> None:
+        """Copies, batch by batch; the next one is fetched while one is written."""
+        with closing(prefetch(self._fetched(_batches(self._missing())))) as fetched:
+            for batch in fetched:
+                self._keep(batch)
+
+    def _missing(self) -> Iterator[LogKey]:
+        for day in self._days:
+            listing = Listing(self._store, self._bucket, self._roots, day)
+            for page in listing:
+                for item, etag in zip(page, self._copies.etags(page), strict=True):
+                    if etag == item.etag:
+                        self._done.present += 1
+                    else:
+                        yield LogKey(item, day)
+            self._done.strays += listing.strays
+            self._done.waiting += listing.waiting
+            self._looked += 1
+            self._tell(day)
+
+    def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[list[tuple[LogKey, bytes | None]]]:
+        """The batches with the keys' bytes; None for those of a key that is too large to be held."""
+        for batch in batches:
+            if batch[0].object.size > BATCH_BYTES:
+                yield [(batch[0], None)]
+                continue
+            reached(FailPoint.FETCH_BEFORE)
+            results = self._store.fetch([key.object for key in batch])
+            reached(FailPoint.FETCH_AFTER)
+            bodies: list[tuple[LogKey, bytes | None]] = []
+            for key, fetched in zip(batch, results, strict=True):
+                if fetched.error is not None:
+                    self._fail(key, fetched.error)
+                else:
+                    bodies.append((key, fetched.body))
+            yield bodies
+
+    def _keep(self, batch: Sequence[tuple[LogKey, bytes | None]]) -> None:
+        """Writes a batch, and notes what of it is written, also when it is interrupted."""
+        written: list[LogKey] = []
+
+        def write(one: tuple[LogKey, bytes | None]) -> None:
+            if self._write(*one):
+                written.append(one[0])
+
+        try:
+            self._threads.map(write, batch, lambda: WRITE_THREADS)
+        except BaseException:
+            with suppress(CopiesError, OSError):  # a full disk has been told of then
+                self._copies.note([key.object for key in written])
+            raise
+        self._copies.note([key.object for key in written])
+        self._done.keys += len(written)
+        self._done.bytes += sum(key.object.size for key in written)
+        if batch:
+            self._tell(batch[-1][0].period)
+
+    def _write(self, key: LogKey, body: bytes | None) -> bool:
+        try:
+            if body is None:
+                with closing(self._store.open(key.object)) as opened:
+                    self._copies.write(key.object, opened.chunks)
+            else:
+                self._copies.write(key.object, [body])
+        except (FetchError, NotCopiedError) as error:
+            self._fail(key, str(error))
+            return False
+        return True
+
+    def _tell(self, day: DeliveryPeriod) -> None:
+        if self._progress:
+            done = self._done
+            self._progress(MirrorProgress(day, self._looked, len(self._days), done.keys, done.bytes))
+
+    def _fail(self, key: LogKey, error: str) -> None:
+        _log.warning("bucket %s, key %s: %s", self._bucket.name, key.object.key, error)
+        self._done.failures.append(KeyFailure(key.object.key, key.delivery_date, error))
+
+
+def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
+    """Keys in batches of at most BATCH_BYTES (a larger key goes alone) and BATCH_KEYS."""
+    batch: list[LogKey] = []
+    size = 0
+    for key in keys:
+        if key.object.size > BATCH_BYTES:
+            yield [key]
+            continue
+        if batch and (size + key.object.size > BATCH_BYTES or len(batch) == BATCH_KEYS):
+            yield batch
+            batch, size = [], 0
+        batch.append(key)
+        size += key.object.size
+    if batch:
+        yield batch

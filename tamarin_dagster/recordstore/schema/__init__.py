@@ -1,0 +1,1 @@
+"""The tables, the frozen migrations, and the views and functions that are made again when their text has changed."""

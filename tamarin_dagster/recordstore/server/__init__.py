@@ -1,0 +1,1 @@
+"""The embedded Postgres: its folder, its account, its processes, its locks."""

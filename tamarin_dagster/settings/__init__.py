@@ -1,0 +1,33 @@
+"""The settings: tamarin.yaml and TAMARIN_* in the environment, validated. The environment wins over the file."""
+
+from tamarin_dagster.settings.models import (
+    DEFAULT_CONFIG,
+    DEFAULT_LOAD_CONNECTIONS,
+    DEFAULT_QUIET_SECONDS,
+    DEFAULT_ROLLUP_PARTS_DAYS,
+    DEFAULT_ROLLUP_ROWS,
+    FIRST_LOG_DATE,
+    VARIABLE_PREFIX,
+    LoggedBucket,
+    Partition,
+    Settings,
+    SettingsError,
+    load_settings,
+    settings_of,
+)
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "DEFAULT_LOAD_CONNECTIONS",
+    "DEFAULT_QUIET_SECONDS",
+    "DEFAULT_ROLLUP_PARTS_DAYS",
+    "DEFAULT_ROLLUP_ROWS",
+    "FIRST_LOG_DATE",
+    "VARIABLE_PREFIX",
+    "LoggedBucket",
+    "Partition",
+    "Settings",
+    "SettingsError",
+    "load_settings",
+    "settings_of",
+]

@@ -1,0 +1,46 @@
+"""A report of a single row of each kind, to be changed by tests."""
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from tamarin_dagster.analytics.report import Month
+from tamarin_dagster.analytics.report.figures import (
+    Agent,
+    Agents,
+    Completeness,
+    Consumer,
+    Consumers,
+    DayTraffic,
+    File,
+    Files,
+    HourOfWeek,
+    Referrer,
+    Report,
+    SizeClass,
+    Traffic,
+)
+
+TRAFFIC = Traffic(requests=10, bytes_sent=2_000, error_count=1)
+
+
+@pytest.fixture(scope="session")
+def report() -> Report:
+    file = File("video/intro.mp4", TRAFFIC, 200)
+    return Report(
+        bucket="media",
+        month=Month(2026, 3),
+        made_at=datetime(2026, 4, 5, 6, 7, tzinfo=UTC),
+        anonymous=False,
+        before=None,
+        days=(DayTraffic(date(2026, 3, 5), "read", 2, TRAFFIC),),
+        hours=(HourOfWeek(4, 9, 10.0, 2_000.0),),
+        latencies=(),
+        files=Files(1, (file,), (file,), (SizeClass(0, None, 1, TRAFFIC),)),
+        addresses=Consumers(1, 1_000, (Consumer("192.0.2.3", TRAFFIC),)),
+        requesters=Consumers(1, 2_000, (Consumer("arn:aws:iam::123456789012:user/anna", TRAFFIC),)),
+        referrers=(Referrer("www.example.org", TRAFFIC),),
+        agents=Agents((), (Agent("curl/8.5.0", None, TRAFFIC),)),
+        cost=None,
+        completeness=Completeness(days=31, rolled_up_days=1),
+    )

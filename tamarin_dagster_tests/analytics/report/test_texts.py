@@ -1,0 +1,41 @@
+"""What clients sent, made fit to be shown."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tamarin_dagster.analytics.report.texts import (
+    LONG_CHARACTERS,
+    SHORT_CHARACTERS,
+    free_text,
+    name_of_object,
+    shortened,
+)
+from tamarin_dagster_tests.analytics.report.months import HOSTILE, SECRET
+
+TEXTS = st.one_of(st.text(), st.sampled_from(HOSTILE), st.lists(st.sampled_from(HOSTILE)).map("".join))
+
+
+def test_a_query_is_cut() -> None:
+    assert name_of_object(f"a/b?X-Amz-Signature={SECRET}") == "a/b?…"
+    assert name_of_object("a/b?") == "a/b?…"
+    assert name_of_object("a%3FX-Amz-Signature%3D5ec4e7") == "a%3FX-Amz-Signature%3DREDACTED"
+    agent = f"bot (+https://a.example/x?token={SECRET}) and HTTP://b.example?q=1 why?"
+    assert free_text(agent) == "bot (+https://a.example/x?…) and HTTP://b.example?… why?"
+
+
+def test_what_is_not_seen_or_turns_the_direction_is_written_out() -> None:
+    assert free_text("a\u202eb\u200b\n\x1b[31m\u2028\ufeff\0") == r"a\u202eb\u200b\n\x1b[31m\u2028\ufeff\x00"
+    assert name_of_object("\u05e9\u05dc\u05d5\u05dd") == "\u05e9\u05dc\u05d5\u05dd"
+
+
+@given(TEXTS)
+def test_any_text_is_one_printable_line_of_bounded_length(text) -> None:
+    for told in (name_of_object(text), free_text(text)):
+        assert told.isprintable()
+        assert len(told) <= LONG_CHARACTERS
+        assert len(shortened(told)) <= SHORT_CHARACTERS
+
+
+def test_a_long_text_keeps_its_start_and_its_end() -> None:
+    assert shortened("a" * 80) == "a" * 80
+    assert shortened("a" * 60 + "b" * 60) == "a" * 52 + "…" + "b" * 27

@@ -1,0 +1,56 @@
+"""Rows of rollups, put in as they are."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from tamarin_dagster.recordstore.schema.tables import metadata
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
+
+DAY = date(2026, 3, 5)
+_MEASURES = ("bytes_sent", "error_count", "put_requests", "unbilled_requests", "unbilled_bytes", "interregion_bytes")
+
+
+def put_rollup(
+    engine: sa.Engine,
+    dimension: str,
+    rows: Mapping[str | None, Mapping[str, int]],
+    *,
+    bucket: str = "media",
+    day: date = DAY,
+) -> None:
+    """A day's rollup by that dimension: of each value its measures, one request and no bytes if nothing is said."""
+    table = metadata.tables[f"traffic_daily_by_{dimension}"]
+    zeros = dict.fromkeys(_MEASURES, 0) | ({"reads": 0, "deletes": 0} if dimension == "key" else {})
+    filled = [
+        {"bucket": bucket, "request_date": day, dimension: value, "requests": 1} | zeros | measures
+        for value, measures in rows.items()
+    ]
+    with engine.begin() as connection:
+        connection.execute(sa.insert(table), filled)
+    roll_up_again(engine, bucket=bucket, day=day)
+
+
+def roll_up_again(engine: sa.Engine, *, bucket: str = "media", day: date = DAY) -> None:
+    """The day's rollups are newer than anything that looked at them."""
+    insert = postgresql.insert(traffic_day)
+    row = {
+        "bucket": bucket,
+        "request_date": day,
+        "requests": 1,
+        "bytes_sent": 0,
+        "rolled_up_at": datetime.now(UTC),
+        "seconds": 0.1,
+    }
+    key = ["bucket", "request_date"]
+    again = {"rolled_up_at": insert.excluded.rolled_up_at}
+    with engine.begin() as connection:
+        connection.execute(insert.on_conflict_do_update(index_elements=key, set_=again), row)
+
+
+def rows_of(engine: sa.Engine, query: str) -> list[tuple[object, ...]]:
+    """What the query answers."""
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(query))]
