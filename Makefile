@@ -100,11 +100,15 @@ MINUTES ?= 30
 soak: install
 	@$(RUN) tamarin_dagster_tests.chaos.soak --minutes $(MINUTES)
 
+# What `make lint` reads for spelling and for words to avoid (tools/words_to_avoid.txt).
+PROSE := README.md CHANGELOG.md docs
+
 lint: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(RUN) mypy
 	@$(BIN)/lint-imports
+	@$(RUN) codespell_lib $(PROSE)
 
 format: install
 	@$(BIN)/ruff check --fix .
