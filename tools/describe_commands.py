@@ -17,8 +17,8 @@ _HEAD = f"""# Commands
 
     {PROGRAM} [--config FILE] COMMAND …
 
-The [settings](settings.md) are in `tamarin.yaml`, or in the file that `--config` or `TAMARIN_CONFIG` names. `{PROGRAM}
-COMMAND --help` shows what this page says. Answers go to standard output; progress, warnings and errors go to standard
+The [settings](settings.md) are in `tamarin.yaml`, or in the file that `--config` or `TAMARIN_CONFIG` names. `--help`
+after a command shows what this page says. Answers go to standard output; progress, warnings and errors go to standard
 error. `--version` shows the version; `{PROGRAM} doctor` begins with all versions that a bug report needs.
 
 `--install-completion` makes new shells (bash, zsh, fish) complete commands and options. `--show-completion` prints the

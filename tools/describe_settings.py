@@ -23,8 +23,8 @@ from tamarin_dagster.settings.values import ArchiveUrl, DatabaseUrl
 _HEAD = f"""# Settings
 
 Settings are in `{DEFAULT_CONFIG}`, or in the file that `--config` or `{CONFIG_VARIABLE}` names. Each can be set in the
-environment instead, which wins over the file. If an entry is unknown, missing or wrong, a line says what is allowed, and
-nothing is started.
+environment instead, which wins over the file. If an entry is unknown, missing or wrong, a line says what is allowed,
+and nothing is started.
 
 | setting | variable | type | default | meaning |
 |---|---|---|---|---|
