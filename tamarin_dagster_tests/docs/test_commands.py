@@ -463,12 +463,12 @@ def test_what_is_not_run_says_why() -> None:
         ("docs/how-to/dagster.md", "needs a dg project; test_citizen.py makes one"),
         ("docs/how-to/export.md", "the analysers are programs of their own"),
         ("docs/how-to/export.md", "DuckDB, Spark and Athena are programs of their own"),
-        *[("docs/how-to/top-talkers.md", "needs the AWS command line, and an account")] * 2,
         ("docs/how-to/install.md", "builds and installs a package; test_installation.py does so"),
-        ("docs/how-to/upgrade.md", "would change the code that is being tested"),
         *[("docs/how-to/scaling.md", "needs a Docker engine")] * 3,
         ("docs/how-to/scaling.md", "runs until it is ended, with a Redis server; `make test-celery` starts it"),
         ("docs/how-to/scaling.md", "needs a registry and a Kubernetes cluster"),
+        *[("docs/how-to/top-talkers.md", "needs the AWS command line, and an account")] * 2,
+        ("docs/how-to/upgrade.md", "would change the code that is being tested"),
         ("docs/tutorial/getting-started.md", "starts servers until ctrl-C; test_dev.py starts it"),
     ]
 
