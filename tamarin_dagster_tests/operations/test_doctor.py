@@ -147,7 +147,7 @@ def test_all_is_well_with_a_bucket_that_is_set_up_well(s3, findings_on, media, d
     assert probes(s3, media.log_bucket_name) == []
 
 
-def test_the_page_on_access_has_every_subject(findings_on, database_url):
+def test_the_page_on_troubleshooting_has_every_subject(findings_on, database_url):
     page = (Path(__file__).parents[2] / "docs/how-to/troubleshooting.md").read_text("utf-8")
     named = set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
     only_if_wrong = {"probe object", "database encoding", "log loop", "settings: log loop"}
