@@ -16,8 +16,8 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.settings import DEFAULT_CONFIG, VARIABLE_PREFIX, LoggedBucket, Settings
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE
 from tamarin_dagster.settings.values import ArchiveUrl, DatabaseUrl
 
 _HEAD = f"""# Settings
