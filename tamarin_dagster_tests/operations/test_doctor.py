@@ -152,8 +152,8 @@ def test_the_page_on_troubleshooting_has_every_subject(findings_on, database_url
     named = set(re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE))
     only_if_wrong = {"probe object", "database encoding", "log loop", "settings: log loop"}
     of_an_archive = {"archive", "archive writing", "archive days"}
-    of_others = {"quiet files", "backup"}  # of a folder, and of an embedded server
-    assert named == {*findings_on(), *findings_on(database_url=database_url)} | only_if_wrong | of_an_archive | of_others
+    others = {"quiet files", "backup"}  # of a folder, and of an embedded server
+    assert named == {*findings_on(), *findings_on(database_url=database_url)} | only_if_wrong | of_an_archive | others
 
 
 def test_no_bucket_is_a_warning(found):
