@@ -10,8 +10,8 @@ from tamarin_dagster.traffic.baseline import PAST_DAYS
 
 # Days that a warning names; the others are counted.
 MAX_NAMED_DAYS = 5
-# S3 delivers most records within a few hours (docs/completeness.md). A late record makes a sum too low, never too high:
-# so a rise is told at once, and only what is a proportion waits.
+# S3 delivers most records within a few hours (docs/explanation/completeness.md). A late record makes a sum
+# too low, never too high: so a rise is reported at once, and only what is a proportion waits.
 SETTLED_AFTER = timedelta(hours=3)
 
 

@@ -570,7 +570,7 @@ def test_records_inside_of_others_are_shown_with_their_place(ask):
 
 # ------------------------------------------------------------------------------------------------ the page
 
-RECIPES = [block.text for block in blocks_of_page("docs/queries.md") if block.language == "sql"]
+RECIPES = [block.text for block in blocks_of_page("docs/how-to/queries.md") if block.language == "sql"]
 ANSWERS_OF_THE_PAGE = [
     [("<b>", 4000, 4, 80.0), ("a", 1000, 2, 20.0)],
     [("remote_ip", "2001:db8::1", 3400, 69, 11), ("remote_ip", "192.0.2.2", 300, 6, 1)],

@@ -1,6 +1,6 @@
 """The columns and comments of the views and functions that answer the usual questions (files under views/).
 
-What they are good for is told in docs/queries.md. Views of records take a day at a time: ask with bounds on
+What they are good for is told in docs/how-to/queries.md. Views of records take a day at a time: ask with bounds on
 request_date, or on request_dtime where a view has a row for each request.
 """
 
