@@ -1,4 +1,4 @@
-"""The commands as Markdown, from the commands themselves.
+"""Print the page about the commands, made from the commands themselves.
 
 `python -m tools.describe_commands > docs/cli.md`
 """
@@ -17,12 +17,13 @@ _HEAD = f"""# Commands
 
     {PROGRAM} [--config FILE] COMMAND …
 
-`--config`, else `TAMARIN_CONFIG`, names the [settings](settings.md); without them it is `tamarin.yaml` here. `--help`
-behind a command tells what stands below. Answers go to standard output; progress, warnings and errors to standard
-error. `--version` shows the version; `{PROGRAM} doctor` begins with all versions that a report of a mistake needs.
+The [settings](settings.md) are in the file that `--config` names; otherwise in the one that `TAMARIN_CONFIG` names, or
+in `./tamarin.yaml`. Add `--help` to a command to read what this page says about it. Answers go to standard output;
+progress, warnings and errors go to standard error. `--version` shows the version; `{PROGRAM} doctor` begins with all
+versions that a bug report needs.
 
-`--install-completion` makes your shell (bash, zsh, fish) complete commands and options, in new shells.
-`--show-completion` only prints the script, for an image or a file of your own.
+`--install-completion` installs completion of commands and options for your shell (bash, zsh, fish); it works in new
+shells. `--show-completion` only prints the script, for an image or a file of your own.
 
 ## Exit status
 
@@ -30,48 +31,48 @@ error. `--version` shows the version; `{PROGRAM} doctor` begins with all version
 |---|---|
 """
 _FOOT = """
-`{} sql` without a query has psql's own.
+`{} sql` without a query has the exit status of psql.
 
-A wrong setting, a database or log bucket that cannot be reached, a folder that may not be written: each is said in a
-line, without a traceback. With `--json` there is one document on standard output, also with status 1; but a database
-that is gone and an interrupt leave it empty. Times in it are ISO 8601, days are delivery days (UTC).
+If a setting is wrong, a database or log bucket cannot be reached, or a folder cannot be written, the command says so in
+one line, without a traceback. With `--json` it prints one document on standard output, also with exit status 1; only a
+lost database or an interrupt leaves standard output empty. Times are ISO 8601, days are delivery days (UTC).
 """
-# A datetime is a date too, and a bool an int: the narrower first.
+# A datetime is also a date, and a bool is also an int, so the narrower type comes first.
 _JSON_TYPES = {bool: "true or false", int: "number", float: "number", str: "text", datetime: "time", date: "day"}
 _WIDTH = 120
 
 
-def commands_as_markdown() -> str:
-    """Exit statuses, then each command with its help, arguments, options, examples and JSON."""
+def describe_commands() -> str:
+    """Return the exit statuses, then each command with its help, arguments, options, examples and JSON."""
     statuses = "".join(f"| {status} | {_cell(meaning)} |\n" for status, meaning in EXIT_STATUSES.items())
     parts = [_HEAD + statuses + _FOOT.format(PROGRAM)]
     commands = load_commands()
     for panel in Panel:
         parts.append(f"## {panel.value}\n")
         parts += [
-            _described(command, told)
+            _describe(command, described)
             for name, command in commands.items()
-            if (told := COMMANDS[name]).panel is panel and not command.hidden
+            if (described := COMMANDS[name]).panel is panel and not command.hidden
         ]
     return "\n".join(parts)
 
 
-def _described(command: Any, told: CommandHelp) -> str:
+def _describe(command: Any, described: CommandHelp) -> str:
     name = command.name
     usage = " ".join([PROGRAM, name, *(_usage(param) for param in command.params)])
-    lines = [f"### {name}\n", f"    {usage}\n", *(f"{fill(each, _WIDTH)}\n" for each in told.text.split("\n\n"))]
+    lines = [f"### {name}\n", f"    {usage}\n", *(f"{fill(each, _WIDTH)}\n" for each in described.text.split("\n\n"))]
     if command.params:
         lines += ["| | default | |", "|---|---|---|", *map(_parameter, command.params), ""]
-    for typed, meaning in told.examples:
+    for typed, meaning in described.examples:
         lines += [f"    # {meaning}", f"    {PROGRAM} {typed}"]
-    lines += [""] * bool(told.examples)
+    lines += [""] * bool(described.examples)
     if document := COMMANDS_WITH_JSON.get(name):
         lines += [f"{document.__doc__}\n", "| name | type | |", "|---|---|---|", *_fields(document, ""), ""]
     return "\n".join(lines)
 
 
 def _usage(param: Any) -> str:
-    """As the first line of a help has it: what may be left out in brackets."""
+    """Return a parameter as in the first line of a help; brackets mean optional."""
     if param.param_type_name == "argument":
         return str(param.metavar) if param.required else f"[{param.metavar}]"
     text = " ".join([param.opts[0], *([param.metavar] if param.metavar else [])])
@@ -87,7 +88,7 @@ def _parameter(param: Any) -> str:
 
 
 def _fields(document: type[Document], path: str) -> Iterator[str]:
-    """A row for each name; what is an object itself is told by its own names behind a dot."""
+    """Yield a row for each name; the names of a nested object follow a dot."""
     for name, field in document.model_fields.items():
         kind, inner, suffix = _kind(field.annotation)
         yield f"| `{path}{name}{suffix}` | {kind} | {_cell(field.description or '')} |"
@@ -96,7 +97,7 @@ def _fields(document: type[Document], path: str) -> Iterator[str]:
 
 
 def _kind(annotation: Any) -> tuple[str, type[Document] | None, str]:
-    """What a value is called, the document that it is or has in its list, and `[]` for a list."""
+    """Return the name of a type, the document that it is or lists, and `[]` for a list."""
     arguments = get_args(annotation)
     if get_origin(annotation) in {Union, UnionType}:
         present = next(each for each in arguments if each is not NoneType)
@@ -117,4 +118,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(commands_as_markdown())
+    sys.stdout.write(describe_commands())

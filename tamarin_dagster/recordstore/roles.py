@@ -1,6 +1,6 @@
-"""A role for people who ask: it may read the records and the ledger, and change nothing.
+"""Create a role for people who query: it may read the records and the ledger, and change nothing.
 
-The bytes of rejected lines are not for it: they are as S3 wrote them, with whatever secrets a URL in them holds.
+It may not read the bytes of rejected lines. They are stored as S3 wrote them, with any secrets of the URLs in them.
 """
 
 from typing import cast
@@ -36,7 +36,7 @@ _READ_WHOLE = (
     s3_logged_bucket.name,
     s3_archived_day.name,
     tamarin_database.name,
-    # without it no command of ours can tell whether the database is of its version
+    # without it no command of ours can check the database's version
     "alembic_version",
     "s3_duplicate_record",
     "s3_delivery_lateness",
@@ -59,9 +59,9 @@ _NOT_READ = s3_rejected_line.c.line.name
 
 
 def grant_reading(engine: sa.Engine, role: str) -> bool:
-    """Lets the role read; makes it if there is none of that name, without a login. Says whether it was made.
+    """Let the role read; create it, without a login, if it does not exist. Return whether it was created.
 
-    Raises DatabaseError where our own user may not.
+    Raises DatabaseError if our own user lacks a privilege.
     """
     with engine.connect() as connection:
         rights = rights_of(connection)
@@ -81,7 +81,7 @@ def grant_reading(engine: sa.Engine, role: str) -> bool:
 
 
 class _MayNotCreateRoleError(Exception):
-    """There is no such role, and our own user may not create it."""
+    """The role does not exist, and our own user may not create it."""
 
 
 def _first_line(error: psycopg.Error) -> str:
