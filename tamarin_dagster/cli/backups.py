@@ -11,7 +11,7 @@ from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.terminal import bar, complain, count, err, printable
 from tamarin_dagster.pipeline import backup as backups
 from tamarin_dagster.recordstore.connections import records_url
-from tamarin_dagster.recordstore.database import migrated_engine
+from tamarin_dagster.recordstore.database import open_migrated_engine
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
 from tamarin_dagster.recordstore.server.place import has_cluster
 from tamarin_dagster.settings import Settings, SettingsError
@@ -84,7 +84,7 @@ def restore_command(
     backups.check_backup(file)  # before an embedded server is created for it
     with explain_interrupt("The database is unchanged."), err.status("Restoring"):
         done = backups.restore(records_url(settings, driver="postgresql"), file)
-        engine, _ = migrated_engine(settings)
+        engine, _ = open_migrated_engine(settings)
         engine.dispose()
     until = (
         f", loaded until {done.newest_loaded_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if done.newest_loaded_at else ""

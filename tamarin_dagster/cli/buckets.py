@@ -21,7 +21,7 @@ from tamarin_dagster.pipeline import backlog
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.recordstore.holdings import Holding, holdings, newest_key
+from tamarin_dagster.recordstore.holdings import Holding, list_holdings, newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 
@@ -68,7 +68,7 @@ def _states(settings: Settings, engine: sa.Engine, name: str | None, *, lists: b
     """Return the configured buckets in the order of the settings, then the others that the ledger knows."""
     configured = {(each.name, each.log_bucket_name): each for each in settings.buckets if name in {None, each.name}}
     with err.status("Asking the ledger"), engine.connect() as connection:
-        known = {(each.bucket, each.log_bucket_name): each for each in holdings(connection)}
+        known = {(each.bucket, each.log_bucket_name): each for each in list_holdings(connection)}
     others = [each for place, each in known.items() if place not in configured and name in {None, each.bucket}]
     if name and not configured and not others:
         settings.bucket(name)  # its error lists the configured buckets

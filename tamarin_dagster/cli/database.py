@@ -8,7 +8,7 @@ from rich.markup import escape
 from tamarin_dagster.cli.app import command, flag
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.terminal import err
-from tamarin_dagster.recordstore.database import migrated_engine, open_database
+from tamarin_dagster.recordstore.database import open_database, open_migrated_engine
 from tamarin_dagster.recordstore.roles import grant_reading
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
@@ -22,7 +22,7 @@ def migrate_command() -> None:
     All other commands migrate by themselves. Run this one in a deployment where the migration comes first.
     """
     settings = load_settings()
-    engine, done = migrated_engine(settings)
+    engine, done = open_migrated_engine(settings)
     engine.dispose()
     err.print(f"The schema {'is at' if done else 'was already at'} revision {SCHEMA_REVISION}.")
 

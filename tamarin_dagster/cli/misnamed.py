@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from tamarin_dagster.cli.terminal import complain
 from tamarin_dagster.logstore import LogStore, LogStoreError
 from tamarin_dagster.operations.misplaced import prefixes_elsewhere, sources_elsewhere
-from tamarin_dagster.recordstore.bucket_names import foreign_records
+from tamarin_dagster.recordstore.bucket_names import find_foreign_records
 from tamarin_dagster.recordstore.holdings import newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -13,7 +13,7 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 def complain_of_foreign_records(engine: sa.Engine, bucket: str) -> None:
     """Warn if all records that were loaded for the bucket name other buckets: answers about it lack them."""
     with engine.connect() as connection:
-        found = foreign_records(connection, bucket)
+        found = find_foreign_records(connection, bucket)
     if found:
         complain(f"{bucket}: {found} - {found.remedy}")
 

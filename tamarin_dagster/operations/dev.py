@@ -32,7 +32,7 @@ from tamarin_dagster.operations.watchdog import LOCATION, watch
 from tamarin_dagster.private_files import make_home, make_private_folder
 from tamarin_dagster.recordstore.connections import embedded_postgres
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.recordstore.waiting import saying
+from tamarin_dagster.recordstore.waiting import announce_wait
 from tamarin_dagster.settings import Settings, load_settings
 
 _log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
         days = endpoint.DEFAULT_HISTORY_DAYS
         with (
             _step(console, f"Starting the demo's S3 endpoint, and writing {days} days of its log"),
-            saying(f"Waiting for the demo's S3 endpoint at {url}"),
+            announce_wait(f"Waiting for the demo's S3 endpoint at {url}"),
         ):
             endpoint.wait_until_ready(url, alive=lambda: demo.poll() is None)
         yield load_settings()

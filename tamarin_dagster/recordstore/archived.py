@@ -32,24 +32,24 @@ _UNEXPIRED = _KEY.expired_at.is_(None)
 UNKNOWN_PLACE = ""
 
 
-def archived_in(place: str) -> sa.ColumnElement[bool]:
+def is_archived_in(place: str) -> sa.ColumnElement[bool]:
     """Return the condition on `s3_log_key` that the key's records were archived in that place."""
     return sa.and_(_KEY.archived_at.is_not(None), _KEY.archive_place == place)
 
 
-def waits_for(place: str) -> sa.ColumnElement[bool]:
+def is_waiting_for(place: str) -> sa.ColumnElement[bool]:
     """Return the condition on `s3_log_key` that a live key's records are not there yet, but could be written there."""
     elsewhere = _KEY.archive_place.is_distinct_from(place)
     return sa.and_(_LIVE, _UNEXPIRED, sa.or_(_KEY.archived_at.is_(None), elsewhere))
 
 
-def owed_to(places: Mapping[str, str]) -> sa.ColumnElement[bool]:
+def is_owed_to(places: Mapping[str, str]) -> sa.ColumnElement[bool]:
     """Return the condition on `s3_log_key` that the key's records are in no archive yet, but should be in one.
 
     `places` has the archive of each bucket that has one. A purged key that was archived elsewhere is owed to no other.
     """
     unsaved = sa.or_(_KEY.purged_at.is_(None), _KEY.archived_at.is_(None))
-    of_buckets = (sa.and_(_KEY.bucket == bucket, waits_for(place)) for bucket, place in places.items())
+    of_buckets = (sa.and_(_KEY.bucket == bucket, is_waiting_for(place)) for bucket, place in places.items())
     return sa.and_(_KEY.first_request_dtime.is_not(None), unsaved, sa.or_(*of_buckets, sa.false()))
 
 
@@ -83,7 +83,7 @@ def owed_keys(connection: sa.Connection, places: Mapping[str, str], end: datetim
             sa.func.min(_KEY.delivery_date),
             sa.func.max(_KEY.delivery_date),
         )
-        .where(owed_to(places), _KEY.first_request_dtime < end)
+        .where(is_owed_to(places), _KEY.first_request_dtime < end)
         .group_by(_KEY.bucket)
         .order_by(_KEY.bucket)
     )
@@ -158,7 +158,7 @@ def database_id(connection: sa.Connection) -> str:
     return str(connection.execute(sa.select(tamarin_database.c.id)).scalar_one())
 
 
-def noted_day(connection: sa.Connection, bucket: str, day: date, place: str) -> NotedDay:
+def get_noted_day(connection: sa.Connection, bucket: str, day: date, place: str) -> NotedDay:
     """Return what is noted of that delivery day."""
     statement = sa.select(_DAY.place, _DAY.key_digest, _DAY.writing_digest).where(
         _DAY.bucket == bucket, _DAY.delivery_date == day
@@ -170,7 +170,7 @@ def noted_day(connection: sa.Connection, bucket: str, day: date, place: str) -> 
     return NotedDay(digests, here.key_digest if here and not is_unfinished else None, is_unfinished)
 
 
-def noted_days(connection: sa.Connection, bucket: str, place: str) -> list[date]:
+def list_noted_days(connection: sa.Connection, bucket: str, place: str) -> list[date]:
     """Return the delivery days of which this database wrote anything to that place, the newest first."""
     statement = sa.select(_DAY.delivery_date).where(_DAY.bucket == bucket, _DAY.place == place)
     return list(connection.scalars(statement.order_by(_DAY.delivery_date.desc())))
@@ -187,7 +187,7 @@ def note_writing(connection: sa.Connection, bucket: str, day: date, place: str, 
 
 def day_state(connection: sa.Connection, bucket: str, day: date, place: str) -> DayState:
     """Return the state of that delivery day in that place."""
-    archived, waiting = sa.and_(_LIVE, archived_in(place)), waits_for(place)
+    archived, waiting = sa.and_(_LIVE, is_archived_in(place)), is_waiting_for(place)
     records = sa.func.coalesce(sa.func.sum(_KEY.record_count).filter(archived), 0)
     statement = sa.select(
         sa.func.count().filter(_LIVE),
@@ -212,10 +212,10 @@ def waiting_days(connection: sa.Connection, bucket: str, days: Collection[date] 
     )
     if days is None:
         # as the index s3_log_key_unpurged has them
-        keys = keys.where(_KEY.purged_at.is_(None), waits_for(place))
+        keys = keys.where(_KEY.purged_at.is_(None), is_waiting_for(place))
     else:
         # a purged key that was archived elsewhere is owed to no other place
-        owed = sa.and_(waits_for(place), sa.or_(_KEY.purged_at.is_(None), _KEY.archived_at.is_(None)))
+        owed = sa.and_(is_waiting_for(place), sa.or_(_KEY.purged_at.is_(None), _KEY.archived_at.is_(None)))
         keys = keys.where(_KEY.delivery_date.in_(days), sa.or_(owed, _outdated(place)))
         unfinished = unfinished.where(_DAY.delivery_date.in_(days))
     return sorted(connection.scalars(sa.union(keys, unfinished)))
@@ -226,7 +226,7 @@ def waiting_keys(connection: sa.Connection, bucket: str, days: Collection[date] 
     statement = (
         sa.select(sa.func.count())
         .select_from(s3_log_key)
-        .where(_KEY.bucket == bucket, _KEY.purged_at.is_(None), waits_for(place))
+        .where(_KEY.bucket == bucket, _KEY.purged_at.is_(None), is_waiting_for(place))
     )
     if days is not None:
         statement = statement.where(_KEY.delivery_date.in_(days))
@@ -246,21 +246,21 @@ def waiting_purgeable_keys(
     statement = (
         sa.select(sa.func.count())
         .select_from(s3_log_key)
-        .where(ledger.may_be_purged(bucket, log_bucket_name, with_rejected=with_rejected), waits_for(place))
+        .where(ledger.may_be_purged(bucket, log_bucket_name, with_rejected=with_rejected), is_waiting_for(place))
     )
     if periods is not None:
-        statement = statement.where(ledger.delivered_in_any(periods))
+        statement = statement.where(ledger.is_delivered_in_any(periods))
     return connection.scalar(statement) or 0
 
 
 def unarchived_ids(connection: sa.Connection, ids: Sequence[int], place: str) -> set[int]:
     """Return those of these ledger rows whose records are not archived in that place."""
-    archived = connection.scalars(sa.select(_KEY.id).where(_KEY.id.in_(ids), archived_in(place)))
+    archived = connection.scalars(sa.select(_KEY.id).where(_KEY.id.in_(ids), is_archived_in(place)))
     return set(ids) - set(archived)
 
 
 @contextmanager
-def locked_day(engine: sa.Engine, bucket: str, day: date) -> Iterator[sa.Connection | None]:
+def lock_day(engine: sa.Engine, bucket: str, day: date) -> Iterator[sa.Connection | None]:
     """Keep other archivers from that day. Yields None if another one has it.
 
     The lock belongs to the transaction, which `mark_archived` commits, because behind a pooler a session is shared.
@@ -354,7 +354,7 @@ def mark_archived(
 ) -> bool:
     """Note that these keys' records are in that place, and that those of the outdated keys no longer are.
 
-    It does so in the transaction of `locked_day`, which it commits.
+    It does so in the transaction of `lock_day`, which it commits.
     `keys` are all keys in the day's files. Notes nothing and returns False if one of the keys was superseded since, or
     has another generation or record count: then the files are out of date. Rows are locked in the order of the names,
     as loads lock them.
@@ -368,7 +368,7 @@ def mark_archived(
             return False
         now = {"archived_at": sa.func.now(), "archive_place": place}
         marked = sa.update(s3_log_key).where(
-            _KEY.id == sa.any_(_IDS), sa.not_(sa.func.coalesce(archived_in(place), False))
+            _KEY.id == sa.any_(_IDS), sa.not_(sa.func.coalesce(is_archived_in(place), False))
         )
         connection.execute(marked.values(now), {"ids": list(counts)})
         cleared = sa.update(s3_log_key).where(_KEY.id == sa.any_(_IDS), _KEY.superseded_at.is_not(None))

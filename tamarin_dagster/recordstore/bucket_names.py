@@ -46,7 +46,7 @@ class ForeignRecords:
         return f"check the bucket's name in the settings (name: {names}?), and its log_prefix"
 
 
-def foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecords | None:
+def find_foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecords | None:
     """Return the newest records that were loaded for the bucket, if all of them name other buckets; otherwise None.
 
     If log keys of several buckets share a prefix, the few newest may be of others by chance, so the rollups are asked

@@ -11,14 +11,14 @@ from itertools import pairwise
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod
-from tamarin_dagster.recordstore.ledger import delivered_in, live_ids, pages_of
+from tamarin_dagster.recordstore.ledger import is_delivered_in, live_ids, pages_of
 from tamarin_dagster.recordstore.schema.answer_views import s3_hidden_record
 from tamarin_dagster.recordstore.schema.tables import s3_duplicate_record, s3_log_key
 
 # How many of the findings are named; the others are counted.
 SAMPLE = 20
 # Long enough for two weekends, short enough to forget what is no longer usual.
-HABIT_DAYS = 14
+BASELINE_DAYS = 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ class HiddenRecords:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryHabit:
-    """When a bucket's log keys arrived, over the last HABIT_DAYS days before the newest of them.
+class DeliveryBaseline:
+    """When a bucket's log keys arrived, over the last BASELINE_DAYS days before the newest of them.
 
     Attributes:
         deliveries: minutes (UTC) with at least one key: S3 delivers several keys at a time.
@@ -112,7 +112,7 @@ def duplicates_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod
     """
     key = s3_log_key.c
     span = sa.select(sa.func.min(key.first_request_dtime), sa.func.max(key.last_request_dtime)).where(
-        key.bucket == bucket, delivered_in(period), key.superseded_at.is_(None)
+        key.bucket == bucket, is_delivered_in(period), key.superseded_at.is_(None)
     )
     first, last = connection.execute(span).one()
     if first is None:
@@ -122,7 +122,7 @@ def duplicates_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod
     # turning it into a join.
     of_the_day = (
         sa.select(key.id)
-        .where(key.id == sa.any_(duplicate.log_key_ids), key.bucket == bucket, delivered_in(period))
+        .where(key.id == sa.any_(duplicate.log_key_ids), key.bucket == bucket, is_delivered_in(period))
         .offset(sa.literal_column("0"))
         .correlate(s3_duplicate_record)
         .exists()
@@ -223,18 +223,18 @@ def _names(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
     return {row.id: row.key for row in connection.execute(sa.select(key.id, key.key).where(key.id.in_(ids)))}
 
 
-def delivery_habit(connection: sa.Connection, bucket: str, now: datetime) -> DeliveryHabit:
+def get_delivery_baseline(connection: sa.Connection, bucket: str, now: datetime) -> DeliveryBaseline:
     """Return when the bucket's live log keys arrived. Keys whose names have a time after `now` are ignored.
 
     It reads only those days' keys, by index, whatever else the ledger holds, and returns at most 20,000 minutes.
     """
-    values = {"bucket": bucket, "now": now, "days": HABIT_DAYS}
+    values = {"bucket": bucket, "now": now, "days": BASELINE_DAYS}
     minutes = list(connection.scalars(_MINUTES, values))
     if not minutes:
-        return DeliveryHabit()
-    recent = [minute for minute in minutes if minute >= minutes[-1] - timedelta(days=HABIT_DAYS)]
+        return DeliveryBaseline()
+    recent = [minute for minute in minutes if minute >= minutes[-1] - timedelta(days=BASELINE_DAYS)]
     gaps = [later - earlier for earlier, later in pairwise(recent)]
-    return DeliveryHabit(len(recent), recent[0], recent[-1], max(gaps, default=None))
+    return DeliveryBaseline(len(recent), recent[0], recent[-1], max(gaps, default=None))
 
 
 # It reads the time of a delivery from the name as views/s3_delivery_lateness.sql does, but only once for each minute: a

@@ -23,7 +23,7 @@ from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_reme
 from tamarin_dagster.recordstore.rights import rights_of
 from tamarin_dagster.recordstore.schema.repeatable import InUseError, digest_of_files, dropped, replace_all
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
-from tamarin_dagster.recordstore.waiting import saying
+from tamarin_dagster.recordstore.waiting import announce_wait
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster.urls import clean_error, describe_url, hide_secrets
 
@@ -65,14 +65,17 @@ def open_database(settings: Settings) -> sa.Engine:
 
     Raises DatabaseError.
     """
-    engine, _ = migrated_engine(settings)
+    engine, _ = open_migrated_engine(settings)
     if settings.buckets:
-        with _explained(engine), saying(f"Waiting for {_place(engine)}, to write the configured buckets to it"):
+        with (
+            _explain_errors(engine),
+            announce_wait(f"Waiting for {_place(engine)}, to write the configured buckets to it"),
+        ):
             mirror_buckets(engine, settings.buckets)
     return engine
 
 
-def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
+def open_migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
     """Return an engine on the migrated records' database, and whether it had to migrate. Raises DatabaseError."""
     engine = create_engine(
         records_url(settings),
@@ -81,7 +84,10 @@ def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
         # logs and the Dagster UI show an error of a statement, and must not show the values in it
         hide_parameters=True,
     )
-    with _explained(engine), saying(f"Waiting for {_place(engine)}: it has not answered yet, or it is migrated"):
+    with (
+        _explain_errors(engine),
+        announce_wait(f"Waiting for {_place(engine)}: it has not answered yet, or is being migrated"),
+    ):
         _check_encoding(engine)
         return engine, migrate(engine)
 
@@ -92,20 +98,20 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
         return sa.create_engine(url, **options)
     except (sa.exc.ArgumentError, TypeError, ValueError) as error:
         remedy = "check the parameters behind the ? in TAMARIN_DATABASE_URL"
-        raise DatabaseError(f"{describe_url(url)}: {hide_secrets(_first_line(error), url)} - {remedy}") from None
+        raise DatabaseError(f"{describe_url(url)}: {hide_secrets(first_line(error), url)} - {remedy}") from None
 
 
 @contextmanager
-def _explained(engine: sa.Engine) -> Iterator[None]:
+def _explain_errors(engine: sa.Engine) -> Iterator[None]:
     """Raise an error again with the name of the database, and the remedy; without the password."""
     try:
         yield
     except sa.exc.OperationalError as error:
         remedy = "check that the server is running and that TAMARIN_DATABASE_URL is right"
-        raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+        raise DatabaseError(f"{_place(engine)}: {first_line(error.orig)} - {remedy}") from None
     except sa.exc.ProgrammingError as error:
-        remedy = missing_right(engine, error) or "see the error; `tamarin-dagster doctor` checks the database"
-        raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+        remedy = describe_missing_right(engine, error) or "see the error; `tamarin-dagster doctor` checks the database"
+        raise DatabaseError(f"{_place(engine)}: {first_line(error.orig)} - {remedy}") from None
 
 
 def _check_encoding(engine: sa.Engine) -> None:
@@ -119,7 +125,7 @@ def _check_encoding(engine: sa.Engine) -> None:
         raise DatabaseError(f"{_place(engine)}: {problem} - {encoding_remedy(engine.url.database)}")
 
 
-def missing_right(engine: sa.Engine, error: sa.exc.DBAPIError) -> str:
+def describe_missing_right(engine: sa.Engine, error: sa.exc.DBAPIError) -> str:
     """Return which privilege the user lacks, and what to do, if the error is about that; otherwise an empty text."""
     if getattr(error.orig, "sqlstate", None) not in (_INSUFFICIENT_PRIVILEGE, _INVALID_SCHEMA_NAME):
         return ""
@@ -170,13 +176,13 @@ def migrate(engine: sa.Engine) -> bool:
         ):
             raise
         remedy = "they stay unchanged until their owner runs `tamarin-dagster migrate`"
-        _log.warning("%s: has the views of another version: %s - %s", _place(engine), _first_line(error.orig), remedy)
+        _log.warning("%s: has the views of another version: %s - %s", _place(engine), first_line(error.orig), remedy)
         return False
     except sa.exc.OperationalError as error:
         if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
             raise
         remedy = "another session uses the tables or views; wait until it has ended, and run `tamarin-dagster migrate`"
-        raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+        raise DatabaseError(f"{_place(engine)}: {first_line(error.orig)} - {remedy}") from None
     _log.info("The database is at revision %s now, with the views of this version", SCHEMA_REVISION)
     return True
 
@@ -265,7 +271,8 @@ def _place(engine: sa.Engine) -> str:
     return describe_url(engine.url.render_as_string(hide_password=False))
 
 
-def _first_line(error: BaseException | None) -> str:
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of the text of an error."""
     return str(error).strip().split("\n", 1)[0]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore.partitions import Partition, drop_partition
+from tamarin_dagster.recordstore.partitions import MonthPartition, drop_partition
 from tamarin_dagster.recordstore.pending_days import due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_rejected_line
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
@@ -14,7 +14,7 @@ from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 _LIVE = s3_log_key.c.superseded_at.is_(None)
 
 
-def _to_mark(end: datetime, kept: Sequence[Partition] = ()) -> sa.ColumnElement[bool]:
+def _to_mark(end: datetime, kept: Sequence[MonthPartition] = ()) -> sa.ColumnElement[bool]:
     """Select live, unmarked keys with a record before `end` that is not in one of the partitions `kept`."""
     key = s3_log_key.c
     return sa.and_(
@@ -28,7 +28,7 @@ def _to_mark(end: datetime, kept: Sequence[Partition] = ()) -> sa.ColumnElement[
     )
 
 
-def _spans(partitions: Sequence[Partition]) -> list[tuple[datetime | None, datetime]]:
+def _spans(partitions: Sequence[MonthPartition]) -> list[tuple[datetime | None, datetime]]:
     """Return the time spans of these partitions, oldest first. Neighbours merge: a key may have records of both."""
     spans: list[tuple[datetime | None, datetime]] = []
     for each in partitions:
@@ -48,7 +48,7 @@ def count_to_mark(connection: sa.Connection, end: datetime) -> int:
     return connection.scalar(sa.select(sa.func.count()).select_from(s3_log_key).where(_to_mark(end))) or 0
 
 
-def days_to_roll_up(connection: sa.Connection, partition: Partition) -> list[tuple[str | None, date]]:
+def days_to_roll_up(connection: sa.Connection, partition: MonthPartition) -> list[tuple[str | None, date]]:
     """Return the buckets and days of the partition whose rollups lack records; None stands for all buckets."""
     pending = due_days().c
     last = (partition.end - timedelta(microseconds=1)).astimezone(UTC).date()
@@ -67,7 +67,7 @@ def mark(
     end: datetime,
     limit: int | None = None,
     *,
-    kept: Sequence[Partition] = (),
+    kept: Sequence[MonthPartition] = (),
     nowait: bool = False,
     spared: sa.ColumnElement[bool] | None = None,
 ) -> int:
@@ -150,8 +150,8 @@ class SparedKeysError(Exception):
 
 def drop(
     connection: sa.Connection,
-    partition: Partition,
-    kept: Sequence[Partition],
+    partition: MonthPartition,
+    kept: Sequence[MonthPartition],
     lock_timeout: str,
     spared: sa.ColumnElement[bool] | None = None,
 ) -> int:
@@ -178,7 +178,7 @@ def drop(
     return marked
 
 
-def _keep_rollups(connection: sa.Connection, end: datetime, kept: Sequence[Partition]) -> None:
+def _keep_rollups(connection: sa.Connection, end: datetime, kept: Sequence[MonthPartition]) -> None:
     """Keep the rollups of days before `end`: rolled up again, such a day would have only its late records.
 
     Days in the partitions `kept` are still rolled up again.

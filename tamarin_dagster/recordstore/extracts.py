@@ -89,7 +89,7 @@ def requested_buckets(connection: sa.Connection, day: date) -> list[str | None]:
 
 
 @contextmanager
-def reading(engine: sa.Engine, *, keeps_partitions: bool = False) -> Iterator[sa.Connection]:
+def open_snapshot(engine: sa.Engine, *, keeps_partitions: bool = False) -> Iterator[sa.Connection]:
     """Begin a transaction that writes nothing and whose statements all see the same rows.
 
     With `keeps_partitions`, no month is dropped meanwhile: every transaction sees a drop at once.
@@ -102,7 +102,7 @@ def reading(engine: sa.Engine, *, keeps_partitions: bool = False) -> Iterator[sa
 
 
 @contextmanager
-def copied_out(connection: sa.Connection, statement: sql.Composed) -> Iterator[Iterator[bytes]]:
+def copy_out(connection: sa.Connection, statement: sql.Composed) -> Iterator[Iterator[bytes]]:
     """Yield what COPY … TO STDOUT sends, each row with its end of line. An error in the body cancels the COPY.
 
     Raises psycopg.Error.

@@ -38,7 +38,9 @@ class DayFailure:
 
 
 @contextmanager
-def isolated(failures: list[DayFailure], doing: str, bucket: str | None, day: date, remedy: str) -> Iterator[None]:
+def isolate_failure(
+    failures: list[DayFailure], doing: str, bucket: str | None, day: date, remedy: str
+) -> Iterator[None]:
     """Record a database error of the body as a failure of this bucket and day, so that the other days go on.
 
     A lost connection is raised, since every other day would fail too.

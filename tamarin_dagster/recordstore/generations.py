@@ -61,7 +61,7 @@ class Judgement:
     outgoing: Row | None = None
 
 
-def locked_rows(connection: sa.Connection, log_bucket_name: str, names: Sequence[str]) -> dict[str, list[Row]]:
+def lock_rows(connection: sa.Connection, log_bucket_name: str, names: Sequence[str]) -> dict[str, list[Row]]:
     """Return the rows of these names that are not superseded, purged or not, locked in the order of the names."""
     key = s3_log_key.c
     columns = [key[name] for name in Row.__slots__]

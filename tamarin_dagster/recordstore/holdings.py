@@ -48,7 +48,7 @@ class NewestKey:
     loaded_at: datetime
 
 
-def holdings(connection: sa.Connection) -> list[Holding]:
+def list_holdings(connection: sa.Connection) -> list[Holding]:
     """Return the holding of each bucket and log bucket that the ledger knows, in order.
 
     It scans the ledger once, on as many cores as Postgres uses for it: 0.8 s for each million keys on two.

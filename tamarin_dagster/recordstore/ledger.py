@@ -72,7 +72,7 @@ _HOUR_IN_NAME = sa.cast(
 )
 
 
-def delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
+def is_delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
     """Return the condition on `s3_log_key` that a key was delivered on that day, or in that hour."""
     key = s3_log_key.c
     if isinstance(period, DeliveryHour):
@@ -81,7 +81,7 @@ def delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
     return key.delivery_date == period
 
 
-def delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bool]:
+def is_delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bool]:
     """Return the condition on `s3_log_key` that a key was delivered in one of these days or hours."""
     key = s3_log_key.c
     days = [period for period in periods if not isinstance(period, DeliveryHour)]
@@ -135,7 +135,7 @@ def compare(connection: sa.Connection, log_bucket_name: str, listed: Sequence[Lo
     )
 
 
-def unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> list[LogObject]:
+def list_unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> list[LogObject]:
     """Return those of a page of listed objects that must be read; see `compare`."""
     return compare(connection, log_bucket_name, listed).unseen
 
@@ -183,7 +183,7 @@ def period_counts(connection: sa.Connection, bucket: str, period: DeliveryPeriod
         sa.func.min(key.first_request_dtime),
         sa.func.max(key.last_request_dtime),
         sa.func.count(key.expired_at),
-    ).where(key.bucket == bucket, delivered_in(period), _LIVE)
+    ).where(key.bucket == bucket, is_delivered_in(period), _LIVE)
     row: tuple[Any, ...] = tuple(connection.execute(statement).one())
     return PeriodCounts(*row)
 
@@ -193,7 +193,7 @@ def rejected_reasons(connection: sa.Connection, bucket: str, period: DeliveryPer
     statement = (
         sa.select(s3_rejected_line.c.reason, sa.func.count())
         .join(s3_log_key, s3_log_key.c.id == s3_rejected_line.c.log_key_id)
-        .where(s3_log_key.c.bucket == bucket, delivered_in(period))
+        .where(s3_log_key.c.bucket == bucket, is_delivered_in(period))
         .group_by(s3_rejected_line.c.reason)
         .order_by(sa.func.count().desc())
     )
@@ -225,7 +225,7 @@ def rejected_samples(
             sa.func.substring(line.line, 1, SHAPE_BYTES + 1, type_=sa.LargeBinary).label("start"),
         )
         .join(s3_log_key, s3_log_key.c.id == line.log_key_id)
-        .where(s3_log_key.c.bucket == bucket, delivered_in(period), s3_log_key.c.rejected_count > 0)
+        .where(s3_log_key.c.bucket == bucket, is_delivered_in(period), s3_log_key.c.rejected_count > 0)
         .order_by(s3_log_key.c.id, line.line_number)
         .limit(limit)
     )
@@ -246,7 +246,7 @@ def may_be_purged(bucket: str, log_bucket_name: str, *, with_rejected: bool) -> 
     )
 
 
-def purgeable(
+def list_purgeable(
     connection: sa.Connection,
     bucket: str,
     log_bucket_name: str,
@@ -281,7 +281,7 @@ def purgeable(
         .limit(limit)
     )
     if periods is not None:
-        statement = statement.where(delivered_in_any(periods))
+        statement = statement.where(is_delivered_in_any(periods))
     if archive_place:
         statement = statement.where(key.archived_at.is_not(None), key.archive_place == archive_place)
     return [
@@ -328,7 +328,7 @@ def kept_keys(
         key.rejected_count > 0,
     )
     if periods is not None:
-        statement = statement.where(delivered_in_any(periods))
+        statement = statement.where(is_delivered_in_any(periods))
     return KeptKeys(*connection.execute(statement).one())
 
 
@@ -389,7 +389,7 @@ def _count_page(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Count
 def live_ids(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[int]:
     """Return the ids of the period's live ledger rows whose rows can be counted, that is, without expired ones."""
     key = s3_log_key.c
-    chosen = (key.bucket == bucket, delivered_in(period), _LIVE, _UNEXPIRED)
+    chosen = (key.bucket == bucket, is_delivered_in(period), _LIVE, _UNEXPIRED)
     return list(connection.scalars(sa.select(key.id).where(*chosen).order_by(key.id)))
 
 
@@ -404,7 +404,7 @@ def unaccounted_keys(connection: sa.Connection, bucket: str, period: DeliveryPer
     key = s3_log_key.c
     statement = sa.select(key.key).where(
         key.bucket == bucket,
-        delivered_in(period),
+        is_delivered_in(period),
         key.line_count != key.record_count + key.rejected_count + key.blank_count,
     )
     return list(connection.scalars(statement))

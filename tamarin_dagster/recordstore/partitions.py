@@ -26,7 +26,7 @@ STORAGE_PARAMETERS: dict[str, float] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
+class MonthPartition:
     """A partition of the record table.
 
     Attributes:
@@ -62,9 +62,9 @@ def partition_name(month: date) -> str:
     return f"s3_log_record_{month:%Y_%m}"
 
 
-def partitions_before(connection: sa.Connection, end: datetime) -> list[Partition]:
+def partitions_before(connection: sa.Connection, end: datetime) -> list[MonthPartition]:
     """Return the partitions that lie wholly before `end`, oldest first, by their bounds and not by their names."""
-    return [Partition(*row) for row in connection.execute(_BEFORE, {"end": end})]
+    return [MonthPartition(*row) for row in connection.execute(_BEFORE, {"end": end})]
 
 
 def drop_partition(connection: sa.Connection, name: str) -> None:

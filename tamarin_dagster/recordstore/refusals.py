@@ -16,12 +16,12 @@ REFUSALS: tuple[type[Exception], ...] = (
 )
 
 
-def refusal(error: BaseException) -> str:
+def describe_refusal(error: BaseException) -> str:
     """Return in a line what Postgres said."""
     return f"Postgres refuses it: {_first_line(error)}"
 
 
-def unparsed(error: Exception) -> str:
+def describe_parse_error(error: Exception) -> str:
     """Return in a line the error of the parser."""
     return f"cannot be parsed: {type(error).__name__}: {_first_line(error)}"
 

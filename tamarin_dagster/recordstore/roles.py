@@ -9,7 +9,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from tamarin_dagster.recordstore.database import DatabaseError
+from tamarin_dagster.recordstore.database import DatabaseError, first_line
 from tamarin_dagster.recordstore.rights import rights_of
 from tamarin_dagster.recordstore.schema.answer_views import ANSWERS
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
@@ -77,15 +77,11 @@ def grant_reading(engine: sa.Engine, role: str) -> bool:
     except psycopg.errors.InsufficientPrivilege as error:
         remedy = rights.remedy or "run grant-reader as the owner of the database and its tables"
         problem = f"; {rights.problem}" if rights.problem else ""
-        raise DatabaseError(f"the user {rights.user} may not grant: {_first_line(error)}{problem} - {remedy}") from None
+        raise DatabaseError(f"the user {rights.user} may not grant: {first_line(error)}{problem} - {remedy}") from None
 
 
 class _MayNotCreateRoleError(Exception):
     """The role does not exist, and our own user may not create it."""
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return str(error).strip().split("\n", 1)[0]
 
 
 def _grant_reading(engine: sa.Engine, role: str) -> bool:
@@ -97,7 +93,7 @@ def _grant_reading(engine: sa.Engine, role: str) -> bool:
             try:
                 cursor.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(name))
             except psycopg.errors.InsufficientPrivilege as error:
-                raise _MayNotCreateRoleError(_first_line(error)) from None
+                raise _MayNotCreateRoleError(first_line(error)) from None
         database = sql.Identifier(connection.engine.url.database or "")
         cursor.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, name))
         cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))

@@ -15,7 +15,7 @@ _JOIN_SECONDS = 1.0
 
 
 @contextmanager
-def saying(what: str | Callable[[int], str]) -> Iterator[None]:
+def announce_wait(what: str | Callable[[int], str]) -> Iterator[None]:
     """Log what the body waits for: after FIRST_WORD_SECONDS, then every NEXT_WORD_SECONDS.
 
     Args:

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
 from tamarin_dagster.pipeline.discover import MAX_STRAYS_NAMED
-from tamarin_dagster.recordstore.bucket_names import SAMPLED_RECORDS, foreign_records
+from tamarin_dagster.recordstore.bucket_names import SAMPLED_RECORDS, find_foreign_records
 from tamarin_dagster.recordstore.database import DatabaseError, migrate, open_database
 from tamarin_dagster.recordstore.rights import rights_of
 from tamarin_dagster.settings import Settings
@@ -94,7 +94,10 @@ def test_pull_report_hogs_and_export_say_that_a_buckets_name_matches_no_record(m
     assert SAID in misnamed("pull")[2], "also where nothing was left to load"
     report = tmp_path / "report.html"
     assert SAID in misnamed("report", "--month", "2026-03", "--out", str(report))[2]
-    assert "none of the newest records is of media.example.org: 20,000 of 20,000 are of media-example-org" in report.read_text()
+    assert (
+        "none of the newest records is of media.example.org: 20,000 of 20,000 are of media-example-org"
+        in report.read_text()
+    )
     assert SAID in misnamed("hogs", "--since", "2026-03-01")[2]
     assert SAID in misnamed("export", "--format", "csv", "--bucket", "media.example.org")[2]
     assert "none of" not in misnamed("export", "--format", "csv")[2], "what is of any bucket lacks nothing"
@@ -122,8 +125,8 @@ def test_the_name_is_looked_at_in_a_bounded_sample(run, engine, log_folder, put_
     put_key(records_of("zoo", 3))
     run("pull", "--no-rollups")
     with engine.connect() as connection:
-        found = foreign_records(connection, "media")
-        assert foreign_records(connection, "other") is None
+        found = find_foreign_records(connection, "media")
+        assert find_foreign_records(connection, "other") is None
     assert found is not None
     assert found.records == SAMPLED_RECORDS
     assert {name for name, _ in found.others} <= {"films", "zoo"}

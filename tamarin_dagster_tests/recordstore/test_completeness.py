@@ -10,14 +10,14 @@ import sqlalchemy as sa
 from benchmarks.queries import blocks_of, fill_month, touched
 from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.recordstore.completeness import (
-    DeliveryHabit,
+    DeliveryBaseline,
     DuplicateRecord,
     Duplicates,
     FailingPurge,
     FailingPurges,
-    delivery_habit,
     duplicates_of,
     failing_purges,
+    get_delivery_baseline,
 )
 from tamarin_dagster.recordstore.holdings import newest_key
 from tamarin_dagster.recordstore.partitions import partition_name
@@ -215,7 +215,7 @@ def minutes(number: float) -> timedelta:
 def test_a_copy_with_a_suffix_came_when_its_name_says(engine, rows, connection, suffix):
     time = datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
     deliver(engine, [time], suffix=suffix)
-    assert delivery_habit(connection, "media", time + minutes(60)).last == time
+    assert get_delivery_baseline(connection, "media", time + minutes(60)).last == time
     load_keys(engine, [log_key(named("2026-03-05-15-00-00", suffix=suffix))], [line(at(time))])
     assert rows("SELECT max_lateness FROM s3_delivery_lateness") == [(minutes(30),)]
     newest = newest_key(connection, "media", "logs")
@@ -280,8 +280,8 @@ def test_no_name_of_a_key_is_too_odd_to_be_told_a_time(engine, rows, connection)
         load_keys(engine, [log_key(name)], [lines(1)], bucket=f"bucket-{number:02}", log_bucket_name=f"logs-{number}")
     assert rows("SELECT last_delivery FROM s3_delivery_lateness ORDER BY bucket") == [(t,) for t in expected.values()]
     for number, time in enumerate(expected.values()):
-        habit = delivery_habit(connection, f"bucket-{number:02}", datetime(2026, 3, 9, tzinfo=UTC))
-        assert habit == DeliveryHabit(1, time.replace(second=0), time.replace(second=0), None)
+        habit = get_delivery_baseline(connection, f"bucket-{number:02}", datetime(2026, 3, 9, tzinfo=UTC))
+        assert habit == DeliveryBaseline(1, time.replace(second=0), time.replace(second=0), None)
 
 
 @pytest.mark.parametrize("style", ["ISO", "SQL, DMY", "German", "Postgres, MDY"])
@@ -366,28 +366,28 @@ def test_the_habit_is_of_the_minutes_of_the_last_two_weeks(engine, connection):
     ago = [timedelta(days=14, minutes=1), timedelta(days=14), timedelta(days=9), timedelta(hours=1), timedelta()]
     deliver(engine, [last - each for each in ago] + [last + timedelta(seconds=59)], suffix=".gz")
     deliver(engine, [last + timedelta(hours=5)], bucket="films")
-    assert delivery_habit(connection, "media", last + timedelta(days=400)) == DeliveryHabit(
+    assert get_delivery_baseline(connection, "media", last + timedelta(days=400)) == DeliveryBaseline(
         deliveries=4,
         first=last - timedelta(days=14),
         last=last,
         largest_gap=timedelta(days=8, hours=23),
     )
-    assert delivery_habit(connection, "films", last + timedelta(hours=6)).deliveries == 1
-    assert delivery_habit(connection, "nobody", last) == DeliveryHabit()
+    assert get_delivery_baseline(connection, "films", last + timedelta(hours=6)).deliveries == 1
+    assert get_delivery_baseline(connection, "nobody", last) == DeliveryBaseline()
 
 
 def test_a_key_that_is_named_for_a_time_to_come_is_no_delivery_yet(engine, connection):
     """Otherwise a wrong clock, or a name made by hand, would keep the bucket from ever being reported as silent."""
     now = datetime(2026, 3, 20, 12, tzinfo=UTC)
     deliver(engine, [now - minutes(3), now, now + minutes(2), now + timedelta(days=300)])
-    assert delivery_habit(connection, "media", now) == DeliveryHabit(2, now - minutes(3), now, minutes(3))
+    assert get_delivery_baseline(connection, "media", now) == DeliveryBaseline(2, now - minutes(3), now, minutes(3))
 
 
 def test_a_superseded_generation_is_no_delivery(engine, connection):
     key = named("2026-03-05-10-00-00")
     load_keys(engine, [log_key(key, "a")], [b""])
     load_keys(engine, [log_key(key, "b", minutes=1)], [lines(1)])
-    assert delivery_habit(connection, "media", datetime(2026, 3, 6, tzinfo=UTC)).deliveries == 1
+    assert get_delivery_baseline(connection, "media", datetime(2026, 3, 6, tzinfo=UTC)).deliveries == 1
 
 
 def test_keys_whose_deletion_fails_are_counted_longest_first(engine, connection, rows):

@@ -212,7 +212,7 @@ def test_judging_a_name_takes_one_probe_of_an_index(rows, engine):
     rows("ANALYZE s3_log_key")
     with engine.connect() as connection:
         names = [f"k{number:05}" for number in range(100)]
-        assert len(generations.locked_rows(connection, "logs", names)) == 100
+        assert len(generations.lock_rows(connection, "logs", names)) == 100
         assert generations.has_unknown_rows(connection, "logs", names, [])
         plan = connection.exec_driver_sql(
             "EXPLAIN SELECT id FROM s3_log_key WHERE log_bucket_name = 'logs' AND key = ANY(%s)"

@@ -33,12 +33,12 @@ def ids(rows, *keys: str) -> list[int]:
 
 def test_unseen_is_what_has_no_row_of_its_generation(engine, connection):
     a, b, c, odd = (log_key(name).object for name in ("a", "b", "c", "odd 'name', {\"x\"} \\ é😀 NULL"))
-    assert ledger.unseen(connection, "logs", [a, b]) == [a, b]
+    assert ledger.list_unseen(connection, "logs", [a, b]) == [a, b]
     load_keys(engine, [log_key("a"), log_key(odd.key)], [lines(1), lines(1)])
     overwritten = replace(a, etag="b")
-    assert ledger.unseen(connection, "logs", [c, a, b, odd, overwritten]) == [c, b, overwritten]
-    assert ledger.unseen(connection, "other-logs", [a]) == [a]
-    assert ledger.unseen(connection, "logs", []) == []
+    assert ledger.list_unseen(connection, "logs", [c, a, b, odd, overwritten]) == [c, b, overwritten]
+    assert ledger.list_unseen(connection, "other-logs", [a]) == [a]
+    assert ledger.list_unseen(connection, "logs", []) == []
 
 
 def test_a_superseded_generation_is_unseen_and_so_is_a_purged_one_that_is_listed_again(engine, connection, rows):
@@ -77,10 +77,10 @@ def test_a_row_whose_deletion_found_another_object_does_not_hide_what_is_there(e
     load_keys(engine, [key], [lines(1)])
     with engine.begin() as writing:
         ledger.note_purge_errors(writing, dict.fromkeys(ids(rows, "a"), CHANGED_SINCE_LOADED))
-    assert ledger.unseen(connection, "logs", [key.object]) == [key.object]
+    assert ledger.list_unseen(connection, "logs", [key.object]) == [key.object]
     with engine.begin() as writing:
         ledger.note_purge_errors(writing, dict.fromkeys(ids(rows, "a"), "DELETE failed: access denied"))
-    assert ledger.unseen(connection, "logs", [key.object]) == []
+    assert ledger.list_unseen(connection, "logs", [key.object]) == []
 
 
 def test_a_page_of_keys_is_looked_up_by_index(rows):
@@ -101,7 +101,7 @@ def test_a_page_of_keys_is_looked_up_by_index(rows):
     assert not any("Seq Scan" in row[0] for row in plan), plan
 
 
-@pytest.mark.parametrize("condition", [ledger.delivered_in, lambda hour: ledger.delivered_in_any([hour])])
+@pytest.mark.parametrize("condition", [ledger.is_delivered_in, lambda hour: ledger.is_delivered_in_any([hour])])
 def test_the_keys_of_an_hour_are_found_by_index_also_those_whose_column_has_no_hour(rows, connection, condition):
     """A bucket with hourly partitions has a hundred thousand keys a day; a check of an hour reads only that hour's."""
     rows(
@@ -173,7 +173,7 @@ def test_rejected_lines_are_counted_by_reason(engine, connection):
 def purgeable(
     connection: sa.Connection, periods=None, limit: int = 100, after: int = 0, bucket="media", log_bucket="logs"
 ):
-    return ledger.purgeable(connection, bucket, log_bucket, periods, limit, after)
+    return ledger.list_purgeable(connection, bucket, log_bucket, periods, limit, after)
 
 
 def test_loaded_keys_without_rejected_lines_are_purgeable(engine, connection, rows):

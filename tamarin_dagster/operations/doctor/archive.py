@@ -96,7 +96,7 @@ def _check_writing(subject: str, bucket: LoggedBucket, place: ArchivePlace) -> F
 def _check_days(subject: str, bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> Finding:
     subject = f"{subject} days"
     with engine.connect() as connection:
-        days = archived.noted_days(connection, bucket.name, place.name)
+        days = archived.list_noted_days(connection, bucket.name, place.name)
         waiting = archived.waiting_keys(connection, bucket.name, None, place.name)
     proof = ArchiveProof(bucket, place, engine)
     for day in days[:NEWEST_DAYS]:

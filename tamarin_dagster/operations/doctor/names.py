@@ -11,7 +11,7 @@ from tamarin_dagster.operations.doctor.finding import Finding, ok, warn
 from tamarin_dagster.operations.doctor.keys import NOTHING_TO_READ
 from tamarin_dagster.operations.misplaced import Places, prefixes_elsewhere, sources_elsewhere
 from tamarin_dagster.recordstore import ledger
-from tamarin_dagster.recordstore.bucket_names import ForeignRecords, foreign_records
+from tamarin_dagster.recordstore.bucket_names import ForeignRecords, find_foreign_records
 from tamarin_dagster.recordstore.holdings import newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -42,19 +42,19 @@ class Known:
         with self.engine.connect() as connection:
             return newest_key(connection, bucket.name, bucket.log_bucket_name) is not None
 
-    def foreign_records(self, bucket: LoggedBucket) -> ForeignRecords | None:
+    def find_foreign_records(self, bucket: LoggedBucket) -> ForeignRecords | None:
         """Return the records that were loaded for the bucket, if all of them name other buckets."""
         if self.engine is None:
             return None
         with self.engine.connect() as connection:
-            return foreign_records(connection, bucket.name)
+            return find_foreign_records(connection, bucket.name)
 
     def unseen(self, bucket: LoggedBucket, objects: list[LogObject]) -> list[LogObject]:
         """Return those of the objects that are not loaded."""
         if self.engine is None or not objects:
             return objects
         with self.engine.connect() as connection:
-            return list(ledger.unseen(connection, bucket.log_bucket_name, objects))
+            return list(ledger.list_unseen(connection, bucket.log_bucket_name, objects))
 
 
 NOTHING_KNOWN = Known(None, frozenset())
@@ -85,7 +85,7 @@ def name_findings(
 
     Raises LogStoreError.
     """
-    if foreign := known.foreign_records(bucket):
+    if foreign := known.find_foreign_records(bucket):
         yield warn(subject, str(foreign), foreign.remedy)
         return
     places = Places((), is_complete=True) if roots or has_keys else sources_elsewhere(store, bucket)

@@ -43,7 +43,7 @@ from tamarin_dagster.recordstore.server.log import bound_log
 from tamarin_dagster.recordstore.server.place import claim_folder, find_folder, reachable_programs, sync_folder
 from tamarin_dagster.recordstore.server.processes import Vigil, kill_processes, last_progress, read_state, read_status
 from tamarin_dagster.recordstore.server.settings import PORT, check_private, configuration, socket_directory
-from tamarin_dagster.recordstore.waiting import saying
+from tamarin_dagster.recordstore.waiting import announce_wait
 
 _log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class EmbeddedPostgres:
         if missing := why_embedded_missing():
             raise EmbeddedPostgresError(missing)
         deadline = time.monotonic() + patience
-        with _memberships_lock, self._explained():
+        with _memberships_lock, self._explain_errors():
             bound_log(self._log_file)
             membership = _memberships.get(self._folder)
             if membership is not None and self.is_running():
@@ -213,7 +213,7 @@ class EmbeddedPostgres:
             return f"Waiting for {holder}, which starts or stops {self._name} ({seconds} s so far)"
 
         with contextlib.ExitStack() as held:
-            with saying(describe_wait):
+            with announce_wait(describe_wait):
                 if not held.enter_context(self._locks.mutex(patience)):
                     holder = self._locks.holder("start.lock")
                     raise self._error(f"{holder} has been starting or stopping it for {patience:.0f} s", not_ready=True)
@@ -226,7 +226,7 @@ class EmbeddedPostgres:
     def ensure_databases(self, *names: str) -> None:
         """Create those databases that do not exist yet; start the server if necessary. Raises EmbeddedPostgresError."""
         self.ensure_running()
-        with self._explained(), psycopg.connect(self.url("postgres", "postgresql"), autocommit=True) as connection:
+        with self._explain_errors(), psycopg.connect(self.url("postgres", "postgresql"), autocommit=True) as connection:
             if not _missing_databases(connection, names):
                 return
             with self._mutex(_START_SECONDS):
@@ -250,7 +250,7 @@ class EmbeddedPostgres:
 
         Raises EmbeddedPostgresError.
         """
-        with self._explained():
+        with self._explain_errors():
             if keep:
                 self._keep.touch(0o600)
             else:
@@ -266,7 +266,7 @@ class EmbeddedPostgres:
         """
         if not self._folder.exists():
             return f"There is no embedded Postgres in {self.home}."
-        with self._explained(), contextlib.ExitStack() as stack:
+        with self._explain_errors(), contextlib.ExitStack() as stack:
             self._keep.unlink(missing_ok=True)
             # The holder may hang. If it works, it finds the server gone, and reports that or starts it again.
             stack.enter_context(self._locks.mutex(_MUTEX_SECONDS))
@@ -303,7 +303,7 @@ class EmbeddedPostgres:
 
     def _start_or_join(self, deadline: float) -> None:
         """Under the mutex: return when the server answers, in whatever state a predecessor left it."""
-        with saying(self._waits_for):
+        with announce_wait(self._waits_for):
             started = time.monotonic()
             has_started = has_ended = False
             while True:
@@ -491,7 +491,7 @@ class EmbeddedPostgres:
             check_private(self.socket_dir, server_account(self._data))
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, psycopg.Error, KeyError) as error:

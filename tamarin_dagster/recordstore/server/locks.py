@@ -65,11 +65,11 @@ class LockFiles:
             pids = [row[4] for row in locks if row[1] == "FLOCK" and row[5].endswith(f":{number}")]
             others = sorted({pid for pid in pids if pid != str(os.getpid()) and int(pid) > 0}, key=int)
             if others:
-                return ("process " if len(others) == 1 else "processes ") + ", ".join(map(_described, others))
+                return ("process " if len(others) == 1 else "processes ") + ", ".join(map(_describe, others))
         return "another process"
 
 
-def _described(pid: str) -> str:
+def _describe(pid: str) -> str:
     """Describe a process for a message: its number and the start of its command."""
     with contextlib.suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
