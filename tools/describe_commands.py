@@ -1,6 +1,6 @@
 """Print the page about the commands, made from the commands themselves.
 
-`python -m tools.describe_commands > docs/cli.md`
+`python -m tools.describe_commands > docs/reference/cli.md`
 """
 
 import sys
@@ -17,13 +17,12 @@ _HEAD = f"""# Commands
 
     {PROGRAM} [--config FILE] COMMAND …
 
-The [settings](settings.md) are in the file that `--config` names; otherwise in the one that `TAMARIN_CONFIG` names, or
-in `./tamarin.yaml`. Add `--help` to a command to read what this page says about it. Answers go to standard output;
-progress, warnings and errors go to standard error. `--version` shows the version; `{PROGRAM} doctor` begins with all
-versions that a bug report needs.
+The [settings](settings.md) are in `tamarin.yaml`, or in the file that `--config` or `TAMARIN_CONFIG` names. `--help`
+after a command shows what this page says. Answers go to standard output; progress, warnings and errors go to standard
+error. `--version` shows the version; `{PROGRAM} doctor` begins with all versions that a bug report needs.
 
-`--install-completion` installs completion of commands and options for your shell (bash, zsh, fish); it works in new
-shells. `--show-completion` only prints the script, for an image or a file of your own.
+`--install-completion` makes new shells (bash, zsh, fish) complete commands and options. `--show-completion` prints the
+script.
 
 ## Exit status
 
@@ -31,11 +30,11 @@ shells. `--show-completion` only prints the script, for an image or a file of yo
 |---|---|
 """
 _FOOT = """
-`{} sql` without a query has the exit status of psql.
+`{} sql` without a query exits with the status of psql.
 
-If a setting is wrong, a database or log bucket cannot be reached, or a folder cannot be written, the command says so in
-one line, without a traceback. With `--json` it prints one document on standard output, also with exit status 1; only a
-lost database or an interrupt leaves standard output empty. Times are ISO 8601, days are delivery days (UTC).
+If a setting is wrong, a database or log bucket cannot be reached, or a folder cannot be written, a command says so in a
+line, without a traceback. With `--json` it prints one document to standard output, also with status 1. If the database
+is lost, or the command is interrupted, it prints none. Times are ISO 8601, days are delivery days (UTC).
 """
 # A datetime is also a date, and a bool is also an int, so the narrower type comes first.
 _JSON_TYPES = {bool: "true or false", int: "number", float: "number", str: "text", datetime: "time", date: "day"}

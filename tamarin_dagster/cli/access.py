@@ -42,8 +42,8 @@ def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
     """Check the settings, the database and the log buckets, and say what to do.
 
     The command migrates, loads and purges nothing. Where log keys are purged, it writes, reads and deletes one probe
-    object of its own. The exit status is 0 if no check fails; warnings do not change it. docs/access.md lists all
-    checks.
+    object of its own. The exit status is 0 if no check fails; warnings do not change it. All checks:
+    docs/how-to/troubleshooting.md.
     """
     from tamarin_dagster.operations.doctor.examination import examine  # noqa: PLC0415 - boto3 takes a quarter of a second
 

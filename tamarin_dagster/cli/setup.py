@@ -95,7 +95,7 @@ load_commands()
 
 @contextmanager
 def _compile_byte_code() -> Iterator[None]:
-    """Import all modules in a process that writes byte code; this process may have been told not to write any.
+    """Import all modules in a process that writes byte code; PYTHONDONTWRITEBYTECODE may forbid it to this one.
 
     The process uses default settings: those of this folder may name databases and buckets that do not exist.
     """

@@ -47,7 +47,7 @@ def sql(
     Postgres writes them. json keeps numbers, booleans and lists as such; it is a list of rows, or a list of such lists
     if several statements return rows. A table is held in memory until it is complete.
 
-    --url keeps the embedded server running until `tamarin-dagster stop`. docs/tables.md describes the tables.
+    --url keeps the embedded server running until `tamarin-dagster stop`. docs/reference/tables.md describes the tables.
     """
     settings = load_settings()
     open_database(settings).dispose()

@@ -33,7 +33,7 @@ def reading_policy(settings: Settings, bucket: str | None = None) -> dict[str, A
 
 
 def purge_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
-    """Return the policy that a purge of that bucket, or of all, needs besides reading. Raises SettingsError."""
+    """Return the policy that a purge of that bucket, or of all, needs in addition to reading. Raises SettingsError."""
     keys = _keys(_prefixes(_purging(settings, bucket)))
     if not keys:
         raise SettingsError("no log bucket in S3 is purged (purge_parsed_keys is false), so no policy is needed")
@@ -41,7 +41,7 @@ def purge_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any
 
 
 def archive_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
-    """Return the policy that archiving to S3 needs besides reading, for that bucket or for all. Raises SettingsError.
+    """Return the policy that archiving to S3 needs in addition to reading, of that bucket or all. Raises SettingsError.
 
     It has s3:ListBucket, because without it S3 answers 403, not 404, for a list of files that does not exist yet.
     """
@@ -63,7 +63,7 @@ def archive_policy(settings: Settings, bucket: str | None = None) -> dict[str, A
 
 
 def doctor_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
-    """Return the policy that the doctor needs besides reading and purging, for one or all. Raises SettingsError."""
+    """Return the policy that the doctor needs in addition to those, of one bucket or all. Raises SettingsError."""
     chosen = _in_s3(settings, bucket)
     sources = sorted({bucket_arn(each.name, each.region) for each in chosen})
     statements = [

@@ -263,7 +263,7 @@ def unarchived_ids(connection: sa.Connection, ids: Sequence[int], place: str) ->
 def lock_day(engine: sa.Engine, bucket: str, day: date) -> Iterator[sa.Connection | None]:
     """Keep other archivers from that day. Yields None if another one has it.
 
-    The lock belongs to the transaction, which `mark_archived` commits, because behind a pooler a session is shared.
+    The lock belongs to the transaction, which `mark_archived` commits, because a pooler shares a session among clients.
     While it waits it holds no snapshot, so that no vacuum has to wait for it. It may wait as long as writing the files
     takes.
     """

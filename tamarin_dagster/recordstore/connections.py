@@ -46,7 +46,7 @@ def dagster_url(settings: Settings) -> str:
 def connect_arguments(settings: Settings, application_name: str) -> dict[str, Any]:
     """Return psycopg's arguments for a connection to the records' database; those in its URL take precedence."""
     url = settings.database_url or ""
-    told = {
+    arguments = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": application_name,
         # COPY is sent UTF-8, whatever PGCLIENTENCODING says.
@@ -54,4 +54,6 @@ def connect_arguments(settings: Settings, application_name: str) -> dict[str, An
         # Through PgBouncer the next statement may reach a server where another client has prepared the same name.
         "prepare_threshold": prepare_threshold(url),
     }
-    return {name: value for name, value in told.items() if name == "prepare_threshold" or not has_parameter(url, name)}
+    return {
+        name: value for name, value in arguments.items() if name == "prepare_threshold" or not has_parameter(url, name)
+    }

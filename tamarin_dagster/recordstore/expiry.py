@@ -49,7 +49,7 @@ def count_to_mark(connection: sa.Connection, end: datetime) -> int:
 
 
 def days_to_roll_up(connection: sa.Connection, partition: MonthPartition) -> list[tuple[str | None, date]]:
-    """Return the buckets and days of the partition whose rollups lack records; None stands for all buckets."""
+    """Return the buckets and days of the partition whose rollups lack records; None means all buckets."""
     pending = due_days().c
     last = (partition.end - timedelta(microseconds=1)).astimezone(UTC).date()
     first = None if partition.start is None else partition.start.astimezone(UTC).date()

@@ -150,7 +150,7 @@ def _may_be_same(item: LogObject, row: Row) -> bool:
 
 
 def _is_done(key: LogKey, row: Row) -> bool:
-    """Return whether the row stands for that very generation, so that there is nothing to note.
+    """Return whether the row is of that very generation, so that there is nothing to note.
 
     If it is purged but was not when the key was listed, another pull has loaded and purged it since.
     """

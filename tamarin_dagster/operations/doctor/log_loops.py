@@ -1,4 +1,4 @@
-"""Findings on log buckets that log into each other: each delivery is logged, and causes another delivery, for ever."""
+"""Findings on log buckets that log into each other: each delivery is logged, and causes another delivery, forever."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -38,11 +38,11 @@ def configured_loops(buckets: Sequence[LoggedBucket]) -> Iterator[Finding]:
             text = f"{each.name} logs into itself, under {each.log_prefix!r}: {SELF_LOGGING}"
             yield warn("settings: log loop", text, self_logging_remedy(each.log_prefix))
     target = {each.name: each.log_bucket_name for each in buckets if each.log_folder is None}
-    told: set[frozenset[str]] = set()
+    seen: set[frozenset[str]] = set()
     for name in target:
         loop = _loop(name, target.get)
-        if len(loop) > 1 and frozenset(loop) not in told:
-            told.add(frozenset(loop))
+        if len(loop) > 1 and frozenset(loop) not in seen:
+            seen.add(frozenset(loop))
             yield fail("settings: log loop", _text(loop), _REMEDY.format(loop[-1]))
 
 
