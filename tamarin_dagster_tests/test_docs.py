@@ -12,9 +12,9 @@ import yaml
 from tamarin_dagster.cli.app import COMMANDS, LISTED, PROGRAM, load_commands
 from tamarin_dagster.logformat import RejectReason
 from tamarin_dagster.settings import LoggedBucket, Settings
-from tools.describe_commands import commands_as_markdown
-from tools.describe_settings import settings_as_markdown
-from tools.describe_tables import tables_as_markdown
+from tools.describe_commands import describe_commands
+from tools.describe_settings import describe_settings
+from tools.describe_tables import describe_tables
 
 PROJECT = Path(__file__).parents[1]
 WORDS_TO_AVOID = PROJECT / "tools/words_to_avoid.txt"
@@ -23,17 +23,17 @@ PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 def test_the_page_of_tables_is_current() -> None:
     """Renew it with: make docs-pages."""
-    assert (PROJECT / "docs/reference/tables.md").read_text("utf-8") == tables_as_markdown()
+    assert (PROJECT / "docs/reference/tables.md").read_text("utf-8") == describe_tables()
 
 
 def test_the_pages_of_commands_and_settings_are_current() -> None:
     """Renew them with: make docs-pages."""
-    assert (PROJECT / "docs/reference/cli.md").read_text("utf-8") == commands_as_markdown()
-    assert (PROJECT / "docs/reference/settings.md").read_text("utf-8") == settings_as_markdown()
+    assert (PROJECT / "docs/reference/cli.md").read_text("utf-8") == describe_commands()
+    assert (PROJECT / "docs/reference/settings.md").read_text("utf-8") == describe_settings()
 
 
 def test_the_page_of_settings_has_each_with_its_variable_type_default_and_meaning() -> None:
-    rows = re.findall(r"^\| (`.*) \|$", settings_as_markdown(), re.MULTILINE)
+    rows = re.findall(r"^\| (`.*) \|$", describe_settings(), re.MULTILINE)
     assert len(rows) == len(Settings.model_fields) + len(LoggedBucket.model_fields)
     assert rows[3].startswith(
         "`pull_parse_interval` | `TAMARIN_PULL_PARSE_INTERVAL` | number above 0, to 1440 | `5` | "
@@ -58,7 +58,7 @@ def test_the_list_of_commands_says_of_each_what_its_own_help_says_first() -> Non
 
 
 def test_every_column_has_a_meaning() -> None:
-    assert not re.findall(r"^\|.*\|  \|$", tables_as_markdown(), re.MULTILINE)
+    assert not re.findall(r"^\|.*\|  \|$", describe_tables(), re.MULTILINE)
 
 
 def test_the_page_on_lines_has_every_reason_and_no_other() -> None:

@@ -1,4 +1,4 @@
-"""The commands as Markdown, from the commands themselves.
+"""Print the page about the commands, made from the commands themselves.
 
 `python -m tools.describe_commands > docs/reference/cli.md`
 """
@@ -36,42 +36,42 @@ If a setting is wrong, a database or log bucket cannot be reached, or a folder c
 line, without a traceback. With `--json` it prints one document to standard output, also with status 1. If the database
 is lost, or the command is interrupted, it prints none. Times are ISO 8601, days are delivery days (UTC).
 """
-# A datetime is a date too, and a bool an int: the narrower first.
+# A datetime is also a date, and a bool is also an int, so the narrower type comes first.
 _JSON_TYPES = {bool: "true or false", int: "number", float: "number", str: "text", datetime: "time", date: "day"}
 _WIDTH = 120
 
 
-def commands_as_markdown() -> str:
-    """Exit statuses, then each command with its help, arguments, options, examples and JSON."""
+def describe_commands() -> str:
+    """Return the exit statuses, then each command with its help, arguments, options, examples and JSON."""
     statuses = "".join(f"| {status} | {_cell(meaning)} |\n" for status, meaning in EXIT_STATUSES.items())
     parts = [_HEAD + statuses + _FOOT.format(PROGRAM)]
     commands = load_commands()
     for panel in Panel:
         parts.append(f"## {panel.value}\n")
         parts += [
-            _described(command, told)
+            _describe(command, described)
             for name, command in commands.items()
-            if (told := COMMANDS[name]).panel is panel and not command.hidden
+            if (described := COMMANDS[name]).panel is panel and not command.hidden
         ]
     return "\n".join(parts)
 
 
-def _described(command: Any, told: CommandHelp) -> str:
+def _describe(command: Any, described: CommandHelp) -> str:
     name = command.name
     usage = " ".join([PROGRAM, name, *(_usage(param) for param in command.params)])
-    lines = [f"### {name}\n", f"    {usage}\n", *(f"{fill(each, _WIDTH)}\n" for each in told.text.split("\n\n"))]
+    lines = [f"### {name}\n", f"    {usage}\n", *(f"{fill(each, _WIDTH)}\n" for each in described.text.split("\n\n"))]
     if command.params:
         lines += ["| | default | |", "|---|---|---|", *map(_parameter, command.params), ""]
-    for typed, meaning in told.examples:
+    for typed, meaning in described.examples:
         lines += [f"    # {meaning}", f"    {PROGRAM} {typed}"]
-    lines += [""] * bool(told.examples)
+    lines += [""] * bool(described.examples)
     if document := COMMANDS_WITH_JSON.get(name):
         lines += [f"{document.__doc__}\n", "| name | type | |", "|---|---|---|", *_fields(document, ""), ""]
     return "\n".join(lines)
 
 
 def _usage(param: Any) -> str:
-    """As the first line of a help has it: what may be left out in brackets."""
+    """Return a parameter as in the first line of a help; brackets mean optional."""
     if param.param_type_name == "argument":
         return str(param.metavar) if param.required else f"[{param.metavar}]"
     text = " ".join([param.opts[0], *([param.metavar] if param.metavar else [])])
@@ -87,7 +87,7 @@ def _parameter(param: Any) -> str:
 
 
 def _fields(document: type[Document], path: str) -> Iterator[str]:
-    """A row for each name; what is an object itself is told by its own names behind a dot."""
+    """Yield a row for each name; the names of a nested object follow a dot."""
     for name, field in document.model_fields.items():
         kind, inner, suffix = _kind(field.annotation)
         yield f"| `{path}{name}{suffix}` | {kind} | {_cell(field.description or '')} |"
@@ -96,7 +96,7 @@ def _fields(document: type[Document], path: str) -> Iterator[str]:
 
 
 def _kind(annotation: Any) -> tuple[str, type[Document] | None, str]:
-    """What a value is called, the document that it is or has in its list, and `[]` for a list."""
+    """Return the name of a type, the document that it is or lists, and `[]` for a list."""
     arguments = get_args(annotation)
     if get_origin(annotation) in {Union, UnionType}:
         present = next(each for each in arguments if each is not NoneType)
@@ -117,4 +117,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(commands_as_markdown())
+    sys.stdout.write(describe_commands())

@@ -66,7 +66,7 @@ _NARROWER = {
 _TOLD_DEFAULT = re.compile(r" \(default: (.*)\)$")
 
 
-def settings_as_markdown() -> str:
+def describe_settings() -> str:
     """Each setting with its variable, type, default and meaning; then those of a bucket."""
     rows = "".join(f"| `{name}` | `{VARIABLE_PREFIX}{name.upper()}` | {rest} |\n" for name, rest in _rows(Settings))
     of_a_bucket = "".join(f"| `{name}` | {rest} |\n" for name, rest in _rows(LoggedBucket))
@@ -113,4 +113,4 @@ def _default(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(settings_as_markdown())
+    sys.stdout.write(describe_settings())

@@ -44,7 +44,7 @@ _FUNCTIONS = "# Functions\n\nUse them like tables: `SELECT * FROM s3_hogs('media
 _MIN_COMMON_COLUMNS = 8
 
 
-def tables_as_markdown() -> str:
+def describe_tables() -> str:
     """Describe each table, view and function with its columns: name, Postgres type, meaning."""
     tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket, s3_archived_day, tamarin_database)
     rollups = (*ROLLUPS, traffic_day, traffic_fold, traffic_pending_day, traffic_part)
@@ -92,4 +92,4 @@ def _meaning(column: sa.Column[object]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(tables_as_markdown())
+    sys.stdout.write(describe_tables())

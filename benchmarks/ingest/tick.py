@@ -190,11 +190,11 @@ def _unseen(place: Place) -> tuple[float, int]:
         statements.append((statement, parameters))
 
     with place.engine.connect() as connection:
-        if ledger.unseen(connection, place.store.name, page):
+        if ledger.list_unseen(connection, place.store.name, page):
             raise SystemExit(f"{place.name}: the ledger does not know what it was told")
-        taken = [_seconds(lambda: ledger.unseen(connection, place.store.name, page)) for _ in range(_UNSEEN_CALLS)]
+        taken = [_seconds(lambda: ledger.list_unseen(connection, place.store.name, page)) for _ in range(_UNSEEN_CALLS)]
         sa.event.listen(connection, "before_cursor_execute", note)
-        ledger.unseen(connection, place.store.name, page)
+        ledger.list_unseen(connection, place.store.name, page)
         ((statement, parameters),) = statements
         explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {statement}", parameters)
         plan = explained.scalar_one()

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics.agent_kinds import kind_of, rules_version
 from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, alone, is_unseen, note_days, unseen_days
-from tamarin_dagster.recordstore.failures import DayFailure, isolated
+from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.schema.dimension_tables import user_agent_kind
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_user_agent
 
@@ -71,7 +71,7 @@ def classify(engine: sa.Engine) -> Classified:
     with engine.connect() as connection:
         days = unseen_days(connection, DIMENSION)
     for day in days:
-        with isolated(done.failures, "classify the user agents", day.bucket, day.request_date, REMEDY):
+        with isolate_failure(done.failures, "classify the user agents", day.bucket, day.request_date, REMEDY):
             with alone(engine) as connection:
                 if not is_unseen(connection, DIMENSION, day):
                     continue

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import sqlalchemy as sa
 
 from tamarin_dagster.analytics.days import midnight, of_day
-from tamarin_dagster.recordstore.failures import DayFailure, isolated
+from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.pending_days import due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS, traffic_day, traffic_hourly
@@ -67,7 +67,7 @@ def check_sums(engine: sa.Engine, *, skips: Collection[str] = ()) -> CheckedSums
             sa.select(day.bucket, day.request_date).where(unchecked).order_by(day.request_date.desc(), day.bucket)
         ).all()
     for bucket, when in chosen[:CHECKED_DAYS]:
-        with isolated(failures, "add up the rollups", bucket, when, _REMEDY):
+        with isolate_failure(failures, "add up the rollups", bucket, when, _REMEDY):
             differences += _check_day(engine, bucket, when)
     days = min(len(chosen), CHECKED_DAYS)
     return CheckedSums(days - len(failures), len(chosen) - days, tuple(differences), tuple(failures))

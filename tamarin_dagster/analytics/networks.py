@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, alone, is_unseen, note_days, unseen_days
 from tamarin_dagster.extras import MissingExtraError, needing
-from tamarin_dagster.recordstore.failures import DayFailure, isolated
+from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.schema.dimension_tables import remote_ip_network
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_remote_ip
 from tamarin_dagster.settings import SettingsError
@@ -133,7 +133,7 @@ def look_up(engine: sa.Engine, paths: Sequence[Path]) -> LookedUp:
         with engine.connect() as connection:
             days = unseen_days(connection, DIMENSION)
         for day in days:
-            with isolated(done.failures, "look up the addresses", day.bucket, day.request_date, REMEDY):
+            with isolate_failure(done.failures, "look up the addresses", day.bucket, day.request_date, REMEDY):
                 with alone(engine) as connection:
                     if not is_unseen(connection, DIMENSION, day):
                         continue

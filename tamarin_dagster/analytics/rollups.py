@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from tamarin_dagster.analytics.days import midnight, of_day
 from tamarin_dagster.analytics.rollup_rows import DayRows, rows_of_day
 from tamarin_dagster.recordstore import parts
-from tamarin_dagster.recordstore.failures import DayFailure, isolated
+from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.parts import DayPart
 from tamarin_dagster.recordstore.pending_days import BUCKET_BYTES, due_days
 from tamarin_dagster.recordstore.record_frames import records_and_parts
@@ -146,7 +146,7 @@ def roll_up(
     chosen = [each for each in pending if each not in lately]
     done.waiting = len(pending) - len(chosen)
     for left, (bucket, day) in zip(reversed(range(len(chosen))), chosen, strict=True):
-        with isolated(done.failures, "roll up", bucket, day, _REMEDY):
+        with isolate_failure(done.failures, "roll up", bucket, day, _REMEDY):
             rolled_up = _roll_up_day(engine, bucket, day, regions.get(bucket), limits)
             if rolled_up is None:
                 done.kept += 1

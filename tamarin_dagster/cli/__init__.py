@@ -1,6 +1,6 @@
 """tamarin-dagster: the command line, for cron, for shells, and for a first look.
 
-What a person can mend is said in a line, without a traceback; the exit statuses are in `app`.
+An error that a person can correct is shown in one line, without a traceback. The exit statuses are in `app`.
 """
 
 import logging
@@ -14,10 +14,10 @@ from tamarin_dagster.cli.terminal import LineHandler
 
 
 def main() -> None:
-    """Runs the command line."""
-    for sign in (signal.SIGTERM, signal.SIGHUP):  # as ctrl-C: what is at hand is rolled back, the database given up
+    """Run the command line."""
+    for sign in (signal.SIGTERM, signal.SIGHUP):  # treat them as ctrl-C: roll back, and release the database
         signal.signal(sign, signal.default_int_handler)
-    if sys.stdout is None:  # closed by whoever started us: the next file would take its number, and get our answers
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as we run
+    if sys.stdout is None:  # our parent closed it: the next file that we open would get its number, and our answers
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[LineHandler()])
     app(prog_name=PROGRAM)

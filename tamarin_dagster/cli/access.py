@@ -1,4 +1,4 @@
-"""Commands about access: look what is wrong, switch logging on, print the policies to grant."""
+"""Commands about access: diagnose, switch logging on, print IAM policies."""
 
 import json
 import platform
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
+    EXIT_INCOMPLETE,
     PROGRAM,
     BucketOption,
     JsonOption,
     command,
+    explain_interrupt,
     flag,
-    told_if_interrupted,
 )
 from tamarin_dagster.cli.configured import load_settings
-from tamarin_dagster.cli.documents import found_thing, show_documents
+from tamarin_dagster.cli.documents import DoctorFinding, show_documents
 from tamarin_dagster.cli.terminal import complain, err, out, printable
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.opening import open_client, open_log_store
@@ -35,14 +35,15 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @command(
     "doctor",
-    ("doctor", "whenever something seems wrong, and after a change of settings"),
+    ("doctor", "when something seems wrong, and after you change the settings"),
     ("doctor --bucket media.example.org --json", "one bucket, for a monitoring script"),
 )
 def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
-    """Looks whether settings, database and log buckets are fit for use, and says what to do.
+    """Check the settings, the database and the log buckets, and say what to do.
 
-    Nothing is migrated, loaded or purged; where log keys are purged it writes, reads and deletes an object of its own.
-    The status is 0 if nothing fails; warnings do not change it. All that it looks at: docs/how-to/troubleshooting.md.
+    The command migrates, loads and purges nothing. Where log keys are purged, it writes, reads and deletes one probe
+    object of its own. The exit status is 0 if no check fails; warnings do not change it. All checks:
+    docs/how-to/troubleshooting.md.
     """
     from tamarin_dagster.operations.doctor.examination import examine  # noqa: PLC0415 - boto3 takes a quarter of a second
 
@@ -51,19 +52,19 @@ def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
     if not as_json:
         out.print(_versions(), highlight=False, soft_wrap=True)
     findings: list[Finding] = []
-    with told_if_interrupted(f"A probe object (its name has {PROBE_NAME} in it) may be left in a log bucket."):
+    with explain_interrupt(f"A probe object (its name contains {PROBE_NAME}) may remain in a log bucket."):
         for finding in examine(settings, open_store=open_log_store, client_of=open_client, buckets=chosen):
             findings.append(finding)
             if not as_json:
                 _show(finding)
     if as_json:
-        show_documents([found_thing(finding) for finding in findings])
+        show_documents([DoctorFinding.model_validate(finding) for finding in findings])
     if any(finding.status is Status.fail for finding in findings):
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _versions() -> str:
-    """Return the versions that a report of a mistake needs; the findings name those of the database."""
+    """Return the versions that a bug report needs; the findings add those of the database."""
     system = f"{platform.system()} {platform.machine()}"
     return (
         f"{PROGRAM} {version('tamarin-dagster')} (schema revision {SCHEMA_REVISION}), Python"
@@ -80,23 +81,24 @@ def _show(finding: Finding) -> None:
 
 @command(
     "enable-logging",
-    ("enable-logging media.example.org --dry-run", "see what would be sent to S3"),
-    ("enable-logging media.example.org", "send it, after a yes"),
+    ("enable-logging media.example.org --dry-run", "show the requests, and send nothing"),
+    ("enable-logging media.example.org", "send them after you confirm"),
 )
 def enable_logging(
-    bucket: Annotated[str, typer.Argument(help="The logged bucket, as in the settings.", metavar="BUCKET")],
-    replace: Annotated[bool, flag("--replace", "Even if it logs to another place now.")] = False,
-    yes: Annotated[bool, flag("--yes", "Do not ask.")] = False,
+    bucket: Annotated[str, typer.Argument(help="The logged bucket, as named in the settings.", metavar="BUCKET")],
+    replace: Annotated[bool, flag("--replace", "Proceed even if the bucket logs to another place now.")] = False,
+    yes: Annotated[bool, flag("--yes", "Do not ask for confirmation.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Only show what would be done.")] = False,
 ) -> None:
-    """Switches a bucket's server access logging on, as the settings say.
+    """Switch on a bucket's server access logging, as configured in the settings.
 
-    Once, for a bucket that S3 does not log yet. It shows what it will send, and asks: a statement for the log bucket's
-    policy, and where the requests are logged to. The status is 0 if it is switched on, or was; 1 after a no, too.
+    Run it once, for a bucket that S3 does not log yet. The command shows two requests and asks before it sends them: a
+    statement for the log bucket's policy, and the place that the requests are logged to. The exit status is 0 if
+    logging is on, also if it was on before, and 1 if you answer no.
     """
     logged = load_settings().bucket(bucket)
     if logged.log_folder is not None:
-        raise SettingsError(f"bucket '{bucket}': its log bucket is a folder, and S3 delivers to a bucket only")
+        raise SettingsError(f"bucket '{bucket}': its log bucket is a folder; S3 can deliver logs only to a bucket")
     from tamarin_dagster.logstore import enabling, inspection  # noqa: PLC0415 - boto3 takes a fifth of a second
 
     try:
@@ -108,12 +110,12 @@ def enable_logging(
         if not plan.steps or dry_run:
             return
         if not yes and not typer.confirm("Do this?", err=True):
-            raise typer.Exit(EXIT_LEFT_UNDONE)
+            raise typer.Exit(EXIT_INCOMPLETE)
         enabling.carry_out(client, plan)
     except inspection.InspectionError as error:
         complain(f"bucket {bucket}: {error}" + (f" - {error.remedy}" if error.remedy else ""))
-        raise typer.Exit(EXIT_LEFT_UNDONE) from None
-    err.print("Done. S3 delivers the first log keys within some hours.")
+        raise typer.Exit(EXIT_INCOMPLETE) from None
+    err.print("Done. S3 delivers the first log keys within a few hours.")
 
 
 def _show_plan(plan: "Plan") -> None:
@@ -124,23 +126,23 @@ def _show_plan(plan: "Plan") -> None:
     for note in plan.notes:
         err.print(printable(f"Note: {note}"), style="yellow", highlight=False)
     if not plan.steps:
-        err.print("Nothing to do: it is switched on, as the settings say.")
+        err.print("Nothing to do: logging is already on, as configured in the settings.")
 
 
 @command(
     "iam-policy",
-    ("iam-policy > read.json", "for who loads"),
-    ("iam-policy --purge > purge.json", "for who deletes, beside the first"),
+    ("iam-policy > read.json", "for the role that loads"),
+    ("iam-policy --purge > purge.json", "for the role that deletes, in addition to the first"),
 )
 def iam_policy(
     bucket: BucketOption = None,
-    purge: Annotated[bool, flag("--purge", "What a purge takes, beside reading.")] = False,
-    for_archive: Annotated[bool, flag("--archive", "What archiving takes, beside reading.")] = False,
-    for_doctor: Annotated[bool, flag("--doctor", "What the doctor takes, beside both.")] = False,
+    purge: Annotated[bool, flag("--purge", "What a purge needs in addition to reading.")] = False,
+    for_archive: Annotated[bool, flag("--archive", "What archiving needs in addition to reading.")] = False,
+    for_doctor: Annotated[bool, flag("--doctor", "What the doctor needs in addition to both.")] = False,
 ) -> None:
-    """Prints the IAM policy that reading the configured log buckets takes, or purging, or examining them.
+    """Print the IAM policy for reading the configured log buckets, or for purging, archiving or examining them.
 
-    JSON, made of the settings alone: the least that is needed, under each bucket's log_prefix. S3 is not asked.
+    The policy is JSON, made from the settings without asking S3. It grants the minimum, under each bucket's log_prefix.
     """
     chosen = [
         make
@@ -148,6 +150,6 @@ def iam_policy(
         if wanted
     ]
     if len(chosen) > 1:
-        raise SettingsError("--purge, --archive and --doctor are policies of their own: ask for one at a time")
+        raise SettingsError("--purge, --archive and --doctor are separate policies: ask for one at a time")
     make = chosen[0] if chosen else reading_policy
     sys.stdout.write(json.dumps(make(load_settings(), bucket), indent=2) + "\n")

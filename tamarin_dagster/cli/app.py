@@ -1,4 +1,4 @@
-"""The command line's frame: the program, its exit statuses, and what its commands share."""
+"""The frame of the command line: the program, its exit statuses, and what all commands share."""
 
 import gc
 import importlib
@@ -21,17 +21,17 @@ from typer.core import TyperCommand, TyperGroup
 from tamarin_dagster.cli.terminal import complain
 from tamarin_dagster.homes import CONFIG_VARIABLE
 
-EXIT_LEFT_UNDONE = 1
+EXIT_INCOMPLETE = 1
 EXIT_WRONG = 2
 EXIT_INTERRUPTED = 130
 EXIT_READER_GONE = 141
 
 EXIT_STATUSES = {
-    0: "all is done",
-    EXIT_LEFT_UNDONE: "something is left undone or could not be reached: it was said what",
+    0: "everything is done",
+    EXIT_INCOMPLETE: "something is incomplete or could not be reached; standard error says what",
     EXIT_WRONG: "the settings or the arguments are wrong; nothing was done",
     EXIT_INTERRUPTED: "interrupted (ctrl-C, SIGTERM, SIGHUP); what was committed stays",
-    EXIT_READER_GONE: "whoever read the answer has gone (`| head`)",
+    EXIT_READER_GONE: "the program that reads the output has ended (`| head`)",
 }
 
 PROGRAM = "tamarin-dagster"
@@ -40,9 +40,9 @@ PROGRAM = "tamarin-dagster"
 class Panel(StrEnum):
     """The groups of commands, in the order of the help."""
 
-    LOADING = "Load, and delete what is loaded"
-    LOOKING = "Look and ask"
-    SETTING_UP = "Set up and look after"
+    LOADING = "Load, purge and expire"
+    LOOKING = "Inspect and query"
+    SETTING_UP = "Set up and maintain"
 
 
 BucketOption = Annotated[str | None, typer.Option("--bucket", help="Only this logged bucket.", metavar="NAME")]
@@ -56,7 +56,7 @@ def _day(text: str) -> date:
 
 
 def day_option(name: str, help_: str) -> Any:
-    """An option whose value is a day."""
+    """Return an option whose value is a day."""
     return typer.Option(name, parser=_day, metavar="DAY", help=help_)
 
 
@@ -65,22 +65,22 @@ ToOption = Annotated[date | None, day_option("--to", "Last delivery day (UTC).")
 
 
 def flag(name: str, help_: str) -> Any:
-    """An option without a value; typer would show `<bool>` for one."""
+    """Return an option without a value; typer alone would show `<bool>` as its value."""
     return typer.Option(name, help=help_, metavar="")
 
 
-JsonOption = Annotated[bool, flag("--json", "One JSON document on standard output; text for people on standard error.")]
+JsonOption = Annotated[bool, flag("--json", "Print one JSON document; text for people goes to standard error.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A command as the help lists it, without its module, which may take long to import.
+    """A command as the help lists it. Its module may take long to import, so the list does without it.
 
     Attributes:
         panel: its group in the help.
-        module: the module of this package that has it.
+        module: the module of this package that defines it.
         summary: the first paragraph of its own help.
-        hidden: whether the help leaves it out.
+        hidden: whether the help omits it.
     """
 
     panel: Panel
@@ -90,65 +90,66 @@ class Listed:
 
 
 LISTED: Mapping[str, Listed] = {
-    "roll-up": Listed(Panel.LOADING, "rollups", "Makes the rollups of each day whose records have changed since."),
+    "roll-up": Listed(Panel.LOADING, "rollups", "Make the rollups of each day whose records have changed."),
     "pull": Listed(
         Panel.LOADING,
         "keys",
-        "Loads all log keys that are not loaded yet, purges those that are proved loaded, and rolls up their days.",
+        "Load all log keys that are not loaded yet, purge those that are proved loaded, and roll up their days.",
     ),
-    "purge": Listed(Panel.LOADING, "keys", "Deletes log keys that are proved loaded."),
-    "mirror": Listed(Panel.LOADING, "mirroring", "Downloads log keys as they are, those that are not there yet."),
+    "purge": Listed(Panel.LOADING, "keys", "Delete log keys that are proved loaded."),
+    "mirror": Listed(Panel.LOADING, "mirroring", "Download log keys unchanged, unless a copy is there already."),
     "reparse": Listed(
-        Panel.LOADING, "records", "Reads rejected lines again, and moves those that are records now into the records."
+        Panel.LOADING, "records", "Parse rejected lines again, and store those that are valid now as records."
     ),
-    "expire": Listed(Panel.LOADING, "records", "Drops the months of records that are older than retention_months."),
+    "expire": Listed(Panel.LOADING, "records", "Drop the months of records that are older than retention_months."),
     "doctor": Listed(
         Panel.LOOKING,
         "access",
-        "Looks whether settings, database and log buckets are fit for use, and says what to do.",
+        "Check the settings, the database and the log buckets, and say what to do.",
     ),
     "buckets": Listed(
         Panel.LOOKING,
         "buckets",
-        "Shows the configured buckets with their state: what is loaded, what is not, what is to be purged.",
+        "Show the state of each bucket: what is loaded, what is not, and what the next purge would delete.",
     ),
     "recheck": Listed(
-        Panel.LOOKING, "recheck", "Finds stored records that this version would not load, and changes nothing."
+        Panel.LOOKING, "recheck", "Find stored records that this version would not load, and change nothing."
     ),
-    "export": Listed(Panel.LOOKING, "export", "Writes records for other tools, in the order of the requests."),
-    "hogs": Listed(
-        Panel.LOOKING, "hogs", "Shows who takes more of a bucket's bytes than others, or writes a list to ban them by."
+    "export": Listed(Panel.LOOKING, "export", "Write records for other tools, in the order of the requests."),
+    "top-talkers": Listed(
+        Panel.LOOKING,
+        "top_talkers",
+        "Show who takes a large share of a bucket's bytes, or write a list that bans them.",
     ),
-    "sql": Listed(Panel.LOOKING, "sql", "Asks the records' database: a query, psql without one, or only its URL."),
+    "hogs": Listed(Panel.LOOKING, "top_talkers", "The old name of top-talkers.", hidden=True),
+    "sql": Listed(Panel.LOOKING, "sql", "Query the database of the records, open psql, or print the database's URL."),
     "report": Listed(
         Panel.LOOKING,
         "report",
-        "Writes a bucket's month as one HTML file: traffic, files, consumers, referrers, bots, cost, completeness.",
+        "Write one HTML file about a bucket's month: traffic, files, consumers, referrers, bots, cost, completeness.",
     ),
     "enable-logging": Listed(
-        Panel.SETTING_UP, "access", "Switches a bucket's server access logging on, as the settings say."
+        Panel.SETTING_UP, "access", "Switch on a bucket's server access logging, as configured in the settings."
     ),
     "iam-policy": Listed(
         Panel.SETTING_UP,
         "access",
-        "Prints the IAM policy that reading the configured log buckets takes, or purging, or examining them.",
+        "Print the IAM policy for reading the configured log buckets, or for purging, archiving or examining them.",
     ),
     "backup": Listed(
-        Panel.SETTING_UP, "backups", "Writes the records' database into a file, from which restore makes it again."
+        Panel.SETTING_UP, "backups", "Write the database of the records to a file that `restore` can read."
     ),
     "restore": Listed(
-        Panel.SETTING_UP, "backups", "Makes the records' database what it was when a backup was made, and migrates it."
+        Panel.SETTING_UP, "backups", "Restore the database of the records from a backup, and migrate it."
     ),
-    "migrate": Listed(Panel.SETTING_UP, "database", "Brings the database to the present schema."),
-    "grant-reader": Listed(
-        Panel.SETTING_UP, "database", "Lets a role of Postgres read the tables, and change nothing."
-    ),
-    "stop": Listed(Panel.SETTING_UP, "database", "Stops the embedded Postgres if nothing else of the project uses it."),
+    "migrate": Listed(Panel.SETTING_UP, "database", "Migrate the database to the current schema."),
+    "grant-reader": Listed(Panel.SETTING_UP, "database", "Let a Postgres role read the tables, and change nothing."),
+    "stop": Listed(Panel.SETTING_UP, "database", "Stop the embedded Postgres unless another process uses it."),
     "demo": Listed(
-        Panel.SETTING_UP, "setup", "Runs the demo: Postgres, an S3 endpoint with a media site's log, and Dagster."
+        Panel.SETTING_UP, "setup", "Run the demo: Postgres, an S3 endpoint with a media site's log, and Dagster."
     ),
-    "demo-logs": Listed(Panel.SETTING_UP, "setup", "Writes believable log keys of a media site to a folder."),
-    "compile": Listed(Panel.SETTING_UP, "setup", "Compiles the parser, which its first use does else."),
+    "demo-logs": Listed(Panel.SETTING_UP, "setup", "Write realistic log keys of a media site to a folder."),
+    "compile": Listed(Panel.SETTING_UP, "setup", "Compile the parser now; otherwise its first use compiles it."),
     "dev": Listed(
         Panel.SETTING_UP,
         "setup",
@@ -160,34 +161,34 @@ LISTED: Mapping[str, Listed] = {
 
 
 class _Commands(TyperGroup):
-    """The program; what fails in a command ends it with its exit status."""
+    """The program. An error in a command ends it with the exit status of that error."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = {name: _listed(name, each) for name, each in LISTED.items()}
+        self.commands = {name: _list_command(name, each) for name, each in LISTED.items()}
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """See click.Group: only the module of the command that is called is imported."""
+        """See click.Group. Imports only the module of the called command."""
         if args and args[0] in LISTED:
             self.commands[args[0]] = load_command(args[0])
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """See click.Group."""
-        with failures_told():
+        with report_failures():
             done = super().invoke(ctx)
-            sys.stdout.flush()  # while a reader that has gone, or a full disk, can still be told
+            sys.stdout.flush()  # while we can still report that the reader has gone or the disk is full
             return done
 
 
-def _listed(name: str, listed: Listed) -> TyperCommand:
-    """Return what the list of commands shows of a command."""
+def _list_command(name: str, listed: Listed) -> TyperCommand:
+    """Return a command as the list of commands shows it."""
     return TyperCommand(name, help=escape(listed.summary), rich_help_panel=listed.panel.value, hidden=listed.hidden)
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
-    """What a person can mend is said in a line, without a traceback, and has an exit status of its own."""
+def report_failures() -> Iterator[None]:
+    """Report an error that a person can correct in one line, without a traceback, and exit with its status."""
     try:
         yield
     except KeyboardInterrupt:
@@ -199,11 +200,11 @@ def failures_told() -> Iterator[None]:
     except OSError as error:
         _forget_output()
         complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
-        raise typer.Exit(EXIT_LEFT_UNDONE) from None
+        raise typer.Exit(EXIT_INCOMPLETE) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        # It knows the errors of many modules, and is imported only for an error.
+        # Imported only for an error, since it imports the modules of all errors.
         from tamarin_dagster.cli.failures import explain  # noqa: PLC0415
 
         if (explained := explain(error)) is None:
@@ -214,21 +215,21 @@ def failures_told() -> Iterator[None]:
 
 
 def _forget_output() -> None:
-    """What is still to be written would fail once more, with a traceback, when the interpreter ends."""
+    """Discard buffered output. Python would write it at exit, fail once more, and print a traceback."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())
-    except (OSError, ValueError):  # a stream that is no file
+    except (OSError, ValueError):  # the stream is no file
         return
     finally:
         os.close(nowhere)
 
 
-_ABOUT = """S3 server access logs into Postgres, completely and exactly once.
+_ABOUT = """Load S3 server access logs into Postgres, completely and exactly once.
 
-The buckets are listed in tamarin.yaml. For a first time: "doctor" says whether all is in reach, "pull" loads, "sql"
-asks. Then "pull" from cron, or Dagster ("make dev"), and "buckets" to see whether it keeps up. --help behind a command
-has examples.
+List your buckets in tamarin.yaml. To begin, "doctor" checks that everything can be reached, "pull" loads, and "sql"
+queries. Then run "pull" from cron, or Dagster ("make dev"), and "buckets" to see whether loading keeps up. Add --help
+to a command for examples.
 """
 
 app = typer.Typer(
@@ -243,12 +244,12 @@ app = typer.Typer(
 
 @dataclass(frozen=True, slots=True)
 class CommandHelp:
-    """What is told of a command beside its options.
+    """The help of a command, without its options.
 
     Attributes:
-        panel: the group it stands in.
-        text: paragraphs, parted by an empty line; the first says what it does.
-        examples: what stands behind the program's name, each with when one wants it.
+        panel: its group in the help.
+        text: paragraphs, separated by an empty line; the first says what the command does.
+        examples: arguments to type after the program's name, each with its purpose.
     """
 
     panel: Panel
@@ -261,26 +262,37 @@ _LOADED: dict[str, Any] = {}
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
 
-def command(name: str, *examples: tuple[str, str]) -> Callable[[_Function], _Function]:
-    """Adds a command of `LISTED`, whose help is its docstring with the examples, as wide as the terminal."""
+def command(name: str, *examples: tuple[str, str], old_name: str | None = None) -> Callable[[_Function], _Function]:
+    """Register a command of `LISTED`. Its help is the docstring with the examples, as wide as the terminal.
+
+    The command also works under its `old_name`, which the help of all commands hides.
+    """
 
     def add(function: _Function) -> _Function:
-        listed = LISTED[name]
         paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
-        told = CommandHelp(listed.panel, "\n\n".join(" ".join(each.split()) for each in paragraphs), examples)
-        COMMANDS[name] = told
-        alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-        alone.command(name, help=escape(told.text), epilog=_as_epilog(examples), hidden=listed.hidden)(function)
-        _LOADED[name] = typer.main.get_command(alone)
+        _register(name, paragraphs, examples, function)
+        if old_name:
+            _register(old_name, [LISTED[old_name].summary, *paragraphs], examples, function)
         return function
 
     return add
 
 
+def _register(
+    name: str, paragraphs: list[str], examples: tuple[tuple[str, str], ...], function: Callable[..., None]
+) -> None:
+    listed = LISTED[name]
+    described = CommandHelp(listed.panel, "\n\n".join(" ".join(each.split()) for each in paragraphs), examples)
+    COMMANDS[name] = described
+    alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    alone.command(name, help=escape(described.text), epilog=_as_epilog(examples), hidden=listed.hidden)(function)
+    _LOADED[name] = typer.main.get_command(alone)
+
+
 def load_command(name: str) -> Any:
-    """Return the click command of that name, whose module is imported for it."""
+    """Return the click command of that name; import its module first."""
     if name not in _LOADED:
-        # What modules make stays: to look for garbage in it takes an eighth of the time that importing takes.
+        # The objects that modules create stay alive. Looking for garbage in them takes an eighth of the import time.
         gc.disable()
         try:
             importlib.import_module(f"tamarin_dagster.cli.{LISTED[name].module}")
@@ -291,12 +303,12 @@ def load_command(name: str) -> Any:
 
 
 def load_commands() -> dict[str, Any]:
-    """Return all click commands by name, in the order of the help; afterwards `COMMANDS` has the help of each."""
+    """Return all click commands by name, in the order of the help. Afterwards `COMMANDS` has the help of each."""
     return {name: load_command(name) for name in LISTED}
 
 
 def _as_epilog(examples: tuple[tuple[str, str], ...]) -> str | None:
-    """Each example as it is typed, below what it is for."""
+    """Return each example below its purpose."""
     if not examples:
         return None
     return escape("\n".join(f"\n# {meaning}\n{PROGRAM} {typed}" for typed, meaning in examples).strip())
@@ -312,7 +324,7 @@ def _show_version(wanted: bool) -> None:
 def _options(
     config: Annotated[
         Path | None,
-        typer.Option(help="The settings; default: $TAMARIN_CONFIG, else tamarin.yaml here.", metavar="FILE"),
+        typer.Option(help="The settings file; default: $TAMARIN_CONFIG, or ./tamarin.yaml.", metavar="FILE"),
     ] = None,
     _version: Annotated[
         bool,
@@ -324,8 +336,8 @@ def _options(
 
 
 @contextmanager
-def told_if_interrupted(text: str) -> Iterator[None]:
-    """An interrupt ends the command with its own exit status, and with what has become of its work."""
+def explain_interrupt(text: str) -> Iterator[None]:
+    """End an interrupted command with its own exit status, and say what has become of its work."""
     try:
         yield
     except KeyboardInterrupt:

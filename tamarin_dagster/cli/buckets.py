@@ -1,4 +1,4 @@
-"""The buckets with their state: what is loaded, what is not yet, what is to be purged."""
+"""The command that shows the state of each bucket."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, JsonOption, command, flag, told_if_interrupted
+from tamarin_dagster.cli.app import EXIT_INCOMPLETE, BucketOption, JsonOption, command, explain_interrupt, flag
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import BucketState, LastKey, Unloaded, show_documents
 from tamarin_dagster.cli.shared import first_pulled_day
@@ -21,35 +21,36 @@ from tamarin_dagster.pipeline import backlog
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.recordstore.holdings import Holding, holdings, newest_key
+from tamarin_dagster.recordstore.holdings import Holding, list_holdings, newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 
 @command(
     "buckets",
     ("buckets", "is everything loaded, and does the purge keep up?"),
-    ("buckets --no-list", "what the database knows, at once"),
+    ("buckets --no-list", "only what the database knows; this is fast"),
     ("buckets --json | jq '.[] | select(.unloaded.keys > 1000)'", "for a monitoring script"),
 )
 def buckets_command(
     bucket: BucketOption = None,
     as_json: JsonOption = False,
-    no_list: Annotated[bool, flag("--no-list", "Ask only the database, not the log buckets.")] = False,
+    no_list: Annotated[bool, flag("--no-list", "Ask only the database, and do not list the log buckets.")] = False,
 ) -> None:
-    """Shows the configured buckets with their state: what is loaded, what is not, what is to be purged.
+    """Show the state of each bucket: what is loaded, what is not, and what the next purge would delete.
 
-    What is not loaded yet is counted by listing the log bucket, for 20 seconds each at most: the newest week first,
-    then the days before from the first on. "At least" says that there may be more. A bucket that the settings no longer
-    name, or whose log bucket was another one, is shown as long as the ledger knows it.
+    To count what is not loaded, the command lists each log bucket for at most 20 seconds: first the newest week, then
+    the earlier days from the first one on. "At least" means that there may be more. A bucket that is no longer in the
+    settings, or whose log bucket has changed, is shown as long as the ledger has rows of it.
 
-    "Waiting" are files of a folder that changed within quiet_seconds, "outdated" are log keys that are skipped since a
-    newer generation of their name is loaded and purged, "returned" are those that were found again after their purge.
+    "Waiting" counts files of a folder that changed within quiet_seconds. "Outdated" counts log keys that are skipped
+    because a newer generation of the same name is loaded and purged. "Returned" counts log keys that were found again
+    after their purge.
 
-    The status is 1 if a log bucket could not be listed; its row says why, and the others are looked at. What is not
-    loaded or not purged yet does not change it.
+    The exit status is 1 if a log bucket could not be listed; its row says why, and the other buckets are still shown.
+    Keys that are not loaded or not purged yet do not change it.
     """
     settings = load_settings()
-    with told_if_interrupted("Nothing was changed."):
+    with explain_interrupt("Nothing was changed."):
         engine = open_database(settings)
         states = _states(settings, engine, bucket, lists=not no_list)
         engine.dispose()
@@ -60,17 +61,17 @@ def buckets_command(
     if not settings.buckets:
         err.print("No buckets are configured; list one in tamarin.yaml, under buckets:", style="yellow")
     if any(state.error for state in states):
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _states(settings: Settings, engine: sa.Engine, name: str | None, *, lists: bool) -> list[BucketState]:
-    """The configured buckets in the order of the settings, then what the ledger knows beside them."""
+    """Return the configured buckets in the order of the settings, then the others that the ledger knows."""
     configured = {(each.name, each.log_bucket_name): each for each in settings.buckets if name in {None, each.name}}
     with err.status("Asking the ledger"), engine.connect() as connection:
-        known = {(each.bucket, each.log_bucket_name): each for each in holdings(connection)}
+        known = {(each.bucket, each.log_bucket_name): each for each in list_holdings(connection)}
     others = [each for place, each in known.items() if place not in configured and name in {None, each.bucket}]
     if name and not configured and not others:
-        settings.bucket(name)  # says which there are
+        settings.bucket(name)  # its error lists the configured buckets
     states = [
         _configured_state(settings, each, known.get(place, Holding(*place)), engine, lists=lists)
         for place, each in configured.items()
@@ -79,7 +80,7 @@ def _states(settings: Settings, engine: sa.Engine, name: str | None, *, lists: b
 
 
 def _state(held: Holding, engine: sa.Engine) -> BucketState:
-    """What the ledger knows of it."""
+    """Return what the ledger knows of a bucket."""
     with engine.connect() as connection:
         newest = newest_key(connection, held.bucket, held.log_bucket_name)
     return BucketState(
@@ -106,7 +107,7 @@ def _state(held: Holding, engine: sa.Engine) -> BucketState:
 def _configured_state(
     settings: Settings, bucket: LoggedBucket, held: Holding, engine: sa.Engine, *, lists: bool
 ) -> BucketState:
-    """What ledger, settings and log bucket know of it; an error of the log bucket is its own."""
+    """Return what ledger, settings and log bucket know of a bucket, or the error of the log bucket."""
     unloaded = error = None
     if lists:
         try:
@@ -130,7 +131,7 @@ def _configured_state(
 
 
 def _to_purge(settings: Settings, bucket: LoggedBucket, held: Holding, engine: sa.Engine) -> int:
-    """The loaded keys that the next purge would take, if all of them are in the archive where there is one."""
+    """Count the loaded keys that the next purge would delete, if the archive (where there is one) holds them all."""
     if not settings.purges_rejected(bucket):
         return held.unpurged_keys
     with engine.connect() as connection:
@@ -139,7 +140,7 @@ def _to_purge(settings: Settings, bucket: LoggedBucket, held: Holding, engine: s
 
 
 def _waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int:
-    """The loaded keys that a purge would take if their records were in the archive."""
+    """Count the loaded keys that a purge would delete if their records were in the archive."""
     url = settings.archive_of(bucket)
     if url is None:
         return 0
@@ -154,7 +155,7 @@ def _waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int
 
 
 def _unloaded(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> Unloaded:
-    """What a pull would find. Raises LogStoreError."""
+    """Return what a pull would find. Raises LogStoreError."""
     first = first_pulled_day(settings, bucket)
     last = max(first, datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD))
     with bar(bucket.name, "keys listed") as advance:
@@ -178,7 +179,7 @@ def _unloaded(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> Un
 
 
 def _as_table(states: Sequence[BucketState]) -> Table:
-    """A row each, of a few lines, so that it fits 80 columns."""
+    """Return a table with one row of a few lines for each bucket, so that it fits 80 columns."""
     table = Table(box=box.SIMPLE, pad_edge=False, show_lines=False, leading=1, header_style="bold")
     table.add_column("Bucket\nits log keys", overflow="fold")
     table.add_column("Last key\n(UTC)")
@@ -193,7 +194,7 @@ def _cells(state: BucketState) -> tuple[str, ...]:
     last = state.last_key
     delivered = last.delivered_at if last else None
     return (
-        "\n".join(_described(state)),
+        "\n".join(_describe(state)),
         f"{delivered:%Y-%m-%d\n%H:%M:%S}" if delivered else "-" if last is None else "?",
         f"{state.loaded_keys:,}\n{state.records:,}"
         + (f"\n[yellow]{state.returned_keys:,} returned[/]" if state.returned_keys else ""),
@@ -205,7 +206,7 @@ def _cells(state: BucketState) -> tuple[str, ...]:
     )
 
 
-def _described(state: BucketState) -> list[str]:
+def _describe(state: BucketState) -> list[str]:
     where = state.log_bucket_name + (f"/{state.log_prefix}" if state.log_prefix else "")
     lines = [f"[bold]{printable(state.bucket)}[/]", printable(where)]
     if not state.is_configured:
@@ -218,7 +219,7 @@ def _not_loaded(state: BucketState) -> str:
     if state.unloaded is None:
         return "[red]?[/]" if state.error else "-"
     found = state.unloaded
-    told = f"{found.keys:,}" if found.is_complete else f"at least\n{found.keys:,}"
+    text = f"{found.keys:,}" if found.is_complete else f"at least\n{found.keys:,}"
     if found.waiting_files:
-        told += f"\n[yellow]{found.waiting_files:,} waiting[/]"
-    return told + (f"\n[yellow]{found.outdated_keys:,} outdated[/]" if found.outdated_keys else "")
+        text += f"\n[yellow]{found.waiting_files:,} waiting[/]"
+    return text + (f"\n[yellow]{found.outdated_keys:,} outdated[/]" if found.outdated_keys else "")

@@ -1,4 +1,4 @@
-"""The settings that a command works with: those of the folder, or while they name no bucket those of the demo there."""
+"""The settings that a command uses: those of the folder, or those of the demo if no bucket is configured."""
 
 import os
 import socket
@@ -15,10 +15,10 @@ _CONNECT_SECONDS = 1.0
 
 
 def load_settings() -> Settings:
-    """Return the settings. Those of the demo are announced in a line on standard error. Raises SettingsError.
+    """Return the settings; if they are the demo's, say so on standard error. Raises SettingsError.
 
-    The demo's are used when no bucket is configured and the demo has run in this folder. Its S3 endpoint takes
-    credentials of its own, which replace those of this process.
+    The demo's settings apply when no bucket is configured and the demo has run in this folder. Its S3 endpoint needs
+    its own credentials, which replace those of this process.
     """
     chosen = os.environ.get(CONFIG_VARIABLE)
     settings = files.load_settings(with_demo=True)
@@ -41,7 +41,7 @@ def load_settings() -> Settings:
 
 
 def _listens(url: str) -> bool:
-    """Tell whether something answers at the port of that URL."""
+    """Return whether something listens at the port of that URL."""
     parts = urlsplit(url)
     try:
         with socket.create_connection((parts.hostname or "", parts.port or 80), _CONNECT_SECONDS):

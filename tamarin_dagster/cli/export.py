@@ -1,4 +1,4 @@
-"""The command that hands records to other tools."""
+"""The command that exports records to other tools."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,10 +10,10 @@ from typing import IO, Annotated, Any
 import sqlalchemy as sa
 import typer
 
-from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, command, day_option, flag, told_if_interrupted
+from tamarin_dagster.cli.app import EXIT_INCOMPLETE, BucketOption, command, day_option, explain_interrupt, flag
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
-from tamarin_dagster.cli.shared import asked_days
+from tamarin_dagster.cli.shared import check_days
 from tamarin_dagster.cli.terminal import bar, complain, err
 from tamarin_dagster.logkey import shown
 from tamarin_dagster.logstore.files import whole_file
@@ -42,26 +42,26 @@ def export_command(
         typer.Option(help="A file, or for parquet a folder; default: standard output.", metavar="PATH"),
     ] = None,
     formula_safe: Annotated[
-        bool, flag("--formula-safe", "In csv, an apostrophe before what a spreadsheet would take for a formula.")
+        bool, flag("--formula-safe", "In csv, put an apostrophe before text that a spreadsheet would run as a formula.")
     ] = False,
 ) -> None:
-    """Writes records for other tools, in the order of the requests.
+    """Write records for other tools, in the order of the requests.
 
-    combined is Apache's log format, which Analog, AWStats, GoAccess and Matomo read: a line for each record. csv has
-    all columns, with a header. parquet makes a file for each bucket and day, in folders bucket=.../date=...; one that
-    is there is replaced.
+    combined is Apache's log format, one line for each record; Analog, AWStats, GoAccess and Matomo read it. csv has
+    all columns, and a header. parquet writes one file for each bucket and day, in folders bucket=.../date=..., and
+    replaces files that are there already.
 
-    The days are those of the requests. Without --bucket: the records of all buckets, also of such as are not
-    configured. A file takes its name once it is whole.
+    The days are those of the requests. Without --bucket, all records are exported, also those of buckets that are not
+    configured. A file gets its name when it is complete.
     """
     settings = load_settings()
-    first, last = asked_days(from_, to)
+    first, last = check_days(from_, to)
     if formula_safe and format_ is not ExportFormat.csv:
-        raise SettingsError(f"--formula-safe is for --format csv; {format_} is for no spreadsheet")
+        raise SettingsError(f"--formula-safe works only with --format csv, not with {format_}")
     if format_ is ExportFormat.parquet and out is None:
         raise SettingsError("--format parquet writes files: name a folder with --out")
     chosen = None if bucket is None else [bucket]
-    with told_if_interrupted("What is not whole was not kept."):
+    with explain_interrupt("Incomplete files were discarded."):
         engine = open_database(settings)
         if format_ is ExportFormat.parquet and out is not None:
             done = _export_files(engine, out, chosen, first, last)
@@ -71,22 +71,22 @@ def export_command(
             complain_of_foreign_records(engine, bucket)
         engine.dispose()
     if bucket is not None and not done.rows:
-        settings.bucket(bucket)  # a bucket that was taken out of the settings has records still; any other is a mistake
+        settings.bucket(bucket)  # a bucket that was removed from the settings may have records; any other is an error
     err.print(str(done), highlight=False)
     for failure in done.failures:
         complain(str(failure))
     if done.failures:
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _export_files(
     engine: sa.Engine, out: Path, buckets: list[str] | None, first: date | None, last: date | None
 ) -> Exported:
-    # Arrow takes a fifth of a second to import
+    # Importing Arrow takes a fifth of a second.
     from tamarin_dagster.pipeline.export.columnar import parquet_files  # noqa: PLC0415
 
     with bar("Exporting", "days") as advance:
-        return parquet_files(engine, out, buckets=buckets, first=first, last=last, progress=_shown(advance))
+        return parquet_files(engine, out, buckets=buckets, first=first, last=last, progress=_report_to(advance))
 
 
 def _export_text(
@@ -106,26 +106,26 @@ def _export_text(
         tell(exported)
 
     with ExitStack() as stack:
-        file = stack.enter_context(_opened(out))
-        on_terminal = file.isatty()  # so it is as `--out /dev/stdout` too
-        advance = _nobody if on_terminal else stack.enter_context(bar("Exporting", "days"))
-        tell = _shown(advance)
+        file = stack.enter_context(_open_output(out))
+        on_terminal = file.isatty()  # `--out /dev/stdout` may be one too
+        advance = _show_nothing if on_terminal else stack.enter_context(bar("Exporting", "days"))
+        tell = _report_to(advance)
         if format_ is ExportFormat.combined:
             pieces = combined_lines(engine, buckets=buckets, first=first, last=last, progress=keep)
         else:
             pieces = csv_rows(engine, buckets=buckets, first=first, last=last, formula_safe=formula_safe, progress=keep)
         with closing(pieces):
             for piece in pieces:
-                # in a file a value is what it is; on a terminal a control character would be obeyed
+                # A terminal would obey a control character. A file gets each value unchanged.
                 file.write(_printable(piece) if on_terminal else piece)
     return done
 
 
-def _nobody(*_: Any) -> None:
-    """An `advance` where there is no progress bar."""
+def _show_nothing(*_: Any) -> None:
+    """Show no progress."""
 
 
-def _shown(advance: Callable[..., None]) -> Callable[[Exported], None]:
+def _report_to(advance: Callable[..., None]) -> Callable[[Exported], None]:
     return lambda done: advance(done.days, done.all_days, f"{done.rows:,} records")
 
 
@@ -134,8 +134,8 @@ def _printable(piece: bytes) -> bytes:
 
 
 @contextmanager
-def _opened(out: Path | None) -> Iterator[IO[bytes]]:
-    """Where text goes: standard output, a file that is whole once it is there, or what is no file, as a pipe."""
+def _open_output(out: Path | None) -> Iterator[IO[bytes]]:
+    """Open the place for text: standard output, a file that appears when complete, or a special file such as a pipe."""
     if out is None:
         yield sys.stdout.buffer
     elif out.exists() and not out.is_file():

@@ -1,9 +1,9 @@
-"""What a person can mend, said in a line: of the exceptions that end a command."""
+"""The errors that a person can correct: the line that the command shows, and its exit status."""
 
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, EXIT_WRONG, PROGRAM
+from tamarin_dagster.cli.app import EXIT_INCOMPLETE, EXIT_WRONG, PROGRAM
 from tamarin_dagster.extras import MissingExtraError
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.recordstore.database import DatabaseError
@@ -12,19 +12,19 @@ from tamarin_dagster.settings import SettingsError
 
 
 def explain(error: Exception) -> tuple[str, int] | None:
-    """Return what to say of an error and the exit status; None if it is no mistake of a person's."""
+    """Return the message and the exit status of an error, or None if only a programmer could correct it."""
     if isinstance(error, SettingsError):
         return str(error), EXIT_WRONG
     if isinstance(error, DatabaseError | EmbeddedPostgresError | LogStoreError | MissingExtraError):
-        return str(error), EXIT_LEFT_UNDONE
+        return str(error), EXIT_INCOMPLETE
     if isinstance(error, sa.exc.DBAPIError | psycopg.Error):
-        return f"database: {_said_of(error)}", EXIT_LEFT_UNDONE
+        return f"database: {_text_of(error)}", EXIT_INCOMPLETE
     return None
 
 
-def _said_of(error: sa.exc.DBAPIError | psycopg.Error) -> str:
+def _text_of(error: sa.exc.DBAPIError | psycopg.Error) -> str:
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    said = str(cause).strip()
+    text = str(cause).strip()
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):
-        return f"{said} - `{PROGRAM} doctor` says which right the user lacks, and what to do"
-    return said
+        return f"{text} - run `{PROGRAM} doctor`: it names the missing privilege and the remedy"
+    return text

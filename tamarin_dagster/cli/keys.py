@@ -1,4 +1,4 @@
-"""Commands about log keys: load them, delete them once they are proved loaded."""
+"""Commands about log keys: load them, and delete them when they are proved loaded."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -9,30 +9,35 @@ import typer
 from rich.markup import escape
 
 from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
+    EXIT_INCOMPLETE,
     BucketOption,
     FromOption,
     JsonOption,
     ToOption,
     command,
+    explain_interrupt,
     flag,
-    told_if_interrupted,
 )
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import (
+    ArchivedDays,
     PulledBucket,
+    PulledDay,
     PurgedBucket,
     PurgedKeys,
-    archived_days,
-    pulled_bucket,
-    pulled_days,
-    purged_keys,
+    make_document,
     show_documents,
 )
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records, complain_of_misplaced_keys
 from tamarin_dagster.cli.rollups import roll_up_due
-from tamarin_dagster.cli.shared import asked_days, chosen_buckets, first_pulled_day, tell_bucket_failure
-from tamarin_dagster.cli.terminal import bar, complain, err, printable, show_rows
+from tamarin_dagster.cli.shared import (
+    check_days,
+    describe_strays,
+    first_pulled_day,
+    report_bucket_failure,
+    select_buckets,
+)
+from tamarin_dagster.cli.terminal import bar, complain, count, err, printable, show_rows
 from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.opening import open_archive, open_log_store
@@ -48,32 +53,32 @@ from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings
 
 @command(
     "pull",
-    ("pull", "all buckets, all that is new; for a crontab"),
+    ("pull", "everything new in all buckets; for a crontab"),
     ("pull --bucket media --from 2026-01-01 --to 2026-01-31", "a month of one bucket"),
-    ("pull --no-purge --json > pulled.json", "delete nothing, and tell a script what was loaded"),
+    ("pull --no-purge --json > pulled.json", "delete nothing, and write for a script what was loaded"),
 )
 def pull_command(
     bucket: BucketOption = None,
     from_: FromOption = None,
     to: ToOption = None,
-    no_purge: Annotated[bool, flag("--no-purge", "Leave the loaded log keys where they are.")] = False,
-    no_rollups: Annotated[bool, flag("--no-rollups", "Leave the rollups to `roll-up`, or to Dagster.")] = False,
+    no_purge: Annotated[bool, flag("--no-purge", "Do not delete the loaded log keys.")] = False,
+    no_rollups: Annotated[bool, flag("--no-rollups", "Leave the rollups to `roll-up` or to Dagster.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Loads all log keys that are not loaded yet, purges those that are proved loaded, and rolls up their days.
+    """Load all log keys that are not loaded yet, purge those that are proved loaded, and roll up their days.
 
-    For cron, or for a first load by hand; with Dagster the sensor does the same. It may run at any time, also twice at
-    a time: what is loaded already costs a listing, and nothing is loaded twice.
+    Run it from cron, or by hand for a first load; with Dagster the sensor does the same. You may run it at any time,
+    and twice at the same time: what is loaded already costs only a listing, and nothing is loaded twice.
 
-    Without --from it begins with each bucket's start_date (or with the first day that retention_months keeps), without
-    --to it ends with today. The status is 0 only if nothing is left undone: each key that was left alone is named, and
-    a bucket that cannot be listed does not stop the others. Files of a folder that changed within quiet_seconds are
-    left to the next pull; the status is 1 then.
+    Without --from the pull begins with each bucket's start_date, or with the first day that retention_months keeps.
+    Without --to it ends with today. The exit status is 0 only if nothing is incomplete: each key that was skipped is
+    named, and a bucket that cannot be listed does not stop the others. If files of a folder changed within
+    quiet_seconds, they wait for the next pull, and the exit status is 1.
     """
     settings = load_settings()
-    buckets = chosen_buckets(settings, bucket)
-    first, last = asked_days(from_, to)
-    with told_if_interrupted("What was committed stays and is not loaded again; run pull to go on."):
+    buckets = select_buckets(settings, bucket)
+    first, last = check_days(from_, to)
+    with explain_interrupt("What was committed stays and is not loaded again; run pull to continue."):
         engine = open_database(settings)
         done: list[PulledBucket] = []
         try:
@@ -82,11 +87,11 @@ def pull_command(
                 _pull_bucket(settings, each, engine, first, last, done, purges=not no_purge)
             failures = [] if no_rollups else roll_up_due(settings, engine).failures
         finally:
-            if as_json:  # whatever fails later: what was committed is reported
+            if as_json:  # also after an error: what was committed must be reported
                 show_documents(done)
         engine.dispose()
     if failures or any(_is_undone(each) for each in done):
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _pull_bucket(
@@ -99,7 +104,7 @@ def _pull_bucket(
     *,
     purges: bool,
 ) -> None:
-    """Pulls, archives and purges one bucket, and says so. The last of `done` has all that was done, at each moment."""
+    """Pull, archive and purge one bucket, and report it. The last of `done` holds at each moment what was done."""
     loaded: list[PulledPeriod] = []
     try:
         store = open_log_store(bucket)
@@ -117,11 +122,11 @@ def _pull_bucket(
                 loaded=loaded,
             )
     except (LogStoreError, *DATABASE_ERRORS) as error:
-        done[-1] = done[-1].model_copy(update={"error": tell_bucket_failure(bucket.name, error)})
+        done[-1] = done[-1].model_copy(update={"error": report_bucket_failure(bucket.name, error)})
         return
     finally:
-        done[-1] = done[-1].model_copy(update={"days": pulled_days(loaded)})
-    done[-1] = pulled_bucket(bucket.name, pulled)
+        done[-1] = done[-1].model_copy(update={"days": tuple(map(PulledDay.model_validate, loaded))})
+    done[-1] = make_document(PulledBucket, pulled, bucket=bucket.name, days=pulled.periods)
     _summarise(bucket, pulled)
     days = [delivery_day(each.period) for each in pulled.periods]
     if not days:
@@ -129,12 +134,12 @@ def _pull_bucket(
     complain_of_foreign_records(engine, bucket.name)
     try:
         if settings.archive_of(bucket):
-            # Days that were asked for may have purged keys, which no listing shows, that were never archived.
+            # The days of the options may have purged keys that were never archived; no listing shows those.
             archived = _archive(settings, bucket, engine, _days(first, last) or days)
-            _tell_archived(bucket, archived)
-            done[-1] = done[-1].model_copy(update={"archived": archived_days(archived)})
+            _report_archive(bucket, archived)
+            done[-1] = done[-1].model_copy(update={"archived": ArchivedDays.model_validate(archived)})
     except (LogStoreError, *DATABASE_ERRORS) as error:
-        text = tell_bucket_failure(bucket.name, error, "its log keys stay")
+        text = report_bucket_failure(bucket.name, error, "its log keys stay")
         done[-1] = done[-1].model_copy(update={"archive_error": text})
         return
     if not (purges and settings.purges(bucket)):
@@ -143,10 +148,10 @@ def _pull_bucket(
         with bar(bucket.name, "keys") as advance:
             purged = _purge(settings, bucket, engine, days, progress=lambda keys: advance(keys, None, "purged"))
     except (LogStoreError, *DATABASE_ERRORS) as error:
-        done[-1] = done[-1].model_copy(update={"purge_error": tell_bucket_failure(bucket.name, error)})
+        done[-1] = done[-1].model_copy(update={"purge_error": report_bucket_failure(bucket.name, error)})
         return
-    _tell_purged(bucket, purged, "  ")
-    done[-1] = done[-1].model_copy(update={"purged": purged_keys(purged)})
+    _report_purge(bucket, purged, "  ")
+    done[-1] = done[-1].model_copy(update={"purged": PurgedKeys.model_validate(purged)})
 
 
 def _purge(
@@ -158,7 +163,7 @@ def _purge(
     dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Purged:
-    """Purges a bucket as its settings say. Raises LogStoreError."""
+    """Purge a bucket as its settings say. Raises LogStoreError."""
     url = settings.archive_of(bucket)
     return purge(
         bucket,
@@ -173,7 +178,7 @@ def _purge(
 
 
 def _archive(settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: list[date] | None) -> Archived:
-    """Archives the days that are due of those; None means all. Raises ArchiveError."""
+    """Archive the due days of `days`; None means all days. Raises ArchiveError."""
     place = open_archive(bucket, settings.archive_of(bucket) or "")
     with bar(bucket.name, "days") as advance:
         return archive(
@@ -186,7 +191,7 @@ def _archive(settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: 
 
 
 def _is_undone(done: PulledBucket) -> bool:
-    """Whether anything of the bucket is left to do."""
+    """Return whether anything of the bucket is incomplete."""
     return bool(
         done.error
         or done.archive_error
@@ -198,7 +203,7 @@ def _is_undone(done: PulledBucket) -> bool:
 
 
 def _has_unpurged(purged: PurgedKeys) -> bool:
-    """Whether a purge left keys that should have gone."""
+    """Return whether a purge left keys that it should have deleted."""
     return bool(purged.failures or purged.archive_problems)
 
 
@@ -211,22 +216,22 @@ def purge_command(
     bucket: BucketOption = None,
     from_: FromOption = None,
     to: ToOption = None,
-    dry_run: Annotated[bool, flag("--dry-run", "Prove, and only say what would be deleted.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Only prove, and show what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Deletes log keys that are proved loaded.
+    """Delete log keys that are proved loaded.
 
-    A pull does so too; this one loads nothing. For what was left: after --no-purge, after a permission was granted, or
-    after a reparse. Each key's rows are counted just before, and only the very generation that was loaded is deleted.
-    Keys with rejected lines stay, unless purge_rejected is set. With archive set, records go there first, and a key
-    whose records are not there yet stays.
+    A pull purges too; this command loads nothing. Run it for the keys that remain after --no-purge, after you granted a
+    permission, or after a reparse. The rows of each key are counted just before it is deleted, and only the very
+    generation that was loaded is deleted. Keys with rejected lines stay unless purge_rejected is set. If archive is
+    set, the records are archived first, and a key whose records are not in the archive stays.
 
-    The status is 0 only if no key was left that should have gone.
+    The exit status is 0 only if every key that should go was deleted.
     """
     settings = load_settings()
-    buckets = chosen_buckets(settings, bucket)
-    first, last = asked_days(from_, to)
-    with told_if_interrupted("What was deleted is noted, or will be found gone; run purge to go on."):
+    buckets = select_buckets(settings, bucket)
+    first, last = check_days(from_, to)
+    with explain_interrupt("The ledger has what was deleted, or will find it gone; run purge to continue."):
         engine = open_database(settings)
         done = [_purge_bucket(settings, each, engine, _days(first, last), dry_run) for each in buckets]
         engine.dispose()
@@ -235,11 +240,11 @@ def purge_command(
     else:
         _show_days(done)
     if any(_is_unpurged(each) for each in done):
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _is_unpurged(done: PurgedBucket) -> bool:
-    """Whether keys are left that should have gone."""
+    """Return whether keys remain that should have been deleted."""
     archived, purged = done.archived, done.purged
     failed = done.error or done.archive_error
     return bool(failed or (archived and archived.problems) or (purged and _has_unpurged(purged)))
@@ -248,32 +253,32 @@ def _is_unpurged(done: PurgedBucket) -> bool:
 def _purge_bucket(
     settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: list[date] | None, dry_run: bool
 ) -> PurgedBucket:
-    """Purges one bucket, and says so."""
-    told = PurgedBucket(bucket=bucket.name, dry_run=dry_run)
+    """Purge one bucket, and report it."""
+    purged_bucket = PurgedBucket(bucket=bucket.name, dry_run=dry_run)
     if not settings.purges(bucket):
         err.print(f"[bold]{escape(bucket.name)}[/]: purge_parsed_keys is off, its log keys stay", highlight=False)
-        return told
+        return purged_bucket
     if settings.archive_of(bucket) and not dry_run:
         try:
             archived = _archive(settings, bucket, engine, days)
         except (LogStoreError, *DATABASE_ERRORS) as error:
-            text = tell_bucket_failure(bucket.name, error, "its log keys stay")
-            return told.model_copy(update={"archive_error": text})
-        _tell_archived(bucket, archived)
-        told = told.model_copy(update={"archived": archived_days(archived)})
+            text = report_bucket_failure(bucket.name, error, "its log keys stay")
+            return purged_bucket.model_copy(update={"archive_error": text})
+        _report_archive(bucket, archived)
+        purged_bucket = purged_bucket.model_copy(update={"archived": ArchivedDays.model_validate(archived)})
     try:
         with bar(bucket.name, "keys") as advance:
-            progress = lambda keys: advance(keys, None, "")  # noqa: E731 - short, and only here
+            progress = lambda keys: advance(keys, None, "")  # noqa: E731 - short, and used only here
             purged = _purge(settings, bucket, engine, days, dry_run=dry_run, progress=progress)
     except (LogStoreError, *DATABASE_ERRORS) as error:
-        return told.model_copy(update={"error": tell_bucket_failure(bucket.name, error)})
-    _tell_purged(bucket, purged, f"[bold]{escape(bucket.name)}[/]: ", "would purge" if dry_run else "purged")
-    return told.model_copy(update={"purged": purged_keys(purged)})
+        return purged_bucket.model_copy(update={"error": report_bucket_failure(bucket.name, error)})
+    _report_purge(bucket, purged, f"[bold]{escape(bucket.name)}[/]: ", "would purge" if dry_run else "purged")
+    return purged_bucket.model_copy(update={"purged": PurgedKeys.model_validate(purged)})
 
 
-def _tell_purged(bucket: LoggedBucket, purged: Purged, before: str, done: str = "purged") -> None:
-    """What a purge did, and each key and each archive that kept it from more."""
-    err.print(f"{before}{_told(purged, done)}", highlight=False)
+def _report_purge(bucket: LoggedBucket, purged: Purged, before: str, done: str = "purged") -> None:
+    """Report what a purge did, and each key and each archive that kept it from deleting more."""
+    err.print(f"{before}{_describe_purge(purged, done)}", highlight=False)
     for failure in purged.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
     for problem, days in purged.days_by_archive_problem().items():
@@ -281,8 +286,8 @@ def _tell_purged(bucket: LoggedBucket, purged: Purged, before: str, done: str = 
         complain(f"bucket {bucket.name}, {span}: nothing is purged: {problem}")
 
 
-def _tell_archived(bucket: LoggedBucket, archived: Archived | None) -> None:
-    """What went to the archive, and what did not; nothing if there is none."""
+def _report_archive(bucket: LoggedBucket, archived: Archived | None) -> None:
+    """Report what was archived and what was not; nothing without an archive."""
     if archived is None:
         return
     err.print(f"[bold]{escape(bucket.name)}[/]: {archived}", highlight=False)
@@ -291,40 +296,40 @@ def _tell_archived(bucket: LoggedBucket, archived: Archived | None) -> None:
 
 
 def _show_days(done: list[PurgedBucket]) -> None:
-    """Of a dry run, what would go by bucket and day."""
+    """Show how many keys of each bucket and day a dry run would delete."""
     rows = [(each.bucket, day, keys) for each in done if each.purged for day, keys in each.purged.by_day.items()]
     if rows and done[0].dry_run:
         show_rows(["bucket", "day", "keys"], rows)
 
 
 def _days(first: date | None, last: date | None) -> list[date] | None:
-    """The delivery days from `first` to `last`; None means all."""
+    """Return the delivery days from `first` to `last`; None means all."""
     if first is None and last is None:
         return None
     start, end = first or FIRST_LOG_DATE, last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
     return [start + timedelta(days=number) for number in range((end - start).days + 1)]
 
 
-def _told(purged: Purged, done: str = "purged") -> str:
-    """A purge in a line."""
-    told = f"{done} {purged.keys:,} keys ({purged.bytes:,} bytes), proved by {purged.rows:,} rows"
+def _describe_purge(purged: Purged, done: str = "purged") -> str:
+    """Describe a purge in a line."""
+    text = f"{done} {count(purged.keys, 'key')} ({purged.bytes:,} bytes), proved by {count(purged.rows, 'row')}"
     if kept := purged.kept.keys:
-        told += f"; {kept:,} keys with rejected lines stay"
+        text += f"; {count(kept, 'key')} with rejected lines {'stays' if kept == 1 else 'stay'}"
     if waiting := purged.waiting_keys:
-        told += f"; {waiting:,} keys wait for the archive"
-    return told
+        text += f"; {count(waiting, 'key')} {'waits' if waiting == 1 else 'wait'} for the archive"
+    return text
 
 
 def _summarise(bucket: LoggedBucket, pulled: pulling.Pulled) -> None:
-    """Show what was loaded, one fact a line, and what failed last."""
+    """Report what was loaded, one fact a line, and failures last."""
 
     def total(name: str) -> int:
         return sum(getattr(each, name) for each in pulled.periods)
 
     rate = total("lines") / pulled.seconds if pulled.seconds else 0
     err.print(
-        f"[bold]{escape(bucket.name)}[/]: {total('keys'):,} keys loaded ({total('seen'):,} were loaded before);"
-        f" {total('lines'):,} lines = {total('records'):,} records + {total('rejected'):,} rejected"
+        f"[bold]{escape(bucket.name)}[/]: {count(total('keys'), 'key')} loaded ({total('seen'):,} loaded before);"
+        f" {count(total('lines'), 'line')} = {count(total('records'), 'record')} + {total('rejected'):,} rejected"
         f" + {total('blank'):,} blank; {pulled.seconds:.1f} s, {rate:,.0f} lines/s",
         highlight=False,
     )
@@ -336,8 +341,7 @@ def _summarise(bucket: LoggedBucket, pulled: pulling.Pulled) -> None:
         )
     within = [name for each in pulled.periods for name in each.strays]
     if strays := [*within, *pulled.strays]:
-        count = count_strays(pulled.strays, len(within))
-        err.print(f"  {count} strays were skipped, for example '{printable(strays[0])}'", highlight=False)
+        err.print(describe_strays(strays[0], count_strays(pulled.strays, len(within))), highlight=False)
     if outdated := total("outdated"):
         err.print(f"  {outdated_keys(outdated, printable(pulled.outdated_names[0]))}", highlight=False, markup=False)
     if pulled.waiting:

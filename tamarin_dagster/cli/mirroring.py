@@ -8,18 +8,18 @@ import typer
 from rich.markup import escape
 
 from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
+    EXIT_INCOMPLETE,
     BucketOption,
     FromOption,
     JsonOption,
     ToOption,
     command,
-    told_if_interrupted,
+    explain_interrupt,
 )
 from tamarin_dagster.cli.configured import load_settings
-from tamarin_dagster.cli.documents import MirroredBucket, mirrored_bucket, show_documents
-from tamarin_dagster.cli.shared import asked_days, chosen_buckets
-from tamarin_dagster.cli.terminal import bar, complain, err, printable
+from tamarin_dagster.cli.documents import MirroredBucket, make_document, show_documents
+from tamarin_dagster.cli.shared import check_days, describe_strays, select_buckets
+from tamarin_dagster.cli.terminal import bar, complain, count, err, printable
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.copies import CopiesError
 from tamarin_dagster.logstore.opening import open_log_store
@@ -30,7 +30,7 @@ from tamarin_dagster.settings import LoggedBucket
 
 @command(
     "mirror",
-    ("mirror --out /srv/logs", "all log keys of all buckets; again, only what is new"),
+    ("mirror --out /srv/logs", "all log keys of all buckets; repeated, only what is new"),
     ("mirror --out /srv/logs --bucket media --from 2026-01-01", "one bucket, from a day on"),
 )
 def mirror_command(
@@ -40,28 +40,29 @@ def mirror_command(
     to: ToOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Downloads log keys as they are, those that are not there yet.
+    """Download log keys unchanged, unless a copy is there already.
 
-    They lie under DIR by the name of their log bucket; a file:// URL of that folder, which is told, serves as
-    log_bucket_name, with the same log_prefix. Nothing is loaded, nothing is deleted, and no database is needed. A key
-    of which a copy of the same size and ETag is there costs a listing; one that was overwritten is fetched again.
+    The copies are in a folder under DIR that has the name of their log bucket. The command prints the folder's file://
+    URL, which you can use as log_bucket_name, with the same log_prefix. It loads and deletes nothing, and needs no
+    database. If a copy of the same size and ETag exists, a key costs only a listing; an overwritten key is fetched
+    again.
 
-    Without --from it begins with each bucket's start_date, without --to it ends with today. The status is 0 only if
-    each log key has its copy.
+    Without --from it begins with each bucket's start_date, without --to it ends with today. The exit status is 0 only
+    if every log key has its copy.
     """
     settings = load_settings()
-    buckets = chosen_buckets(settings, bucket)
-    first, last = asked_days(from_, to)
-    with told_if_interrupted("What was fetched stays and is not fetched again; run mirror to go on."):
+    buckets = select_buckets(settings, bucket)
+    first, last = check_days(from_, to)
+    with explain_interrupt("What was fetched stays and is not fetched again; run mirror to continue."):
         done = [_mirror_bucket(each, out, first, last) for each in buckets]
     if as_json:
         show_documents(done)
     if any(each.error or each.failures or each.waiting for each in done):
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _mirror_bucket(bucket: LoggedBucket, out: Path, first: date | None, last: date | None) -> MirroredBucket:
-    """Mirrors one bucket, and says so."""
+    """Mirror one bucket, and report it."""
     try:
         with bar(bucket.name, "days") as advance:
             mirrored = mirror(
@@ -76,13 +77,20 @@ def _mirror_bucket(bucket: LoggedBucket, out: Path, first: date | None, last: da
         complain(f"bucket {bucket.name}: {error}")
         return MirroredBucket(bucket=bucket.name, error=str(error), log_prefix=bucket.log_prefix)
     _summarise(bucket, mirrored)
-    return mirrored_bucket(bucket, mirrored)
+    return make_document(
+        MirroredBucket,
+        mirrored,
+        bucket=bucket.name,
+        log_bucket_name=mirrored.folder.as_uri(),
+        log_prefix=bucket.log_prefix,
+        strays=(*mirrored.outside, *mirrored.strays),
+    )
 
 
 def _summarise(bucket: LoggedBucket, mirrored: Mirrored) -> None:
-    """What the mirror did, and how its folder is used; what is left undone comes last."""
+    """Report what the mirror did and how to use its folder; what is incomplete comes last."""
     err.print(
-        f"[bold]{escape(bucket.name)}[/]: {mirrored.keys:,} keys fetched ({mirrored.bytes:,} bytes),"
+        f"[bold]{escape(bucket.name)}[/]: {count(mirrored.keys, 'key')} fetched ({mirrored.bytes:,} bytes),"
         f" {mirrored.present:,} were there already; {mirrored.seconds:.1f} s",
         highlight=False,
     )
@@ -90,8 +98,7 @@ def _summarise(bucket: LoggedBucket, mirrored: Mirrored) -> None:
     prefix = f", log_prefix: {bucket.log_prefix}" if bucket.log_prefix else ""
     err.print(f"  to load from there: {printable(place + prefix)}", highlight=False)
     if strays := [*mirrored.outside, *mirrored.strays]:
-        count = count_strays(mirrored.outside, len(mirrored.strays))
-        err.print(f"  {count} strays were skipped, for example '{printable(strays[0])}'", highlight=False)
+        err.print(describe_strays(strays[0], count_strays(mirrored.outside, len(mirrored.strays))), highlight=False)
     if mirrored.waiting:
         complain(waiting_files(bucket, mirrored.waiting).replace("the next pull", "the next mirror"))
     for failure in mirrored.failures:

@@ -1,4 +1,4 @@
-"""A progress bar for a terminal, with rate and remaining time after the first second. Imported where one is shown."""
+"""A progress bar with rate and remaining time. Import it only where one is shown, since rich.progress is slow."""
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,14 +15,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-# Before that a rate is a guess.
+# Earlier a rate would be a guess.
 FIRST_RATE_SECONDS = 1.0
-# From there on without decimals.
+# From this rate on without decimals.
 EVEN_RATE = 10
 
 
 class Rate(ProgressColumn):
-    """How much was done in a second so far, and how long the rest takes at that rate."""
+    """The rate so far, and how long the rest takes at that rate."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -34,20 +34,20 @@ class Rate(ProgressColumn):
 
 
 def rate_and_rest(done: float, total: float | None, seconds: float, unit: str) -> str:
-    """Return what a bar says of rate and remaining time; nothing in the first second, or without a unit."""
+    """Return the text about rate and remaining time; empty in the first second, and without a unit."""
     if seconds < FIRST_RATE_SECONDS or not done or not unit:
         return ""
     rate = done / seconds
-    said = f"{rate:,.0f} {unit}/s" if rate >= EVEN_RATE else f"{rate:.2g} {unit}/s"
+    text = f"{rate:,.0f} {unit}/s" if rate >= EVEN_RATE else f"{rate:.2g} {unit}/s"
     if total is None or total < done:
-        return said
+        return text
     rest = round((total - done) / rate)
     hours, minutes = divmod(rest // 60, 60)
-    return f"{said}, {f'{hours} h {minutes:02} min' if hours else f'{minutes}:{rest % 60:02}'} left"
+    return f"{text}, {f'{hours} h {minutes:02} min' if hours else f'{minutes}:{rest % 60:02}'} left"
 
 
 def progress_bar(console: Console, title: str, unit: str) -> tuple[Progress, TaskID]:
-    """Return a bar that its caller starts, and its only task."""
+    """Return a bar, which the caller starts, and its only task."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""The command that finds stored records which the present version would not load."""
+"""The command that finds stored records that this version would not load."""
 
 from datetime import date
 from typing import Annotated
@@ -6,17 +6,17 @@ from typing import Annotated
 import typer
 
 from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
+    EXIT_INCOMPLETE,
     BucketOption,
     JsonOption,
     command,
     day_option,
-    told_if_interrupted,
+    explain_interrupt,
 )
 from tamarin_dagster.cli.configured import load_settings
-from tamarin_dagster.cli.documents import rechecked_records, show_documents
-from tamarin_dagster.cli.shared import asked_days
-from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
+from tamarin_dagster.cli.documents import RecheckedRecords, show_documents
+from tamarin_dagster.cli.shared import check_days
+from tamarin_dagster.cli.terminal import bar, complain, count, err, show_rows
 from tamarin_dagster.pipeline.recheck import ConcernedKey, Rechecked, recheck
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.shapes import has_log_keys
@@ -33,25 +33,25 @@ def recheck_command(
     to: Annotated[date | None, day_option("--to", "Last request day (UTC).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Finds stored records that this version would not load, and changes nothing.
+    """Find stored records that this version would not load, and change nothing.
 
     An earlier version loaded lines whose last columns had no documented shape. This command reads the records again,
-    one day of requests at a time, and shows the columns with such values, some of the values, and the log keys that the
+    one request day at a time. It shows the columns with such values, some of the values, and the log keys that the
     records came from. docs/reference/lines.md says what to do with them.
 
-    The days are those of the requests. Without --bucket: all records, also those of buckets that are not configured.
-    The status is 1 if a record was found.
+    The days are those of the requests. Without --bucket, all records are read, also those of buckets that are not
+    configured. The exit status is 1 if such a record was found.
     """
     settings = load_settings()
-    first, last = asked_days(from_, to)
-    with told_if_interrupted("Nothing was changed."):
+    first, last = check_days(from_, to)
+    with explain_interrupt("Nothing was changed."):
         engine = open_database(settings)
         if bucket is not None:
             with engine.connect() as connection:
                 is_loaded = has_log_keys(connection, bucket)
             if not is_loaded:
-                settings.bucket(bucket)  # a bucket that was taken out of the settings has records; others are a mistake
-                complain(f"bucket {bucket}: no log key of it was ever loaded, so there is nothing to look at")
+                settings.bucket(bucket)  # a bucket that was removed from them may have records; any other is an error
+                complain(f"bucket {bucket}: no log key was ever loaded for it, so there is nothing to recheck")
         with bar("Rechecking", "days") as advance:
             done = recheck(
                 engine,
@@ -63,16 +63,16 @@ def recheck_command(
         engine.dispose()
     err.print(str(done), highlight=False)
     if as_json:
-        show_documents(rechecked_records(done))
+        show_documents(RecheckedRecords.model_validate(done))
     elif done.records:
         _show_columns(done)
         _show_keys(done)
     if done.records:
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _show_columns(done: Rechecked) -> None:
-    """Show each column that is violated, with some of its values."""
+    """Show each column with violations, and some of its values."""
     rows = [
         (column.column, column.records, sample.value, _name_of(sample.log_key, sample.log_key_id), sample.line_number)
         for column in done.columns
@@ -82,12 +82,12 @@ def _show_columns(done: Rechecked) -> None:
 
 
 def _show_keys(done: Rechecked) -> None:
-    """Show the first log keys, and say how many more there are."""
+    """Show the first log keys, and how many more there are."""
     rows = [(key.bucket, _name_of(key.key, key.id), key.id, key.records, _place_of(key)) for key in done.keys]
     show_rows(["bucket", "log key", "log_key_id", "records", "log bucket"], rows)
     if more := done.key_count - len(done.keys):
         at_least = "at least " if done.has_more_keys else ""
-        err.print(f"and {at_least}{more:,} more {'log key' if more == 1 else 'log keys'}", highlight=False)
+        err.print(f"and {at_least}{count(more, 'more log key')}", highlight=False)
     err.print("What to do with these records: docs/reference/lines.md", highlight=False)
 
 
@@ -96,7 +96,7 @@ def _name_of(log_key: str | None, log_key_id: int) -> str:
 
 
 def _place_of(key: ConcernedKey) -> str:
-    """Say whether the log key can be read again, as far as the ledger knows."""
+    """Describe whether the log key can be read again, as far as the ledger knows."""
     if key.key is None:
         return "unknown"
     return "purged" if key.is_purged else "still there"

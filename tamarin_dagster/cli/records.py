@@ -1,4 +1,4 @@
-"""Commands about what is loaded: read rejected lines again, drop old months."""
+"""Commands about what is loaded: parse rejected lines again, drop old months."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
@@ -8,20 +8,20 @@ import typer
 from rich.markup import escape
 
 from tamarin_dagster.cli.app import (
-    EXIT_LEFT_UNDONE,
+    EXIT_INCOMPLETE,
     BucketOption,
     FromOption,
     JsonOption,
     ToOption,
     command,
+    explain_interrupt,
     flag,
-    told_if_interrupted,
 )
 from tamarin_dagster.cli.configured import load_settings
-from tamarin_dagster.cli.documents import ReparsedBucket, expired_months, reparsed_bucket, show_documents
+from tamarin_dagster.cli.documents import ReparsedBucket, describe_expired, make_document, show_documents
 from tamarin_dagster.cli.rollups import roll_up_due
-from tamarin_dagster.cli.shared import asked_days, chosen_buckets, tell_bucket_failure
-from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
+from tamarin_dagster.cli.shared import check_days, report_bucket_failure, select_buckets
+from tamarin_dagster.cli.terminal import bar, complain, count, err, show_rows
 from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.pipeline.reparse import reparse
 from tamarin_dagster.pipeline.retain import Expirable, expirable, expire, first_kept_day, owed_warning, unpurged_warning
@@ -33,35 +33,35 @@ from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 @command(
     "reparse",
     ("reparse", "after an upgrade, all buckets"),
-    ("reparse --bucket media --from 2026-03-01 --json", "newer days of one bucket, told to a script"),
+    ("reparse --bucket media --from 2026-03-01 --json", "newer days of one bucket, for a script"),
 )
 def reparse_command(
     bucket: BucketOption = None, from_: FromOption = None, to: ToOption = None, as_json: JsonOption = False
 ) -> None:
-    """Reads rejected lines again, and moves those that are records now into the records.
+    """Parse rejected lines again, and store those that are valid now as records.
 
-    After an upgrade whose parser knows more. The lines come from the database, the log keys need not be there any more;
-    a key without a rejected line left is purged by the next purge.
+    Run it after an upgrade whose parser knows more. The lines come from the database, so the log keys need not exist
+    any more. The next purge deletes a key that has no rejected lines left.
 
-    Without --from and --to: of all days. The status is 0 only if no key was left as it was by an error.
+    Without --from and --to, all days are parsed. The exit status is 0 only if no key failed.
     """
     settings = load_settings()
-    buckets = chosen_buckets(settings, bucket)
-    first, last = asked_days(from_, to)
-    with told_if_interrupted("What was committed stays; run reparse to go on."):
+    buckets = select_buckets(settings, bucket)
+    first, last = check_days(from_, to)
+    with explain_interrupt("What was committed stays; run reparse to continue."):
         engine = open_database(settings)
         done = [_reparse_bucket(each, engine, first, last, settings) for each in buckets]
         engine.dispose()
     if as_json:
         show_documents(done)
     if any(each.error or each.failures for each in done):
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _reparse_bucket(
     bucket: LoggedBucket, engine: sa.Engine, first: date | None, last: date | None, settings: Settings
 ) -> ReparsedBucket:
-    """Reparses the rejected lines of one bucket, and says so."""
+    """Reparse the rejected lines of one bucket, and report it."""
     try:
         with bar(bucket.name, "keys") as advance:
             done = reparse(
@@ -74,11 +74,11 @@ def _reparse_bucket(
                 progress=lambda d: advance(d.keys, None, f"{d.moved:,} of {d.lines:,} rejected lines are records now"),
             )
     except DATABASE_ERRORS as error:
-        return ReparsedBucket(bucket=bucket.name, error=tell_bucket_failure(bucket.name, error))
+        return ReparsedBucket(bucket=bucket.name, error=report_bucket_failure(bucket.name, error))
     err.print(f"[bold]{escape(bucket.name)}[/]: {done}", highlight=False)
     for failure in done.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")
-    return reparsed_bucket(bucket.name, done)
+    return make_document(ReparsedBucket, done, bucket=bucket.name)
 
 
 @command(
@@ -87,31 +87,32 @@ def _reparse_bucket(
     ("expire", "drop them; from cron, once a day"),
 )
 def expire_command(
-    dry_run: Annotated[bool, flag("--dry-run", "Only say what would be dropped.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Only show what would be dropped.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Drops the months of records that are older than retention_months.
+    """Drop the months of records that are older than retention_months.
 
-    For cron; with Dagster a job does so daily. The ledger keeps its row of each key, so that none is loaded again.
-    While the setting is missing records are kept for ever, and this command is refused.
+    Run it from cron; with Dagster a job does the same daily. The ledger keeps its row of each key, so that no key is
+    loaded again. If retention_months is not set, records are kept forever, and this command refuses to run.
 
-    The days of these months are rolled up first. A month with a day that cannot be rolled up stays, and is named. With
-    archive set, months with records that are not in the archive yet stay. The status is 0 only if there was none.
+    The days of these months are rolled up first. A month stays, and is named, if one of its days cannot be rolled up.
+    If archive is set, a month with records that are not archived yet stays. The exit status is 0 only if no month had
+    to stay.
     """
     settings = load_settings()
     months = settings.retention_months
     if months is None:
-        raise SettingsError("retention_months is not set: records are kept for ever; set it to have old months dropped")
+        raise SettingsError("retention_months is not set, so records are kept forever; set it to drop old months")
     archives = {name: place_name(url) for name, url in settings.archives().items()}
-    with told_if_interrupted("What was dropped stays so; run expire to go on."):
+    with explain_interrupt("What was dropped stays so; run expire to continue."):
         engine = open_database(settings)
         if dry_run:
             found = expirable(engine, months, archives=archives)
-            _tell_expirable(found, with_table=not as_json)
+            _report_expirable(found, with_table=not as_json)
             if as_json:
-                show_documents(expired_months(found))
+                show_documents(describe_expired(found))
             return
-        # Only the days that would go: no other day can stop this.
+        # Roll up only the days that would be dropped: no other day can prevent it.
         first_kept = first_kept_day(months, datetime.now(UTC).date())
         roll_up_due(settings, engine, last=first_kept - timedelta(days=1))
         with bar("Expiring", "keys") as advance:
@@ -131,18 +132,19 @@ def expire_command(
     for owed in done.owed:
         complain(owed_warning(owed))
     if as_json:
-        show_documents(expired_months(done))
+        show_documents(describe_expired(done))
     if done.kept_back or done.owed:
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _tell_expirable(found: Expirable, *, with_table: bool) -> None:
+def _report_expirable(found: Expirable, *, with_table: bool) -> None:
     rows = [(partition.name, partition.rows, partition.bytes) for partition in found.partitions]
     if with_table:
         show_rows(["partition", "rows (estimate)", "bytes"], rows)
     err.print(
-        f"{len(rows):,} months would be dropped, {found.keys:,} keys marked as expired, {found.rejected_lines:,}"
-        f" rejected lines deleted; kept is what was requested from {found.first_kept} on",
+        f"{count(len(rows), 'month')} would be dropped, {count(found.keys, 'key')} marked as expired,"
+        f" {count(found.rejected_lines, 'rejected line')} deleted;"
+        f" records of requests from {found.first_kept} on are kept",
         highlight=False,
     )
     for owed in found.owed:

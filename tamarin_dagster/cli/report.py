@@ -1,4 +1,4 @@
-"""The command `report`: a bucket's month on a page."""
+"""The command that writes a report: a bucket's month on one page."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +9,11 @@ import typer
 
 from tamarin_dagster.analytics.past import incomplete_warning
 from tamarin_dagster.analytics.report import Month, ReportFile, file_name, write_report
-from tamarin_dagster.cli.app import EXIT_LEFT_UNDONE, BucketOption, command, flag, told_if_interrupted
+from tamarin_dagster.cli.app import EXIT_INCOMPLETE, BucketOption, command, explain_interrupt, flag
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
-from tamarin_dagster.cli.shared import chosen_buckets, tell_bucket_failure
-from tamarin_dagster.cli.terminal import complain, err, out, printable
+from tamarin_dagster.cli.shared import report_bucket_failure, select_buckets
+from tamarin_dagster.cli.terminal import complain, count, err, out, printable
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
@@ -23,28 +23,28 @@ from tamarin_dagster.settings.values import is_bucket_name
 
 @command(
     "report",
-    ("report", "the present month so far, a file for each bucket"),
+    ("report", "the current month so far, one file for each bucket"),
     ("report --bucket media.example.org --month 2026-10", "a month that is over"),
-    ("report --month 2026-10 --out handed-on --anonymize-ips", "to hand on"),
+    ("report --month 2026-10 --out handed-on --anonymize-ips", "to share with others"),
 )
 def report_command(
     bucket: BucketOption = None,
     month: Annotated[
-        str | None, typer.Option("--month", help="The month, like 2026-10; default: the present one.", metavar="MONTH")
+        str | None, typer.Option("--month", help="The month, like 2026-10; default: the current one.", metavar="MONTH")
     ] = None,
     to: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="A folder, or with one bucket a file; default: `reports` in the settings.", metavar="PATH"
+            "--out", help="A folder, or for one bucket a file; default: `reports` in the settings.", metavar="PATH"
         ),
     ] = None,
-    anonymize_ips: Annotated[bool, flag("--anonymize-ips", "Other names in the place of IP addresses.")] = False,
+    anonymize_ips: Annotated[bool, flag("--anonymize-ips", "Replace IP addresses by other names.")] = False,
 ) -> None:
-    """Writes a bucket's month as one HTML file: traffic, files, consumers, referrers, bots, cost, completeness.
+    """Write one HTML file about a bucket's month: traffic, files, consumers, referrers, bots, cost, completeness.
 
-    The file loads nothing and runs nothing, so it can be mailed and printed. Its figures are those of the rollups: of
-    the days that are loaded and rolled up; days whose records are not in the rollups yet are named. Where it was
-    written is told on standard output.
+    The file loads nothing and runs nothing, so you can mail and print it. Its figures come from the rollups, so they
+    cover the days that are loaded and rolled up; the file names days with records that are not rolled up yet. The
+    command prints the file's path on standard output.
     """
     settings = load_settings()
     chosen = _chosen(month)
@@ -56,7 +56,7 @@ def report_command(
         raise SettingsError(f"--out {folder} is a file, and there are {len(buckets)} buckets; name one with --bucket")
     else:
         paths = [folder / file_name(each, chosen) for each in buckets]
-    with told_if_interrupted("Reports that were written stay."):
+    with explain_interrupt("Reports that were written stay."):
         engine = open_database(settings)
         failed = False
         for each, path in zip(buckets, paths, strict=True):
@@ -73,23 +73,23 @@ def report_command(
                 _tell(done)
                 complain_of_foreign_records(engine, each)
             except DATABASE_ERRORS as error:
-                tell_bucket_failure(each, error)
+                report_bucket_failure(each, error)
                 failed = True
         engine.dispose()
     if failed:
-        raise typer.Exit(EXIT_LEFT_UNDONE)
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def _buckets(settings: Settings, name: str | None) -> list[str]:
-    """The configured buckets, or the one of that name; where none is configured, as with the demo, those rolled up."""
-    known = [] if settings.buckets else _rolled_up(settings)
+    """Return the configured buckets or the named one. If none is configured, as with the demo, use those rolled up."""
+    known = [] if settings.buckets else _list_rolled_up(settings)
     if known and (name is None or name in known):
         return known if name is None else [name]
-    return [each.name for each in chosen_buckets(settings, name)]
+    return [each.name for each in select_buckets(settings, name)]
 
 
-def _rolled_up(settings: Settings) -> list[str]:
-    """The buckets that have rollups and a bucket's name, in order."""
+def _list_rolled_up(settings: Settings) -> list[str]:
+    """Return the buckets that have rollups and a valid bucket name, in order."""
     engine = open_database(settings)
     with engine.connect() as connection:
         found = connection.scalars(sa.select(traffic_day.c.bucket).distinct().order_by(traffic_day.c.bucket)).all()
@@ -109,8 +109,8 @@ def _chosen(month: str | None) -> Month:
 def _tell(done: ReportFile) -> None:
     traffic = done.report.traffic
     err.print(
-        f"[bold]{printable(done.report.bucket)}[/], {done.report.month.name}: {traffic.requests:,} requests,"
-        f" {traffic.bytes_sent:,} bytes sent",
+        f"[bold]{printable(done.report.bucket)}[/], {done.report.month.name}: {count(traffic.requests, 'request')},"
+        f" {count(traffic.bytes_sent, 'byte')} sent",
         highlight=False,
     )
     if days := done.report.completeness.pending_days:

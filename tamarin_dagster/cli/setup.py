@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from tamarin_dagster.cli.app import command
-from tamarin_dagster.cli.terminal import bar, err
+from tamarin_dagster.cli.terminal import bar, count, err
 from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.settings import load_settings as settings_of_folder
 
@@ -25,20 +25,20 @@ from tamarin_dagster.settings import load_settings as settings_of_folder
     ("demo-logs --lines 5000000 --keys 500 --days 90 --out /tmp/keys", "a quarter with large log keys"),
 )
 def demo_logs(
-    lines: Annotated[int, typer.Option(min=1, help="How many lines in all.", metavar="N")],
+    lines: Annotated[int, typer.Option(min=1, help="The total number of lines.", metavar="N")],
     out: Annotated[Path, typer.Option(help="The folder to write log keys to.", file_okay=False, metavar="DIR")],
     keys: Annotated[
-        int | None, typer.Option(min=1, help="How many log keys; default: one per about 500 lines.", metavar="N")
+        int | None, typer.Option(min=1, help="The number of log keys; default: 1 for about 500 lines.", metavar="N")
     ] = None,
     days: Annotated[
-        int, typer.Option(min=1, help="Days, up to today, that the keys are spread over.", metavar="N")
+        int, typer.Option(min=1, help="The number of days, up to today, that the log keys cover.", metavar="N")
     ] = 21,
     seed: Annotated[int, typer.Option(help="The same seed gives the same lines.", metavar="N")] = 2011,
 ) -> None:
-    """Writes believable log keys of a media site to a folder.
+    """Write realistic log keys of a media site to a folder.
 
-    To try a pull, queries or a dashboard without a log of one's own: a file:// URL of the folder serves as
-    log_bucket_name, with log_prefix: logs/.
+    Use it to try a pull, queries or a dashboard without a log of your own: set log_bucket_name to a file:// URL of the
+    folder, and log_prefix to logs/.
     """
     from tamarin_dagster.demo import write_log_keys  # noqa: PLC0415 - only this command needs it
 
@@ -47,27 +47,28 @@ def demo_logs(
             out, lines=lines, keys=keys, days=days, seed=seed, progress=lambda n: advance(n, lines)
         )
     err.print(
-        f"{written.lines:,} lines in {written.keys:,} log keys ({written.bytes:,} bytes) under {escape(str(out))}"
+        f"{count(written.lines, 'line')} in {count(written.keys, 'log key')} ({written.bytes:,} bytes)"
+        f" under {escape(str(out))}"
     )
 
 
-@command("compile", ("compile", "in a Dockerfile, behind pip install"))
+@command("compile", ("compile", "in a Dockerfile, after pip install"))
 def compile_command() -> None:
-    """Compiles the parser, which its first use does else.
+    """Compile the parser now; otherwise its first use compiles it.
 
-    And the byte code of the modules that runs and commands import, even if PYTHONDONTWRITEBYTECODE is set. For
-    installations and images. It takes half a minute; the result is kept next to the code, or in the user's cache.
+    Also compiles the byte code of the modules that runs and commands import, even if PYTHONDONTWRITEBYTECODE is set.
+    For installations and images. It takes half a minute; the result is kept next to the code, or in the user's cache.
     """
     from tamarin_dagster.recordstore.loading import compile_ahead  # noqa: PLC0415 - numba takes half a second
 
-    # It would say the same.
+    # Its log lines would repeat the status below.
     logging.getLogger("tamarin_dagster.logformat.compiled").setLevel(logging.ERROR)
-    # At the same time, each on a core of its own.
-    with err.status("Compiling the parser, and byte code"), _compiled_byte_code():
+    # Both at the same time, each on its own core.
+    with err.status("Compiling the parser, and byte code"), _compile_byte_code():
         compile_ahead()
 
 
-# What `dagster dev`, a code server, a run and a command import. An extra may be missing.
+# What `dagster dev`, a code server, a run and a command import. The module of an extra may be missing.
 _IMPORTED = (
     "tamarin_dagster.definitions",
     "tamarin_dagster.orchestration.s3_resource",
@@ -93,10 +94,10 @@ load_commands()
 
 
 @contextmanager
-def _compiled_byte_code() -> Iterator[None]:
-    """Import all of it in a process that writes byte code; Python leaves out what it may not write.
+def _compile_byte_code() -> Iterator[None]:
+    """Import all modules in a process that writes byte code; PYTHONDONTWRITEBYTECODE may forbid it to this one.
 
-    Its settings are the default ones: those of this folder may name databases and buckets that are not there.
+    The process uses default settings: those of this folder may name databases and buckets that do not exist.
     """
     foreign = ("TAMARIN_", "PYTHONDONTWRITEBYTECODE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -107,22 +108,22 @@ def _compiled_byte_code() -> Iterator[None]:
             raise subprocess.CalledProcessError(process.returncode, "the compilation of byte code")
 
 
-HostOption = Annotated[str, typer.Option("--host", help="Where the Dagster UI listens.", metavar="HOST")]
+HostOption = Annotated[str, typer.Option("--host", help="The address that the Dagster UI listens on.", metavar="HOST")]
 PortOption = Annotated[
     int,
-    typer.Option("--port", help="The UI's port; the next free one is taken if it is in use.", metavar="PORT"),
+    typer.Option("--port", help="The UI's port; if it is in use, the next free one is taken.", metavar="PORT"),
 ]
 
 
-@command("demo", ("demo", "then look at http://127.0.0.1:3000, and ask in a second terminal"))
+@command("demo", ("demo", "then open http://127.0.0.1:3000, and run queries in a second terminal"))
 def demo(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
-    """Runs the demo: Postgres, an S3 endpoint with a media site's log, and Dagster.
+    """Run the demo: Postgres, an S3 endpoint with a media site's log, and Dagster.
 
-    It does what `make dev` does, in any folder, as long as no bucket is configured. Every command that you run in the
-    same folder then works on the demo's data, and says so. Its records are in a folder of their own (.tamarin-demo).
+    It does what `make dev` does, in any folder where no bucket is configured. Every command that you then run in the
+    same folder uses the demo's data, and says so. The demo keeps its records in its own folder (.tamarin-demo).
     """
     if settings_of_folder().buckets:
-        raise SettingsError("buckets are configured here: run the demo in another folder, or with other settings")
+        raise SettingsError("buckets are configured here: run the demo in another folder or with other settings")
     try:
         import moto.server  # noqa: F401, PLC0415 - an extra
     except ModuleNotFoundError:

@@ -1,15 +1,15 @@
-"""What several commands share: which buckets and days are asked for, and what is said of a bucket that failed."""
+"""What several commands share: which buckets and days they work on, and the report of a bucket that failed."""
 
 from datetime import UTC, date, datetime
 
-from tamarin_dagster.cli.terminal import complain
+from tamarin_dagster.cli.terminal import complain, printable
 from tamarin_dagster.pipeline.retain import first_kept_day
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
-def chosen_buckets(settings: Settings, name: str | None) -> list[LoggedBucket]:
-    """The bucket of that name, or all. Raises SettingsError if there is none."""
+def select_buckets(settings: Settings, name: str | None) -> list[LoggedBucket]:
+    """Return the bucket of that name, or all buckets. Raises SettingsError if there is none."""
     if name is not None:
         return [settings.bucket(name)]
     if not settings.buckets:
@@ -17,24 +17,30 @@ def chosen_buckets(settings: Settings, name: str | None) -> list[LoggedBucket]:
     return list(settings.buckets)
 
 
-def asked_days(first: date | None, last: date | None) -> tuple[date | None, date | None]:
-    """The first and the last day that were given as options, if any were. Raises SettingsError if they are swapped."""
+def check_days(first: date | None, last: date | None) -> tuple[date | None, date | None]:
+    """Return the days of --from and --to, if given. Raises SettingsError if the first is after the last."""
     if first and last and first > last:
-        raise SettingsError(f"--from {first} is after --to {last}: no day lies between them")
+        raise SettingsError(f"--from {first} is after --to {last}: there is no day between them")
     return first, last
 
 
 def first_pulled_day(settings: Settings, bucket: LoggedBucket) -> date:
-    """Where a pull begins that is not told: rows of days that retention_months leaves out would be dropped at once."""
+    """Return the first day of a pull without --from. Rows of days before retention_months would be dropped at once."""
     if settings.retention_months is None:
         return bucket.start_date
     return max(bucket.start_date, first_kept_day(settings.retention_months, datetime.now(UTC).date()))
 
 
-def tell_bucket_failure(bucket: str, error: Exception, consequence: str = "") -> str:
-    """Say what failed for one bucket, so that the others go on, and the consequence; returns what failed.
+def describe_strays(example: str, number: str) -> str:
+    """Return the line about strays; `number` is from `count_strays`."""
+    were = "1 stray was" if number == "1" else f"{number} strays were"
+    return f"  {were} skipped, for example '{printable(example)}'"
 
-    Raises the error again if it means that the server is gone.
+
+def report_bucket_failure(bucket: str, error: Exception, consequence: str = "") -> str:
+    """Report what failed for one bucket, and the consequence, so that the others go on. Returns what failed.
+
+    Raises the error again if the server is gone.
     """
     raise_if_lost(error)
     text = f"database: {cause_of(error)}" if isinstance(error, DATABASE_ERRORS) else str(error)

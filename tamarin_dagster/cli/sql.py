@@ -1,4 +1,4 @@
-"""The command that asks the records' database."""
+"""The command that queries the database of the records."""
 
 import shutil
 import signal
@@ -11,9 +11,9 @@ from typing import Annotated
 import psycopg
 import typer
 
-from tamarin_dagster.cli.app import command, flag, told_if_interrupted
+from tamarin_dagster.cli.app import command, explain_interrupt, flag
 from tamarin_dagster.cli.configured import load_settings
-from tamarin_dagster.cli.terminal import Format, err, json_answers, printable, show_csv, show_rows
+from tamarin_dagster.cli.terminal import Format, collect_json, err, printable, show_csv, show_rows
 from tamarin_dagster.extras import MissingExtraError, why_missing
 from tamarin_dagster.pipeline.backup import connection_arguments
 from tamarin_dagster.recordstore.asking import ask
@@ -27,27 +27,27 @@ from tamarin_dagster.urls import clean_errors
 @command(
     "sql",
     ('sql "SELECT key, count(*) FROM s3_log_record GROUP BY key"', "a query, as a table"),
-    ('sql --format csv "SELECT * FROM s3_log_key" > keys.csv', "with a header, row by row, however many there are"),
+    ('sql --format csv "SELECT * FROM s3_log_key" > keys.csv', "with a header, row by row, for any number of rows"),
     ('sql --format json "SELECT key FROM s3_log_key" | jq length', "for a script"),
     ("sql", "psql, with its \\d and its history"),
     ("sql --url", "for a BI tool, or pandas"),
 )
 def sql(
     query: Annotated[
-        str | None, typer.Argument(help="Statements, parted by semicolons; without one: psql.", metavar="QUERY")
+        str | None, typer.Argument(help="Statements, separated by semicolons; without one: psql.", metavar="QUERY")
     ] = None,
     url: Annotated[bool, flag("--url", "Print the database's URL, for other programs.")] = False,
     format_: Annotated[
-        Format, typer.Option("--format", help="How to show the answer.", metavar="table|csv|json")
+        Format, typer.Option("--format", help="The format of the answer.", metavar="table|csv|json")
     ] = Format.table,
 ) -> None:
-    """Asks the records' database: a query, psql without one, or only its URL.
+    """Query the database of the records, open psql, or print the database's URL.
 
-    Several statements are one transaction, as with psql -c; the answer to each is shown. As csv and json values are as
-    Postgres writes them: json has numbers, booleans and lists as such, and is one list of rows, or a list of such lists
-    if several statements have an answer. A table is held in memory until it is complete.
+    Several statements run in one transaction, as with psql -c, and the answer to each is shown. csv has values as
+    Postgres writes them. json keeps numbers, booleans and lists as such; it is a list of rows, or a list of such lists
+    if several statements return rows. A table is held in memory until it is complete.
 
-    --url keeps the embedded server running, until `tamarin-dagster stop`. The tables: docs/reference/tables.md.
+    --url keeps the embedded server running until `tamarin-dagster stop`. docs/reference/tables.md describes the tables.
     """
     settings = load_settings()
     open_database(settings).dispose()
@@ -56,7 +56,7 @@ def sql(
             embedded_postgres(settings.home).keep_running()
         sys.stdout.write(records_url(settings, driver="postgresql") + "\n")
     elif query is not None:
-        with told_if_interrupted("The query is cancelled."):
+        with explain_interrupt("The query is cancelled."):
             _show_answers(settings, query, format_)
     else:
         _psql(settings)
@@ -69,7 +69,7 @@ def _show_answers(settings: Settings, query: str, format_: Format) -> None:
     connection.add_notice_handler(lambda said: err.print(f"{said.severity}: {printable(said.message_primary or '')}"))
     with closing(connection):
         if format_ is Format.json:
-            with json_answers() as take:
+            with collect_json() as take:
                 for answer in ask(connection, query, for_json=True):
                     if isinstance(answer, str):
                         err.print(answer)
@@ -89,17 +89,17 @@ def _show_answers(settings: Settings, query: str, format_: Format) -> None:
 
 
 def _psql(settings: Settings) -> None:
-    """Psql as a child, not in our place: while we live the embedded server does. Its password is on no command line."""
+    """Run psql as a child, not in our place: the embedded server runs as long as we do. Pass its password unseen."""
     url = records_url(settings, driver="postgresql")
     with clean_errors(url):
         place, environment = connection_arguments(url)
     program = _psql_program(settings)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is psql's: it cancels a query
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql uses ctrl-C to cancel a query
     raise typer.Exit(subprocess.call([program, place], env=environment))
 
 
 def _psql_program(settings: Settings) -> Path:
-    """The embedded Postgres' own psql, or the one on the PATH. Raises MissingExtraError."""
+    """Return the psql of the embedded Postgres, or the one on the PATH. Raises MissingExtraError."""
     if missing := why_missing("embedded", "`sql` without a query, where no psql is on the PATH,"):
         if on_path := shutil.which("psql"):
             return Path(on_path)

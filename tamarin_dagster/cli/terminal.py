@@ -1,4 +1,4 @@
-"""What the command line shows: answers on standard output; progress, warnings and complaints on standard error."""
+"""Output of the command line: answers on standard output; progress, warnings and errors on standard error."""
 
 import csv
 import itertools
@@ -20,14 +20,14 @@ from tamarin_dagster.logkey import shown
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Of JSON that waits until it is complete.
-HELD_JSON_BYTES = 8 * 1024 * 1024
-# Columns of a table that goes to no terminal, at most.
+# JSON up to this size waits in memory until it is complete; more waits in a file.
+MAX_JSON_BYTES_IN_MEMORY = 8 * 1024 * 1024
+# Maximum width of a table that does not go to a terminal.
 _ENDLESS = 1_000_000
 
 
 class _Console(Console):
-    """Rich takes a broken pipe for an end that is somebody else's business."""
+    """A console that raises BrokenPipeError; rich would exit instead."""
 
     def on_broken_pipe(self) -> None:
         """See rich.console.Console."""
@@ -39,7 +39,7 @@ err = Console(stderr=True, soft_wrap=True)
 
 
 class Format(StrEnum):
-    """How the answer of a query is shown."""
+    """The format of a query's answer."""
 
     table = "table"
     csv = "csv"
@@ -47,8 +47,8 @@ class Format(StrEnum):
 
 
 def show_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], are_numbers: Sequence[bool] | None = None) -> None:
-    """Rows as a table on standard output."""
-    from rich.table import Table  # noqa: PLC0415 - many commands show none
+    """Print rows as a table on standard output."""
+    from rich.table import Table  # noqa: PLC0415 - many commands show no table
 
     held = list(rows)
     table = Table(header_style="bold")
@@ -61,7 +61,7 @@ def show_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], are_numbers: 
 
 
 def show_table(table: "Table") -> None:
-    """A table on standard output; in a pipe nothing is folded to a width that nobody has."""
+    """Print a table on standard output. In a pipe no cell is wrapped, since there is no width."""
     if out.is_terminal:
         out.print(table, crop=False)
         return
@@ -73,8 +73,8 @@ def show_table(table: "Table") -> None:
 
 
 def show_csv(names: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
-    """Rows as CSV on standard output, each as it comes; NULL is an empty field."""
-    # In a pipe a value is what it is. On a terminal a control character would be obeyed.
+    """Print rows as CSV on standard output, each as it arrives; NULL is an empty field."""
+    # A terminal would obey a control character. A pipe gets each value unchanged.
     escapes = sys.stdout.isatty()
     writer = csv.writer(sys.stdout, lineterminator="\n")
     for row in itertools.chain([names], rows):
@@ -82,25 +82,25 @@ def show_csv(names: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None
 
 
 def show_json(value: Any) -> None:
-    """A JSON document on standard output, in ASCII: no control character is in it, whatever the value holds."""
+    """Print a JSON document on standard output, in ASCII, so that no value can contain a control character."""
     json.dump(value, sys.stdout, indent=2, default=str)
     sys.stdout.write("\n")
 
 
 @contextmanager
-def json_answers() -> Iterator[Callable[[Sequence[str], Iterable[Sequence[Any]]], None]]:
-    """Takes answers and shows them as one JSON document: a list of rows, or a list of such lists if they are several.
+def collect_json() -> Iterator[Callable[[Sequence[str], Iterable[Sequence[Any]]], None]]:
+    """Collect answers and print one JSON document: a list of rows, or a list of such lists if there are several.
 
-    Nothing is shown if the body fails. What is large waits in a file.
+    Prints nothing if the body fails. A large document waits in a file.
     """
-    count = 0
-    with tempfile.SpooledTemporaryFile(HELD_JSON_BYTES, "w+", encoding="ascii") as held:
+    answers = 0
+    with tempfile.SpooledTemporaryFile(MAX_JSON_BYTES_IN_MEMORY, "w+", encoding="ascii") as held:
 
         def take(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-            nonlocal count
-            held.write(",\n" if count else "")
-            count += 1
-            keys = distinct(names)
+            nonlocal answers
+            held.write(",\n" if answers else "")
+            answers += 1
+            keys = make_distinct(names)
             held.write("[")
             separator = "\n  "
             for row in rows:
@@ -110,14 +110,14 @@ def json_answers() -> Iterator[Callable[[Sequence[str], Iterable[Sequence[Any]]]
 
         yield take
         held.seek(0)
-        before, after = ("", "\n") if count == 1 else ("[", "]\n")
+        before, after = ("", "\n") if answers == 1 else ("[", "]\n")
         sys.stdout.write(before)
         shutil.copyfileobj(held, sys.stdout)
         sys.stdout.write(after)
 
 
-def distinct(names: Sequence[str]) -> list[str]:
-    """The names, with a number behind those that stood there before: `a, a` as `a, a_2`."""
+def make_distinct(names: Sequence[str]) -> list[str]:
+    """Make names unique by a number after repeated ones: `a, a` becomes `a, a_2`."""
     found: list[str] = []
     for name in names:
         number, new = 2, name
@@ -128,13 +128,18 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Fields of a log line are the client's: no markup, and no control sequence for the terminal."""
+    """Escape markup and control sequences: the client chose the fields of a log line."""
     return escape(shown(text))
+
+
+def count(number: int, noun: str) -> str:
+    """Return the number with its noun: `1 key`, `2,000 keys`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 @contextmanager
 def bar(title: str, unit: str) -> Iterator[Any]:
-    """A progress bar on a terminal, nothing elsewhere; yields advance(done, total=None, text='').
+    """Show a progress bar on a terminal, and nothing elsewhere. Yields advance(done, total=None, text='').
 
     After the first second it shows the rate, and the remaining time if there is a total.
     """
@@ -149,7 +154,7 @@ def bar(title: str, unit: str) -> Iterator[Any]:
 
 
 class LineHandler(logging.Handler):
-    """Warnings as lines on standard error, above a progress bar if there is one."""
+    """Prints warnings as lines on standard error, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""
@@ -157,6 +162,6 @@ class LineHandler(logging.Handler):
 
 
 def complain(text: str) -> None:
-    """What is wrong, in red on standard error."""
-    for line in text.rstrip("\n").split("\n"):  # at no other character: a name may hold a U+2028
+    """Print an error or warning in red on standard error."""
+    for line in text.rstrip("\n").split("\n"):  # splitlines would also split at U+2028, which a name may contain
         err.print(f"[red]{printable(line)}[/]", highlight=False)

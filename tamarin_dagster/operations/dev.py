@@ -1,6 +1,6 @@
-"""`make dev`: everything on one machine, in one terminal. Starts it, says where it is, ends all of it on ctrl-C.
+"""`make dev`: everything on one machine, in one terminal. Starts it, shows its address, and ends it all on ctrl-C.
 
-With no buckets configured a demo comes along: a local S3 endpoint and a bucket whose log keys keep arriving.
+With no buckets configured it adds a demo: a local S3 endpoint, and a bucket whose log keys keep arriving.
 """
 
 import ctypes
@@ -28,44 +28,44 @@ from rich.markup import escape
 from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, is_demo_home
 from tamarin_dagster.logformat.machine_code import should_compile
 from tamarin_dagster.logstore.files import whole_file
-from tamarin_dagster.operations.watchdog import LOCATION, look_after
+from tamarin_dagster.operations.watchdog import LOCATION, watch
 from tamarin_dagster.private_files import make_home, make_private_folder
 from tamarin_dagster.recordstore.connections import embedded_postgres
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.recordstore.waiting import saying
+from tamarin_dagster.recordstore.waiting import announce_wait
 from tamarin_dagster.settings import Settings, load_settings
 
 _log = logging.getLogger(__name__)
 
 _DAGSTER_YAML = Path(__file__).parents[1] / "orchestration" / "dagster.yaml"
-# A first start makes the cluster and Dagster's tables; a cold import of everything takes longest.
+# A first start creates the cluster and Dagster's tables. A cold import of everything takes longest.
 PAGE_SECONDS = 180
-# Of an end that nobody asked for.
+# The exit status after an end that nobody asked for.
 EXIT_UNASKED = 1
 STOP_SECONDS = 20
 PROGRAM = "tamarin-dagster"
-# In the demo new keys come every 15 seconds, and the sensor looks as often; the weeks before are for a backfill.
+# In the demo new keys arrive every 15 seconds, and the sensor ticks as often. The earlier weeks are for a backfill.
 DEMO_INTERVAL_MINUTES = 0.25
 DEMO_MONITORED_DAYS = 2
 _POLL_SECONDS = 0.2
-# Dagster's daemon warns on each new home that it begins with the present events, and says each second that it looks at
+# In each new home Dagster's daemon warns that it begins with current events. It also logs each second that it checks
 # queued runs.
 _NOISE = (b"No cursor for event type", b"Priority sorting and checking tag concurrency limits")
-# Of Linux' prctl.
+# The option PR_SET_PDEATHSIG of Linux' prctl.
 _PR_SET_PDEATHSIG = 1
 
 
 def run(host: str, port: int) -> int:
-    """Runs until ctrl-C, SIGTERM or the end of Dagster; returns the exit status.
+    """Run until ctrl-C, SIGTERM or the end of Dagster, and return the exit status.
 
     Raises SettingsError, DatabaseError and EmbeddedPostgresError.
     """
     console = Console(soft_wrap=True)
     settings = load_settings(for_demo=True)
     with ExitStack() as stack:
-        stack.enter_context(_terminable())
-        stack.callback(_no_longer_keep_running, settings)
-        compilation = stack.enter_context(_compilation())
+        stack.enter_context(_interrupt_on_sigterm())
+        stack.callback(_release_server, settings)
+        compilation = stack.enter_context(_compile_in_background())
         if settings.buckets:
             console.print(f"Settings: {escape(os.environ.get(CONFIG_VARIABLE, 'tamarin.yaml'))}")
         else:
@@ -85,44 +85,44 @@ def run(host: str, port: int) -> int:
         command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-h", host, "-p", str(port)]
         command += ["-w", str(_workspace(settings))]
         page = f"http://{host}:{port}"
-        dagster = stack.enter_context(_process(command, environment, stdout=subprocess.PIPE))
+        dagster = stack.enter_context(_run_child(command, environment, stdout=subprocess.PIPE))
         threading.Thread(target=_pass_on, args=(dagster, console), name="dagster-output", daemon=True).start()
         with _step(console, "Starting Dagster (10 to 30 seconds)"):
             answers = _await_page(f"{page}/server_info", dagster)
         if answers:
             _announce(console, page, settings)
         try:
-            # Dagster ends with 0 when somebody kills its daemon or its page; whoever looks after us must not take that
-            # for an end that was asked for.
-            return look_after(dagster, page) or EXIT_UNASKED
+            # Dagster exits with 0 when its daemon or webserver is killed. A supervisor must not take that for a
+            # requested end.
+            return watch(dagster, page) or EXIT_UNASKED
         except KeyboardInterrupt:
             console.print("Stopping …")
             return 0
 
 
 @contextmanager
-def _compilation() -> Iterator["subprocess.Popen[bytes] | None"]:
-    """Compile what `tamarin-dagster compile` does, during the start of the rest, if nobody has done so.
+def _compile_in_background() -> Iterator["subprocess.Popen[bytes] | None"]:
+    """Compile what `tamarin-dagster compile` compiles, unless that is done, while the rest starts.
 
-    Otherwise each of the first runs would do it, all at the same time.
+    Otherwise each of the first runs would compile it, all at the same time.
     """
     if not should_compile():
         yield None
         return
     command = [sys.executable, "-m", "tamarin_dagster.cli", "compile"]
-    with _process(command, dict(os.environ), stdout=subprocess.DEVNULL) as process:
+    with _run_child(command, dict(os.environ), stdout=subprocess.DEVNULL) as process:
         yield process
 
 
-def _no_longer_keep_running(settings: Settings) -> None:
-    """ctrl-C ends all: also an embedded server whose URL was given to somebody meanwhile."""
+def _release_server(settings: Settings) -> None:
+    """Let ctrl-C end also an embedded server whose URL was given to somebody meanwhile."""
     if not (settings.database_url and settings.dagster_database_url):
         embedded_postgres(settings.home).keep_running(keep=False)
 
 
 @contextmanager
 def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
-    """The demo's endpoint, running, and the settings with its bucket; they are the children's too."""
+    """Run the demo's endpoint, and yield the settings with its bucket, which the children use too."""
     from tamarin_dagster.demo import endpoint  # noqa: PLC0415 - needs the extra `demo`
 
     port = endpoint.free_port()
@@ -132,23 +132,23 @@ def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
     with whole_file(config) as file:
         file.write(_demo_config(url, settings).encode())
     os.environ |= {CONFIG_VARIABLE: str(config), "TAMARIN_HOME": str(settings.home)} | endpoint.demo_environment()
-    os.environ.pop("AWS_PROFILE", None)  # one that is missing here would stop every client
+    os.environ.pop("AWS_PROFILE", None)  # a profile that does not exist here would stop every client
     console.print(
-        f"No buckets are configured in tamarin.yaml: the demo comes along (its settings: {escape(str(config))})."
+        f"No buckets are configured in tamarin.yaml, so the demo starts too (its settings: {escape(str(config))})."
     )
     command = [sys.executable, "-m", "tamarin_dagster.demo", "--port", str(port), "--parent-pid", str(os.getpid())]
-    with _process(command, dict(os.environ)) as demo:
+    with _run_child(command, dict(os.environ)) as demo:
         days = endpoint.DEFAULT_HISTORY_DAYS
         with (
             _step(console, f"Starting the demo's S3 endpoint, and writing {days} days of its log"),
-            saying(f"Waiting for the demo's S3 endpoint at {url}"),
+            announce_wait(f"Waiting for the demo's S3 endpoint at {url}"),
         ):
             endpoint.wait_until_ready(url, alive=lambda: demo.poll() is None)
         yield load_settings()
 
 
 def _demo_config(endpoint_url: str, settings: Settings) -> str:
-    """The settings of the demo's bucket: the sensor takes the newest days, the weeks before are for a backfill."""
+    """Return the settings of the demo's bucket: the sensor loads the newest days, a backfill the earlier weeks."""
     from tamarin_dagster.demo import endpoint  # noqa: PLC0415 - needs the extra `demo`
 
     today = datetime.now(UTC).date()
@@ -166,7 +166,7 @@ def _demo_config(endpoint_url: str, settings: Settings) -> str:
 
 
 def _dagster_home(settings: Settings) -> Path:
-    """Dagster's home with its dagster.yaml, which is yours to edit once it is there."""
+    """Return Dagster's home. Its dagster.yaml is written once; after that it is yours to edit."""
     make_home(settings.home)
     home = settings.home / "dagster"
     make_private_folder(home)
@@ -177,7 +177,7 @@ def _dagster_home(settings: Settings) -> Path:
 
 
 def _workspace(settings: Settings) -> Path:
-    """Return the project's workspace.yaml, or one like it in the home where the package was installed without it."""
+    """Return the project's workspace.yaml, or write a like one in the home if the package is installed without it."""
     path = Path(__file__).parents[2] / "workspace.yaml"
     if path.exists():
         return path
@@ -190,7 +190,7 @@ def _workspace(settings: Settings) -> Path:
 
 @contextmanager
 def _step(console: Console, text: str) -> Iterator[None]:
-    """Say what is being done: with a spinner on a terminal, with a line elsewhere."""
+    """Report a step: with a spinner on a terminal, with a line elsewhere."""
     if not console.is_terminal:
         console.print(f"{text} …", highlight=False)
         yield
@@ -202,7 +202,7 @@ def _step(console: Console, text: str) -> Iterator[None]:
 
 
 def _pass_on(dagster: "subprocess.Popen[bytes]", console: Console) -> None:
-    """Show what Dagster says, line by line above a spinner, without what tells nobody anything."""
+    """Show Dagster's output, line by line above a spinner, without the lines that help nobody."""
     if dagster.stdout is None:
         return
     for line in dagster.stdout:
@@ -238,17 +238,17 @@ def _announce(console: Console, page: str, settings: Settings) -> None:
     console.print("\nThe Dagster UI:", style="bold")
     console.print(page, style="bold green", highlight=False)
     ask = 'sql "SELECT count(*) FROM s3_log_record"'
-    first = "Look first at Runs, where the sensor's loads appear, and then at the Catalog"
-    first += "; a backfill of log_records there loads the weeks before." if is_demo_home(settings.home) else "."
+    first = "Open Runs first, where the sensor's loads appear, and then the Catalog"
+    first += "; a backfill of log_records there loads the earlier weeks." if is_demo_home(settings.home) else "."
     console.print(f"Watched buckets: {escape(watched)}", highlight=False)
     console.print(first, highlight=False)
     console.print(f"SQL, in another terminal in this folder: {_program()} {ask}", highlight=False)
-    console.print(f"Also there: {_program()} buckets, hogs, report, doctor.", highlight=False)
-    console.print("ctrl-C ends it all.\n", highlight=False)
+    console.print(f"Other commands: {_program()} buckets, top-talkers, report, doctor.", highlight=False)
+    console.print("ctrl-C ends everything.\n", highlight=False)
 
 
 def _program() -> str:
-    """Return how a person calls the command line in this folder: by its name, or by the path of this installation's."""
+    """Return how to call the command line in this folder: by its name, or by the path of this installation."""
     here = Path(sys.executable).with_name(PROGRAM)
     found = shutil.which(PROGRAM)
     if not here.exists() or (found and Path(found).samefile(here)):
@@ -257,10 +257,10 @@ def _program() -> str:
 
 
 @contextmanager
-def _process(
+def _run_child(
     command: list[str], environment: dict[str, str], stdout: int | None = None
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A child in a group of its own, ended with all of its own children: a ctrl-C in the terminal is for us alone."""
+    """Run a child in its own process group, so that only we get a ctrl-C, and end it with all of its children."""
     process = subprocess.Popen(
         command,
         env=environment,
@@ -273,29 +273,29 @@ def _process(
         yield process
     finally:
         for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-            if _group_ended(process, sign):
+            if _signal_group(process, sign):
                 break
             _log.warning("%s did not end within %s s", command[-1], STOP_SECONDS)
 
 
 def _end_with_parent() -> None:
-    """In the child: should we be killed -9, it is told to end, and its own children end with it.
+    """Ask the kernel, in the child, to end it if we are killed with -9; its own children end with it.
 
-    Two of Dagster's daemons on one home hinder each other.
+    Two Dagster daemons on one home hinder each other.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _group_ended(process: "subprocess.Popen[bytes]", sign: signal.Signals) -> bool:
-    """Signals the child and all in its group; whether they are gone within STOP_SECONDS.
+def _signal_group(process: "subprocess.Popen[bytes]", sign: signal.Signals) -> bool:
+    """Signal the child and its group, and return whether all are gone within STOP_SECONDS.
 
-    The child alone may end first: a run under way is given the time to finish its batch.
+    The child may end before its group: a run in progress gets the time to finish its batch.
     """
     deadline = time.monotonic() + STOP_SECONDS
     try:
         os.killpg(process.pid, sign)
         while time.monotonic() < deadline:
-            process.poll()  # a child that is not waited for would count as one of its group
+            process.poll()  # until we wait for it, an ended child would count as a member of its group
             os.killpg(process.pid, 0)
             time.sleep(_POLL_SECONDS)
     except ProcessLookupError:
@@ -304,8 +304,8 @@ def _group_ended(process: "subprocess.Popen[bytes]", sign: signal.Signals) -> bo
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM is taken as a ctrl-C is; and ctrl-C works also where a shell started us with it ignored."""
+def _interrupt_on_sigterm() -> Iterator[None]:
+    """Treat SIGTERM like ctrl-C, and let ctrl-C work even if a shell started us with SIGINT ignored."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

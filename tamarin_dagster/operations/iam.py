@@ -1,8 +1,8 @@
-"""IAM policies of least privilege for the configured log buckets: made of the settings, nothing is asked.
+"""IAM policies of least privilege for the configured log buckets, made from the settings without asking AWS.
 
-Reading takes s3:ListBucket under the log prefix and s3:GetObject (each GET is pinned by If-Match, so
-s3:GetObjectVersion is not needed). A purge takes s3:DeleteObject and, on versioned buckets, s3:DeleteObjectVersion;
-If-Match on a DELETE takes s3:GetObject too (S3 user guide, "How to perform conditional deletes"), which reading has.
+Reading needs s3:ListBucket under the log prefix, and s3:GetObject (each GET is pinned by If-Match, so it does not need
+s3:GetObjectVersion). A purge needs s3:DeleteObject and, on versioned buckets, s3:DeleteObjectVersion. If-Match on a
+DELETE also needs s3:GetObject (S3 user guide, "How to perform conditional deletes"), which the reading policy grants.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ _INSPECTIONS = (
 
 
 def reading_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
-    """What listing and reading log keys takes, of that bucket or of all. Raises SettingsError."""
+    """Return the policy for listing and reading log keys of that bucket or of all. Raises SettingsError."""
     prefixes = _prefixes(_in_s3(settings, bucket))
     listed = [
         _statement("s3:ListBucket", [log_bucket], sid=f"ListLogKeys{number}")
@@ -33,17 +33,17 @@ def reading_policy(settings: Settings, bucket: str | None = None) -> dict[str, A
 
 
 def purge_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
-    """What a purge takes beside reading, of that bucket or of all that purge. Raises SettingsError."""
+    """Return the policy that a purge of that bucket, or of all, needs in addition to reading. Raises SettingsError."""
     keys = _keys(_prefixes(_purging(settings, bucket)))
     if not keys:
-        raise SettingsError("no log bucket in S3 is purged: purge_parsed_keys is false; no policy is needed")
+        raise SettingsError("no log bucket in S3 is purged (purge_parsed_keys is false), so no policy is needed")
     return _policy(_statement(["s3:DeleteObject", "s3:DeleteObjectVersion"], keys, sid="PurgeLogKeys"))
 
 
 def archive_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
-    """What archiving takes beside reading, of that bucket or of all with an archive in S3. Raises SettingsError.
+    """Return the policy that archiving to S3 needs in addition to reading, of that bucket or all. Raises SettingsError.
 
-    Without s3:ListBucket S3 answers 403, not 404, for a list of files that was not written yet.
+    It has s3:ListBucket, because without it S3 answers 403, not 404, for a list of files that does not exist yet.
     """
     chosen = [settings.bucket(bucket)] if bucket else settings.buckets
     prefixes: dict[str, set[str]] = {}
@@ -53,7 +53,7 @@ def archive_policy(settings: Settings, bucket: str | None = None) -> dict[str, A
             prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
             prefixes.setdefault(bucket_arn(parts.netloc, each.region), set()).add(prefix)
     if not prefixes:
-        raise SettingsError("no bucket has an archive in S3: no policy is needed")
+        raise SettingsError("no bucket has an archive in S3, so no policy is needed")
     found = {arn: sorted(filter(_uncovered(each), each)) for arn, each in sorted(prefixes.items())}
     actions = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject", "s3:DeleteObject"]
     return _policy(
@@ -63,7 +63,7 @@ def archive_policy(settings: Settings, bucket: str | None = None) -> dict[str, A
 
 
 def doctor_policy(settings: Settings, bucket: str | None = None) -> dict[str, Any]:
-    """What the doctor takes beside reading and purging, of that bucket or of all. Raises SettingsError."""
+    """Return the policy that the doctor needs in addition to those, of one bucket or all. Raises SettingsError."""
     chosen = _in_s3(settings, bucket)
     sources = sorted({bucket_arn(each.name, each.region) for each in chosen})
     statements = [
@@ -79,7 +79,7 @@ def _in_s3(settings: Settings, name: str | None) -> list[LoggedBucket]:
     chosen = [settings.bucket(name)] if name else settings.buckets
     found = [bucket for bucket in chosen if bucket.log_folder is None]
     if not found:
-        raise SettingsError("no log bucket in S3 is configured: a file:// folder needs no policy")
+        raise SettingsError("no log bucket in S3 is configured; a file:// folder needs no policy")
     return found
 
 
@@ -88,7 +88,7 @@ def _purging(settings: Settings, name: str | None) -> list[LoggedBucket]:
 
 
 def _prefixes(buckets: Iterable[LoggedBucket]) -> dict[str, list[str]]:
-    """By each log bucket's ARN the log prefixes in it, less those that another one covers."""
+    """Return the log prefixes in each log bucket, by its ARN, without those that another prefix covers."""
     found: dict[str, set[str]] = {}
     for bucket in buckets:
         found.setdefault(bucket_arn(bucket.log_bucket_name, bucket.region), set()).add(bucket.log_prefix)

@@ -1,6 +1,6 @@
-"""Where log keys lie, if none lies where the settings say: under another prefix, or in another bucket's folder.
+"""Find log keys that are not where the settings say: under another prefix, or in another bucket's folder.
 
-Every look is bounded by a number of requests. It is for a person who wonders why nothing is loaded, not for each tick.
+Each search is limited to a number of requests. It is for a person who wonders why nothing is loaded, not for each tick.
 """
 
 import re
@@ -12,15 +12,15 @@ from tamarin_dagster.logkey import shown
 from tamarin_dagster.logstore import LogStore, first_object
 from tamarin_dagster.settings import LoggedBucket
 
-# Listings of one look.
+# Listings of one search.
 MAX_REQUESTS = 20
-# So many prefixes or buckets are named.
+# Prefixes or buckets that are named.
 MAX_NAMED = 5
 
 _ACCOUNT = re.compile(r"\d{12}/")
 _REGION = re.compile(r"[a-z0-9-]+/")
 _SOURCE = re.compile(r"[A-Za-z0-9._-]+/")
-# What of a name follows the log prefix, in either layout; of folders only S3's own belong to it.
+# What follows the log prefix in a name, in either layout. In the partitioned one only the folders that S3 makes match.
 _REST = re.compile(
     r"(?:(?:[0-9]{12}/[a-z0-9-]+/[A-Za-z0-9._-]+/)?[0-9]{4}/[0-9]{2}/[0-9]{2}/)?"
     r"[0-9]{4}(?:-[0-9]{2}){5}-[0-9A-Za-z]{16}(?:\.[.a-z]+)?$"
@@ -30,7 +30,7 @@ _LAST = "\U0010ffff"
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Prefixes or buckets that were found, in order; at most MAX_NAMED, and perhaps not all.
+    """Prefixes or buckets that were found, in order; at most MAX_NAMED.
 
     `is_complete` says whether there are no others.
     """
@@ -43,7 +43,7 @@ class Places:
 
 
 class _Requests:
-    """How many requests a look has left."""
+    """Counts the requests that a search has left."""
 
     def __init__(self) -> None:
         self.left = MAX_REQUESTS
@@ -54,7 +54,7 @@ class _Requests:
 
 
 def prefixes_elsewhere(store: LogStore, bucket: LoggedBucket, others: frozenset[str] = frozenset()) -> Places:
-    """Look for log keys in the whole log bucket: the prefixes that they have, less the bucket's own and `others`.
+    """Search the whole log bucket for prefixes of log keys, without the bucket's own and `others`.
 
     Raises LogStoreError.
     """
@@ -69,13 +69,13 @@ def prefixes_elsewhere(store: LogStore, bucket: LoggedBucket, others: frozenset[
             rest = _REST.search(item.key)
             if rest and parse_key_name(item.key, prefix := item.key[: rest.start()]):
                 found[prefix] = None
-                after = f"{prefix}9{_LAST}"  # log keys go on with a digit: of a year or of an account
+                after = f"{prefix}9{_LAST}"  # a log key goes on with a digit, of a year or of an account
                 break
     return _places(found, others | {bucket.log_prefix}, is_complete=False)
 
 
 def sources_elsewhere(store: LogStore, bucket: LoggedBucket) -> Places:
-    """Look which buckets have folders in the partitioned layout, under the bucket's prefix; none if its own is there.
+    """Find buckets with folders in the partitioned layout under the bucket's prefix; none if its own is there.
 
     Raises LogStoreError.
     """
@@ -93,13 +93,13 @@ def sources_elsewhere(store: LogStore, bucket: LoggedBucket) -> Places:
 
 
 def _folders(store: LogStore, base: str, pattern: re.Pattern[str], requests: _Requests) -> Iterator[str]:
-    """The folders below `base` whose names match, each found with one request."""
+    """Yield the folders below `base` whose names match, each found with one request."""
     after = base
     while requests.take() and (item := first_object(store, base, after)):
         rest = item.key[len(base) :]
         if match := pattern.match(rest):
             yield base + match[0]
-        # of the simple layout's names a year is passed over at once
+        # in the simple layout, skip a whole year at once
         passed = match[0] if match else rest.partition("/")[0] + "/" if "/" in rest else rest[:5]
         after = f"{base}{passed}{_LAST}"
 

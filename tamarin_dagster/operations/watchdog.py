@@ -1,7 +1,7 @@
-"""The watchdog of `make dev`: it asks Dagster to load our code again when the code server is gone.
+"""The watchdog of `make dev`: it asks Dagster to load our code again when the code server has died.
 
-When a code server is killed (the machine is short of memory, say), Dagster reports an error for its code location until
-somebody reloads the location in the UI. No sensor ticks until then.
+When a code server is killed, for example because the machine is short of memory, Dagster reports an error for its code
+location until somebody reloads the location in the UI. No sensor ticks until then.
 """
 
 import json
@@ -15,13 +15,13 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 
-# As pyproject.toml and workspace.yaml have it.
+# As in pyproject.toml and workspace.yaml.
 LOCATION = "tamarin_dagster"
-# Seconds between two looks at the code location. A look that finds it gone is believed when the next one agrees.
+# Seconds between two checks of the code location. It counts as gone only when two checks in a row agree.
 LOOK_SECONDS = 15
-# A reload answers once the code is loaded, which takes longer the more buckets there are; Dagster itself waits so long.
+# A reload answers when the code is loaded, which takes longer with more buckets; Dagster itself waits this long.
 RELOAD_SECONDS = 600
-# Seconds that a reload which did not help is given before the next one; doubled each time, up to the maximum.
+# Seconds to wait after a reload that did not help; doubled each time, up to the maximum.
 MIN_PATIENCE_SECONDS = 30
 MAX_PATIENCE_SECONDS = 600
 
@@ -32,7 +32,7 @@ LOCATIONS = """
 
 
 class Watchdog:
-    """Decides when the code is to be loaded again. It is given each look's result, and never overlaps two reloads."""
+    """Decides when to load the code again. It gets the result of each check, and never runs two reloads at once."""
 
     def __init__(self, reload: Callable[[], object], clock: Callable[[], float] = time.monotonic) -> None:
         self._reload, self._clock = reload, clock
@@ -42,8 +42,8 @@ class Watchdog:
         self._patient_until = 0.0
         self._reloading: threading.Thread | None = None
 
-    def saw(self, is_loaded: bool | None) -> None:
-        """Note what a look found (None: nobody can tell now), and start a reload if one is due."""
+    def note(self, is_loaded: bool | None) -> None:
+        """Note what a check found (None: unknown at the moment), and start a reload if one is due."""
         if is_loaded:
             self._was_loaded, self._looks_gone, self._patience = True, 0, MIN_PATIENCE_SECONDS
             return
@@ -52,7 +52,7 @@ class Watchdog:
             return
         self._looks_gone += 1
         if self._looks_gone >= 2 and self._clock() >= self._patient_until:
-            _log.warning("the code server is gone: it is started again")
+            _log.warning("the code server is gone; it is started again")
             self._looks_gone = 0
             self._reloading = threading.Thread(target=self._reload_now, name="reload", daemon=True)
             self._reloading.start()
@@ -66,23 +66,23 @@ class Watchdog:
         try:
             self._reload()
         finally:
-            # An answer may come before the location shows as loaded.
+            # The answer may come before the location shows as loaded.
             self._patient_until = self._clock() + self._patience
             self._patience = min(2 * self._patience, MAX_PATIENCE_SECONDS)
 
 
-def look_after(dagster: "subprocess.Popen[bytes]", page: str) -> int:
+def watch(dagster: "subprocess.Popen[bytes]", page: str) -> int:
     """Wait for the end of Dagster and return its exit status; meanwhile, load our code again whenever it is gone."""
     watchdog = Watchdog(lambda: ask(page, RELOAD, RELOAD_SECONDS))
     while True:
         try:
             return dagster.wait(LOOK_SECONDS)
         except subprocess.TimeoutExpired:
-            watchdog.saw(is_loaded(page))
+            watchdog.note(is_loaded(page))
 
 
 def is_loaded(page: str) -> bool | None:
-    """Return whether Dagster has loaded our code; None while it does so, or if the UI does not answer."""
+    """Return whether Dagster has loaded our code; None while it is loading, or if the UI does not answer."""
     for entry in (ask(page, LOCATIONS, LOOK_SECONDS) or {}).get("workspaceOrError", {}).get("locationEntries", []):
         if entry["name"] == LOCATION and entry["loadStatus"] == "LOADED":
             return bool(entry["locationOrLoadError"]["__typename"] == "RepositoryLocation")
@@ -90,7 +90,7 @@ def is_loaded(page: str) -> bool | None:
 
 
 def ask(page: str, query: str, seconds: float) -> dict[str, Any] | None:
-    """Return what the UI's GraphQL answers; None if it does not answer within so many seconds."""
+    """Return the answer of the UI's GraphQL; None if there is none within so many seconds."""
     request = urllib.request.Request(  # noqa: S310 - our own http URL
         f"{page}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
     )

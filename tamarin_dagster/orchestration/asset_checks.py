@@ -15,7 +15,7 @@ from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
 from tamarin_dagster.orchestration.naming import archived_key, delivered_key, records_key, rollups_key
 from tamarin_dagster.orchestration.partitions import delivery_partitions, partition_key, periods_of
 from tamarin_dagster.recordstore import ledger
-from tamarin_dagster.recordstore.completeness import HABIT_DAYS
+from tamarin_dagster.recordstore.completeness import BASELINE_DAYS
 from tamarin_dagster.settings import LoggedBucket
 
 EVERY_KEY_IS_LOADED = "every_log_key_is_loaded"
@@ -131,7 +131,7 @@ _TRUTHS: Mapping[str, _Truth] = {
     ),
     DELIVERIES_KEEP_THEIR_HABIT: _Truth(
         f"The bucket has not fallen silent: its last log key came no longer ago than twice the largest gap of its last"
-        f" {HABIT_DAYS} days, or an hour. Only what is loaded counts. If not, first look whether the"
+        f" {BASELINE_DAYS} days, or an hour. Only what is loaded counts. If not, first look whether the"
         " bucket's sensor runs and its runs succeed, then run `tamarin-dagster doctor --bucket {bucket}`.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,

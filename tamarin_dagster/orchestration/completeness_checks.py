@@ -143,7 +143,7 @@ def watch_results(
     now = datetime.now(UTC)
     with engine.connect() as connection:
         if DELIVERIES_KEEP_THEIR_HABIT in wanted:
-            habit = completeness.delivery_habit(connection, bucket.name, now)
+            habit = completeness.get_delivery_baseline(connection, bucket.name, now)
             yield _habit_result(slug, habit, now)
         if NO_FAILING_PURGES in wanted:
             failing = completeness.failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
@@ -152,7 +152,7 @@ def watch_results(
         yield _stray_result(slug, bucket, log_buckets)
 
 
-def _habit_result(slug: str, habit: completeness.DeliveryHabit, now: datetime) -> dg.AssetCheckResult:
+def _habit_result(slug: str, habit: completeness.DeliveryBaseline, now: datetime) -> dg.AssetCheckResult:
     metadata: dict[str, object] = {"deliveries": habit.deliveries}
     if habit.first is None or habit.last is None or habit.largest_gap is None:
         allowed = None

@@ -37,7 +37,7 @@ from tamarin_dagster.pipeline.export.hive import partition_folder
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.archived import UNKNOWN_PLACE, ArchivableKey, DayState, NotedDay
 from tamarin_dagster.recordstore.expiry import midnight
-from tamarin_dagster.recordstore.extracts import copied_out, reading
+from tamarin_dagster.recordstore.extracts import copy_out, open_snapshot
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
 
@@ -104,8 +104,8 @@ def place_state(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) ->
     """
     with engine.connect() as connection:
         ours = archived.database_id(connection)
-        noted = archived.noted_days(connection, bucket.name, place.name)
-        earlier = archived.noted_days(connection, bucket.name, UNKNOWN_PLACE)
+        noted = archived.list_noted_days(connection, bucket.name, place.name)
+        earlier = archived.list_noted_days(connection, bucket.name, UNKNOWN_PLACE)
     owner = read_owner(place, bucket.name)
     return PlaceState(ours, owner, _place_problem(bucket, place, engine, ours, owner, noted, earlier))
 
@@ -149,7 +149,7 @@ def _earlier_problem(
     """An earlier version left no mark, and did not note where it archived: its newest day has to be there."""
     record = read_day(place, bucket.name, days[0])
     with engine.connect() as connection:
-        noted = archived.noted_day(connection, bucket.name, days[0], UNKNOWN_PLACE)
+        noted = archived.get_noted_day(connection, bucket.name, days[0], UNKNOWN_PLACE)
     if record is not None and record.digest in noted.digests:
         return None
     found = f"has {record.keys:,} other keys" if record else "is not there"
@@ -197,14 +197,14 @@ def archive(
     with engine.connect() as connection:
         waiting = archived.waiting_days(connection, bucket.name, days, place.name)
     for day in waiting:
-        with _only_that_day(done, day), archived.locked_day(engine, bucket.name, day) as locked:
+        with _only_that_day(done, day), archived.lock_day(engine, bucket.name, day) as locked:
             if locked is None:
                 done.problems[day] = "another process is writing it"
                 continue
             # Only now: who had the lock before may have just done it.
             with engine.connect() as connection:
                 state = archived.day_state(connection, bucket.name, day, place.name)
-                noted = archived.noted_day(connection, bucket.name, day, place.name)
+                noted = archived.get_noted_day(connection, bucket.name, day, place.name)
             if not _is_due(day, state, noted, now):
                 continue
             ours = ours or _take_place(bucket, place, engine)
@@ -253,9 +253,9 @@ def _archive_day(
 ) -> None:
     """Writes a day's files and notes its keys; or says why not, and leaves the files as they were."""
     before = read_day(place, bucket.name, day)
-    with reading(engine, keeps_partitions=True) as connection:
+    with open_snapshot(engine, keeps_partitions=True) as connection:
         state = archived.day_state(connection, bucket.name, day, place.name)
-        noted = archived.noted_day(connection, bucket.name, day, place.name)
+        noted = archived.get_noted_day(connection, bucket.name, day, place.name)
         keys = archived.archivable_keys(connection, bucket.name, day)
         if problem := _refusal(bucket, place, day, before, noted, state, ours):
             done.problems[day] = problem
@@ -382,7 +382,7 @@ def _write_files(
     for (record_bucket, requested), name in names.items():
         statement = archived.copy_statement(bucket.name, day, requested, record_bucket, COLUMNS, CSV_OPTIONS)
         reached(FailPoint.ARCHIVE_FILE_BEFORE)
-        with copied_out(connection, statement) as rows, place.writing(name) as file:
+        with copy_out(connection, statement) as rows, place.writing(name) as file:
             counts = write_parquet(file, rows)
             files[name] = written_state(file, counts.total())
         reached(FailPoint.ARCHIVE_FILE_AFTER)
@@ -441,7 +441,7 @@ class ArchiveProof:
         bucket, url = self._bucket.name, self._place.url
         name = record_name(bucket, day)
         with self._engine.connect() as connection:
-            noted = archived.noted_day(connection, bucket, day, self._place.name)
+            noted = archived.get_noted_day(connection, bucket, day, self._place.name)
         record = read_day(self._place, bucket, day)
         again = (
             "restore it, or have the day written again: UPDATE s3_log_key SET archived_at = NULL"  # noqa: S608 - a text

@@ -43,7 +43,7 @@ from tamarin_dagster.recordstore.loading import (
     prepare_large,
     prepare_parts,
 )
-from tamarin_dagster.recordstore.refusals import REFUSALS, refusal, unparsed
+from tamarin_dagster.recordstore.refusals import REFUSALS, describe_parse_error, describe_refusal
 from tamarin_dagster.settings import DEFAULT_LOAD_CONNECTIONS, LoggedBucket
 
 _log = logging.getLogger(__name__)
@@ -384,7 +384,7 @@ class _Pull:
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
             if len(keys) == 1:
-                self._fail(keys[0], unparsed(error))
+                self._fail(keys[0], describe_parse_error(error))
             for part in _halves(len(keys)):
                 yield from self._prepared(keys[part], bodies[part], digests[part])
             return
@@ -423,7 +423,7 @@ class _Pull:
             outcome = load(self.engine, item, self.run_id)
         except REFUSALS as error:
             if len(item.keys) == 1:
-                self._fail(item.keys[0], refusal(error))
+                self._fail(item.keys[0], describe_refusal(error))
             for part in _halves(len(item.keys)):
                 keys, parsed = item.keys[part], item.parsed.only(range(len(item.keys))[part])
                 named = (self.engine, self.bucket.name, self.store.name)
@@ -449,11 +449,11 @@ class _Pull:
         except DecompressionError as error:
             self._fail(key, str(error))
         except REFUSALS as error:
-            self._fail(key, refusal(error))
+            self._fail(key, describe_refusal(error))
         except (sa.exc.DBAPIError, psycopg.Error, _Stopped):
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
-            self._fail(key, unparsed(error))
+            self._fail(key, describe_parse_error(error))
         else:
             self._count(outcome)
             yield _Loaded(key.period, 0)

@@ -133,7 +133,7 @@ def _pages(
     while True:
         reached(FailPoint.PURGE_QUERY_BEFORE)
         with engine.connect() as connection:
-            page = ledger.purgeable(
+            page = ledger.list_purgeable(
                 connection,
                 bucket.name,
                 store.name,

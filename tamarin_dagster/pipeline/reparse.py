@@ -18,7 +18,7 @@ from tamarin_dagster.logformat.engine import ParserName
 from tamarin_dagster.logkey import KeyFailure
 from tamarin_dagster.recordstore import rejected
 from tamarin_dagster.recordstore.partitions import ensure_partitions
-from tamarin_dagster.recordstore.refusals import REFUSALS, refusal, unparsed
+from tamarin_dagster.recordstore.refusals import REFUSALS, describe_parse_error, describe_refusal
 from tamarin_dagster.recordstore.rejected import RejectedKey, StoredLine
 from tamarin_dagster.settings import LoggedBucket
 
@@ -88,11 +88,11 @@ def reparse(
         try:
             _count(done, _reparse_key(engine, key, _Reading(now, redacts, parser, bucket)))
         except REFUSALS as error:
-            _fail(done, bucket, key, refusal(error))
+            _fail(done, bucket, key, describe_refusal(error))
         except (sa.exc.SQLAlchemyError, psycopg.Error):
             raise
         except Exception as error:  # noqa: BLE001 - recorded on the key
-            _fail(done, bucket, key, unparsed(error))
+            _fail(done, bucket, key, describe_parse_error(error))
         if progress:
             progress(done)
     done.seconds = time.monotonic() - started

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from tamarin_dagster.recordstore import archived, expiry
 from tamarin_dagster.recordstore.archived import OwedKeys
 from tamarin_dagster.recordstore.database import DatabaseError
-from tamarin_dagster.recordstore.partitions import Partition, partitions_before
+from tamarin_dagster.recordstore.partitions import MonthPartition, partitions_before
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class KeptBack:
         days: its buckets (None: all) and days that are not rolled up.
     """
 
-    partition: Partition
+    partition: MonthPartition
     days: tuple[tuple[str | None, date], ...]
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Expirable:
     """
 
     first_kept: date
-    partitions: tuple[Partition, ...]
+    partitions: tuple[MonthPartition, ...]
     keys: int
     rejected_lines: int
     owed: tuple[OwedKeys, ...] = ()
@@ -90,7 +90,7 @@ class Expired:
     """
 
     first_kept: date
-    partitions: list[Partition] = field(default_factory=list)
+    partitions: list[MonthPartition] = field(default_factory=list)
     keys: int = 0
     rejected_lines: int = 0
     kept_back: list[KeptBack] = field(default_factory=list)
@@ -159,7 +159,7 @@ def _first_kept(
     return first_kept, owed
 
 
-def _planned(connection: sa.Connection, first_kept: date) -> tuple[list[Partition], list[KeptBack]]:
+def _planned(connection: sa.Connection, first_kept: date) -> tuple[list[MonthPartition], list[KeptBack]]:
     """The months to drop, and those that are held back by a day that is not rolled up; oldest first."""
     old, held = [], []
     for partition in partitions_before(connection, expiry.midnight(first_kept)):
@@ -170,7 +170,7 @@ def _planned(connection: sa.Connection, first_kept: date) -> tuple[list[Partitio
     return old, held
 
 
-def _partitions(held: Sequence[KeptBack]) -> list[Partition]:
+def _partitions(held: Sequence[KeptBack]) -> list[MonthPartition]:
     return sorted((each.partition for each in held), key=lambda partition: partition.end)
 
 
@@ -196,7 +196,7 @@ def expire(
     """
     started = time.monotonic()
     places = archives or {}
-    spared = archived.owed_to(places) if places else None
+    spared = archived.is_owed_to(places) if places else None
     tell = progress or _quiet
     with engine.connect() as connection:
         first_kept, owed = _first_kept(connection, months, today, places)
@@ -258,7 +258,7 @@ def _delete_rejected_lines(engine: sa.Engine, done: Expired, tell: Callable[[Exp
 
 
 def _drop(
-    engine: sa.Engine, partition: Partition, kept: Sequence[Partition], spared: sa.ColumnElement[bool] | None
+    engine: sa.Engine, partition: MonthPartition, kept: Sequence[MonthPartition], spared: sa.ColumnElement[bool] | None
 ) -> int:
     """Drops one month: its files are removed while the lock is held, so that several at once would keep loads waiting.
 

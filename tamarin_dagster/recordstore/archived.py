@@ -1,8 +1,8 @@
 """What the ledger knows of the archive: which delivery days wait for it, and which keys' records are in it, and where.
 
 A key is archived in a place when `archived_at` is set, `archive_place` is that place, and the key is live. If the key
-is superseded, its records are still in the archive, where they do not belong, until its day is written again.
-`s3_archived_day` has what this database wrote to a place last, and what it was about to write.
+is superseded, the archive still holds its records, which do not belong there, until its day is written again.
+`s3_archived_day` has what this database last wrote to a place, and what it was about to write.
 """
 
 import hashlib
@@ -21,35 +21,35 @@ from tamarin_dagster.recordstore.expiry import midnight
 from tamarin_dagster.recordstore.schema.tables import s3_archived_day, s3_log_key, s3_log_record, tamarin_database
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
-# The first half of an advisory lock's number, which has no meaning but must not change; the second is of bucket, day.
+# The first half of an advisory lock's number, an arbitrary value that must not change. The second is of bucket and day.
 _LOCK = 2011_0305
 
 _KEY = s3_log_key.c
 _DAY = s3_archived_day.c
 _LIVE = _KEY.superseded_at.is_(None)
 _UNEXPIRED = _KEY.expired_at.is_(None)
-# The place that earlier versions are noted with: they did not say where they archived.
+# The place in the ledger rows of earlier versions, which did not note where they archived.
 UNKNOWN_PLACE = ""
 
 
-def archived_in(place: str) -> sa.ColumnElement[bool]:
-    """The condition on `s3_log_key` that the key's records were archived in that place."""
+def is_archived_in(place: str) -> sa.ColumnElement[bool]:
+    """Return the condition on `s3_log_key` that the key's records were archived in that place."""
     return sa.and_(_KEY.archived_at.is_not(None), _KEY.archive_place == place)
 
 
-def waits_for(place: str) -> sa.ColumnElement[bool]:
-    """The condition on `s3_log_key` that a live key's records are not in that place, and could be written there."""
+def is_waiting_for(place: str) -> sa.ColumnElement[bool]:
+    """Return the condition on `s3_log_key` that a live key's records are not there yet, but could be written there."""
     elsewhere = _KEY.archive_place.is_distinct_from(place)
     return sa.and_(_LIVE, _UNEXPIRED, sa.or_(_KEY.archived_at.is_(None), elsewhere))
 
 
-def owed_to(places: Mapping[str, str]) -> sa.ColumnElement[bool]:
-    """The condition on `s3_log_key` that the key's records are in no archive yet, and should get into one.
+def is_owed_to(places: Mapping[str, str]) -> sa.ColumnElement[bool]:
+    """Return the condition on `s3_log_key` that the key's records are in no archive yet, but should be in one.
 
     `places` has the archive of each bucket that has one. A purged key that was archived elsewhere is owed to no other.
     """
     unsaved = sa.or_(_KEY.purged_at.is_(None), _KEY.archived_at.is_(None))
-    of_buckets = (sa.and_(_KEY.bucket == bucket, waits_for(place)) for bucket, place in places.items())
+    of_buckets = (sa.and_(_KEY.bucket == bucket, is_waiting_for(place)) for bucket, place in places.items())
     return sa.and_(_KEY.first_request_dtime.is_not(None), unsaved, sa.or_(*of_buckets, sa.false()))
 
 
@@ -60,7 +60,7 @@ class OwedKeys:
     Attributes:
         bucket: the configured bucket.
         keys: how many they are.
-        first_request: the time of their earliest record.
+        keys: the number of these keys.
         first_day, last_day: of their delivery.
     """
 
@@ -72,7 +72,7 @@ class OwedKeys:
 
 
 def owed_keys(connection: sa.Connection, places: Mapping[str, str], end: datetime) -> list[OwedKeys]:
-    """By bucket the keys with a record before `end` whose records are not in its archive."""
+    """Return by bucket the keys with a record before `end` whose records are not in its archive."""
     if not places:
         return []
     statement = (
@@ -83,7 +83,7 @@ def owed_keys(connection: sa.Connection, places: Mapping[str, str], end: datetim
             sa.func.min(_KEY.delivery_date),
             sa.func.max(_KEY.delivery_date),
         )
-        .where(owed_to(places), _KEY.first_request_dtime < end)
+        .where(is_owed_to(places), _KEY.first_request_dtime < end)
         .group_by(_KEY.bucket)
         .order_by(_KEY.bucket)
     )
@@ -91,7 +91,7 @@ def owed_keys(connection: sa.Connection, places: Mapping[str, str], end: datetim
 
 
 def _may_be_in(place: str) -> sa.ColumnElement[bool]:
-    """Archived there, or by an earlier version, which did not note where."""
+    """Return the condition that a key is archived there, or by an earlier version, which did not note where."""
     return sa.and_(_KEY.archived_at.is_not(None), sa.func.coalesce(_KEY.archive_place, place) == place)
 
 
@@ -101,14 +101,14 @@ def _outdated(place: str) -> sa.ColumnElement[bool]:
 
 @dataclass(frozen=True, slots=True)
 class DayState:
-    """How a delivery day of a bucket stands to an archive.
+    """The state of a delivery day of a bucket in an archive.
 
     Attributes:
         keys: its live keys.
         waiting_keys: those of them that wait to be archived there.
         waiting_since: when the first of these was loaded.
-        archived_keys, archived_records: live keys whose records are there, and how many records those are.
-        outdated_keys: superseded ones whose records still are.
+        archived_keys, archived_records: live keys whose records are there, and the number of those records.
+        outdated_keys: superseded keys whose records are still there.
         expired_keys: live keys that expired and are archived there; their records cannot be written again.
     """
 
@@ -137,9 +137,9 @@ class NotedDay:
     """What this database noted of a delivery day.
 
     Attributes:
-        digests: all that it wrote or was about to write, in whatever place.
-        written: what it wrote last to the place in question; None if nothing, or if a writing is unfinished.
-        is_unfinished: whether it began to write to that place and did not come to the end.
+        digests: everything that it wrote or was about to write, in any place.
+        written: what it last wrote to the place in question; None if nothing, or if a write is unfinished.
+        is_unfinished: whether it began to write to that place and did not finish.
     """
 
     digests: frozenset[str]
@@ -148,18 +148,18 @@ class NotedDay:
 
 
 def key_digest(keys: Collection[ArchivableKey]) -> str:
-    """SHA-256, in hexadecimal digits, over names, ETags and record counts of the keys, in the order of the names."""
+    """Return the SHA-256, in hexadecimal, of names, ETags and record counts of the keys, in the order of the names."""
     lines = sorted(f"{each.key}\t{each.etag}\t{each.record_count}\n" for each in keys)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def database_id(connection: sa.Connection) -> str:
-    """The identity of this database."""
+    """Return the identity of this database."""
     return str(connection.execute(sa.select(tamarin_database.c.id)).scalar_one())
 
 
-def noted_day(connection: sa.Connection, bucket: str, day: date, place: str) -> NotedDay:
-    """What is noted of that delivery day."""
+def get_noted_day(connection: sa.Connection, bucket: str, day: date, place: str) -> NotedDay:
+    """Return what is noted of that delivery day."""
     statement = sa.select(_DAY.place, _DAY.key_digest, _DAY.writing_digest).where(
         _DAY.bucket == bucket, _DAY.delivery_date == day
     )
@@ -170,14 +170,14 @@ def noted_day(connection: sa.Connection, bucket: str, day: date, place: str) -> 
     return NotedDay(digests, here.key_digest if here and not is_unfinished else None, is_unfinished)
 
 
-def noted_days(connection: sa.Connection, bucket: str, place: str) -> list[date]:
-    """The delivery days of which this database wrote anything to that place, the newest first."""
+def list_noted_days(connection: sa.Connection, bucket: str, place: str) -> list[date]:
+    """Return the delivery days of which this database wrote anything to that place, the newest first."""
     statement = sa.select(_DAY.delivery_date).where(_DAY.bucket == bucket, _DAY.place == place)
     return list(connection.scalars(statement.order_by(_DAY.delivery_date.desc())))
 
 
 def note_writing(connection: sa.Connection, bucket: str, day: date, place: str, held: str | None, digest: str) -> None:
-    """Notes what is about to be written to that place, and what it holds until then. To be committed before."""
+    """Note what is about to be written to that place, and what it holds until then. Commit before you write."""
     insert = postgresql.insert(s3_archived_day).values(
         bucket=bucket, delivery_date=day, place=place, key_digest=held, writing_digest=digest
     )
@@ -186,8 +186,8 @@ def note_writing(connection: sa.Connection, bucket: str, day: date, place: str, 
 
 
 def day_state(connection: sa.Connection, bucket: str, day: date, place: str) -> DayState:
-    """The state of that delivery day in that place."""
-    archived, waiting = sa.and_(_LIVE, archived_in(place)), waits_for(place)
+    """Return the state of that delivery day in that place."""
+    archived, waiting = sa.and_(_LIVE, is_archived_in(place)), is_waiting_for(place)
     records = sa.func.coalesce(sa.func.sum(_KEY.record_count).filter(archived), 0)
     statement = sa.select(
         sa.func.count().filter(_LIVE),
@@ -202,31 +202,31 @@ def day_state(connection: sa.Connection, bucket: str, day: date, place: str) -> 
 
 
 def waiting_days(connection: sa.Connection, bucket: str, days: Collection[date] | None, place: str) -> list[date]:
-    """Delivery days with keys that wait for that place or are outdated in it, or whose writing there is unfinished.
+    """Return delivery days with keys that wait for that place or are outdated in it, or with an unfinished write there.
 
-    Those of `days`; without them all that have a waiting key in the log bucket.
+    Considers `days`; without them, all days that have a waiting key in the log bucket.
     """
     keys = sa.select(_KEY.delivery_date).where(_KEY.bucket == bucket)
     unfinished = sa.select(_DAY.delivery_date).where(
         _DAY.bucket == bucket, _DAY.place == place, _DAY.writing_digest.is_not(None)
     )
     if days is None:
-        # in the terms of the index s3_log_key_unpurged
-        keys = keys.where(_KEY.purged_at.is_(None), waits_for(place))
+        # as the index s3_log_key_unpurged has them
+        keys = keys.where(_KEY.purged_at.is_(None), is_waiting_for(place))
     else:
         # a purged key that was archived elsewhere is owed to no other place
-        owed = sa.and_(waits_for(place), sa.or_(_KEY.purged_at.is_(None), _KEY.archived_at.is_(None)))
+        owed = sa.and_(is_waiting_for(place), sa.or_(_KEY.purged_at.is_(None), _KEY.archived_at.is_(None)))
         keys = keys.where(_KEY.delivery_date.in_(days), sa.or_(owed, _outdated(place)))
         unfinished = unfinished.where(_DAY.delivery_date.in_(days))
     return sorted(connection.scalars(sa.union(keys, unfinished)))
 
 
 def waiting_keys(connection: sa.Connection, bucket: str, days: Collection[date] | None, place: str) -> int:
-    """How many keys in the log bucket wait for that place, of these delivery days (default: all)."""
+    """Count the keys in the log bucket that wait for that place, of these delivery days (default: all)."""
     statement = (
         sa.select(sa.func.count())
         .select_from(s3_log_key)
-        .where(_KEY.bucket == bucket, _KEY.purged_at.is_(None), waits_for(place))
+        .where(_KEY.bucket == bucket, _KEY.purged_at.is_(None), is_waiting_for(place))
     )
     if days is not None:
         statement = statement.where(_KEY.delivery_date.in_(days))
@@ -242,29 +242,30 @@ def waiting_purgeable_keys(
     *,
     with_rejected: bool,
 ) -> int:
-    """How many keys a purge would take if their records were in that place, of these periods (default: all)."""
+    """Count the keys that a purge would delete if their records were in that place, of these periods (default: all)."""
     statement = (
         sa.select(sa.func.count())
         .select_from(s3_log_key)
-        .where(ledger.may_be_purged(bucket, log_bucket_name, with_rejected=with_rejected), waits_for(place))
+        .where(ledger.may_be_purged(bucket, log_bucket_name, with_rejected=with_rejected), is_waiting_for(place))
     )
     if periods is not None:
-        statement = statement.where(ledger.delivered_in_any(periods))
+        statement = statement.where(ledger.is_delivered_in_any(periods))
     return connection.scalar(statement) or 0
 
 
 def unarchived_ids(connection: sa.Connection, ids: Sequence[int], place: str) -> set[int]:
-    """Those of these ledger rows whose records are not archived in that place."""
-    archived = connection.scalars(sa.select(_KEY.id).where(_KEY.id.in_(ids), archived_in(place)))
+    """Return those of these ledger rows whose records are not archived in that place."""
+    archived = connection.scalars(sa.select(_KEY.id).where(_KEY.id.in_(ids), is_archived_in(place)))
     return set(ids) - set(archived)
 
 
 @contextmanager
-def locked_day(engine: sa.Engine, bucket: str, day: date) -> Iterator[sa.Connection | None]:
-    """Keep other archivers from that day; None if one is at it.
+def lock_day(engine: sa.Engine, bucket: str, day: date) -> Iterator[sa.Connection | None]:
+    """Keep other archivers from that day. Yields None if another one has it.
 
-    The lock is the transaction's, which `mark_archived` commits: behind a pooler a session is anybody's. While it waits
-    it sees nothing, so that no vacuum has to wait for it, and it may wait as long as the files take.
+    The lock belongs to the transaction, which `mark_archived` commits, because a pooler shares a session among clients.
+    While it waits it holds no snapshot, so that no vacuum has to wait for it. It may wait as long as writing the files
+    takes.
     """
     number = sa.func.hashtext(f"{bucket} {day.isoformat()}")
     with engine.connect() as connection:
@@ -273,7 +274,7 @@ def locked_day(engine: sa.Engine, bucket: str, day: date) -> Iterator[sa.Connect
         yield connection if has_it else None
 
 
-# Postgres 17 has the second one.
+# Postgres 17 has also the second one.
 _MAY_WAIT = sa.text(
     "SELECT set_config(name, '0', true) FROM pg_settings"
     " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
@@ -282,25 +283,25 @@ _MAY_WAIT = sa.text(
 
 @contextmanager
 def _committed(connection: sa.Connection) -> Iterator[None]:
-    """The rest of the transaction in which the day is locked."""
+    """Begin the rest of the transaction in which the day is locked."""
     yield
     connection.commit()
 
 
 def archivable_keys(connection: sa.Connection, bucket: str, day: date) -> list[ArchivableKey]:
-    """The day's live keys whose records can be written: retention has dropped none of them."""
+    """Return the day's live keys whose records can be written, because retention has dropped none of them."""
     statement = sa.select(_KEY.id, _KEY.key, _KEY.etag, _KEY.record_count, _KEY.archived_at.is_not(None))
     rows = connection.execute(statement.where(_of(bucket, day), _LIVE, _UNEXPIRED))
     return [ArchivableKey(*row) for row in rows]
 
 
 def outdated_ids(connection: sa.Connection, bucket: str, day: date, place: str) -> list[int]:
-    """The ids of the day's superseded keys whose records are still in that place."""
+    """Return the ids of the day's superseded keys whose records are still in that place."""
     return list(connection.scalars(sa.select(_KEY.id).where(_of(bucket, day), _outdated(place))))
 
 
 def record_partitions(connection: sa.Connection, bucket: str, day: date) -> list[tuple[str | None, date]]:
-    """The buckets and UTC days of request that the records of that delivery day are of."""
+    """Return the buckets and UTC request days that the records of that delivery day have."""
     record = s3_log_record.c
     span = (
         sa.select(
@@ -331,7 +332,7 @@ def copy_statement(
     columns: sql.Composable,
     options: sql.Composable,
 ) -> sql.Composed:
-    """The COPY that sends the records of a delivery day with that bucket and UTC day of request, in their order."""
+    """Return the COPY that sends the records of a delivery day with that bucket and UTC request day, in their order."""
     named = sql.SQL("IS NULL") if record_bucket is None else sql.SQL("= {}").format(record_bucket)
     first = midnight(requested)
     return sql.SQL(
@@ -351,12 +352,12 @@ def mark_archived(
     keys: Sequence[ArchivableKey],
     outdated: Collection[int],
 ) -> bool:
-    """Notes that these keys' records are in that place, and those of the outdated ones no more.
+    """Note that these keys' records are in that place, and that those of the outdated keys no longer are.
 
-    It does so in the transaction of `locked_day`, which it commits.
-    `keys` are all that the day's files hold. Nothing is noted, and False returned, if one of the keys was superseded
-    since, or is not the same generation or has not so many records any more: then the files are not what is true. Rows
-    are locked in the order of the names, as loads lock them.
+    It does so in the transaction of `lock_day`, which it commits.
+    `keys` are all keys in the day's files. Notes nothing and returns False if one of the keys was superseded since, or
+    has another generation or record count: then the files are out of date. Rows are locked in the order of the names,
+    as loads lock them.
     """
     counts = {each.id: (each.etag, each.record_count) for each in keys}
     with _committed(connection):
@@ -367,7 +368,7 @@ def mark_archived(
             return False
         now = {"archived_at": sa.func.now(), "archive_place": place}
         marked = sa.update(s3_log_key).where(
-            _KEY.id == sa.any_(_IDS), sa.not_(sa.func.coalesce(archived_in(place), False))
+            _KEY.id == sa.any_(_IDS), sa.not_(sa.func.coalesce(is_archived_in(place), False))
         )
         connection.execute(marked.values(now), {"ids": list(counts)})
         cleared = sa.update(s3_log_key).where(_KEY.id == sa.any_(_IDS), _KEY.superseded_at.is_not(None))

@@ -1,7 +1,7 @@
-"""A query of a person or a script: its text goes to Postgres as it is, and its answers come row by row.
+"""Run a query of a person or a script: its text goes to Postgres unchanged, and its answers come row by row.
 
-Straight to libpq: a cursor holds an answer whole, and reads some values (a date before Christ, an infinite one) as
-errors.
+This uses libpq directly, because a cursor holds a whole answer, and raises an error for some values (a date before
+Christ, an infinite one).
 """
 
 import json
@@ -25,12 +25,12 @@ _COPY = "COPY from or to standard input or output is psql's: start tamarin-dagst
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The rows of one statement. They are to be taken before the next answer is.
+    """The rows of one statement. Take them before you take the next answer.
 
     Attributes:
-        names: of the columns; several may have the same.
-        are_numbers: whether the column holds numbers.
-        rows: values as Postgres writes them (`str`), or as JSON has them; None for NULL.
+        names: the names of the columns; several may be the same.
+        are_numbers: whether each column holds numbers.
+        rows: values as Postgres writes them (`str`), or as JSON represents them; None for NULL.
     """
 
     names: tuple[str, ...]
@@ -39,11 +39,11 @@ class Answer:
 
 
 def ask(connection: psycopg.Connection, query: str, *, for_json: bool = False) -> Iterator[Answer | str]:
-    """Each statement's answer, or what Postgres says of one without rows, as `INSERT 0 1`.
+    """Yield each statement's answer, or what Postgres says of one without rows, such as `INSERT 0 1`.
 
-    Several statements are one transaction, unless they say otherwise, as with `psql -c`. `for_json` gives booleans,
-    numbers, lists and what JSON columns hold, and ISO 8601 for times; else each value is text. Raises psycopg.Error.
-    An interrupt cancels the query.
+    Several statements run in one transaction, as with `psql -c`, unless they say otherwise. With `for_json`, booleans,
+    numbers, lists and the contents of JSON columns keep their types, and times are ISO 8601; otherwise each value is
+    text. Raises psycopg.Error. An interrupt cancels the query.
     """
     _set_up(connection)
     connection.pgconn.send_query(query.encode())
@@ -62,8 +62,8 @@ def ask(connection: psycopg.Connection, query: str, *, for_json: bool = False) -
 
 
 def _set_up(connection: psycopg.Connection) -> None:
-    """Times are written one way, whatever the server, the role or the URL prefers."""
-    # Only what is not so already: through PgBouncer another client gets this connection of the server next.
+    """Set the output styles, so that times look the same whatever the server, the role or the URL prefers."""
+    # Change only what differs: through PgBouncer another client gets this server connection next.
     status = connection.info.parameter_status
     if not (status("DateStyle") or "").startswith("ISO"):
         connection.execute("SET DateStyle = 'ISO'")
@@ -93,7 +93,7 @@ def _next(connection: psycopg.Connection) -> PGresult | None:
 def _rows(
     connection: psycopg.Connection, result: PGresult | None, typed: AnyTransformer | None
 ) -> Iterator[tuple[Any, ...]]:
-    """The rows up to the end of the statement, each of them a result of its own."""
+    """Yield the rows up to the end of the statement, each of them a result of its own."""
     while result is not None and result.status == ExecStatus.SINGLE_TUPLE:
         if typed is not None:
             typed.set_pgresult(result)
@@ -105,14 +105,14 @@ def _rows(
 
 
 class _Text(Loader):
-    """As Postgres writes it."""
+    """Text as Postgres writes it."""
 
     def load(self, data: Buffer) -> Any:
         return bytes(data).decode()
 
 
 class _Iso(Loader):
-    """`2026-03-05 10:00:00+00` as `2026-03-05T10:00:00+00:00`; infinite ones and those before Christ as they are."""
+    """`2026-03-05 10:00:00+00` as `2026-03-05T10:00:00+00:00`; infinite times and those before Christ unchanged."""
 
     def load(self, data: Buffer) -> Any:
         text = bytes(data).decode()
@@ -123,7 +123,7 @@ class _Iso(Loader):
 
 
 class _Number(Loader):
-    """A whole number in all its digits, any other as near as JSON's readers have it; NaN and infinity as text."""
+    """A whole number in all its digits, any other as near as JSON parsers read it; NaN and infinity as text."""
 
     def load(self, data: Buffer) -> Any:
         text = bytes(data).decode()
@@ -134,7 +134,7 @@ class _Number(Loader):
 
 
 class _Json(Loader):
-    """What it holds."""
+    """The contents of a JSON column."""
 
     def load(self, data: Buffer) -> Any:
         return json.loads(bytes(data))

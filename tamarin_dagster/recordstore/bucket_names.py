@@ -1,7 +1,7 @@
-"""Whether the records that a configured bucket loads are of that bucket: its name may be written wrongly.
+"""Check that the records of a configured bucket are of that bucket: its name may be misspelled.
 
-A log key does not say whose requests it holds, except in the partitioned layout, but each of its lines does. A bucket
-that is configured under another name loads everything, and every answer about it is empty.
+A log key does not say whose requests it holds, except in the partitioned layout, but each of its lines does. If a
+bucket is configured under a wrong name, everything is loaded, and every answer about the bucket is empty.
 """
 
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from tamarin_dagster.recordstore.pending_days import due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 
-# The newest log keys of a bucket, and so many of their records: some 10 ms, whatever the table's size.
+# The newest log keys of a bucket, and the number of their records to check: 10 ms, whatever the table's size.
 _SAMPLED_KEYS = 20
 SAMPLED_RECORDS = 20_000
-# So many other names are shown.
+# Other names to show.
 NAMED_BUCKETS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignRecords:
-    """Records that were loaded for a bucket, and are all of others.
+    """Records that were loaded for a bucket, but all name other buckets.
 
     Attributes:
         bucket: the name in the settings.
-        records: how many were looked at, the newest.
-        others: the buckets that they are of, each with its number of records, the most frequent first.
+        records: the number of records that were checked, the newest ones.
+        others: the buckets that they name, each with its number of records, the most frequent first.
     """
 
     bucket: str
@@ -34,10 +34,10 @@ class ForeignRecords:
     others: tuple[tuple[str, int], ...]
 
     def __str__(self) -> str:
-        named = [f"{count:,} of {self.records:,} records are of {name}" for name, count in self.others[:NAMED_BUCKETS]]
+        named = [f"{count:,} of {self.records:,} are of {name}" for name, count in self.others[:NAMED_BUCKETS]]
         if more := len(self.others) - NAMED_BUCKETS:
             named += [f"others of {more} more"] * (more > 0)
-        return f"of what was loaded last, {', '.join(named)}, none of {self.bucket}"
+        return f"none of the newest records is of {self.bucket}: {', '.join(named)}"
 
     @property
     def remedy(self) -> str:
@@ -46,11 +46,11 @@ class ForeignRecords:
         return f"check the bucket's name in the settings (name: {names}?), and its log_prefix"
 
 
-def foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecords | None:
-    """Look at the newest records that were loaded for the bucket; None unless all of them are of other buckets.
+def find_foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecords | None:
+    """Return the newest records that were loaded for the bucket, if all of them name other buckets; otherwise None.
 
-    Where log keys of several buckets share a prefix, a few of the newest may be of others by chance. So the rollups are
-    asked too.
+    If log keys of several buckets share a prefix, the few newest may be of others by chance, so the rollups are asked
+    too.
     """
     key = s3_log_key.c
     newest = connection.execute(
@@ -72,7 +72,7 @@ def foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecords | 
         sa.select(record.bucket)
         .where(
             record.log_key_id.in_([row.id for row in newest]),
-            # so that only their months are read
+            # limits the query to their months
             record.request_dtime >= min(row.first_request_dtime for row in newest),
             record.request_dtime <= max(row.last_request_dtime for row in newest),
         )

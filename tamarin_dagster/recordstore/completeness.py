@@ -1,6 +1,6 @@
-"""What S3's best effort came to: records delivered twice, a bucket that fell silent, deletions that keep failing.
+"""Faults of S3's best-effort delivery: records delivered twice, a silent bucket, deletions that keep failing.
 
-And records that hold the beginning of another record, which is a lost newline or a forgery.
+Also records that contain the beginning of another record, because of a lost newline or a forgery.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from itertools import pairwise
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod
-from tamarin_dagster.recordstore.ledger import delivered_in, live_ids, pages_of
+from tamarin_dagster.recordstore.ledger import is_delivered_in, live_ids, pages_of
 from tamarin_dagster.recordstore.schema.answer_views import s3_hidden_record
 from tamarin_dagster.recordstore.schema.tables import s3_duplicate_record, s3_log_key
 
-# How many of what is found are named; the rest is counted.
+# How many of the findings are named; the others are counted.
 SAMPLE = 20
-# Long enough to have seen two weekends, short enough to forget a habit that is no more.
-HABIT_DAYS = 14
+# Long enough for two weekends, short enough to forget what is no longer usual.
+BASELINE_DAYS = 14
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateRecord:
-    """A record that several log keys hold: how many rows are too many, and the keys' names."""
+    """A record that several log keys hold: the number of extra rows, and the keys' names."""
 
     request_dtime: datetime
     request_id: str | None
@@ -33,12 +33,12 @@ class DuplicateRecord:
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """What one delivery period's log keys hold that another log key holds too.
+    """Records of one delivery period's log keys that another log key holds too.
 
     Attributes:
-        records: different ones.
-        copies: rows too many.
-        samples: the earliest.
+        records: the number of different records.
+        copies: the number of extra rows.
+        samples: the earliest of the records.
     """
 
     records: int = 0
@@ -48,7 +48,7 @@ class Duplicates:
 
 @dataclass(frozen=True, slots=True)
 class HiddenRecord:
-    """A record that holds the beginnings of `hidden_records` other records, in the columns `fields`."""
+    """A record that contains the beginnings of `hidden_records` other records, in the columns `fields`."""
 
     request_dtime: datetime
     log_key: str
@@ -59,12 +59,12 @@ class HiddenRecord:
 
 @dataclass(frozen=True, slots=True)
 class HiddenRecords:
-    """What one delivery period's log keys hold of records inside other records.
+    """Records inside other records, in one delivery period's log keys.
 
     Attributes:
-        records: the records that hold others.
-        hidden_records: the beginnings of others in them.
-        samples: the earliest.
+        records: the number of records that contain others.
+        hidden_records: the number of beginnings of others in them.
+        samples: the earliest of the records.
     """
 
     records: int = 0
@@ -73,11 +73,11 @@ class HiddenRecords:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryHabit:
-    """When a bucket's log keys came, over the last HABIT_DAYS days before the newest of them.
+class DeliveryBaseline:
+    """When a bucket's log keys arrived, over the last BASELINE_DAYS days before the newest of them.
 
     Attributes:
-        deliveries: minutes (UTC) in which any came: S3 drops several keys at a time.
+        deliveries: minutes (UTC) with at least one key: S3 delivers several keys at a time.
         first, last: the first and the last of these minutes.
         largest_gap: the longest time between two successive ones.
     """
@@ -99,30 +99,30 @@ class FailingPurge:
 
 @dataclass(frozen=True, slots=True)
 class FailingPurges:
-    """How many log keys cannot be deleted, and those of them that fail longest."""
+    """The number of log keys that cannot be deleted, and those that have failed longest."""
 
     keys: int = 0
     samples: tuple[FailingPurge, ...] = ()
 
 
 def duplicates_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> Duplicates:
-    """What the bucket's log keys of that delivery period hold that any other log key, of whatever day, holds too.
+    """Return records of the bucket's log keys of that period that any other log key, of any day, holds too.
 
-    The records are read over the span of the keys' request times. What keys of two periods hold counts for each.
+    The records are read over the span of the keys' request times. A duplicate across two periods counts for each.
     """
     key = s3_log_key.c
     span = sa.select(sa.func.min(key.first_request_dtime), sa.func.max(key.last_request_dtime)).where(
-        key.bucket == bucket, delivered_in(period), key.superseded_at.is_(None)
+        key.bucket == bucket, is_delivered_in(period), key.superseded_at.is_(None)
     )
     first, last = connection.execute(span).one()
     if first is None:
         return Duplicates()
     duplicate = s3_duplicate_record.c
-    # By their ids, of which a duplicate has two or three, and the day a hundred thousand: OFFSET 0 keeps the planner
-    # from making a join of it.
+    # Look them up by id: a duplicate has two or three ids, the day a hundred thousand. OFFSET 0 keeps the planner from
+    # turning it into a join.
     of_the_day = (
         sa.select(key.id)
-        .where(key.id == sa.any_(duplicate.log_key_ids), key.bucket == bucket, delivered_in(period))
+        .where(key.id == sa.any_(duplicate.log_key_ids), key.bucket == bucket, is_delivered_in(period))
         .offset(sa.literal_column("0"))
         .correlate(s3_duplicate_record)
         .exists()
@@ -157,9 +157,9 @@ def duplicates_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod
 
 
 def hidden_records_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> HiddenRecords:
-    """Count the records of the bucket's live log keys of that delivery period that hold the beginning of another one.
+    """Count the records of the bucket's live log keys of that period that contain the beginning of another record.
 
-    As `ledger.count_differences` does, it reads the records over the span of the keys' request times and ids, so that
+    Like `ledger.count_differences`, it reads the records over the span of the keys' request times and ids, so that
     other days and other partitions cost nothing.
     """
     pages = [_hidden_of_page(connection, page) for page in pages_of(live_ids(connection, bucket, period))]
@@ -180,8 +180,8 @@ def _hidden_of_page(connection: sa.Connection, ids: Sequence[int]) -> HiddenReco
     if first is None:
         return HiddenRecords()
     hidden = s3_hidden_record.c
-    # The ids themselves are looked at last: for each of them the BRIN index would be walked once. OFFSET 0 keeps the
-    # planner from asking for them first.
+    # Test the ids last: otherwise the BRIN index would be walked once for each of them. OFFSET 0 keeps the planner
+    # from testing them first.
     found = (
         sa.select(
             hidden.request_dtime,
@@ -223,22 +223,22 @@ def _names(connection: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
     return {row.id: row.key for row in connection.execute(sa.select(key.id, key.key).where(key.id.in_(ids)))}
 
 
-def delivery_habit(connection: sa.Connection, bucket: str, now: datetime) -> DeliveryHabit:
-    """When the bucket's live log keys came. Of what is named for a time after `now` nothing is known.
+def get_delivery_baseline(connection: sa.Connection, bucket: str, now: datetime) -> DeliveryBaseline:
+    """Return when the bucket's live log keys arrived. Keys whose names have a time after `now` are ignored.
 
-    By index to those days' keys, whatever else the ledger holds; what is sent back are minutes, 20,000 at most.
+    It reads only those days' keys, by index, whatever else the ledger holds, and returns at most 20,000 minutes.
     """
-    values = {"bucket": bucket, "now": now, "days": HABIT_DAYS}
+    values = {"bucket": bucket, "now": now, "days": BASELINE_DAYS}
     minutes = list(connection.scalars(_MINUTES, values))
     if not minutes:
-        return DeliveryHabit()
-    recent = [minute for minute in minutes if minute >= minutes[-1] - timedelta(days=HABIT_DAYS)]
+        return DeliveryBaseline()
+    recent = [minute for minute in minutes if minute >= minutes[-1] - timedelta(days=BASELINE_DAYS)]
     gaps = [later - earlier for earlier, later in pairwise(recent)]
-    return DeliveryHabit(len(recent), recent[0], recent[-1], max(gaps, default=None))
+    return DeliveryBaseline(len(recent), recent[0], recent[-1], max(gaps, default=None))
 
 
-# The time of a delivery is told from the name as in views/s3_delivery_lateness.sql, but of each minute only once: a day
-# of a busy bucket has a hundred thousand keys. OFFSET 0 keeps the planner from telling a key's time for each use of it.
+# It reads the time of a delivery from the name as views/s3_delivery_lateness.sql does, but only once for each minute: a
+# day of a busy bucket has a hundred thousand keys. OFFSET 0 keeps the planner from computing a key's time at each use.
 _MINUTES = sa.text(
     """
     WITH newest AS (
@@ -254,7 +254,7 @@ _MINUTES = sa.text(
         FROM (
             SELECT
                 k.delivery_date, k.last_modified,
-                -- of a suffix such as .gz or .txt.zst; the 16 characters before it have no dot
+                -- a suffix such as .gz or .txt.zst; the 16 characters before it have no dot
                 left(right(CASE position('.' IN right(k.key, 8))
                     WHEN 0 THEN k.key
                     ELSE left(k.key, position('.' IN right(k.key, 8)) - 9)
@@ -283,9 +283,9 @@ _MINUTES = sa.text(
 
 
 def failing_purges(connection: sa.Connection, bucket: str, since: datetime) -> FailingPurges:
-    """The bucket's log keys whose deletion has been failing since `since` or longer.
+    """Return the bucket's log keys whose deletion has been failing since `since` or longer.
 
-    Those of expired keys are none: nothing is proved of them any more, so nobody tries.
+    Expired keys are excluded: nothing is proved of them any more, so no purge tries them.
     """
     key = s3_log_key.c
     statement = (

@@ -1,4 +1,4 @@
-"""Where the databases are, and how psycopg connects to them. This module does not need SQLAlchemy."""
+"""The addresses of the databases, and psycopg's connection arguments. This module does not need SQLAlchemy."""
 
 from functools import cache
 from pathlib import Path
@@ -11,12 +11,12 @@ from tamarin_dagster.settings.values import has_parameter, prepare_threshold, wi
 RECORDS_DATABASE = "tamarin"
 DAGSTER_DATABASE = "dagster"
 
-# Seconds until an unreachable server is an error, not a hang.
+# Seconds until an unreachable server is reported as an error; otherwise a command would hang.
 CONNECT_TIMEOUT_SECONDS = 10
 
 
 def embedded_postgres(home: Path) -> EmbeddedPostgres:
-    """The embedded server of that home, running, with its two databases. Shared by all processes of the project."""
+    """Return the running embedded server of that home, with its two databases. All our processes share it."""
     server = _server_of(home)
     server.ensure_databases(RECORDS_DATABASE, DAGSTER_DATABASE)
     return server
@@ -28,14 +28,14 @@ def _server_of(home: Path) -> EmbeddedPostgres:
 
 
 def records_url(settings: Settings, driver: str = "postgresql+psycopg") -> str:
-    """The URL of the records' database, as any driver takes it. Starts the embedded server when none is configured."""
+    """Return the URL of the records' database, for any driver. Starts the embedded server if none is configured."""
     if settings.database_url:
         return driver + without_prepare_threshold(settings.database_url).removeprefix("postgresql")
     return embedded_postgres(settings.home).url(RECORDS_DATABASE, driver=driver)
 
 
 def dagster_url(settings: Settings) -> str:
-    """The URL of Dagster's own storage, with the driver it has: SQLAlchemy 2.1 would take psycopg 3."""
+    """Return the URL of Dagster's own storage. It names the driver, because SQLAlchemy 2.1 would choose psycopg 3."""
     if settings.dagster_database_url:
         return "postgresql+psycopg2" + without_prepare_threshold(settings.dagster_database_url).removeprefix(
             "postgresql"
@@ -46,12 +46,14 @@ def dagster_url(settings: Settings) -> str:
 def connect_arguments(settings: Settings, application_name: str) -> dict[str, Any]:
     """Return psycopg's arguments for a connection to the records' database; those in its URL take precedence."""
     url = settings.database_url or ""
-    told = {
+    arguments = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": application_name,
-        # What COPY is sent is UTF-8, whatever PGCLIENTENCODING says.
+        # COPY is sent UTF-8, whatever PGCLIENTENCODING says.
         "client_encoding": "utf8",
-        # Through PgBouncer the next statement may come to a server where another client has prepared the same name.
+        # Through PgBouncer the next statement may reach a server where another client has prepared the same name.
         "prepare_threshold": prepare_threshold(url),
     }
-    return {name: value for name, value in told.items() if name == "prepare_threshold" or not has_parameter(url, name)}
+    return {
+        name: value for name, value in arguments.items() if name == "prepare_threshold" or not has_parameter(url, name)
+    }

@@ -1,7 +1,7 @@
-"""Records -> what COPY is sent: Postgres' binary format, in which it has nothing left to parse.
+"""Render records for COPY in Postgres' binary format, which the server need not parse.
 
-Source: PostgreSQL manual, COPY, "Binary Format"; the fields' own forms are those of the types' send and receive
-functions (timestamptz: microseconds since 2000; inet: family, bits, is_cidr, length, bytes).
+Source: PostgreSQL manual, COPY, "Binary Format". The fields have the formats of the types' send and receive functions
+(timestamptz: microseconds since 2000; inet: family, bits, is_cidr, length, bytes).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,28 +16,28 @@ from tamarin_dagster.logformat.fields import SqlType
 from tamarin_dagster.logformat.packing import pack_addresses, pack_rows
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-"""What the data begins with: signature, flags, length of a header extension."""
+"""The beginning of the data: signature, flags, length of a header extension."""
 TRAILER = b"\xff\xff"
-"""What it ends with."""
+"""The end of the data."""
 
 _PIECE_ROWS = 64 * 1024
 """Rows that are rendered at a time."""
 _IPV4_LEAD, _IPV6_LEAD = bytes((2, 32, 0, 4)), bytes((3, 128, 0, 16))
-"""What stands before the bytes of an inet: family, bits of the mask, whether it is a cidr, bytes."""
+"""What precedes the bytes of an inet: family, bits of the mask, is_cidr, number of bytes."""
 _LEAD = np.dtype([("columns", ">i2"), ("id_bytes", ">i4"), ("id", ">i8"), ("line_bytes", ">i4"), ("line", ">i4")])
-"""What a row begins with: the number of its columns, then the first two, each after its length."""
+"""The beginning of a row: the number of its columns, then the first two, each after its length."""
 _POSTGRES_EPOCH = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 def render(records: pa.Table, ids: Sequence[int]) -> tuple[memoryview, ...]:
-    """Return the records in the order of RECORD_COLUMNS, in pieces; to be sent between HEADER and TRAILER.
+    """Return the records in the order of RECORD_COLUMNS, in pieces, to be sent between HEADER and TRAILER.
 
     Args:
         records: columns of `logformat.RECORDS_SCHEMA`.
         ids: the ledger id of each log object of the batch.
 
     Raises:
-        FrameError: an address is not one.
+        FrameError: the text of an address is not an address.
     """
     return tuple(_rendered(batch, np.asarray(ids, np.int64)) for batch in _pieces(records))
 
@@ -56,7 +56,7 @@ def _rendered(records: pa.RecordBatch, ids: npt.NDArray[np.int64]) -> memoryview
 
 
 def _column(values: pa.Array, sql_type: SqlType) -> pa.Array:
-    """Return the values as Postgres has them."""
+    """Return the values in Postgres' representation."""
     if sql_type == "timestamptz":
         return pa.array(np.asarray(values.cast(pa.int64())) - _POSTGRES_EPOCH)
     if sql_type == "inet":

@@ -1,4 +1,4 @@
-"""Opening the database of the records: the configured one or the embedded one, migrated."""
+"""Open the database of the records, the configured one or the embedded one, and migrate it."""
 
 import hashlib
 import logging
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import SetColumnComment, SetTableComment
 
-# their tables are described too
+# these modules describe tables too
 import tamarin_dagster.recordstore.schema.dimension_tables
 import tamarin_dagster.recordstore.schema.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.connections import connect_arguments, records_url
@@ -23,33 +23,34 @@ from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_reme
 from tamarin_dagster.recordstore.rights import rights_of
 from tamarin_dagster.recordstore.schema.repeatable import InUseError, digest_of_files, dropped, replace_all
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
-from tamarin_dagster.recordstore.waiting import saying
+from tamarin_dagster.recordstore.waiting import announce_wait
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster.urls import clean_error, describe_url, hide_secrets
 
 _log = logging.getLogger(__name__)
 
 _MIGRATIONS = Path(__file__).parent / "schema" / "migrations"
-# One migrator at a time; the number has no meaning but must not change.
+# Only one process migrates at a time. The number is arbitrary but must not change.
 _MIGRATION_LOCK = 2011_0302
-# While a migration waits for a table, all that comes after it waits too. It must not wait for somebody's long query.
+# While a migration waits for a table, every later statement waits too, so it must not wait for somebody's long query.
 _LOCK_TIMEOUT = "10s"
 
 
-# Postgres' code for a missing right.
+# Postgres' code for a missing privilege.
 _INSUFFICIENT_PRIVILEGE = "42501"
 _INVALID_SCHEMA_NAME = "3F000"
 
 
 class DatabaseError(Exception):
-    """The database cannot be used. Its text says which, why, and what to do; it never holds the password."""
+    """The database cannot be used. The text says which one, why, and what to do; it never contains the password."""
 
 
 @sa.event.listens_for(sa.Engine, "handle_error")
 def _hide_secrets_in_error(context: sa.engine.ExceptionContext) -> None:
-    """Take password and query parameters of the URL out of an error, wherever it is shown later.
+    """Remove password and query parameters of the URL from an error, wherever it is shown later.
 
-    libpq's errors repeat values of parameters. This is for all engines, also those that Dagster makes for its storage.
+    libpq's errors repeat values of parameters. This applies to all engines, also those that Dagster makes for its
+    storage.
     """
     if context.engine is None:
         return
@@ -60,27 +61,33 @@ def _hide_secrets_in_error(context: sa.engine.ExceptionContext) -> None:
 
 
 def open_database(settings: Settings) -> sa.Engine:
-    """An engine on the records' database: reachable, migrated, with the configured buckets mirrored.
+    """Return an engine on the records' database: reachable, migrated, and with the configured buckets mirrored.
 
     Raises DatabaseError.
     """
-    engine, _ = migrated_engine(settings)
+    engine, _ = open_migrated_engine(settings)
     if settings.buckets:
-        with _explained(engine), saying(f"Waiting for {_place(engine)}, to write the configured buckets to it"):
+        with (
+            _explain_errors(engine),
+            announce_wait(f"Waiting for {_place(engine)}, to write the configured buckets to it"),
+        ):
             mirror_buckets(engine, settings.buckets)
     return engine
 
 
-def migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
-    """An engine on the records' database, migrated, and whether there was anything to do. Raises DatabaseError."""
+def open_migrated_engine(settings: Settings) -> tuple[sa.Engine, bool]:
+    """Return an engine on the migrated records' database, and whether it had to migrate. Raises DatabaseError."""
     engine = create_engine(
         records_url(settings),
         connect_args=connect_arguments(settings, "tamarin"),
         pool_pre_ping=True,
-        # an error of a statement is shown in logs and in the page: the values in it are not for that
+        # logs and the Dagster UI show an error of a statement, and must not show the values in it
         hide_parameters=True,
     )
-    with _explained(engine), saying(f"Waiting for {_place(engine)}: it has not answered yet, or it is migrated"):
+    with (
+        _explain_errors(engine),
+        announce_wait(f"Waiting for {_place(engine)}: it has not answered yet, or is being migrated"),
+    ):
         _check_encoding(engine)
         return engine, migrate(engine)
 
@@ -91,24 +98,24 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
         return sa.create_engine(url, **options)
     except (sa.exc.ArgumentError, TypeError, ValueError) as error:
         remedy = "check the parameters behind the ? in TAMARIN_DATABASE_URL"
-        raise DatabaseError(f"{describe_url(url)}: {hide_secrets(_first_line(error), url)} - {remedy}") from None
+        raise DatabaseError(f"{describe_url(url)}: {hide_secrets(first_line(error), url)} - {remedy}") from None
 
 
 @contextmanager
-def _explained(engine: sa.Engine) -> Iterator[None]:
-    """Says of which database it is that an error comes, and what to do; without the password."""
+def _explain_errors(engine: sa.Engine) -> Iterator[None]:
+    """Raise an error again with the name of the database, and the remedy; without the password."""
     try:
         yield
     except sa.exc.OperationalError as error:
-        remedy = "is the server up, and is TAMARIN_DATABASE_URL right?"
-        raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+        remedy = "check that the server is running and that TAMARIN_DATABASE_URL is right"
+        raise DatabaseError(f"{_place(engine)}: {first_line(error.orig)} - {remedy}") from None
     except sa.exc.ProgrammingError as error:
-        remedy = missing_right(engine, error) or "see the error; `tamarin-dagster doctor` looks at the database"
-        raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+        remedy = describe_missing_right(engine, error) or "see the error; `tamarin-dagster doctor` checks the database"
+        raise DatabaseError(f"{_place(engine)}: {first_line(error.orig)} - {remedy}") from None
 
 
 def _check_encoding(engine: sa.Engine) -> None:
-    """Refuse an empty database that is not UTF8. One that is in use goes on: its keys that do not fit fail, and say so.
+    """Refuse an empty database that is not UTF8. One in use may go on: keys that do not fit fail, and say so.
 
     Raises DatabaseError.
     """
@@ -118,8 +125,8 @@ def _check_encoding(engine: sa.Engine) -> None:
         raise DatabaseError(f"{_place(engine)}: {problem} - {encoding_remedy(engine.url.database)}")
 
 
-def missing_right(engine: sa.Engine, error: sa.exc.DBAPIError) -> str:
-    """Say which right the user lacks and what to do, if that is what the error is about; otherwise nothing."""
+def describe_missing_right(engine: sa.Engine, error: sa.exc.DBAPIError) -> str:
+    """Return which privilege the user lacks, and what to do, if the error is about that; otherwise an empty text."""
     if getattr(error.orig, "sqlstate", None) not in (_INSUFFICIENT_PRIVILEGE, _INVALID_SCHEMA_NAME):
         return ""
     with engine.connect() as connection:
@@ -128,7 +135,7 @@ def missing_right(engine: sa.Engine, error: sa.exc.DBAPIError) -> str:
 
 
 def schema_revision(engine: sa.Engine) -> str | None:
-    """The revision the database is at; None for an empty one."""
+    """Return the schema revision of the database; None if it is empty."""
     with engine.connect() as connection:
         return _revision(connection)
 
@@ -141,13 +148,13 @@ def _revision(connection: sa.Connection) -> str | None:
 
 
 def migrate(engine: sa.Engine) -> bool:
-    """Brings tables, views and functions to the present version; says whether there was anything to do.
+    """Migrate tables, views and functions to this version, and return whether anything had to change.
 
-    It is one transaction: if it fails, the database is as before. Several processes may call it at once. A role that
+    It is one transaction: if it fails, the database is unchanged. Several processes may call it at once. A role that
     may not change the database may use one with other views than ours; so may an older version than the one that made
-    them. Of two versions with the same number the one that opened the database last has made its views.
+    them. Of two versions with the same number, the one that opened the database last has made its views.
 
-    Raises DatabaseError for a schema of a newer version, and where something of somebody else's is in the way.
+    Raises DatabaseError for a schema of a newer version, and if an object of another owner is in the way.
     """
     with engine.connect() as connection:
         if _is_present(connection):
@@ -162,26 +169,26 @@ def migrate(engine: sa.Engine) -> bool:
     except InUseError as error:
         raise DatabaseError(f"{_place(engine)}: {error}") from None
     except sa.exc.ProgrammingError as error:
-        # Somebody else owns a view. That must not stop a load, which needs none.
+        # Somebody else owns a view. That must not stop a load, which needs no view.
         if (
             not isinstance(error.orig, psycopg.errors.InsufficientPrivilege)
             or schema_revision(engine) != SCHEMA_REVISION
         ):
             raise
-        remedy = "they stay as they are until their owner runs `tamarin-dagster migrate`"
-        _log.warning("%s: the views of another version: %s - %s", _place(engine), _first_line(error.orig), remedy)
+        remedy = "they stay unchanged until their owner runs `tamarin-dagster migrate`"
+        _log.warning("%s: has the views of another version: %s - %s", _place(engine), first_line(error.orig), remedy)
         return False
     except sa.exc.OperationalError as error:
         if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
             raise
         remedy = "another session uses the tables or views; wait until it has ended, and run `tamarin-dagster migrate`"
-        raise DatabaseError(f"{_place(engine)}: {_first_line(error.orig)} - {remedy}") from None
+        raise DatabaseError(f"{_place(engine)}: {first_line(error.orig)} - {remedy}") from None
     _log.info("The database is at revision %s now, with the views of this version", SCHEMA_REVISION)
     return True
 
 
 def _is_present(connection: sa.Connection) -> bool:
-    """Whether there is nothing to do, or nothing that this role and this version may do.
+    """Return whether there is nothing to do, or nothing that this role and this version may do.
 
     Raises DatabaseError for a schema of a newer version.
     """
@@ -200,7 +207,7 @@ def _is_present(connection: sa.Connection) -> bool:
     return made.views_digest == _digest() or _numbers(made.views_version or "") > _numbers(_own_version())
 
 
-# An owner may read its table, and a reader need not be allowed to: it is asked nothing else.
+# An owner may read its table, but a reader may have no privilege on it, so this reads only the catalogs.
 _MAY_CHANGE = sa.text(
     "SELECT pg_has_role(relowner, 'USAGE') AND has_schema_privilege(relnamespace, 'CREATE')"
     " AND NOT CAST(current_setting('transaction_read_only') AS boolean)"
@@ -212,7 +219,7 @@ def _change(connection: sa.Connection) -> None:
     if _revision(connection) == SCHEMA_REVISION:
         replace_all(connection)
     else:
-        # Alembic takes a fifth of a second to import, and is needed once in a database's life and after an upgrade.
+        # Alembic takes a fifth of a second to import, and is needed only for a new database and after an upgrade.
         from alembic import command  # noqa: PLC0415
         from alembic.config import Config  # noqa: PLC0415
 
@@ -232,7 +239,7 @@ def _change(connection: sa.Connection) -> None:
 
 @cache
 def _digest() -> str:
-    """A digest of all that is made again when its text changes: views, functions, and comments, which psql shows."""
+    """Return a digest of all that is made again when its text changes: views, functions, and comments, for psql."""
     comments = [f"{item} {item.comment}" for table in metadata.tables.values() for item in (table, *table.columns)]
     return hashlib.sha256("\n".join((digest_of_files(), *comments)).encode()).hexdigest()
 
@@ -246,7 +253,7 @@ def _numbers(release: str) -> list[int]:
 
 
 def mirror_buckets(engine: sa.Engine, buckets: Sequence[LoggedBucket]) -> None:
-    """Makes `s3_logged_bucket` show the configured buckets."""
+    """Make `s3_logged_bucket` show the configured buckets."""
     rows = [bucket.model_dump(mode="json", include={c.name for c in s3_logged_bucket.columns}) for bucket in buckets]
     with engine.begin() as connection:
         shown = [dict(row) for row in connection.execute(sa.select(s3_logged_bucket)).mappings()]
@@ -264,7 +271,8 @@ def _place(engine: sa.Engine) -> str:
     return describe_url(engine.url.render_as_string(hide_password=False))
 
 
-def _first_line(error: BaseException | None) -> str:
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of the text of an error."""
     return str(error).strip().split("\n", 1)[0]
 
 

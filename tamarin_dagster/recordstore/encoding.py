@@ -1,4 +1,4 @@
-"""The encoding that a database must have: lines of a log hold any character, and UTF8 alone has them all."""
+"""The encoding that a database must have: lines of a log hold any character, and only UTF8 has all of them."""
 
 import sqlalchemy as sa
 
@@ -6,24 +6,22 @@ ENCODING = "UTF8"
 
 
 def encoding_of(connection: sa.Connection) -> str:
-    """The encoding of the connection's database, as Postgres names it: UTF8, LATIN1, SQL_ASCII."""
+    """Return the encoding of the connection's database, as Postgres names it: UTF8, LATIN1, SQL_ASCII."""
     found = connection.scalar(sa.text("SELECT current_setting('server_encoding')"))
-    # Without a client_encoding of its own psycopg gives bytes where the database is SQL_ASCII.
+    # If the database is SQL_ASCII and no client_encoding is set, psycopg returns bytes.
     return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def encoding_problem(connection: sa.Connection) -> str:
-    """What is wrong with the database's encoding; nothing if it is right."""
+    """Return what is wrong with the database's encoding; empty if it is right."""
     found = encoding_of(connection)
-    return (
-        "" if found == ENCODING else f"its encoding is {found}, which not every character fits; it must be {ENCODING}"
-    )
+    return "" if found == ENCODING else f"its encoding is {found}, which lacks some characters; it must be {ENCODING}"
 
 
 def encoding_remedy(database: str | None) -> str:
-    """What to do: an encoding cannot be changed afterwards."""
+    """Return the remedy: an encoding cannot be changed later, so the database must be made again."""
     name = database or "tamarin"
     return (
-        f"make another one: CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0 (under another name, or after"
-        " a DROP DATABASE); what is in it already: pg_dump, and restore into the new one"
+        f"create another one: CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0 (under another name, or after"
+        " a DROP DATABASE); if it has data already, use pg_dump and restore into the new one"
     )

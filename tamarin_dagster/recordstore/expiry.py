@@ -1,4 +1,4 @@
-"""What retention writes: it marks the keys whose records go, deletes their rejected lines, and drops the months."""
+"""The writes of retention: mark the keys whose records expire, delete their rejected lines, and drop the months."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore.partitions import Partition, drop_partition
+from tamarin_dagster.recordstore.partitions import MonthPartition, drop_partition
 from tamarin_dagster.recordstore.pending_days import due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_rejected_line
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
@@ -14,8 +14,8 @@ from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 _LIVE = s3_log_key.c.superseded_at.is_(None)
 
 
-def _to_mark(end: datetime, kept: Sequence[Partition] = ()) -> sa.ColumnElement[bool]:
-    """Live keys, not yet marked, with a record before `end` that is not in one of the partitions `kept`."""
+def _to_mark(end: datetime, kept: Sequence[MonthPartition] = ()) -> sa.ColumnElement[bool]:
+    """Select live, unmarked keys with a record before `end` that is not in one of the partitions `kept`."""
     key = s3_log_key.c
     return sa.and_(
         key.first_request_dtime < end,
@@ -28,8 +28,8 @@ def _to_mark(end: datetime, kept: Sequence[Partition] = ()) -> sa.ColumnElement[
     )
 
 
-def _spans(partitions: Sequence[Partition]) -> list[tuple[datetime | None, datetime]]:
-    """The spans of time of these partitions, oldest first; of neighbours one, for a key may have records of both."""
+def _spans(partitions: Sequence[MonthPartition]) -> list[tuple[datetime | None, datetime]]:
+    """Return the time spans of these partitions, oldest first. Neighbours merge: a key may have records of both."""
     spans: list[tuple[datetime | None, datetime]] = []
     for each in partitions:
         if spans and each.start is not None and spans[-1][1] >= each.start:
@@ -44,12 +44,12 @@ def _from(column: sa.ColumnElement[Any], first: Any) -> sa.ColumnElement[bool]:
 
 
 def count_to_mark(connection: sa.Connection, end: datetime) -> int:
-    """How many keys `mark` would mark."""
+    """Count the keys that `mark` would mark."""
     return connection.scalar(sa.select(sa.func.count()).select_from(s3_log_key).where(_to_mark(end))) or 0
 
 
-def days_to_roll_up(connection: sa.Connection, partition: Partition) -> list[tuple[str | None, date]]:
-    """The buckets and days of the partition whose rollups do not hold all records; None stands for all buckets."""
+def days_to_roll_up(connection: sa.Connection, partition: MonthPartition) -> list[tuple[str | None, date]]:
+    """Return the buckets and days of the partition whose rollups lack records; None means all buckets."""
     pending = due_days().c
     last = (partition.end - timedelta(microseconds=1)).astimezone(UTC).date()
     first = None if partition.start is None else partition.start.astimezone(UTC).date()
@@ -67,15 +67,15 @@ def mark(
     end: datetime,
     limit: int | None = None,
     *,
-    kept: Sequence[Partition] = (),
+    kept: Sequence[MonthPartition] = (),
     nowait: bool = False,
     spared: sa.ColumnElement[bool] | None = None,
 ) -> int:
-    """Marks as expired keys with a record before `end`, at most `limit` and none of those `spared`; how many.
+    """Mark as expired keys with a record before `end`, at most `limit` and none of those `spared`; return their number.
 
     Keys whose records are all in the partitions `kept` are left out.
 
-    With `nowait` a key that another transaction has locked raises sqlalchemy.exc.OperationalError.
+    With `nowait`, a key that another transaction has locked raises sqlalchemy.exc.OperationalError.
     """
     key = s3_log_key.c
     chosen = sa.select(key.id).where(_to_mark(end, kept)).order_by(key.first_request_dtime, key.id).limit(limit)
@@ -96,7 +96,7 @@ _IDS = sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))
 
 
 def _wholly_expired(first_kept: date) -> sa.ColumnElement[bool]:
-    """Live keys with rejected lines, all of whose records are gone, or which had none and are of an earlier day."""
+    """Select live keys with rejected lines whose records are all gone, or that had none and are of an earlier day."""
     key = s3_log_key.c
     records_gone = sa.and_(key.expired_at.is_not(None), key.last_request_dtime < midnight(first_kept))
     no_records = sa.and_(key.first_request_dtime.is_(None), key.delivery_date < first_kept)
@@ -104,13 +104,13 @@ def _wholly_expired(first_kept: date) -> sa.ColumnElement[bool]:
 
 
 def keys_with_lines_to_delete(connection: sa.Connection, first_kept: date, limit: int) -> list[int]:
-    """Ids of wholly expired keys whose rejected lines are still stored, in no order."""
+    """Return ids of wholly expired keys whose rejected lines are still stored, in no order."""
     stored = sa.exists().where(s3_rejected_line.c.log_key_id == s3_log_key.c.id)
     return list(connection.scalars(sa.select(s3_log_key.c.id).where(_wholly_expired(first_kept), stored).limit(limit)))
 
 
 def delete_rejected_lines(connection: sa.Connection, first_kept: date, ids: Sequence[int]) -> int:
-    """Deletes the rejected lines of those of the keys that are wholly expired still, and marks them; how many lines."""
+    """Delete the rejected lines of those keys that are still wholly expired, mark the keys, and count the lines."""
     key, line = s3_log_key.c, s3_rejected_line.c
     chosen = sa.select(key.id).where(key.id == sa.any_(_IDS), _wholly_expired(first_kept)).order_by(key.id)
     sure = list(connection.scalars(chosen.with_for_update(), {"ids": list(ids)}))
@@ -121,7 +121,7 @@ def delete_rejected_lines(connection: sa.Connection, first_kept: date, ids: Sequ
 
 
 def count_lines_to_delete(connection: sa.Connection, first_kept: date) -> int:
-    """How many rejected lines belong to keys that are wholly expired, or would be once `mark` has marked them."""
+    """Count the rejected lines of keys that are wholly expired, or would be after `mark`."""
     key = s3_log_key.c
     gone = sa.or_(
         key.last_request_dtime < midnight(first_kept),
@@ -137,7 +137,7 @@ def count_lines_to_delete(connection: sa.Connection, first_kept: date) -> int:
 
 
 class NotRolledUpError(Exception):
-    """A partition holds records that its rollups do not have: `days` are its buckets and days that are pending."""
+    """A partition holds records that its rollups lack: `days` are its pending buckets and days."""
 
     def __init__(self, days: list[tuple[str | None, date]]) -> None:
         super().__init__(days)
@@ -145,31 +145,31 @@ class NotRolledUpError(Exception):
 
 
 class SparedKeysError(Exception):
-    """A partition has records of keys that are to be spared."""
+    """A partition has records of keys that must be spared."""
 
 
 def drop(
     connection: sa.Connection,
-    partition: Partition,
-    kept: Sequence[Partition],
+    partition: MonthPartition,
+    kept: Sequence[MonthPartition],
     lock_timeout: str,
     spared: sa.ColumnElement[bool] | None = None,
 ) -> int:
-    """Drops a partition, and marks the keys with a record in it that were loaded since `mark`; how many.
+    """Drop a partition, and mark the keys with a record in it that were loaded since `mark`; return their number.
 
     Raises SparedKeysError if one of the keys with a record before its end is `spared`; then nothing is dropped.
-    Both are committed together: no load is between them, since the record table is locked until the transaction ends.
-    The older partitions `kept` stay. Raises NotRolledUpError if records of it are not in the rollups, and
-    sqlalchemy.exc.OperationalError if a lock is not to be had; then the transaction is to be rolled back.
+    Both changes commit together. No load can come between them, since the record table is locked until the transaction
+    ends. The older partitions `kept` stay. Raises NotRolledUpError if the rollups lack records of it, and
+    sqlalchemy.exc.OperationalError if a lock is not available; then roll the transaction back.
     """
     connection.execute(sa.select(sa.func.set_config("lock_timeout", lock_timeout, True)))
-    # In the mode that DROP needs, and before any row: to take a stronger lock later is how two wait for each other.
+    # Lock in the mode that DROP needs, before any row: taking a stronger lock later can deadlock two transactions.
     connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS EXCLUSIVE MODE")
     if spared is not None:
         of_spared_key = sa.select(s3_log_key.c.id).where(_to_mark(partition.end, kept), spared).limit(1)
         if connection.scalar(of_spared_key) is not None:
             raise SparedKeysError
-    # Who has locked a key (a reparse, a load) may be waiting for the record table, that is for us.
+    # Whoever has locked a key (a reparse, a load) may be waiting for the record table, that is for us.
     if days := days_to_roll_up(connection, partition):
         raise NotRolledUpError(days)
     marked = mark(connection, partition.end, kept=kept, nowait=True)
@@ -178,10 +178,10 @@ def drop(
     return marked
 
 
-def _keep_rollups(connection: sa.Connection, end: datetime, kept: Sequence[Partition]) -> None:
-    """The rollups of days before `end` stay as they are: late records of such a day would be all that is left of it.
+def _keep_rollups(connection: sa.Connection, end: datetime, kept: Sequence[MonthPartition]) -> None:
+    """Keep the rollups of days before `end`: rolled up again, such a day would have only its late records.
 
-    Those of days in the partitions `kept` are still made again.
+    Days in the partitions `kept` are still rolled up again.
     """
     day = traffic_day.c.request_date
     spans = (
@@ -195,7 +195,7 @@ def _keep_rollups(connection: sa.Connection, end: datetime, kept: Sequence[Parti
 
 
 def unpurged_expired_keys(connection: sa.Connection) -> dict[str, int]:
-    """How many expired keys still lie in the log bucket, by bucket, as far as the ledger knows."""
+    """Return by bucket how many expired keys are still in the log bucket, as far as the ledger knows."""
     key = s3_log_key.c
     statement = (
         sa.select(key.bucket, sa.func.count())
@@ -207,5 +207,5 @@ def unpurged_expired_keys(connection: sa.Connection) -> dict[str, int]:
 
 
 def midnight(day: date) -> datetime:
-    """The day's first moment, in UTC."""
+    """Return the first moment of the day, in UTC."""
     return datetime.combine(day, time(), UTC)

@@ -1,7 +1,7 @@
-"""Records on their way out: what COPY sends, row by row, a request day at a time.
+"""Stream records out of the database: the rows that COPY sends, one request day at a time.
 
-A day is a transaction of its own. One for all would keep `expire` waiting, and with it the loads behind it; so an
-export of several days shows each as it was when its turn came.
+Each day is a transaction of its own. One transaction for all days would keep `expire` waiting, and the loads after it.
+So an export of several days shows each day as it was when its turn came.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from psycopg import sql
 from tamarin_dagster.recordstore.expiry import midnight
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 
-# A day's rows are sorted in memory up to this; beyond it Postgres sorts them on its disk.
+# A day's rows are sorted in memory up to this size; if they are larger, Postgres sorts them on its disk.
 SORT_MEMORY = "64MB"
-# Times are written one way, whatever the server, the role or the URL prefers; to compile a query of one day takes
-# longer than it saves.
+# Times are written the same way, whatever the server, the role or the URL prefers. JIT is off: compiling a query of one
+# day takes longer than it saves.
 _SESSION = {
     "TimeZone": "UTC",
     "DateStyle": "ISO",
@@ -33,18 +33,18 @@ _SESSION = {
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """Which records are wanted.
+    """A selection of records.
 
     Attributes:
         day: the UTC day of their request.
-        buckets: what stands in their column `bucket`; None among them is NULL. None instead of them means all.
+        buckets: the values of their column `bucket`; None in the list is NULL. None for the list means all.
     """
 
     day: date
     buckets: tuple[str | None, ...] | None = None
 
     def copy(self, columns: sql.Composable, options: sql.Composable) -> sql.Composed:
-        """The statement that sends these columns of them, in the order of the requests."""
+        """Return the statement that sends these columns of them, in the order of the requests."""
         return sql.SQL(
             "COPY (SELECT {} FROM s3_log_record WHERE {} ORDER BY request_dtime, log_key_id, line_number)"
             " TO STDOUT ({})"
@@ -62,7 +62,7 @@ class Extract:
 
 
 def request_days(connection: sa.Connection, first: date | None = None, last: date | None = None) -> list[date]:
-    """The UTC days from the earliest to the latest request of which there may be records, within `first` and `last`."""
+    """Return the UTC days from the earliest to the latest request that may have records, within `first` and `last`."""
     key = s3_log_key.c
     statement = sa.select(sa.func.min(key.first_request_dtime), sa.func.max(key.last_request_dtime))
     earliest, latest = connection.execute(statement.where(key.superseded_at.is_(None))).one()
@@ -77,7 +77,7 @@ def request_days(connection: sa.Connection, first: date | None = None, last: dat
 
 
 def requested_buckets(connection: sa.Connection, day: date) -> list[str | None]:
-    """What stands in the column `bucket` of the day's records, in order; None for NULL."""
+    """Return the values of the column `bucket` in the day's records, in order; None for NULL."""
     record = s3_log_record.c
     statement = (
         sa.select(record.bucket)
@@ -89,21 +89,21 @@ def requested_buckets(connection: sa.Connection, day: date) -> list[str | None]:
 
 
 @contextmanager
-def reading(engine: sa.Engine, *, keeps_partitions: bool = False) -> Iterator[sa.Connection]:
-    """A transaction in which nothing is written, and all statements see the same rows.
+def open_snapshot(engine: sa.Engine, *, keeps_partitions: bool = False) -> Iterator[sa.Connection]:
+    """Begin a transaction that writes nothing and whose statements all see the same rows.
 
-    With `keeps_partitions` no month is dropped meanwhile either: to drop one is seen at once, by all.
+    With `keeps_partitions`, no month is dropped meanwhile: every transaction sees a drop at once.
     """
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-        if keeps_partitions:  # first: what is seen is what is there at the statement after it
+        if keeps_partitions:  # before anything else: the next statement takes the snapshot
             connection.exec_driver_sql("LOCK TABLE s3_log_record IN ACCESS SHARE MODE")
         connection.execute(sa.select(*(sa.func.set_config(name, value, True) for name, value in _SESSION.items())))
         yield connection
 
 
 @contextmanager
-def copied_out(connection: sa.Connection, statement: sql.Composed) -> Iterator[Iterator[bytes]]:
-    """What COPY … TO STDOUT sends, each row with its end of line. An error in the body cancels it.
+def copy_out(connection: sa.Connection, statement: sql.Composed) -> Iterator[Iterator[bytes]]:
+    """Yield what COPY … TO STDOUT sends, each row with its end of line. An error in the body cancels the COPY.
 
     Raises psycopg.Error.
     """

@@ -1,4 +1,4 @@
-"""How the failure of one bucket and day is told from the loss of the database, and said in a line."""
+"""Tell the failure of one bucket and day from the loss of the database, and describe it in a line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,18 +8,18 @@ from datetime import date
 import psycopg
 import sqlalchemy as sa
 
-# What COPY raises SQLAlchemy does not wrap.
+# SQLAlchemy does not wrap the errors of COPY.
 DATABASE_ERRORS = (sa.exc.DBAPIError, psycopg.Error)
-# SQLSTATE classes and codes of a server that is gone or going: connection exceptions, shutdown, crash, starting up.
+# SQLSTATE classes and codes of a server that is gone or going: connection exceptions, shutdown, crash, startup.
 _GONE = ("08", "57P01", "57P02", "57P03", "57P05")
 
 
 @dataclass(frozen=True, slots=True)
 class DayFailure:
-    """A bucket's day that could not be worked on, while the other days could.
+    """A bucket's day that failed while the other days could go on.
 
     Attributes:
-        doing: what could not be done to it, as "roll up".
+        doing: the failed action, for example "roll up".
         bucket: None for the records of all buckets.
         cause: what the database said, without values of the data.
         remedy: what to do.
@@ -32,16 +32,18 @@ class DayFailure:
     remedy: str
 
     def __str__(self) -> str:
-        """The failure in a line, for a person."""
+        """Describe the failure in a line."""
         place = f"bucket {self.bucket}, day {self.day}" if self.bucket is not None else f"day {self.day}"
         return f"{place}: cannot {self.doing}: {self.cause} - {self.remedy}"
 
 
 @contextmanager
-def isolated(failures: list[DayFailure], doing: str, bucket: str | None, day: date, remedy: str) -> Iterator[None]:
+def isolate_failure(
+    failures: list[DayFailure], doing: str, bucket: str | None, day: date, remedy: str
+) -> Iterator[None]:
     """Record a database error of the body as a failure of this bucket and day, so that the other days go on.
 
-    A lost connection is raised: it would fail every other day too.
+    A lost connection is raised, since every other day would fail too.
     """
     try:
         yield
@@ -52,27 +54,27 @@ def isolated(failures: list[DayFailure], doing: str, bucket: str | None, day: da
 
 
 def raise_if_lost(error: BaseException) -> None:
-    """Raise the error again if it means that the server is gone: every other bucket and day would fail too."""
+    """Raise the error again if the server is gone: every other bucket and day would fail too."""
     if isinstance(error, DATABASE_ERRORS) and is_connection_lost(error):
         raise error
 
 
 def is_connection_lost(error: BaseException) -> bool:
-    """Whether the server is gone, so that no other statement can succeed either."""
+    """Return whether the server is gone, so that no other statement can succeed either."""
     if isinstance(error, sa.exc.DBAPIError):
         if error.connection_invalidated:
             return True
         error = error.orig or error
     if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return False
-    # Without a SQLSTATE the error is not the server's answer: there was nobody to answer.
+    # An error without a SQLSTATE does not come from the server: nobody answered.
     return error.sqlstate is None or error.sqlstate.startswith(_GONE)
 
 
 def cause_of(error: BaseException) -> str:
-    """What the database said, in its first line: the lines after it quote the data."""
+    """Return the first line of what the database said; the lines after it quote the data."""
     said = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
-    # What redacts is imported only for an error.
+    # Imported only for an error, because it takes time.
     from tamarin_dagster.logformat import redact_text  # noqa: PLC0415
 
     return redact_text((str(said).strip().splitlines() or [type(said).__name__])[0])

@@ -1,9 +1,10 @@
-"""What a generation of a log key is to the ledger: new, loaded already, come back, or older than what was purged.
+"""Judge a generation of a log key against the ledger: new, already loaded, returned, or older than a purged one.
 
-The bytes decide, then the time. A generation with the bytes of a row of its name is the same delivery: its row takes
-over the new ETag and nothing is loaded. Other bytes are another delivery, unless a purged row of the name is as new or
-newer: then an older object came to light (a version under the one that was purged), or the object was read before the
-newer one was loaded and purged. Its lines were counted out when the newer one took its place, so it is never loaded.
+First compare the bytes, then the time. If a row of its name has the same bytes, the generation is the same delivery:
+the row takes over the new ETag and nothing is loaded. Other bytes are another delivery, unless a purged row of the name
+is as new or newer. In that case an older object has appeared (a version under the one that was purged), or the object
+was read before the newer one was loaded and purged. Its lines were superseded when the newer one took its place, so it
+is never loaded.
 """
 
 import re
@@ -17,16 +18,16 @@ import sqlalchemy as sa
 from tamarin_dagster.logkey import LogKey, LogObject
 from tamarin_dagster.recordstore.schema.tables import s3_log_key
 
-# MD5 of the object, or of the MD5s of its parts. Some stores give zeros to what they have no ETag of.
+# MD5 of the object, or of the MD5s of its parts. Some stores send zeros where they have no ETag.
 _DIGEST_ETAG = re.compile(r"(?!0{32})[0-9a-f]{32}(?:-[0-9]+)?")
 
 
 class DigestNeededError(Exception):
-    """Whether the object has the bytes of a row of its name is known only once it was read."""
+    """The object must be read to know whether it has the bytes of a row of its name."""
 
 
 class Verdict(Enum):
-    """What is to be done with a generation."""
+    """What to do with a generation."""
 
     LOAD = "it is new"
     LOADED = "it is loaded, or a newer one is"
@@ -53,15 +54,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, with the row that has the bytes (SAME), and the live row that gives way (LOAD, SAME)."""
+    """A verdict, with the row that has the bytes (SAME), and the live row that is replaced (LOAD, SAME)."""
 
     verdict: Verdict
     same: Row | None = None
     outgoing: Row | None = None
 
 
-def locked_rows(connection: sa.Connection, log_bucket_name: str, names: Sequence[str]) -> dict[str, list[Row]]:
-    """The rows of these names that are not superseded, purged or not, locked in the order of the names."""
+def lock_rows(connection: sa.Connection, log_bucket_name: str, names: Sequence[str]) -> dict[str, list[Row]]:
+    """Return the rows of these names that are not superseded, purged or not, locked in the order of the names."""
     key = s3_log_key.c
     columns = [key[name] for name in Row.__slots__]
     found = connection.execute(
@@ -85,9 +86,9 @@ def locked_rows(connection: sa.Connection, log_bucket_name: str, names: Sequence
 def has_unknown_rows(
     connection: sa.Connection, log_bucket_name: str, names: Sequence[str], known: Sequence[int]
 ) -> bool:
-    """Whether a purged row of these names is there that is none of the `known` ones.
+    """Return whether a purged row of these names exists that is not `known`.
 
-    Asked once our rows are written: a load that comes later then waits for us, by the index of live rows.
+    Call it after our rows are written: then a later load waits for us, by the index of live rows.
     """
     key = s3_log_key.c
     statement = (
@@ -105,10 +106,10 @@ def has_unknown_rows(
 
 
 def judge(key: LogKey, digest: bytes | None, rows: Sequence[Row], *, asks_digest: bool = False) -> Judgement:
-    """What is to be done with a generation, given the rows of its name.
+    """Decide what to do with a generation, given the rows of its name.
 
     `digest` is the SHA-256 of its bytes as stored; None if it is not known yet. Raises DigestNeededError if
-    `asks_digest` and it is needed.
+    `asks_digest` and the digest is needed.
     """
     item = key.object
     same = _same(item, digest, rows)
@@ -122,14 +123,14 @@ def judge(key: LogKey, digest: bytes | None, rows: Sequence[Row], *, asks_digest
         return Judgement(Verdict.LOADED)
     if same is not None:
         return Judgement(Verdict.SAME, same, outgoing)
-    # An ETag that does not tell two deliveries apart cannot be entered twice.
+    # An ETag that two deliveries share cannot be stored twice.
     if any(row.purged_at and (row.last_modified >= item.last_modified or row.etag == item.etag) for row in rows):
         return Judgement(Verdict.OUTDATED)
     return Judgement(Verdict.LOAD, outgoing=outgoing)
 
 
 def _same(item: LogObject, digest: bytes | None, rows: Sequence[Row]) -> Row | None:
-    """The row with the object's bytes: the one of its ETag, if it has them."""
+    """Return the row with the object's bytes: the one with its ETag, if it has them."""
     alike = [row for row in rows if row.size == item.size and _has_bytes(row, item, digest)]
     return max(alike, key=lambda row: (row.etag == item.etag, row.purged_at is None, row.last_modified), default=None)
 
@@ -139,7 +140,7 @@ def _has_bytes(row: Row, item: LogObject, digest: bytes | None) -> bool:
         return row.content_sha256 == digest
     if row.etag != item.etag:
         return False
-    # Loaded by an earlier version: a live row of the same ETag is the same generation, as it was then.
+    # Loaded by an earlier version: a live row of the same ETag counts as the same generation, as it did then.
     is_old = row.purged_at is not None and row.last_modified != item.last_modified
     return not is_old or _DIGEST_ETAG.fullmatch(row.etag) is not None
 
@@ -149,9 +150,9 @@ def _may_be_same(item: LogObject, row: Row) -> bool:
 
 
 def _is_done(key: LogKey, row: Row) -> bool:
-    """Whether the row stands for that very generation, and nothing is to be noted.
+    """Return whether the row is of that very generation, so that there is nothing to note.
 
-    If it is purged and was not when the key was listed, another pull has loaded and purged it since.
+    If it is purged but was not when the key was listed, another pull has loaded and purged it since.
     """
     item = key.object
     if (row.etag, row.version_id, row.last_modified) != (item.etag, item.version_id, item.last_modified):
@@ -162,15 +163,15 @@ def _is_done(key: LogKey, row: Row) -> bool:
 def take_over(
     connection: sa.Connection, log_bucket_name: str, chosen: Sequence[tuple[Row, LogObject, bytes | None]]
 ) -> None:
-    """Gives rows the generation that now has their bytes: the next purge deletes exactly that one.
+    """Give rows the generation that now has their bytes, so that the next purge deletes exactly that one.
 
-    Of a row whose ETag changes the day is archived again, unless retention has dropped records of that day.
+    If a row's ETag changes, its day is archived again, unless retention has dropped records of that day.
     """
     if not chosen:
         return
     key = s3_log_key.c
     changed = [(row.key, item.etag) for row, item, _ in chosen if row.etag != item.etag]
-    if changed:  # bytes that came back for the second time: a superseded row may have the ETag
+    if changed:  # bytes that returned a second time: a superseded row may have the ETag
         connection.execute(
             _GIVE_UP_ETAG,
             {

@@ -1,4 +1,4 @@
-"""What the ledger holds of each bucket, in the large: its sums are the truth, the records are not counted."""
+"""What the ledger holds of each bucket in total. Its sums are authoritative; the records are not counted."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from tamarin_dagster.logformat import parse_key_name
 from tamarin_dagster.recordstore.schema.tables import s3_log_key
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
-# Behind all prefixes and folders: `YYYY-mm-DD-HH-MM-SS-` and 16 characters.
+# The part of a name after all prefixes and folders: `YYYY-mm-DD-HH-MM-SS-` and 16 characters.
 _NAME_CHARACTERS = 36
 
 
@@ -19,12 +19,12 @@ class Holding:
     """What is loaded of one bucket from one log bucket, over live (not superseded) keys.
 
     Attributes:
-        keys: all; purged and expired ones count too.
+        keys: all of them, also purged and expired ones.
         returned_keys: those whose bytes were found in the log bucket again after they were purged.
-        records, rejected_lines: what they were loaded with.
+        records, rejected_lines: those that they were loaded with.
         unpurged_keys: those that are still in the log bucket as far as the ledger knows, have no rejected line and did
-            not expire: what a purge takes.
-        failing_keys: those whose deletion failed at the last try.
+            not expire: those that a purge deletes.
+        failing_keys: those whose last deletion attempt failed.
     """
 
     bucket: str
@@ -41,17 +41,17 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class NewestKey:
-    """The log key that was delivered last. `delivered_at` is the (UTC) time in its name."""
+    """The most recently delivered log key. `delivered_at` is the time (UTC) in its name."""
 
     key: str
     delivered_at: datetime | None
     loaded_at: datetime
 
 
-def holdings(connection: sa.Connection) -> list[Holding]:
-    """Of each bucket and log bucket that the ledger knows, in their order.
+def list_holdings(connection: sa.Connection) -> list[Holding]:
+    """Return the holding of each bucket and log bucket that the ledger knows, in order.
 
-    One walk through the ledger, on as many cores as Postgres takes for it: 0.8 s for each million keys on two.
+    It scans the ledger once, on as many cores as Postgres uses for it: 0.8 s for each million keys on two.
     """
     key = s3_log_key.c
     unexpired = key.expired_at.is_(None)
@@ -78,9 +78,9 @@ def holdings(connection: sa.Connection) -> list[Holding]:
 
 
 def newest_key(connection: sa.Connection, bucket: str, log_bucket_name: str) -> NewestKey | None:
-    """The bucket's live key that was delivered last from that log bucket, by the time in its name.
+    """Return the bucket's most recently delivered live key from that log bucket, by the time in its name.
 
-    By index: of the newest day's keys alone the names are compared.
+    By index: only names of the newest day's keys are compared.
     """
     key = s3_log_key.c
     plain = sa.func.regexp_replace(key.key, r"([.](txt|log|gz|zst)){1,2}$", "")

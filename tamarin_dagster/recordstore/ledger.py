@@ -1,4 +1,4 @@
-"""What the ledger `s3_log_key` knows: which keys are loaded, which may be purged, and whether the counts are true."""
+"""Queries of the ledger `s3_log_key`: which keys are loaded, which may be purged, and whether the counts are true."""
 
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -13,7 +13,7 @@ from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record, s3_rejected_line
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
-# Keys whose rows are counted at a time: what a day's check holds does not grow with the day.
+# Keys whose rows are counted at a time, so that the memory of a day's check does not grow with the day.
 COUNTED_KEYS = 5_000
 
 
@@ -30,7 +30,7 @@ class LoadedKey:
 
 @dataclass(frozen=True, slots=True)
 class CountDifference:
-    """A key whose rows are not what its ledger row says."""
+    """A key whose rows differ from what its ledger row says."""
 
     key: str
     expected_records: int
@@ -41,9 +41,9 @@ class CountDifference:
 
 @dataclass(frozen=True, slots=True)
 class PeriodCounts:
-    """What the ledger says of one delivery period of a bucket, over its live (not superseded) keys.
+    """The ledger's counts of one delivery period of a bucket, over its live (not superseded) keys.
 
-    Those that expired count with what they were loaded with.
+    Expired keys count with what they were loaded with.
     """
 
     keys: int = 0
@@ -60,19 +60,19 @@ class PeriodCounts:
 
 
 _LIVE = s3_log_key.c.superseded_at.is_(None)
-# Retention has dropped records of the others: what they had cannot be counted any more.
+# Retention has dropped records of the others, so what they had can no longer be counted.
 _UNEXPIRED = s3_log_key.c.expired_at.is_(None)
 
 
 # The computed column knows `.gz` and `.zst` after the unique part, and is NULL for a name with `.txt` or `.log`. To
-# compute it anew would rewrite the whole ledger, so the hour of those few names is read here. The index serves both.
+# compute it again would rewrite the whole ledger, so the hour of those few names is read here. The index serves both.
 _HOUR_IN_NAME = sa.cast(
     sa.func.substring(s3_log_key.c.key, r"([0-9]{2})-[0-9]{2}-[0-9]{2}-[0-9A-Za-z]{16}(?:[.](?:txt|log|gz|zst)){1,2}$"),
     sa.SmallInteger,
 )
 
 
-def delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
+def is_delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
     """Return the condition on `s3_log_key` that a key was delivered on that day, or in that hour."""
     key = s3_log_key.c
     if isinstance(period, DeliveryHour):
@@ -81,7 +81,7 @@ def delivered_in(period: DeliveryPeriod) -> sa.ColumnElement[bool]:
     return key.delivery_date == period
 
 
-def delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bool]:
+def is_delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bool]:
     """Return the condition on `s3_log_key` that a key was delivered in one of these days or hours."""
     key = s3_log_key.c
     days = [period for period in periods if not isinstance(period, DeliveryHour)]
@@ -97,11 +97,11 @@ def delivered_in_any(periods: Collection[DeliveryPeriod]) -> sa.ColumnElement[bo
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A page of listed objects, held against the ledger.
+    """A page of listed objects, compared with the ledger.
 
     Attributes:
-        unseen: those whose generation is not loaded, or was purged: it has come back then.
-        purged: the names of the latter.
+        unseen: those whose generation is not loaded, or was purged and so has returned.
+        purged: the names of those that were purged.
         outdated: those that were read before and are skipped: a newer generation of their name is loaded and purged.
     """
 
@@ -111,13 +111,13 @@ class Compared:
 
 
 def compare(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> Compared:
-    """What the ledger has of these objects.
+    """Compare these objects with the ledger.
 
-    One probe of an index for each, whatever else the ledger holds; only what is not loaded is sent back.
+    One index probe for each, whatever else the ledger holds; the server returns only what is not loaded.
     """
     if not listed:
         return Compared([])
-    # As JSON: psycopg takes three times as long to write an array of texts.
+    # As JSON, because psycopg takes three times as long to write an array of texts.
     columns = {
         "keys": json.dumps([item.key for item in listed]),
         "etags": json.dumps([item.etag for item in listed]),
@@ -125,7 +125,7 @@ def compare(connection: sa.Connection, log_bucket_name: str, listed: Sequence[Lo
     }
     found = connection.execute(_NOT_LOADED, {"log_bucket_name": log_bucket_name, **columns}).all()
     pairs = [(listed[row.place - 1], row) for row in found]
-    # An object of the same ETag that was written since is looked at again: it may be another one.
+    # An object of the same ETag that was written since is read again: it may be another one.
     outdated = [item for item, row in pairs if row.outdated_since == item.last_modified]
     skipped = set(outdated)
     return Compared(
@@ -135,20 +135,21 @@ def compare(connection: sa.Connection, log_bucket_name: str, listed: Sequence[Lo
     )
 
 
-def unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> list[LogObject]:
-    """Those of a page of listed objects that are to be read; see `compare`."""
+def list_unseen(connection: sa.Connection, log_bucket_name: str, listed: Sequence[LogObject]) -> list[LogObject]:
+    """Return those of a page of listed objects that must be read; see `compare`."""
     return compare(connection, log_bucket_name, listed).unseen
 
 
 def is_known(connection: sa.Connection, log_bucket_name: str, item: LogObject) -> bool:
-    """Whether that generation is loaded, be it purged or not."""
+    """Return whether that generation is loaded, purged or not."""
     key = s3_log_key.c
     wanted = (key.log_bucket_name == log_bucket_name, key.key == item.key, key.etag == item.etag, _LIVE)
     return connection.scalar(sa.select(key.id).where(*wanted)) is not None
 
 
-# The unique index gives a row at most. OFFSET 0 keeps the planner from making another join of it: for an empty ledger's
-# statistics it would read the whole of it. A row whose deletion found another object does not stand for what is there.
+# The unique index gives at most one row. OFFSET 0 keeps the planner from another join, which would read the whole
+# ledger if its statistics say that it is empty. A row whose deletion found another object does not stand for the
+# present one.
 _NOT_LOADED = sa.text(
     """
     SELECT listed.place, known.purged_at IS NOT NULL AS is_purged,
@@ -169,7 +170,7 @@ _NOT_LOADED = sa.text(
 
 
 def period_counts(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> PeriodCounts:
-    """Sums over the period's live keys."""
+    """Return the sums over the period's live keys."""
     key = s3_log_key.c
     statement = sa.select(
         sa.func.count(),
@@ -182,17 +183,17 @@ def period_counts(connection: sa.Connection, bucket: str, period: DeliveryPeriod
         sa.func.min(key.first_request_dtime),
         sa.func.max(key.last_request_dtime),
         sa.func.count(key.expired_at),
-    ).where(key.bucket == bucket, delivered_in(period), _LIVE)
+    ).where(key.bucket == bucket, is_delivered_in(period), _LIVE)
     row: tuple[Any, ...] = tuple(connection.execute(statement).one())
     return PeriodCounts(*row)
 
 
 def rejected_reasons(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> dict[str, int]:
-    """How many of the period's lines were rejected, by reason."""
+    """Return how many of the period's lines were rejected, by reason."""
     statement = (
         sa.select(s3_rejected_line.c.reason, sa.func.count())
         .join(s3_log_key, s3_log_key.c.id == s3_rejected_line.c.log_key_id)
-        .where(s3_log_key.c.bucket == bucket, delivered_in(period))
+        .where(s3_log_key.c.bucket == bucket, is_delivered_in(period))
         .group_by(s3_rejected_line.c.reason)
         .order_by(sa.func.count().desc())
     )
@@ -201,7 +202,7 @@ def rejected_reasons(connection: sa.Connection, bucket: str, period: DeliveryPer
 
 @dataclass(frozen=True, slots=True)
 class RejectedSample:
-    """A rejected line, masked: where it stands, why it is no record, and its shape."""
+    """A rejected line, masked: its place, why it is no record, and its shape."""
 
     key: str
     line_number: int
@@ -213,7 +214,7 @@ class RejectedSample:
 def rejected_samples(
     connection: sa.Connection, bucket: str, period: DeliveryPeriod, limit: int
 ) -> list[RejectedSample]:
-    """The first rejected lines of the period, by key and line."""
+    """Return the first rejected lines of the period, by key and line."""
     line = s3_rejected_line.c
     statement = (
         sa.select(
@@ -224,7 +225,7 @@ def rejected_samples(
             sa.func.substring(line.line, 1, SHAPE_BYTES + 1, type_=sa.LargeBinary).label("start"),
         )
         .join(s3_log_key, s3_log_key.c.id == line.log_key_id)
-        .where(s3_log_key.c.bucket == bucket, delivered_in(period), s3_log_key.c.rejected_count > 0)
+        .where(s3_log_key.c.bucket == bucket, is_delivered_in(period), s3_log_key.c.rejected_count > 0)
         .order_by(s3_log_key.c.id, line.line_number)
         .limit(limit)
     )
@@ -235,7 +236,7 @@ def rejected_samples(
 
 
 def may_be_purged(bucket: str, log_bucket_name: str, *, with_rejected: bool) -> sa.ColumnElement[bool]:
-    """The condition on `s3_log_key` that a purge of that bucket may take the key, if its counts are proved."""
+    """Return the condition on `s3_log_key` that a purge of that bucket may delete the key, if its counts are proved."""
     key = s3_log_key.c
     may_go = key.rejected_count == 0
     if with_rejected:
@@ -245,7 +246,7 @@ def may_be_purged(bucket: str, log_bucket_name: str, *, with_rejected: bool) -> 
     )
 
 
-def purgeable(
+def list_purgeable(
     connection: sa.Connection,
     bucket: str,
     log_bucket_name: str,
@@ -256,11 +257,11 @@ def purgeable(
     with_rejected: bool = False,
     archive_place: str | None = None,
 ) -> list[LoadedKey]:
-    """Loaded keys that are still in the log bucket and may go, in the order of their ids from `after` on.
+    """Return loaded keys that are still in the log bucket and may be purged, in the order of their ids after `after`.
 
-    `periods` are those of their delivery; None means all. Keys with rejected lines are among them only `with_rejected`,
-    and never one with an oversized line, of which only the start is stored. An expired key is none of them: its rows
-    cannot be counted. With an `archive_place` each of them has its records there.
+    `periods` are those of their delivery; None means all. Keys with rejected lines are included only `with_rejected`,
+    and never with an oversized line, of which only the start is stored. Expired keys are excluded, because their rows
+    cannot be counted. With an `archive_place`, only keys with their records there are included.
     """
     key = s3_log_key.c
     statement = (
@@ -280,7 +281,7 @@ def purgeable(
         .limit(limit)
     )
     if periods is not None:
-        statement = statement.where(delivered_in_any(periods))
+        statement = statement.where(is_delivered_in_any(periods))
     if archive_place:
         statement = statement.where(key.archived_at.is_not(None), key.archive_place == archive_place)
     return [
@@ -302,11 +303,11 @@ def _has_oversized_line() -> sa.Exists:
 
 @dataclass(frozen=True, slots=True)
 class KeptKeys:
-    """Loaded keys that a purge leaves in the log bucket, since they have rejected lines.
+    """Loaded keys that a purge does not delete, because they have rejected lines.
 
     Attributes:
-        keys: how many they are.
-        oversized_keys: those of them with an oversized line, of which the log bucket alone has the whole.
+        keys: the number of these keys.
+        oversized_keys: those of them with an oversized line, which is whole only in the log bucket.
     """
 
     keys: int
@@ -316,7 +317,7 @@ class KeptKeys:
 def kept_keys(
     connection: sa.Connection, bucket: str, log_bucket_name: str, periods: Collection[DeliveryPeriod] | None = None
 ) -> KeptKeys:
-    """The keys with rejected lines that are still in the log bucket, of these delivery periods (default: all)."""
+    """Count the keys with rejected lines that are still in the log bucket, of these delivery periods (default: all)."""
     key = s3_log_key.c
     statement = sa.select(sa.func.count(), sa.func.count().filter(_has_oversized_line())).where(
         key.bucket == bucket,
@@ -327,14 +328,14 @@ def kept_keys(
         key.rejected_count > 0,
     )
     if periods is not None:
-        statement = statement.where(delivered_in_any(periods))
+        statement = statement.where(is_delivered_in_any(periods))
     return KeptKeys(*connection.execute(statement).one())
 
 
 def count_differences(connection: sa.Connection, ids: Sequence[int]) -> list[CountDifference]:
-    """Counts the rows of those ledger rows and compares; empty when all is as the ledger says.
+    """Count the rows of those ledger rows, and return the differences; empty if all is as the ledger says.
 
-    Expired keys are left out: nothing is said of them.
+    Expired keys are left out, since nothing can be said of them.
     """
     differences = (found for page in pages_of(ids) for found in _count_page(connection, page))
     return sorted(differences, key=lambda found: found.key)
@@ -348,8 +349,10 @@ def pages_of(ids: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _count_page(connection: sa.Connection, ids: Sequence[int]) -> Iterator[CountDifference]:
-    """The record table is read by the keys' span of request times and ids, so that its BRIN index and its partitions
-    leave out all else. Not by the ids themselves: the index would be walked once for each.
+    """Compare one page of keys.
+
+    The record table is read by the keys' span of request times and ids, so that its BRIN index and its partitions
+    exclude everything else. Reading by the ids themselves would walk the index once for each.
     """
     key = s3_log_key.c
     chosen = {"ids": list(ids)}
@@ -384,31 +387,31 @@ def _count_page(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Count
 
 
 def live_ids(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[int]:
-    """The ids of the period's live ledger rows whose rows can be counted: not of those that expired."""
+    """Return the ids of the period's live ledger rows whose rows can be counted, that is, without expired ones."""
     key = s3_log_key.c
-    chosen = (key.bucket == bucket, delivered_in(period), _LIVE, _UNEXPIRED)
+    chosen = (key.bucket == bucket, is_delivered_in(period), _LIVE, _UNEXPIRED)
     return list(connection.scalars(sa.select(key.id).where(*chosen).order_by(key.id)))
 
 
 def expired_ids(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
-    """Those of these ledger rows that expired."""
+    """Return those of these ledger rows that expired."""
     key = s3_log_key.c
     return set(connection.scalars(sa.select(key.id).where(key.id.in_(ids), key.expired_at.is_not(None))))
 
 
 def unaccounted_keys(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[str]:
-    """Keys whose lines are not all records, rejected or blank. A constraint of the table keeps this list empty."""
+    """Return keys whose lines are not all records, rejected or blank. A table constraint keeps this list empty."""
     key = s3_log_key.c
     statement = sa.select(key.key).where(
         key.bucket == bucket,
-        delivered_in(period),
+        is_delivered_in(period),
         key.line_count != key.record_count + key.rejected_count + key.blank_count,
     )
     return list(connection.scalars(statement))
 
 
 def mark_purged(connection: sa.Connection, ids: Sequence[int]) -> None:
-    """Notes that these keys are no longer in the log bucket."""
+    """Note that these keys are no longer in the log bucket."""
     connection.execute(
         sa.update(s3_log_key)
         .where(s3_log_key.c.id.in_(ids))
@@ -417,7 +420,7 @@ def mark_purged(connection: sa.Connection, ids: Sequence[int]) -> None:
 
 
 def note_purge_errors(connection: sa.Connection, errors: dict[int, str]) -> None:
-    """Notes why these keys could not be deleted, and since when; they stay candidates."""
+    """Note why these keys could not be deleted, and since when; they remain candidates."""
     row = sa.bindparam("row", type_=sa.BigInteger)
     connection.execute(
         sa.update(s3_log_key)

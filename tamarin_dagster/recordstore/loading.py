@@ -284,7 +284,7 @@ def _enter(connection: sa.Connection, batch: Batch, run_id: str | None, *, asks_
 
 def _enter_once(connection: sa.Connection, batch: Batch, run_id: str | None, *, asks_digest: bool) -> _Entered:
     """The rows are locked in the order of the names: another process that changes them comes before or after."""
-    rows = generations.locked_rows(connection, batch.log_bucket_name, [key.object.key for key in batch.keys])
+    rows = generations.lock_rows(connection, batch.log_bucket_name, [key.object.key for key in batch.keys])
     judged = [
         generations.judge(key, digest, rows.get(key.object.key, ()), asks_digest=asks_digest)
         for key, digest in zip(batch.keys, batch.digests, strict=True)

@@ -1,4 +1,4 @@
-"""The monthly partitions of `s3_log_record`: made on demand, dropped when retention asks for it."""
+"""The monthly partitions of `s3_log_record`: created on demand, dropped by retention."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,33 +7,33 @@ from datetime import date, datetime
 import sqlalchemy as sa
 from psycopg import sql
 
-# One maker at a time; the number has no meaning but must not change.
+# Only one process creates partitions at a time. The number is arbitrary but must not change.
 _LOCK = 2011_0301
-# Who waits here may hold, on another connection, a lock that the one waited for needs: a deadlock that Postgres cannot
-# see. To make a partition takes milliseconds.
+# A process that waits here may hold, on another connection, a lock that the other process needs: a deadlock that
+# Postgres cannot see. Creating a partition takes milliseconds.
 LOCK_TIMEOUT = "10s"
-# For rows that are written once, in time order. A partitioned table has none of its own; each partition gets these.
+# For rows that are written once, in time order. A partitioned table has no parameters, so each partition gets these.
 STORAGE_PARAMETERS: dict[str, float] = {
-    # A vacuum freezes what it visits: no page of a month is read and written again, years later, for its age.
+    # A vacuum freezes the pages it visits, so that no page of a month must be rewritten years later because of its age.
     "autovacuum_freeze_min_age": 0,
-    # A vacuum also summarizes new pages for the BRIN index, and until then each query reads them. Pages done before are
-    # skipped, so many small vacuums cost no more than one: at most 10,000 rows and a minute's load are outstanding.
+    # A vacuum also summarizes new pages for the BRIN index; until then each query reads them. It skips earlier pages,
+    # so many small vacuums cost no more than one: at most 10,000 rows and a minute's load are outstanding.
     "autovacuum_vacuum_insert_threshold": 10_000,
     "autovacuum_vacuum_insert_scale_factor": 0,
-    # A day is a thirtieth of a month: the planner would not know the last three with the default of a tenth.
+    # A day is a thirtieth of a month: with the default of a tenth the planner would not know the last three days.
     "autovacuum_analyze_scale_factor": 0.02,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
+class MonthPartition:
     """A partition of the record table.
 
     Attributes:
-        start: its rows were requested at that time or later; None if nothing bounds them.
+        start: its rows were requested at that time or later; None if there is no bound.
         end: its rows were requested before that.
-        rows: how many, by the planner's estimate; 0 if it has none.
-        bytes: on disk, with indexes.
+        rows: their number, by the planner's estimate; 0 if it has none.
+        bytes: its size on disk, with indexes.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Partition:
 
 
 def ensure_partitions(engine: sa.Engine, months: Iterable[date]) -> None:
-    """Makes the partitions that are missing, each in a short transaction of its own.
+    """Create the missing partitions, each in its own short transaction.
 
-    A table is made apart and then attached: that takes a weaker lock than `CREATE TABLE … PARTITION OF`, for which a
-    load in progress elsewhere would have to end first. Raises sqlalchemy.exc.OperationalError if it has to wait for
-    longer than LOCK_TIMEOUT.
+    A table is created separately and then attached, which needs a weaker lock than `CREATE TABLE … PARTITION OF`: that
+    would wait for a load in progress elsewhere. Raises sqlalchemy.exc.OperationalError if it has to wait longer than
+    LOCK_TIMEOUT.
     """
     wanted = {partition_name(month): month for month in months}
     with engine.connect() as connection:
@@ -58,17 +58,17 @@ def ensure_partitions(engine: sa.Engine, months: Iterable[date]) -> None:
 
 
 def partition_name(month: date) -> str:
-    """`s3_log_record_2026_01` for any day of January 2026."""
+    """Return the partition's name: `s3_log_record_2026_01` for any day of January 2026."""
     return f"s3_log_record_{month:%Y_%m}"
 
 
-def partitions_before(connection: sa.Connection, end: datetime) -> list[Partition]:
-    """The partitions that lie wholly before `end`, oldest first; by their bounds, whatever their names are."""
-    return [Partition(*row) for row in connection.execute(_BEFORE, {"end": end})]
+def partitions_before(connection: sa.Connection, end: datetime) -> list[MonthPartition]:
+    """Return the partitions that lie wholly before `end`, oldest first, by their bounds and not by their names."""
+    return [MonthPartition(*row) for row in connection.execute(_BEFORE, {"end": end})]
 
 
 def drop_partition(connection: sa.Connection, name: str) -> None:
-    """Drops it with its rows, if it is still there. The record table should be locked in ACCESS EXCLUSIVE mode."""
+    """Drop a partition with its rows, if it still exists. Lock the record table in ACCESS EXCLUSIVE mode before."""
     connection.exec_driver_sql(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)).as_string())
 
 
@@ -76,7 +76,7 @@ _PRESENT = sa.text(
     "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
     " WHERE i.inhparent = 's3_log_record'::regclass AND c.relname = ANY(:names)"
 )
-# A bound is shown, and read again, in the session's own time zone. DEFAULT and MAXVALUE are none.
+# Postgres shows a bound in the session's own time zone, and the cast reads it in the same. DEFAULT, MAXVALUE: no bound.
 _BEFORE = sa.text(
     "SELECT name, starts, ends, estimate, coalesce(pg_total_relation_size(id), 0) AS bytes FROM ("
     " SELECT c.oid AS id, c.relname AS name, CAST(greatest(c.reltuples, 0) AS bigint) AS estimate,"

@@ -9,7 +9,7 @@ from datetime import date
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod
-from tamarin_dagster.recordstore.ledger import delivered_in_any
+from tamarin_dagster.recordstore.ledger import is_delivered_in_any
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traffic_part, traffic_pending_day
 
@@ -58,7 +58,7 @@ def note_delivered(
     )
     spans = (
         sa.select(first.label("first"), last.label("last"))
-        .where(key.bucket == bucket, delivered_in_any(periods), key.superseded_at.is_(None), first.is_not(None))
+        .where(key.bucket == bucket, is_delivered_in_any(periods), key.superseded_at.is_(None), first.is_not(None))
         .distinct()
         .subquery()
     )

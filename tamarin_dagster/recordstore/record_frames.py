@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from tamarin_dagster.logformat import RECORDS_SCHEMA
-from tamarin_dagster.recordstore.extracts import Extract, copied_out
+from tamarin_dagster.recordstore.extracts import Extract, copy_out
 
 # A record must fit into a block: its line may have 1 MiB.
 _BLOCK_BYTES = 8 * 1024 * 1024
@@ -32,7 +32,7 @@ def records_and_parts(
     """
     schema = pa.schema([RECORDS_SCHEMA.field(name) for name in columns])
     sent = {field.name: pa.int64() if pa.types.is_timestamp(field.type) else field.type for field in schema}
-    with copied_out(connection, _statement(bucket, day, columns)) as pieces:
+    with copy_out(connection, _statement(bucket, day, columns)) as pieces:
         stream = _Pieces(pieces)
         if not stream.begins():
             return

@@ -1,4 +1,4 @@
-"""The rejected lines of loaded keys: found, read again in chunks, and moved into the records."""
+"""The rejected lines of loaded keys: find them, read them in chunks, and move them to the records."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from tamarin_dagster.recordstore.loading import copy_parsed
 from tamarin_dagster.recordstore.parts import parts_of, store
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_rejected_line
 
-# A key may hold hundreds of thousands of rejected lines, each of up to 1 MiB. What is handed on at a time is bounded by
-# both: lines cost memory in Python, bytes in the parser. Larger chunks were no faster.
+# A key may hold hundreds of thousands of rejected lines, each of up to 1 MiB. Both limits bound a chunk: lines cost
+# memory in Python, bytes cost memory in the parser. Larger chunks were no faster.
 CHUNK_BYTES = 8 * 1024 * 1024
 CHUNK_LINES = 20_000
-# Lines in one answer of the server's: with 10 short ones reading took twice as long, with 500 no less; long ones may
-# make 1 MiB each.
+# Lines in one answer of the server. With 10 short lines reading took twice as long, with 500 no less; long lines may
+# have 1 MiB each.
 FETCH_LINES = 50
 
-# Retention has dropped records of an expired key; no others of it are to come.
+# Retention has dropped records of an expired key, and no others of it may follow.
 _LIVE = sa.and_(s3_log_key.c.superseded_at.is_(None), s3_log_key.c.expired_at.is_(None))
 
 
@@ -37,8 +37,8 @@ class RejectedKey:
 
 @dataclass(frozen=True, slots=True)
 class StoredLine:
-    """A rejected line as it is stored. `line` is None if it cannot be read again: only its start is stored, or it is
-    torn, which it was known by from the lines around it.
+    """A rejected line as stored. `line` is None if it cannot be parsed again: only its start is stored, or it is torn,
+    which only the lines around it can show.
     """
 
     line_number: int
@@ -49,9 +49,9 @@ class StoredLine:
 def keys_with_rejected_lines(
     connection: sa.Connection, bucket: str, first: date | None, last: date | None, limit: int, after: int = 0
 ) -> list[RejectedKey]:
-    """The bucket's live, unexpired keys that have rejected lines, in the order of their ids from `after` on.
+    """Return the bucket's live, unexpired keys that have rejected lines, in the order of their ids after `after`.
 
-    `first` and `last` are delivery days; None leaves that end open.
+    `first` and `last` are delivery days; None means no limit.
     """
     key = s3_log_key.c
     statement = (
@@ -68,9 +68,9 @@ def keys_with_rejected_lines(
 
 
 def stored_lines(connection: sa.Connection, key_id: int) -> Generator[list[StoredLine]]:
-    """The key's rejected lines in the order of their numbers, in chunks of about CHUNK_BYTES and at most CHUNK_LINES.
+    """Yield the key's rejected lines in the order of their numbers, in chunks of CHUNK_BYTES or CHUNK_LINES.
 
-    They are those at the first chunk, whatever is deleted between two. To be closed before the transaction ends.
+    They are those at the first chunk, whatever is deleted between two. Close it before the transaction ends.
     """
     line = s3_rejected_line.c
     is_whole = sa.and_(line.line_bytes == sa.func.octet_length(line.line), line.reason != str(RejectReason.TORN))
@@ -80,7 +80,7 @@ def stored_lines(connection: sa.Connection, key_id: int) -> Generator[list[Store
     )
     chunk: list[StoredLine] = []
     size = 0
-    # A cursor of the server's: a query per chunk would sort the whole key for each, while it has no statistics.
+    # A server-side cursor: a query per chunk would sort the whole key each time, as long as it has no statistics.
     with connection.execute(statement, execution_options={"yield_per": FETCH_LINES}) as rows:
         for row in rows:
             chunk.append(StoredLine(row.line_number, row.reason, row.line))
@@ -93,7 +93,7 @@ def stored_lines(connection: sa.Connection, key_id: int) -> Generator[list[Store
 
 
 def lock(connection: sa.Connection, key: RejectedKey) -> bool:
-    """Keeps all others from the key until the transaction ends; whether it is still live, and has not expired.
+    """Lock the key until the transaction ends, and return whether it is still live and has not expired.
 
     A load that supersedes it locks the same row.
     """
@@ -110,9 +110,9 @@ def move(
     bucket: str,
     region: str | None,
 ) -> None:
-    """Takes these rejected lines of the key out, and puts the records of `parsed` in: one for each of them.
+    """Delete these rejected lines of the key and insert the records of `parsed`, one for each of them.
 
-    Their sums are added, too; `bucket` and `region` are the logged bucket's, see `parts_of`.
+    Also adds their sums; `bucket` and `region` are those of the logged bucket, see `parts_of`.
     """
     if not line_numbers:
         return
@@ -125,7 +125,7 @@ def move(
 
 
 def change_reasons(connection: sa.Connection, key_id: int, reasons: Mapping[str, Sequence[int]]) -> None:
-    """Gives rejected lines of the key another reason: `reasons` has the numbers of the lines for each."""
+    """Give rejected lines of the key a new reason: `reasons` has the numbers of the lines for each reason."""
     line = s3_rejected_line.c
     for reason, line_numbers in reasons.items():
         statement = (
@@ -143,7 +143,7 @@ def count_moved(
     first_request_dtime: datetime | None,
     last_request_dtime: datetime | None,
 ) -> None:
-    """Makes the ledger true again once so many of the key's lines, of these request times, were moved."""
+    """Correct the ledger after so many of the key's lines, of these request times, were moved."""
     key = s3_log_key.c
     times = sa.TIMESTAMP(timezone=True)
     connection.execute(
@@ -152,8 +152,8 @@ def count_moved(
         .values(
             record_count=key.record_count + count,
             rejected_count=key.rejected_count - count,
-            archived_at=None,  # what is in the archive lacks them
-            # Of NULL and a time either is the time.
+            archived_at=None,  # the archive lacks the moved records
+            # least and greatest of NULL and a time are the time.
             first_request_dtime=sa.func.least(key.first_request_dtime, sa.cast(first_request_dtime, times)),
             last_request_dtime=sa.func.greatest(key.last_request_dtime, sa.cast(last_request_dtime, times)),
         )

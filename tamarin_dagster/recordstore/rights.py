@@ -1,4 +1,4 @@
-"""Whether the database's user may create tables and owns those that are there: what a migration and a load need."""
+"""Whether the database's user may create tables and owns the existing ones, as a migration and a load need."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.recordstore.schema.tables import metadata
 
-# Asked of the catalogs: the text of an error is in the server's language.
+# Read from the catalogs, because the text of an error is in the server's language.
 _RIGHTS = sa.text(
     """
     SELECT
@@ -27,12 +27,12 @@ _RIGHTS = sa.text(
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the connection's user may do.
+    """The privileges of the connection's user.
 
     Attributes:
         user: its name.
         has_schema, may_create: whether there is a schema public, and whether it may create tables in it.
-        owners: the roles that our tables belong to and that it is no member of.
+        owners: the roles that own our tables and that it is no member of.
     """
 
     user: str
@@ -42,7 +42,7 @@ class Rights:
 
     @property
     def problem(self) -> str:
-        """What is missing; nothing if all is well."""
+        """Return what is missing; empty if nothing is."""
         if not self.has_schema:
             return "there is no schema public"
         if self.owners:
@@ -53,7 +53,7 @@ class Rights:
 
     @property
     def remedy(self) -> str:
-        """What to do about it; nothing if all is well."""
+        """Return the remedy; empty if nothing is missing."""
         user = _quoted(self.user)
         if not self.has_schema:
             return f"let an administrator run: CREATE SCHEMA public AUTHORIZATION {user}"
@@ -64,7 +64,7 @@ class Rights:
 
 
 def rights_of(connection: sa.Connection) -> Rights:
-    """Ask for the rights of the connection's user."""
+    """Return the privileges of the connection's user."""
     row = connection.execute(_RIGHTS, {"names": ["alembic_version", *metadata.tables]}).one()
     return Rights(row.user, row.has_schema, row.may_create, tuple(row.owners))
 

@@ -1,6 +1,6 @@
-"""A role for people who ask: it may read the records and the ledger, and change nothing.
+"""Create a role for people who query: it may read the records and the ledger, and change nothing.
 
-The bytes of rejected lines are not for it: they are as S3 wrote them, with whatever secrets a URL in them holds.
+It may not read the bytes of rejected lines. They are stored as S3 wrote them, with any secrets of the URLs in them.
 """
 
 from typing import cast
@@ -9,7 +9,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from tamarin_dagster.recordstore.database import DatabaseError
+from tamarin_dagster.recordstore.database import DatabaseError, first_line
 from tamarin_dagster.recordstore.rights import rights_of
 from tamarin_dagster.recordstore.schema.answer_views import ANSWERS
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
@@ -36,7 +36,7 @@ _READ_WHOLE = (
     s3_logged_bucket.name,
     s3_archived_day.name,
     tamarin_database.name,
-    # without it no command of ours can tell whether the database is of its version
+    # without it no command of ours can check the database's version
     "alembic_version",
     "s3_duplicate_record",
     "s3_delivery_lateness",
@@ -59,9 +59,9 @@ _NOT_READ = s3_rejected_line.c.line.name
 
 
 def grant_reading(engine: sa.Engine, role: str) -> bool:
-    """Lets the role read; makes it if there is none of that name, without a login. Says whether it was made.
+    """Let the role read; create it, without a login, if it does not exist. Return whether it was created.
 
-    Raises DatabaseError where our own user may not.
+    Raises DatabaseError if our own user lacks a privilege.
     """
     with engine.connect() as connection:
         rights = rights_of(connection)
@@ -77,15 +77,11 @@ def grant_reading(engine: sa.Engine, role: str) -> bool:
     except psycopg.errors.InsufficientPrivilege as error:
         remedy = rights.remedy or "run grant-reader as the owner of the database and its tables"
         problem = f"; {rights.problem}" if rights.problem else ""
-        raise DatabaseError(f"the user {rights.user} may not grant: {_first_line(error)}{problem} - {remedy}") from None
+        raise DatabaseError(f"the user {rights.user} may not grant: {first_line(error)}{problem} - {remedy}") from None
 
 
 class _MayNotCreateRoleError(Exception):
-    """There is no such role, and our own user may not create it."""
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return str(error).strip().split("\n", 1)[0]
+    """The role does not exist, and our own user may not create it."""
 
 
 def _grant_reading(engine: sa.Engine, role: str) -> bool:
@@ -97,7 +93,7 @@ def _grant_reading(engine: sa.Engine, role: str) -> bool:
             try:
                 cursor.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(name))
             except psycopg.errors.InsufficientPrivilege as error:
-                raise _MayNotCreateRoleError(_first_line(error)) from None
+                raise _MayNotCreateRoleError(first_line(error)) from None
         database = sql.Identifier(connection.engine.url.database or "")
         cursor.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(database, name))
         cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA public TO {}").format(name))

@@ -1,7 +1,7 @@
-"""Stored records whose columns do not have their documented shapes: the patterns of `logformat.fields`, asked in SQL.
+"""Find stored records whose columns lack their documented shapes, with the patterns of `logformat.fields` in SQL.
 
-The parser of an earlier version filled columns of a line's tail by a guess, and the log key was purged. Such records
-are found here, one day of requests at a time. Nothing is changed.
+The parser of an earlier version guessed columns at the end of a line, and the log key was purged. This finds such
+records, one request day at a time, and changes nothing.
 """
 
 import operator
@@ -19,7 +19,7 @@ from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 CHECKED_FIELDS: tuple[Field, ...] = tuple(
     field for field in FIELDS if field.name == "bucket_owner" or field.name in TAIL_FIELDS
 )
-"""The columns that a record can have in a wrong shape: an earlier version looked at all others as this one does."""
+"""The columns that may have a wrong shape: an earlier version checked all others as this one does."""
 
 FETCHED_KEYS = 1_000
 """Log keys in one answer of the server. A day may have hundreds of thousands."""
@@ -68,7 +68,7 @@ def violates_shape(field: Field, column: sa.ColumnElement[str]) -> sa.ColumnElem
 
 _VIOLATIONS = {field.name: violates_shape(field, s3_log_record.c[field.name]) for field in CHECKED_FIELDS}
 _VARIED = ("version_id", "host_id")
-"""Columns whose values are mostly different ones. The others have few, so it is cheaper to look at each value once."""
+"""Columns with mostly different values. The others have few, so it is cheaper to check each value once."""
 
 
 def request_days(connection: sa.Connection, first: date | None = None, last: date | None = None) -> list[RequestDay]:
@@ -83,7 +83,7 @@ def request_days(connection: sa.Connection, first: date | None = None, last: dat
 
 
 def has_log_keys(connection: sa.Connection, bucket: str) -> bool:
-    """Say whether any log key was ever loaded for the bucket."""
+    """Return whether any log key was ever loaded for the bucket."""
     return bool(connection.scalar(sa.select(sa.exists().where(s3_log_key.c.bucket == bucket))))
 
 
@@ -93,9 +93,9 @@ def misshapen_records(
     """Yield the day's records that violate a shape, by log key and columns, in the order of the log keys.
 
     Args:
-        connection: its transaction lasts as long as the answer is read, which comes in parts.
+        connection: its transaction lasts until the answer, which arrives in parts, is read.
         day: the day of the requests; no other partition is read.
-        bucket: a configured bucket whose log keys are looked at; None means all records.
+        bucket: a configured bucket whose log keys are checked; None means all records.
     """
     record, key = s3_log_record.c, s3_log_key.c
     suspects = _VIOLATIONS if _has_wrong_value(connection, day) else {name: _VIOLATIONS[name] for name in _VARIED}
@@ -116,7 +116,7 @@ def misshapen_records(
         .group_by(found.c.log_key_id, found.c.violated)
         .subquery()
     )
-    # By index for each log key that was found. As a join it could read the whole ledger for each day.
+    # By index for each log key that was found. A join could read the whole ledger for each day.
     held = (
         sa.select(key.bucket, key.key, key.purged_at)
         .where(key.id == grouped.c.log_key_id)
@@ -148,13 +148,13 @@ def _requested_on(day: RequestDay) -> tuple[sa.ColumnElement[bool], sa.ColumnEle
 
 
 def _has_wrong_value(connection: sa.Connection, day: RequestDay) -> bool:
-    """Say whether any record of the day violates a shape of a column that has few different values.
+    """Return whether any record of the day violates a shape of a column that has few different values.
 
-    The values are grouped first, so that the patterns are asked once for each group: a third of the time for all.
+    Grouping the values first checks each pattern once a group, which takes a third of the time for all values.
     """
     fields = [field for field in CHECKED_FIELDS if field.name not in _VARIED]
     columns = [s3_log_record.c[field.name] for field in fields]
-    # OFFSET 0 keeps the planner from asking for the patterns before it groups.
+    # OFFSET 0 keeps the planner from checking the patterns before it groups.
     groups = sa.select(*columns).where(*_requested_on(day)).group_by(*columns).offset(sa.literal_column("0")).subquery()
     wrong = sa.or_(*(violates_shape(field, groups.c[field.name]) for field in fields))
     return bool(connection.scalar(sa.select(sa.exists().select_from(groups).where(wrong))))

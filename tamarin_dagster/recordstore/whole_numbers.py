@@ -1,4 +1,4 @@
-"""Sums that may be more than a bigint holds."""
+"""Sums that may exceed a bigint."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 
 class WholeNumber(sa.TypeDecorator[int]):
-    """NUMERIC in the database, and an int in Python. Two records may have the most bytes that a bigint holds."""
+    """NUMERIC in the database, and an int in Python. Two records alone may have the maximum that a bigint holds."""
 
     impl = sa.Numeric
     cache_ok = True
@@ -17,7 +17,7 @@ class WholeNumber(sa.TypeDecorator[int]):
 
 
 def total(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    """The sum of a column: of counts a bigint, which is quick to sort by; of bytes as large as it comes."""
+    """Return the sum of a column: of counts a bigint, which is quick to sort by; of bytes a number of any size."""
     whole: sa.ColumnElement[int] = sa.func.sum(column)
     if isinstance(column.type, WholeNumber):
         return sa.type_coerce(whole, WholeNumber())

@@ -64,7 +64,7 @@ def soak_for(soak: Soak, dev: Dev, options: argparse.Namespace) -> list[Minute]:
     while len(minutes) < options.minutes:
         minute = Minute()
         while time.monotonic() < began + 60 * (len(minutes) + 1):
-            if said := dev.look_after():
+            if said := dev.watch():
                 minute.events.append(said)
             processes = soak.processes()
             minute.memory |= memory_sums(processes)
@@ -91,7 +91,7 @@ def rest(soak: Soak, dev: Dev) -> None:
     began = time.monotonic()
     wanted = len(soak.written())
     while time.monotonic() < began + _REST_SECONDS:
-        if said := dev.look_after():
+        if said := dev.watch():
             console.print(said)
         if soak.loaded() == wanted and not soak.in_bucket():
             console.print(f"All is loaded and purged {time.monotonic() - began:.0f} s after the last key.")

@@ -110,7 +110,7 @@ class Dev:
         """How often it was started again."""
         return self._starts - 1
 
-    def look_after(self) -> str:
+    def watch(self) -> str:
         """Starts it if it does not run, or its page is dead; says so."""
         if self._process is None:
             self._start()

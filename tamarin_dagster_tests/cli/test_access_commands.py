@@ -1,4 +1,4 @@
-"""doctor, enable-logging and iam-policy as a shell runs them: what they print, and their exit status."""
+"""Run doctor, enable-logging and iam-policy as a shell does, and check their output and exit status."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tamarin_dagster_tests.lines import lines
 
 @pytest.fixture
 def configure(tmp_path, monkeypatch):
-    """configure("{name: …}", …): a tamarin.yaml with these buckets, and a home of its own."""
+    """Return configure("{name: …}", …), which writes a tamarin.yaml with these buckets and its own home."""
 
     def configure(*buckets: str) -> None:
         config = tmp_path / "tamarin.yaml"
@@ -30,7 +30,7 @@ def configure(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run():
-    """run("doctor", …): its result, in this process."""
+    """Return run("doctor", …), which runs the command in this process."""
     return lambda *arguments, answer=None: CliRunner().invoke(app, arguments, input=answer)
 
 
@@ -42,15 +42,12 @@ def folder(configure, log_folder):
 
 @pytest.fixture
 def source(configure, s3, s3_bucket, s3_endpoint, monkeypatch):
-    """The name of a bucket in S3 whose log keys go to `s3_bucket`."""
+    """Return the name of a bucket in S3 whose log keys go to `s3_bucket`."""
     name = f"source-of-{s3_bucket}"
     s3.create_bucket(Bucket=name)
     configure(f"{{name: {name}, log_bucket_name: {s3_bucket}, log_prefix: logs/, endpoint_url: '{s3_endpoint}'}}")
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3_endpoint)
     return name
-
-
-# ------------------------------------------------------------------------------------------------ doctor
 
 
 def test_the_doctor_says_what_it_finds_line_by_line_in_a_shell(tmp_path, folder, put_key, database_url):
@@ -72,13 +69,13 @@ def test_the_doctor_says_what_it_finds_line_by_line_in_a_shell(tmp_path, folder,
     )
     assert said[1] == "ok    settings: read; buckets configured: 1"
     assert said[2] == "ok    database: … answers"
-    assert said[3] == "ok    database rights: the user may create tables, and its own are those that are there"
+    assert said[3] == "ok    database rights: the user may create tables, and owns the existing ones"
     assert said[6:] == [
-        "ok    media: log bucket: the folder is there",
+        "ok    media: log bucket: the folder exists",
         "ok    media: list: the folders can be read",
         "ok    media: get: a log key was read",
-        "ok    media: name: nothing speaks against it",
-        "warn  media: strays: 1 names are no log key's, for example 'logs/[bold]x'",
+        "ok    media: name: no contradiction was found",
+        "warn  media: strays: names that are not log keys: 1, for example 'logs/[bold]x'",
         "      they are never read nor deleted; if they should be log keys, check log_prefix",
         "ok    media: quiet files: no file of the last days may still be written",
         "ok    media: delete: the folders can be written to",
@@ -89,7 +86,8 @@ def test_what_fails_gives_status_1(run, folder):
     folder.rmdir()
     done = run("doctor")
     assert done.exit_code == 1
-    assert "fail  media: log bucket: there is no folder" in done.stdout
+    assert "fail  media: log bucket: the folder" in done.stdout
+    assert "does not exist" in done.stdout
 
 
 def test_findings_come_as_json(run, folder):
@@ -122,9 +120,6 @@ def test_the_doctor_examines_a_bucket_in_s3_and_tells_how_to_switch_logging_on(r
     assert done.exit_code == 0, "the endpoint is none of AWS"
     assert f"warn  {source}: logging: the store says that it is not switched on" in done.stdout
     assert f"`tamarin-dagster enable-logging {source}` tries S3's way" in done.stdout
-
-
-# ------------------------------------------------------------------------------------------------ enable-logging
 
 
 def test_logging_is_switched_on_after_a_yes_and_once(run, source, s3, s3_bucket):
@@ -166,9 +161,6 @@ def test_logging_to_another_place_is_replaced_only_if_told(run, source, configur
 def test_nothing_can_be_delivered_to_a_folder(run, folder):
     done = run("enable-logging", "media")
     assert (done.exit_code, "its log bucket is a folder" in done.stderr) == (2, True)
-
-
-# ------------------------------------------------------------------------------------------------ iam-policy
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Commands where an archive is set: each says what was done, what was not, and why."""
+"""Commands with an archive: each says what was done, what was not, and why."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, database_url: str, log_folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """run("pull", …) runs a command on a folder of log keys with an archive."""
+    """Return run("pull", …), which runs a command on a folder of log keys with an archive."""
     config = tmp_path / "tamarin.yaml"
     config.write_text(
         f"archive: '{archive}'\nbuckets:\n  - {{name: media, log_bucket_name: '{log_folder.as_uri()}',"
@@ -156,7 +156,7 @@ def test_an_archive_that_was_changed_in_the_settings_gets_the_records_before_a_p
     done = run("purge", "--json", TAMARIN_ARCHIVE=other)
 
     assert (told(dry)["purged"]["keys"], told(dry)["purged"]["waiting_keys"]) == (0, 1)
-    assert "1 keys wait for the archive" in dry.stderr
+    assert "1 key waits for the archive" in dry.stderr
     assert (told(done)["archived"]["rows"], told(done)["purged"]["keys"]) == (3, 1)
     assert len(list(Path(other).rglob("*.parquet"))) == 1
 
@@ -164,7 +164,7 @@ def test_an_archive_that_was_changed_in_the_settings_gets_the_records_before_a_p
 def test_expire_drops_no_month_whose_keys_wait_for_the_archive(
     run: Run, put_key: Any, archive: Path, rows: Any
 ) -> None:
-    """They would never be archived, nor purged: nothing can be proved of them any more."""
+    """Marked as expired, they would never be archived or purged, since nothing can be proved of them any more."""
     put_key(lines(3, "05/Jan/2025:09:58:01 +0000"), day="2025-01-05")
     put_key(lines(2, "05/Feb/2025:09:58:01 +0000"), day="2025-02-05")
     put_key(lines(1, "05/Mar/2025:09:58:01 +0000"), day="2025-03-05")
@@ -228,16 +228,16 @@ def test_the_doctor_looks_at_the_archive(run: Run, put_key: Any, archive: Path, 
         findings = json.loads(run("doctor", "--json").stdout)
         return {each["subject"]: (each["status"], each["text"]) for each in findings if "archive" in each["subject"]}
 
-    assert found() == {"media: archive": ("ok", f"{archive} is begun when the first day is archived")}
+    assert found() == {"media: archive": ("ok", f"{archive} is created when the first day is archived")}
     put_key(lines(3))
     run("pull", "--no-purge")
     identity = str(rows("SELECT id FROM tamarin_database")[0][0])
     assert found() == {
-        "media: archive": ("ok", f"{archive} is that of this database, {identity}"),
+        "media: archive": ("ok", f"{archive} belongs to this database, {identity}"),
         "media: archive writing": ("ok", "a file was written, read and deleted"),
         "media: archive days": (
             "ok",
-            "1 delivery days are there, the last 1 of them are as they were written; 0 log keys wait",
+            "delivery days in the archive: 1; the last 1 of them are unchanged; log keys that wait: 0",
         ),
     }
     assert sorted(path.name for path in (archive / "_archived/media").iterdir()) == ["2026-03-05.json", "owner.json"]

@@ -1,4 +1,4 @@
-"""buckets: the settings with what the ledger and the log buckets know of them."""
+"""The command buckets: the settings, with what the ledger and the log buckets know of them."""
 
 import json
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from tamarin_dagster_tests.lines import lines
 
 @pytest.fixture
 def configured(tmp_path, database_url, monkeypatch, folder_bucket, s3_logged_bucket, engine):
-    """A folder whose log keys are purged, a bucket in S3 whose keys stay, and a log bucket that is not there."""
+    """Make a folder whose log keys are purged, a bucket in S3 whose keys stay, and a log bucket that does not exist."""
     config = tmp_path / "tamarin.yaml"
     config.write_text(
         "buckets:\n"
@@ -32,7 +32,7 @@ def configured(tmp_path, database_url, monkeypatch, folder_bucket, s3_logged_buc
 
 @pytest.fixture
 def states():
-    """states("--no-list", …): the exit status, and the JSON by bucket."""
+    """Return states("--no-list", …), which returns the exit status, and the JSON by bucket."""
 
     def states(*arguments: str):
         done = CliRunner().invoke(app, ["buckets", "--json", *arguments])
@@ -140,17 +140,14 @@ def test_keys_with_rejected_lines_are_to_be_purged_if_the_settings_say_so(
     assert states("--no-list")[1]["media"]["to_purge_keys"] == 2
 
 
-# ------------------------------------------------------------------------------------------------ the time it takes
-
-
 def test_a_look_ends_when_its_time_is_up_and_says_that_there_may_be_more(folder_bucket, folder_place, put_key, engine):
-    """Where nothing is purged a log bucket holds millions of keys: to list them all would take many minutes."""
+    """If nothing is purged, a log bucket holds millions of keys, and listing all would take many minutes."""
     for day in ("2026-01-02", "2026-01-03", "2026-03-04", "2026-03-05"):
         put_key(lines(1), day=day)
     first, last = folder_bucket.start_date, datetime(2026, 3, 5, tzinfo=UTC).date()
 
     def look(steps: int) -> backlog.Backlog:
-        """Each look at the clock takes a second."""
+        """Let a second pass at each look at the clock."""
         ticks = iter(range(1000))
         return backlog.backlog(
             folder_bucket, folder_place.store, engine, first, last, seconds=steps, clock=lambda: float(next(ticks))

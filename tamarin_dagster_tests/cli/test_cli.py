@@ -1,4 +1,4 @@
-"""The command line as a shell or cron runs it: its output and its exit status; as a process where that matters."""
+"""The command line as a shell or cron runs it: its output and exit status; as a process where that matters."""
 
 import contextlib
 import io
@@ -23,15 +23,15 @@ from tamarin_dagster.settings import Settings
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
 
-# Marks, embeddings, overrides and isolates.
+# Unicode marks, embeddings, overrides and isolates.
 BIDI = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @pytest.fixture
 def run(tmp_path: Path, database_url: str, monkeypatch):
-    """run("pull", …) runs tamarin-dagster in `tmp_path` on the test's database, in this process."""
+    """Return run("pull", …), which runs tamarin-dagster in `tmp_path` on the test's database, in this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TAMARIN_CONFIG", "")  # --config sets it, and here the process lives on
+    monkeypatch.setenv("TAMARIN_CONFIG", "")  # --config sets it for the process, which here outlives the command
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         done = CliRunner().invoke(app, arguments, env={"TAMARIN_DATABASE_URL": database_url} | environment)
@@ -44,7 +44,7 @@ def run(tmp_path: Path, database_url: str, monkeypatch):
 
 @pytest.fixture
 def shell(tmp_path: Path, database_url: str):
-    """shell("tamarin-dagster pull | …") is what a shell makes of it, in `tmp_path` on the test's database."""
+    """Return shell("tamarin-dagster pull | …"), which runs a shell in `tmp_path` on the test's database."""
 
     def shell(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
         program = f'tamarin-dagster() {{ "{sys.executable}" -m tamarin_dagster.cli "$@"; }}'
@@ -83,8 +83,8 @@ def test_pull_loads_purges_and_says_so(run, configured, put_key, log_folder, eng
     done = run("pull")
 
     assert done.returncode == 0, done.stderr
-    assert "2 keys loaded (0 were loaded before); 8 lines = 7 records + 1 rejected + 0 blank" in done.stderr
-    assert "purged 1 keys" in done.stderr
+    assert "2 keys loaded (0 loaded before); 8 lines = 7 records + 1 rejected + 0 blank" in done.stderr
+    assert "purged 1 key" in done.stderr
     assert len(list(log_folder.glob("logs/*"))) == 1
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 7
@@ -97,7 +97,7 @@ def test_a_second_pull_has_nothing_to_do(run, configured, put_key) -> None:
     again = run("pull", "--no-purge")
 
     assert again.returncode == 0
-    assert "0 keys loaded (1 were loaded before)" in again.stderr
+    assert "0 keys loaded (1 loaded before)" in again.stderr
 
 
 def test_reparse_moves_what_the_present_parser_can_read_and_says_so(run, configured, put_key, rows) -> None:
@@ -167,7 +167,7 @@ OLD = "2019-02-06"
 
 @pytest.fixture
 def retained(configured, put_key, today) -> None:
-    """Twelve months are kept; there is a key of 2019 and one of today."""
+    """Keep twelve months; there is a key of 2019 and one of today."""
     configured.write_text(configured.read_text().replace("2026-01-01", "2019-01-01") + "retention_months: 12\n")
     put_key(lines(3, "06/Feb/2019:00:00:38 +0000"), day=OLD)
     put_key(lines(2, f"{today:%d/%b/%Y}:00:00:00 +0000"), day=today.isoformat())
@@ -180,7 +180,7 @@ def test_expire_drops_old_months_and_says_what_is_left_in_the_log_bucket(run, re
 
     assert (dry.returncode, done.returncode, again.returncode) == (0, 0, 0), dry.stderr + done.stderr
     assert "s3_log_record_2019_02" in dry.stdout
-    assert "1 months would be dropped, 1 keys marked as expired, 0 rejected lines deleted" in dry.stderr
+    assert "1 month would be dropped, 1 key marked as expired, 0 rejected lines deleted" in dry.stderr
     assert done.stderr.startswith("1 months dropped (s3_log_record_2019_02), ")
     assert "1 keys marked as expired" in done.stderr
     assert "1 expired keys of media still lie in the log bucket" in done.stderr
@@ -198,7 +198,7 @@ def test_expire_without_months_of_retention_is_refused(run, configured) -> None:
     done = run("expire")
 
     assert done.returncode == 2
-    assert "retention_months is not set: records are kept for ever" in done.stderr
+    assert "retention_months is not set, so records are kept for ever" in done.stderr
 
 
 def test_a_pull_begins_with_what_retention_keeps_unless_it_is_told_to_begin_earlier(run, retained, rows, today) -> None:
@@ -228,7 +228,7 @@ def test_an_expire_that_is_killed_before_the_drop_leaves_true_counts_and_the_nex
             time.sleep(0.02)
         process.send_signal(sign)
         said = process.communicate(timeout=60)[1]
-        assert ("run expire to go on" in said) == (sign == signal.SIGTERM)
+        assert ("run expire to continue" in said) == (sign == signal.SIGTERM)
         assert reading.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 5
     assert rows("SELECT delivery_date::text FROM s3_log_key WHERE expired_at IS NOT NULL") == [(OLD,)]
     assert run("expire").returncode == 0
@@ -362,7 +362,7 @@ def test_sql_url_is_the_configured_database(run, database_url) -> None:
 
 @pytest.mark.parametrize("threshold", ["", "&prepare_threshold=0", "&prepare_threshold=none"])
 def test_parameters_of_the_database_url_reach_the_server(run, database_url, tmp_path, threshold):
-    """Each way to the database takes the same URL; psycopg alone knows prepare_threshold."""
+    """Each use of the database accepts the same URL, although only psycopg knows prepare_threshold."""
     joint = "&" if "?" in database_url else "?"
     plain = f"{database_url}{joint}options=-c%20statement_timeout%3D7s&connect_timeout=3&application_name=mine"
     set_ = {"TAMARIN_DATABASE_URL": plain + threshold}
@@ -406,7 +406,7 @@ def test_demo_logs_are_what_pull_can_load(run, tmp_path, engine) -> None:
 def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
     run, tmp_path, database_url, configured, log_folder, put_key, engine, sign
 ) -> None:
-    body = lines(6_000)  # three keys make a batch
+    body = lines(6_000)  # three keys fill a batch
     for number in range(40):
         put_key(body, unique=f"{number:016X}")
     process = subprocess.Popen(
@@ -425,7 +425,7 @@ def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
 
         assert process.returncode == 130, said
         assert "not done: 1 of 1 day, from 2026-03-05 on" in said
-        assert "run pull to go on" in said
+        assert "run pull to continue" in said
         loaded = connection.scalar(sa.text("SELECT count(*) FROM s3_log_key"))
         assert 0 < loaded < 40
         assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == loaded * 6_000
@@ -445,7 +445,7 @@ def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
 def test_a_reparse_that_is_killed_leaves_the_key_at_hand_as_it_was(
     run, tmp_path, database_url, configured, put_key, engine, rows, contents, sign, status
 ) -> None:
-    """Here it has deleted the rejected lines, and waits to copy their records."""
+    """Stop where it has deleted the rejected lines, and waits to copy their records."""
     key = put_key(lines(9))
     run("pull", "--no-purge")
     undisturbed = contents()
@@ -470,7 +470,7 @@ def test_a_reparse_that_is_killed_leaves_the_key_at_hand_as_it_was(
         said = process.communicate(timeout=60)[1]
 
     assert process.returncode == status, said
-    assert ("run reparse to go on" in said) == (status == 130)
+    assert ("run reparse to continue" in said) == (status == 130)
     assert contents() == before
     assert run("reparse").returncode == 0
     assert contents() == undisturbed
@@ -483,20 +483,20 @@ def test_purge_shows_what_would_go_and_then_deletes_it(run, configured, put_key,
     dry = run("purge", "--dry-run")
 
     assert (dry.returncode, len(list((log_folder / "logs").iterdir()))) == (0, 2)
-    assert "media: would purge 1 keys" in dry.stderr
-    assert "proved by 3 rows; 1 keys with rejected lines stay" in dry.stderr
+    assert "media: would purge 1 key" in dry.stderr
+    assert "proved by 3 rows; 1 key with rejected lines stays" in dry.stderr
     assert "2026-03-05" in dry.stdout
 
     done = run("purge", "--from", "2026-03-05")
 
     assert done.returncode == 0
-    assert "media: purged 1 keys" in done.stderr
+    assert "media: purged 1 key" in done.stderr
     assert [path.name for path in (log_folder / "logs").iterdir()] == [kept.removeprefix("logs/")]
     assert gone not in done.stderr
 
     rejected_too = run("purge", TAMARIN_PURGE_REJECTED="true")
 
-    assert "media: purged 1 keys" in rejected_too.stderr
+    assert "media: purged 1 key" in rejected_too.stderr
     assert list((log_folder / "logs").iterdir()) == []
 
 
@@ -530,9 +530,6 @@ def test_query_secrets_are_redacted_unless_the_settings_say_otherwise(run, confi
     put_key(line(key="b?Signature=s3cret&x=1"))
     run("pull", TAMARIN_REDACT_QUERY_SECRETS="false")
     assert rows("SELECT request_uri FROM s3_log_record WHERE request_uri ~ '^/b'") == [("/b?Signature=s3cret&x=1",)]
-
-
-# ------------------------------------------------------------------------------------------------ sql
 
 
 def test_values_of_all_types_are_as_postgres_writes_them(run) -> None:
@@ -626,7 +623,7 @@ def test_control_characters_reach_a_terminal_in_no_format(monkeypatch) -> None:
 
 
 def on_terminal(script: list[str], tmp_path: Path, database_url: str) -> str:
-    """What a command writes to a terminal: all of its output and errors."""
+    """Return all output and errors that a command writes to a terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "tamarin_dagster.cli", *script],
@@ -638,7 +635,7 @@ def on_terminal(script: list[str], tmp_path: Path, database_url: str) -> str:
     )
     os.close(theirs)
     said = b""
-    with contextlib.suppress(OSError):  # the terminal's end, once nobody has it open
+    with contextlib.suppress(OSError):  # the terminal has no writer left
         while piece := os.read(ours, 65536):
             said += piece
     os.close(ours)
@@ -661,7 +658,7 @@ def on_terminal(script: list[str], tmp_path: Path, database_url: str) -> str:
 def test_what_turns_the_direction_of_text_is_escaped_on_a_terminal(
     run, configured, put_key, tmp_path, database_url, script
 ) -> None:
-    """Such characters show `exe.gpj` as another name than it is."""
+    """Such characters display `exe.gpj` as another name."""
     put_key(line(user_agent=f"a{BIDI}b"))
     assert run("pull", "--no-purge").returncode == 0
     shown = on_terminal(script, tmp_path, database_url)
@@ -726,9 +723,6 @@ def test_psql_is_asked_what_is_typed_and_gets_no_password_on_its_command_line(sh
     assert "topsecret" not in done.stdout
 
 
-# ------------------------------------------------------------------------------------------------ --json
-
-
 def test_a_pull_tells_a_script_what_it_did(run, configured, put_key, log_folder, tmp_path) -> None:
     configured.write_text(configured.read_text() + f"  - {{name: gone, log_bucket_name: '{tmp_path.as_uri()}/no'}}\n")
     put_key(lines(3))
@@ -781,9 +775,6 @@ def test_purge_reparse_and_expire_tell_a_script_what_they_did(run, retained, put
     assert expired["unpurged"] == {}
 
 
-# ------------------------------------------------------------------------------------------------ what a user can mend
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -817,7 +808,7 @@ def test_a_database_that_is_not_there_is_a_line_without_the_password(run, config
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "127.0.0.1:1/records" in done.stderr
-    assert "is the server up, and is TAMARIN_DATABASE_URL right?" in done.stderr
+    assert "check that the server is running and that TAMARIN_DATABASE_URL is right" in done.stderr
     assert "topsecret" not in done.stderr
 
 
@@ -849,9 +840,9 @@ def test_export_writes_lines_csv_or_files_and_says_how_many(run, configured, put
     ("arguments", "said"),
     [
         (["--format", "parquet"], "--format parquet writes files: name a folder with --out"),
-        (["--format", "combined", "--formula-safe"], "--formula-safe is for --format csv"),
+        (["--format", "combined", "--formula-safe"], "--formula-safe works only with --format csv"),
         (["--format", "csv", "--bucket", "flims"], "bucket 'flims' is not configured; configured are: media"),
-        (["--format", "csv", "--from", "2026-03-02", "--to", "2026-03-01"], "no day lies between them"),
+        (["--format", "csv", "--from", "2026-03-02", "--to", "2026-03-01"], "there is no day between them"),
     ],
 )
 def test_an_export_of_nothing_that_there_is_is_refused(run, configured, arguments, said) -> None:
@@ -892,8 +883,8 @@ def test_pull_and_purge_archive_first_where_an_archive_is_set(run, configured, p
     assert "media: archived 1 keys; 1 days written, 3 records in 1 files" in pulled.stderr
     (told,) = json.loads(pulled.stdout)
     assert (told["archived"]["days"], told["archived"]["rows"], told["purged"]["keys"]) == (["2026-03-05"], 3, 1)
-    assert "would purge 1 keys" in dry.stderr
-    assert "purged 1 keys" in purged.stderr
+    assert "would purge 1 key" in dry.stderr
+    assert "purged 1 key" in purged.stderr
     assert list(log_folder.glob("logs/*")) == []
 
 

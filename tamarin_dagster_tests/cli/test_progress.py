@@ -1,4 +1,4 @@
-"""The progress bar: rate and remaining time, once there is something to go by."""
+"""The progress bar: rate and remaining time, as soon as they can be known."""
 
 import io
 

@@ -14,9 +14,9 @@ from tamarin_dagster_tests.analytics.report.months import insert
 
 @pytest.fixture
 def run(tmp_path: Path, database_url: str, monkeypatch):
-    """run("report", …) runs tamarin-dagster in `tmp_path` on the test's database, in this process."""
+    """Return run("report", …), which runs tamarin-dagster in `tmp_path` on the test's database, in this process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TAMARIN_CONFIG", "")  # --config sets it, and here the process lives on
+    monkeypatch.setenv("TAMARIN_CONFIG", "")  # --config sets it for the process, which here outlives the command
     (tmp_path / "tamarin.yaml").write_text(
         "reports: told\nbuckets:\n  - {name: media, log_bucket_name: logs}\n  - {name: films, log_bucket_name: logs}\n"
     )
@@ -40,7 +40,7 @@ def test_each_bucket_has_a_file_of_the_present_month_and_its_path_is_told(run, t
 
 
 def test_where_no_bucket_is_configured_what_is_rolled_up_has_a_report(run, rows, tmp_path) -> None:
-    """The demo's bucket is in the settings of `make dev` alone."""
+    """Only the settings of `make dev` have the demo's bucket."""
     (tmp_path / "tamarin.yaml").write_text("reports: told\n")
     assert "no buckets are configured" in run("report").stderr
     for name in ("demo", "../../etc/cron.d/x"):

@@ -1,4 +1,4 @@
-"""What a command imports: a shell or cron starts many of them, and each import is paid for every time."""
+"""What a command imports. A shell or cron starts many commands, and each pays for its imports."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster_tests.lines import lines
 
-# The libraries that take long, and only some commands need.
+# Libraries that are slow to import and that only some commands need.
 HEAVY = {"alembic", "altair", "boto3", "botocore", "dagster", "dagster_aws", "dagster_postgres", "jinja2", "llvmlite"}
 HEAVY |= {"moto", "numba", "numpy", "obstore", "pandas", "pyarrow", "vl_convert"}
 S3 = {"boto3", "botocore", "obstore"}
 MAX_MODULES_OF_HELP = 400
-# What loading records needs, whether there is anything to load or not. numba and pandas are for what is parsed.
+# What loading records needs, even if there is nothing to load. numba and pandas are only for parsing.
 LOADING = {"numpy", "pyarrow"}
 
 _RUN = """
@@ -40,7 +40,7 @@ with open({found!r}, "w") as file:
 
 @pytest.fixture
 def imported(tmp_path, database_url):
-    """imported("pull"): the names of the modules that the command has imported at its end, run in `tmp_path`."""
+    """Return imported("pull"), which runs the command in `tmp_path` and returns the modules that it imported."""
 
     def imported(*arguments: str) -> list[str]:
         found = tmp_path / "found.json"
@@ -63,7 +63,7 @@ def imported(tmp_path, database_url):
 
 @pytest.fixture
 def shell_command(tmp_path):
-    """shell_command("pull", NAME="value"): the command's end, as a process in `tmp_path` with a variable."""
+    """Return shell_command("pull", NAME="value"), which runs the command in `tmp_path` with a variable."""
 
     def shell_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -176,12 +176,12 @@ def test_no_command_imports_dagster_or_draws_charts_unasked(imported, tmp_path, 
 
 
 def test_byte_code_is_made_also_where_python_is_told_to_write_none(tmp_path, monkeypatch) -> None:
-    """Where PYTHONDONTWRITEBYTECODE was set, every process compiled all modules again, for two seconds."""
+    """With PYTHONDONTWRITEBYTECODE set, every process compiled all modules again, which took two seconds."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "cache"))
     monkeypatch.setattr(setup, "_IMPORT_ALL", "import tamarin_dagster.homes")
 
-    with setup._compiled_byte_code():
+    with setup._compile_byte_code():
         pass
 
     compiled = {path.name.partition(".")[0] for path in (tmp_path / "cache").rglob("*.pyc")}

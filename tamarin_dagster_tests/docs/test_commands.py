@@ -328,7 +328,7 @@ def _pull(world: World, s3) -> None:
 def _after_backup(world: World, said: str, s3) -> None:
     (file,) = (world.folder / "other disk").iterdir()
     assert file.stat().st_mode & 0o777 == 0o600, "as cron calls it"
-    assert "ok    backup: the last one is of" in said
+    assert "ok    backup: the last backup is from" in said
     assert re.search(r"Restored into the embedded Postgres in \S+/restored in .*: 3 log keys with 15 records", said)
     assert re.search(r"media.example.org: \d+ keys loaded \(1 were loaded before\)", said)
 
@@ -353,7 +353,7 @@ def _after_tutorial(world: World, said: str, s3) -> None:
 
 def _after_alerting(world: World, said: str, s3) -> None:
     assert "Validation successful for code location tamarin_dagster" in said
-    assert "1 keys with rejected lines stay" in (world.folder / "pull.log").read_text(), "as cron calls it"
+    assert "1 key with rejected lines stays" in (world.folder / "pull.log").read_text(), "as cron calls it"
     assert "ok    settings: read" in (world.folder / "doctor.log").read_text()
 
 

@@ -1,4 +1,4 @@
-"""`make dev` for real: the demo, the page, the daemon, and a sensor-launched run that loads rows."""
+"""Run `make dev`: the demo, the UI, the daemon, and a run that a sensor starts and that loads rows."""
 
 import os
 import re
@@ -102,12 +102,12 @@ def test_make_dev_brings_a_page_and_the_first_rows_by_sensor_and_ends_all_at_ctr
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux'")
 def test_what_dev_started_ends_when_dev_is_killed(tmp_path) -> None:
-    """Else its daemon runs on, beside that of the next `make dev` on the same home."""
+    """Otherwise its daemon would run on, next to that of the next `make dev` on the same home."""
     started = tmp_path / "started"
     child = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     parent = (
         "import sys, time; from tamarin_dagster.operations import dev\n"
-        f"with dev._process([sys.executable, '-c', {child!r}], {{}}): time.sleep(60)"
+        f"with dev._run_child([sys.executable, '-c', {child!r}], {{}}): time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", parent], cwd=PROJECT)
     wait_for(20, lambda: started.exists() and started.read_text(), tmp_path / "started")

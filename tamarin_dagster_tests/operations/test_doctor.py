@@ -1,4 +1,4 @@
-"""What the doctor finds: of the settings, of the database, and of log buckets of either kind."""
+"""The doctor's findings on the settings, the database, and log buckets of both kinds."""
 
 import json
 import os
@@ -37,13 +37,13 @@ OK, WARN, FAIL = Status.ok, Status.warn, Status.fail
 
 @pytest.fixture(scope="module")
 def clients():
-    """Clients by endpoint: making one takes longer than most tests."""
+    """Return clients by endpoint; making one takes longer than most tests."""
     return {}
 
 
 @pytest.fixture
 def found(tmp_path, clients):
-    """found(bucket, …): the findings on buckets, by subject without `media: `; with no database unless one is given."""
+    """Return found(bucket, …): the findings on buckets, by subject without `media: `; by default without a database."""
 
     def client_of(bucket):
         if bucket.profile or bucket.role_arn:
@@ -70,7 +70,7 @@ def found(tmp_path, clients):
 
 @pytest.fixture
 def media(s3, s3_logged_bucket, faulty):
-    """A bucket that is set up well, behind the endpoint that denies; its one log key is there."""
+    """Make a bucket that is set up well, behind the endpoint that denies; it has one log key."""
     media = s3_logged_bucket.model_copy(update={"name": f"media-{s3_logged_bucket.log_bucket_name}"})
     s3.create_bucket(Bucket=media.name)
     log_to(s3, media.name, media.log_bucket_name, "logs/")
@@ -80,7 +80,7 @@ def media(s3, s3_logged_bucket, faulty):
 
 @pytest.fixture
 def findings_on(found, media):
-    """findings_on(…): the findings on `media`, by subject."""
+    """Return findings_on(…), which returns the findings on `media`, by subject."""
 
     def findings_on(**more):
         named = found(media, **more)
@@ -106,13 +106,10 @@ def seen(finding: Finding) -> tuple[Status, str]:
 
 
 def probes(s3, bucket) -> list[str]:
-    """What probes left. The endpoint delivers log keys of its own, as S3 does."""
+    """Return what probes left. The endpoint delivers log keys of its own, as S3 does."""
     listing = s3.list_object_versions(Bucket=bucket)
     found = [item["Key"] for kind in ("Versions", "DeleteMarkers") for item in listing.get(kind, [])]
     return [name for name in found if "probe" in name]
-
-
-# ------------------------------------------------------------------------------------------------ all in all
 
 
 def test_all_is_well_with_a_bucket_that_is_set_up_well(s3, findings_on, media, database_url):
@@ -143,7 +140,7 @@ def test_all_is_well_with_a_bucket_that_is_set_up_well(s3, findings_on, media, d
     assert found["log bucket"].text == "answers, in us-east-1"
     assert found["get"].text == "a log key was read"
     assert found["delete"].text == "a probe object was written and deleted"
-    assert found["logging"].text == "switched on, as the settings say"
+    assert found["logging"].text == "switched on, as configured in the settings"
     assert probes(s3, media.log_bucket_name) == []
 
 
@@ -169,7 +166,7 @@ def test_one_buckets_failure_stops_no_other(found, media, folder_bucket):
     assert named["dead: log bucket"].status is FAIL
     assert "The config profile (no-such-profile) could not be found" in named["dead: log bucket"].text
     assert named[f"{media.name}: logging"].status is OK
-    assert named["log bucket"].text == "the folder is there"
+    assert named["log bucket"].text == "the folder exists"
 
 
 def test_only_the_buckets_asked_for_are_looked_at(tmp_path, folder_bucket):
@@ -177,9 +174,6 @@ def test_only_the_buckets_asked_for_are_looked_at(tmp_path, folder_bucket):
     settings = Settings(home=tmp_path, buckets=(folder_bucket, other))
     findings = list(examine(settings, open_store=open_log_store, client_of=boto3.client, buckets=[other]))
     assert {finding.subject.partition(":")[0] for finding in findings if ":" in finding.subject} == {"films"}
-
-
-# ------------------------------------------------------------------------------------------------ the database
 
 
 def test_a_database_that_does_not_answer_fails_without_its_password(found):
@@ -191,7 +185,7 @@ def test_a_database_that_does_not_answer_fails_without_its_password(found):
 
 def test_an_old_schema_is_a_warning_and_is_not_migrated(found, database_url, rows):
     rows("UPDATE alembic_version SET version_num = '0001'")
-    text = f"at revision 0001, and {SCHEMA_REVISION} is the present"
+    text = f"at revision 0001, the current one is {SCHEMA_REVISION}"
     assert seen(found(database_url=database_url)["database schema"]) == (WARN, text)
     assert rows("SELECT version_num FROM alembic_version") == [("0001",)]
 
@@ -223,14 +217,14 @@ def test_clocks_that_differ_are_told(findings_on, database_url, seconds, status,
 def test_an_embedded_server_that_was_never_used_is_not_made(found, tmp_path):
     home = tmp_path / "home"
     named = found(home=home)
-    assert seen(named["database"]) == (OK, "the embedded Postgres is made at its first use")
+    assert seen(named["database"]) == (OK, "the embedded Postgres is created at its first use")
     assert not home.exists()
     assert f"are free for {home}" in named["database disk"].text
 
 
 @pytest.fixture
 def backup_finding(engine, folder_bucket):
-    """backup_finding(…): what is said of backups, as if the test's database were the embedded one."""
+    """Return backup_finding(…): the finding on backups, as if the test's database were the embedded one."""
 
     def backup_finding(home=Path("/none"), now=None, **settings):
         buckets = settings.pop("buckets", (folder_bucket,))
@@ -244,10 +238,10 @@ def test_records_that_are_nowhere_else_are_a_warning_until_there_is_a_recent_bac
     alone = "and there is no archive: records of media, whose log keys"
     assert backup_finding() == (WARN, f"no backup is known, {alone} a purge deletes")
     rows(PURGED_KEY)
-    assert backup_finding() == (WARN, f"no backup is known, {alone} were purged, are in no other place")
+    assert backup_finding() == (WARN, f"no backup is known, {alone} were purged, exist nowhere else")
     made = datetime(2026, 3, 5, 4, tzinfo=UTC)
     rows("UPDATE tamarin_database SET backed_up_at = :made", made=made)
-    assert backup_finding(now=made + timedelta(days=6, hours=23)) == (OK, "the last one is of 2026-03-05")
+    assert backup_finding(now=made + timedelta(days=6, hours=23)) == (OK, "the last backup is from 2026-03-05")
     status, text = backup_finding(now=made + timedelta(days=8))
     assert (status, text.split(",")[0]) == (WARN, "the last backup is 8 days old")
 
@@ -279,7 +273,7 @@ def test_a_home_that_is_open_to_others_is_a_warning(found, database_url, tmp_pat
     home.chmod(0o755)
     status, text = seen(found(home=home, database_url=database_url)["home"])
     assert status is WARN
-    assert text == f"{home} is open to others, with mode 755; reports in it hold addresses"
+    assert text == f"{home} is open to other users (mode 755); reports in it contain addresses"
     home.chmod(0o700)
     assert "home" not in found(home=home, database_url=database_url)
 
@@ -287,7 +281,7 @@ def test_a_home_that_is_open_to_others_is_a_warning(found, database_url, tmp_pat
 def test_an_embedded_server_without_a_database_is_given_none(found, short_folder):
     with EmbeddedPostgres(short_folder) as server:
         named = found(home=short_folder)
-        assert seen(named["database"]) == (OK, "the embedded Postgres is made at its first use")
+        assert seen(named["database"]) == (OK, "the embedded Postgres is created at its first use")
         engine = sa.create_engine(server.url("postgres"))
         with engine.connect() as connection:
             assert connection.scalar(sa.text("SELECT count(*) FROM pg_database WHERE datname = 'tamarin'")) == 0
@@ -309,12 +303,9 @@ def test_a_disk_that_fills_is_told(tmp_path, total, free, status):
     assert space_finding(tmp_path, total, free).status is status
 
 
-# ------------------------------------------------------------------------------------------------ reading
-
-
 def test_an_empty_log_bucket_has_nothing_to_read(s3, findings_on, media):
     s3.delete_object(Bucket=media.log_bucket_name, Key=KEY)
-    assert seen(findings_on()["get"]) == (OK, "no log key is there yet: nothing to read")
+    assert seen(findings_on()["get"]) == (OK, "there is no log key yet, so nothing to read")
 
 
 def test_a_listing_that_is_denied_fails_and_the_rest_is_looked_at(faulty, findings_on, media):
@@ -334,12 +325,12 @@ def test_a_get_that_is_denied_fails(faulty, findings_on, media):
 def test_strays_are_counted_and_shown_as_text(s3, findings_on, media):
     s3.put_object(Bucket=media.log_bucket_name, Key="logs/\tnotes", Body=b"x")
     s3.put_object(Bucket=media.log_bucket_name, Key="logs/zoo", Body=b"x")
-    text = r"2 names are no log key's, for example 'logs/\tnotes'"
+    text = r"names that are not log keys: 2, for example 'logs/\tnotes'"
     assert seen(findings_on()["strays"]) == (WARN, text)
 
 
 def test_a_role_that_cannot_be_assumed_fails_in_its_own_words(found, media, faulty, monkeypatch):
-    """Its AccessDenied is no matter of s3: permissions."""
+    """Its AccessDenied is not about s3: permissions."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", faulty.url)
     faulty.deny("POST")
     acting = media.model_copy(update={"role_arn": "arn:aws:iam::123456789012:role/reader"})
@@ -376,16 +367,13 @@ class InAws:
 
 
 def test_a_region_that_is_not_the_buckets_fails_before_its_gets_do(s3):
-    """boto3 follows S3's redirection and lists; obstore does not, and every GET failed."""
+    """boto3 follows S3's redirection and lists; obstore does not, so every GET failed."""
     s3.create_bucket(Bucket="in-frankfurt", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     bucket = LoggedBucket(name="media", log_bucket_name="in-frankfurt")
     scene = Scene(bucket, S3LogStore(s3, "in-frankfurt"), InAws(s3), purges=False, clock=time.time)
-    with pytest.raises(InspectionError, match="is in eu-central-1, and is asked in us-east-1") as raised:
+    with pytest.raises(InspectionError, match="is in eu-central-1, but was requested in us-east-1") as raised:
         list(examine_s3(scene))
     assert raised.value.remedy == "set its region: eu-central-1"
-
-
-# ------------------------------------------------------------------------------------------------ deleting
 
 
 def test_without_a_purge_nothing_is_written_or_deleted(faulty, findings_on):
@@ -408,19 +396,16 @@ def test_a_deletion_that_is_denied_fails(faulty, findings_on, media):
     delete = named["delete"]
     remedy = f"grant s3:DeleteObject on {media.log_bucket_name}, or set purge_parsed_keys: false"
     assert (delete.status, delete.remedy) == (FAIL, remedy)
-    assert named["probe object"].text.endswith("was left behind")
+    assert named["probe object"].text.endswith("was not deleted")
 
 
 def test_a_store_that_ignores_pins_is_a_warning(s3, faulty, findings_on, media):
     faulty.heeds_conditions = False
     named = findings_on()
     assert named["delete"].status is OK
-    text = "the store ignores If-Match: it deletes a generation that was not meant"
+    text = "the store ignores If-Match, so it may delete a generation that was not loaded"
     assert seen(named["pinned delete"]) == (WARN, text)
     assert probes(s3, media.log_bucket_name) == []
-
-
-# ------------------------------------------------------------------------------------------------ how it is set up
 
 
 def test_versions_are_told(s3, findings_on, media):
@@ -435,7 +420,7 @@ def test_versions_are_told(s3, findings_on, media):
 
 @pytest.fixture
 def locked(s3, media):
-    """The same with a log bucket that has object lock."""
+    """Make the same with a log bucket that has object lock."""
     name = f"locked-{media.log_bucket_name}"
     s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
     return media.model_copy(update={"log_bucket_name": name})
@@ -445,7 +430,7 @@ def test_object_lock_is_a_warning_where_log_keys_are_purged_and_no_probe_is_left
     """A default retention would have kept the probe object for years."""
     named = found(locked)
     lock, delete = named[f"{locked.name}: object lock"], named[f"{locked.name}: delete"]
-    assert seen(lock) == (WARN, "on: log keys that are locked cannot be deleted")
+    assert seen(lock) == (WARN, "on: locked log keys cannot be deleted")
     assert seen(delete) == (WARN, "was not tried: object lock is on, and might keep the probe object")
     assert probes(s3, locked.log_bucket_name) == []
     kept = found(locked, purge_parsed_keys=False)[f"{locked.name}: object lock"]
@@ -455,7 +440,7 @@ def test_object_lock_is_a_warning_where_log_keys_are_purged_and_no_probe_is_left
 def test_no_probe_is_written_where_a_lock_may_be_that_cannot_be_seen(s3, faulty, found, locked):
     faulty.deny("GET", "object-lock")
     delete = found(locked)[f"{locked.name}: delete"]
-    text = "was not tried: the bucket is versioned, and whether object lock is on could not be seen"
+    text = "was not tried: the bucket is versioned, and its object lock could not be checked"
     assert seen(delete) == (WARN, text)
     assert probes(s3, locked.log_bucket_name) == []
 
@@ -502,7 +487,7 @@ def test_what_may_not_be_looked_at_is_a_warning_that_names_the_permission(
     faulty.deny("GET", subresource)
     finding = findings_on()[subject]
     assert finding.status is WARN
-    assert finding.text.startswith("could not be looked at: access denied")
+    assert finding.text.startswith("could not be checked: access denied")
     assert finding.remedy.startswith(f"grant {action} on ")
 
 
@@ -510,9 +495,6 @@ def test_what_a_store_does_not_offer_is_no_complaint(faulty, findings_on, databa
     for subresource in ("versioning", "object-lock", "requestPayment", "lifecycle", "logging"):
         faulty.deny("GET", subresource, code="NotImplemented", status=501)
     assert {seen(finding) for finding in findings_on(database_url=database_url).values() if finding.remedy} == set()
-
-
-# ------------------------------------------------------------------------------------------------ logging
 
 
 def test_logging_that_is_not_switched_on_fails(s3, media):
@@ -524,7 +506,7 @@ def test_logging_that_is_not_switched_on_fails(s3, media):
 
 
 def test_logging_that_a_store_of_another_make_does_not_have_is_a_warning(s3, findings_on, media):
-    """It may say so of every bucket: a failure would stay for ever."""
+    """Such a store may say so of every bucket, so that a failure would stay for ever."""
     s3.put_bucket_logging(Bucket=media.name, BucketLoggingStatus={})
     assert findings_on()["logging"].status is WARN
 
@@ -545,7 +527,7 @@ def test_a_log_bucket_that_logs_into_itself_is_told(s3, findings_on, media, pref
 
 
 def test_a_bucket_that_logs_into_itself_under_a_prefix_of_its_own_is_a_warning_that_says_why(s3, found, media):
-    """S3 allows it; it was refused by the settings."""
+    """S3 allows it, but the settings refused it."""
     itself = media.model_copy(update={"log_bucket_name": media.name, "log_prefix": "access-logs/it's/"})
     log_to(s3, media.name, media.name, "access-logs/it's/")
     named = found(itself)
@@ -553,7 +535,7 @@ def test_a_bucket_that_logs_into_itself_under_a_prefix_of_its_own_is_a_warning_t
         finding = named[subject]
         assert finding.status is WARN
         assert """logs into itself, under "access-logs/it's/": each delivery of a log key is a PUT""" in finding.text
-        assert "there will always be something new to load" in finding.text
+        assert "there is always something new to load" in finding.text
         assert "let it log to another bucket" in finding.remedy
         assert "WHERE starts_with(key, 'access-logs/it''s/') IS NOT TRUE" in finding.remedy
     assert named[f"{media.name}: logging"].status is OK
@@ -564,11 +546,10 @@ def test_a_folder_that_is_not_searched_to_its_end_is_told_with_the_strays():
     seen = Survey(("logs/",), ("logs/a", "logs/b"), ("logs/x/", "logs/y/"))
     finding = stray_finding("media: strays", seen)
     assert finding.status is WARN
-    assert finding.text.startswith("2 names are no log key's, for example 'logs/a'; 2 folders were not searched to the")
+    assert finding.text.startswith(
+        "names that are not log keys: 2, for example 'logs/a'; 2 folders were not searched to the"
+    )
     assert stray_finding("media: strays", Survey((), (), ("logs/x/",))).text.startswith("1 folder was not searched")
-
-
-# ------------------------------------------------------------------------------------------------ folders
 
 
 def test_all_is_well_with_a_folder(found, database_url, folder_bucket, put_key):
@@ -583,19 +564,19 @@ def test_all_is_well_with_a_folder(found, database_url, folder_bucket, put_key):
 def test_a_folder_that_is_not_there_fails(found, folder_bucket, log_folder):
     log_folder.rmdir()
     named = found(folder_bucket)
-    assert seen(named["log bucket"]) == (FAIL, f"there is no folder {str(log_folder)!r}")
+    assert seen(named["log bucket"]) == (FAIL, f"the folder {str(log_folder)!r} does not exist")
     assert "list" not in named
 
 
 def test_strays_of_a_folder_are_told(found, folder_bucket, log_folder):
     (log_folder / "logs").mkdir()
     (log_folder / "logs" / "notes").write_bytes(b"x")
-    assert seen(found(folder_bucket)["strays"]) == (WARN, "1 names are no log key's, for example 'logs/notes'")
+    assert seen(found(folder_bucket)["strays"]) == (WARN, "names that are not log keys: 1, for example 'logs/notes'")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everywhere")
 def test_a_folder_below_that_may_not_be_read_fails(found, folder_bucket, put_key, log_folder):
-    """A walk leaves such a folder out without a word."""
+    """os.walk skips such a folder silently."""
     put_key(lines(1))
     (log_folder / "logs" / "closed").mkdir(0o000)
     named = found(folder_bucket)

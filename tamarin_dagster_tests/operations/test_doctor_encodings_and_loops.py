@@ -19,7 +19,7 @@ from tamarin_dagster_tests.operations.test_doctor import log_to
 
 @pytest.fixture
 def database_in(server_url: sa.URL) -> Iterator[Callable[[str], str]]:
-    """database_in("LATIN1"): the URL of an empty database with that encoding."""
+    """Return database_in("LATIN1"), which makes an empty database with that encoding and returns its URL."""
     engine = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection, ExitStack() as stack:
 
@@ -45,7 +45,7 @@ def examined(settings: Settings, s3=None) -> list[Finding]:
 def test_a_database_that_is_not_utf8_is_a_finding_and_is_refused_while_it_is_empty(
     database_in, tmp_path, encoding
 ) -> None:
-    """SQL_ASCII ended in a traceback, of LATIN1 nothing was said."""
+    """SQL_ASCII ended in a traceback, and LATIN1 was not reported."""
     url = database_in(encoding)
     found = {each.subject: each for each in examined(Settings(home=tmp_path, database_url=url))}
     assert found["database encoding"].status is Status.fail
@@ -79,7 +79,7 @@ def bucket_of(name: str, log_bucket: str, s3_endpoint: str) -> LoggedBucket:
 
 @pytest.fixture
 def three(s3_endpoint, s3) -> list[str]:
-    """The names of three buckets in the endpoint."""
+    """Make three buckets in the endpoint, and return their names."""
     names = [f"loop-{number}-{uuid4().hex[:8]}" for number in range(3)]
     for name in names:
         s3.create_bucket(Bucket=name)

@@ -1,4 +1,4 @@
-"""What the doctor and the commands say where settings, stores and databases are wrong in ways that look right."""
+"""The doctor and the commands on settings, stores and databases whose faults look right."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
 from tamarin_dagster.pipeline.discover import MAX_STRAYS_NAMED
-from tamarin_dagster.recordstore.bucket_names import SAMPLED_RECORDS, foreign_records
+from tamarin_dagster.recordstore.bucket_names import SAMPLED_RECORDS, find_foreign_records
 from tamarin_dagster.recordstore.database import DatabaseError, migrate, open_database
 from tamarin_dagster.recordstore.rights import rights_of
 from tamarin_dagster.settings import Settings
@@ -34,7 +34,7 @@ DAY = datetime(2026, 3, 5, 9, 58, 1, tzinfo=UTC)
 
 
 class Cli:
-    """tamarin-dagster in this process, with settings of its own."""
+    """Runs tamarin-dagster in this process, with its own settings."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
         self._config = folder / "tamarin.yaml"
@@ -58,7 +58,7 @@ class Cli:
         return done.exit_code, done.stdout, done.stderr
 
     def findings(self, **environment: str) -> dict[str, tuple[str, str, str]]:
-        """What the doctor finds: status, text and remedy by subject, less the bucket's name."""
+        """Return the doctor's findings: status, text and remedy by subject without the bucket's name."""
         _, answer, _ = self("doctor", "--json", **environment)
         found = json.loads(answer)
         return {each["subject"].rpartition(": ")[2]: (each["status"], each["text"], each["remedy"]) for each in found}
@@ -74,12 +74,9 @@ def records_of(bucket: str, count: int) -> bytes:
     return b"".join(line(time, bucket=bucket, request_id=f"{n:016X}") for n, time in enumerate(times))
 
 
-# ------------------------------------------------------------------------------------------------ a bucket's name
-
-
 @pytest.fixture
 def misnamed(run: Cli, log_folder: Path, put_key: Callable[..., str]) -> Cli:
-    """20,000 records of media-example-org are loaded for a bucket that is configured as media.example.org."""
+    """Load 20,000 records of media-example-org for a bucket that is configured as media.example.org."""
     run.configure({"name": "media.example.org", "log_bucket_name": log_folder.as_uri(), "log_prefix": "logs/"})
     for _ in range(4):
         put_key(records_of("media-example-org", 5000))
@@ -87,8 +84,8 @@ def misnamed(run: Cli, log_folder: Path, put_key: Callable[..., str]) -> Cli:
 
 
 SAID = (
-    "media.example.org: of what was loaded last, 20,000 of 20,000 records are of media-example-org, none of"
-    " media.example.org - check the bucket's name in the settings (name: media-example-org?), and its log_prefix"
+    "media.example.org: none of the newest records is of media.example.org: 20,000 of 20,000 are of"
+    " media-example-org - check the bucket's name in the settings (name: media-example-org?), and its log_prefix"
 )
 
 
@@ -97,7 +94,10 @@ def test_pull_report_hogs_and_export_say_that_a_buckets_name_matches_no_record(m
     assert SAID in misnamed("pull")[2], "also where nothing was left to load"
     report = tmp_path / "report.html"
     assert SAID in misnamed("report", "--month", "2026-03", "--out", str(report))[2]
-    assert "20,000 of 20,000 records are of media-example-org, none of media.example.org" in report.read_text()
+    assert (
+        "none of the newest records is of media.example.org: 20,000 of 20,000 are of media-example-org"
+        in report.read_text()
+    )
     assert SAID in misnamed("hogs", "--since", "2026-03-01")[2]
     assert SAID in misnamed("export", "--format", "csv", "--bucket", "media.example.org")[2]
     assert "none of" not in misnamed("export", "--format", "csv")[2], "what is of any bucket lacks nothing"
@@ -110,7 +110,7 @@ def test_the_doctor_says_that_a_buckets_name_matches_no_record(misnamed):
 
 
 def test_a_bucket_with_any_record_of_its_own_is_not_complained_of(run, log_folder, put_key):
-    """Two buckets may log under one prefix; the newest log keys may be of the other by chance."""
+    """Two buckets may log under one prefix, so that the newest log keys may be of the other by chance."""
     run.configure({"name": "media", "log_bucket_name": log_folder.as_uri(), "log_prefix": "logs/"})
     put_key(records_of("media", 1), day="2026-03-04")
     for _ in range(30):
@@ -125,8 +125,8 @@ def test_the_name_is_looked_at_in_a_bounded_sample(run, engine, log_folder, put_
     put_key(records_of("zoo", 3))
     run("pull", "--no-rollups")
     with engine.connect() as connection:
-        found = foreign_records(connection, "media")
-        assert foreign_records(connection, "other") is None
+        found = find_foreign_records(connection, "media")
+        assert find_foreign_records(connection, "other") is None
     assert found is not None
     assert found.records == SAMPLED_RECORDS
     assert {name for name, _ in found.others} <= {"films", "zoo"}
@@ -143,18 +143,17 @@ def test_a_name_that_is_no_folder_of_the_partitioned_layout_is_said_with_those_t
     status, text, remedy = run.findings()["name"]
     assert (status, remedy.partition(" (")[0]) == ("warn", "check the bucket's name in the settings")
     assert text == (
-        "under 'logs/' there is no folder of media.example.org, but of 'films-example-org', 'media-example-org'"
+        "there is no folder of media.example.org under 'logs/', but there are folders of"
+        " 'films-example-org', 'media-example-org'"
     )
     assert run("pull")[2].splitlines()[-1] == (
-        "media.example.org: under 'logs/' there is no folder of it, but of films-example-org, media-example-org -"
+        "media.example.org: there is no folder of it under 'logs/', but there are folders of films-example-org,"
+        " media-example-org -"
         " check the bucket's name in the settings"
     )
     run.configure(bucket | {"name": "media-example-org"})
     assert run.findings()["name"][0] == "ok"
     assert "no folder" not in run("pull")[2]
-
-
-# ------------------------------------------------------------------------------------------------ a log prefix
 
 
 @pytest.mark.parametrize("kind", ["folder", "s3"])
@@ -170,12 +169,15 @@ def test_a_prefix_that_matches_nothing_is_said_with_those_that_have_log_keys(req
     log_bucket = place.bucket.log_bucket_name
     status, text, remedy = run.findings()["get"]
     places = "'logs/media/', 'old/', 'zoo-'"
-    assert text == f"no log key lies under 'wrong/'; in {log_bucket} log keys lie under {places}"
-    assert (status, remedy) == ("warn", "correct log_prefix, if one of these is the bucket's")
+    assert text == f"there are no log keys under 'wrong/'; in {log_bucket} there are log keys under {places}"
+    assert (status, remedy) == ("warn", "correct log_prefix, if one of these belongs to the bucket")
     status, _, said = run("pull")
     assert status == 0
-    assert f"media: no log key lies under 'wrong/'; in {log_bucket} log keys lie under {places} - check" in said
-    # what is another bucket's is no candidate
+    assert (
+        f"media: there are no log keys under 'wrong/'; in {log_bucket} there are log keys under {places} - check"
+        in said
+    )
+    # a prefix of another bucket is no candidate
     other = bucket | {"name": "zoo", "log_prefix": "zoo-"}
     run.configure(bucket, other)
     assert "lie under 'logs/media/', 'old/' -" in run("pull", "--bucket", "media")[2]
@@ -189,7 +191,7 @@ def test_a_prefix_that_matches_nothing_is_said_with_the_folders_of_another_store
     for year in (2025, 2026):
         folder_place.put(f"zone/user/media/{year}/03/05/" + NAME.format(1).replace("2026", str(year)), b"")
     folder_place.put("saved/" + NAME.format(1) + ".txt.gz", b"")
-    assert "log keys lie under 'saved/', 'zone/user/media/'" in run.findings()["get"][1]
+    assert "there are log keys under 'saved/', 'zone/user/media/'" in run.findings()["get"][1]
     run.configure(bucket | {"log_prefix": "zone/user/media/"})
     assert run.findings()["get"][1] == "a log key was read"
 
@@ -203,15 +205,12 @@ def test_a_prefix_whose_log_keys_were_purged_is_right(s3_place, run):
     assert run("pull", **purges)[0] == 0
     assert s3_place.names() == ["other/" + NAME.format(1)]
     assert "lie under" not in run("pull", **purges)[2]
-    assert run.findings()["get"][:2] == ("ok", "no log key is there yet: nothing to read")
-
-
-# ------------------------------------------------------------------------------------------------ stores of other makes
+    assert run.findings()["get"][:2] == ("ok", "there is no log key yet, so nothing to read")
 
 
 @pytest.fixture
 def other_store(faulty, s3, s3_bucket, run, monkeypatch) -> Cli:
-    """A store that says that nothing is logged and takes no PutBucketLogging, as MinIO does."""
+    """A store that says that nothing is logged and refuses PutBucketLogging, as MinIO does."""
     name = f"source-of-{s3_bucket}"
     s3.create_bucket(Bucket=name)
     run.configure({"name": name, "log_bucket_name": s3_bucket, "log_prefix": "logs/", "endpoint_url": faulty.url})
@@ -225,7 +224,7 @@ def test_a_store_that_cannot_log_is_a_warning_that_says_so(other_store):
     status, text, remedy = other_store.findings()["logging"]
     assert status == "warn"
     assert text.startswith("the store says that it is not switched on; some stores say so because they have no")
-    assert "tries S3's way, and says if the store has none" in remedy
+    assert "tries S3's way, and reports if the store has none" in remedy
 
 
 @pytest.mark.parametrize(
@@ -236,7 +235,7 @@ def test_a_store_that_does_not_know_of_logging_is_no_failure(other_store, faulty
     faulty.deny("GET", "logging", code=code, status=status)
     found = other_store.findings()["logging"]
     assert found[0] == "ok"
-    assert found[1].startswith("cannot be looked at, and enable-logging cannot switch it on: the store does not offer")
+    assert found[1].startswith("cannot be checked, and enable-logging cannot switch it on: the store does not offer")
 
 
 def test_enable_logging_says_that_a_store_cannot(other_store, faulty, s3_bucket):
@@ -284,12 +283,9 @@ def test_the_credentials_of_a_store_are_never_sent_to_aws(other_store, faulty, s
     assert f"no policy is sent, and the store decides who may write to {s3_bucket}" in said
 
 
-# ------------------------------------------------------------------------------------------------ rights in Postgres
-
-
 @pytest.fixture
 def role(empty_url: str) -> Iterator[Callable[[str], str]]:
-    """role(purpose): makes a role that may log in, and gives its name. It may own things in the empty database only."""
+    """Return role(purpose), which makes a role that may log in; it owns objects only in the empty database."""
     made: list[str] = []
 
     def role(purpose: str) -> str:
@@ -315,7 +311,7 @@ def administer(url: str, *statements: str) -> None:
 
 
 def remedy_in(said: str) -> list[str]:
-    """The statements that a message tells an administrator to run."""
+    """Return the statements that a message asks an administrator to run."""
     return said.partition("let an administrator run: ")[2].splitlines()[0].split("; ")
 
 
@@ -396,9 +392,6 @@ def test_grant_reader_without_createrole_names_two_remedies_that_work(empty_url,
     administer(empty_url, f"DROP OWNED BY {quoted}", f"DROP ROLE {quoted}")
 
 
-# ------------------------------------------------------------------------------------------------ archived log keys
-
-
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
 def test_log_keys_in_an_archive_are_named_with_a_remedy(run, s3, s3_place, storage_class):
     run.configure(json.loads(s3_place.bucket.model_dump_json(exclude_unset=True)))
@@ -415,22 +408,19 @@ def test_log_keys_in_an_archive_are_named_with_a_remedy(run, s3, s3_place, stora
     assert "aws s3api restore-object" in remedy
     status, _, said = run("pull")
     assert status == 1
-    assert "1 keys loaded" in said
+    assert "1 key loaded" in said
     assert f"key {first}: GET failed: 403 Forbidden (InvalidObjectState) - it is archived" in said
     assert "restore it (aws s3api restore-object), and leave the log prefix out of the lifecycle rule" in said
 
 
 def test_log_keys_that_were_loaded_before_they_were_archived_are_no_finding(run, s3, s3_place, rows):
-    """purge_parsed_keys: false, and a lifecycle rule: nothing is wrong with that."""
+    """purge_parsed_keys: false, and a lifecycle rule: both are fine."""
     run.configure(json.loads(s3_place.bucket.model_dump_json(exclude_unset=True)))
     bucket, key = s3_place.bucket.log_bucket_name, "logs/" + NAME.format(1)
     s3.put_object(Bucket=bucket, Key=key, Body=records_of("media", 1))
     run("pull")
     s3.put_object(Bucket=bucket, Key=key, Body=records_of("media", 1), StorageClass="GLACIER")
     assert run.findings()["archived"] == ("ok", "no log key that is not loaded is archived", "")
-
-
-# ------------------------------------------------------------------------------------------------ what is cut
 
 
 def test_a_count_of_strays_that_was_cut_says_at_least(run, log_folder, put_key, tmp_path):
@@ -444,15 +434,12 @@ def test_a_count_of_strays_that_was_cut_says_at_least(run, log_folder, put_key, 
         (log_folder / "logs" / f"y{number}").write_bytes(b"x")
     assert f"  at least {MAX_STRAYS_NAMED + 1} strays were skipped, for example" in run("pull")[2]
     assert f"  at least {MAX_STRAYS_NAMED + 1} strays were skipped" in run("mirror", "--out", str(tmp_path / "m"))[2]
-    assert run.findings()["strays"][1].startswith(f"at least {MAX_STRAYS_NAMED} names are no log key's")
-
-
-# ------------------------------------------------------------------------------------------------ http and https
+    assert run.findings()["strays"][1].startswith(f"names that are not log keys: at least {MAX_STRAYS_NAMED}")
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that nobody trusts, with its key."""
+    """Return a self-signed certificate for 127.0.0.1, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -476,7 +463,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def tls_server(certificate: Path, refusal: bytes) -> Iterator[int]:
-    """A server that shakes hands with TLS; to plain http it answers with the refusal, or hangs up without one."""
+    """A server that speaks TLS; to plain http it answers with the refusal, or hangs up without one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -507,7 +494,7 @@ def tls_server(certificate: Path, refusal: bytes) -> Iterator[int]:
     listener.close()
 
 
-# As Go's server and nginx answer; OpenSSL's own sends an alert.
+# The answers of Go's server and nginx. OpenSSL's own sends an alert.
 REFUSALS = {
     "go": b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n",
     "nginx": b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: 80\r\nConnection: close\r\n\r\n"
@@ -551,7 +538,7 @@ def test_a_certificate_that_is_not_trusted_is_not_taken_for_http(run, s3_endpoin
 
 
 def test_an_endpoint_that_answers_with_a_page_is_said_in_a_line(run, s3_endpoint):
-    """A console's port instead of the store's: 200, and HTML."""
+    """The port of a console instead of the store's: it answers 200, and HTML."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""The policies: what each log bucket needs, and nothing beside it."""
+"""The policies grant what each log bucket needs, and nothing more."""
 
 from pathlib import Path
 
@@ -118,7 +118,7 @@ def test_the_doctor_takes_looks_and_a_probe_object_where_log_keys_are_purged() -
     ("prefix", "written"), [("a*b?", "a${*}b${?}"), ("$x", "${$}x"), ("${*}", "${$}{${*}}"), ("plain/", "plain/")]
 )
 def test_a_wildcard_in_a_prefix_means_itself(prefix, written) -> None:
-    """A prefix `*` would have given every key of the log bucket away."""
+    """A prefix `*` would have granted access to every key of the log bucket."""
     assert literal(prefix) == written
     listing, reading = reading_policy(settings(bucket("media", prefix=prefix)))["Statement"]
     assert listing["Condition"]["StringLike"]["s3:prefix"] == [f"{written}*"]
@@ -142,7 +142,7 @@ def test_without_a_log_bucket_in_s3_there_is_no_policy(make, configured) -> None
 
 
 def test_readings_never_ask_for_a_version() -> None:
-    """Reading is not given s3:GetObjectVersion: no GET of ours may name one."""
+    """The reading policy does not grant s3:GetObjectVersion, so no GET of ours may name a version."""
     package = Path(__file__).parents[2] / "tamarin_dagster" / "logstore"
     for name in ("getting.py", "inspection.py"):
         assert "VersionId=" not in (package / name).read_text("utf-8")

@@ -13,7 +13,7 @@ from tamarin_dagster.operations.watchdog import LOOK_SECONDS, MAX_PATIENCE_SECON
 
 
 class Page:
-    """The UI's GraphQL: whether our code is loaded, and reloads that take as long as they are told to."""
+    """The UI's GraphQL: whether our code is loaded, and reloads that take the given time."""
 
     def __init__(self) -> None:
         self.is_loaded, self.reloads, self.reload_seconds = True, 0, 0.0
@@ -61,7 +61,7 @@ def wait_until(condition) -> None:
 
 
 def test_a_reload_that_takes_longer_than_a_look_is_asked_for_once(page, monkeypatch) -> None:
-    """With 300 buckets seven were started in six minutes, each before the one before it had ended."""
+    """With 300 buckets, seven reloads started in six minutes, each before the previous one had ended."""
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.05)
     page.reload_seconds = 1.0
     looked = 0
@@ -77,7 +77,7 @@ def test_a_reload_that_takes_longer_than_a_look_is_asked_for_once(page, monkeypa
             time.sleep(timeout)
             raise watchdog.subprocess.TimeoutExpired("dagster", timeout)
 
-    assert watchdog.look_after(Dagster(), page.url) == 7
+    assert watchdog.watch(Dagster(), page.url) == 7
     assert page.reloads == 1
     assert looked > 15
 
@@ -86,18 +86,18 @@ def test_one_look_is_not_believed() -> None:
     reloads = []
     dog = Watchdog(lambda: reloads.append(1))
     for found in (True, False, None, False, True, False):
-        dog.saw(found)
+        dog.note(found)
     assert reloads == []
-    dog.saw(False)
+    dog.note(False)
     wait_until(lambda: reloads)
 
 
 def test_code_that_never_loaded_is_not_loaded_again() -> None:
-    """It has an error that a person has to see to, and a reload would hide it for a while."""
+    """A person must correct the error of the code, and a reload would hide it for a while."""
     reloads = []
     dog = Watchdog(lambda: reloads.append(1))
     for _ in range(10):
-        dog.saw(False)
+        dog.note(False)
     assert reloads == []
     assert not dog.is_reloading
 
@@ -111,7 +111,7 @@ def test_patience_grows_while_reloads_do_not_help_and_is_small_again_after_one_d
         end = now + seconds
         while now < end:
             now += LOOK_SECONDS
-            dog.saw(found)
+            dog.note(found)
             wait_until(lambda: not dog.is_reloading)
 
     look_for(LOOK_SECONDS, True)

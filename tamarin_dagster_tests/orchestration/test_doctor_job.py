@@ -30,7 +30,7 @@ def test_findings_are_logged_counted_and_shown_in_a_table(settings, instance, pu
     assert result.success
     assert ("info", "media: get: a log key was read") in logged(instance, result)
     stray = (
-        "media: strays: 1 names are no log key's, for example 'logs/notes'"
+        "media: strays: names that are not log keys: 1, for example 'logs/notes'"
         " - they are never read nor deleted; if they should be log keys, check log_prefix"
     )
     assert [message for level, message in logged(instance, result) if level == "warning"] == [stray]
@@ -51,7 +51,7 @@ def test_what_fails_fails_the_run_at_once_with_its_remedy(settings, instance, lo
     failure = next(event for event in result.all_events if event.is_step_failure)
     data = failure.step_failure_data.user_failure_data
     assert data.description == (
-        f"media: log bucket: there is no folder {str(log_folder)!r} - check log_bucket_name, or mount it"
+        f"media: log bucket: the folder {str(log_folder)!r} does not exist - check log_bucket_name, or mount it"
     )
     assert data.metadata["fail"].value == 1
     assert ("error", data.description) in logged(instance, result)

@@ -17,7 +17,7 @@ from tamarin_dagster.pipeline.purge import purge
 from tamarin_dagster.pipeline.reparse import reparse
 from tamarin_dagster.pipeline.retain import expire
 from tamarin_dagster.recordstore import archived as ledger_of_archive
-from tamarin_dagster.recordstore.archived import locked_day
+from tamarin_dagster.recordstore.archived import lock_day
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
 
@@ -320,7 +320,7 @@ def test_a_day_with_more_keys_than_the_ledger_knows_is_not_written_over(load, ru
 
 def test_a_day_that_another_process_is_writing_is_left_to_it(load, run, engine, folder_place) -> None:
     load({name(): lines(1), name(NEXT): lines(1)})
-    with locked_day(engine, "media", DAY):
+    with lock_day(engine, "media", DAY):
         done, purged = run()
     assert (done.days, done.problems) == ([NEXT], {DAY: "another process is writing it"})
     assert purged.keys == 1

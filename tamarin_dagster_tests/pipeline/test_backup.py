@@ -391,7 +391,7 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
     nothing = command("backup", "a.dump", **old)
     assert (nothing.returncode, nothing.stderr) == (
         2,
-        f"home: there is no database in {short_folder / 'old'} yet: there is nothing to back up\n",
+        f"home: there is no database in {short_folder / 'old'} yet, so there is nothing to back up\n",
     )
     assert not (short_folder / "old").exists()
     with EmbeddedPostgres(short_folder / "old"):  # so that not each command starts it anew
@@ -409,7 +409,7 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
         size = (tmp_path / "a.dump").stat().st_size
         assert done.stderr.startswith(f"a.dump: {size:,} bytes in ")
         assert done.stderr.endswith(f" s, a backup of the embedded Postgres in {short_folder / 'old'}\n")
-        assert "ok    backup: the last one is of" in command("doctor", **old).stdout
+        assert "ok    backup: the last backup is from" in command("doctor", **old).stdout
 
         refused = command("restore", "a.dump", **old)
         assert refused.returncode == 1
@@ -435,9 +435,9 @@ def test_a_backup_of_another_program_can_be_noted(tmp_path, database_url, rows, 
         return CliRunner().invoke(app, ["backup", *arguments])
 
     done = backup("--elsewhere")
-    assert (done.exit_code, done.stderr) == (0, "The database has a note now that a backup of it was made.\n")
+    assert (done.exit_code, done.stderr) == (0, "The database now has a note that a backup of it was made.\n")
     ((noted,),) = rows("SELECT backed_up_at FROM tamarin_database")
     assert datetime.now(UTC) - noted < timedelta(minutes=2)
     both = backup("a.dump", "--elsewhere")
-    assert (both.exit_code, both.stderr) == (2, "name either the FILE to write, or --elsewhere\n")
+    assert (both.exit_code, both.stderr) == (2, "give either the FILE to write or --elsewhere\n")
     assert backup().exit_code == 2

@@ -292,7 +292,7 @@ def test_the_command_says_what_it_did_and_how_the_folder_is_used(configured, fol
     assert done.exit_code == 0
     assert f"media: 3 keys fetched ({3 * len(lines(1)):,} bytes), 0 were there already" in done.stderr
     assert f"to load from there: log_bucket_name: {configured.as_uri()}, log_prefix: logs/" in done.stderr
-    assert f"1 strays were skipped, for example 'logs/{DAY}-notes.txt'" in done.stderr
+    assert f"1 stray was skipped, for example 'logs/{DAY}-notes.txt'" in done.stderr
     assert len(list(configured.glob("logs/*"))) == 3
 
 

@@ -410,7 +410,7 @@ def test_recheck_of_a_bucket_that_is_not_known_is_a_mistake_and_of_one_without_l
 
     assert (unknown.returncode, empty.returncode) == (2, 0)
     assert "flims" in unknown.stderr
-    assert "bucket media: no log key of it was ever loaded, so there is nothing to look at" in empty.stderr
+    assert "bucket media: no log key was ever loaded for it, so there is nothing to recheck" in empty.stderr
     assert "0 days of requests: 0 records would not be loaded today;" in empty.stderr
 
 

@@ -15,7 +15,7 @@ _MODIFIED = datetime(2026, 3, 5, 10, 0, tzinfo=UTC)
 
 
 def log_key(name: str, etag: str = "a", *, minutes: int = 0, day: date = DAY, version: str | None = None) -> LogKey:
-    """A key of that name and generation, written so many minutes after ten."""
+    """Return a key of that name and generation, written so many minutes after ten."""
     return LogKey(LogObject(name, etag, 100, _MODIFIED + timedelta(minutes=minutes), version), day)
 
 
@@ -28,7 +28,7 @@ def prepared(
     *,
     digests: Sequence[bytes | None] | None = None,
 ) -> Batch:
-    """What these bodies hold, ready to load."""
+    """Parse these bodies, ready to load."""
     return prepare(engine, bucket, log_bucket_name, keys, parse_logs(bodies).redacted(), digests=digests)
 
 
@@ -41,6 +41,6 @@ def load_keys(
     log_bucket_name: str = "logs",
     run_id: str | None = None,
 ) -> LoadedBatch:
-    """Loads them as one batch."""
+    """Load them as one batch."""
     digests = [hashlib.sha256(body).digest() for body in bodies]
     return load(engine, prepared(engine, bucket, log_bucket_name, keys, bodies, digests=digests), run_id)

@@ -1,4 +1,4 @@
-"""All that Postgres knows of a database's schema, as rows that can be compared."""
+"""Read the whole schema of a database from Postgres, as rows that can be compared."""
 
 import sqlalchemy as sa
 
@@ -21,7 +21,7 @@ _QUERIES = {
     " WHERE schemaname = 'public'",
     "triggers": "SELECT pg_get_triggerdef(oid) FROM pg_trigger",
 }
-# Who granted does not count: what roles may do does.
+# The grantor does not matter; the privileges of the roles do.
 _GRANTS = f"""
 SELECT item.name, item.attname, coalesce(CAST(CAST(nullif(a.grantee, 0) AS regrole) AS text), 'PUBLIC'),
        a.privilege_type, a.is_grantable
@@ -40,12 +40,12 @@ FROM (
 
 
 def schema_of(connection: sa.Connection) -> dict[str, set[tuple]]:
-    """Relations, columns, constraints, indexes, views, functions and sequences, with all that they have but grants."""
+    """Return relations, columns, constraints, indexes, views, functions and sequences, with everything but grants."""
     return {name: _rows(connection, query) for name, query in _QUERIES.items()}
 
 
 def grants_of(connection: sa.Connection) -> set[tuple]:
-    """Name, column, role, privilege, and whether the role may hand it on."""
+    """Return name, column, role, privilege, and whether the role may grant it."""
     return _rows(connection, _GRANTS)
 
 

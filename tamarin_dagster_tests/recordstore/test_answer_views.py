@@ -28,12 +28,12 @@ Rows = Callable[..., list[tuple[Any, ...]]]
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 3, 6, tzinfo=UTC)
 ANNA = "arn:aws:iam::123456789012:user/anna"
-# What is far from UTC on both sides, and what shows times another way.
+# Time zones far from UTC on both sides, and other output styles of times.
 ZONES = ("UTC", "Pacific/Auckland", "America/Los_Angeles")
 
 
 def request(time: datetime, operation: str = "REST.GET.OBJECT", **fields: object) -> bytes:
-    """A line of S3, with `-` for what is not given: key, status, error, sent, size, referrer, agent, …"""
+    """Return a line of S3, with `-` for missing values: key, status, error, sent, size, referrer, agent, …"""
     given = {name: "-" if value is None else value for name, value in fields.items()}
     method = operation.split(".")[1]
     key = given.get("key", "-")
@@ -54,21 +54,21 @@ def after(start: datetime, **units: float) -> datetime:
 
 
 def downloads() -> Iterator[bytes]:
-    """Of films by 192.0.2.3, unless it says otherwise."""
+    """Return reads of films by 192.0.2.3, unless the arguments differ."""
     # 206 ranges, the last of them a minute before 15:26
     for number in range(206):
         yield request(after(NOON, minutes=number), key="long.mp4", status=206, sent=100, size=20_600)
-    # a pause of exactly 30 minutes is within the session, one of a second more is not
+    # a pause of exactly 30 minutes belongs to the session, one of a second more does not
     for seconds in (0, 1800, 3601):
         yield request(after(NOON, seconds=seconds), key="pause.mp4", status=206, sent=400, size=1000)
-    # the same file, second and address, by two agents, one of which sends no name
+    # the same file, second and address, by two agents, one without a name
     for agent in ("curl/8.5.0", "-"):
         yield request(NOON, key="agents.mp4", agent=agent, sent=1000, size=1000)
         yield request(NOON, key="agents.mp4", agent=agent, sent=1000, size=1000)
-    # over midnight, up to the next day
+    # across midnight, up to the next day
     for minutes in (-10, 10, 30):
         yield request(after(MIDNIGHT, minutes=minutes), key="late.mp4", ip="2001:db8::1", status=206, sent=10, size=30)
-    # at midnight itself, 31 minutes after one of the day before
+    # exactly at midnight, 31 minutes after one of the day before
     for minutes in (-31, 0):
         yield request(after(MIDNIGHT, minutes=minutes), key="midnight.mp4", sent=5, size=10)
     yield request(NOON, key="empty.txt", sent=None, size=0)
@@ -141,7 +141,7 @@ def accesses() -> Iterator[bytes]:
 
 
 def hidden() -> Iterator[bytes]:
-    """A line that holds two more records, one by one forged into a user agent, and an ordinary one."""
+    """Return a line that contains two more records, one with a record forged into a user agent, and an ordinary one."""
     day = after(NOON, days=7)
     broken = [request(after(day, seconds=number), key="a", id=f"A{number}").rstrip(b"\n") for number in range(3)]
     yield b"\r".join(broken) + b"\n"
@@ -151,7 +151,7 @@ def hidden() -> Iterator[bytes]:
 
 
 def spike() -> Iterator[bytes]:
-    """An hour in which one address reads one file forty times; on each of the seven days before it did so once."""
+    """Return an hour in which an address reads a file forty times, and one read on each of the seven days before."""
     day = after(NOON, days=24)
     for days in range(1, 9):
         yield request(after(day, days=-days), key="old.mp4", sent=100, referrer="https://own.example/")
@@ -248,14 +248,14 @@ FROM generate_series(date '2026-01-01', '2026-02-09', '1 day') AS day, (VALUES (
 
 @pytest.fixture(scope="module")
 def loaded(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
-    """A database with all of the lines above, in six log keys, and the rollups."""
+    """Make a database with all lines above, in six log keys, and with the rollups."""
     name = f"tamarin_test_{uuid4().hex[:8]}"
     administrator = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
     with administrator.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
     engine = sa.create_engine(server_url.set(database=name))
     lines = [b"".join(made()) for made in (downloads, errors, changes, accesses, spike, hidden)]
-    # what was asked first comes last, as a late key does
+    # the earliest requests come last, as in a late key
     load_keys(engine, [log_key(f"{number}", day=DAY) for number in range(6)], lines[::-1])
     hosts = ("www.own.example", "*.below.example")
     mirror_buckets(engine, [LoggedBucket(name="media", log_bucket_name="logs", own_hosts=hosts)])
@@ -271,7 +271,7 @@ def loaded(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture(params=ZONES)
 def ask(request: pytest.FixtureRequest, loaded: sa.Engine) -> Iterator[Rows]:
-    """ask("SELECT …"): what a session of that time zone is answered."""
+    """Return ask("SELECT …"), which returns the answer to a session of that time zone."""
     with loaded.connect() as connection:
         connection.execute(sa.text("SELECT set_config('timezone', :zone, true)"), {"zone": request.param})
         yield lambda query, **values: [tuple(row) for row in connection.execute(sa.text(query), values)]
@@ -283,7 +283,7 @@ def test_there_are_as_many_records_as_lines(loaded):
 
 
 def test_the_views_and_functions_are_those_of_the_page(loaded):
-    """That the views' columns are, test_completeness.py asserts of all."""
+    """test_completeness.py checks that the columns of all views have comments."""
     assert {view.name for view in ANSWERS} < set(views.tables)
     with loaded.connect() as connection:
         made = connection.scalars(
@@ -316,9 +316,6 @@ def test_a_reader_may_ask_all_of_them(loaded):
         connection.exec_driver_sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-# ------------------------------------------------------------------------------------------------ downloads
-
-
 def test_a_file_read_in_206_ranges_is_one_download(ask):
     assert ask("SELECT * FROM s3_download WHERE bucket = 'media' AND key = 'long.mp4'") == [
         (
@@ -345,7 +342,7 @@ def test_each_agent_has_a_download_of_its_own_and_to_read_a_file_twice_in_one_is
 
 @pytest.mark.parametrize("day", [None, DAY])
 def test_a_download_belongs_to_the_day_on_which_it_began_and_is_whole_there(ask, day):
-    """Whichever days are asked for: the next day has none of it."""
+    """The answer does not depend on the days asked for; the next day has none of it."""
     bound = " AND request_date = :day" if day else ""
     query = f"SELECT request_date, requests, bytes_sent, is_complete FROM s3_download WHERE key = 'late.mp4'{bound}"
     assert ask(query, **({"day": day} if day else {})) == [(DAY, 3, 30, True)]
@@ -371,9 +368,6 @@ def test_what_is_no_download(ask):
         ("media", 9),
         ("other", 1),
     ]
-
-
-# ------------------------------------------------------------------------------------------------ rollups
 
 
 def test_hot_linkers_are_the_hosts_that_are_not_ones_own(ask):
@@ -454,7 +448,7 @@ def test_cold_objects_are_what_nobody_read_and_nobody_deleted(ask):
 
 
 def test_the_view_of_cold_objects_is_of_90_days_and_of_today(ask):
-    """In one transaction, in which now() is one time."""
+    """In one transaction now() is constant."""
     found = ask("SELECT * FROM s3_cold_object ORDER BY key")
     assert len(found) >= 5
     assert found == ask(
@@ -477,14 +471,11 @@ def test_hours_without_requests_count_and_a_former_spike_does_not_hide_one(ask):
 
 
 def test_the_rollup_of_a_day_tells_the_hosts_of_its_referrers(engine, rows):
-    """The column is Postgres' own: no roll-up writes to it."""
+    """Postgres fills the column itself: no roll-up writes to it."""
     lines = [request(NOON, key="a", sent=7, referrer=f"https://Thief.example/{page}?secret") for page in "ab"]
     load_keys(engine, [log_key("a")], [b"".join(lines)])
     roll_up(engine)
     assert rows("SELECT * FROM s3_hotlink") == [("media", DAY, "thief.example", 2, 2, 14, 0, None)]
-
-
-# ------------------------------------------------------------------------------------------------ records
 
 
 def test_why_there_was_a_spike(ask):
@@ -552,7 +543,7 @@ def test_access_without_credentials_old_tls_and_what_depends_on_acls(ask):
 
 
 def test_records_inside_of_others_are_shown_with_their_place(ask):
-    """Where they are, how many, and how they begin; in any time zone of the session."""
+    """Where they are, how many, and how they begin, in any time zone of the session."""
     day = " WHERE request_dtime >= '2026-03-12 00:00Z' AND request_dtime < '2026-03-13 00:00Z' ORDER BY line_number"
     shown = "bucket, log_key, line_number, request_dtime, hidden_records, fields, beginnings"
     begins = "[12/Mar/2026:12:00:0{} +0000] {} - {} REST.GET.OBJECT"
@@ -567,8 +558,6 @@ def test_records_inside_of_others_are_shown_with_their_place(ask):
         ),
     ]
 
-
-# ------------------------------------------------------------------------------------------------ the page
 
 RECIPES = [block.text for block in blocks_of_page("docs/how-to/queries.md") if block.language == "sql"]
 ANSWERS_OF_THE_PAGE = [
@@ -610,12 +599,9 @@ ANSWERS_OF_THE_PAGE = [
     ids=["".join(re.findall(r"^FROM (\w+)", each, re.MULTILINE)[:1]) or "due" for each in RECIPES],
 )
 def test_the_queries_of_the_page_answer_what_it_says(ask, recipe, answer):
-    """Their first rows, as far as the columns go that are the same on every day."""
+    """Return their first rows, with the columns that are the same on every day."""
     found = ask(recipe)
     assert [row[: len(answer[0])] for row in found[: len(answer)]] == answer
-
-
-# ------------------------------------------------------------------------------------------------ what is read
 
 
 MONTHS = [date(2026, month, 1) for month in (2, 3, 4)]
@@ -624,7 +610,7 @@ ROWS = 10_000
 
 @pytest.fixture(scope="module")
 def months(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
-    """Three months of records."""
+    """Make three months of records."""
     name = f"tamarin_test_{uuid4().hex[:8]}"
     administrator = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
     with administrator.connect() as connection:
@@ -642,7 +628,7 @@ def months(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("view", ["s3_download", "s3_error", "s3_anonymous_access", "s3_old_tls", "s3_acl_dependent"])
 def test_a_day_of_a_view_reads_its_month_and_few_blocks_of_it(months, view, zone):
-    """A download may end hours later, so that a quarter of the next day is read too."""
+    """A download may end hours later, so a quarter of the next day is read too."""
     with months.connect() as connection:
         connection.execute(sa.text("SELECT set_config('timezone', :zone, true)"), {"zone": zone})
         month = blocks_of(connection, partition_name(MONTHS[1]))
@@ -664,7 +650,7 @@ def test_changes_of_a_day_read_its_month_and_few_blocks_of_it(months):
 
 
 def test_the_causes_of_a_spike_are_looked_for_in_few_blocks_of_its_month(months):
-    """In eight hours of eight days."""
+    """Read eight hours of eight days."""
     with months.connect() as connection:
         month = blocks_of(connection, partition_name(MONTHS[1]))
         found = touched(connection, "SELECT * FROM s3_spike_causes('media', '2026-03-14 12:00Z')")

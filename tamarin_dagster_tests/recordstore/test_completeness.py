@@ -1,4 +1,4 @@
-"""What was delivered twice, how late, how often; and which deletions fail: the two views and the queries."""
+"""Duplicates, lateness and gaps of the delivery, and failing deletions: the two views and the queries."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -10,14 +10,14 @@ import sqlalchemy as sa
 from benchmarks.queries import blocks_of, fill_month, touched
 from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.recordstore.completeness import (
-    DeliveryHabit,
+    DeliveryBaseline,
     DuplicateRecord,
     Duplicates,
     FailingPurge,
     FailingPurges,
-    delivery_habit,
     duplicates_of,
     failing_purges,
+    get_delivery_baseline,
 )
 from tamarin_dagster.recordstore.holdings import newest_key
 from tamarin_dagster.recordstore.partitions import partition_name
@@ -34,18 +34,18 @@ ROWS = 20_000
 
 @pytest.fixture
 def connection(engine):
-    """In autocommit: each query sees what is committed."""
+    """Yield a connection in autocommit, so that each query sees what is committed."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         yield connection
 
 
 def named(time: str, number: int = 1, *, prefix: str = "logs/", suffix: str = "") -> str:
-    """The name of a log key that was delivered at that time."""
+    """Return the name of a log key that was delivered at that time."""
     return f"{prefix}{time}-{number:016X}{suffix}"
 
 
 def at(time: datetime) -> str:
-    """A time as S3 writes it into a line."""
+    """Return a time as S3 writes it in a line."""
     return f"{time:%d/%b/%Y:%H:%M:%S} +0000"
 
 
@@ -82,9 +82,6 @@ def test_the_queries_of_the_page_answer_what_it_says(engine, rows):
     assert sorted(keys) == [(name, 3) for name in names]
 
 
-# ------------------------------------------------------------------------------------------------ duplicates
-
-
 def test_a_record_that_two_log_keys_hold_is_shown_with_both(engine, rows):
     load_keys(engine, [log_key("a"), log_key("b"), log_key("c")], [lines(3), lines(2), lines(1)])
     a, b, c = (id_of(rows, name) for name in "abc")
@@ -111,7 +108,7 @@ def test_lines_of_a_batch_delete_share_their_request_id_and_are_no_duplicates(en
 
 
 def test_a_difference_in_any_field_makes_two_records(engine, rows):
-    """All columns but the two that say where the line stood; a line without a change is the only duplicate."""
+    """Change each column but the two that say where the line was; only a line without a change is a duplicate."""
     fields = RECORD_COLUMNS[2:]
     load_keys(engine, [log_key("a"), log_key("b")], [lines(len(fields) + 1)] * 2)
     types = dict(
@@ -146,7 +143,7 @@ def test_a_newer_generation_of_a_log_key_makes_no_duplicates(engine, rows):
 
 
 def test_duplicates_of_a_day_touch_its_partition_and_few_of_its_blocks(engine, rows):
-    """Both stages: the search under the bounds, and the rows that are fetched for it."""
+    """Both stages count: the search within the bounds, and the rows that it fetches."""
     for month in MONTHS:
         fill_month(engine, month, ROWS)
     columns = ", ".join(RECORD_COLUMNS[1:])
@@ -171,7 +168,7 @@ def test_duplicates_of_a_day_touch_its_partition_and_few_of_its_blocks(engine, r
 
 
 def test_duplicates_of_a_day_are_counted_whatever_day_the_other_log_key_is_of(engine, connection):
-    """Of the bucket's keys of that day; a key that another configured bucket loaded counts as the other."""
+    """Only the bucket's keys of that day count; a key of another configured bucket is the other of a pair."""
     next_day, times = DAY + timedelta(days=1), [REQUESTED, REQUESTED + timedelta(hours=1)]
     late, own = line(at(times[1]), request_id="B0"), line(at(times[0]), request_id="A0")
     load_keys(engine, [log_key("a"), log_key("b")], [own + late + lines(2), own])
@@ -204,9 +201,6 @@ def test_of_many_duplicates_all_are_counted_and_some_are_named(engine, connectio
     assert [each.request_id for each in found.samples] == [f"{number:016X}" for number in range(completeness.SAMPLE)]
 
 
-# ------------------------------------------------------------------------------------------------ lateness
-
-
 LATENESS = (
     "SELECT bucket, request_date, records, median_lateness, p95_lateness, max_lateness, first_delivery, last_delivery"
     " FROM s3_delivery_lateness ORDER BY bucket, request_date"
@@ -221,7 +215,7 @@ def minutes(number: float) -> timedelta:
 def test_a_copy_with_a_suffix_came_when_its_name_says(engine, rows, connection, suffix):
     time = datetime(2026, 3, 5, 14, 30, tzinfo=UTC)
     deliver(engine, [time], suffix=suffix)
-    assert delivery_habit(connection, "media", time + minutes(60)).last == time
+    assert get_delivery_baseline(connection, "media", time + minutes(60)).last == time
     load_keys(engine, [log_key(named("2026-03-05-15-00-00", suffix=suffix))], [line(at(time))])
     assert rows("SELECT max_lateness FROM s3_delivery_lateness") == [(minutes(30),)]
     newest = newest_key(connection, "media", "logs")
@@ -229,7 +223,7 @@ def test_a_copy_with_a_suffix_came_when_its_name_says(engine, rows, connection, 
 
 
 def test_lateness_is_told_by_the_names_in_either_layout_compressed_or_not(engine, rows):
-    """Keys delivered at 10:00, 10:10, …: the hundred requests of each are one to a hundred minutes before."""
+    """Load keys delivered at 10:00, 10:10, …; the hundred requests of each are one to a hundred minutes earlier."""
     day, deliveries = "2026-03-05", ["10-00-00", "10-10-00", "10-20-00", "23-59-59"]
     names = [
         named(f"{day}-{deliveries[0]}"),
@@ -249,7 +243,7 @@ def test_lateness_is_told_by_the_names_in_either_layout_compressed_or_not(engine
 
 
 def test_a_key_named_for_midnight_came_when_it_was_written_if_that_is_later(engine, rows):
-    """S3 delivers it by event date: its name says of which day, not when."""
+    """S3 delivers it by event date: its name has the day, but not the time."""
     midnight = datetime(2026, 3, 5, tzinfo=UTC)
     load_keys(engine, [log_key(named("2026-03-05-00-00-00"))], [line(at(midnight + minutes(90)))])
     ((late,),) = rows("SELECT max_lateness FROM s3_delivery_lateness")
@@ -259,7 +253,7 @@ def test_a_key_named_for_midnight_came_when_it_was_written_if_that_is_later(engi
 
 
 def test_no_name_of_a_key_is_too_odd_to_be_told_a_time(engine, rows, connection):
-    """What is no time counts as delivered when it was written; the query for the habit tells the same."""
+    """If the name has no valid time, the key counts as delivered when it was written, here and in the habit query."""
     written = datetime(2026, 3, 5, 10, tzinfo=UTC)
     odd = [
         "",
@@ -286,8 +280,8 @@ def test_no_name_of_a_key_is_too_odd_to_be_told_a_time(engine, rows, connection)
         load_keys(engine, [log_key(name)], [lines(1)], bucket=f"bucket-{number:02}", log_bucket_name=f"logs-{number}")
     assert rows("SELECT last_delivery FROM s3_delivery_lateness ORDER BY bucket") == [(t,) for t in expected.values()]
     for number, time in enumerate(expected.values()):
-        habit = delivery_habit(connection, f"bucket-{number:02}", datetime(2026, 3, 9, tzinfo=UTC))
-        assert habit == DeliveryHabit(1, time.replace(second=0), time.replace(second=0), None)
+        habit = get_delivery_baseline(connection, f"bucket-{number:02}", datetime(2026, 3, 9, tzinfo=UTC))
+        assert habit == DeliveryBaseline(1, time.replace(second=0), time.replace(second=0), None)
 
 
 @pytest.mark.parametrize("style", ["ISO", "SQL, DMY", "German", "Postgres, MDY"])
@@ -328,7 +322,7 @@ def test_a_day_is_open_until_a_day_after_its_end_and_its_last_delivery(engine, r
 
 
 def test_lateness_of_chosen_days_executes_no_other_partition(engine, rows):
-    """Planned are all; by their days the others are left out when the query runs."""
+    """The plan has all partitions; the query skips the others by their days when it runs."""
     for month in MONTHS:
         fill_month(engine, month, ROWS)
     rows(
@@ -358,11 +352,8 @@ def test_lateness_of_chosen_days_executes_no_other_partition(engine, rows):
         assert partition_name(MONTHS[2]) not in both.partitions
 
 
-# ------------------------------------------------------------------------------------------------ habit
-
-
 def deliver(engine, times, *, bucket: str = "media", suffix: str = "") -> None:
-    """An empty log key at each of these times."""
+    """Load an empty log key at each of these times."""
     keys = [
         log_key(named(f"{time:%Y-%m-%d-%H-%M-%S}", number, suffix=suffix), day=time.date())
         for number, time in enumerate(times)
@@ -375,31 +366,28 @@ def test_the_habit_is_of_the_minutes_of_the_last_two_weeks(engine, connection):
     ago = [timedelta(days=14, minutes=1), timedelta(days=14), timedelta(days=9), timedelta(hours=1), timedelta()]
     deliver(engine, [last - each for each in ago] + [last + timedelta(seconds=59)], suffix=".gz")
     deliver(engine, [last + timedelta(hours=5)], bucket="films")
-    assert delivery_habit(connection, "media", last + timedelta(days=400)) == DeliveryHabit(
+    assert get_delivery_baseline(connection, "media", last + timedelta(days=400)) == DeliveryBaseline(
         deliveries=4,
         first=last - timedelta(days=14),
         last=last,
         largest_gap=timedelta(days=8, hours=23),
     )
-    assert delivery_habit(connection, "films", last + timedelta(hours=6)).deliveries == 1
-    assert delivery_habit(connection, "nobody", last) == DeliveryHabit()
+    assert get_delivery_baseline(connection, "films", last + timedelta(hours=6)).deliveries == 1
+    assert get_delivery_baseline(connection, "nobody", last) == DeliveryBaseline()
 
 
 def test_a_key_that_is_named_for_a_time_to_come_is_no_delivery_yet(engine, connection):
-    """Else a wrong clock, or a name by hand, would keep the bucket from ever being called silent."""
+    """Otherwise a wrong clock, or a name made by hand, would keep the bucket from ever being reported as silent."""
     now = datetime(2026, 3, 20, 12, tzinfo=UTC)
     deliver(engine, [now - minutes(3), now, now + minutes(2), now + timedelta(days=300)])
-    assert delivery_habit(connection, "media", now) == DeliveryHabit(2, now - minutes(3), now, minutes(3))
+    assert get_delivery_baseline(connection, "media", now) == DeliveryBaseline(2, now - minutes(3), now, minutes(3))
 
 
 def test_a_superseded_generation_is_no_delivery(engine, connection):
     key = named("2026-03-05-10-00-00")
     load_keys(engine, [log_key(key, "a")], [b""])
     load_keys(engine, [log_key(key, "b", minutes=1)], [lines(1)])
-    assert delivery_habit(connection, "media", datetime(2026, 3, 6, tzinfo=UTC)).deliveries == 1
-
-
-# ------------------------------------------------------------------------------------------------ failing purges
+    assert get_delivery_baseline(connection, "media", datetime(2026, 3, 6, tzinfo=UTC)).deliveries == 1
 
 
 def test_keys_whose_deletion_fails_are_counted_longest_first(engine, connection, rows):

@@ -1,4 +1,4 @@
-"""The database: migrated by whoever comes first, described, mirrored; unreachable ones are named without secrets."""
+"""The database: the first process migrates it, tables have comments, and errors name it without secrets."""
 
 import re
 import subprocess
@@ -30,9 +30,6 @@ from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "schema" / "migrations"
 
 
-# ------------------------------------------------------------------------------------------------ migrations
-
-
 def test_the_newest_migration_is_the_schema_revision():
     scripts = ScriptDirectory(str(MIGRATIONS))
     assert scripts.get_heads() == [SCHEMA_REVISION]
@@ -50,7 +47,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_metadata(engine):
 
 
 def test_collation_check_and_partitioning_are_there_too(engine):
-    """What Alembic's comparison does not look at."""
+    """Alembic's comparison does not check this."""
     with engine.connect() as connection:
         collation = connection.scalar(
             sa.text(
@@ -70,7 +67,7 @@ def test_collation_check_and_partitioning_are_there_too(engine):
 
 
 def test_storage_parameters_and_conditions_of_indexes_are_those_of_the_metadata(engine):
-    """What Alembic's comparison does not look at either."""
+    """Alembic's comparison does not check this either."""
     with engine.connect() as connection:
         options = {
             name: set(values or ())
@@ -94,7 +91,7 @@ def said(item: sa.Table | sa.Index) -> set[str]:
 
 
 def upgrade_to(engine: sa.Engine, revision: str) -> None:
-    """Brings the schema to that revision."""
+    """Bring the schema to that revision."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
@@ -136,7 +133,7 @@ def test_a_database_of_the_first_release_keeps_its_rows_and_gets_all_that_a_new_
 
 
 def settings_of(connection: sa.Connection, partition: str) -> list[tuple]:
-    """The storage parameters of a partition and of its indexes."""
+    """Return the storage parameters of a partition and of its indexes."""
     statement = sa.text(
         "SELECT relkind, array(SELECT unnest(reloptions) ORDER BY 1) FROM pg_class"
         " WHERE oid = CAST(:name AS regclass)"
@@ -234,9 +231,6 @@ def test_tables_and_all_columns_of_a_record_are_described(engine):
     assert tables == [table.comment for table in metadata.tables.values()]
 
 
-# ------------------------------------------------------------------------------------------------ the mirror
-
-
 def mirrored(engine: sa.Engine) -> list[tuple]:
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(sa.text("SELECT * FROM s3_logged_bucket ORDER BY name"))]
@@ -268,9 +262,6 @@ def test_an_unchanged_mirror_is_not_written(engine):
         assert connection.scalar(sa.text("SELECT xmin::text || ctid::text FROM s3_logged_bucket")) == before
 
 
-# ------------------------------------------------------------------------------------------------ URLs and errors
-
-
 def test_a_configured_url_gets_the_driver_of_its_use():
     url = "postgresql://tamarin:s3cret@db:5433/tamarin?sslmode=require"
     settings = Settings(database_url=url, dagster_database_url=url)
@@ -285,7 +276,7 @@ def test_an_unreachable_server_is_named_without_the_password(place):
         open_database(Settings(database_url=f"postgresql://tamarin:s3cret@{place}"))
     said = str(caught.value)
     assert f"tamarin:***@{place}: " in said
-    assert said.endswith("is the server up, and is TAMARIN_DATABASE_URL right?")
+    assert said.endswith("check that the server is running and that TAMARIN_DATABASE_URL is right")
     assert "s3cret" not in said
     assert caught.value.__suppress_context__
 
@@ -303,7 +294,7 @@ def test_a_missing_database_is_named_without_the_password(server_url):
     ["REVOKE CREATE ON SCHEMA public FROM PUBLIC", "ALTER SCHEMA public RENAME TO private"],
 )
 def test_a_database_that_may_not_be_changed_is_a_database_error(empty_url, server_url, statement):
-    """The usual first day: the database was made by somebody else, and the role may not create tables in it."""
+    """The usual first day: somebody else made the database, and the role may not create tables in it."""
     administrator = sa.create_engine(
         sa.make_url(empty_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
     )
@@ -330,7 +321,7 @@ def test_a_database_of_a_newer_release_is_a_database_error(engine, database_url)
 
 
 def test_no_error_of_a_statement_shows_its_values(engine):
-    """Dagster shows errors in its page, and values are what somebody requested."""
+    """Dagster shows errors in its UI, and values are what somebody requested."""
     with pytest.raises(sa.exc.DBAPIError) as raised, engine.connect() as connection:
         connection.execute(sa.text("SELECT 1 / (CASE WHEN :value = '' THEN 1 ELSE 0 END)"), {"value": "s3cret"})
     assert "s3cret" not in str(raised.value)

@@ -50,14 +50,14 @@ def base() -> Iterator[Path]:
 
 @pytest.fixture
 def home(base: Path) -> Path:
-    """A home whose server has been used."""
+    """Return a home whose server has been used."""
     give_cluster(base / "home")
     return base / "home"
 
 
 @pytest.fixture
 def new_home(base: Path) -> Path:
-    """A home in which there is nothing."""
+    """Return an empty home."""
     return base / "home"
 
 
@@ -131,7 +131,7 @@ def test_first_start_gives_durable_databases_that_listen_on_a_socket_only(new_ho
         assert query(server, "SELECT datlocprovider, datlocale FROM pg_database WHERE datname = 'tamarin'") == [
             ("b", "C.UTF-8")
         ]
-        # Line 6 of the pid file is the first TCP address listened on.
+        # Line 6 of the pid file is the first TCP address that the server listens on.
         assert (new_home / "postgres/data/postmaster.pid").read_text().splitlines()[5].strip() == ""
         assert server.socket_dir.stat().st_mode & 0o777 == 0o700
     assert_cleanly_stopped(new_home)
@@ -250,7 +250,7 @@ def test_a_pid_file_that_names_a_foreign_process_does_not_stop_the_start(home: P
         data = home / "postgres/data"
         text = (data / "postmaster.pid").read_text()
         owner = data.stat()
-    # A process of the server's own account: Postgres takes any other user's for no server at all.
+    # Run as the server's own account: for Postgres a process of any other user is no server at all.
     identity = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
     stranger = subprocess.Popen(["sleep", "60"], cwd="/", **identity)
     try:
@@ -351,7 +351,7 @@ def test_a_forked_child_does_not_stop_its_parents_server(home: Path) -> None:
     with EmbeddedPostgres(home) as server:
         child = os.fork()
         if child == 0:
-            # What the interpreter would do at its end; pytest's own must not run here.
+            # The interpreter would run this when it exits; pytest's own exit handlers must not run here.
             server.release()
             embedded._release_all()
             os._exit(0 if server.is_running() and not embedded._memberships else 1)

@@ -1,4 +1,4 @@
-"""What the ledger makes of a generation, given what it has of the name: by bytes, then by time."""
+"""How the ledger judges a generation, given the rows of its name: by bytes, then by time."""
 
 import hashlib
 import threading
@@ -32,14 +32,14 @@ def row(etag: str = "a", *, minutes: int = 0, digest: bytes | None = A, purged: 
 @pytest.mark.parametrize(
     ("rows", "verdict"),
     [
-        # other bytes: time decides
+        # other bytes: the time decides
         ([], Verdict.LOAD),
         ([row("b", digest=B, minutes=-1)], Verdict.LOAD),
         ([row("b", digest=B, minutes=1)], Verdict.OUTDATED),
         ([row("b", digest=B)], Verdict.OUTDATED),
         ([row("b", digest=B, purged=False)], Verdict.LOAD),
         ([row("b", digest=B, purged=False, minutes=1)], Verdict.LOADED),
-        # the same bytes: the same delivery, whatever ETag and time say
+        # the same bytes: the same delivery, whatever ETag and time are
         ([row("b", minutes=-5)], Verdict.SAME),
         ([row("b", minutes=5)], Verdict.SAME),
         ([row("b", purged=False)], Verdict.SAME),
@@ -48,7 +48,7 @@ def row(etag: str = "a", *, minutes: int = 0, digest: bytes | None = A, purged: 
         # the very generation
         ([row()], Verdict.LOADED),
         ([row(purged=False)], Verdict.LOADED),
-        # loaded by an earlier version, which kept no digest: an ETag of the bytes tells, another one does not
+        # loaded by an earlier version, which kept no digest: an ETag of the bytes decides, another one cannot
         ([row(digest=None, purged=False)], Verdict.LOADED),
         ([row(digest=None, minutes=-5)], Verdict.OUTDATED),
         ([row("b", digest=None, minutes=-5)], Verdict.LOAD),
@@ -74,7 +74,7 @@ def test_of_a_row_without_a_digest_only_an_etag_of_the_bytes_tells_that_they_are
 
 
 def test_a_purged_generation_returns_only_if_it_was_purged_when_it_was_listed():
-    """Else another pull has loaded and purged it since: nothing has come back."""
+    """Otherwise another pull has loaded and purged it since, and nothing has returned."""
     assert judge(log_key("k"), A, [row()]).verdict is Verdict.LOADED
     assert judge(replace(log_key("k"), was_purged=True), A, [row()]).verdict is Verdict.SAME
 
@@ -84,9 +84,6 @@ def test_a_large_key_is_read_for_its_digest_only_if_a_row_may_have_its_bytes():
         judge(log_key("k"), None, rows, asks_digest=True)
     with pytest.raises(DigestNeededError):
         judge(log_key("k"), None, [row("b")], asks_digest=True)
-
-
-# ------------------------------------------------------------------------------------------------ in the ledger
 
 
 def purge_all(engine, rows) -> None:
@@ -133,7 +130,7 @@ def test_a_file_whose_mode_was_changed_is_not_loaded_again(engine, rows, content
 
 
 def test_content_that_comes_back_a_second_time_takes_its_etag_from_a_superseded_row(engine, rows):
-    """An upload in parts and one in a piece have two ETags for the same bytes."""
+    """A multipart upload and a single one have two ETags for the same bytes."""
     for minutes, (etag, body) in enumerate([("a", lines(3)), ("b", lines(5)), ("a-2", lines(3)), ("a", lines(3))]):
         load_keys(engine, [log_key("k", etag, minutes=minutes)], [body])
     assert rows("SELECT etag, record_count FROM s3_log_key WHERE superseded_at IS NULL") == [("a", 3)]
@@ -152,7 +149,7 @@ def test_content_of_a_purged_key_that_overwrites_a_live_one_puts_it_out(engine, 
 
 
 def test_a_key_that_was_read_before_a_newer_one_was_loaded_and_purged_is_not_loaded(engine, rows, contents):
-    """Pull 1 reads A, B overwrites it, pull 2 loads and purges B, pull 1 goes on: there were 7 rows for 4 lines."""
+    """Pull 1 reads A, B overwrites it, pull 2 loads and purges B, pull 1 continues: there were 7 rows for 4 lines."""
     old = log_key("k", "old")
     batch = prepared(engine, "media", "logs", [old], [lines(3)], digests=[hashlib.sha256(lines(3)).digest()])
     load_keys(engine, [log_key("k", "new", minutes=1)], [lines(4)])
@@ -168,7 +165,7 @@ def test_a_key_that_was_read_before_a_newer_one_was_loaded_and_purged_is_not_loa
 
 
 def test_a_newer_one_that_is_loaded_and_purged_between_look_and_entry_is_noticed(engine, rows, monkeypatch):
-    """Everything happens while the slower load stands between two of its statements."""
+    """Everything happens while the slower load is between two of its statements."""
     insert, once = loading._insert, iter([1])
 
     def insert_late(connection, batch, chosen, run_id, **options):
@@ -215,7 +212,7 @@ def test_judging_a_name_takes_one_probe_of_an_index(rows, engine):
     rows("ANALYZE s3_log_key")
     with engine.connect() as connection:
         names = [f"k{number:05}" for number in range(100)]
-        assert len(generations.locked_rows(connection, "logs", names)) == 100
+        assert len(generations.lock_rows(connection, "logs", names)) == 100
         assert generations.has_unknown_rows(connection, "logs", names, [])
         plan = connection.exec_driver_sql(
             "EXPLAIN SELECT id FROM s3_log_key WHERE log_bucket_name = 'logs' AND key = ANY(%s)"

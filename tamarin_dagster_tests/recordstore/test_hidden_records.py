@@ -1,4 +1,4 @@
-"""Records that hold the beginning of another record: the view, the count for a day's check, and what both cost."""
+"""Records that contain the beginning of another record: the view, the count for a day's check, and their costs."""
 
 import re
 from datetime import UTC, date, datetime, timedelta
@@ -56,7 +56,7 @@ def test_each_record_inside_a_line_is_counted(engine, rows):
 
 
 def test_a_forged_record_in_any_quoted_field_is_found(engine, rows):
-    """Also one of a requester with blanks, of no address, of another zone, and with doubled blanks."""
+    """Also a record of a requester with blanks, without an address, of another zone, and with doubled blanks."""
     origin = "arn:aws:iam::cloudfront:user/CloudFront Origin Access Identity E2"
     forged = {
         "request_uri": f"{TIME} 2001:db8::1 {origin} B0 WEBSITE.GET.OBJECT",
@@ -109,16 +109,13 @@ def test_what_is_no_beginning_of_a_record(engine, rows, agent):
 
 
 def test_the_view_has_the_shapes_of_the_fields():
-    """SQL cannot take them from logformat.fields, so they are written a second time there."""
+    """SQL cannot read them from logformat.fields, so they exist a second time there."""
     text = (Path(repeatable.__file__).parent / "views/s3_hidden_record.sql").read_text("utf-8")
     address, requester, request_id, operation = (
         field.pattern for field in FIELDS if field.name in ("remote_ip", "requester", "request_id", "operation")
     )
     parts = (rf"\[{TIME_PATTERN} +{ZONE_PATTERN}\]", f"(?:{address})", requester, request_id, f"{operation}(?= |$)")
     assert "".join(re.findall(r"^        '(.{2,})'", text, re.MULTILINE)) == " +".join(parts)
-
-
-# ------------------------------------------------------------------------------------------------ forged numbers
 
 
 def test_the_forged_line_of_the_page_is_read_as_the_page_says_and_its_query_finds_it(engine, rows):
@@ -145,9 +142,6 @@ def test_the_query_of_the_page_on_lines_shows_hidden_records(engine, rows):
     (query,) = (block.text for block in blocks_of_page("docs/reference/lines.md") if "s3_hidden_record" in block.text)
     load_keys(engine, [log_key("a")], [joined(b"\r", "A0", "B0")])
     assert rows(query) == [("a", 1, REQUESTED, 1, ["user_agent"], [BEGINNING.format("B0")])]
-
-
-# ------------------------------------------------------------------------------------------------ the count for a check
 
 
 def test_hidden_records_are_counted_for_the_day_and_the_bucket_of_their_log_keys(engine):
@@ -189,7 +183,7 @@ def test_a_superseded_generation_has_no_hidden_records(engine):
 
 
 def test_of_many_hidden_records_all_are_counted_and_the_earliest_are_named(engine, monkeypatch):
-    """Over pages of log keys, whatever their order."""
+    """Over pages of log keys, in any order."""
     monkeypatch.setattr(ledger, "COUNTED_KEYS", 7)
     names = [f"{number:02}" for number in range(30, 0, -1)]
     load_keys(engine, [log_key(name) for name in names], [joined(b"", "A0", "B0")] * 30)
@@ -198,8 +192,6 @@ def test_of_many_hidden_records_all_are_counted_and_the_earliest_are_named(engin
     assert (found.records, found.hidden_records) == (30, 30)
     assert [each.log_key for each in found.samples] == sorted(names)[: completeness.SAMPLE]
 
-
-# ------------------------------------------------------------------------------------------------ the cost
 
 MONTHS = [date(2026, month, 1) for month in (2, 3, 4)]
 ROWS = 20_000
@@ -220,7 +212,7 @@ def test_hidden_records_of_a_day_touch_its_partition_and_few_of_its_blocks(engin
 
 
 def test_the_count_for_a_day_reads_no_more_than_the_day(engine, rows):
-    """Of 60,000 records in three months a day has about 650, and its ledger rows are its own."""
+    """Of 60,000 records in three months a day has about 650; the check reads only its ledger rows."""
     for month in MONTHS:
         fill_month(engine, month, ROWS)
     rows(

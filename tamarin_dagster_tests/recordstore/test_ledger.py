@@ -1,4 +1,4 @@
-"""What the ledger knows of keys: unseen, loaded, purgeable, counted truly or not."""
+"""The ledger's queries: which keys are unseen, loaded or purgeable, and whether their counts are right."""
 
 import re
 from dataclasses import replace
@@ -21,7 +21,7 @@ NEXT = date(2026, 3, 6)
 
 @pytest.fixture
 def connection(engine):
-    """In autocommit: each query sees what is committed."""
+    """Yield a connection in autocommit, so that each query sees what is committed."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         yield connection
 
@@ -31,21 +31,18 @@ def ids(rows, *keys: str) -> list[int]:
     return [row[0] for row in rows(chosen, keys=list(keys))]
 
 
-# ------------------------------------------------------------------------------------------------ unseen
-
-
 def test_unseen_is_what_has_no_row_of_its_generation(engine, connection):
     a, b, c, odd = (log_key(name).object for name in ("a", "b", "c", "odd 'name', {\"x\"} \\ é😀 NULL"))
-    assert ledger.unseen(connection, "logs", [a, b]) == [a, b]
+    assert ledger.list_unseen(connection, "logs", [a, b]) == [a, b]
     load_keys(engine, [log_key("a"), log_key(odd.key)], [lines(1), lines(1)])
     overwritten = replace(a, etag="b")
-    assert ledger.unseen(connection, "logs", [c, a, b, odd, overwritten]) == [c, b, overwritten]
-    assert ledger.unseen(connection, "other-logs", [a]) == [a]
-    assert ledger.unseen(connection, "logs", []) == []
+    assert ledger.list_unseen(connection, "logs", [c, a, b, odd, overwritten]) == [c, b, overwritten]
+    assert ledger.list_unseen(connection, "other-logs", [a]) == [a]
+    assert ledger.list_unseen(connection, "logs", []) == []
 
 
 def test_a_superseded_generation_is_unseen_and_so_is_a_purged_one_that_is_listed_again(engine, connection, rows):
-    """The same content put back after a purge was never loaded, never deleted and never mentioned."""
+    """The same content, uploaded again after a purge, was never loaded, deleted or reported."""
     a, b = log_key("a", "a"), log_key("a", "b", minutes=1)
     load_keys(engine, [a], [lines(1)])
     load_keys(engine, [b], [lines(2)])
@@ -59,7 +56,7 @@ def test_a_superseded_generation_is_unseen_and_so_is_a_purged_one_that_is_listed
 
 
 def test_a_generation_that_is_outdated_is_read_once(engine, connection, rows):
-    """Of the very object that was read it is known; one of the same ETag that was written later is looked at again."""
+    """The object that was read is known; one with the same ETag that was written later is read again."""
     new, old = log_key("a", "new", minutes=5), log_key("a", "old")
     load_keys(engine, [new], [lines(2)])
     with engine.begin() as writing:
@@ -75,19 +72,19 @@ def test_a_generation_that_is_outdated_is_read_once(engine, connection, rows):
 
 
 def test_a_row_whose_deletion_found_another_object_does_not_hide_what_is_there(engine, connection, rows):
-    """On a versioned bucket the same content under another version: its row was never purged, nor looked at again."""
+    """On a versioned bucket, the same content in another version: its row was never purged or read again."""
     key = log_key("a", version="v1")
     load_keys(engine, [key], [lines(1)])
     with engine.begin() as writing:
         ledger.note_purge_errors(writing, dict.fromkeys(ids(rows, "a"), CHANGED_SINCE_LOADED))
-    assert ledger.unseen(connection, "logs", [key.object]) == [key.object]
+    assert ledger.list_unseen(connection, "logs", [key.object]) == [key.object]
     with engine.begin() as writing:
         ledger.note_purge_errors(writing, dict.fromkeys(ids(rows, "a"), "DELETE failed: access denied"))
-    assert ledger.unseen(connection, "logs", [key.object]) == []
+    assert ledger.list_unseen(connection, "logs", [key.object]) == []
 
 
 def test_a_page_of_keys_is_looked_up_by_index(rows):
-    """A tick must not cost more the more is loaded."""
+    """The cost of a tick must not grow with what is loaded."""
     rows(
         "INSERT INTO s3_log_key (bucket, log_bucket_name, key, etag, size, last_modified, delivery_date, line_count,"
         " record_count, rejected_count, blank_count)"
@@ -104,9 +101,9 @@ def test_a_page_of_keys_is_looked_up_by_index(rows):
     assert not any("Seq Scan" in row[0] for row in plan), plan
 
 
-@pytest.mark.parametrize("condition", [ledger.delivered_in, lambda hour: ledger.delivered_in_any([hour])])
+@pytest.mark.parametrize("condition", [ledger.is_delivered_in, lambda hour: ledger.is_delivered_in_any([hour])])
 def test_the_keys_of_an_hour_are_found_by_index_also_those_whose_column_has_no_hour(rows, connection, condition):
-    """A bucket with hourly partitions has a hundred thousand keys a day; a check of an hour reads that hour's."""
+    """A bucket with hourly partitions has a hundred thousand keys a day; a check of an hour reads only that hour's."""
     rows(
         "INSERT INTO s3_log_key (bucket, log_bucket_name, key, etag, size, last_modified, delivery_date, line_count,"
         " record_count, rejected_count, blank_count)"
@@ -127,9 +124,6 @@ def test_the_keys_of_an_hour_are_found_by_index_also_those_whose_column_has_no_h
     assert "Seq Scan" not in str(plan), plan
     removed = [int(each) for each in re.findall(r"'Rows Removed by Filter': (\d+)", str(plan))]
     assert sum(removed) <= 1000, plan
-
-
-# ------------------------------------------------------------------------------------------------ a day's counts
 
 
 def test_a_day_without_keys_counts_nothing(connection):
@@ -176,13 +170,10 @@ def test_rejected_lines_are_counted_by_reason(engine, connection):
     assert ledger.rejected_reasons(connection, "media", DAY) == {"not_a_record": 3, "too_few_fields": 1}
 
 
-# ------------------------------------------------------------------------------------------------ purgeable
-
-
 def purgeable(
     connection: sa.Connection, periods=None, limit: int = 100, after: int = 0, bucket="media", log_bucket="logs"
 ):
-    return ledger.purgeable(connection, bucket, log_bucket, periods, limit, after)
+    return ledger.list_purgeable(connection, bucket, log_bucket, periods, limit, after)
 
 
 def test_loaded_keys_without_rejected_lines_are_purgeable(engine, connection, rows):
@@ -223,7 +214,7 @@ def test_purgeable_keys_come_page_by_page(engine, connection):
 
 
 def test_an_expired_key_is_neither_purgeable_nor_counted(engine, connection, rows):
-    """What it held is gone: it can be proved no more, and is no difference."""
+    """Its records are gone, so it can no longer be proved, and is no difference."""
     load_keys(engine, [log_key("kept"), log_key("expired")], [lines(2), lines(3)])
     (kept,), (expired,) = ids(rows, "kept"), ids(rows, "expired")
     rows("UPDATE s3_log_key SET expired_at = now() WHERE id = :id", id=expired)
@@ -256,12 +247,9 @@ def test_a_purged_key_has_its_time_and_no_error(engine, rows):
     ]
 
 
-# ------------------------------------------------------------------------------------------------ the proof
-
-
 @pytest.fixture
 def three(engine, rows):
-    """Three keys, the ids of which are returned: a with 3 records, b with 2 and 2 rejected lines, c empty."""
+    """Load three keys and return their ids: a with 3 records, b with 2 and 2 rejected lines, c empty."""
     bodies = [lines(2) + lines(1, "01/Jan/2026:00:00:00 +0000"), lines(2) + JUNK * 2, b""]
     load_keys(engine, [log_key(name) for name in "abc"], bodies)
     return ids(rows, "a", "b", "c")
@@ -316,14 +304,14 @@ def test_the_table_holds_a_generation_once(rows, three):
 
 
 def test_keys_that_are_unaccounted_for_are_told(connection, rows, three):
-    """The constraint keeps this from happening; the query would see it."""
+    """The constraint prevents this; without it the query would see it."""
     rows("ALTER TABLE s3_log_key DROP CONSTRAINT s3_log_key_counts")
     rows("UPDATE s3_log_key SET line_count = 4 WHERE id = :a", a=three[0])
     assert ledger.unaccounted_keys(connection, "media", DAY) == ["a"]
 
 
 def test_keys_are_counted_page_by_page_whatever_lies_between_them(engine, rows, monkeypatch):
-    """A day's ids need not stand together: other buckets' and other days' keys are loaded between."""
+    """A day's ids need not be consecutive: keys of other buckets and days are loaded in between."""
     monkeypatch.setattr(ledger, "COUNTED_KEYS", 2)
     for number in range(7):
         load_keys(engine, [log_key(f"media-{number}")], [lines(number) + b"junk\n"])

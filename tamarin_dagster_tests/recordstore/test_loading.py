@@ -30,7 +30,7 @@ COUNTS = (
 
 
 def written(user_agent: bytes = b"curl/8.5.0", referrer: bytes = b"-", key: bytes = b"k", uri: bytes = b"/k") -> bytes:
-    """A line that holds any bytes in its free texts."""
+    """Return a line with any bytes in its free texts."""
     return (
         (OWNER.encode() + b" media [05/Mar/2026:09:58:01 +0000] 192.0.2.3 - 0123456789ABCDEF REST.GET.OBJECT " + key)
         + (
@@ -45,9 +45,6 @@ def written(user_agent: bytes = b"curl/8.5.0", referrer: bytes = b"-", key: byte
         )
         + b" - TLS_AES_128_GCM_SHA256 - media.s3.amazonaws.com TLSv1.3 - - us-east-1\n"
     )
-
-
-# ------------------------------------------------------------------------------------------------ what is loaded
 
 
 def test_keys_of_a_batch_become_ledger_rows_records_and_rejected_lines(engine, rows):
@@ -95,9 +92,6 @@ def test_keys_of_a_batch_become_ledger_rows_records_and_rejected_lines(engine, r
 def test_a_batch_without_records_loads_too(engine, rows):
     load_keys(engine, [log_key("logs/a"), log_key("logs/b")], [b"", JUNK * 2 + b"\n"])
     assert rows(COUNTS) == [(2, 0, 2)]
-
-
-# ------------------------------------------------------------------------------------------------ all or nothing
 
 
 def refuse_records(monkeypatch):
@@ -157,9 +151,6 @@ def test_a_refused_batch_leaves_the_older_generation_in_place(engine, rows, cont
     assert contents() == before
 
 
-# ------------------------------------------------------------------------------------------------ once
-
-
 def test_the_same_batch_twice_loads_once(engine, rows, contents):
     keys, bodies = [log_key("logs/a"), log_key("logs/b")], [lines(3), lines(2) + JUNK]
     batch = prepared(engine, "media", "logs", keys, bodies)
@@ -196,7 +187,7 @@ def test_the_same_key_in_two_log_buckets_is_two_keys(engine, rows):
 
 
 def test_two_loads_of_the_same_keys_at_once_load_once(engine, rows):
-    """Batches that overlap in several days and come in opposite orders neither load twice nor wait for ever."""
+    """Batches that overlap in several days, in opposite orders, neither load twice nor wait for ever."""
     for number in range(8):
         keys = [log_key(f"{number}/{day}/{i}", day=date(2026, 3, day)) for day in (5, 6, 7) for i in range(4)]
         bodies = [lines(i + 1) + JUNK for i in range(len(keys))]
@@ -236,8 +227,6 @@ def test_two_generations_at_once_leave_the_newer_one_alone(engine, rows):
         assert rows(live, name=name) == [("new", 5)]
     assert rows(COUNTS)[0][1:] == (50, 0)
 
-
-# ------------------------------------------------------------------------------------------------ generations
 
 LEDGER = (
     "SELECT etag, line_count, record_count, rejected_count, blank_count, superseded_at IS NULL, purged_at IS NOT NULL"
@@ -287,7 +276,7 @@ def test_a_generation_that_comes_back_has_no_old_purge_error_and_is_not_expired(
 
 
 def test_an_older_generation_that_arrives_late_is_not_taken(engine, rows, contents):
-    """A run that listed before the overwrite, and loads after the run that listed behind it."""
+    """A run that listed before the overwrite, and loads after a run that listed later."""
     load_keys(engine, [log_key("logs/a", "new", minutes=5)], [lines(5) + JUNK])
     before = contents()
     late = [log_key("logs/a", "old"), log_key("logs/b", "b")]
@@ -300,7 +289,7 @@ def test_an_older_generation_that_arrives_late_is_not_taken(engine, rows, conten
 
 
 def test_a_purged_generation_keeps_its_rows(engine, rows):
-    """Its object is gone; what has the name now is another object, and its lines are other lines."""
+    """Its object is gone. What has the name now is another object with other lines."""
     load_keys(engine, [log_key("logs/a", "a")], [lines(3)])
     with engine.begin() as connection:
         ledger.mark_purged(connection, [row[0] for row in rows("SELECT id FROM s3_log_key")])
@@ -316,9 +305,6 @@ def test_a_purged_generation_is_never_loaded_again(engine, rows):
         ledger.mark_purged(connection, [row[0] for row in rows("SELECT id FROM s3_log_key")])
     assert load_keys(engine, [log_key("logs/a", "a")], [lines(3)]).loaded == ()
     assert rows(COUNTS) == [(1, 3, 0)]
-
-
-# ------------------------------------------------------------------------------------------------ values
 
 
 def test_every_column_of_a_record_reaches_its_column(engine, rows):
@@ -446,7 +432,7 @@ def test_bytes_that_are_no_text_are_escaped(engine, rows, sent, stored):
 
 
 def test_all_values_are_what_the_parser_read(engine, rows):
-    """Numbers and rows of a thousand lines, to Postgres and back."""
+    """Send numbers and rows of a thousand lines to Postgres and back."""
     body = b"".join(
         line(
             request_id=f"{i:016X}", size=i * 2**33, status=str(200 + i % 5), remote_ip=f"10.0.{i % 256}.1", key=f"k/{i}"
@@ -467,7 +453,7 @@ def test_a_batch_of_many_pieces_is_copied_whole(engine, rows, monkeypatch):
 
 
 def test_settings_of_server_and_client_change_no_value(engine, rows, database_url, contents, monkeypatch):
-    """A server may speak another date style, live in another zone; a client's environment may name another encoding."""
+    """A server may use another date style or time zone; a client's environment may name another encoding."""
     keys, bodies = [log_key("logs/a")], [written(user_agent="Motörhead 😀".encode()) + lines(2) + JUNK]
     load_keys(engine, keys, bodies)
     before = contents()
@@ -482,15 +468,12 @@ def test_settings_of_server_and_client_change_no_value(engine, rows, database_ur
 
 
 def test_another_client_encoding_changes_no_text(engine, rows, database_url, monkeypatch):
-    """PGCLIENTENCODING of the user, or a database that is not in UTF8."""
+    """The user may have PGCLIENTENCODING, or a database that is not in UTF8."""
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
     other = open_database(Settings(database_url=database_url))
     load_keys(other, [log_key("logs/a")], [written(user_agent="Motörhead".encode())])
     other.dispose()
     assert rows("SELECT user_agent FROM s3_log_record") == [("Motörhead",)]
-
-
-# ------------------------------------------------------------------------------------------------ rejected lines
 
 
 def test_rejected_lines_are_kept_byte_for_byte(engine, rows):
@@ -507,9 +490,6 @@ def test_of_an_oversized_line_the_start_is_kept_with_length_and_digest_of_all(en
     assert rows("SELECT line_number, reason, line, line_bytes, sha256 FROM s3_rejected_line") == [
         (2, "oversized", text[: 64 * 1024], len(text), hashlib.sha256(text).digest())
     ]
-
-
-# ------------------------------------------------------------------------------------------------ what is prepared
 
 
 def test_a_prepared_batch_knows_its_months_and_takes_ids_of_its_own(engine):

@@ -1,4 +1,4 @@
-"""The monthly partitions: made when needed, once, by however many at a time."""
+"""The monthly partitions: created when needed, once, by any number of processes at a time."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

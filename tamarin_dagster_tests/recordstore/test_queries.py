@@ -1,4 +1,4 @@
-"""What a query touches in a year of records, and what becomes of an index that a user adds."""
+"""How much a query reads in a year of records, and what becomes of an index that a user adds."""
 
 import re
 from datetime import date, timedelta
@@ -21,7 +21,7 @@ ROWS = 20_000
 
 
 def test_a_day_of_one_bucket_touches_one_of_twelve_months_and_few_of_its_blocks(engine):
-    """The partitions leave out the other months, the BRIN index nearly all of the month's other days."""
+    """The partitions exclude the other months, the BRIN index nearly all other days of the month."""
     for month in MONTHS:
         fill_month(engine, month, ROWS)
     with engine.connect() as connection:
@@ -48,11 +48,8 @@ def test_a_key_is_counted_in_few_blocks_too(engine, rows):
         assert found.blocks < blocks_of(connection, "s3_log_record_2026_03") / 8
 
 
-# ------------------------------------------------------------------------------------------------ indexes of one's own
-
-
 def statements() -> list[str]:
-    """The SQL on the page that makes indexes."""
+    """Return the SQL on the page that creates indexes."""
     blocks = re.findall(r"^```sql\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     found = [statement.strip() for block in blocks for statement in re.split(r";\n", block) if "INDEX" in statement]
     assert len(found) > 5
@@ -60,7 +57,7 @@ def statements() -> list[str]:
 
 
 def indexes_of(rows, table: str) -> set[str]:
-    """Their definitions, less name and table."""
+    """Return their definitions without name and table."""
     found = rows("SELECT indexdef FROM pg_indexes WHERE tablename = :table", table=table)
     return {definition.partition(" USING ")[2] for (definition,) in found}
 
@@ -91,7 +88,7 @@ def test_an_index_that_a_user_adds_is_on_new_months_too_and_loads_and_retention_
 
 
 def test_the_statements_of_the_page_index_each_month_without_stopping_loads(engine, rows):
-    """Those for one partition at a time, as they stand there; a month is made in the middle of it."""
+    """Use the statements for one partition at a time as they are on the page; a month is created in between."""
     ensure_partitions(engine, MONTHS[:2])
     (on_the_parent,) = [each for each in statements() if "ON ONLY" in each]
     rows(on_the_parent)
@@ -108,7 +105,7 @@ def test_the_statements_of_the_page_index_each_month_without_stopping_loads(engi
 
 
 def test_a_long_name_of_a_key_does_not_fit_into_a_btree_and_fits_into_what_the_page_says(engine, rows):
-    """The load of a log key would be refused for the name that one client made up."""
+    """Otherwise the load of a log key would be refused because of the name that one client made up."""
     body = lines(1).replace(b"video/intro.mp4", "".join(f"{n * 7919 % 65521:x}" for n in range(2000)).encode())
     rows("CREATE INDEX as_btree ON s3_log_record (key)")
     with pytest.raises(Exception, match="exceeds btree version 4 maximum 2704"):

@@ -47,7 +47,7 @@ def test_live_keys_with_rejected_lines_are_found_in_the_order_of_their_ids(engin
 
 
 def test_an_expired_key_is_neither_found_nor_locked(engine, connection, rows):
-    """Retention has dropped its records; a reparse that found it before is told so by the lock."""
+    """Retention has dropped its records since; the lock reports this to a reparse that found the key earlier."""
     load_keys(engine, [log_key("a"), log_key("b")], [JUNK, JUNK])
     found = rejected.keys_with_rejected_lines(connection, "media", None, None, 9)
     rows("UPDATE s3_log_key SET expired_at = now() WHERE key = 'a'")
@@ -79,7 +79,7 @@ def test_the_few_keys_with_rejected_lines_are_found_by_an_index(engine, rows):
 
 @pytest.fixture
 def key_id(engine, rows) -> int:
-    """A key of ten rejected lines of 100 bytes, of which the fifth is stored in part only, between good ones."""
+    """Load a key with ten rejected lines of 100 bytes; of the fifth only the start is stored."""
     body = b"".join(b"%d" % number * 100 + b"\n" + lines(1) for number in range(10))
     load_keys(engine, [log_key("before"), log_key("a"), log_key("behind")], [JUNK, body, JUNK])
     ((id_,),) = rows("SELECT id FROM s3_log_key WHERE key = 'a'")

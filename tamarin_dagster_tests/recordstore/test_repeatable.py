@@ -44,7 +44,7 @@ LAST_COLUMN = "    t.folded_values\nFROM traffic_daily_by_key t"
 
 
 class Release:
-    """Another version of this package: with other view files, and perhaps a migration more."""
+    """Another version of this package, with other view files and perhaps one more migration."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Release
 
 @pytest.fixture
 def make_role(server_url: sa.URL, engine: sa.Engine) -> Iterator[Callable[[str], str]]:
-    """make_role("x"): a new role with a name that SQL would mistake if it were not quoted; returns it quoted."""
+    """Return make_role("x"), which makes a role whose name needs quotes, and returns it quoted."""
     made = []
 
     def make(name: str) -> str:
@@ -112,7 +112,7 @@ def make_role(server_url: sa.URL, engine: sa.Engine) -> Iterator[Callable[[str],
 
 @pytest.fixture
 def seen(engine: sa.Engine) -> Callable[[], tuple]:
-    """seen(): schema, grants, revision and digest of the views, as they are committed."""
+    """Return seen(): schema, grants, revision and digest of the views, as committed."""
 
     def seen() -> tuple:
         with engine.connect() as connection:
@@ -130,9 +130,6 @@ def definition(rows: Callable[..., list[tuple]], name: str) -> str:
 def oid(rows: Callable[..., list[tuple]], name: str) -> int:
     ((found,),) = rows("SELECT CAST(CAST(:name AS regclass) AS oid)", name=name)
     return found
-
-
-# ------------------------------------------------------------------------------------------------ a changed text
 
 
 def test_a_view_whose_text_has_changed_reaches_an_existing_database_when_it_is_opened(release, database_url, rows):
@@ -163,7 +160,7 @@ def test_a_changed_description_of_a_column_reaches_an_existing_database(release,
 
 
 def test_grants_columns_grants_and_owners_of_views_that_are_made_anew_are_kept(release, engine, rows, seen, make_role):
-    """Neither lost nor added to: default privileges would give a role more than it had."""
+    """Grants are neither lost nor added: default privileges would give a role more than it had."""
     reader, handing_on, owner, other = map(make_role, ("reader", "handing on", "owner", "other"))
     rows(f"GRANT USAGE, CREATE ON SCHEMA public TO {owner}")
     for statement in (
@@ -224,9 +221,6 @@ def test_views_that_somebody_has_dropped_or_changed_are_made_again_when_the_dige
     rows("UPDATE tamarin_database SET views_digest = NULL")
     assert migrate(engine) is True
     assert seen()[:2] == (schema, grants)
-
-
-# ------------------------------------------------------------------------------------------------ migrations
 
 
 def test_a_migration_may_alter_a_column_that_views_and_functions_use(release, engine, seen):
@@ -290,9 +284,6 @@ def test_a_view_of_somebody_elses_in_the_way_of_another_text_is_named_and_nothin
     assert seen() == before
 
 
-# ------------------------------------------------------------------------------------------------ all or nothing
-
-
 @pytest.mark.parametrize("place", ["view", "migration"])
 def test_a_statement_that_fails_in_the_middle_leaves_all_as_it_was(release, engine, seen, place):
     before = seen()
@@ -322,7 +313,7 @@ print(database.migrate(sa.create_engine(sys.argv[1])))
 
 
 def start(engine: sa.Engine, release: Release, *, more: bool) -> subprocess.Popen[str]:
-    """A process of its own that migrates."""
+    """A separate process that migrates."""
     url = engine.url.render_as_string(hide_password=False)
     arguments = [sys.executable, "-c", PROGRAM, url, str(release.folder), "more" if more else "-"]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
@@ -342,7 +333,7 @@ def test_a_process_that_is_killed_in_the_middle_leaves_all_as_it_was(release, en
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    rows("SELECT pg_terminate_backend(:pid, 10000)", pid=pid)  # or it would sleep on, and then find nobody to answer
+    rows("SELECT pg_terminate_backend(:pid, 10000)", pid=pid)  # otherwise it would sleep on, with nobody to answer
     assert seen() == before
     release.add_migration(TO_NUMERIC)
     assert migrate(engine) is True
@@ -396,9 +387,6 @@ def test_a_migrator_waits_for_another_one_however_long_that_takes(release, engin
         assert migrator.result(60) is True
 
 
-# ------------------------------------------------------------------------------------------------ who and which version
-
-
 def test_an_older_version_leaves_the_views_of_a_newer_one_alone(release, engine, rows):
     release.set_version("0.10.0")
     release.change_view("s3_error", *OTHERWISE)
@@ -422,7 +410,7 @@ def test_of_two_texts_of_one_version_the_one_that_is_opened_last_is_made(release
 
 @pytest.fixture
 def login(engine: sa.Engine, database_url: str) -> Iterator[Callable[[str], str]]:
-    """login("of role"): the URL of the database for a new login that is IN ROLE that one, or of no role."""
+    """Return login("of role"): the URL of the database for a new login that is IN ROLE that one, or of no role."""
     made = []
 
     def login(of_role: str = "") -> str:

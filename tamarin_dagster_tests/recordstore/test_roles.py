@@ -14,7 +14,7 @@ from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 
 @pytest.fixture
 def reader(engine: sa.Engine) -> Iterator[str]:
-    """A new role that may read, with a name that SQL would mistake if it were not quoted."""
+    """Return a new role that may read, whose name needs quotes."""
     role = f'reader "{uuid4().hex[:8]}"; --'
     assert grant_reading(engine, role)
     yield role

@@ -1,4 +1,4 @@
-"""A server that loses a process, is stopped by a signal, or floods its log: it is never waited for without a word."""
+"""A server that loses a process, is stopped by a signal, or floods its log. Nobody waits for it in silence."""
 
 import contextlib
 import logging
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds its proce
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """One home for all: to make a cluster takes longer than most of these tests."""
+    """Return one home for all: creating a cluster takes longer than most of these tests."""
     folder = make_short_folder()
     give_cluster(folder / "home")
     yield folder / "home"
@@ -50,7 +50,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture
 def server(home: Path) -> Iterator[EmbeddedPostgres]:
-    """A server that this process uses, with ROWS committed rows in `kept`."""
+    """Return a server that this process uses, with ROWS committed rows in `kept`."""
     server = SERVERS.setdefault(home, EmbeddedPostgres(home))
     server.ensure_running()
     query(server, f"CREATE TABLE IF NOT EXISTS kept AS SELECT g FROM generate_series(1, {ROWS}) g")
@@ -82,7 +82,7 @@ def eventually(probe: Callable[[], int], seconds: float = 10) -> int:
 
 
 def lose_startup(server: EmbeddedPostgres) -> None:
-    """Kill the startup process before the recovery has begun: Postgres 18 then stays in recovery mode for ever."""
+    """Kill the startup process before the recovery begins: Postgres 18 then stays in recovery mode for ever."""
     for _ in range(10):
         server.ensure_running()
         with contextlib.closing(psycopg.connect(server.url("postgres", "postgresql"))) as connection:
@@ -96,9 +96,9 @@ def lose_startup(server: EmbeddedPostgres) -> None:
 
 
 def pause_recovery(server: EmbeddedPostgres, start: Callable[[], object]) -> tuple[int, object]:
-    """Kill the server, start it by `start`, and stop its startup process with SIGSTOP: a recovery without an end."""
+    """Kill the server, start it by `start`, and stop its startup process with SIGSTOP: the recovery never ends."""
     query(server, "CREATE TABLE IF NOT EXISTS work (g int)")
-    query(server, "INSERT INTO work SELECT g FROM generate_series(1, 200000) g")  # to be recovered
+    query(server, "INSERT INTO work SELECT g FROM generate_series(1, 200000) g")  # WAL to recover
     os.kill(state(server).main.pid, signal.SIGKILL)
     started = start()
     pid = await_startup(server)
@@ -107,7 +107,7 @@ def pause_recovery(server: EmbeddedPostgres, start: Callable[[], object]) -> tup
 
 
 def await_startup(server: EmbeddedPostgres) -> int:
-    """The number of the startup process, as soon as there is one; it may live for a tenth of a second only."""
+    """Return the pid of the startup process, as soon as it exists; it may live for only a tenth of a second."""
     pid_file = server.home / "postgres/data/postmaster.pid"
 
     def find() -> int:
@@ -133,13 +133,10 @@ def cli(home: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-# ------------------------------------------------------------------------------------------------ it is mended
-
-
 def test_a_server_that_lost_its_startup_process_is_restarted_once_and_it_is_said_why(
     server: EmbeddedPostgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every command waited for it for 600 s, and then the next one did."""
+    """Every command waited for it for 600 s, and then the next one did so too."""
     monkeypatch.setattr(server_processes, "LOST_SECONDS", 2)
     monkeypatch.setattr(waiting, "FIRST_WORD_SECONDS", 1)
     lose_startup(server)
@@ -151,7 +148,7 @@ def test_a_server_that_lost_its_startup_process_is_restarted_once_and_it_is_said
     assert query(server, "SELECT count(*), sum(g) FROM kept") == [(ROWS, ROWS * (ROWS + 1) // 2)]
     assert caplog.text.count("it has lost its startup process): it is stopped and started again") == 1
     assert f"Waiting for the embedded Postgres in {server.home}: it accepts no connections" in caplog.text
-    # 48 lines a second came from our own questions.
+    # 48 lines a second came from our own connection attempts.
     assert log(server).count("\n") - before < 60
 
 
@@ -180,7 +177,7 @@ def test_a_recovery_without_progress_is_restarted(
 
 
 def test_a_recovery_that_makes_progress_is_never_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor one that waits for its disk: an immediate stop would make it begin again, for ever."""
+    """Neither is one that waits for its disk: an immediate stop would make it begin again, for ever."""
     monkeypatch.setattr(server_processes, "STUCK_SECONDS", 0)
     main = Process(1, 0, "postgres", "S", "0 0", "postgres -D data")
 
@@ -201,7 +198,7 @@ def test_a_recovery_that_makes_progress_is_never_restarted(monkeypatch: pytest.M
 def test_what_a_killed_postmaster_left_behind_is_removed(
     server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A child that is stopped does not see that its postmaster has gone; it was waited for, for 600 s."""
+    """A stopped child does not notice that its postmaster is gone; commands waited for it for 600 s."""
     monkeypatch.setattr(server_processes, "LOST_SECONDS", 1)
     found = state(server)
     os.kill(next(each.pid for each in found.processes if each.is_worker("checkpointer")), signal.SIGSTOP)
@@ -210,9 +207,6 @@ def test_what_a_killed_postmaster_left_behind_is_removed(
     server.ensure_running()
     assert time.monotonic() - begin < 20
     assert query(server, "SELECT count(*) FROM kept") == [(ROWS,)]
-
-
-# ------------------------------------------------------------------------------------------------ stop, doctor, ctrl-C
 
 
 def test_stop_ends_a_server_all_of_whose_processes_are_stopped(server: EmbeddedPostgres) -> None:
@@ -239,7 +233,7 @@ def test_a_long_recovery_is_told_of_and_stop_doctor_and_an_interrupt_do_not_wait
 
     said = server.stop()
     assert f"({waiter.pid} (" in said.replace("process ", "(")
-    assert "uses it. To stop it nevertheless: stop --now" in said
+    assert "uses it. To stop it anyway: stop --now" in said
 
     # The waiting command is the one that starts the server.
     database_finding = examine(home)
@@ -251,16 +245,16 @@ def test_a_long_recovery_is_told_of_and_stop_doctor_and_an_interrupt_do_not_wait
     _, rest = waiter.communicate(timeout=60)
     assert time.monotonic() - begin < 20
     assert waiter.returncode == 130
-    assert "is not ready yet, and goes on by itself: run the command again, or `tamarin-dagster stop`" in rest
+    assert "is not ready yet, and continues by itself: run the command again, or `tamarin-dagster stop`" in rest
     assert "Traceback" not in rest
-    assert state(server).startup.pid == startup  # it was not begun again
+    assert state(server).startup.pid == startup  # the recovery was not restarted
 
     begin = time.monotonic()
     database_finding = examine(home)
     assert time.monotonic() - begin < 30
     assert f"its startup process ({startup}), which recovers it, is stopped (SIGSTOP)" in database_finding.text
     assert "tamarin-dagster stop" in database_finding.remedy
-    # Its pid file said that it was starting: nobody asked.
+    # Its pid file said that it was starting, so nobody connected.
     assert log(server).count("not yet accepting connections") <= 2
 
     begin = time.monotonic()
@@ -278,7 +272,7 @@ def examine(home: Path):
 
 
 def test_stop_starts_nothing(short_folder: Path) -> None:
-    """It made a cluster and started it, to stop it."""
+    """The command created a cluster and started it, only to stop it."""
     home = short_folder / "home"
     assert EmbeddedPostgres(home).stop() == f"There is no embedded Postgres in {home}."
     assert not home.exists()
@@ -304,11 +298,8 @@ def test_who_holds_the_mutex_is_named(
         holder.kill()
 
 
-# ------------------------------------------------------------------------------------------------ the log
-
-
 def test_the_log_is_bounded_while_the_server_runs(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was cut at a start only, and a server that is never stopped could fill the disk that it needs."""
+    """The log was truncated only at a start, so a server that is never stopped could fill the disk that it needs."""
     monkeypatch.setattr(server_log, "LOG_BYTES", 20_000)
     with psycopg.connect(server.url("postgres", "postgresql"), autocommit=True) as connection:
         for number in range(1, 1001):
@@ -325,9 +316,6 @@ def test_the_log_is_bounded_while_the_server_runs(server: EmbeddedPostgres, monk
     assert log(server).startswith("20")
     assert 'ERROR:  invalid input syntax for type integer: "after"' in log(server)
     assert "STATEMENT" not in log(server)
-
-
-# ------------------------------------------------------------------------------------------------ other waits
 
 
 def test_a_configured_server_that_does_not_answer_is_named_while_it_is_waited_for(

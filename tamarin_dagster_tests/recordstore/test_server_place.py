@@ -1,4 +1,4 @@
-"""Where the files of a home's server are when the account that runs it for root cannot enter the home."""
+"""The place of a home's server files if the account that runs it for root cannot enter the home."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def base() -> Iterator[Path]:
 
 @pytest.fixture
 def closed(base: Path) -> Path:
-    """A folder that only root may enter."""
+    """Return a folder that only root may enter."""
     folder = base / "closed"
     folder.mkdir(0o700)
     return folder
@@ -38,13 +38,13 @@ def closed(base: Path) -> Path:
 
 @pytest.fixture
 def state(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that stands for the one below /var/lib; it is not there yet."""
+    """Return the folder that replaces the one below /var/lib; it does not exist yet."""
     monkeypatch.setattr(server_place, "STATE_FOLDER", base / "lib/state")
     return base / "lib/state"
 
 
 def modes(folder: Path) -> dict[Path, int]:
-    """Those of a folder, of all above it and of all in it."""
+    """Return the modes of a folder, of all above it and of all in it."""
     return {path: stat.S_IMODE(path.lstat().st_mode) for path in [folder, *folder.parents, *folder.rglob("*")]}
 
 
@@ -73,7 +73,7 @@ def run(server: EmbeddedPostgres, statement: str) -> list[tuple]:
 def test_as_root_nothing_above_a_home_is_opened_and_its_records_are_below_the_state_folder(
     closed: Path, state: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All folders above the home were made passable for every account of the machine."""
+    """All folders above the home were opened to every account of the machine."""
     before = modes(closed)
     home = closed / "project" / "home"
     url = EmbeddedPostgres(home).url("tamarin")
@@ -137,7 +137,7 @@ def test_a_moved_home_takes_its_records_along(closed: Path, state: Path, caplog:
     assert kept(closed / "moved") == [(1,)]
     assert (folder / OWNER).read_text() == f"{closed / 'moved'}\n"
     assert f"The home {closed / 'home'} was moved to {closed / 'moved'}: its records stay in {folder}" in caplog.text
-    # Also to where the account could reach it.
+    # Also to a folder that the account could reach.
     (closed / "moved").rename(closed.parent / "open")
     assert kept(closed.parent / "open") == [(1,)]
 
@@ -176,7 +176,7 @@ def test_a_copied_home_shares_no_database_and_gets_no_empty_one_unasked(closed: 
 def test_a_copy_takes_the_records_over_once_the_first_home_is_gone_and_never_gives_them_back_unasked(
     closed: Path, state: Path
 ) -> None:
-    """A home that is copied to another disk and removed was moved."""
+    """A home that was copied to another disk and then removed counts as moved."""
     home, copy = closed / "home", closed / "copy"
     keep_a_row(home, 1)
     subprocess.run(["cp", "-a", home, copy], check=True)
@@ -188,7 +188,7 @@ def test_a_copy_takes_the_records_over_once_the_first_home_is_gone_and_never_giv
 
 
 def test_a_home_whose_folder_is_missing_says_so(closed: Path, state: Path) -> None:
-    """Of a container, for example, the home may be on a volume and the state folder not."""
+    """In a container, for example, the home may be on a volume and the state folder not."""
     home = closed / "home"
     folder = keep_a_row(home, 1)
     folder.rename(closed / "away")
@@ -230,7 +230,7 @@ def test_a_removed_home_leaves_its_records_and_the_next_one_says_where_they_are(
     assert second != first
     assert f"{first} holds the database of an earlier home of this path" in caplog.text
     assert kept(home) == [(2,)]
-    # Who wants them back names them.
+    # A user who wants them back names them.
     shutil.rmtree(second)
     (home / POINTER).write_text(f"{first}\n")
     assert kept(home) == [(1,)]
@@ -256,7 +256,7 @@ def test_commands_that_look_whether_there_is_a_database_find_it_elsewhere(closed
 def test_programs_that_the_account_cannot_reach_are_copied_beside_the_records(
     closed: Path, state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The environment of a project below /root is as closed as its home is."""
+    """The environment of a project below /root is as closed as its home."""
     installed = EmbeddedPostgres(closed / "home").bin_dir.parents[1]
     package = closed / "site-packages" / installed.name
     shutil.copytree(installed, package, symlinks=True)
@@ -269,7 +269,7 @@ def test_programs_that_the_account_cannot_reach_are_copied_beside_the_records(
     assert modes(package) == before
     assert "Copied the programs of Postgres" in caplog.text
     (first,) = (folder / "programs").iterdir()
-    # Others after an upgrade.
+    # The programs differ after an upgrade.
     os.utime(package / "pginstall/bin/postgres", (1, 1))
     assert kept(closed / "home") == [(1,)]
     (second,) = (folder / "programs").iterdir()
@@ -277,7 +277,7 @@ def test_programs_that_the_account_cannot_reach_are_copied_beside_the_records(
 
 
 def test_make_dev_and_other_commands_as_root_put_the_records_below_var_lib(closed: Path) -> None:
-    """The real folder of the system, by the real command."""
+    """The real folder of the system, with the real command."""
     assert str(server_place.STATE_FOLDER).startswith("/var/")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TAMARIN_")}
     command = [sys.executable, "-m", "tamarin_dagster.cli"]
@@ -300,7 +300,7 @@ def test_make_dev_and_other_commands_as_root_put_the_records_below_var_lib(close
             shutil.rmtree(pointer.read_text().strip())
 
 
-# Root first: the interpreter may be in a folder that no other account can enter, and has imported all it needs then.
+# Root first: the interpreter may be in a folder that no other account can enter; after this it has all it needs.
 ORDINARY = """
 import os, pwd, sys
 from pathlib import Path

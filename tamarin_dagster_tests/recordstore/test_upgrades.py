@@ -1,4 +1,4 @@
-"""A database of each earlier revision, with rows in all its tables, becomes what a new one with these rows is."""
+"""A database of each earlier revision, with rows in all its tables, becomes the same as a new one with these rows."""
 
 import ast
 import hashlib
@@ -32,13 +32,13 @@ from tamarin_dagster_tests.recordstore.schema import grants_of, schema_of
 MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "schema" / "migrations"
 HERE = Path(__file__).parent
 REVISIONS = tuple(f"{number:04}" for number in range(1, int(SCHEMA_REVISION)))
-# Of the first revision all migrations run, of the last one the newest.
+# From the first revision all migrations run, from the last one only the newest.
 OF_EACH_REVISION = [
     revision if revision in (REVISIONS[0], REVISIONS[-1]) else pytest.param(revision, marks=pytest.mark.slow)
     for revision in REVISIONS
 ]
 MONTHS = tuple(date(2026, month, 1) for month in (1, 2, 3))
-# Databases were made by these, so nobody may change them any more. A new one is added here when it is released.
+# These files made databases, so nobody may change them. Add a new one here when it is released.
 RELEASED = {
     "0001_first_tables.py": "4515147518e45486",
     "0002_retention_and_upkeep.py": "96544f46a3adac5d",
@@ -49,8 +49,8 @@ RELEASED = {
     "0007_answers.py": "1aad80c2d2c5162e",
     "0008_archive.py": "ff25a5b274ca58fd",
 }
-# Its identity is each database's own; 0003 says of a deletion that fails that it fails since the upgrade. The sums of a
-# part have no order, and its bytes therefore may differ.
+# The identity differs in each database. 0003 notes for a failing deletion that it has failed since the upgrade. The
+# sums of a part have no order, so its bytes may differ.
 NOT_COMPARED = {
     "tamarin_database": ["id", "created_at"],
     "traffic_day": ["rolled_up_at", "seconds"],
@@ -66,7 +66,7 @@ ANSWERS = (
 
 @contextmanager
 def new_database(server_url: sa.URL, template: str = "template1") -> Iterator[sa.Engine]:
-    """An engine on an empty database, or on a copy of that one."""
+    """Return an engine on an empty database, or on a copy of that one."""
     name = f"tamarin_test_{uuid4().hex[:8]}"
     server = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
@@ -86,12 +86,9 @@ def run(engine: sa.Engine, *statements: str) -> None:
             connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
-# ------------------------------------------------------------------------------------------------ a database in use
-
-
 @pytest.fixture(scope="module")
 def in_use(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
-    """A database of the present revision that has been in use for some months; one day is to be rolled up again."""
+    """Make a database of the current revision that was in use for months; one day must be rolled up again."""
     with new_database(server_url, template) as engine:
         ensure_partitions(engine, MONTHS)
         run(engine, (HERE / "former_rows.sql").read_text("utf-8"))
@@ -110,7 +107,7 @@ def in_use(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
 
 @pytest.fixture(scope="module")
 def rolled_up(server_url: sa.URL, template: str, in_use: sa.Engine) -> dict[str, tuple[int, str]]:
-    """The rollups of that database, once all are made."""
+    """Return the rollups of that database, after all are made."""
     with new_database(server_url, template) as engine:
         ensure_partitions(engine, MONTHS)
         copy_rows(in_use, engine, {})
@@ -119,7 +116,7 @@ def rolled_up(server_url: sa.URL, template: str, in_use: sa.Engine) -> dict[str,
 
 
 def days_of(connection: sa.Connection) -> list[date]:
-    """The days of the records, as the ledger has them."""
+    """Return the days of the records, as the ledger has them."""
     spans = connection.exec_driver_sql(
         "SELECT CAST(first_request_dtime AT TIME ZONE 'UTC' AS date),"
         " CAST(last_request_dtime AT TIME ZONE 'UTC' AS date)"
@@ -128,11 +125,8 @@ def days_of(connection: sa.Connection) -> list[date]:
     return sorted({first + timedelta(days=n) for first, last in spans for n in range((last - first).days + 1)})
 
 
-# ------------------------------------------------------------------------------------------------ as a revision made it
-
-
 class Roles(NamedTuple):
-    """A role that `grant-reader` made, and one that has a grant of its own."""
+    """A role that `grant-reader` made, and one with its own grant."""
 
     reader: str
     other: str
@@ -140,7 +134,7 @@ class Roles(NamedTuple):
 
 @pytest.fixture
 def roles(server_url: sa.URL) -> Iterator[Roles]:
-    """Two roles, which outlive the databases of the test."""
+    """Make two roles, which outlive the databases of the test."""
     made = Roles(*(f"{name}_{uuid4().hex[:8]}" for name in ("reader", "other")))
     server = sa.create_engine(server_url)
     run(server, *(f"CREATE ROLE {role}" for role in made))
@@ -150,7 +144,7 @@ def roles(server_url: sa.URL) -> Iterator[Roles]:
 
 
 def make_as_of(revision: str, engine: sa.Engine, in_use: sa.Engine, roles: Roles) -> None:
-    """Makes a database of that revision: tables, views of the time, partitions, grants, and the rows it can hold."""
+    """Make a database of that revision: tables, views of the time, partitions, grants, and the rows it can hold."""
     upgrade_to(engine, revision)
     for section in re.split(r"^-- revision ", (HERE / "former_views.sql").read_text("utf-8"), flags=re.MULTILINE)[1:]:
         if section[:4] <= revision:
@@ -169,7 +163,7 @@ def upgrade_to(engine: sa.Engine, revision: str) -> None:
 
 
 def make_partitions(engine: sa.Engine, revision: str) -> None:
-    """Makes the partitions as the releases of that time did. Every release described the columns of a record."""
+    """Create the partitions as the releases of that time did. Every release described the columns of a record."""
     with engine.begin() as connection:
         for column in metadata.tables["s3_log_record"].columns:
             connection.execute(SetColumnComment(column))
@@ -189,7 +183,7 @@ def make_partitions(engine: sa.Engine, revision: str) -> None:
 
 
 def names_in(engine: sa.Engine) -> dict[str, set[str]]:
-    """The tables and views, and the functions, that there are."""
+    """Return the existing tables and views, and functions."""
     with engine.connect() as connection:
         return {
             "relations": set(
@@ -207,7 +201,7 @@ def names_in(engine: sa.Engine) -> dict[str, set[str]]:
 
 
 def grant(engine: sa.Engine, names: dict[str, set[str]], roles: Roles) -> None:
-    """Grants what grant-reader does, and on some views and functions what somebody has granted by hand."""
+    """Grant what grant-reader grants, and on some views and functions what somebody has granted by hand."""
     run(
         engine,
         f"GRANT USAGE ON SCHEMA public TO {roles.reader}",
@@ -230,7 +224,7 @@ def grant(engine: sa.Engine, names: dict[str, set[str]], roles: Roles) -> None:
 
 
 def copy_rows(source: sa.Engine, target: sa.Engine, conditions: dict[str, str]) -> None:
-    """Copies the rows of all tables that the target has, as far as it has their columns."""
+    """Copy the rows of all tables that the target has, with the columns that it has."""
     with source.connect() as reading, target.begin() as writing:
         for table in metadata.tables:
             columns = [name for name in columns_of(writing, table) if name in set(columns_of(reading, table))]
@@ -253,7 +247,7 @@ def copy_rows(source: sa.Engine, target: sa.Engine, conditions: dict[str, str]) 
 
 
 def columns_of(connection: sa.Connection, table: str) -> list[str]:
-    """Its columns, without those that Postgres computes."""
+    """Return its columns without those that Postgres computes."""
     return list(
         connection.execute(
             sa.text(
@@ -265,11 +259,8 @@ def columns_of(connection: sa.Connection, table: str) -> list[str]:
     )
 
 
-# ------------------------------------------------------------------------------------------------ what is compared
-
-
 def rows_of(engine: sa.Engine, not_compared: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
-    """The number and an order-free digest of the rows of each table."""
+    """Return the number and an order-free digest of the rows of each table."""
     with engine.connect() as connection:
         return {
             table: digest(
@@ -280,7 +271,7 @@ def rows_of(engine: sa.Engine, not_compared: dict[str, list[str]]) -> dict[str, 
 
 
 def answers_of(engine: sa.Engine) -> dict[str, tuple[int, str]]:
-    """The same for the answers of all views and functions."""
+    """Return the same for the answers of all views and functions."""
     with engine.connect() as connection:
         return {
             query: digest(connection, f"SELECT to_jsonb(t) - CAST(:less AS text[]) FROM ({query}) t")
@@ -295,7 +286,7 @@ def digest(connection: sa.Connection, query: str, less: list[str] | None = None)
 
 
 def rollups_of(engine: sa.Engine) -> dict[str, tuple[int, str]]:
-    """The rollups of days that have records."""
+    """Return the rollups of days that have records."""
     time = {"traffic_hourly": "CAST(hour AT TIME ZONE 'UTC' AS date)"}
     with engine.connect() as connection:
         return {
@@ -309,9 +300,6 @@ def rollups_of(engine: sa.Engine) -> dict[str, tuple[int, str]]:
         }
 
 
-# ------------------------------------------------------------------------------------------------ the tests
-
-
 @pytest.mark.parametrize("revision", OF_EACH_REVISION)
 def test_a_database_of_an_earlier_revision_becomes_what_a_new_one_with_its_rows_is(
     revision, server_url, template, in_use, rolled_up, roles, today
@@ -322,18 +310,18 @@ def test_a_database_of_an_earlier_revision_becomes_what_a_new_one_with_its_rows_
         ensure_partitions(new, MONTHS)
         copy_rows(upgraded, new, {})
         grant(new, names, roles)
-        if "traffic_day" in names["relations"] and revision < "0011":  # who reads the days reads what is folded of them
+        if "traffic_day" in names["relations"] and revision < "0011":  # readers of the days also read their folds
             run(new, f"GRANT SELECT ON traffic_fold, traffic_part TO {roles.reader}")
         not_compared = dict(NOT_COMPARED)
-        if revision < "0003":  # from then on it is known since when a deletion fails
+        if revision < "0003":  # later revisions know since when a deletion fails
             run(new, "UPDATE s3_log_key SET purge_failed_at = now() WHERE purge_error IS NOT NULL")
             not_compared["s3_log_key"] = ["purge_failed_at"]
-        if revision < "0005":  # all days are to be rolled up
+        if revision < "0005":  # all days must be rolled up
             with new.connect() as connection:
                 days = days_of(connection)
             run(new, *(f"INSERT INTO traffic_pending_day VALUES (NULL, '{day}')" for day in days))
 
-        if revision == "0008":  # what was archived is noted, as counts, since nobody noted where
+        if revision == "0008":  # archives are noted only as counts, since no place was noted
             run(
                 new,
                 "INSERT INTO s3_archived_day (bucket, delivery_date, place, key_digest, written_at)"
@@ -375,7 +363,7 @@ def test_a_database_of_an_earlier_revision_becomes_what_a_new_one_with_its_rows_
 
 
 def reads_all(engine: sa.Engine, names: dict[str, set[str]], reader: str) -> None:
-    """Asserts that the reader still reads what it could."""
+    """Check that the reader can still read what it could."""
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SET LOCAL ROLE {reader}")
         for name in names["relations"] - {"s3_rejected_line"}:

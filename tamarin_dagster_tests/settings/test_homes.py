@@ -121,7 +121,7 @@ def test_a_command_works_on_the_demo_and_says_so_until_a_bucket_is_configured(sa
 
     status, _, told = said("pull", "--no-purge")
     assert (status, told.startswith(line)) == (0, True), told
-    assert "media-example-org: 1 keys loaded" in told
+    assert "media-example-org: 1 key loaded" in told
     status, shown, told = said("buckets", "--json", TAMARIN_HOME="")
     assert (status, told.startswith(line)) == (0, True)
     assert [(each["bucket"], each["records"], each["unloaded"]["keys"]) for each in json.loads(shown)] == [

@@ -11,7 +11,7 @@ from tamarin_dagster.analytics.report.evidence import completeness_of
 from tamarin_dagster.analytics.report.figures import Consumers, Report
 from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.analytics.report.pseudonyms import NameOfAddress, as_it_is
-from tamarin_dagster.recordstore.bucket_names import foreign_records
+from tamarin_dagster.recordstore.bucket_names import find_foreign_records
 
 # Of 25,000 keys the sums take 25 MB; what does not fit is sorted on the disk, which takes twice as long.
 WORK_MEM = "64MB"
@@ -27,7 +27,7 @@ def ask_all(
     ):
         connection.execute(sa.text(f"SET LOCAL work_mem = '{WORK_MEM}'"))
         prices = tops.prices_of(connection, bucket, month)
-        foreign = foreign_records(connection, bucket)
+        foreign = find_foreign_records(connection, bucket)
         folds = folds_of(connection, bucket, month.first, month.last)
         return Report(
             bucket=bucket,

@@ -1,4 +1,4 @@
-"""Findings on archives: is the place there and this database's, can it be written, does it hold what was archived."""
+"""Findings on archives: the place belongs to this database, can be written, and holds what was archived."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _PROBE = b"written by tamarin-dagster doctor, which deletes it again\n"
-# A purge asks for each day; the last ones show whether it would go well.
+# A purge checks each day. The newest days show whether it would succeed.
 NEWEST_DAYS = 3
 
 
 def examine_archives(
     settings: Settings, buckets: Sequence[LoggedBucket], client_of: Callable[[LoggedBucket], "S3Client"]
 ) -> Iterator[Finding]:
-    """Findings on the archive of each bucket that has one; none if the database cannot be asked: that has its own."""
+    """Yield findings on the archive of each bucket that has one; none if the database, a finding itself, fails."""
     archiving = [bucket for bucket in buckets if settings.archive_of(bucket)]
     if not archiving:
         return
@@ -48,13 +48,13 @@ def examine_archives(
                 place = open_archive(bucket, settings.archive_of(bucket) or "", client_of)
                 yield from _examine(subject, bucket, place, engine)
             except (ArchiveError, sa.exc.SQLAlchemyError) as error:
-                yield fail(subject, str(error).split("\n", 1)[0], "no log key of the bucket is purged until then")
-            except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others are still to be looked at
+                yield fail(subject, str(error).split("\n", 1)[0], "until then no log key of the bucket is purged")
+            except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others must still be checked
                 yield fail(subject, type(error).__name__, "check archive, and the bucket's endpoint_url and profile")
 
 
 def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
-    """An engine on the records' database; None if the embedded server has none yet."""
+    """Return an engine on the records' database, or None if the embedded server has none yet."""
     if settings.database_url:
         url = "postgresql+psycopg" + settings.database_url.removeprefix("postgresql")
     elif has_cluster(settings.home):
@@ -72,14 +72,14 @@ def _examine(subject: str, bucket: LoggedBucket, place: ArchivePlace, engine: sa
         yield fail(subject, state.problem, "until then nothing is archived, and no log key is purged")
         return
     if state.owner is None:
-        yield ok(subject, f"{place.url} is begun when the first day is archived")
+        yield ok(subject, f"{place.url} is created when the first day is archived")
         return
-    yield ok(subject, f"{place.url} is that of this database, {state.database}")
-    yield _writing(subject, bucket, place)
-    yield _proving(subject, bucket, place, engine)
+    yield ok(subject, f"{place.url} belongs to this database, {state.database}")
+    yield _check_writing(subject, bucket, place)
+    yield _check_days(subject, bucket, place, engine)
 
 
-def _writing(subject: str, bucket: LoggedBucket, place: ArchivePlace) -> Finding:
+def _check_writing(subject: str, bucket: LoggedBucket, place: ArchivePlace) -> Finding:
     name = f"{record_folder(bucket.name)}/doctor-{uuid4().hex}"
     try:
         with place.writing(name) as file:
@@ -89,18 +89,18 @@ def _writing(subject: str, bucket: LoggedBucket, place: ArchivePlace) -> Finding
     except ArchiveError as error:
         return fail(f"{subject} writing", str(error), "until then no log key of the bucket is purged")
     if found is None or found.data != _PROBE:
-        return fail(f"{subject} writing", f"archive {place.url}: what is written cannot be read", "check the store")
+        return fail(f"{subject} writing", f"archive {place.url}: a written file cannot be read back", "check the store")
     return ok(f"{subject} writing", "a file was written, read and deleted")
 
 
-def _proving(subject: str, bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> Finding:
+def _check_days(subject: str, bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> Finding:
     subject = f"{subject} days"
     with engine.connect() as connection:
-        days = archived.noted_days(connection, bucket.name, place.name)
+        days = archived.list_noted_days(connection, bucket.name, place.name)
         waiting = archived.waiting_keys(connection, bucket.name, None, place.name)
     proof = ArchiveProof(bucket, place, engine)
     for day in days[:NEWEST_DAYS]:
         if problem := proof.problem(day):
             return warn(subject, problem, "until then no log key of that day is purged")
-    looked = f", the last {min(len(days), NEWEST_DAYS)} of them are as they were written" if days else ""
-    return ok(subject, f"{len(days):,} delivery days are there{looked}; {waiting:,} log keys wait")
+    looked = f"; the last {min(len(days), NEWEST_DAYS)} of them are unchanged" if days else ""
+    return ok(subject, f"delivery days in the archive: {len(days):,}{looked}; log keys that wait: {waiting:,}")

@@ -1,4 +1,4 @@
-"""Findings on the records' database: does it answer, is it migrated, has it room, is its clock ours."""
+"""Findings on the records' database: it answers, is migrated, has space, and its clock agrees with ours."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,29 +24,29 @@ from tamarin_dagster.recordstore.server.embedded import (
 from tamarin_dagster.recordstore.server.place import find_folder, has_cluster
 from tamarin_dagster.settings import Settings
 
-# Clocks that differ by more make delivery days and request times hard to compare.
+# Clocks that differ by more make it hard to compare delivery days and request times.
 MAX_CLOCK_SECONDS = 60
 OLDEST_SERVER = (14,)
-# Of the disk of the embedded server. Below the last it is about to stop.
+# Free bytes on the disk of the embedded server. Below the lower limit the server is about to stop.
 LITTLE_SPACE_FRACTION = 0.10
 LITTLE_SPACE_BYTES = 2 * 1024**3
 NO_SPACE_BYTES = 200 * 1000**2
 
-# So long the doctor waits for an embedded server that is not ready.
+# Seconds that the doctor waits for an embedded server that is not ready.
 PATIENCE_SECONDS = 5.0
 
 _SUBJECT = "database"
 
 
 def examine_database(settings: Settings, clock: Callable[[], float], stack: ExitStack) -> Iterator[Finding]:
-    """Findings on the database; it is not migrated, and no embedded one is made.
+    """Yield findings on the database, without migrating it or creating an embedded one.
 
-    An embedded server that is there is used until the stack is closed.
+    An embedded server that exists is used until the stack is closed.
     """
     try:
         yield from _examine(settings, clock, stack)
     except EmbeddedPostgresNotReadyError as error:
-        remedy = "a recovery goes on by itself, and may take minutes; to end and restart it: tamarin-dagster stop"
+        remedy = "a recovery continues by itself, and may take minutes; to end and restart it: tamarin-dagster stop"
         yield fail(_SUBJECT, brief(error), remedy)
     except (EmbeddedPostgresError, OSError) as error:
         remedy = "see its server.log, or set TAMARIN_DATABASE_URL"
@@ -57,7 +57,7 @@ def examine_database(settings: Settings, clock: Callable[[], float], stack: Exit
         yield fail(_SUBJECT, brief(error), "check TAMARIN_DATABASE_URL")
     except sa.exc.DBAPIError as error:
         text = brief(error.orig if isinstance(error.orig, Exception) else error)
-        yield fail(_SUBJECT, text, "is the server up, and is TAMARIN_DATABASE_URL right?")
+        yield fail(_SUBJECT, text, "check that the server is running and that TAMARIN_DATABASE_URL is right")
 
 
 def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -> Iterator[Finding]:
@@ -68,7 +68,7 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
             return
     engine = _engine(settings, stack)
     if engine is None:
-        yield ok(_SUBJECT, "the embedded Postgres is made at its first use")
+        yield ok(_SUBJECT, "the embedded Postgres is created at its first use")
         return
     stack.callback(engine.dispose)
     with engine.connect() as connection:
@@ -83,7 +83,7 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
     else:
         yield ok(_SUBJECT, f"Postgres {server} answers")
     yield _rights_finding(rights)
-    if rights.has_schema and not rights.owners:  # otherwise the revision may not be read
+    if rights.has_schema and not rights.owners:  # otherwise we may not be allowed to read the revision
         yield _schema_finding(revision := schema_revision(engine))
         if revision == SCHEMA_REVISION:
             yield from backup_findings(settings, engine)
@@ -91,7 +91,7 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
 
 
 def open_migrated(settings: Settings, stack: ExitStack) -> sa.Engine | None:
-    """An engine on the records' database, until the stack is closed; None if it does not answer or is not migrated."""
+    """Return an engine on the records' database until the stack closes, or None if it fails or is not migrated."""
     try:
         engine = _engine(settings, stack)
         if engine is None:
@@ -99,11 +99,11 @@ def open_migrated(settings: Settings, stack: ExitStack) -> sa.Engine | None:
         stack.callback(engine.dispose)
         return engine if schema_revision(engine) == SCHEMA_REVISION else None
     except (sa.exc.SQLAlchemyError, DatabaseError, EmbeddedPostgresError, OSError):
-        return None  # what is wrong with it is a finding of its own
+        return None  # the cause is a finding of its own
 
 
 def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
-    """An engine on the records' database; None if the embedded server has none yet."""
+    """Return an engine on the records' database, or None if the embedded server has none yet."""
     if settings.database_url:
         return _engine_of(settings, records_url(settings))
     if not has_cluster(settings.home):
@@ -127,7 +127,7 @@ def _rights_finding(rights: Rights) -> Finding:
     subject = f"{_SUBJECT} rights"
     if rights.problem:
         return fail(subject, rights.problem, rights.remedy)
-    return ok(subject, "the user may create tables, and its own are those that are there")
+    return ok(subject, "the user may create tables, and owns the existing ones")
 
 
 def _schema_finding(revision: str | None) -> Finding:
@@ -140,31 +140,31 @@ def _schema_finding(revision: str | None) -> Finding:
             f"at revision {revision}, which this version does not know (its own is {SCHEMA_REVISION})",
             "a newer version of tamarin_dagster has migrated it; upgrade this one",
         )
-    text = "has no tables yet" if revision is None else f"at revision {revision}, and {SCHEMA_REVISION} is the present"
-    return warn(subject, text, "tamarin-dagster migrate brings it up to date; so does any command that uses it")
+    text = "has no tables yet" if revision is None else f"at revision {revision}, the current one is {SCHEMA_REVISION}"
+    return warn(subject, text, "run tamarin-dagster migrate, or any command that uses the database")
 
 
 def clock_finding(subject: str, seconds: float) -> Finding:
-    """What is said of a clock that ours is ahead of by so many seconds."""
+    """Return the finding on a clock that ours is ahead of by so many seconds."""
     if abs(seconds) <= MAX_CLOCK_SECONDS:
         return ok(f"{subject} clock", f"differs from ours by {abs(seconds):.0f} s")
     ahead = "ahead of" if seconds > 0 else "behind"
     return warn(
-        f"{subject} clock", f"ours is {abs(seconds):,.0f} s {ahead} it", "set this machine's clock, or that one's"
+        f"{subject} clock", f"ours is {abs(seconds):,.0f} s {ahead} it", "set the clock of this machine or of that one"
     )
 
 
 def _space(home: Path) -> tuple[int, int]:
-    """Bytes of the disk that the home is on, or will be on: all, and free ones."""
+    """Return the size and the free bytes of the disk that has the home, or will have it."""
     usage = shutil.disk_usage(next(folder for folder in (home, *home.parents) if folder.exists()))
     return usage.total, usage.free
 
 
 def space_finding(home: Path, total: int, free: int) -> Finding:
-    """What is said of the disk of the embedded server; bytes."""
+    """Return the finding on the disk of the embedded server; sizes in bytes."""
     subject = f"{_SUBJECT} disk"
     text = f"{free / 1e9:.1f} GB of {total / 1e9:.1f} GB are free for {home}"
-    remedy = f"make room, or move home; what takes it is {home / 'postgres'}, and retention_months limits it"
+    remedy = f"free space, or move home; {home / 'postgres'} takes the space, and retention_months limits it"
     if free < NO_SPACE_BYTES:
         return fail(subject, text, remedy)
     if free < LITTLE_SPACE_BYTES or free < total * LITTLE_SPACE_FRACTION:

@@ -1,4 +1,4 @@
-"""Findings on the encoding of the databases. There are none where it is UTF8."""
+"""Findings on the encoding of the databases; none if it is UTF8."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def encoding_findings(subject: str, connection: sa.Connection) -> Iterator[Findi
 
 
 def dagster_findings(settings: Settings) -> Iterator[Finding]:
-    """Yield what is wrong with a database of Dagster's own that the settings name: events hold keys and errors."""
+    """Yield what is wrong with Dagster's own database, if configured: its events contain keys and errors."""
     url = settings.dagster_database_url
     if not url:
         return
@@ -34,6 +34,6 @@ def dagster_findings(settings: Settings) -> Iterator[Finding]:
             yield from encoding_findings(subject, connection)
     except sa.exc.DBAPIError as error:
         text = brief(error.orig if isinstance(error.orig, Exception) else error)
-        yield fail(subject, text, "is the server up, and is TAMARIN_DAGSTER_DATABASE_URL right?")
+        yield fail(subject, text, "check that the server is running and that TAMARIN_DAGSTER_DATABASE_URL is right")
     finally:
         engine.dispose()

@@ -1,4 +1,4 @@
-"""The whole examination, in its order: settings, database, then each bucket by itself."""
+"""The whole examination, in order: settings, database, then each bucket separately."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,13 +34,13 @@ def examine(
     buckets: Sequence[LoggedBucket] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Finding]:
-    """Yields each finding as it is found; never raises for what is wrong with a database or a bucket.
+    """Yield each finding as soon as it is found. Never raises for a fault of a database or a bucket.
 
     Args:
-        settings: what is examined.
-        open_store: gives the store of a bucket's log keys.
-        client_of: gives a boto3 client for a bucket's log bucket in S3.
-        buckets: only these (default: all that are configured).
+        settings: the settings to examine.
+        open_store: returns the store of a bucket's log keys.
+        client_of: returns a boto3 client for a bucket's log bucket in S3.
+        buckets: only these (default: all configured buckets).
         clock: our time, in seconds since 1970, to compare with that of database and stores.
     """
     chosen = settings.buckets if buckets is None else buckets
@@ -64,7 +64,7 @@ def examine(
                     yield from examine_folder(bucket, bucket.log_folder, store, known, purges=purges)
                 else:
                     yield from examine_s3(Scene(bucket, store, client_of(bucket), purges, clock, known))
-            except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others are still to be looked at
+            except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others must still be checked
                 remedy = error.remedy if isinstance(error, InspectionError) else ""
                 remedy = remedy or (_FOLDER_REACHED_BY if bucket.log_folder else _REACHED_BY)
                 yield fail(f"{bucket.name}: log bucket", brief(error) or type(error).__name__, remedy)

@@ -1,11 +1,11 @@
-"""A finding: what was looked at, how it is, and what to do about it."""
+"""A finding: what was checked, its state, and what to do about it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How serious a finding is: what fails keeps logs from being loaded or purged, or loses them."""
+    """The severity of a finding: a failure prevents loading or purging of logs, or loses logs."""
 
     ok = "ok"
     warn = "warn"
@@ -14,7 +14,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one subject. `remedy` is what to do; nothing if it is ok."""
+    """The result for one subject. `remedy` says what to do; it is empty if the status is ok."""
 
     subject: str
     status: Status
@@ -26,15 +26,15 @@ class Finding:
 
 
 def ok(subject: str, text: str) -> Finding:
-    """A finding that is as it should be."""
+    """Return a finding without a fault."""
     return Finding(subject, Status.ok, text)
 
 
 def warn(subject: str, text: str, remedy: str) -> Finding:
-    """A finding that may do harm, or could not be looked at."""
+    """Return a finding that may do harm, or that could not be checked."""
     return Finding(subject, Status.warn, text, remedy)
 
 
 def fail(subject: str, text: str, remedy: str) -> Finding:
-    """A finding that does harm."""
+    """Return a finding that does harm."""
     return Finding(subject, Status.fail, text, remedy)

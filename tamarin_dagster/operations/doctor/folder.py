@@ -10,42 +10,45 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, LogStore
 from tamarin_dagster.logstore.errors import brief
 from tamarin_dagster.operations.doctor.finding import Finding, Status, fail, ok, warn
-from tamarin_dagster.operations.doctor.keys import a_log_key, stray_finding
+from tamarin_dagster.operations.doctor.keys import find_log_key, stray_finding
 from tamarin_dagster.operations.doctor.names import Known, name_findings, nothing_to_read
 from tamarin_dagster.pipeline.discover import Listing, days_with_keys, survey, waiting_files
 from tamarin_dagster.settings import LoggedBucket
 
-# So many folders are looked at; those of a tree mostly have the same owner and mode.
+# The number of folders to check. Those of a tree mostly have the same owner and mode.
 MAX_FOLDERS = 1000
-# Files of older days are seldom written now, and to list years of them takes minutes.
+# Files of earlier days are rarely written now, and listing years of them takes minutes.
 QUIET_LOOKBACK = timedelta(days=7)
 
 
 def examine_folder(
     bucket: LoggedBucket, folder: Path, store: LogStore, known: Known, *, purges: bool
 ) -> Iterator[Finding]:
-    """Is it there, can it be read, and written to if log keys are purged. Raises LogStoreError."""
+    """Check that the folder exists and can be read, and written if log keys are purged. Raises LogStoreError."""
     name = bucket.name
     if not folder.is_dir():
-        yield fail(f"{name}: log bucket", f"there is no folder {str(folder)!r}", "check log_bucket_name, or mount it")
+        text = f"the folder {str(folder)!r} does not exist"
+        yield fail(f"{name}: log bucket", text, "check log_bucket_name, or mount it")
         return
-    yield ok(f"{name}: log bucket", "the folder is there")
+    yield ok(f"{name}: log bucket", "the folder exists")
     folders = list(islice(_folders(folder / bucket.log_prefix.rpartition("/")[0]), MAX_FOLDERS))
     listing = _access(f"{name}: list", folders, os.R_OK | os.X_OK, "read")
     yield listing
     if listing.status is Status.fail:
         return
     seen = survey(store, bucket)
-    item = a_log_key(store, bucket, seen.roots)
-    yield _reading(f"{name}: get", bucket, store, item, known)
+    item = find_log_key(store, bucket, seen.roots)
+    yield _check_reading(f"{name}: get", bucket, store, item, known)
     yield from name_findings(f"{name}: name", bucket, store, seen.roots, known, has_keys=item is not None)
     yield stray_finding(f"{name}: strays", seen)
-    yield _waiting(f"{name}: quiet files", bucket, store, seen.roots)
+    yield _check_waiting(f"{name}: quiet files", bucket, store, seen.roots)
     if purges:
         yield _access(f"{name}: delete", folders, os.W_OK | os.X_OK, "written to")
 
 
-def _reading(subject: str, bucket: LoggedBucket, store: LogStore, item: LogObject | None, known: Known) -> Finding:
+def _check_reading(
+    subject: str, bucket: LoggedBucket, store: LogStore, item: LogObject | None, known: Known
+) -> Finding:
     if item is None:
         return nothing_to_read(subject, bucket, store, known)
     try:
@@ -59,8 +62,8 @@ def _reading(subject: str, bucket: LoggedBucket, store: LogStore, item: LogObjec
     return ok(subject, "a log key was read")
 
 
-def _waiting(subject: str, bucket: LoggedBucket, store: LogStore, roots: tuple[str, ...]) -> Finding:
-    """Whether files of the last days may still be written: a pull leaves those out."""
+def _check_waiting(subject: str, bucket: LoggedBucket, store: LogStore, roots: tuple[str, ...]) -> Finding:
+    """Check whether files of the last days may still be written; a pull skips those."""
     last = datetime.now(UTC).date() + timedelta(days=1)
     waiting = 0
     for day in days_with_keys(store, bucket, roots, max(bucket.start_date, last - QUIET_LOOKBACK), last):
@@ -73,12 +76,12 @@ def _waiting(subject: str, bucket: LoggedBucket, store: LogStore, roots: tuple[s
     return warn(
         subject,
         waiting_files(bucket, waiting),
-        "let whatever writes them write under a name that begins with a dot, and rename the file when it is complete",
+        "write each file under a name that begins with a dot, and rename it when it is complete",
     )
 
 
 def _folders(top: Path) -> Iterator[str]:
-    """The folder and all below it that the store looks into; those too that may not be read."""
+    """Yield the folder and all folders below it that the store reads, also unreadable ones."""
     if top.is_dir():
         yield str(top)
     for above, names, _ in os.walk(top):
@@ -87,8 +90,8 @@ def _folders(top: Path) -> Iterator[str]:
 
 
 def _access(subject: str, folders: Sequence[str], mode: int, what: str) -> Finding:
-    """Whether we may do that to the folders; to delete a file is to write to its folder."""
+    """Check whether we may do that to the folders. Deleting a file needs write permission on its folder."""
     for folder in folders:
         if not os.access(folder, mode):
-            return fail(subject, f"the folder {folder!r} cannot be {what}", "give this account the right to")
+            return fail(subject, f"the folder {folder!r} cannot be {what}", "give this account the permission")
     return ok(subject, f"the folders can be {what}")

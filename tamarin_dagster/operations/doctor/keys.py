@@ -1,4 +1,4 @@
-"""Findings that both kinds of log bucket share: a log key to try, and strays."""
+"""Findings that both kinds of log bucket share: a log key to read, and strays."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -10,11 +10,11 @@ from tamarin_dagster.operations.doctor.finding import Finding, ok, warn
 from tamarin_dagster.pipeline.discover import Survey, count_strays, days_with_keys, not_searched
 from tamarin_dagster.settings import LoggedBucket
 
-NOTHING_TO_READ = "no log key is there yet: nothing to read"
+NOTHING_TO_READ = "there is no log key yet, so nothing to read"
 
 
-def a_log_key(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...]) -> LogObject | None:
-    """The first log key of the first day that has any; None if there is none. Raises LogStoreError."""
+def find_log_key(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...]) -> LogObject | None:
+    """Return the first log key of the first day that has any, or None. Raises LogStoreError."""
     for day in days_with_keys(store, bucket, roots, bucket.start_date, datetime.now(UTC).date()):
         for item in _first_pages(store, bucket, roots, day):
             if parse_key_name(item.key, bucket.log_prefix):
@@ -23,21 +23,21 @@ def a_log_key(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...]) -> 
 
 
 def _first_pages(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...], day: date) -> Iterator[LogObject]:
-    """The first page of the day in each layout: a day of strays alone is not walked to its end."""
+    """Yield the first page of the day in each layout; more pages could be strays alone."""
     prefixes = [simple_prefix(bucket.log_prefix, day), *(partitioned_prefix(root, day) for root in roots)]
     for prefix in prefixes:
         yield from next(store.pages(prefix), [])
 
 
 def stray_finding(subject: str, seen: Survey) -> Finding:
-    """Return what to say of names that are no log key's, and of folders that were not searched for log keys."""
+    """Return the finding on names that no log key has, and on folders that were not searched to their end."""
     if not seen.strays and not seen.unsearched:
         return ok(subject, "none")
-    said = []
+    parts = []
     if seen.strays:
-        said.append(f"{count_strays(seen.strays)} names are no log key's, for example '{seen.strays[0]}'")
+        parts.append(f"names that are not log keys: {count_strays(seen.strays)}, for example '{seen.strays[0]}'")
     if seen.unsearched:
-        said.append(not_searched(seen))
+        parts.append(not_searched(seen))
     return warn(
-        subject, "; ".join(said), "they are never read nor deleted; if they should be log keys, check log_prefix"
+        subject, "; ".join(parts), "they are never read nor deleted; if they should be log keys, check log_prefix"
     )

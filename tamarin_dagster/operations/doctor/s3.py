@@ -1,4 +1,4 @@
-"""Findings on a log bucket in S3: can it be listed, read and purged, and does S3 keep on delivering to it."""
+"""Findings on a log bucket in S3: it can be listed, read and purged, and S3 delivers to it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tamarin_dagster.logstore.inspection import InspectionError, LoggingTarget, 
 from tamarin_dagster.logstore.probing import Probe, probe
 from tamarin_dagster.operations.doctor.database import clock_finding
 from tamarin_dagster.operations.doctor.finding import Finding, Status, fail, ok, warn
-from tamarin_dagster.operations.doctor.keys import a_log_key, stray_finding
+from tamarin_dagster.operations.doctor.keys import find_log_key, stray_finding
 from tamarin_dagster.operations.doctor.log_loops import SELF_LOGGING, loop_findings, self_logging_remedy
 from tamarin_dagster.operations.doctor.names import NOTHING_KNOWN, Known, name_findings, nothing_to_read
 from tamarin_dagster.pipeline.discover import survey
@@ -22,18 +22,18 @@ from tamarin_dagster.settings import LoggedBucket
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# S3 delivers within hours, and the sensor takes late keys for three days.
+# S3 delivers within hours, and the sensor loads late keys for three days.
 TOO_SHORT_DAYS = 3
 # Time for somebody to notice that loading has stopped.
 SHORT_DAYS = 14
 
-# What a client calls its region that was told none.
+# The region of a client that was given none.
 _NO_REGION = "aws-global"
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A bucket that is examined: how it is reached, and what is asked of it."""
+    """A bucket under examination: how to reach it, and what it is used for."""
 
     bucket: LoggedBucket
     store: LogStore
@@ -48,50 +48,50 @@ class Scene:
         return self.bucket.log_bucket_name
 
     def subject(self, what: str) -> str:
-        """What a finding is about."""
+        """Return the subject of a finding."""
         return f"{self.bucket.name}: {what}"
 
 
 def examine_s3(scene: Scene) -> Iterator[Finding]:
-    """All findings on the bucket. Raises InspectionError if the log bucket cannot be reached."""
-    yield from _reach(scene)
+    """Yield all findings on the bucket. Raises InspectionError if the log bucket cannot be reached."""
+    yield from _check_reach(scene)
     try:
         inspection.check_listing(scene.client, scene.log_bucket, scene.bucket.log_prefix)
     except NotPermittedError as error:
         yield fail(scene.subject("list"), str(error), error.remedy)
     else:
         yield ok(scene.subject("list"), f"permitted under {scene.bucket.log_prefix!r}")
-        yield from _guarded(scene, "get", _keys)
-        yield from _guarded(scene, "archived", _archived)
+        yield from _run_check(scene, "get", _keys)
+        yield from _run_check(scene, "archived", _archived)
     if scene.purges:
-        yield from _guarded(scene, "delete", _deletion)
+        yield from _run_check(scene, "delete", _deletion)
     for what, look in _LOOKS:
-        yield from _guarded(scene, what, look)
+        yield from _run_check(scene, what, look)
 
 
-def _guarded(scene: Scene, what: str, look: Callable[[Scene, str], Iterator[Finding]]) -> Iterator[Finding]:
-    """The look's findings, or why it could not be had: that stops no other look."""
+def _run_check(scene: Scene, what: str, look: Callable[[Scene, str], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield the findings of one check, or why it could not run; that stops no other check."""
     subject = scene.subject(what)
     try:
         yield from look(scene, subject)
     except NotOfferedError as error:
         yield ok(subject, str(error))
     except InspectionError as error:
-        hint = "; `tamarin-dagster iam-policy --doctor` prints what to grant"
+        hint = "; `tamarin-dagster iam-policy --doctor` prints the policy to grant"
         permission = isinstance(error, NotPermittedError)
-        yield warn(subject, f"could not be looked at: {error}", error.remedy + hint * permission or "try again")
+        yield warn(subject, f"could not be checked: {error}", error.remedy + hint * permission or "try again")
     except LogStoreError as error:
-        yield warn(subject, f"could not be looked at: {error}", "try again")
+        yield warn(subject, f"could not be checked: {error}", "try again")
 
 
-def _reach(scene: Scene) -> Iterator[Finding]:
-    """Raises InspectionError; after a wrong region too there is nothing left to look at."""
+def _check_reach(scene: Scene) -> Iterator[Finding]:
+    """Check that the log bucket answers. Raises InspectionError, also for a wrong region."""
     subject = scene.subject("log bucket")
     found = inspection.reach(scene.client, scene.log_bucket, scene.clock)
     ours = scene.client.meta.region_name or _NO_REGION
-    # A store of another make may take any region; obstore, which does the GETs, does not follow S3's redirections.
+    # A store of another make may accept any region. Obstore, which sends the GETs, does not follow S3's redirections.
     if found.region and inspection.is_aws(scene.client) and found.region != ours.replace(_NO_REGION, "us-east-1"):
-        raise InspectionError(f"is in {found.region}, and is asked in {ours}", f"set its region: {found.region}")
+        raise InspectionError(f"is in {found.region}, but was requested in {ours}", f"set its region: {found.region}")
     yield ok(subject, f"answers, in {found.region}" if found.region else "answers")
     if found.clock_seconds is not None:
         yield clock_finding(subject, found.clock_seconds)
@@ -99,7 +99,7 @@ def _reach(scene: Scene) -> Iterator[Finding]:
 
 def _keys(scene: Scene, subject: str) -> Iterator[Finding]:
     seen = survey(scene.store, scene.bucket)
-    item = a_log_key(scene.store, scene.bucket, seen.roots)
+    item = find_log_key(scene.store, scene.bucket, seen.roots)
     if item is None:
         yield nothing_to_read(subject, scene.bucket, scene.store, scene.known)
     else:
@@ -116,7 +116,7 @@ def _keys(scene: Scene, subject: str) -> Iterator[Finding]:
 
 
 def _archived(scene: Scene, subject: str) -> Iterator[Finding]:
-    """Log keys that cannot be read before they are restored; those that are loaded need not be."""
+    """Find log keys that must be restored before they can be read; those that are loaded need not be."""
     found, is_complete = inspection.archived_objects(scene.client, scene.log_bucket, scene.bucket.log_prefix)
     log_keys = [item for item in found if parse_key_name(item.key, scene.bucket.log_prefix)]
     unseen = scene.known.unseen(scene.bucket, log_keys)
@@ -128,12 +128,12 @@ def _archived(scene: Scene, subject: str) -> Iterator[Finding]:
     yield warn(
         subject,
         f"{count} that {verb} not loaded {verb} in GLACIER or DEEP_ARCHIVE, for example '{shown(unseen[0].key)}'",
-        "restore what is to be loaded (aws s3api restore-object), and leave the log prefix out of the lifecycle rule",
+        "restore the keys to load (aws s3api restore-object), and exclude the log prefix from the lifecycle rule",
     )
 
 
 def _deletion(scene: Scene, subject: str) -> Iterator[Finding]:
-    """The probe; not where an object lock might keep it: nobody could delete it then."""
+    """Try a probe object; not where an object lock might keep it, so that nobody could delete it."""
     if locked := _may_be_locked(scene):
         yield warn(subject, f"was not tried: {locked}", "rely on the purge's own report")
         return
@@ -145,23 +145,23 @@ def _deletion(scene: Scene, subject: str) -> Iterator[Finding]:
             f"grant it for {scene.bucket.log_prefix + PROBE_NAME + '*'!r}, or rely on the purge's own report",
         )
         return
-    yield from _probed(scene, subject, tried)
+    yield from _report_probe(scene, subject, tried)
 
 
 def _may_be_locked(scene: Scene) -> str:
-    """Why a probe object might be locked; nothing if it cannot be. Locks need versions."""
+    """Return why a probe object might be locked; empty if it cannot be. Locks need versions."""
     try:
         on = inspection.object_lock(scene.client, scene.log_bucket)
     except NotOfferedError:
         return ""
     except NotPermittedError:
         if inspection.versioning(scene.client, scene.log_bucket):
-            return "the bucket is versioned, and whether object lock is on could not be seen"
+            return "the bucket is versioned, and its object lock could not be checked"
         return ""
     return "object lock is on, and might keep the probe object" if on else ""
 
 
-def _probed(scene: Scene, subject: str, tried: Probe) -> Iterator[Finding]:
+def _report_probe(scene: Scene, subject: str, tried: Probe) -> Iterator[Finding]:
     if tried.not_read:
         yield fail(
             scene.subject("get"), f"the probe object: {tried.not_read}", tried.not_read.remedy or "see the error"
@@ -172,14 +172,14 @@ def _probed(scene: Scene, subject: str, tried: Probe) -> Iterator[Finding]:
     else:
         yield ok(subject, "a probe object was written and deleted")
     if tried.left:
-        yield warn(scene.subject("probe object"), f"{tried.key!r} was left behind", "delete it")
+        yield warn(scene.subject("probe object"), f"{tried.key!r} was not deleted", "delete it")
     if tried.wrong_pin_refused:
-        yield ok(scene.subject("pinned delete"), "the store refuses to delete another generation than the one meant")
+        yield ok(scene.subject("pinned delete"), "the store refuses to delete a generation other than the given one")
     elif tried.wrong_pin_refused is False:
         yield warn(
             scene.subject("pinned delete"),
-            "the store ignores If-Match: it deletes a generation that was not meant",
-            "see that nothing overwrites log keys; the purge looks with HEAD just before it deletes",
+            "the store ignores If-Match, so it may delete a generation that was not loaded",
+            "make sure that nothing overwrites log keys; the purge checks each key with HEAD just before it deletes",
         )
 
 
@@ -189,7 +189,7 @@ def _versioning(scene: Scene, subject: str) -> Iterator[Finding]:
         yield warn(
             subject,
             "suspended: older versions stay, and a deletion leaves a marker",
-            "enable it, or let a lifecycle rule expire old versions and markers",
+            "enable it, or add a lifecycle rule that expires old versions and markers",
         )
     else:
         yield ok(subject, "on: a purge deletes the version that was loaded" if status else "off")
@@ -199,8 +199,8 @@ def _object_lock(scene: Scene, subject: str) -> Iterator[Finding]:
     if not inspection.object_lock(scene.client, scene.log_bucket):
         yield ok(subject, "off")
     elif scene.purges:
-        remedy = "set purge_parsed_keys: false, or expect the purge to report them until their locks end"
-        yield warn(subject, "on: log keys that are locked cannot be deleted", remedy)
+        remedy = "set purge_parsed_keys: false, or expect the purge to report such keys until their locks end"
+        yield warn(subject, "on: locked log keys cannot be deleted", remedy)
     else:
         yield ok(subject, "on; nothing is purged")
 
@@ -219,7 +219,7 @@ def _lifecycle(scene: Scene, subject: str) -> Iterator[Finding]:
         if (days := rule.expires_after_days) is not None:
             text = f"{name} deletes log keys after {days} days"
             if days < TOO_SHORT_DAYS:
-                remedy = f"let it wait {SHORT_DAYS} days at least"
+                remedy = f"let it wait at least {SHORT_DAYS} days"
                 found.append(fail(subject, f"{text}: it would delete logs before they are read", remedy))
             elif days < SHORT_DAYS:
                 remedy = f"let it wait {SHORT_DAYS} days: what is not loaded by then is lost"
@@ -227,8 +227,8 @@ def _lifecycle(scene: Scene, subject: str) -> Iterator[Finding]:
             else:
                 found.append(ok(subject, text))
         if (days := rule.archives_after_days) is not None and days < SHORT_DAYS:
-            text = f"{name} archives log keys after {days} days, and what is archived cannot be read"
-            found.append(warn(subject, text, f"let it wait {SHORT_DAYS} days at least"))
+            text = f"{name} archives log keys after {days} days, and archived keys cannot be read"
+            found.append(warn(subject, text, f"let it wait at least {SHORT_DAYS} days"))
     yield from found or [ok(subject, "no rule deletes or archives log keys too early")]
 
 
@@ -266,13 +266,13 @@ def _logging(scene: Scene, subject: str) -> Iterator[Finding]:
     try:
         target = inspection.logging_of(scene.client, name)
     except NotOfferedError as error:
-        yield ok(subject, f"cannot be looked at, and enable-logging cannot switch it on: {error}")
+        yield ok(subject, f"cannot be checked, and enable-logging cannot switch it on: {error}")
         return
     if target is None and not is_aws:
         yield warn(
             subject,
             "the store says that it is not switched on; some stores say so because they have no access logging",
-            f"{OTHER_MEANS}; `tamarin-dagster enable-logging {name}` tries S3's way, and says if the store has none",
+            f"{OTHER_MEANS}; `tamarin-dagster enable-logging {name}` tries S3's way, and reports if the store has none",
         )
     elif target is None:
         yield fail(subject, "not switched on: nothing is delivered", f"tamarin-dagster enable-logging {name}")
@@ -284,7 +284,7 @@ def _logging(scene: Scene, subject: str) -> Iterator[Finding]:
             f"correct log_bucket_name and log_prefix, or: tamarin-dagster enable-logging {name} --replace",
         )
     else:
-        yield ok(subject, "switched on, as the settings say")
+        yield ok(subject, "switched on, as configured in the settings")
 
 
 _LOOKS = (

@@ -23,8 +23,8 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.logstore.files import whole_file
 from tamarin_dagster.pipeline.export import Exported
 from tamarin_dagster.pipeline.export.hive import partition_folder
-from tamarin_dagster.recordstore.extracts import Extract, copied_out, reading, request_days, requested_buckets
-from tamarin_dagster.recordstore.failures import isolated
+from tamarin_dagster.recordstore.extracts import Extract, copy_out, open_snapshot, request_days, requested_buckets
+from tamarin_dagster.recordstore.failures import isolate_failure
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 
 # What a row group is made of, as CSV: about 100,000 records. Two of them are held, one that comes and one that is
@@ -86,16 +86,16 @@ def parquet_files(
     done = Exported(all_days=len(days))
     for day in days:
         found: list[str | None] = []
-        with isolated(done.failures, "export", None, day, _REMEDY), reading(engine) as connection:
+        with isolate_failure(done.failures, "export", None, day, _REMEDY), open_snapshot(engine) as connection:
             found = requested_buckets(connection, day)
         for bucket in found:
             if buckets is not None and bucket not in buckets:
                 continue
             path = folder / partition_folder(bucket, day) / FILE_NAME
             with (
-                isolated(done.failures, "export", bucket, day, _REMEDY),
-                reading(engine) as connection,
-                copied_out(connection, Extract(day, (bucket,)).copy(COLUMNS, CSV_OPTIONS)) as rows,
+                isolate_failure(done.failures, "export", bucket, day, _REMEDY),
+                open_snapshot(engine) as connection,
+                copy_out(connection, Extract(day, (bucket,)).copy(COLUMNS, CSV_OPTIONS)) as rows,
                 whole_file(path) as file,
             ):
                 done.rows += write_parquet(file, rows).total()

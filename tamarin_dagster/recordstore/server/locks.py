@@ -1,4 +1,4 @@
-"""The lock files of the embedded Postgres. The locks are flocks: the kernel drops them with their holder."""
+"""The lock files of the embedded Postgres. The locks are flocks: the kernel drops them when their holder ends."""
 
 import contextlib
 import math
@@ -11,7 +11,7 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-# Between two attempts to take a lock that somebody else has.
+# Seconds between two attempts to take a lock that another process has.
 _FIRST_PAUSE_SECONDS = 0.005
 _LAST_PAUSE_SECONDS = 0.25
 
@@ -25,17 +25,17 @@ class LockFiles:
         self._folder = folder
 
     def open(self, name: str) -> int:
-        """A descriptor of a lock file. It is not inherited by programs we start, and a fork closes its copy."""
+        """Open a lock file, and return a descriptor that programs we start do not inherit. A fork closes its copy."""
         descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         _descriptors.add(descriptor)
         if os.geteuid() == 0:
-            owner = self._folder.stat()  # a user who owns the home must be able to lock it after root did
+            owner = self._folder.stat()  # the user who owns the home must be able to lock the file after root did
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
         return descriptor
 
     @contextlib.contextmanager
     def held_open(self, name: str) -> Iterator[int]:
-        """A descriptor of a lock file for a while; a program that inherited it goes on holding its lock."""
+        """Open a lock file for a while; a program that inherits the descriptor keeps holding its lock."""
         descriptor = self.open(name)
         try:
             yield descriptor
@@ -44,7 +44,7 @@ class LockFiles:
 
     @contextlib.contextmanager
     def mutex(self, patience: float = math.inf) -> Iterator[bool]:
-        """One holder at a time starts, stops, or makes a database. Yields whether it was had within so many seconds."""
+        """Let one holder at a time start, stop, or create a database. Yields whether we got it within these seconds."""
         with self.held_open("start.lock") as descriptor:
             deadline = time.monotonic() + patience
             pause = _FIRST_PAUSE_SECONDS
@@ -58,19 +58,19 @@ class LockFiles:
                     unlock(descriptor)
 
     def holder(self, name: str) -> str:
-        """Which processes hold a lock file's lock, for a message; Linux says it, to those who may see them."""
+        """Describe the processes that hold a lock, for a message; Linux shows them to users who may see them."""
         with contextlib.suppress(OSError):
             number = (self._folder / name).stat().st_ino
             locks = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" not in line]
             pids = [row[4] for row in locks if row[1] == "FLOCK" and row[5].endswith(f":{number}")]
             others = sorted({pid for pid in pids if pid != str(os.getpid()) and int(pid) > 0}, key=int)
             if others:
-                return ("process " if len(others) == 1 else "processes ") + ", ".join(map(_described, others))
+                return ("process " if len(others) == 1 else "processes ") + ", ".join(map(_describe, others))
         return "another process"
 
 
-def _described(pid: str) -> str:
-    """A process for a message: its number and the start of its command."""
+def _describe(pid: str) -> str:
+    """Describe a process for a message: its number and the start of its command."""
     with contextlib.suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         names = [Path(word).name for word in words if word][:3]
@@ -79,12 +79,12 @@ def _described(pid: str) -> str:
 
 
 def share(descriptor: int) -> None:
-    """Takes the lock together with others."""
+    """Take the lock together with others."""
     fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def try_exclusive(descriptor: int) -> bool:
-    """Takes the lock alone, if nobody else has it; whether it was had."""
+    """Take the lock alone, if no other process has it; return whether we got it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -93,18 +93,18 @@ def try_exclusive(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Drops the lock now. By closing alone it would last while a child just forked holds a copy."""
+    """Drop the lock now. Closing alone would keep it while a child that was just forked holds a copy."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def close(descriptor: int) -> None:
-    """Closes a lock file. Its lock lasts while any other process has inherited the descriptor."""
+    """Close a lock file. Its lock lasts while any other process has inherited the descriptor."""
     _descriptors.discard(descriptor)
     os.close(descriptor)
 
 
 def close_all() -> None:
-    """In a forked child: closes the copies of its parent's lock files; to unlock them would unlock the parent's."""
+    """In a forked child: close the copies of its parent's lock files. Unlocking them would unlock the parent's."""
     for descriptor in _descriptors:
         os.close(descriptor)
     _descriptors.clear()

@@ -1,4 +1,4 @@
-"""The bound of the embedded server's log: a disk that it has filled would stop the database."""
+"""The size limit of the embedded server's log: a full disk would stop the database."""
 
 import contextlib
 import os
@@ -9,21 +9,22 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-# Of server.log and of server.log.old each.
+# For each of server.log and server.log.old.
 LOG_BYTES = 10_000_000
 
 
 def bound_log(log: Path) -> None:
-    """Move what is in the log to `….old` if it is longer than LOG_BYTES; the server may be writing to it. Never raises.
+    """Move the log to `….old` if it is longer than LOG_BYTES, while the server may be writing to it. Never raises.
 
-    Postgres appends to the file that it has open, so that it is cut, not renamed. A line that comes in between is lost.
+    Postgres appends to the file that it has open, so the log is truncated, not renamed. A line that arrives in between
+    is lost.
     """
     with contextlib.suppress(OSError):
         if log.stat().st_size <= LOG_BYTES:
             return
         descriptor = os.open(log, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(descriptor, "r+b") as file:  # noqa: PTH123 - a descriptor
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another process is at it: let it
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails if another process is doing this
             size = os.fstat(descriptor).st_size
             if size <= LOG_BYTES:
                 return

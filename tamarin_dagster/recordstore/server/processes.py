@@ -1,4 +1,4 @@
-"""The processes of the embedded Postgres, and what they are doing: from /proc, or from `ps` where there is none."""
+"""The processes of the embedded Postgres and what they do, read from /proc, or from `ps` if there is none."""
 
 import contextlib
 import os
@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Postgres kills what is left of a crash after 5 s (SIGKILL_CHILDREN_AFTER_SECS); only then must a startup process be
-# there. A process of ours that is stopped (SIGSTOP) for so long was not stopped by accident of timing either.
+# Postgres kills what is left of a crash after 5 s (SIGKILL_CHILDREN_AFTER_SECS), and a startup process must exist only
+# after that. A process of ours that is stopped (SIGSTOP) for so long was not stopped by chance.
 LOST_SECONDS = 6.0
-# A server whose socket file somebody deleted never answers again.
+# If its socket file was deleted, a server never answers again.
 NO_SOCKET_SECONDS = 5.0
-# A machine that swaps may take long for an answer.
+# A swapping machine may take long to answer.
 SILENT_SECONDS = 30.0
-# So long neither a CPU tick nor a wait for the disk nor another WAL segment: nothing comes of it any more.
+# Without a CPU tick, a wait for the disk or a new WAL segment for so long, the server will not become ready.
 STUCK_SECONDS = 60.0
 
 _PROGRAMS = ("postgres", "initdb", "pg_ctl")
-# Processes that a recovery, a start and a stop depend on. Others wake up for nothing now and then.
+# Processes that a recovery, a start and a stop depend on. Others wake up now and then without progress.
 _WORKERS = ("startup", "checkpointer", "io worker")
 _LOG_TAIL_BYTES = 4_000
 _PS_SECONDS = 5
@@ -38,7 +38,7 @@ class Process:
     title: str
 
     def is_worker(self, *kinds: str) -> bool:
-        """Whether it is one of these processes of a server: `startup`, `checkpointer`."""
+        """Return whether it is one of these processes of a server: `startup`, `checkpointer`."""
         _, _, title = self.title.partition("postgres: ")
         return any(kind in title for kind in kinds)
 
@@ -48,9 +48,9 @@ class ServerState:
     """What the processes of a server are doing.
 
     Attributes:
-        status: the last line of postmaster.pid: starting, ready, stopping; nothing if there is no such file.
+        status: the last line of postmaster.pid: starting, ready, stopping; empty if there is no such file.
         main: the postmaster.
-        processes: all, the postmaster too.
+        processes: all of them, including the postmaster.
     """
 
     status: str
@@ -59,29 +59,29 @@ class ServerState:
 
     @property
     def startup(self) -> Process | None:
-        """The process that recovers; a server without one cannot get ready."""
+        """The process that recovers. A server without one cannot become ready."""
         return next((each for each in self.processes if each.is_worker("startup")), None)
 
     @property
     def work(self) -> frozenset[object]:
-        """What those processes have done that a start or a stop depends on; while it changes, there is progress."""
+        """The work of the processes that a start or a stop depends on; while it changes, there is progress."""
         workers = [each for each in self.processes if each.is_worker(*_WORKERS)]
         disk = {time.monotonic()} if any(each.state == "D" for each in workers) else set()
         return frozenset((each.pid, each.cpu, each.title) for each in workers) | disk
 
     @property
     def is_made(self) -> bool:
-        """Whether initdb is making the cluster, or pg_ctl has not got as far as a server."""
+        """Whether initdb is creating the cluster, or pg_ctl has not started a server yet."""
         return any(each.name != "postgres" for each in self.processes)
 
     def describe(self) -> str:
-        """What the server is doing, as a clause."""
+        """Return a clause that says what the server is doing."""
         if self.is_made:
-            return "it is being made"
+            return "it is being created"
         if not self.processes:
             return "its processes cannot be seen"
         if self.main is None:
-            return f"its main process is gone, and {_pids(self.processes)} of it stayed behind"
+            return f"its main process is gone, and {_pids(self.processes)} of it remained"
         if self.main.state == "T":
             return f"its main process ({self.main.pid}) is stopped (SIGSTOP)"
         return "it is stopping" if self.status == "stopping" else self._describe_startup()
@@ -97,14 +97,14 @@ class ServerState:
 
 
 def read_status(data: Path) -> str:
-    """What the server last wrote of itself to postmaster.pid. It costs the server nothing, and may be out of date."""
+    """Return what the server last wrote to postmaster.pid. It costs the server nothing, and may be out of date."""
     with contextlib.suppress(OSError, IndexError):
         return (data / "postmaster.pid").read_text(errors="replace").splitlines()[7].strip()
     return ""
 
 
 def read_state(folder: Path) -> ServerState:
-    """The processes of the server in that folder, and its status."""
+    """Return the processes of the server in that folder, and its status."""
     data = folder / "data"
     main = 0
     with contextlib.suppress(OSError, ValueError):
@@ -115,14 +115,14 @@ def read_state(folder: Path) -> ServerState:
 
 
 def kill_processes(folder: Path) -> None:
-    """SIGKILL all processes of the server, also those that are stopped. Its next start recovers what was committed."""
+    """SIGKILL all processes of the server, also stopped ones. Its next start recovers what was committed."""
     for each in read_state(folder).processes:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(each.pid, signal.SIGKILL)
 
 
 def last_progress(log: Path) -> str:
-    """The last thing that the server said of itself in its log; nothing if that cannot be read."""
+    """Return what the server last said of itself in its log; empty if that cannot be read."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _LOG_TAIL_BYTES))
         for line in reversed(file.read().decode(errors="replace").splitlines()):
@@ -134,18 +134,18 @@ def last_progress(log: Path) -> str:
 
 @dataclass(slots=True)
 class Vigil:
-    """Watches a server that is not ready, and says when nothing will come of it: never while a recovery goes on."""
+    """Watches a server that is not ready, and reports when it will not become ready; never during a recovery."""
 
     _since: dict[str, float] = field(default_factory=dict)
     _work: frozenset[object] = frozenset()
 
     def hopeless(self, state: ServerState, *, answers: bool, has_socket: bool) -> str:
-        """Why to stop waiting; nothing while there is hope.
+        """Return why to stop waiting; empty while there is hope.
 
         Args:
             state: what the processes are doing now.
-            answers: whether the server answered, if only that it is not ready, or was not asked.
-            has_socket: whether its socket file is there.
+            answers: whether the server answered, even if only that it is not ready, or was not asked.
+            has_socket: whether its socket file exists.
         """
         now = time.monotonic()
         signs = {} if state.is_made else self._signs(state, answers=answers, has_socket=has_socket)
@@ -153,7 +153,7 @@ class Vigil:
         return next((sign for sign, patience in signs.items() if now - self._since[sign] >= patience), "")
 
     def _signs(self, state: ServerState, *, answers: bool, has_socket: bool) -> dict[str, float]:
-        """What is wrong now, with for how many seconds it has to stay so."""
+        """Return the faults at present, each with the seconds that it must last."""
         signs: dict[str, float] = {}
         work = state.work
         if work == self._work:
@@ -175,7 +175,7 @@ class Vigil:
 
 
 def _all_processes() -> Iterator[Process]:
-    """All processes on this machine that run one of Postgres' programs."""
+    """Yield all processes on this machine that run one of Postgres' programs."""
     if Path("/proc/self/stat").exists():
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -200,7 +200,7 @@ def _from_proc(entry: Path) -> Iterator[Process]:
 
 
 def _belongs(process: Process, main: int, ours: set[tuple[int, int] | None]) -> bool:
-    """Whether it works in the server's folder. Where that cannot be seen the pid file says which processes they are."""
+    """Return whether it works in the server's folder. If that cannot be seen, the pid file decides."""
     try:
         status = Path(f"/proc/{process.pid}/cwd").stat()
     except OSError:

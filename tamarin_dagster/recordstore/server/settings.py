@@ -1,4 +1,4 @@
-"""What the embedded Postgres is told: its configuration, and the folder of its socket."""
+"""The configuration of the embedded Postgres, and the folder of its socket."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from tamarin_dagster.recordstore.server.account import ServerAccount
 PORT = 5432
 # sun_path is 108 bytes on Linux and 104 on macOS, with the final NUL; Postgres appends its socket's name.
 _SOCKET_DIR_BYTES = 103 - len(f"/.s.PGSQL.{PORT}")
-# What libpq, SQLAlchemy and postgresql.conf all take as it is. A comma, for one, separates hosts and cannot be escaped.
+# Characters that libpq, SQLAlchemy and postgresql.conf all take unchanged. A comma separates hosts and has no escape.
 _SAFE_PATH = re.compile(r"[\w /.+@=~()-]+")
 
 _CONFIGURATION = """\
@@ -45,14 +45,14 @@ _SHARED_MEMORY = "dynamic_shared_memory_type = sysv" if sys.platform == "linux" 
 
 
 def configuration(socket_dir: Path) -> str:
-    """The text of server.conf. Needs no quoting: `socket_directory` gives no path that would."""
+    """Return the text of server.conf. It needs no quoting: `socket_directory` returns only safe paths."""
     return _CONFIGURATION.format(port=PORT, socket_dir=socket_dir, shared_memory=_SHARED_MEMORY)
 
 
 def socket_directory(folder: Path) -> Path:
-    """`run` in the server's folder, or where that is no possible socket path a folder named after it.
+    """Return `run` in the server's folder, or a folder named after it in /tmp if that is no possible socket path.
 
-    /tmp and not TMPDIR: all processes must come to the same path.
+    In /tmp and not TMPDIR, because all processes must use the same path.
     """
     inside = folder / "run"
     if len(os.fsencode(inside)) <= _SOCKET_DIR_BYTES and _SAFE_PATH.fullmatch(str(inside)):

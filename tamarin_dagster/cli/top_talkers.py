@@ -1,4 +1,4 @@
-"""Who takes more of the bytes than others, as a table or as what others ban by."""
+"""The command that shows top talkers: who takes a large share of the bytes, as a table, JSON or a ban list."""
 
 import json
 import sys
@@ -22,22 +22,22 @@ from tamarin_dagster.analytics.consumers import (
     largest_consumers,
 )
 from tamarin_dagster.analytics.past import incomplete_warning, waiting_days
-from tamarin_dagster.cli.app import BucketOption, command, day_option, flag, told_if_interrupted
+from tamarin_dagster.cli.app import BucketOption, command, day_option, explain_interrupt, flag
 from tamarin_dagster.cli.configured import load_settings
-from tamarin_dagster.cli.documents import hogs_of_bucket, show_documents
+from tamarin_dagster.cli.documents import describe_top_talkers, show_documents
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
-from tamarin_dagster.cli.shared import chosen_buckets
+from tamarin_dagster.cli.shared import select_buckets
 from tamarin_dagster.cli.terminal import complain, err, printable, show_rows
 from tamarin_dagster.logstore.arns import bucket_arn
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
-# Whole days before today, and what there is of today.
+# Whole days before today; today so far is added.
 DEFAULT_DAYS = 7
 
 
-class HogFormat(StrEnum):
-    """How hogs are shown."""
+class TopTalkerFormat(StrEnum):
+    """The format of the top talkers."""
 
     table = "table"
     json = "json"
@@ -46,22 +46,23 @@ class HogFormat(StrEnum):
     nginx = "nginx"
 
 
-_BANS = {HogFormat.bucket_policy, HogFormat.waf_ipset, HogFormat.nginx}
+_BANS = {TopTalkerFormat.bucket_policy, TopTalkerFormat.waf_ipset, TopTalkerFormat.nginx}
 
 
 @command(
-    "hogs",
-    ("hogs", "who takes more than hog_share of the bytes?"),
-    ("hogs --above 50GB --by requester", "by who signed the requests"),
-    ("hogs --bucket media --format bucket-policy > deny.json", "a policy, to be read before it is put"),
-    ("hogs --format nginx > hogs.conf", "for a proxy before the bucket"),
+    "top-talkers",
+    ("top-talkers", "who takes more than hog_share of the bytes?"),
+    ("top-talkers --above 50GB --by requester", "by the identity that signed the requests"),
+    ("top-talkers --bucket media --format bucket-policy > deny.json", "a policy; read it before you apply it"),
+    ("top-talkers --format nginx > top-talkers.conf", "for a proxy in front of the bucket"),
+    old_name="hogs",
 )
-def hogs_command(
+def top_talkers_command(
     bucket: BucketOption = None,
     since: Annotated[
         date | None,
         day_option(
-            "--since", f"First day of the requests (UTC); without it the {DEFAULT_DAYS} days before today, and today."
+            "--since", f"First day of the requests (UTC); default: the {DEFAULT_DAYS} days before today, and today."
         ),
     ] = None,
     above: Annotated[
@@ -69,60 +70,59 @@ def hogs_command(
         typer.Option(
             "--above",
             metavar="SHARE|BYTES",
-            help="More than this share of the bytes (0.2, 20%), or so many bytes (50GB); without it hog_share.",
+            help="Minimum share of the bytes (0.2, 20%), or bytes (50GB); default: hog_share.",
         ),
     ] = None,
     by: Annotated[
-        ConsumerKind, typer.Option("--by", metavar="ip|requester", help="What consumers are told by.")
+        ConsumerKind, typer.Option("--by", metavar="ip|requester", help="Group requests by address or requester.")
     ] = ConsumerKind.ip,
     format_: Annotated[
-        HogFormat,
-        typer.Option("--format", metavar="table|json|bucket-policy|waf-ipset|nginx", help="How to show them."),
-    ] = HogFormat.table,
-    include_own: Annotated[
-        bool, flag("--include-own", "Ban lists name private addresses, and what belongs to AWS, too.")
-    ] = False,
+        TopTalkerFormat,
+        typer.Option("--format", metavar="table|json|bucket-policy|waf-ipset|nginx", help="The format of the answer."),
+    ] = TopTalkerFormat.table,
+    include_own: Annotated[bool, flag("--include-own", "Also ban private addresses and what belongs to AWS.")] = False,
 ) -> None:
-    """Shows who takes more of a bucket's bytes than others, or writes a list to ban them by.
+    """Show who takes a large share of a bucket's bytes, or write a list that bans them.
 
-    It writes text, and bans nobody. Who they are is for you to find out first: an address may be a company's way out,
-    a crawler that you want, or yourself. What is private, or free of charge as CloudFront and AWS in the region are, or
-    a service of AWS, is marked, and stands in no ban list without --include-own.
+    The command writes text and bans nobody. First find out who they are: an address may be the shared address of a
+    company, a crawler that you want, or yourself. Private addresses, services of AWS, and readers that cost nothing
+    (CloudFront, and AWS in the same region) are marked, and ban lists omit them without --include-own.
 
-    bucket-policy denies reading to these addresses (IpAddress) or, with --by requester, to users and roles by their
-    ARNs, and to nobody else; other requesters are named on standard error. Put the statement beside those that the
-    policy has: put-bucket-policy replaces all. Do not turn it into NotIpAddress, which shuts out AWS's services and VPC
-    endpoints.
+    bucket-policy denies reading to exactly these addresses (IpAddress) or, with --by requester, to exactly these users
+    and roles by their ARNs; standard error names requesters that a policy cannot name. Add the statement to those that
+    the policy has, because put-bucket-policy replaces the whole policy. Do not turn it into NotIpAddress, which shuts
+    out AWS services and VPC endpoints.
 
-    waf-ipset is a line of JSON for IPv4 and one for IPv6, each for aws wafv2 create-ip-set --cli-input-json; nginx is
-    deny directives. The log of a bucket behind CloudFront or a proxy has their addresses, not those of their visitors;
-    any other address in it went past them. The figures come from the rollups; days that are not rolled up are named.
+    waf-ipset is one line of JSON for IPv4 and one for IPv6, each for aws wafv2 create-ip-set --cli-input-json. nginx is
+    a list of deny directives. If a bucket is behind CloudFront or a proxy, its log has their addresses, not those of
+    their visitors; any other address in the log bypassed them. The figures come from the rollups; standard error names
+    days that are not rolled up.
     """
     settings = load_settings()
-    buckets = chosen_buckets(settings, bucket)
-    if by is ConsumerKind.requester and format_ in {HogFormat.waf_ipset, HogFormat.nginx}:
-        raise SettingsError(f"--format {format_.value} takes addresses: leave --by requester out")
+    buckets = select_buckets(settings, bucket)
+    if by is ConsumerKind.requester and format_ in {TopTalkerFormat.waf_ipset, TopTalkerFormat.nginx}:
+        raise SettingsError(f"--format {format_.value} takes addresses: omit --by requester")
     today = datetime.now(UTC).date()
     first = since or today - timedelta(days=DEFAULT_DAYS)
     if first > today:
         raise SettingsError(f"--since {first}: is after today ({today}, UTC)")
     asked = _threshold(above)
-    with told_if_interrupted("Nothing was changed."):
+    with explain_interrupt("Nothing was changed."):
         engine = open_database(settings)
-        looked = [_look(settings, each, engine, by, first, today, asked) for each in buckets]
+        looked = [_find(settings, each, engine, by, first, today, asked) for each in buckets]
         engine.dispose()
     found = [consumers for consumers, _ in looked]
-    if format_ is HogFormat.table:
+    if format_ is TopTalkerFormat.table:
         _show_table(found)
-    elif format_ is HogFormat.json:
-        show_documents([hogs_of_bucket(*each) for each in looked])
+    elif format_ is TopTalkerFormat.json:
+        show_documents([describe_top_talkers(*each) for each in looked])
     else:
         for line in _ban(format_, found, {each.name: each for each in buckets}, include_own=include_own):
             sys.stdout.write(f"{line}\n")
 
 
 def _threshold(text: str | None) -> tuple[float | None, int]:
-    """The share, or the least bytes. Raises SettingsError."""
+    """Return the minimum share, or the minimum bytes. Raises SettingsError."""
     if text is None:
         return None, 0
     try:
@@ -139,7 +139,7 @@ def _threshold(text: str | None) -> tuple[float | None, int]:
     raise SettingsError(f"--above {text}: must be a share from 0 to 1 or in % (0.2, 20%), or bytes with a unit (50GB)")
 
 
-def _look(
+def _find(
     settings: Settings,
     bucket: LoggedBucket,
     engine: sa.Engine,
@@ -148,13 +148,13 @@ def _look(
     last: date,
     asked: tuple[float | None, int],
 ) -> tuple[Consumers, tuple[date, ...]]:
-    """Who took how much, and the days that the answer lacks."""
-    share, least_bytes = asked
+    """Return who took how much, and the days that are missing from the answer."""
+    share, min_bytes = asked
     share = settings.hog_share_of(bucket) if share is None else share
     with err.status("Asking the rollups"), engine.connect() as connection:
-        found = largest_consumers(connection, bucket.name, by, first, last, share=share, least_bytes=least_bytes)
+        found = largest_consumers(connection, bucket.name, by, first, last, share=share, least_bytes=min_bytes)
         waiting = waiting_days(connection, bucket.name, first, last)
-    limit = f"{decimal(least_bytes)} or more" if least_bytes else f"more than {share:.1%}"
+    limit = f"{decimal(min_bytes)} or more" if min_bytes else f"more than {share:.1%}"
     count = f"{found.count:,}" if found.fold is None else f"at least {found.count:,}"
     median = f"; the median {decimal(int(found.median_bytes))}" if found.median_bytes is not None else ""
     err.print(
@@ -164,7 +164,7 @@ def _look(
     )
     if found.fold is not None:
         complain(
-            f"bucket {bucket.name}: {found.fold} Their {decimal(found.fold.bytes_sent)} count for the whole. The median"
+            f"bucket {bucket.name}: {found.fold} Their {decimal(found.fold.bytes_sent)} are in the total. The median"
             f" is not known, and each figure may be up to {decimal(found.fold.missing_bytes)} too low"
         )
     complain_of_foreign_records(engine, bucket.name)
@@ -193,27 +193,27 @@ def _show_table(found: Sequence[Consumers]) -> None:
 
 
 def _ban(
-    format_: HogFormat, found: Sequence[Consumers], buckets: dict[str, LoggedBucket], *, include_own: bool
+    format_: TopTalkerFormat, found: Sequence[Consumers], buckets: dict[str, LoggedBucket], *, include_own: bool
 ) -> Iterator[str]:
-    """The lines of a ban list. Raises SettingsError for a policy of several buckets."""
-    banned = {each.bucket: [*_strangers(each, include_own=include_own)] for each in found}
+    """Yield the lines of a ban list. Raises SettingsError for a policy of several buckets."""
+    banned = {each.bucket: [*_list_bannable(each, include_own=include_own)] for each in found}
     banned = {bucket: consumers for bucket, consumers in banned.items() if consumers}
     if not banned:
         err.print("There is nobody to ban.")
         return
-    if format_ is HogFormat.bucket_policy:
+    if format_ is TopTalkerFormat.bucket_policy:
         if len(banned) > 1:
-            raise SettingsError(f"a policy is of one bucket: choose one with --bucket, of {', '.join(sorted(banned))}")
+            raise SettingsError(f"a policy is for one bucket: choose one with --bucket, of {', '.join(sorted(banned))}")
         ((bucket, consumers),) = banned.items()
         yield from _policy(buckets[bucket], found[0].by, consumers)
         return
     addresses = [as_address(consumer.name) for consumers in banned.values() for consumer in consumers]
-    if format_ is HogFormat.nginx:
+    if format_ is TopTalkerFormat.nginx:
         yield from bans.nginx_lines(addresses)
         return
-    about = f"Hogs of {', '.join(sorted(banned))} since {found[0].first}"
+    about = f"Top talkers of {', '.join(sorted(banned))} since {found[0].first}"
     for ip_set in bans.waf_ip_sets("tamarin-hogs", about[: bans.MOST_DESCRIPTION], addresses):
-        _warn_of_many(len(ip_set["Addresses"]), bans.MOST_WAF_ADDRESSES, "addresses are more than an IP set takes")
+        _warn_if_over(len(ip_set["Addresses"]), bans.MOST_WAF_ADDRESSES, "addresses do not fit into an IP set")
         yield json.dumps(ip_set)
 
 
@@ -226,24 +226,24 @@ def _policy(bucket: LoggedBucket, by: ConsumerKind, consumers: Sequence[Consumer
         principals = {consumer.name: bans.principals_of(consumer.name) for consumer in consumers}
         for name, patterns in principals.items():
             if not patterns:
-                complain(f"{name} is left out: it is no ARN of a user or a role, by which a policy could name it")
+                complain(f"{name} is omitted: a policy can name only the ARN of a user or a role")
         if not any(principals.values()):
             err.print("There is nobody to ban.")
             return
         policy = bans.policy_of_principals(arn, (each for patterns in principals.values() for each in patterns))
     size = len(json.dumps(policy, separators=(",", ":")))
-    _warn_of_many(size, bans.MOST_POLICY_BYTES, "bytes are more than a bucket policy takes")
+    _warn_if_over(size, bans.MOST_POLICY_BYTES, "bytes do not fit into a bucket policy")
     yield json.dumps(policy, indent=2)
 
 
-def _strangers(found: Consumers, *, include_own: bool) -> Iterator[Consumer]:
+def _list_bannable(found: Consumers, *, include_own: bool) -> Iterator[Consumer]:
     for consumer in found.largest:
         if consumer.own is None or include_own:
             yield consumer
         else:
-            complain(f"{found.bucket}: {consumer.name} is left out: {consumer.own.value}")
+            complain(f"{found.bucket}: {consumer.name} is omitted: {consumer.own.value}")
 
 
-def _warn_of_many(number: int, most: int, what: str) -> None:
-    if number > most:
-        complain(f"{number:,} {what} ({most:,}): raise --above")
+def _warn_if_over(number: int, maximum: int, what: str) -> None:
+    if number > maximum:
+        complain(f"{number:,} {what} (maximum {maximum:,}): raise --above")

@@ -1,4 +1,4 @@
-"""tamarin-dagster hogs as a shell runs it: tables, documents, ban lists, and what is never in one."""
+"""Run tamarin-dagster top-talkers as a shell does: tables, documents, ban lists, and what no ban list may contain."""
 
 import json
 from ipaddress import ip_address, ip_network
@@ -20,7 +20,7 @@ CANONICAL = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be"
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, shared_engine):
-    """run("--by", "ip", …): what the command shows, its exit status and what it says beside."""
+    """Return run("--by", "ip", …), which returns the output and the exit status of the command."""
     with shared_engine.begin() as connection:
         connection.execute(
             sa.text("TRUNCATE traffic_daily_by_remote_ip, traffic_daily_by_requester, traffic_pending_day")
@@ -34,12 +34,12 @@ def run(tmp_path, monkeypatch, shared_engine):
     }
     (tmp_path / "tamarin.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.setenv(CONFIG_VARIABLE, str(tmp_path / "tamarin.yaml"))
-    return lambda *arguments: CliRunner().invoke(app, ["hogs", *arguments])
+    return lambda *arguments: CliRunner().invoke(app, ["top-talkers", *arguments])
 
 
 @pytest.fixture
 def media(run, shared_engine, today) -> Traffic:
-    """100 GB within the last week, of them 40, 25 and 25 GB by three; before it one other took more."""
+    """Write 100 GB of the last week, of them 40, 25 and 25 GB by three; before that, another one took more."""
     media = Traffic(shared_engine, "media")
     media.daily("remote_ip", today - 8 * DAY, **{"192.0.2.99": 900 * GB})
     media.daily("remote_ip", today - 7 * DAY, **{HOG: 30 * GB, SMALL: 5 * GB})
@@ -68,6 +68,16 @@ def test_the_table_has_who_is_above_the_share_and_how_far_above_the_others(run, 
     ]
     assert "media: 3 of 4 took more than 20.0% of 100.0 GB since" in done.stderr
     assert "films: 0 of 0 took more than 90.0% of 0 bytes" in done.stderr
+
+
+def test_the_old_name_hogs_gives_the_same_answers(run, media) -> None:
+    for arguments in (["--format", "json"], ["--above", "0.3", "--bucket", "media"], ["--format", "nginx"]):
+        new, old = run(*arguments), CliRunner().invoke(app, ["hogs", *arguments])
+        assert (old.exit_code, old.stdout, old.stderr) == (new.exit_code, new.stdout, new.stderr)
+    described = CliRunner().invoke(app, ["--help"]).stdout
+    assert "top-talkers" in described
+    assert "hogs" not in described
+    assert "The old name of top-talkers." in CliRunner().invoke(app, ["hogs", "--help"]).stdout
 
 
 def test_json_has_the_numbers(run, media, today) -> None:
@@ -133,7 +143,7 @@ def test_the_policy_is_of_strangers_alone(run, media) -> None:
     (statement,) = json.loads(done.stdout)["Statement"]
     assert statement["Resource"] == "arn:aws:s3:::media/*"
     assert statement["Condition"] == {"IpAddress": {"aws:SourceIp": [f"{HOG}/32", f"{SIX}/128"]}}
-    assert f"media: {OWN} is left out: a private address" in done.stderr
+    assert f"media: {OWN} is omitted: a private address" in done.stderr
 
 
 def test_ones_own_is_banned_if_that_is_asked_for(run, media) -> None:
@@ -151,7 +161,7 @@ def test_waf_is_told_a_version_a_line(run, media, today) -> None:
         "Name": "tamarin-hogs-ipv4",
         "Scope": "CLOUDFRONT",
         "IPAddressVersion": "IPV4",
-        "Description": f"Hogs of media since {today - 7 * DAY}",
+        "Description": f"Top talkers of media since {today - 7 * DAY}",
     }
     assert [ip_network(each) for each in four["Addresses"]] == [ip_network(HOG)]
     assert [ip_network(each) for each in six["Addresses"]] == [ip_network(SIX)]
@@ -169,8 +179,8 @@ def test_requesters_are_denied_by_their_arns(run, media) -> None:
             ]
         }
     }
-    assert f"{CANONICAL} is left out: it is no ARN" in done.stderr
-    assert "AmazonS3 is left out: a service of AWS" in done.stderr
+    assert f"{CANONICAL} is omitted: a policy can name only the ARN" in done.stderr
+    assert "AmazonS3 is omitted: a service of AWS" in done.stderr
 
 
 @pytest.mark.parametrize("format_", ["nginx", "waf-ipset"])
@@ -194,7 +204,7 @@ def test_a_policy_is_of_one_bucket(run, media, shared_engine, today) -> None:
 
 @pytest.mark.parametrize("format_", ["bucket-policy", "waf-ipset", "nginx"])
 def test_without_hogs_no_list_is_written(run, format_) -> None:
-    """An empty policy is no policy, and an empty list would unban whom the last one banned."""
+    """An empty policy is invalid, and an empty list would unban those that the last one banned."""
     done = run("--format", format_)
     assert (done.exit_code, done.stdout) == (0, "")
     assert "There is nobody to ban." in done.stderr
