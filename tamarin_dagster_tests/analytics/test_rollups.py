@@ -7,12 +7,13 @@ from datetime import date, timedelta
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics import rollups
+from tamarin_dagster.analytics import rollup_day, rollups
 from tamarin_dagster.analytics.checking import check_sums
 from tamarin_dagster.analytics.rollups import pending_days, roll_up
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.pipeline.retain import expire
 from tamarin_dagster.recordstore import pending_days as noted
+from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS
 from tamarin_dagster_tests.lines import HOST_ID, OWNER, line, lines
 
 DAY = date(2026, 3, 5)
@@ -269,16 +270,16 @@ def sums(request, engine, monkeypatch):
     name = "_totals_of_parts" if request.param == "merged" else "_totals_of_records"
 
     def sums(before=lambda: None, after=lambda: None) -> None:
-        read = getattr(rollups, name)
+        read = getattr(rollup_day, name)
 
         def disturbed(*args):
-            monkeypatch.setattr(rollups, name, read)
+            monkeypatch.setattr(rollup_day, name, read)
             before()
             totals = read(*args)
             after()
             return totals
 
-        monkeypatch.setattr(rollups, name, disturbed)
+        monkeypatch.setattr(rollup_day, name, disturbed)
         if request.param == "read again":
             with engine.begin() as connection:
                 noted.note(connection, [("media", DAY)])
@@ -315,7 +316,7 @@ def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_due(load, engine, mon
     once = rollup_rows(engine)
     load(lines(3))
     with monkeypatch.context() as patched:
-        patched.setattr(rollups, "rows_of_day", None)
+        patched.setattr(rollup_day, "rows_of_day", None)
         with pytest.raises(TypeError):
             roll_up(engine)
 
@@ -423,7 +424,7 @@ def test_a_server_that_is_gone_ends_a_roll_up_at_once(load, engine, rows, monkey
     def cut(connection: sa.Connection, *_) -> None:
         connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
-    monkeypatch.setattr(rollups, "_totals_of_parts", cut)
+    monkeypatch.setattr(rollup_day, "_totals_of_parts", cut)
     with pytest.raises(sa.exc.OperationalError):
         roll_up(engine)
     assert due(engine) == [("aaa", DAY), ("media", DAY)]
@@ -507,7 +508,7 @@ def rollup_rows(engine: sa.Engine) -> dict[str, list[tuple]]:
     """All rows of the rollups, in no order; of the days what does not tell of a run."""
     with engine.connect() as connection:
         found = {
-            table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr) for table in rollups.ROLLUPS
+            table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr) for table in ROLLUPS
         }
         days = connection.execute(sa.text("SELECT request_date, requests, bytes_sent FROM traffic_day ORDER BY 1"))
         return found | {"traffic_day": list(map(tuple, days))}
