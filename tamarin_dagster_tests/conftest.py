@@ -23,6 +23,7 @@ import moto.s3.models
 import psycopg
 import pytest
 import sqlalchemy as sa
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 
 from tamarin_dagster.logstore import LogStore
@@ -46,6 +47,10 @@ for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGST
 os.environ["TAMARIN_QUIET_SECONDS"] = "0"
 # Each session of botocore reads its models anew, 1 MB of JSON: half of the work of a test that makes some clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+# For each request moto lists its own folder twice to find that it is for S3, and werkzeug writes a line that nobody
+# reads: a quarter of the work of a request.
+DomainDispatcherApplication.get_backend_for_host = functools.cache(DomainDispatcherApplication.get_backend_for_host)
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
 def _read_dagsters_migrations_once() -> None:
