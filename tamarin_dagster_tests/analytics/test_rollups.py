@@ -507,9 +507,7 @@ def test_sums_are_checked_once_and_a_wrong_one_each_time(load, engine, rows):
 def rollup_rows(engine: sa.Engine) -> dict[str, list[tuple]]:
     """All rows of the rollups, in no order; of the days what does not tell of a run."""
     with engine.connect() as connection:
-        found = {
-            table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr) for table in ROLLUPS
-        }
+        found = {table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr) for table in ROLLUPS}
         days = connection.execute(sa.text("SELECT request_date, requests, bytes_sent FROM traffic_day ORDER BY 1"))
         return found | {"traffic_day": list(map(tuple, days))}
 

@@ -12,7 +12,7 @@ from tamarin_dagster.orchestration import watching
 from tamarin_dagster.orchestration.traffic_checks import ALARMS
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
-from tamarin_dagster_tests.orchestration.test_assets import (
+from tamarin_dagster_tests.orchestration.load_runs import (
     ADDED_UP,
     CHECKS,
     PURGED,

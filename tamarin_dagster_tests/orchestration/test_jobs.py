@@ -12,7 +12,7 @@ from tamarin_dagster.pipeline.retain import expire, first_kept_day
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
-from tamarin_dagster_tests.orchestration.test_assets import check_results, run_day
+from tamarin_dagster_tests.orchestration.load_runs import check_results, run_day
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 
 JUNK = b"no record\n"
