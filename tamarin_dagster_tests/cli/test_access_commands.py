@@ -50,9 +50,6 @@ def source(configure, s3, s3_bucket, s3_endpoint, monkeypatch):
     return name
 
 
-# ------------------------------------------------------------------------------------------------ doctor
-
-
 def test_the_doctor_says_what_it_finds_line_by_line_in_a_shell(tmp_path, folder, put_key, database_url):
     put_key(lines(1))
     (folder / "logs" / "[bold]x").write_bytes(b"x")
@@ -124,9 +121,6 @@ def test_the_doctor_examines_a_bucket_in_s3_and_tells_how_to_switch_logging_on(r
     assert f"`tamarin-dagster enable-logging {source}` tries S3's way" in done.stdout
 
 
-# ------------------------------------------------------------------------------------------------ enable-logging
-
-
 def test_logging_is_switched_on_after_a_yes_and_once(run, source, s3, s3_bucket):
     asked = run("enable-logging", source, answer="n\n")
     assert asked.exit_code == 1
@@ -166,9 +160,6 @@ def test_logging_to_another_place_is_replaced_only_if_told(run, source, configur
 def test_nothing_can_be_delivered_to_a_folder(run, folder):
     done = run("enable-logging", "media")
     assert (done.exit_code, "its log bucket is a folder" in done.stderr) == (2, True)
-
-
-# ------------------------------------------------------------------------------------------------ iam-policy
 
 
 @pytest.mark.parametrize(

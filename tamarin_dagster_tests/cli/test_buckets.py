@@ -140,9 +140,6 @@ def test_keys_with_rejected_lines_are_to_be_purged_if_the_settings_say_so(
     assert states("--no-list")[1]["media"]["to_purge_keys"] == 2
 
 
-# ------------------------------------------------------------------------------------------------ the time it takes
-
-
 def test_a_look_ends_when_its_time_is_up_and_says_that_there_may_be_more(folder_bucket, folder_place, put_key, engine):
     """Where nothing is purged a log bucket holds millions of keys: to list them all would take many minutes."""
     for day in ("2026-01-02", "2026-01-03", "2026-03-04", "2026-03-05"):

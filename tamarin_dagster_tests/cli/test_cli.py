@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from typer.testing import CliRunner
 
-from tamarin_dagster.cli import app
 from tamarin_dagster.cli.terminal import complain, show_csv, show_json, show_rows
 from tamarin_dagster.recordstore.connections import dagster_url
 from tamarin_dagster.recordstore.database import open_database
@@ -25,21 +23,6 @@ from tamarin_dagster_tests.older_parser import reject
 
 # Marks, embeddings, overrides and isolates.
 BIDI = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-
-
-@pytest.fixture
-def run(tmp_path: Path, database_url: str, monkeypatch):
-    """run("pull", …) runs tamarin-dagster in `tmp_path` on the test's database, in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TAMARIN_CONFIG", "")  # --config sets it, and here the process lives on
-
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = CliRunner().invoke(app, arguments, env={"TAMARIN_DATABASE_URL": database_url} | environment)
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
-
-    return run
 
 
 @pytest.fixture
@@ -64,16 +47,6 @@ def shell(tmp_path: Path, database_url: str):
 def _environment(database_url: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TAMARIN_")}
     return clean | {"TAMARIN_QUIET_SECONDS": "0", "TAMARIN_DATABASE_URL": database_url, "COLUMNS": "200"}
-
-
-@pytest.fixture
-def configured(tmp_path: Path, log_folder: Path) -> Path:
-    config = tmp_path / "tamarin.yaml"
-    config.write_text(
-        f"buckets:\n  - {{name: media, log_bucket_name: '{log_folder.as_uri()}', log_prefix: logs/,"
-        " start_date: 2026-01-01}\n"
-    )
-    return config
 
 
 def test_pull_loads_purges_and_says_so(run, configured, put_key, log_folder, engine) -> None:
@@ -532,9 +505,6 @@ def test_query_secrets_are_redacted_unless_the_settings_say_otherwise(run, confi
     assert rows("SELECT request_uri FROM s3_log_record WHERE request_uri ~ '^/b'") == [("/b?Signature=s3cret&x=1",)]
 
 
-# ------------------------------------------------------------------------------------------------ sql
-
-
 def test_values_of_all_types_are_as_postgres_writes_them(run) -> None:
     query = r"""SELECT '2026-03-05 10:00+00'::timestamptz t, '192.0.2.3'::inet i, '\x00ff1b'::bytea b, 1.50::numeric n,
         NULL x, 'NaN'::float8 nan, interval '1 day 2h' iv, '{1,2}'::int[] a, '{"k": 1}'::jsonb j, true bo,
@@ -726,9 +696,6 @@ def test_psql_is_asked_what_is_typed_and_gets_no_password_on_its_command_line(sh
     assert "topsecret" not in done.stdout
 
 
-# ------------------------------------------------------------------------------------------------ --json
-
-
 def test_a_pull_tells_a_script_what_it_did(run, configured, put_key, log_folder, tmp_path) -> None:
     configured.write_text(configured.read_text() + f"  - {{name: gone, log_bucket_name: '{tmp_path.as_uri()}/no'}}\n")
     put_key(lines(3))
@@ -779,9 +746,6 @@ def test_purge_reparse_and_expire_tell_a_script_what_they_did(run, retained, put
     assert [month["name"] for month in would["partitions"]] == [month["name"] for month in expired["partitions"]]
     assert "s3_log_record_2019_02" in [month["name"] for month in expired["partitions"]]
     assert expired["unpurged"] == {}
-
-
-# ------------------------------------------------------------------------------------------------ what a user can mend
 
 
 @pytest.mark.parametrize(

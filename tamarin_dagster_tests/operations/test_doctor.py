@@ -1,6 +1,5 @@
 """What the doctor finds: of the settings, of the database, and of log buckets of either kind."""
 
-import json
 import os
 import re
 import time
@@ -28,6 +27,7 @@ from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.logstore.faulty import SIGNATURE
+from tamarin_dagster_tests.operations.delivery import log_to
 
 KEY = "logs/2026-03-05-10-00-00-0000000000000001"
 GIB = 1024**3
@@ -89,18 +89,6 @@ def findings_on(found, media):
     return findings_on
 
 
-def log_to(s3, source, target, prefix) -> None:
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "logging.s3.amazonaws.com"},
-        "Action": "s3:PutObject",
-        "Resource": f"arn:aws:s3:::{target}/*",
-    }
-    s3.put_bucket_policy(Bucket=target, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
-    status = {"LoggingEnabled": {"TargetBucket": target, "TargetPrefix": prefix}}
-    s3.put_bucket_logging(Bucket=source, BucketLoggingStatus=status)
-
-
 def seen(finding: Finding) -> tuple[Status, str]:
     return finding.status, finding.text
 
@@ -110,9 +98,6 @@ def probes(s3, bucket) -> list[str]:
     listing = s3.list_object_versions(Bucket=bucket)
     found = [item["Key"] for kind in ("Versions", "DeleteMarkers") for item in listing.get(kind, [])]
     return [name for name in found if "probe" in name]
-
-
-# ------------------------------------------------------------------------------------------------ all in all
 
 
 def test_all_is_well_with_a_bucket_that_is_set_up_well(s3, findings_on, media, database_url):
@@ -176,9 +161,6 @@ def test_only_the_buckets_asked_for_are_looked_at(tmp_path, folder_bucket):
     settings = Settings(home=tmp_path, buckets=(folder_bucket, other))
     findings = list(examine(settings, open_store=open_log_store, client_of=boto3.client, buckets=[other]))
     assert {finding.subject.partition(":")[0] for finding in findings if ":" in finding.subject} == {"films"}
-
-
-# ------------------------------------------------------------------------------------------------ the database
 
 
 def test_a_database_that_does_not_answer_fails_without_its_password(found):
@@ -308,9 +290,6 @@ def test_a_disk_that_fills_is_told(tmp_path, total, free, status):
     assert space_finding(tmp_path, total, free).status is status
 
 
-# ------------------------------------------------------------------------------------------------ reading
-
-
 def test_an_empty_log_bucket_has_nothing_to_read(s3, findings_on, media):
     s3.delete_object(Bucket=media.log_bucket_name, Key=KEY)
     assert seen(findings_on()["get"]) == (OK, "no log key is there yet: nothing to read")
@@ -384,9 +363,6 @@ def test_a_region_that_is_not_the_buckets_fails_before_its_gets_do(s3):
     assert raised.value.remedy == "set its region: eu-central-1"
 
 
-# ------------------------------------------------------------------------------------------------ deleting
-
-
 def test_without_a_purge_nothing_is_written_or_deleted(faulty, findings_on):
     named = findings_on(purge_parsed_keys=False)
     assert {"delete", "pinned delete"}.isdisjoint(named)
@@ -417,9 +393,6 @@ def test_a_store_that_ignores_pins_is_a_warning(s3, faulty, findings_on, media):
     text = "the store ignores If-Match: it deletes a generation that was not meant"
     assert seen(named["pinned delete"]) == (WARN, text)
     assert probes(s3, media.log_bucket_name) == []
-
-
-# ------------------------------------------------------------------------------------------------ how it is set up
 
 
 def test_versions_are_told(s3, findings_on, media):
@@ -511,9 +484,6 @@ def test_what_a_store_does_not_offer_is_no_complaint(faulty, findings_on, databa
     assert {seen(finding) for finding in findings_on(database_url=database_url).values() if finding.remedy} == set()
 
 
-# ------------------------------------------------------------------------------------------------ logging
-
-
 def test_logging_that_is_not_switched_on_fails(s3, media):
     s3.put_bucket_logging(Bucket=media.name, BucketLoggingStatus={})
     scene = Scene(media, S3LogStore(s3, media.log_bucket_name), InAws(s3), purges=False, clock=time.time)
@@ -565,9 +535,6 @@ def test_a_folder_that_is_not_searched_to_its_end_is_told_with_the_strays():
     assert finding.status is WARN
     assert finding.text.startswith("2 names are no log key's, for example 'logs/a'; 2 folders were not searched to the")
     assert stray_finding("media: strays", Survey((), (), ("logs/x/",))).text.startswith("1 folder was not searched")
-
-
-# ------------------------------------------------------------------------------------------------ folders
 
 
 def test_all_is_well_with_a_folder(found, database_url, folder_bucket, put_key):

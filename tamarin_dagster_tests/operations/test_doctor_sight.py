@@ -74,9 +74,6 @@ def records_of(bucket: str, count: int) -> bytes:
     return b"".join(line(time, bucket=bucket, request_id=f"{n:016X}") for n, time in enumerate(times))
 
 
-# ------------------------------------------------------------------------------------------------ a bucket's name
-
-
 @pytest.fixture
 def misnamed(run: Cli, log_folder: Path, put_key: Callable[..., str]) -> Cli:
     """20,000 records of media-example-org are loaded for a bucket that is configured as media.example.org."""
@@ -154,9 +151,6 @@ def test_a_name_that_is_no_folder_of_the_partitioned_layout_is_said_with_those_t
     assert "no folder" not in run("pull")[2]
 
 
-# ------------------------------------------------------------------------------------------------ a log prefix
-
-
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_a_prefix_that_matches_nothing_is_said_with_those_that_have_log_keys(request, run, kind):
     place = request.getfixturevalue(f"{kind}_place")
@@ -204,9 +198,6 @@ def test_a_prefix_whose_log_keys_were_purged_is_right(s3_place, run):
     assert s3_place.names() == ["other/" + NAME.format(1)]
     assert "lie under" not in run("pull", **purges)[2]
     assert run.findings()["get"][:2] == ("ok", "no log key is there yet: nothing to read")
-
-
-# ------------------------------------------------------------------------------------------------ stores of other makes
 
 
 @pytest.fixture
@@ -282,9 +273,6 @@ def test_the_credentials_of_a_store_are_never_sent_to_aws(other_store, faulty, s
     assert f"PutBucketLogging on source-of-{s3_bucket}" in shown
     assert "PutBucketPolicy" not in shown
     assert f"no policy is sent, and the store decides who may write to {s3_bucket}" in said
-
-
-# ------------------------------------------------------------------------------------------------ rights in Postgres
 
 
 @pytest.fixture
@@ -396,9 +384,6 @@ def test_grant_reader_without_createrole_names_two_remedies_that_work(empty_url,
     administer(empty_url, f"DROP OWNED BY {quoted}", f"DROP ROLE {quoted}")
 
 
-# ------------------------------------------------------------------------------------------------ archived log keys
-
-
 @pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
 def test_log_keys_in_an_archive_are_named_with_a_remedy(run, s3, s3_place, storage_class):
     run.configure(json.loads(s3_place.bucket.model_dump_json(exclude_unset=True)))
@@ -430,9 +415,6 @@ def test_log_keys_that_were_loaded_before_they_were_archived_are_no_finding(run,
     assert run.findings()["archived"] == ("ok", "no log key that is not loaded is archived", "")
 
 
-# ------------------------------------------------------------------------------------------------ what is cut
-
-
 def test_a_count_of_strays_that_was_cut_says_at_least(run, log_folder, put_key, tmp_path):
     run.configure({"name": "media", "log_bucket_name": log_folder.as_uri(), "log_prefix": "logs/"})
     put_key(records_of("media", 1))
@@ -445,9 +427,6 @@ def test_a_count_of_strays_that_was_cut_says_at_least(run, log_folder, put_key, 
     assert f"  at least {MAX_STRAYS_NAMED + 1} strays were skipped, for example" in run("pull")[2]
     assert f"  at least {MAX_STRAYS_NAMED + 1} strays were skipped" in run("mirror", "--out", str(tmp_path / "m"))[2]
     assert run.findings()["strays"][1].startswith(f"at least {MAX_STRAYS_NAMED} names are no log key's")
-
-
-# ------------------------------------------------------------------------------------------------ http and https
 
 
 @pytest.fixture(scope="module")

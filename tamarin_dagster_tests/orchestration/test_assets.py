@@ -341,9 +341,6 @@ def test_checks_that_are_launched_for_no_partition_say_what_to_do(definitions, i
     assert "no partition was chosen, and this works by delivery days" in failed.step_failure_data.error_display_string
 
 
-# ------------------------------------------------------------------------------------------------ what is shown
-
-
 def spec(bucket: LoggedBucket, key: dg.AssetKey = RECORDS) -> dg.AssetSpec:
     return build_definitions(Settings(buckets=(bucket,))).resolve_assets_def(key).get_asset_spec(key)
 

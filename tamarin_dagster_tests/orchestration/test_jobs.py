@@ -121,9 +121,6 @@ def test_a_key_that_cannot_be_reparsed_is_named_and_stops_no_other(definitions, 
     assert warnings(instance, result) == ["media/bad stays as it is"]
 
 
-# ------------------------------------------------------------------------------------------------ retention
-
-
 def test_old_months_are_dropped_and_expired_keys_in_the_log_bucket_are_warned_of(
     settings, instance, engine, folder_place, rows, today
 ) -> None:

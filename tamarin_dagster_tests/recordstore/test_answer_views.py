@@ -312,9 +312,6 @@ def test_a_reader_may_ask_all_of_them(loaded):
         connection.exec_driver_sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-# ------------------------------------------------------------------------------------------------ downloads
-
-
 def test_a_file_read_in_206_ranges_is_one_download(ask):
     assert ask("SELECT * FROM s3_download WHERE bucket = 'media' AND key = 'long.mp4'") == [
         (
@@ -367,9 +364,6 @@ def test_what_is_no_download(ask):
         ("media", 9),
         ("other", 1),
     ]
-
-
-# ------------------------------------------------------------------------------------------------ rollups
 
 
 def test_hot_linkers_are_the_hosts_that_are_not_ones_own(ask):
@@ -480,9 +474,6 @@ def test_the_rollup_of_a_day_tells_the_hosts_of_its_referrers(engine, rows):
     assert rows("SELECT * FROM s3_hotlink") == [("media", DAY, "thief.example", 2, 2, 14, 0, None)]
 
 
-# ------------------------------------------------------------------------------------------------ records
-
-
 def test_why_there_was_a_spike(ask):
     found = ask("SELECT * FROM s3_spike_causes('media', '2026-03-29 12:34Z') WHERE more_bytes > 0 ORDER BY kind, value")
     assert found == [
@@ -564,8 +555,6 @@ def test_records_inside_of_others_are_shown_with_their_place(ask):
     ]
 
 
-# ------------------------------------------------------------------------------------------------ the page
-
 RECIPES = [block.text for block in blocks_of_page("docs/queries.md") if block.language == "sql"]
 ANSWERS_OF_THE_PAGE = [
     [("<b>", 4000, 4, 80.0), ("a", 1000, 2, 20.0)],
@@ -609,9 +598,6 @@ def test_the_queries_of_the_page_answer_what_it_says(ask, recipe, answer):
     """Their first rows, as far as the columns go that are the same on every day."""
     found = ask(recipe)
     assert [row[: len(answer[0])] for row in found[: len(answer)]] == answer
-
-
-# ------------------------------------------------------------------------------------------------ what is read
 
 
 MONTHS = [date(2026, month, 1) for month in (2, 3, 4)]

@@ -82,9 +82,6 @@ def test_the_queries_of_the_page_answer_what_it_says(engine, rows):
     assert sorted(keys) == [(name, 3) for name in names]
 
 
-# ------------------------------------------------------------------------------------------------ duplicates
-
-
 def test_a_record_that_two_log_keys_hold_is_shown_with_both(engine, rows):
     load_keys(engine, [log_key("a"), log_key("b"), log_key("c")], [lines(3), lines(2), lines(1)])
     a, b, c = (id_of(rows, name) for name in "abc")
@@ -202,9 +199,6 @@ def test_of_many_duplicates_all_are_counted_and_some_are_named(engine, connectio
     found = duplicates_of(connection, "media", DAY)
     assert (found.records, found.copies) == (50, 50)
     assert [each.request_id for each in found.samples] == [f"{number:016X}" for number in range(completeness.SAMPLE)]
-
-
-# ------------------------------------------------------------------------------------------------ lateness
 
 
 LATENESS = (
@@ -358,9 +352,6 @@ def test_lateness_of_chosen_days_executes_no_other_partition(engine, rows):
         assert partition_name(MONTHS[2]) not in both.partitions
 
 
-# ------------------------------------------------------------------------------------------------ habit
-
-
 def deliver(engine, times, *, bucket: str = "media", suffix: str = "") -> None:
     """An empty log key at each of these times."""
     keys = [
@@ -397,9 +388,6 @@ def test_a_superseded_generation_is_no_delivery(engine, connection):
     load_keys(engine, [log_key(key, "a")], [b""])
     load_keys(engine, [log_key(key, "b", minutes=1)], [lines(1)])
     assert delivery_habit(connection, "media", datetime(2026, 3, 6, tzinfo=UTC)).deliveries == 1
-
-
-# ------------------------------------------------------------------------------------------------ failing purges
 
 
 def test_keys_whose_deletion_fails_are_counted_longest_first(engine, connection, rows):

@@ -30,9 +30,6 @@ from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 MIGRATIONS = Path(tamarin_dagster.recordstore.__file__).parent / "schema" / "migrations"
 
 
-# ------------------------------------------------------------------------------------------------ migrations
-
-
 def test_the_newest_migration_is_the_schema_revision():
     scripts = ScriptDirectory(str(MIGRATIONS))
     assert scripts.get_heads() == [SCHEMA_REVISION]
@@ -234,9 +231,6 @@ def test_tables_and_all_columns_of_a_record_are_described(engine):
     assert tables == [table.comment for table in metadata.tables.values()]
 
 
-# ------------------------------------------------------------------------------------------------ the mirror
-
-
 def mirrored(engine: sa.Engine) -> list[tuple]:
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(sa.text("SELECT * FROM s3_logged_bucket ORDER BY name"))]
@@ -266,9 +260,6 @@ def test_an_unchanged_mirror_is_not_written(engine):
     mirror_buckets(engine, [media])
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT xmin::text || ctid::text FROM s3_logged_bucket")) == before
-
-
-# ------------------------------------------------------------------------------------------------ URLs and errors
 
 
 def test_a_configured_url_gets_the_driver_of_its_use():

@@ -86,9 +86,6 @@ def test_a_large_key_is_read_for_its_digest_only_if_a_row_may_have_its_bytes():
         judge(log_key("k"), None, [row("b")], asks_digest=True)
 
 
-# ------------------------------------------------------------------------------------------------ in the ledger
-
-
 def purge_all(engine, rows) -> None:
     with engine.begin() as connection:
         ledger.mark_purged(connection, [each for (each,) in rows("SELECT id FROM s3_log_key WHERE purged_at IS NULL")])

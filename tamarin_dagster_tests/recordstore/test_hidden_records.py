@@ -118,9 +118,6 @@ def test_the_view_has_the_shapes_of_the_fields():
     assert "".join(re.findall(r"^        '(.{2,})'", text, re.MULTILINE)) == " +".join(parts)
 
 
-# ------------------------------------------------------------------------------------------------ forged numbers
-
-
 def test_the_forged_line_of_the_page_is_read_as_the_page_says_and_its_query_finds_it(engine, rows):
     blocks = blocks_of_page("docs/lines.md")
     (forged,) = (block.text for block in blocks if block.language == "text")
@@ -145,9 +142,6 @@ def test_the_query_of_the_page_on_lines_shows_hidden_records(engine, rows):
     (query,) = (block.text for block in blocks_of_page("docs/lines.md") if "s3_hidden_record" in block.text)
     load_keys(engine, [log_key("a")], [joined(b"\r", "A0", "B0")])
     assert rows(query) == [("a", 1, REQUESTED, 1, ["user_agent"], [BEGINNING.format("B0")])]
-
-
-# ------------------------------------------------------------------------------------------------ the count for a check
 
 
 def test_hidden_records_are_counted_for_the_day_and_the_bucket_of_their_log_keys(engine):
@@ -198,8 +192,6 @@ def test_of_many_hidden_records_all_are_counted_and_the_earliest_are_named(engin
     assert (found.records, found.hidden_records) == (30, 30)
     assert [each.log_key for each in found.samples] == sorted(names)[: completeness.SAMPLE]
 
-
-# ------------------------------------------------------------------------------------------------ the cost
 
 MONTHS = [date(2026, month, 1) for month in (2, 3, 4)]
 ROWS = 20_000

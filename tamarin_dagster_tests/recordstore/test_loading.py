@@ -47,9 +47,6 @@ def written(user_agent: bytes = b"curl/8.5.0", referrer: bytes = b"-", key: byte
     )
 
 
-# ------------------------------------------------------------------------------------------------ what is loaded
-
-
 def test_keys_of_a_batch_become_ledger_rows_records_and_rejected_lines(engine, rows):
     keys = [log_key("logs/a", version="v1"), log_key("logs/b", "b"), log_key("logs/c", "c", day=date(2026, 3, 6))]
     bodies = [lines(3), lines(1, "06/Mar/2026:01:00:00 +0000") + JUNK + b"\n \n" + lines(1), b""]
@@ -95,9 +92,6 @@ def test_keys_of_a_batch_become_ledger_rows_records_and_rejected_lines(engine, r
 def test_a_batch_without_records_loads_too(engine, rows):
     load_keys(engine, [log_key("logs/a"), log_key("logs/b")], [b"", JUNK * 2 + b"\n"])
     assert rows(COUNTS) == [(2, 0, 2)]
-
-
-# ------------------------------------------------------------------------------------------------ all or nothing
 
 
 def refuse_records(monkeypatch):
@@ -155,9 +149,6 @@ def test_a_refused_batch_leaves_the_older_generation_in_place(engine, rows, cont
         with pytest.raises(psycopg.Error):
             load_keys(engine, [log_key("logs/a", "b", minutes=1)], [lines(7)])
     assert contents() == before
-
-
-# ------------------------------------------------------------------------------------------------ once
 
 
 def test_the_same_batch_twice_loads_once(engine, rows, contents):
@@ -237,8 +228,6 @@ def test_two_generations_at_once_leave_the_newer_one_alone(engine, rows):
     assert rows(COUNTS)[0][1:] == (50, 0)
 
 
-# ------------------------------------------------------------------------------------------------ generations
-
 LEDGER = (
     "SELECT etag, line_count, record_count, rejected_count, blank_count, superseded_at IS NULL, purged_at IS NOT NULL"
     " FROM s3_log_key ORDER BY etag"
@@ -316,9 +305,6 @@ def test_a_purged_generation_is_never_loaded_again(engine, rows):
         ledger.mark_purged(connection, [row[0] for row in rows("SELECT id FROM s3_log_key")])
     assert load_keys(engine, [log_key("logs/a", "a")], [lines(3)]).loaded == ()
     assert rows(COUNTS) == [(1, 3, 0)]
-
-
-# ------------------------------------------------------------------------------------------------ values
 
 
 def test_every_column_of_a_record_reaches_its_column(engine, rows):
@@ -490,9 +476,6 @@ def test_another_client_encoding_changes_no_text(engine, rows, database_url, mon
     assert rows("SELECT user_agent FROM s3_log_record") == [("Motörhead",)]
 
 
-# ------------------------------------------------------------------------------------------------ rejected lines
-
-
 def test_rejected_lines_are_kept_byte_for_byte(engine, rows):
     odd = [b"junk", bytes(b for b in range(256) if b != 10), b"\0", b"\\N", b"\xff" * 1000, b"a\r"]
     load_keys(engine, [log_key("logs/a")], [lines(1) + b"\n".join(odd) + b"\n" + lines(1)])
@@ -507,9 +490,6 @@ def test_of_an_oversized_line_the_start_is_kept_with_length_and_digest_of_all(en
     assert rows("SELECT line_number, reason, line, line_bytes, sha256 FROM s3_rejected_line") == [
         (2, "oversized", text[: 64 * 1024], len(text), hashlib.sha256(text).digest())
     ]
-
-
-# ------------------------------------------------------------------------------------------------ what is prepared
 
 
 def test_a_prepared_batch_knows_its_months_and_takes_ids_of_its_own(engine):

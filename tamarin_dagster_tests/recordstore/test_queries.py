@@ -48,9 +48,6 @@ def test_a_key_is_counted_in_few_blocks_too(engine, rows):
         assert found.blocks < blocks_of(connection, "s3_log_record_2026_03") / 8
 
 
-# ------------------------------------------------------------------------------------------------ indexes of one's own
-
-
 def statements() -> list[str]:
     """The SQL on the page that makes indexes."""
     blocks = re.findall(r"^```sql\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

@@ -132,9 +132,6 @@ def oid(rows: Callable[..., list[tuple]], name: str) -> int:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ a changed text
-
-
 def test_a_view_whose_text_has_changed_reaches_an_existing_database_when_it_is_opened(release, database_url, rows):
     release.change_view("s3_cost_by_key", LAST_COLUMN, LAST_COLUMN.replace("\n", ",\n    '100%' AS extra\n"))
     release.change_comment("s3_cost_by_key", "Estimated cost of each UTC day by object key. Ask with bounds.")
@@ -226,9 +223,6 @@ def test_views_that_somebody_has_dropped_or_changed_are_made_again_when_the_dige
     assert seen()[:2] == (schema, grants)
 
 
-# ------------------------------------------------------------------------------------------------ migrations
-
-
 def test_a_migration_may_alter_a_column_that_views_and_functions_use(release, engine, seen):
     _, grants, *_ = seen()
     release.add_migration(TO_NUMERIC)
@@ -288,9 +282,6 @@ def test_a_view_of_somebody_elses_in_the_way_of_another_text_is_named_and_nothin
     with pytest.raises(DatabaseError, match="view mine depends on view s3_cost_by_key"):
         migrate(engine)
     assert seen() == before
-
-
-# ------------------------------------------------------------------------------------------------ all or nothing
 
 
 @pytest.mark.parametrize("place", ["view", "migration"])
@@ -394,9 +385,6 @@ def test_a_migrator_waits_for_another_one_however_long_that_takes(release, engin
         ends.set()
         holder.result(60)
         assert migrator.result(60) is True
-
-
-# ------------------------------------------------------------------------------------------------ who and which version
 
 
 def test_an_older_version_leaves_the_views_of_a_newer_one_alone(release, engine, rows):

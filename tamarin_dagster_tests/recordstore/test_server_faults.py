@@ -133,9 +133,6 @@ def cli(home: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-# ------------------------------------------------------------------------------------------------ it is mended
-
-
 def test_a_server_that_lost_its_startup_process_is_restarted_once_and_it_is_said_why(
     server: EmbeddedPostgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,9 +207,6 @@ def test_what_a_killed_postmaster_left_behind_is_removed(
     server.ensure_running()
     assert time.monotonic() - begin < 20
     assert query(server, "SELECT count(*) FROM kept") == [(ROWS,)]
-
-
-# ------------------------------------------------------------------------------------------------ stop, doctor, ctrl-C
 
 
 def test_stop_ends_a_server_all_of_whose_processes_are_stopped(server: EmbeddedPostgres) -> None:
@@ -304,9 +298,6 @@ def test_who_holds_the_mutex_is_named(
         holder.kill()
 
 
-# ------------------------------------------------------------------------------------------------ the log
-
-
 def test_the_log_is_bounded_while_the_server_runs(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was cut at a start only, and a server that is never stopped could fill the disk that it needs."""
     monkeypatch.setattr(server_log, "LOG_BYTES", 20_000)
@@ -325,9 +316,6 @@ def test_the_log_is_bounded_while_the_server_runs(server: EmbeddedPostgres, monk
     assert log(server).startswith("20")
     assert 'ERROR:  invalid input syntax for type integer: "after"' in log(server)
     assert "STATEMENT" not in log(server)
-
-
-# ------------------------------------------------------------------------------------------------ other waits
 
 
 def test_a_configured_server_that_does_not_answer_is_named_while_it_is_waited_for(

@@ -86,9 +86,6 @@ def run(engine: sa.Engine, *statements: str) -> None:
             connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
-# ------------------------------------------------------------------------------------------------ a database in use
-
-
 @pytest.fixture(scope="module")
 def in_use(server_url: sa.URL, template: str) -> Iterator[sa.Engine]:
     """A database of the present revision that has been in use for some months; one day is to be rolled up again."""
@@ -126,9 +123,6 @@ def days_of(connection: sa.Connection) -> list[date]:
         " FROM s3_log_key WHERE superseded_at IS NULL AND record_count > 0 AND first_request_dtime >= '2026-01-01'"
     )
     return sorted({first + timedelta(days=n) for first, last in spans for n in range((last - first).days + 1)})
-
-
-# ------------------------------------------------------------------------------------------------ as a revision made it
 
 
 class Roles(NamedTuple):
@@ -265,9 +259,6 @@ def columns_of(connection: sa.Connection, table: str) -> list[str]:
     )
 
 
-# ------------------------------------------------------------------------------------------------ what is compared
-
-
 def rows_of(engine: sa.Engine, not_compared: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
     """The number and an order-free digest of the rows of each table."""
     with engine.connect() as connection:
@@ -307,9 +298,6 @@ def rollups_of(engine: sa.Engine) -> dict[str, tuple[int, str]]:
             )
             for table in (*ROLLUPS, traffic_day)
         }
-
-
-# ------------------------------------------------------------------------------------------------ the tests
 
 
 @pytest.mark.parametrize("revision", OF_EACH_REVISION)
