@@ -6,11 +6,11 @@ import itertools
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ import moto.s3.models
 import psycopg
 import pytest
 import sqlalchemy as sa
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 
-from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.recordstore.database import migrate, open_database
@@ -35,6 +35,7 @@ from tamarin_dagster_tests import examples  # noqa: F401 - registers hypothesis'
 from tamarin_dagster_tests.contents import digests
 from tamarin_dagster_tests.folders import MEMORY_FOLDER, make_short_folder, write_object
 from tamarin_dagster_tests.logstore.faulty import Faulty, faulty_endpoint
+from tamarin_dagster_tests.places import Place
 
 _numbers = itertools.count(1)
 
@@ -46,6 +47,10 @@ for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGST
 os.environ["TAMARIN_QUIET_SECONDS"] = "0"
 # Each session of botocore reads its models anew, 1 MB of JSON: half of the work of a test that makes some clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+# For each request moto lists its own folder twice to find that it is for S3, and werkzeug writes a line that nobody
+# reads: a quarter of the work of a request.
+DomainDispatcherApplication.get_backend_for_host = functools.cache(DomainDispatcherApplication.get_backend_for_host)
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
 def _read_dagsters_migrations_once() -> None:
@@ -324,22 +329,6 @@ def rows(engine: sa.Engine) -> Callable[..., list[tuple[Any, ...]]]:
     return rows
 
 
-@dataclass
-class Place:
-    """A logged bucket of either kind, its store, and how a test writes to its log bucket."""
-
-    bucket: LoggedBucket
-    store: LogStore
-    put: Callable[[str, bytes], Any]
-    remove: Callable[[str], Any]
-    another_second: Callable[[], None] = lambda: None
-    """What is put from then on is younger, also where the store tells times to the second, as S3 does."""
-
-    def names(self) -> list[str]:
-        """What lies in the log bucket."""
-        return [item.key for page in self.store.pages("") for item in page]
-
-
 @pytest.fixture
 def folder_place(folder_bucket: LoggedBucket, log_folder: Path) -> Place:
     """A folder of log keys."""
@@ -387,3 +376,35 @@ def contents(engine: sa.Engine) -> Callable[[], Mapping[str, tuple[int, str]]]:
             return digests(connection)
 
     return contents
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """run("pull", …) runs tamarin-dagster in `tmp_path` on the test's database, in this process."""
+    from typer.testing import CliRunner  # noqa: PLC0415 - most tests run no command
+
+    from tamarin_dagster.cli import app  # noqa: PLC0415
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAMARIN_CONFIG", "")  # --config sets it, and here the process lives on
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = CliRunner().invoke(app, arguments, env={"TAMARIN_DATABASE_URL": database_url} | environment)
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def configured(tmp_path: Path, log_folder: Path) -> Path:
+    """Settings of a bucket in `log_folder`: the path of `tamarin.yaml` in `tmp_path`."""
+    config = tmp_path / "tamarin.yaml"
+    config.write_text(
+        f"buckets:\n  - {{name: media, log_bucket_name: '{log_folder.as_uri()}', log_prefix: logs/,"
+        " start_date: 2026-01-01}\n"
+    )
+    return config

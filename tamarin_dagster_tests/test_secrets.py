@@ -228,9 +228,6 @@ def test_whatever_a_password_holds_no_error_about_the_url_shows_three_characters
     assert not re.search("Kv9|v9J|9Jy|Qx4|x4H|4Hz", " ".join(shown))
 
 
-# ------------------------------------------------------------------------------------------------ endpoints
-
-
 @pytest.mark.parametrize(
     "url",
     [
@@ -281,9 +278,6 @@ def test_userinfo_is_left_out_of_any_error(text):
     assert leaked(hide_userinfo(text)) == set()
     assert leaked(brief(ValueError(text))) == set()
     assert "host" in brief(ValueError(text))
-
-
-# ------------------------------------------------------------------------------------------------ settings
 
 
 @pytest.mark.parametrize(

@@ -5,43 +5,20 @@ the last one, not the size of the day. Only when records were taken away (a newe
 records of the day read again, and summed up by the same functions. So a rollup is exact, or its day is due.
 """
 
-import logging
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from types import MappingProxyType
-from typing import cast
 
-import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.days import midnight, of_day
-from tamarin_dagster.analytics.rollup_rows import DayRows, rows_of_day
-from tamarin_dagster.recordstore import parts
+from tamarin_dagster.analytics.days import of_day
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
-from tamarin_dagster.recordstore.parts import DayPart
 from tamarin_dagster.recordstore.pending_days import BUCKET_BYTES, due_days
-from tamarin_dagster.recordstore.record_frames import records_and_parts
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
-from tamarin_dagster.recordstore.schema.traffic_tables import (
-    PART_COLUMNS,
-    ROLLUPS,
-    traffic_day,
-    traffic_fold,
-    traffic_hourly,
-    traffic_pending_day,
-)
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traffic_pending_day
 from tamarin_dagster.settings import DEFAULT_ROLLUP_PARTS_DAYS, DEFAULT_ROLLUP_ROWS, Settings
-from tamarin_dagster.traffic.measures import RECORD_COLUMNS
-from tamarin_dagster.traffic.sums import sum_up
-from tamarin_dagster.traffic.totals import Total
-
-# Dimensions of a day that are merged and made rows at a time: each may take some 150 MB.
-_THREADS = 2
-_log = logging.getLogger(__name__)
 
 # The share of the time that a day which goes on filling may be rolled up: one that took 6 s is left alone for a minute.
 # So the work of a day's rollups grows with its hours, not with the number of its loads.
@@ -145,20 +122,34 @@ def roll_up(
     pending = [each for each in pending if last is None or each[1] <= last]
     chosen = [each for each in pending if each not in lately]
     done.waiting = len(pending) - len(chosen)
+    if chosen:
+        _roll_up_days(engine, chosen, regions, limits, done, progress)
+    done.seconds = time.monotonic() - started
+    return done
+
+
+def _roll_up_days(
+    engine: sa.Engine,
+    chosen: Sequence[tuple[str, date]],
+    regions: Mapping[str, str],
+    limits: Limits,
+    done: RolledUp,
+    progress: Callable[[RolledUpDay, int], None] | None,
+) -> None:
+    # It imports pyarrow, which takes longer than to find that no day is due.
+    from tamarin_dagster.analytics import rollup_day  # noqa: PLC0415
+
     for left, (bucket, day) in zip(reversed(range(len(chosen))), chosen, strict=True):
         with isolate_failure(done.failures, "roll up", bucket, day, _REMEDY):
-            rolled_up = _roll_up_day(engine, bucket, day, regions.get(bucket), limits)
+            rolled_up = rollup_day.roll_up_day(engine, bucket, day, regions.get(bucket), limits)
             if rolled_up is None:
                 done.kept += 1
                 continue
             done.days.append(rolled_up)
             if progress:
                 progress(rolled_up, left)
-    if chosen:
-        with engine.begin() as connection:
-            parts.delete_old(connection, limits.part_days)
-    done.seconds = time.monotonic() - started
-    return done
+    with engine.begin() as connection:
+        rollup_day.delete_old_parts(connection, limits.part_days)
 
 
 def _name_buckets(engine: sa.Engine) -> None:
@@ -186,129 +177,3 @@ def _rolled_up_lately(connection: sa.Connection) -> set[tuple[str, date]]:
     age = sa.extract("epoch", sa.func.now() - day.rolled_up_at)
     statement = sa.select(day.bucket, day.request_date).where(day.seconds > PATIENT_SHARE * age)
     return {(row.bucket, row.request_date) for row in connection.execute(statement)}
-
-
-def _roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, limits: Limits) -> RolledUpDay | None:
-    """Roll up a day in one transaction on one connection.
-
-    Returns None if its records have expired, or if another process has rolled it up while this one waited.
-
-    Each statement sees what is committed when it begins. Parts are deleted by their ids, after they were read: one that
-    a load commits later stays, and the day stays due. One statement reads records and the ids of their parts.
-    """
-    started = time.monotonic()
-    this = sa.and_(traffic_day.c.bucket == bucket, traffic_day.c.request_date == day)
-    with engine.begin() as connection:
-        # One roll-up of a day at a time. The lock goes with the transaction, as a
-        # pooler between us and Postgres needs it.
-        lock = sa.func.hashtextextended(f"traffic {bucket}", day.toordinal())
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-        # `expire` drops the month before this transaction, or after it. The same lock first, so that neither waits
-        # for the other with a lock in hand.
-        connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS SHARE MODE")
-        is_noted = _delete_notes(connection, bucket, day)
-        found = parts.find(connection, bucket, day)
-        if not (is_noted or found.has_new):
-            return None
-        rolled_up = connection.execute(sa.select(traffic_day.c.expired_at).where(this)).one_or_none()
-        if rolled_up and rolled_up.expired_at:
-            parts.delete_parts(connection, found.ids)
-            _log.info("%s, %s: the records have expired, the rollups stay as they are", bucket, day)
-            return None
-        ids = list(found.ids)
-        # Rollups without a merged part are of a version that had no parts, or their part was deleted since it is old.
-        if is_noted or (rolled_up is not None and not found.has_merged):
-            ids.clear()
-            totals: Iterable[Total] = _totals_of_records(connection, bucket, day, region, ids)
-        else:
-            totals = _totals_of_parts(connection, ids)
-        requests, size = _write(connection, bucket, day, totals, limits)
-        parts.delete_parts(connection, ids)
-        connection.execute(sa.delete(traffic_day).where(this))
-        seconds = time.monotonic() - started
-        if requests:
-            connection.execute(
-                sa.insert(traffic_day).values(
-                    bucket=bucket,
-                    request_date=day,
-                    requests=requests,
-                    bytes_sent=size,
-                    rolled_up_at=sa.func.clock_timestamp(),
-                    seconds=seconds,
-                )
-            )
-    return RolledUpDay(bucket, day, requests, seconds)
-
-
-def _delete_notes(connection: sa.Connection, bucket: str, day: date) -> bool:
-    pending = traffic_pending_day.c
-    noted = sa.delete(traffic_pending_day).where(pending.bucket == bucket, pending.request_date == day)
-    return bool(connection.execute(noted).rowcount)
-
-
-def _totals_of_parts(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Total]:
-    """Yield the sums of the day's parts, one dimension after the other."""
-    for dimension in PART_COLUMNS:
-        total = Total(dimension)
-        for sums in parts.read(connection, ids, dimension):
-            total.add(sums)
-        yield total
-
-
-def _totals_of_records(
-    connection: sa.Connection, bucket: str, day: date, region: str | None, ids: list[int]
-) -> list[Total]:
-    """Return the sums of the day's records, in one reading; append the ids of the parts of their loads to `ids`."""
-    totals = {dimension: Total(dimension) for dimension in PART_COLUMNS}
-    for records in records_and_parts(connection, bucket, day, RECORD_COLUMNS, ids):
-        for dimension, sums in sum_up(records, region).items():
-            totals[dimension].add(sums)
-    return list(totals.values())
-
-
-def _write(
-    connection: sa.Connection, bucket: str, day: date, totals: Iterable[Total], limits: Limits
-) -> tuple[int, int]:
-    """Write the rows of the day in place of the former ones, and its part; return its requests and bytes."""
-    for table in ROLLUPS:
-        connection.execute(sa.delete(table).where(table.c.bucket == bucket, _of_that_day(table, day)))
-    fold = traffic_fold.c
-    connection.execute(sa.delete(traffic_fold).where(fold.bucket == bucket, fold.request_date == day))
-    packed = {}
-    requests = size = 0
-    # While this thread reads and writes, the other dimensions are merged and made rows.
-    with ThreadPoolExecutor(_THREADS) as pool:
-        making = (pool.submit(rows_of_day, total, bucket, day, limits.rows) for total in totals)
-        for rows in _in_order(making):
-            if rows is None:
-                continue
-            _copy(connection, rows)
-            if rows.fold:
-                connection.execute(sa.insert(traffic_fold).values(rows.fold))
-            packed[rows.dimension] = rows.packed
-            requests, size = rows.requests, rows.bytes_sent
-    if packed:
-        parts.store_merged(connection, DayPart(bucket, day, requests, packed))
-    return requests, size
-
-
-def _in_order(making: Iterator["Future[DayRows | None]"]) -> Iterator[DayRows | None]:
-    """Yield what is made, in order, while at most so many are being made as there are threads."""
-    waiting: deque[Future[DayRows | None]] = deque()
-    for future in making:
-        waiting.append(future)
-        if len(waiting) > _THREADS:
-            yield waiting.popleft().result()
-    yield from (future.result() for future in waiting)
-
-
-def _copy(connection: sa.Connection, rows: DayRows) -> None:
-    cursor = cast("psycopg.Cursor", connection.connection.cursor())
-    with cursor.copy(f"COPY {rows.table.name} ({', '.join(rows.columns)}) FROM STDIN (FORMAT csv)") as copy:
-        copy.write(rows.csv)
-
-
-def _of_that_day(table: sa.Table, day: date) -> sa.ColumnElement[bool]:
-    if table is traffic_hourly:
-        return sa.and_(table.c.hour >= midnight(day), table.c.hour < midnight(day) + timedelta(days=1))
-    return table.c.request_date == day

@@ -19,7 +19,7 @@ from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline import backlog
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD
-from tamarin_dagster.recordstore import archived, ledger
+from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.holdings import Holding, list_holdings, newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -144,6 +144,8 @@ def _waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int
     url = settings.archive_of(bucket)
     if url is None:
         return 0
+    from tamarin_dagster.recordstore import archived  # noqa: PLC0415 - only settings with an archive need it
+
     with engine.connect() as connection:
         return archived.waiting_purgeable_keys(
             connection,

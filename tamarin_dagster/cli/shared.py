@@ -3,7 +3,6 @@
 from datetime import UTC, date, datetime
 
 from tamarin_dagster.cli.terminal import complain, printable
-from tamarin_dagster.pipeline.retain import first_kept_day
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
@@ -28,6 +27,8 @@ def first_pulled_day(settings: Settings, bucket: LoggedBucket) -> date:
     """Return the first day of a pull without --from. Rows of days before retention_months would be dropped at once."""
     if settings.retention_months is None:
         return bucket.start_date
+    from tamarin_dagster.pipeline.retain import first_kept_day  # noqa: PLC0415 - few settings need it
+
     return max(bucket.start_date, first_kept_day(settings.retention_months, datetime.now(UTC).date()))
 
 

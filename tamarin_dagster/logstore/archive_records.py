@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
 
 FORMAT = 2
@@ -153,6 +150,10 @@ def file_state(place: ArchivePlace, name: str) -> FileState | None:
 
     Raises ArchiveError.
     """
+    # 0.2 s, which a pull that archives nothing does not spend.
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     end = place.end_of(name, _FOOTER_BYTES)
     if end is None:
         return None

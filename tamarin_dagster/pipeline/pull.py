@@ -11,40 +11,30 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import psycopg
 import sqlalchemy as sa
 
+from tamarin_dagster import logformat
 from tamarin_dagster.failpoints import FailPoint, reached
-from tamarin_dagster.logformat import (
-    DecompressionError,
-    DeliveryPeriod,
-    LogCounts,
-    ParsedLogs,
-    parse_logs,
-    parse_parts,
-    unpacked,
-)
+from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logformat.engine import ParserName
 from tamarin_dagster.logkey import KeyFailure, LogKey, counted, shown
 from tamarin_dagster.logstore import CHANGED_SINCE_LISTED, FetchError, LogStore
 from tamarin_dagster.parallel import parallel_map, prefetch
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD, MAX_OUTDATED_NAMED, Look, Survey, days_with_keys, survey
-from tamarin_dagster.pipeline.preview import Preview, preview_of
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.generations import DigestNeededError
-from tamarin_dagster.recordstore.loading import (
-    Batch,
-    LoadedBatch,
-    Part,
-    load,
-    load_large,
-    prepare,
-    prepare_large,
-    prepare_parts,
-)
 from tamarin_dagster.recordstore.refusals import REFUSALS, describe_parse_error, describe_refusal
 from tamarin_dagster.settings import DEFAULT_LOAD_CONNECTIONS, LoggedBucket
+
+# pyarrow and numpy take longer to import than a pull takes to find nothing new. The modules that need them are imported
+# when the first batch is parsed.
+if TYPE_CHECKING:
+    from tamarin_dagster.logformat import LogCounts, ParsedLogs
+    from tamarin_dagster.pipeline.preview import Preview
+    from tamarin_dagster.recordstore.loading import Batch, LoadedBatch, Part
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +110,7 @@ class PulledPeriod:
     strays: list[str] = field(default_factory=list)
     failures: list[KeyFailure] = field(default_factory=list)
     misread: list[MisreadLine] = field(default_factory=list)
-    preview: Preview | None = None
+    preview: "Preview | None" = None
 
     def skip(self, key: LogKey) -> None:
         """Counts a key that is older than one that was purged."""
@@ -128,7 +118,7 @@ class PulledPeriod:
         if len(self.outdated_names) < MAX_OUTDATED_NAMED:
             self.outdated_names.append(shown(key.object.key))
 
-    def add(self, key: LogKey, counts: LogCounts) -> None:
+    def add(self, key: LogKey, counts: "LogCounts") -> None:
         """Counts a key that was loaded."""
         self.keys += 1
         self.bytes += key.object.size
@@ -285,7 +275,7 @@ class _Pull:
         for key in self._outdated:
             self.periods[key.period].skip(key)
 
-    def _count(self, outcome: LoadedBatch) -> None:
+    def _count(self, outcome: "LoadedBatch") -> None:
         """By the thread that has committed: the main one gets no result any more once another thread has failed."""
         with self._counting:
             for key, counts in outcome.loaded:
@@ -354,7 +344,7 @@ class _Pull:
                     continue
                 try:
                     body = _unpacked(fetched.body)
-                except DecompressionError as error:
+                except logformat.DecompressionError as error:
                     self._fail(key, str(error))
                     continue
                 if body is None:
@@ -366,7 +356,7 @@ class _Pull:
             if small.keys:
                 yield small
 
-    def _parsed(self, fetched: Iterable[_Bodies | _Large]) -> Iterator[Batch | _Large]:
+    def _parsed(self, fetched: Iterable[_Bodies | _Large]) -> "Iterator[Batch | _Large]":
         for item in fetched:
             if isinstance(item, _Large):
                 yield item
@@ -375,8 +365,10 @@ class _Pull:
 
     def _prepared(
         self, keys: Sequence[LogKey], bodies: Sequence[bytes], digests: Sequence[bytes | None]
-    ) -> Iterator[Batch]:
+    ) -> "Iterator[Batch]":
         """The keys as a batch. Where one defeats the parser, it is found by halving, and left alone."""
+        from tamarin_dagster.recordstore.loading import prepare  # noqa: PLC0415
+
         named = (self.engine, self.bucket.name, self.store.name)
         try:
             batch = prepare(*named, keys, self._read(keys, bodies), digests=digests, region=self.bucket.region)
@@ -390,20 +382,22 @@ class _Pull:
             return
         yield batch
 
-    def _read(self, keys: Sequence[LogKey], bodies: Sequence[bytes]) -> ParsedLogs:
+    def _read(self, keys: Sequence[LogKey], bodies: Sequence[bytes]) -> "ParsedLogs":
         reached(FailPoint.PARSE_BEFORE)
-        parsed = parse_logs(bodies, parser=self.parser)
+        parsed = logformat.parse_logs(bodies, parser=self.parser)
         reached(FailPoint.PARSE_AFTER)
         return self._ready(keys, parsed)
 
-    def _read_parts(self, key: LogKey, chunks: Iterable[bytes]) -> Iterator[ParsedLogs]:
+    def _read_parts(self, key: LogKey, chunks: Iterable[bytes]) -> "Iterator[ParsedLogs]":
         reached(FailPoint.PARSE_BEFORE)
-        for part in parse_parts(chunks, parser=self.parser):
+        for part in logformat.parse_parts(chunks, parser=self.parser):
             reached(FailPoint.PARSE_AFTER)
             yield self._ready([key], part)
 
-    def _ready(self, keys: Sequence[LogKey], parsed: ParsedLogs) -> ParsedLogs:
+    def _ready(self, keys: Sequence[LogKey], parsed: "ParsedLogs") -> "ParsedLogs":
         """Return what is to be stored, once the periods of the keys have their share of the news."""
+        from tamarin_dagster.pipeline.preview import preview_of  # noqa: PLC0415
+
         for difference in parsed.differences:
             key = keys[difference.log_index]
             misread = MisreadLine(shown(key.object.key), difference.line_number, difference.masked)
@@ -414,8 +408,10 @@ class _Pull:
                 pulled.preview = preview_of(parsed.records, log)
         return parsed.redacted() if self.redacts else parsed
 
-    def _load(self, item: Batch | _Large) -> Iterator[_Loaded]:
+    def _load(self, item: "Batch | _Large") -> Iterator[_Loaded]:
         """Loads a batch. When Postgres refuses its data, halves it until the refused key stands alone."""
+        from tamarin_dagster.recordstore.loading import load, prepare  # noqa: PLC0415
+
         if isinstance(item, _Large):
             yield from self._load_large(item.key)
             return
@@ -446,7 +442,7 @@ class _Pull:
                 outcome = yield from self._loaded_large(key, self._digest(key))
         except FetchError as error:
             self._not_fetched(key, str(error))
-        except DecompressionError as error:
+        except logformat.DecompressionError as error:
             self._fail(key, str(error))
         except REFUSALS as error:
             self._fail(key, describe_refusal(error))
@@ -467,17 +463,19 @@ class _Pull:
                     raise _Stopped
         return digest.digest()
 
-    def _loaded_large(self, key: LogKey, digest: bytes | None = None) -> Generator[_Loaded, None, LoadedBatch]:
+    def _loaded_large(self, key: LogKey, digest: bytes | None = None) -> "Generator[_Loaded, None, LoadedBatch]":
         with closing(self.store.open(key.object)) as opened:
             return (yield from self._sent(replace(key, object=opened.object), opened.chunks, digest))
 
     def _sent(
         self, key: LogKey, chunks: Iterable[bytes], digest: bytes | None
-    ) -> Generator[_Loaded, None, LoadedBatch]:
+    ) -> "Generator[_Loaded, None, LoadedBatch]":
         """Loads a large key from its chunks; yields each part once it is sent."""
+        from tamarin_dagster.recordstore.loading import load_large, prepare_large, prepare_parts  # noqa: PLC0415
+
         batch = prepare_large(self.engine, self.bucket.name, self.store.name, key, digest, region=self.bucket.region)
         read = hashlib.sha256()
-        with closing(prefetch(unpacked(_digested(chunks, read), key.object.size))) as bodies:
+        with closing(prefetch(logformat.unpacked(_digested(chunks, read), key.object.size))) as bodies:
             parts = prepare_parts(self.engine, batch, self._read_parts(key, bodies))
             with (
                 closing(prefetch(self._unless_stopped(parts))) as ready,
@@ -491,7 +489,7 @@ class _Pull:
                         return outcome
                     yield _Loaded(key.period, counts.line_count)
 
-    def _unless_stopped(self, parts: Iterable[Part]) -> Iterator[Part]:
+    def _unless_stopped(self, parts: "Iterable[Part]") -> "Iterator[Part]":
         for part in parts:
             if self._stopped.is_set():
                 raise _Stopped
@@ -550,7 +548,7 @@ def _weight(key: LogKey) -> int:
 def _unpacked(body: bytes) -> bytes | None:
     """What a small key holds; None if that is more than a batch's worth. Raises DecompressionError."""
     pieces, size = [], 0
-    for piece in unpacked((body,), len(body)):
+    for piece in logformat.unpacked((body,), len(body)):
         pieces.append(piece)
         size += len(piece)
         if size > 2 * BATCH_BYTES:

@@ -37,9 +37,6 @@ def fill(traffic: Traffic, days: int = 30, *, spikes: dict[datetime, int] | None
     traffic.hours(midnight(TODAY - days * DAY), PRESENT, lambda hour: spikes.get(hour, usual(hour)))
 
 
-# ------------------------------------------------------------------------------------------------ spikes
-
-
 def test_an_hour_of_more_than_the_limit_is_a_spike_and_one_of_the_limit_is_none(traffic, connection) -> None:
     above, at = PRESENT - 5 * HOUR, PRESENT - 6 * HOUR
     fill(traffic, spikes={above: 22 * GB + 1, at: 22 * GB})
@@ -205,9 +202,6 @@ def test_the_view_of_spikes_and_the_check_agree(shared_engine, bytes_sent, usual
     assert [tuple(row) for row in found] == [(rise.hour, rise.value, rise.usual) for rise in judged]
 
 
-# ------------------------------------------------------------------------------------------------ errors
-
-
 def errors(traffic: Traffic, present: dict[datetime, tuple[int, int]]) -> None:
     """20 of 1,000 each hour; requests and errors of the present ones."""
     traffic.days(TODAY - 30 * DAY, TODAY)
@@ -245,9 +239,6 @@ def test_a_rate_is_known_of_hours_with_requests_alone(traffic, connection) -> No
     traffic.hours(PRESENT - 4 * HOUR, PRESENT - 4 * HOUR, requests=lambda _: 1000, error_count=lambda _: 1000)
 
     assert error_rate_jumps(connection, traffic.bucket, NOW, 6).judged == 0
-
-
-# ------------------------------------------------------------------------------------------------ consumers
 
 
 def settled(traffic: Traffic, **taken: int) -> None:

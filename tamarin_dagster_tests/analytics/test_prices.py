@@ -178,9 +178,6 @@ def _nodes(node):
         yield from _nodes(child)
 
 
-# ------------------------------------------------------------------------------------------------ the file
-
-
 def test_the_shipped_prices_are_dated_and_say_whence() -> None:
     shipped = read_prices()
     assert shipped.as_of >= date(2026, 8, 31)

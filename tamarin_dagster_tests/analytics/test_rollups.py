@@ -7,40 +7,18 @@ from datetime import date, timedelta
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics import rollups
+from tamarin_dagster.analytics import rollup_day, rollups
 from tamarin_dagster.analytics.checking import check_sums
 from tamarin_dagster.analytics.rollups import pending_days, roll_up
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.pipeline.retain import expire
 from tamarin_dagster.recordstore import pending_days as noted
-from tamarin_dagster_tests.lines import HOST_ID, OWNER, line, lines
+from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS
+from tamarin_dagster_tests.analytics.records import record
+from tamarin_dagster_tests.lines import line, lines
 
 DAY = date(2026, 3, 5)
 FIELDS = ("requests", "bytes_sent", "error_count", "put_requests", "unbilled_requests", "unbilled_bytes")
-
-
-def record(
-    time: str = "05/Mar/2026:09:58:01 +0000",
-    *,
-    bucket: str = "media",
-    ip: str = "192.0.2.3",
-    requester: str = "-",
-    operation: str = "REST.GET.OBJECT",
-    key: str = "a",
-    status: str = "200",
-    error: str = "-",
-    sent: str = "100",
-    size: str = "-",
-    took: str = "7",
-    referrer: str = "-",
-    agent: str = "curl/8.5.0",
-    region: str = "-",
-) -> bytes:
-    return (
-        f'{OWNER} {bucket} [{time}] {ip} {requester} 3E57427F33A59F07 {operation} {key} "GET /{key} HTTP/1.1" {status}'
-        f' {error} {sent} {size} {took} 6 "{referrer}" "{agent}" - {HOST_ID} SigV4 TLS_AES_128_GCM_SHA256 AuthHeader'
-        f" media.s3.amazonaws.com TLSv1.3 - - {region}\n"
-    ).encode()
 
 
 @pytest.fixture
@@ -269,16 +247,16 @@ def sums(request, engine, monkeypatch):
     name = "_totals_of_parts" if request.param == "merged" else "_totals_of_records"
 
     def sums(before=lambda: None, after=lambda: None) -> None:
-        read = getattr(rollups, name)
+        read = getattr(rollup_day, name)
 
         def disturbed(*args):
-            monkeypatch.setattr(rollups, name, read)
+            monkeypatch.setattr(rollup_day, name, read)
             before()
             totals = read(*args)
             after()
             return totals
 
-        monkeypatch.setattr(rollups, name, disturbed)
+        monkeypatch.setattr(rollup_day, name, disturbed)
         if request.param == "read again":
             with engine.begin() as connection:
                 noted.note(connection, [("media", DAY)])
@@ -315,7 +293,7 @@ def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_due(load, engine, mon
     once = rollup_rows(engine)
     load(lines(3))
     with monkeypatch.context() as patched:
-        patched.setattr(rollups, "rows_of_day", None)
+        patched.setattr(rollup_day, "rows_of_day", None)
         with pytest.raises(TypeError):
             roll_up(engine)
 
@@ -423,7 +401,7 @@ def test_a_server_that_is_gone_ends_a_roll_up_at_once(load, engine, rows, monkey
     def cut(connection: sa.Connection, *_) -> None:
         connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
-    monkeypatch.setattr(rollups, "_totals_of_parts", cut)
+    monkeypatch.setattr(rollup_day, "_totals_of_parts", cut)
     with pytest.raises(sa.exc.OperationalError):
         roll_up(engine)
     assert due(engine) == [("aaa", DAY), ("media", DAY)]
@@ -506,9 +484,7 @@ def test_sums_are_checked_once_and_a_wrong_one_each_time(load, engine, rows):
 def rollup_rows(engine: sa.Engine) -> dict[str, list[tuple]]:
     """All rows of the rollups, in no order; of the days what does not tell of a run."""
     with engine.connect() as connection:
-        found = {
-            table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr) for table in rollups.ROLLUPS
-        }
+        found = {table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr) for table in ROLLUPS}
         days = connection.execute(sa.text("SELECT request_date, requests, bytes_sent FROM traffic_day ORDER BY 1"))
         return found | {"traffic_day": list(map(tuple, days))}
 

@@ -3,22 +3,20 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from tamarin_dagster_tests.browser.site import Site
 from tamarin_dagster_tests.browser.site import site as running_site
+from tamarin_dagster_tests.browser.watching import PATIENCE_SECONDS, Picture, watched_page
 from tamarin_dagster_tests.folders import make_short_folder
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Page
+    from playwright.sync_api import Browser, Page
 
 # Only `make test-browser` installs it.
 if find_spec("playwright") is None:
@@ -34,8 +32,6 @@ _FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-_WINDOW = {"width": 1500, "height": 950}
-_PATIENCE_SECONDS = 30
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +50,7 @@ def browser(chromium: str) -> Iterator["Browser"]:
     """Chromium, without a window."""
     from playwright.sync_api import expect, sync_playwright  # noqa: PLC0415 - not there unless these tests are to run
 
-    expect.set_options(timeout=_PATIENCE_SECONDS * 1000)
+    expect.set_options(timeout=PATIENCE_SECONDS * 1000)
     flags = [*_FLAGS, "--no-sandbox"] if os.geteuid() == 0 else _FLAGS  # root may not have its sandbox
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=chromium, args=flags)
@@ -80,70 +76,11 @@ def _not_over_midnight() -> None:
         time.sleep(left + 1)
 
 
-@contextmanager
-def watched_page(browser: "Browser", site: Site) -> Iterator["Page"]:
-    """A new page, whose relative addresses are Dagster's.
-
-    Whatever is done there: no request of the page leaves this machine, no dialog opens, nothing fails in its scripts.
-    """
-    context = browser.new_context(base_url=site.url, viewport=_WINDOW, locale="en-GB", timezone_id="UTC")
-    context.set_default_timeout(_PATIENCE_SECONDS * 1000)
-    opened = context.new_page()
-    complaints = watched(opened)
-    try:
-        yield opened
-    finally:
-        context.close()
-    assert complaints == []
-
-
 @pytest.fixture
 def page(browser: "Browser", site: Site) -> Iterator["Page"]:
     """A watched page of this test's own."""
     with watched_page(browser, site) as opened:
         yield opened
-
-
-def watched(page: "Page") -> list[str]:
-    """What the page does that it should not; grows as it does."""
-    complaints: list[str] = []
-
-    def looked_at(kind: str) -> Callable[[Any], None]:
-        def look(request: Any) -> None:
-            address = urlsplit(request.url)
-            if address.scheme not in ("data", "blob") and address.hostname != "127.0.0.1":
-                complaints.append(f"{kind} to {request.url}")
-
-        return look
-
-    def told(message: "ConsoleMessage") -> None:
-        if message.type == "error":
-            complaints.append(f"console: {message.text}")
-
-    def dismissed(dialog: Any) -> None:
-        complaints.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    page.on("request", looked_at("request"))
-    page.on("websocket", looked_at("websocket"))
-    page.on("console", told)
-    page.on("dialog", dismissed)
-    page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
-    page.on("popup", lambda other: complaints.append(f"popup: {other.url}"))
-    return complaints
-
-
-class Picture:
-    """Keeps pictures of a page, if $SCREENSHOTS names a folder for them."""
-
-    def __init__(self, page: "Page") -> None:
-        self._page = page
-
-    def keep(self, name: str) -> None:
-        """As NAME.png."""
-        if folder := os.environ.get("SCREENSHOTS"):
-            self._page.mouse.move(0, 0)
-            self._page.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tamarin_dagster.logformat import FIELDS
 from tamarin_dagster.orchestration.asset_checks import EVERY_KEY_IS_LOADED, NO_REJECTED_LINES, NO_STRAY_KEYS
-from tamarin_dagster_tests.browser.conftest import Picture, watched_page
 from tamarin_dagster_tests.browser.hostile import LINKS, MARKUP, PRESS, SECRET
 from tamarin_dagster_tests.browser.site import (
     MEDIA,
@@ -24,6 +23,7 @@ from tamarin_dagster_tests.browser.site import (
     SHOP_LOG_BUCKET,
     Site,
 )
+from tamarin_dagster_tests.browser.watching import Picture, watched_page
 
 # The first test waits for all that it takes to start.
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]

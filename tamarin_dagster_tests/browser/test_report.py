@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from tamarin_dagster.analytics.report import Month, write_report
 from tamarin_dagster_tests.analytics.report import months
-from tamarin_dagster_tests.browser.conftest import watched
+from tamarin_dagster_tests.browser.watching import watched
 
 pytestmark = pytest.mark.browser
 

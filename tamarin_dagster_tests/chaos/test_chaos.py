@@ -9,7 +9,7 @@ from tamarin_dagster_tests.chaos.rows import SCENARIOS
 from tamarin_dagster_tests.chaos.worlds import Bench
 
 _REDUCED = [each for each in SCENARIOS if each.reduced]
-_QUICK_GROUPS = ("kill -9", "The archive", "Generations", "S3 in trouble that passes")
+_QUICK_GROUPS = ("kill -9", "The archive", "S3 in trouble that passes")
 _QUICK = [next(each for each in _REDUCED if each.group == group) for group in _QUICK_GROUPS]
 
 

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from typer.testing import CliRunner
 
-from tamarin_dagster.cli import app
 from tamarin_dagster.cli.terminal import complain, show_csv, show_json, show_rows
 from tamarin_dagster.recordstore.connections import dagster_url
 from tamarin_dagster.recordstore.database import open_database
@@ -25,21 +23,6 @@ from tamarin_dagster_tests.older_parser import reject
 
 # Unicode marks, embeddings, overrides and isolates.
 BIDI = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-
-
-@pytest.fixture
-def run(tmp_path: Path, database_url: str, monkeypatch):
-    """Return run("pull", …), which runs tamarin-dagster in `tmp_path` on the test's database, in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TAMARIN_CONFIG", "")  # --config sets it for the process, which here outlives the command
-
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = CliRunner().invoke(app, arguments, env={"TAMARIN_DATABASE_URL": database_url} | environment)
-        if done.exception and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
-
-    return run
 
 
 @pytest.fixture
@@ -64,16 +47,6 @@ def shell(tmp_path: Path, database_url: str):
 def _environment(database_url: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TAMARIN_")}
     return clean | {"TAMARIN_QUIET_SECONDS": "0", "TAMARIN_DATABASE_URL": database_url, "COLUMNS": "200"}
-
-
-@pytest.fixture
-def configured(tmp_path: Path, log_folder: Path) -> Path:
-    config = tmp_path / "tamarin.yaml"
-    config.write_text(
-        f"buckets:\n  - {{name: media, log_bucket_name: '{log_folder.as_uri()}', log_prefix: logs/,"
-        " start_date: 2026-01-01}\n"
-    )
-    return config
 
 
 def test_pull_loads_purges_and_says_so(run, configured, put_key, log_folder, engine) -> None:

@@ -45,13 +45,15 @@ ACCOUNT = "123456789012"
 LOGGED = {"media/": "media.example.org", "films/": "films.example.org"}
 # Pages whose story is about the embedded Postgres; the others have a database of the tests' server.
 WITH_EMBEDDED = {"docs/reference/cli.md", "docs/how-to/backup.md", "docs/how-to/move-to-postgres.md"}
-# Half a minute each: they start Dagster, or servers of their own.
+# The longest stories: most of them start Dagster, or servers of their own.
 SLOW = {
     "docs/reference/cli.md",
+    "docs/how-to/alerting.md",
     "docs/how-to/backfill.md",
     "docs/how-to/backup.md",
     "docs/how-to/move-to-postgres.md",
     "docs/how-to/report.md",
+    "docs/how-to/upgrade.md",
     "docs/tutorial/getting-started.md",
 }
 # What only these pages set beforehand.
@@ -285,9 +287,6 @@ def run(world: World, blocks: Sequence[Block]) -> str:
         at = (world.folder / ".at").read_text().strip()
         pytest.fail(f"{at}: status {done.returncode}\n{done.stdout.split('## ' + at)[-1][-6000:]}", pytrace=False)
     return done.stdout
-
-
-# ------------------------------------------------------------------------------------------------ stories of pages
 
 
 def _access(world: World, s3) -> None:

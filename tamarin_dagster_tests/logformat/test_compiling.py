@@ -8,7 +8,8 @@ import pytest
 
 from tamarin_dagster.logformat import machine_code
 from tamarin_dagster.logformat.compiled import compiling
-from tamarin_dagster.logformat.compiled.compiling import compiled, copy_octets, eight_octets, moved, pointer
+from tamarin_dagster.logformat.compiled.compiling import compiled
+from tamarin_dagster_tests.logformat.pointer_steps import steps
 
 
 @pytest.fixture
@@ -86,27 +87,20 @@ def test_without_a_place_to_write_all_is_compiled_anew(tmp_path, monkeypatch, fr
     assert compiled(twice)(21) == 42
 
 
-@compiled
-def _steps(source, target):
-    place = moved(pointer(source), 1)
-    copy_octets(pointer(target), 2, place, 1, 3)
-    return eight_octets(place, 0)
-
-
 EIGHT = int.from_bytes(bytes(range(1, 9)), "little")
 COPIED = [0, 0, 2, 3, 4, 0, 0, 0]
 
 
 def test_pointers_in_machine_code():
     source, target = np.arange(16, dtype=np.uint8).reshape(4, 4), np.zeros(8, np.uint8)
-    assert (_steps(source, target), target.tolist()) == (EIGHT, COPIED)
+    assert (steps(source, target), target.tolist()) == (EIGHT, COPIED)
 
 
 def test_pointers_in_plain_python():
     code = (
-        "import numpy as np; from tamarin_dagster_tests.logformat.test_compiling import _steps\n"
+        "import numpy as np; from tamarin_dagster_tests.logformat.pointer_steps import steps\n"
         "target = np.zeros(8, np.uint8)\n"
-        "print(int(_steps(np.arange(16, dtype=np.uint8).reshape(4, 4), target)), target.tolist())"
+        "print(int(steps(np.arange(16, dtype=np.uint8).reshape(4, 4), target)), target.tolist())"
     )
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
     shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -163,8 +163,6 @@ def test_a_text_of_python_may_hold_what_is_no_utf8():
     assert redaction.redact_text("\udcff\ud800?Signature=\udcff&é\0") == "\udcff\ud800?Signature=REDACTED&é\0"
 
 
-# ------------------------------------------------------------------------------------------------ any text
-
 _PARTS = st.one_of(
     st.sampled_from([*_SEPARATORS, *_EQUALS]),
     st.sampled_from([*SECRET_PARAMETERS, *map(str.upper, SECRET_PARAMETERS), "X%2damz%252DSignature", "%53ignature",
@@ -227,8 +225,6 @@ def test_no_secret_of_a_presigned_url_survives(access_key, token, key, query, sc
             forms.append(quote(forms[-1], safe=""))
         assert not [form for form in forms if form in redacted]
 
-
-# ------------------------------------------------------------------------------------------------ records
 
 _URLS = ["/k?X-Amz-Date=1&X-Amz-Signature=abc&x=1", "/k?a=%3Fsignature%3Dab%26b", "/k", "/?prefix=a%20b", "-"]
 _ODD = f"{BASES[0]} \0"

@@ -1,35 +1,17 @@
 """Log buckets of either kind, and an S3 endpoint that fails."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.folders import write_object
 from tamarin_dagster_tests.logstore.faulty import Faulty
-
-
-@dataclass
-class World:
-    """A log bucket of either kind, and how a test writes to it."""
-
-    store: LogStore
-    put: Callable[[str, bytes], None]
-    remove: Callable[[str], None]
-
-    def names(self, prefix: str = "", start_after: str = "") -> list[str]:
-        return [item.key for page in self.store.pages(prefix, start_after) for item in page]
-
-    def listed(self, prefix: str = "") -> list[LogObject]:
-        return [item for page in self.store.pages(prefix) for item in page]
+from tamarin_dagster_tests.logstore.worlds import World
 
 
 @pytest.fixture

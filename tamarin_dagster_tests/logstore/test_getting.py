@@ -209,9 +209,6 @@ def test_a_body_that_breaks_off_under_an_odd_name_is_read_again(world):
     assert (fetched.body, fetched.error) == (b"12345", None)
 
 
-# ------------------------------------------------------------------------------------------------ large objects
-
-
 @pytest.fixture
 def small_chunks(monkeypatch) -> None:
     monkeypatch.setattr("tamarin_dagster.logstore.s3.CHUNK_BYTES", 1000)

@@ -16,8 +16,6 @@ from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster_tests.logstore.faulty import INTERNAL_ERROR, SLOW_DOWN, Fault, Faulty
 
-# ------------------------------------------------------------------------------------------------ what cannot be listed
-
 
 def refusal(store: LogStore) -> str:
     with pytest.raises(LogStoreError) as caught:
@@ -88,8 +86,6 @@ def test_without_credentials_the_error_says_so(s3_endpoint, monkeypatch, tmp_pat
     assert deleted.error.startswith("DELETE failed: ")
 
 
-# ------------------------------------------------------------------------------------------------ reading a page
-
 PAGE = """<?xml version="1.0" encoding="UTF-8"?>
 <ListBucketResult{namespace}>
   <IsTruncated>false</IsTruncated>
@@ -156,9 +152,6 @@ def test_the_fast_way_and_botocores_show_the_same(s3, s3_bucket, s3_endpoint):
     assert sorted(name for name, *_ in listed(fast)) == sorted(names)
 
 
-# ------------------------------------------------------------------------------------------------ page by page
-
-
 @pytest.fixture
 def counted(s3_logged_bucket, s3, faulty) -> tuple[LogStore, Faulty]:
     """A store with five keys, and the endpoint that it is listed through."""
@@ -200,9 +193,6 @@ def test_a_listing_that_fails_at_its_second_page_is_an_error(counted, monkeypatc
     faulty.fail("", [Fault(403, "AccessDenied")] * 9)
     with pytest.raises(LogStoreError, match="access denied"):
         next(pages)
-
-
-# ------------------------------------------------------------------------------------------------ what passes
 
 
 def test_a_listing_is_tried_again_when_the_store_is_busy(counted, monkeypatch):

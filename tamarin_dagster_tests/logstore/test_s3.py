@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 from moto.s3.models import FakeKey
 
 from tamarin_dagster.logstore.s3 import S3LogStore
-from tamarin_dagster_tests.logstore.conftest import World
+from tamarin_dagster_tests.logstore.worlds import World
 
 
 def test_what_was_deleted_since_the_listing_from_s3_is_said_in_our_words(in_s3):

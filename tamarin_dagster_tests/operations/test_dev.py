@@ -66,6 +66,7 @@ def command(home: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_make_dev_brings_a_page_and_the_first_rows_by_sensor_and_ends_all_at_ctrl_c(home, dev) -> None:
     process, log = dev

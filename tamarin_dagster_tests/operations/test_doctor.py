@@ -1,6 +1,5 @@
 """The doctor's findings on the settings, the database, and log buckets of both kinds."""
 
-import json
 import os
 import re
 import time
@@ -28,6 +27,7 @@ from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.logstore.faulty import SIGNATURE
+from tamarin_dagster_tests.operations.delivery import log_to
 
 KEY = "logs/2026-03-05-10-00-00-0000000000000001"
 GIB = 1024**3
@@ -87,18 +87,6 @@ def findings_on(found, media):
         return {subject.removeprefix(f"{media.name}: "): finding for subject, finding in named.items()}
 
     return findings_on
-
-
-def log_to(s3, source, target, prefix) -> None:
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "logging.s3.amazonaws.com"},
-        "Action": "s3:PutObject",
-        "Resource": f"arn:aws:s3:::{target}/*",
-    }
-    s3.put_bucket_policy(Bucket=target, Policy=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
-    status = {"LoggingEnabled": {"TargetBucket": target, "TargetPrefix": prefix}}
-    s3.put_bucket_logging(Bucket=source, BucketLoggingStatus=status)
 
 
 def seen(finding: Finding) -> tuple[Status, str]:

@@ -14,7 +14,7 @@ from tamarin_dagster.operations.doctor.examination import examine
 from tamarin_dagster.operations.doctor.log_loops import configured_loops
 from tamarin_dagster.recordstore.database import DatabaseError, migrate, open_database
 from tamarin_dagster.settings import LoggedBucket, Settings
-from tamarin_dagster_tests.operations.test_doctor import log_to
+from tamarin_dagster_tests.operations.delivery import log_to
 
 
 @pytest.fixture

@@ -17,52 +17,19 @@ from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import line, lines
+from tamarin_dagster_tests.orchestration.load_runs import (
+    ADDED_UP,
+    CHECKS,
+    DAY,
+    PURGED,
+    RECORDS,
+    check_results,
+    metadata_by_partition,
+    run_day,
+    run_range,
+    stored,
+)
 from tamarin_dagster_tests.runs import job_of
-
-RECORDS = dg.AssetKey(["media", "log_records"])
-PURGED = dg.AssetKey(["media", "purged_log_keys"])
-DAY = "2026-03-05"
-CHECKS = {
-    "every_log_key_is_loaded",
-    "no_stray_keys",
-    "readers_agree",
-    "every_line_is_accounted_for",
-    "rows_match_the_ledger",
-    "no_rejected_lines",
-}
-# Of the whole bucket, whatever the partition.
-ADDED_UP = ("rollups_add_up", None)
-
-
-def run_day(definitions: dg.Definitions, instance: dg.DagsterInstance, day: str = DAY) -> dg.ExecuteInProcessResult:
-    job = job_of(definitions, "load")
-    return job.execute_in_process(instance=instance, partition_key=day, raise_on_error=False)
-
-
-def run_range(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, first: str, last: str
-) -> dg.ExecuteInProcessResult:
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-    return job_of(definitions, "load").execute_in_process(instance=instance, tags=tags, raise_on_error=False)
-
-
-def metadata_by_partition(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> dict[str | None, dict[str, object]]:
-    found = {}
-    for event in result.get_asset_materialization_events():
-        materialization = event.step_materialization_data.materialization
-        if materialization.asset_key == key:
-            found[materialization.partition] = {name: value.value for name, value in materialization.metadata.items()}
-    return found
-
-
-def check_results(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str | None], bool]:
-    return {(each.check_name, each.partition): each.passed for each in result.get_asset_check_evaluations()}
-
-
-def stored(engine: sa.Engine) -> tuple[int, int]:
-    with engine.connect() as connection:
-        keys = connection.scalar(sa.select(sa.func.count()).select_from(s3_log_key))
-        return keys, connection.scalar(sa.select(sa.func.count()).select_from(s3_log_record))
 
 
 def test_a_day_is_loaded_checked_and_purged(definitions, instance, put_key, log_folder, engine) -> None:
@@ -372,9 +339,6 @@ def test_checks_that_are_launched_for_no_partition_say_what_to_do(definitions, i
 
     (failed,) = (event for event in result.all_events if event.is_step_failure)
     assert "no partition was chosen, and this works by delivery days" in failed.step_failure_data.error_display_string
-
-
-# ------------------------------------------------------------------------------------------------ what is shown
 
 
 def spec(bucket: LoggedBucket, key: dg.AssetKey = RECORDS) -> dg.AssetSpec:

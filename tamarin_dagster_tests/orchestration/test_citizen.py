@@ -95,9 +95,6 @@ def test_to_import_and_to_build_reads_no_settings_warns_of_nothing_and_changes_n
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# ------------------------------------------------------------------------------------------------ resources
-
-
 @pytest.fixture
 def settings(folder_bucket) -> Settings:
     """Without a database: the resource has it."""
@@ -164,9 +161,6 @@ def test_a_run_without_a_partition_says_what_to_do(settings, database_url) -> No
         (failed,) = result.get_step_failure_events()
         assert said in failed.step_failure_data.user_failure_data.description
         assert not [event for event in result.all_events if event.is_step_up_for_retry]
-
-
-# ------------------------------------------------------------------------------------------------ the component
 
 
 def component(**attributes: object) -> LoggedBucketsComponent:

@@ -12,7 +12,7 @@ from tamarin_dagster.orchestration import watching
 from tamarin_dagster.orchestration.traffic_checks import ALARMS
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
-from tamarin_dagster_tests.orchestration.test_assets import (
+from tamarin_dagster_tests.orchestration.load_runs import (
     ADDED_UP,
     CHECKS,
     PURGED,
@@ -158,9 +158,6 @@ def test_each_job_runs_the_checks_that_belong_to_it(definitions, instance, put_k
     assert watched == {(name, None): True for name in (HABIT, PURGES, NAMES, *ALARMS)}
 
 
-# ------------------------------------------------------------------------------------------------ strays
-
-
 def test_a_stray_that_belongs_to_no_day_is_told_of_once_and_fails_no_day(definitions, instance, put_key, log_folder):
     """One README under the prefix made the check of each day fail."""
     put_key(lines(1))
@@ -198,9 +195,6 @@ def test_a_log_bucket_that_cannot_be_listed_fails_that_check_alone(settings, ins
     assert not found.passed
     assert found.description == "it could not be looked at"
     assert "there is no such folder" in found.metadata["error"].value
-
-
-# ------------------------------------------------------------------------------------------------ hourly
 
 
 def deliver(engine, silent: timedelta, every: timedelta, deliveries: int, bucket: str = "media") -> datetime:

@@ -12,7 +12,7 @@ from tamarin_dagster.pipeline.retain import expire, first_kept_day
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
-from tamarin_dagster_tests.orchestration.test_assets import check_results, run_day
+from tamarin_dagster_tests.orchestration.load_runs import check_results, run_day
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 
 JUNK = b"no record\n"
@@ -119,9 +119,6 @@ def test_a_key_that_cannot_be_reparsed_is_named_and_stops_no_other(definitions, 
     records, _ = found["why they failed"]
     assert [record.data["key"] for record in records] == ["media/bad"]
     assert warnings(instance, result) == ["media/bad stays as it is"]
-
-
-# ------------------------------------------------------------------------------------------------ retention
 
 
 def test_old_months_are_dropped_and_expired_keys_in_the_log_bucket_are_warned_of(

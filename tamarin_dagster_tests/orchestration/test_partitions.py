@@ -17,18 +17,19 @@ from tamarin_dagster.orchestration.partitions import (
 )
 from tamarin_dagster.settings import LoggedBucket, Partition
 from tamarin_dagster_tests.lines import lines
-from tamarin_dagster_tests.orchestration.test_assets import (
+from tamarin_dagster_tests.orchestration.load_runs import (
     ADDED_UP,
     CHECKS,
     PURGED,
     RECORDS,
     check_results,
     metadata_by_partition,
+    run_as_requested,
     run_day,
     run_range,
     stored,
+    tick,
 )
-from tamarin_dagster_tests.orchestration.test_sensors import run_as_requested, tick
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from dagster._core.remote_representation.handle import RepositoryHandle
 
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster_tests.lines import lines
-from tamarin_dagster_tests.orchestration.test_assets import RECORDS, metadata_by_partition
+from tamarin_dagster_tests.orchestration.load_runs import RECORDS, metadata_by_partition
 from tamarin_dagster_tests.runs import job_of
 
 

@@ -12,23 +12,8 @@ from tamarin_dagster.logstore import FolderLogStore, LogStoreError, roots
 from tamarin_dagster.orchestration import sensors
 from tamarin_dagster.pipeline.retain import first_kept_day
 from tamarin_dagster_tests.lines import lines
-from tamarin_dagster_tests.orchestration.test_assets import run_day
+from tamarin_dagster_tests.orchestration.load_runs import run_as_requested, run_day, tick
 from tamarin_dagster_tests.runs import job_of
-
-
-def tick(definitions: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
-    with dg.build_sensor_context(
-        instance=instance, cursor=cursor, resources=definitions.resources, definitions=definitions
-    ) as context:
-        return definitions.resolve_sensor_def("media__new_log_keys")(context)
-
-
-def run_as_requested(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, request: dg.RunRequest
-) -> dg.ExecuteInProcessResult:
-    return job_of(definitions, "load").execute_in_process(
-        instance=instance, partition_key=request.partition_key, tags=dict(request.tags), raise_on_error=False
-    )
 
 
 def test_a_run_is_asked_for_each_day_with_unseen_keys(definitions, instance, put_key) -> None:

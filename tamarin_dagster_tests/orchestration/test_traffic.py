@@ -10,7 +10,7 @@ from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import line, lines
-from tamarin_dagster_tests.orchestration.test_assets import (
+from tamarin_dagster_tests.orchestration.load_runs import (
     DAY,
     check_results,
     metadata_by_partition,

@@ -19,7 +19,7 @@ from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
-from tamarin_dagster_tests.conftest import make_short_folder
+from tamarin_dagster_tests.folders import make_short_folder
 from tamarin_dagster_tests.lines import HOST_ID, OWNER
 
 LINES = 30_000

@@ -19,9 +19,9 @@ from tamarin_dagster.pipeline.archive import Archived, archive, place_state, ver
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.pipeline.purge import Purged, purge
 from tamarin_dagster.pipeline.reparse import reparse
-from tamarin_dagster_tests.conftest import Place
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
+from tamarin_dagster_tests.places import Place
 
 DAY, NEXT = date(2026, 3, 5), date(2026, 3, 6)
 RECORD, OWNER = "_archived/media/2026-03-05.json", "_archived/media/owner.json"

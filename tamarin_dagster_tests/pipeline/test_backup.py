@@ -358,9 +358,6 @@ def test_a_backup_of_the_embedded_server_is_restored_into_an_older_server_and_ba
     assert all_of(empty_engine) == all_of(engine)
 
 
-# ---------------------------------------------------------------------------------------------- the commands
-
-
 @pytest.fixture
 def command(tmp_path):
     """command("backup", …) as a process in `tmp_path`, on the embedded server."""

@@ -85,9 +85,6 @@ def world(request):
     return bucket, store, put
 
 
-# ------------------------------------------------------------------------------------------------ days
-
-
 def test_both_layouts_of_both_kinds_of_log_bucket_are_found(world):
     bucket, store, put = world
     for name in [
@@ -171,9 +168,6 @@ def test_nothing_odd_in_a_partitioned_tree_hides_other_days(odd):
     assert [day for day in found if day != "2025-12-31"] == ["2026-01-05", "2026-03-05", "2026-12-01", "2027-01-01"]
 
 
-# ------------------------------------------------------------------------------------------------ strays
-
-
 def test_strays_are_told_and_folder_markers_are_not():
     names = ["logs/", "logs/!a", "logs/x/", "logs/x/y", "logs/20260305", "logs/12345678901/x", "elsewhere"]
     assert survey(Names(names), BUCKET).strays == ("logs/!a", "logs/12345678901/x", "logs/20260305", "logs/x/y")
@@ -200,9 +194,6 @@ def test_a_stray_that_is_no_utf8_is_told_in_text(folder_bucket, log_folder):
     (log_folder / "logs").mkdir()
     (log_folder / "logs" / b"caf\xe9".decode("utf-8", "surrogateescape")).write_bytes(b"x")
     assert survey(open_log_store(folder_bucket), folder_bucket).strays == (r"logs/caf\udce9",)
-
-
-# ------------------------------------------------------------------------------------------------ requests
 
 
 def year_of_keys(layout, per_day: int) -> list[str]:
@@ -248,8 +239,6 @@ def test_names_between_the_days_do_not_cost_a_request_each():
     assert list(days_with_keys(store, BUCKET, (), *EVER)) == [date(2026, 3, 5)]
     assert store.requests < 50
 
-
-# ------------------------------------------------------------------------------------------------ any folders
 
 OTHERS = ["logs/zone/user/media/", "logs/vast-user1/bkt02/", "logs/", "logs/1001/a b/c/d/e/", "logs/123456789012/bkt/"]
 
@@ -425,9 +414,6 @@ def test_of_several_buckets_with_one_log_bucket_a_tree_is_that_ones_whose_name_o
         "music": ("logs/music/x/",),
     }
     assert {seen.strays for seen in found.values()} == {()}
-
-
-# ------------------------------------------------------------------------------------------------ a look at a day
 
 
 def test_a_look_counts_keys_seen_ones_and_strays(world, engine):

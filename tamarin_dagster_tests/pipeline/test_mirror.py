@@ -207,9 +207,6 @@ def test_a_folder_is_mirrored_too_but_not_into_itself(folder_place, tmp_path, lo
         mirror(folder_place.bucket, folder_place.store, log_folder)
 
 
-# ------------------------------------------------------------------------------------------------ what goes wrong
-
-
 @pytest.mark.parametrize("name", ["../out", "/out", "a/../../out", "a//b", ".a/b", "a/.b", "a/", "a\0b", "link/out"])
 def test_no_name_leads_out_of_the_folder_or_hides_in_it(tmp_path, name) -> None:
     folder = tmp_path / "in"
@@ -265,9 +262,6 @@ def test_a_key_that_has_no_place_is_a_failure_and_stops_no_other(mirrored) -> No
 
     assert [(each.key, each.delivery_date) for each in done.failures] == [(key_of(1), date(2026, 3, 5))]
     assert (done.keys, key_of(0) in copies_of(done)) == (4, True)
-
-
-# ------------------------------------------------------------------------------------------------ the command
 
 
 @pytest.fixture

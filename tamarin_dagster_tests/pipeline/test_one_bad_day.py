@@ -18,7 +18,7 @@ from tamarin_dagster.pipeline.retain import first_kept_day
 from tamarin_dagster.recordstore.extracts import Extract
 from tamarin_dagster.recordstore.schema.answer_views import ANSWERS
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
-from tamarin_dagster_tests.analytics.test_rollups import record
+from tamarin_dagster_tests.analytics.records import record
 
 LARGEST = 2**63 - 1
 DAY = date(2026, 3, 5)

@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -28,6 +27,7 @@ from tamarin_dagster.recordstore.loading import Batch
 from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
+from tamarin_dagster_tests.logstore.broken import Broken
 
 JUNK = b"no log line at all\n"
 BAD_ID = "BADBADBADBADBAD0"
@@ -76,9 +76,6 @@ def a_week(request):
         root = "logs/123456789012/eu-west-1/media/"
         place.put(f"{root}{day:%Y/%m/%d}/{day}-00-00-00-{4:016X}", lines(5)[:-1])
     return place
-
-
-# ------------------------------------------------------------------------------------------------ the whole way
 
 
 def test_a_pull_counts_what_it_loads_by_day(place, engine, rows):
@@ -178,9 +175,6 @@ def test_progress_tells_sums_over_all_days(a_week, engine, small_batches):
     assert (told[-1].looked, {one.periods for one in told}) == (7, {7})
     sizes = [item.size for page in a_week.store.pages("logs/") for item in page]
     assert told[-1].bytes == sum(sizes)
-
-
-# ------------------------------------------------------------------------------------------------ odd keys
 
 
 def test_compressed_keys_are_read_whatever_their_names(place, engine, rows):
@@ -361,9 +355,6 @@ def test_an_hour_has_the_log_keys_whose_names_have_a_suffix_too(place, engine, r
     assert rows("SELECT count(*), count(purged_at) FROM s3_log_key") == [(23, 23)]
 
 
-# ------------------------------------------------------------------------------------------------ sharing
-
-
 def test_buckets_that_share_a_prefix_load_each_key_once(place, engine, rows, contents):
     """Each line says which bucket it belongs to; who loads a key first does not matter."""
     films = place.bucket.model_copy(update={"name": "films"})
@@ -388,9 +379,6 @@ def test_a_key_that_is_overwritten_takes_the_place_of_its_old_self(place, engine
     assert in_sum(pull_all(place, engine))[:5] == (2, 1, 1, 7, 7)
     assert rows(COUNTS) == [(2, 8, 0)]
     assert rows("SELECT record_count FROM s3_log_key WHERE superseded_at IS NOT NULL") == [(0,)]
-
-
-# ------------------------------------------------------------------------------------------------ what Postgres refuses
 
 
 def test_of_a_refused_batch_only_the_bad_key_is_left_alone(folder_place, engine, rows, contents, monkeypatch):
@@ -455,32 +443,6 @@ def test_a_key_that_defeats_the_parser_is_left_alone_too(folder_place, engine, r
     assert rows(COUNTS) == [(4, 4, 0)]
     pull_all(folder_place, engine)
     assert rows(COUNTS) == [(5, 5, 0)]
-
-
-# ------------------------------------------------------------------------------------------------ interruptions
-
-
-class Broken:
-    """A store that fails in one place; all else is the store's."""
-
-    def __init__(self, store, *, listing: str | None = None, before_fetch=None) -> None:
-        self._store = store
-        self._listing = listing
-        self._before_fetch = before_fetch
-        self.name = store.name
-
-    def pages(self, prefix: str, start_after: str = "", page_keys: int = 1000) -> Iterator:
-        if page_keys > 1 and self._listing and prefix.startswith(self._listing):
-            raise LogStoreError("log bucket x: access denied")
-        return self._store.pages(prefix, start_after, page_keys)
-
-    def fetch(self, objects):
-        if self._before_fetch:
-            self._before_fetch(objects)
-        return self._store.fetch(objects)
-
-    def open(self, item):
-        return self._store.open(item)
 
 
 def test_a_log_bucket_that_cannot_be_listed_is_an_error(s3_place, folder_place, engine, s3):
@@ -600,9 +562,6 @@ def test_what_changes_between_listing_and_fetching_is_left_to_the_next_pull(plac
     assert rows(COUNTS) == [(2, 2, 0)]
     assert pull_all(place, engine).failures == []
     assert rows(COUNTS) == [(3, 5, 0)]
-
-
-# ------------------------------------------------------------------------------------------------ at once
 
 
 def test_overlapping_pulls_are_as_one_undisturbed_pull(a_week, engine, rows, contents, small_batches):

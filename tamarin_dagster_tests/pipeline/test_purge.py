@@ -62,9 +62,6 @@ class Refusing:
         ]
 
 
-# ------------------------------------------------------------------------------------------------ what goes
-
-
 def test_exactly_the_loaded_keys_without_rejected_lines_are_deleted(place, engine, rows, contents):
     strays = ["elsewhere", "logs/2026-03-05-junk", "logs/README", name(DAY, 1) + ".tmp", f"logs/backup/{name()[5:]}"]
     for stray in strays:
@@ -156,9 +153,6 @@ def test_nothing_of_another_log_bucket_or_bucket_is_touched(folder_place, s3_pla
     assert rows("SELECT log_bucket_name FROM s3_log_key WHERE purged_at IS NULL") == [
         (s3_place.bucket.log_bucket_name,)
     ]
-
-
-# ------------------------------------------------------------------------------------------------ what stays
 
 
 @pytest.mark.parametrize(
@@ -274,8 +268,6 @@ def test_only_a_purge_deletes_from_a_log_bucket():
     assert asking == {"pipeline/purge.py"}
 
 
-# ------------------------------------------------------------------------------------------------ rejected lines
-
 OVERSIZED = b"x" * (1024 * 1024 + 1) + b"\n"
 
 
@@ -324,9 +316,6 @@ def test_a_reparse_that_clears_a_key_lets_it_go(folder_place, engine, rows):
     assert folder_place.names() == []
 
 
-# ------------------------------------------------------------------------------------------------ dry runs, failures
-
-
 def test_a_dry_run_proves_and_deletes_nothing(place, engine, rows):
     place.put(name(DAY, 1), lines(2))
     place.put(name(DAY, 2), lines(3))
@@ -352,9 +341,6 @@ def test_since_when_a_deletion_fails_is_kept_until_it_succeeds(folder_place, eng
     assert rows(since) == [(first,)]
     purge_all(folder_place, engine)
     assert rows(since) == [(None,)]
-
-
-# ------------------------------------------------------------------------------------------------ versions
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from tamarin_dagster.pipeline.recheck import ConcernedKey, StoredValue, recheck
 from tamarin_dagster.recordstore.partitions import partition_name
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.recordstore.shapes import CHECKED_FIELDS, violates_shape
-from tamarin_dagster_tests.cli.test_cli import configured, run  # noqa: F401 - fixtures
 from tamarin_dagster_tests.contents import digests
 from tamarin_dagster_tests.docs.blocks import blocks_of as blocks_of_page
 from tamarin_dagster_tests.lines import HOST_ID, OWNER, line, lines
@@ -85,9 +84,6 @@ def spoil(rows: Any, key: str, number: int, **columns: str) -> None:
 
 def counts(done: rechecking.Rechecked) -> dict[str, int]:
     return {column.column: column.records for column in done.columns}
-
-
-# ------------------------------------------------------------------------------------------------ what is found
 
 
 def test_the_checked_columns_are_the_owner_and_the_tail():
@@ -204,9 +200,6 @@ def test_a_record_whose_log_key_the_ledger_lacks_is_found_too(engine, rows):
     assert recheck(engine, bucket="media").records == 0
 
 
-# ------------------------------------------------------------------------------------------------ what is shown
-
-
 def test_a_value_is_shown_escaped_cut_and_without_secrets(engine, rows):
     values = {
         "host_header": "/x?X-Amz-Signature=5ec2e7&a=1",
@@ -276,9 +269,6 @@ def test_a_log_key_of_two_days_is_one_key(engine, rows):
     assert (done.records, done.key_count, [key.records for key in done.keys]) == (3, 1, [3])
 
 
-# ------------------------------------------------------------------------------------------------ what it touches
-
-
 def test_each_day_is_read_in_a_read_only_transaction_of_its_own(engine, rows):
     load_keys(engine, [log_key("a")], [lines(3)])
     spoil(rows, "a", 2, version_id="TLSv1.3")
@@ -328,10 +318,7 @@ def test_a_day_is_asked_for_in_its_partition_and_few_of_its_blocks(engine, rows)
             assert 0 < answer["Plan"]["Shared Hit Blocks"] + answer["Plan"]["Shared Read Blocks"] < month / 8
 
 
-# ------------------------------------------------------------------------------------------------ the command
-
-
-def test_recheck_says_that_nothing_is_wrong(run, configured, put_key):  # noqa: F811
+def test_recheck_says_that_nothing_is_wrong(run, configured, put_key):
     put_key(lines(3))
     run("pull")
 
@@ -342,7 +329,7 @@ def test_recheck_says_that_nothing_is_wrong(run, configured, put_key):  # noqa: 
     assert done.stdout == ""
 
 
-def test_recheck_shows_columns_values_and_log_keys_and_gives_status_1(run, configured, put_key, rows):  # noqa: F811
+def test_recheck_shows_columns_values_and_log_keys_and_gives_status_1(run, configured, put_key, rows):
     purged, kept = put_key(lines(3)), put_key(lines(2) + b"no record\n")
     run("pull")
     spoil(rows, purged, 2, version_id="TLSv1.3")
@@ -363,7 +350,7 @@ def test_recheck_shows_columns_values_and_log_keys_and_gives_status_1(run, confi
     ]
 
 
-def test_recheck_tells_a_script_what_it_found(run, configured, put_key, rows):  # noqa: F811
+def test_recheck_tells_a_script_what_it_found(run, configured, put_key, rows):
     key = put_key(lines(3))
     run("pull", "--no-purge")
     spoil(rows, key, 2, acl_required="Ye\u202e")
@@ -392,7 +379,7 @@ def test_recheck_tells_a_script_what_it_found(run, configured, put_key, rows):  
     }
 
 
-def test_more_log_keys_than_are_named_are_counted(run, configured, put_key, rows):  # noqa: F811
+def test_more_log_keys_than_are_named_are_counted(run, configured, put_key, rows):
     for _ in range(22):
         put_key(lines(1))
     run("pull")
@@ -405,7 +392,7 @@ def test_more_log_keys_than_are_named_are_counted(run, configured, put_key, rows
     assert "and 2 more log keys" in done.stderr
 
 
-def test_recheck_of_a_bucket_that_is_not_known_is_a_mistake_and_of_one_without_log_keys_says_so(run, configured):  # noqa: F811
+def test_recheck_of_a_bucket_that_is_not_known_is_a_mistake_and_of_one_without_log_keys_says_so(run, configured):
     unknown, empty = run("recheck", "--bucket", "flims"), run("recheck", "--bucket", "media")
 
     assert (unknown.returncode, empty.returncode) == (2, 0)
@@ -414,12 +401,9 @@ def test_recheck_of_a_bucket_that_is_not_known_is_a_mistake_and_of_one_without_l
     assert "0 days of requests: 0 records would not be loaded today;" in empty.stderr
 
 
-# ------------------------------------------------------------------------------------------------ what to do then
-
-
 def test_a_log_key_that_is_still_there_is_loaded_again_as_the_page_says(
-    run,  # noqa: F811
-    configured,  # noqa: F811
+    run,
+    configured,
     put_key,
     rows,
     log_folder,

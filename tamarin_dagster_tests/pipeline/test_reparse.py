@@ -77,9 +77,6 @@ def older(engine, rows, contents):
     return before
 
 
-# ------------------------------------------------------------------------------------------------ what moves
-
-
 def test_the_tables_are_as_if_the_present_parser_had_read_the_keys(engine, rows, contents, older, is_true):
     """With the numbers the lines have in their keys, a byte order mark before the first one, CRs, and ledger times."""
     assert rows(LEDGER)[0] == ("a", 8, 4, 3, 1, at("2026-03-05T09:58:01"), at("2026-03-05T09:58:01"))
@@ -199,9 +196,6 @@ def test_every_text_of_a_line_reaches_its_record(engine, rows, contents):
     assert contents() == before
 
 
-# ------------------------------------------------------------------------------------------------ which keys
-
-
 def test_only_the_days_asked_for_are_looked_at(engine, rows):
     days = [DAY + timedelta(days=offset) for offset in range(4)]
     for day in days:
@@ -267,9 +261,6 @@ def test_a_key_of_many_chunks_is_one_transaction(engine, rows, contents, monkeyp
     assert contents() == older
     assert counts(reparse(MEDIA, engine)) == {"keys": 1, "changed": 1, "lines": 24, "moved": 18, "rejected": 6}
     assert contents() == before
-
-
-# ------------------------------------------------------------------------------------------------ failures
 
 
 def fail_at(monkeypatch, call: int, error: BaseException | type[BaseException] = KeyboardInterrupt) -> None:
@@ -364,9 +355,6 @@ def test_a_key_of_which_the_copying_fails_is_a_failure_and_keeps_its_lines(engin
         done = reparse(MEDIA, engine, last=DAY)
     assert [failure.error for failure in done.failures] == ["Postgres refuses it: invalid input syntax"]
     assert [row for row in rows(REJECTED) if row[0] == "a"] == [row for row in before if row[0] == "a"]
-
-
-# ------------------------------------------------------------------------------------------------ at once
 
 
 def test_reparses_at_once_move_each_line_once(engine, rows, contents, monkeypatch):
@@ -472,9 +460,6 @@ def test_loads_and_reparses_of_the_same_keys_at_once_leave_the_newer_generation_
     assert {row[1:5] for row in rows(LEDGER)} == {(5, 5, 0, 0)}
     assert rows("SELECT count(*), count(DISTINCT (log_key_id, line_number)) FROM s3_log_record") == [(160, 160)]
     assert (rows(REJECTED), contents()["orphans"][0], is_true()) == ([], 0, True)
-
-
-# ------------------------------------------------------------------------------------------------ afterwards
 
 
 def test_a_key_without_a_rejected_line_left_is_purged(place, engine, rows):

@@ -80,9 +80,6 @@ def differences(engine: sa.Engine, place) -> list[ledger.CountDifference]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ which months
-
-
 @pytest.mark.parametrize(
     ("months", "today", "first_kept"),
     [
@@ -172,9 +169,6 @@ def test_a_month_ends_at_midnight_utc(engine, rows, partitions):
     load_keys(engine, [log_key("a")], [line("28/Feb/2026:23:59:59 +0000") + line("01/Mar/2026:00:00:00 +0000")])
     assert expire_now(engine).keys == 1
     assert rows("SELECT line_number FROM s3_log_record") == [(2,)]
-
-
-# ------------------------------------------------------------------------------------------------ keys and lines
 
 
 def test_a_key_across_the_border_keeps_its_younger_half_and_its_rejected_lines(
@@ -312,9 +306,6 @@ def test_an_overwritten_key_takes_the_place_of_its_expired_generation(folder_pla
     assert differences(engine, folder_place) == []
     assert expire_now(engine).keys == 1
     assert (rows(live), partitions()) == ([(4, True)], [])
-
-
-# ------------------------------------------------------------------------------------------------ what comes late
 
 
 def test_old_records_that_come_late_are_loaded_once_and_go_with_the_next_expire(
@@ -464,9 +455,6 @@ def test_lines_of_a_key_that_gets_younger_records_meanwhile_stay(engine, rows, m
     assert rows("SELECT expired_at, line_number FROM s3_log_key k JOIN s3_rejected_line ON log_key_id = k.id") == [
         (None, 2)
     ]
-
-
-# ------------------------------------------------------------------------------------------------ kills and locks
 
 
 class KilledError(Exception):
@@ -622,9 +610,6 @@ def test_two_expires_at_once_do_it_once(five_months, folder_place, engine, parti
     assert expired_keys() == five_months[:4]
     assert len(partitions()) == 3
     assert differences(engine, folder_place) == []
-
-
-# ------------------------------------------------------------------------------------------------ its cost
 
 
 def test_what_is_to_be_marked_is_found_by_an_index(rows):

@@ -9,7 +9,7 @@ from tamarin_dagster.pipeline import pull as pulling
 from tamarin_dagster.pipeline.pull import Pulled, pull
 from tamarin_dagster.pipeline.purge import purge
 from tamarin_dagster_tests.lines import lines
-from tamarin_dagster_tests.pipeline.test_pull import Broken
+from tamarin_dagster_tests.logstore.broken import Broken
 
 DAY = date(2026, 3, 5)
 LEDGER = (
@@ -119,9 +119,6 @@ def test_a_listing_that_still_has_purged_keys_is_no_failure(place, engine, rows)
     pulled = pull(place.bucket, Lagging(place.store), engine, periods=[DAY])
     assert in_sum(pulled) == (1, 1, 0, 0, 0, 0)
     assert rows(LEDGER) == [(name(), 3, True, False)]
-
-
-# ------------------------------------------------------------------------------------------------ folders
 
 
 def test_a_file_of_the_same_size_and_time_is_not_purged_unread(folder_place, log_folder, engine, rows):

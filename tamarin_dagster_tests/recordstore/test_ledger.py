@@ -101,9 +101,8 @@ def test_a_page_of_keys_is_looked_up_by_index(rows):
     assert not any("Seq Scan" in row[0] for row in plan), plan
 
 
-@pytest.mark.parametrize("condition", [ledger.is_delivered_in, lambda hour: ledger.is_delivered_in_any([hour])])
-def test_the_keys_of_an_hour_are_found_by_index_also_those_whose_column_has_no_hour(rows, connection, condition):
-    """A bucket with hourly partitions has a hundred thousand keys a day; a check of an hour reads only that hour's."""
+def test_the_keys_of_an_hour_are_found_by_index_also_those_whose_column_has_no_hour(rows, connection):
+    """A bucket with hourly partitions has a hundred thousand keys a day; a check of an hour reads that hour's."""
     rows(
         "INSERT INTO s3_log_key (bucket, log_bucket_name, key, etag, size, last_modified, delivery_date, line_count,"
         " record_count, rejected_count, blank_count)"
@@ -113,17 +112,21 @@ def test_the_keys_of_an_hour_are_found_by_index_also_those_whose_column_has_no_h
         " 'a', 1, now(), '2026-03-05', 0, 0, 0, 0 FROM generate_series(0, 47999) n"
     )
     rows("ANALYZE s3_log_key")
+    hour = DeliveryHour(DAY, 7)
     key = s3_log_key.c
-    statement = sa.select(key.key).where(key.bucket == "media", condition(DeliveryHour(DAY, 7)))
-    found = connection.scalars(statement).all()
-    assert len(found) == 2000
-    assert {name[11:13] for name in found} == {"07"}
-    assert {name.partition(".")[2]: None for name in found}.keys() == {"", "txt", "log.gz", "gz"}
-    text = str(statement.compile(connection, compile_kwargs={"literal_binds": True}))
-    plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {text.replace('%', '%%')}").scalar()[0]["Plan"]
-    assert "Seq Scan" not in str(plan), plan
-    removed = [int(each) for each in re.findall(r"'Rows Removed by Filter': (\d+)", str(plan))]
-    assert sum(removed) <= 1000, plan
+    for condition in (ledger.is_delivered_in(hour), ledger.is_delivered_in_any([hour])):
+        statement = sa.select(key.key).where(key.bucket == "media", condition)
+        found = connection.scalars(statement).all()
+        assert len(found) == 2000
+        assert {name[11:13] for name in found} == {"07"}
+        assert {name.partition(".")[2]: None for name in found}.keys() == {"", "txt", "log.gz", "gz"}
+        text = str(statement.compile(connection, compile_kwargs={"literal_binds": True}))
+        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {text.replace('%', '%%')}").scalar()[0][
+            "Plan"
+        ]
+        assert "Seq Scan" not in str(plan), plan
+        removed = [int(each) for each in re.findall(r"'Rows Removed by Filter': (\d+)", str(plan))]
+        assert sum(removed) <= 1000, plan
 
 
 def test_a_day_without_keys_counts_nothing(connection):

@@ -183,9 +183,6 @@ def test_make_clean_touches_no_home(tmp_path) -> None:
     assert sorted(tmp_path.iterdir()) == kept
 
 
-# ------------------------------------------------------------------------------------------------ the owner's alone
-
-
 def modes(folder: Path) -> dict[str, str]:
     """The mode of each file and folder below."""
     return {str(path.relative_to(folder)): f"{stat.S_IMODE(path.stat().st_mode):03o}" for path in folder.rglob("*")}

@@ -45,9 +45,6 @@ def bucket_with(entry: str) -> str:
     return f"{MEDIA}  {entry}\n"
 
 
-# ------------------------------------------------------------------------------------------------ what is right
-
-
 def test_without_a_file_everything_has_its_default(tmp_path):
     settings = load_settings()
     assert settings.home == tmp_path / ".tamarin"
@@ -277,8 +274,6 @@ def test_an_unknown_bucket_is_answered_with_the_known_ones(load):
         Settings().bucket("films")
 
 
-# ------------------------------------------------------------------------------------------------ what is wrong
-
 IN_BUCKET = "buckets[0] 'media': "
 WRONG = {
     "an unknown setting": ("bukets: []\n", "bukets: ", "did you mean buckets?"),
@@ -438,9 +433,6 @@ def test_yaml_with_odd_keys_or_numbers_is_an_error_of_the_file(complaint, text):
     said = complaint(text)
     assert said.startswith("tamarin.yaml:")
     assert said.count("\n") == 0
-
-
-# ------------------------------------------------------------------------------------------------ no secret
 
 
 def test_no_repr_shows_the_password(load):

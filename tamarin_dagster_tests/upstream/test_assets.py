@@ -49,9 +49,6 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-# ------------------------------------------------------------------------------------------------ partitions and ranges
-
-
 def test_today_is_a_partition_only_with_an_end_offset_of_one(today: date) -> None:
     """partitions.delivery_days: the sensor asks for today's partition, never for tomorrow's."""
     start = today - timedelta(days=2)
@@ -122,9 +119,6 @@ def test_metadata_can_be_added_for_each_partition_of_a_range(instance) -> None:
         each = event.step_materialization_data.materialization
         found[each.partition] = {name: value.value for name, value in each.metadata.items()}
     assert found == {day: {"dagster/partition_row_count": int(day[-2:]), "run": "all"} for day in RANGE}
-
-
-# ------------------------------------------------------------------------------------------------ steps
 
 
 def purged_by(purge: dg.OpDefinition, **config: Any) -> dg.AssetsDefinition:
@@ -323,7 +317,6 @@ def test_the_loggers_that_dagster_yaml_names_write_into_the_log_of_a_run(tmp_pat
         ]
 
 
-# ------------------------------------------------------------------------------------------------ workarounds
 # When one of these fails, Dagster has mended something, and ours can go.
 
 

@@ -47,9 +47,6 @@ pytestmark = [
 NOW = datetime(2026, 4, 2, 3, 0, tzinfo=UTC)
 
 
-# ------------------------------------------------------------------------------------------------ sensors and schedules
-
-
 @dg.asset(key=LOADED, partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.multi_run(3))
 def loaded_but_for_one_day(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     if "2026-03-13" in context.partition_keys:
@@ -241,8 +238,6 @@ def test_a_backfill_of_assets_that_share_a_policy_makes_runs_of_so_many_days_eac
     assert all("dagster/partition" not in run.tags for run in runs)
 
 
-# ------------------------------------------------------------------------------------------------ one job for all
-
 MONTHS = dg.MonthlyPartitionsDefinition("2026-01-01", end_offset=1)
 
 
@@ -330,9 +325,6 @@ def test_a_sensor_and_a_schedule_ask_the_asset_job_for_assets_checks_and_partiti
         assert names == {"a": {"wanted"}, "range": {"wanted"}, "month": set()}
 
 
-# ------------------------------------------------------------------------------------------------ the queue
-
-
 def job_of(pool: str) -> dg.JobDefinition:
     @dg.op(name=f"work_{pool}", pool=pool)
     def work() -> None: ...
@@ -374,9 +366,6 @@ def test_a_run_whose_pool_is_full_waits_in_the_queue_and_others_go_before_it(tmp
             daemon.instance, daemon.instance.get_concurrency_config(), fixed_iteration_time=None
         )
     assert [names[run.run_id] for run in chosen] == ["c2", "a1", "a2", "b1"]
-
-
-# ------------------------------------------------------------------------------------------------ runs that die
 
 
 class GoneLauncher(DefaultRunLauncher):

@@ -29,8 +29,6 @@ from graphql import parse, validate
 from tamarin_dagster.operations import dev, watchdog
 from tamarin_dagster_tests.upstream.tiny import LOADED, instance_of, just_loaded, psycopg2_url, run
 
-# ------------------------------------------------------------------------------------------------ settings and storage
-
 # Each key that our dagster.yaml has, with a value that is not Dagster's default.
 SETTINGS: dict[str, Any] = {
     "sensors": {"use_threads": True, "num_workers": 3},
@@ -159,9 +157,6 @@ def test_a_storage_of_ones_own_makes_the_pools_in_its_own_way(tmp_path, empty_ur
     assert (info.slot_count, info.active_slot_count) == (3, 1)
 
 
-# ------------------------------------------------------------------------------------------------ page and command line
-
-
 def test_what_dev_asks_the_page_is_in_its_schema() -> None:
     """watchdog: a code server that is gone is found out and started again."""
 
@@ -226,9 +221,6 @@ def test_dagster_without_a_home_forgets_all(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     with get_possibly_temporary_instance_for_cli() as instance:
         assert instance.root_directory == str(tmp_path)
-
-
-# ------------------------------------------------------------------------------------------------ names
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,8 @@ from tamarin_dagster.analytics.report.figures import (
     Referrer,
     Report,
     SizeClass,
-    Traffic,
 )
-
-TRAFFIC = Traffic(requests=10, bytes_sent=2_000, error_count=1)
+from tamarin_dagster_tests.analytics.report.figures import TRAFFIC
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,8 @@ from tamarin_dagster.analytics.report.figures import (
 from tamarin_dagster.analytics.report.page import drawn, page
 from tamarin_dagster.analytics.report.summary import code, summary
 from tamarin_dagster.analytics.report.texts import free_text, name_of_object, shortened
-from tamarin_dagster_tests.analytics.report.conftest import TRAFFIC
-from tamarin_dagster_tests.analytics.report.test_texts import TEXTS
+from tamarin_dagster_tests.analytics.report.figures import TRAFFIC
+from tamarin_dagster_tests.analytics.report.hostile_texts import TEXTS
 from tamarin_dagster_tests.examples import at_least
 
 NO_CHARTS = dict.fromkeys(("bytes", "requests", "hours", "latency", "sizes"), Markup())

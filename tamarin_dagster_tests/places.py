@@ -1,0 +1,24 @@
+"""A log bucket of either kind, for tests that write to it and read from it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.settings import LoggedBucket
+
+
+@dataclass
+class Place:
+    """A logged bucket of either kind, its store, and how a test writes to its log bucket."""
+
+    bucket: LoggedBucket
+    store: LogStore
+    put: Callable[[str, bytes], Any]
+    remove: Callable[[str], Any]
+    another_second: Callable[[], None] = lambda: None
+    """What is put from then on is younger, also where the store tells times to the second, as S3 does."""
+
+    def names(self) -> list[str]:
+        """What lies in the log bucket."""
+        return [item.key for page in self.store.pages("") for item in page]
