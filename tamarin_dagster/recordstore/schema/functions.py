@@ -13,15 +13,7 @@ from tamarin_dagster.traffic.baseline import (
     MIN_REQUESTS_RISE,
     MIN_WEEKS,
 )
-from tamarin_dagster.traffic.operations import (
-    BILLING,
-    DELETES,
-    ENCODED_ONCE,
-    GET_PRICE,
-    OPERATION_CLASSES,
-    OTHER,
-    READS,
-)
+from tamarin_dagster.traffic.operations import CHANGES, DOWNLOADS, ENCODED_ONCE
 from tamarin_dagster.traffic.requesters import ANONYMOUS_ID, ANONYMOUS_WORD
 
 
@@ -30,9 +22,9 @@ def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _first_match(patterns: tuple[tuple[str, str], ...], otherwise: str) -> str:
+def _first_match(patterns: tuple[tuple[str, str], ...]) -> str:
     cases = " ".join(f"WHEN operation ~ {quoted(pattern)} THEN {quoted(meaning)}" for pattern, meaning in patterns)
-    return f"CASE {cases} ELSE {quoted(otherwise)} END"
+    return f"CASE {cases} END"
 
 
 def _function(name: str, arguments: str, result: str, expression: str) -> str:
@@ -107,32 +99,18 @@ DEFINITIONS: dict[str, tuple[str, str]] = {
     name: (_function(name, arguments, result, expression), comment)
     for name, arguments, result, expression, comment in (
         (
-            "s3_operation_class",
-            "operation text",
-            "text",
-            _first_match(OPERATION_CLASSES, OTHER),
-            "The class of an operation: read, list, write, delete, lifecycle or other.",
-        ),
-        (
-            "s3_operation_billing",
-            "operation text",
-            "text",
-            _first_match(BILLING, GET_PRICE),
-            "What an operation is billed as: get, put, free, or a transition to a storage class.",
-        ),
-        (
-            "s3_is_read",
+            "s3_is_download",
             "operation text",
             "boolean",
-            f"coalesce(operation ~ {quoted(READS)}, false)",
-            "Whether an operation reads the content of an object.",
+            f"coalesce(operation ~ {quoted(DOWNLOADS)}, false)",
+            "Whether an operation sends the content of an object to somebody.",
         ),
         (
-            "s3_is_delete",
+            "s3_object_change",
             "operation text",
-            "boolean",
-            f"coalesce(operation ~ {quoted(DELETES)}, false)",
-            "Whether an operation deletes an object.",
+            "text",
+            _first_match(CHANGES),
+            "How an operation changes an object: write, copy, delete or expire; null if it does not.",
         ),
         (
             "s3_is_error",
