@@ -171,7 +171,7 @@ def test_expire_without_months_of_retention_is_refused(run, configured) -> None:
     done = run("expire")
 
     assert done.returncode == 2
-    assert "retention_months is not set, so records are kept for ever" in done.stderr
+    assert "retention_months is not set, so records are kept forever" in done.stderr
 
 
 def test_a_pull_begins_with_what_retention_keeps_unless_it_is_told_to_begin_earlier(run, retained, rows, today) -> None:

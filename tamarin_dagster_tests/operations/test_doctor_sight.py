@@ -180,7 +180,7 @@ def test_a_prefix_that_matches_nothing_is_said_with_those_that_have_log_keys(req
     # a prefix of another bucket is no candidate
     other = bucket | {"name": "zoo", "log_prefix": "zoo-"}
     run.configure(bucket, other)
-    assert "lie under 'logs/media/', 'old/' -" in run("pull", "--bucket", "media")[2]
+    assert "there are log keys under 'logs/media/', 'old/' -" in run("pull", "--bucket", "media")[2]
     run.configure(bucket | {"log_prefix": "logs/media/"})
     assert "lie under" not in run("pull")[2]
 

@@ -339,4 +339,4 @@ def test_a_migration_that_waits_for_another_says_so(
         other.execute("SELECT pg_advisory_xact_lock(%s)", [database._MIGRATION_LOCK])
         threading.Timer(1, other.rollback).start()
         open_database(Settings(database_url=empty_url)).dispose()
-    assert [each.levelno for each in caplog.records if "or it is migrated" in each.message][:1] == [logging.WARNING]
+    assert [each.levelno for each in caplog.records if "or is being migrated" in each.message][:1] == [logging.WARNING]
