@@ -4,7 +4,7 @@ To import this module reads nothing and builds nothing. The module that Dagster 
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -17,6 +17,7 @@ from tamarin_dagster.orchestration.jobs import build_expire_job, build_purge_job
 from tamarin_dagster.orchestration.naming import DATABASE, LOG_BUCKETS, S3, slugs
 from tamarin_dagster.orchestration.partition_checks import build_partition_checks
 from tamarin_dagster.orchestration.partitions import warn_of_clamped
+from tamarin_dagster.orchestration.pruning import build_prune_job, build_prune_schedule
 from tamarin_dagster.orchestration.purging import build_purge_op, build_purged_log_keys
 from tamarin_dagster.orchestration.report import build_report, build_report_schedule
 from tamarin_dagster.orchestration.resources import FOLDERS_ONLY, RECORD_DATABASE
@@ -65,12 +66,13 @@ def build_definitions(
         # hold them to what we rely on.
         warnings.filterwarnings("ignore", category=dg.PreviewWarning)
         warnings.filterwarnings("ignore", category=dg.BetaWarning)
-        return dg.Definitions.merge(
+        parts = [
             _of_all_buckets(settings, prefix, resources or {}),
             *([_scheduled(settings, prefix, names)] if settings.buckets else []),
             *([_expiring(settings, prefix, settings.retention_months)] if settings.retention_months else []),
             *(_of_bucket(bucket, names[bucket.name], settings) for bucket in settings.buckets),
-        )
+        ]
+        return dg.Definitions.merge(*parts, _pruning(settings, prefix, parts))
 
 
 def _of_all_buckets(settings: Settings, prefix: str, resources: Mapping[str, Any]) -> dg.Definitions:
@@ -129,6 +131,19 @@ def _scheduled(settings: Settings, prefix: str, names: Mapping[str, str]) -> dg.
             build_report_schedule(settings, names, prefix),
         ],
     )
+
+
+def _pruning(settings: Settings, prefix: str, parts: Iterable[dg.Definitions]) -> dg.Definitions:
+    """Return what prunes the runs of all these definitions."""
+    assets = {
+        key
+        for part in parts
+        for each in part.assets or ()
+        for key in ([each.key] if isinstance(each, dg.AssetSpec) else each.keys)  # type: ignore[union-attr]
+    }
+    jobs = [job.name for part in parts for job in part.jobs or ()]
+    job = build_prune_job(settings, assets, jobs, prefix)
+    return dg.Definitions(jobs=[job], schedules=[build_prune_schedule(job, prefix)])
 
 
 def _expiring(settings: Settings, prefix: str, months: int) -> dg.Definitions:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
 from tamarin_dagster.logstore.errors import brief
-from tamarin_dagster.orchestration.instance_storage import SettingsPostgresStorage
+from tamarin_dagster.orchestration.patches.instance_storage import SettingsPostgresStorage
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 from tamarin_dagster.settings.values import _database_url
 from tamarin_dagster.urls import describe_url, hide_secrets, hide_userinfo

@@ -48,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     with stage() as staged:
         yesterday = datetime.now(UTC).date() - timedelta(days=1)
-        staged.configure(yesterday, pull_parse_interval=options.interval / 60, quiet_seconds=0)
+        staged.configure(yesterday, pull_parse_interval=options.interval / 60, minutes_between_runs=0, quiet_seconds=0)
         day_folder(staged.log_folder)
         with (
             dev(staged.folder / "dev.log", free_port()) as running,
@@ -64,7 +64,7 @@ def main() -> None:
 
 def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, running: Dev) -> dict[str, float]:
     """Seconds of each phase, in their order, of the run that loads a new key."""
-    written = _put_key(log_folder, number)
+    written = put_key(log_folder, number)
 
     def ended() -> dg.RunRecord | None:
         records = instance.get_run_records()
@@ -106,11 +106,11 @@ def _phase_until(event: dg.EventLogEntry, *, has_stepped: bool) -> str | None:
     return _PHASES.get(kind) if kind else None
 
 
-def _put_key(log_folder: Path, number: int) -> float:
+def put_key(log_folder: Path, number: int, count: int = _LINES) -> float:
     """Puts a key down, at once and whole; returns when, in seconds since 1970."""
     now = datetime.now(UTC)
     begin = now - timedelta(minutes=5)
-    lines = lines_between(DemoSite(broken_share=0.0), begin, now, _LINES, name=f"key {number}")
+    lines = lines_between(DemoSite(broken_share=0.0), begin, now, count, name=f"key {number}")
     part = log_folder / ".part"
     part.write_text("".join(f"{line}\n" for line in lines))
     part.rename(day_folder(log_folder) / f"{now:%Y-%m-%d-%H-%M-%S}-{number:016X}")

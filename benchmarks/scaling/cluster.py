@@ -117,7 +117,9 @@ class Cluster:
 
     def start_worker(self, name: str, **environment: str) -> Service:
         """A worker that is ready."""
-        worker = self.start(name, "tamarin_dagster.orchestration.celery_worker", "-n", f"{name}@%h", **environment)
+        worker = self.start(
+            name, "tamarin_dagster.orchestration.patches.celery_worker", "-n", f"{name}@%h", **environment
+        )
         self.wait_for(f"{name} is ready", lambda: f"{name}@" in worker.told() and " ready." in worker.told())
         return worker
 

@@ -5,6 +5,7 @@ It only looks: the ledger is the truth of what is loaded. The cursor is a day to
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from dagster._core.storage.tags import PRIORITY_TAG, RUN_KEY_TAG
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.logstore import LogStore
+from tamarin_dagster.orchestration.batching import minutes_to_wait
 from tamarin_dagster.orchestration.naming import BUCKET_TAG, DIGEST_TAG, FIRST, named
 from tamarin_dagster.orchestration.partitions import first_partition_date, has_begun, partition_key, period_of
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
@@ -135,7 +137,16 @@ def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Sens
                 tick.waiting.append(f"{unseen.period} is being loaded")
             elif (attempt := _next_attempt(context.instance, selection, unseen, tick)) is not None:
                 tick.hold(unseen.day)
-                requests.append(_request(selection, unseen, attempt))
+                # A second attempt has a delay of its own.
+                if attempt == 1 and (
+                    minutes := _minutes_to_wait(context.instance, selection, unseen, bucket, settings)
+                ):
+                    tick.waiting.append(
+                        f"{unseen.period}: {unseen.keys:,} new keys wait for more, at most {minutes:.0f} min"
+                        " (minutes_between_runs)"
+                    )
+                else:
+                    requests.append(_request(selection, unseen, attempt))
         story = tick.story(time.monotonic() - started)
         context.log.info(f"{bucket.name}: {story}")
         reached = tick.position(datetime.now(UTC).date())
@@ -248,6 +259,23 @@ def _next_attempt(instance: dg.DagsterInstance, selection: Selection, unseen: Un
         tick.waiting.append(f"{unseen.period}: attempt {number} waits until {delay} s after the last")
         return None
     return number
+
+
+def _minutes_to_wait(
+    instance: dg.DagsterInstance, selection: Selection, unseen: Unseen, bucket: LoggedBucket, settings: Settings
+) -> float:
+    """Return for how many minutes the keys should wait for more. Rounded up: a wait is never told as 0 minutes."""
+    least = settings.minutes_between_runs_of(bucket)
+    if least == 0:
+        return 0
+    tags = {BUCKET_TAG: selection.bucket_tag, "dagster/partition": partition_key(unseen.period)}
+    ended = [
+        record.end_time or record.update_timestamp.timestamp()
+        for record in instance.get_run_records(dg.RunsFilter(tags=tags), limit=10)
+        if not _failed_before_its_start(record)
+    ]
+    since = (time.time() - max(ended)) / 60 if ended else None
+    return math.ceil(minutes_to_wait(unseen.keys, since, interval=settings.pull_parse_interval, least=least))
 
 
 def _failed_before_its_start(record: RunRecord) -> bool:

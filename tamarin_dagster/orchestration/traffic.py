@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
+from dagster._core.errors import DagsterInvalidPropertyError
 
 from tamarin_dagster.analytics.checking import SumDifference, check_sums
 from tamarin_dagster.analytics.dimensions import refresh_dimensions
@@ -53,7 +54,7 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
     def traffic_rollups(context: dg.AssetExecutionContext, tamarin_database: RecordDatabase) -> dg.MaterializeResult:  # type: ignore[type-arg]
         periods = chosen_periods(context)
         engine, others = tamarin_database.open(settings), _others(bucket, settings)
-        alone = records_key(slug) not in context.job_def.asset_layer.executable_asset_keys
+        alone = not _loads_records_too(context, slug)
         with cancellable():
             if alone:
                 with engine.begin() as connection:
@@ -157,6 +158,15 @@ def _refresh_dimensions(log: dg.DagsterLogManager, engine: sa.Engine, settings: 
     except SettingsError as error:
         log.warning(f"the rollups are made; agents, prices and networks are not up to date: {error}")
         return []
+
+
+def _loads_records_too(context: dg.AssetExecutionContext, slug: str) -> bool:
+    """Whether the run makes the bucket's records before its rollups. A direct call of the asset is in no run."""
+    try:
+        job = context.job_def
+    except DagsterInvalidPropertyError:
+        return False
+    return records_key(slug) in job.asset_layer.executable_asset_keys
 
 
 def _others(bucket: LoggedBucket, settings: Settings) -> list[str]:

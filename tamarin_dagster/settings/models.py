@@ -53,6 +53,8 @@ DEFAULT_QUIET_SECONDS = 60.0
 # and of hours of five times the traffic three quarters do; files of very unequal sizes alarm more often.
 DEFAULT_ALARM_THRESHOLD = 6.0
 DEFAULT_ROLLUP_ROWS = 20_000
+# A run for one small key leaves some 120 kB in Dagster's storage, most of it events that only say how the run went.
+DEFAULT_DAGSTER_EVENT_DAYS = 7
 DEFAULT_ROLLUP_PARTS_DAYS = 35
 # A fifth of all bytes: among the hundreds of addresses that a public bucket serves, no reader comes near it.
 DEFAULT_HOG_SHARE = 0.2
@@ -133,6 +135,12 @@ class LoggedBucket(BaseModel):
     )
     hog_share: float | None = Field(
         default=None, gt=0, le=1, description="share of the bytes that makes a hog (default: the global setting)"
+    )
+    minutes_between_runs: float | None = Field(
+        default=None,
+        ge=0,
+        le=1440,
+        description="minimum minutes between two runs for the same partition (default: the global setting)",
     )
     endpoint_url: HttpUrl | None = Field(default=None, description="the endpoint of an S3-compatible store")
     region: str | None = Field(default=None, description="the log bucket's region")
@@ -226,6 +234,13 @@ class Settings(BaseModel):
         default=None, repr=False, description="the Postgres of Dagster's own storage (default: embedded)"
     )
     pull_parse_interval: float = Field(default=5, gt=0, le=1440, description="minutes between a sensor's ticks")
+    minutes_between_runs: float | None = Field(
+        default=None,
+        ge=0,
+        le=1440,
+        description="minimum minutes between two runs of the sensor for the same partition of a bucket; 0: each tick"
+        " may ask for one (default: six times pull_parse_interval, and less the more log keys wait)",
+    )
     purge_parsed_keys: bool = Field(default=True, description="whether log keys are deleted once proved loaded")
     purge_rejected: bool = Field(
         default=False, description="whether log keys with rejected lines go too; those with an oversized one never do"
@@ -252,6 +267,13 @@ class Settings(BaseModel):
         ge=1,
         le=1200,
         description="months of records that are kept, besides the present one (default: all, for ever)",
+    )
+    dagster_event_retention_days: int = Field(
+        default=DEFAULT_DAGSTER_EVENT_DAYS,
+        ge=1,
+        le=36_500,
+        description="days for which Dagster keeps the log lines, step events and compute logs of finished runs;"
+        " materializations, observations and check results are kept for ever",
     )
     rollup_rows: int = Field(
         default=DEFAULT_ROLLUP_ROWS,
@@ -385,6 +407,11 @@ class Settings(BaseModel):
     def regions(self) -> dict[str, str]:
         """Where the buckets live, as far as it is set: S3 delivers logs within a region."""
         return {bucket.name: bucket.region for bucket in self.buckets if bucket.region}
+
+    def minutes_between_runs_of(self, bucket: LoggedBucket) -> float | None:
+        """Return the minimum minutes between two runs for a partition; None if the backlog decides."""
+        own = bucket.minutes_between_runs
+        return self.minutes_between_runs if own is None else own
 
     def purges(self, bucket: LoggedBucket) -> bool:
         """Whether the bucket's loaded log keys are deleted."""

@@ -7,11 +7,12 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 
 from tamarin_dagster.operations import dev
-from tamarin_dagster.orchestration import celery_worker
-from tamarin_dagster.orchestration.celery_run_launcher import CELERY_CONFIG, WatchedCeleryRunLauncher
-from tamarin_dagster.orchestration.run_launcher import ServedRunLauncher
+from tamarin_dagster.orchestration.patches import celery_worker
+from tamarin_dagster.orchestration.patches.celery_run_launcher import CELERY_CONFIG, WatchedCeleryRunLauncher
+from tamarin_dagster.orchestration.patches.run_launcher import ServedRunLauncher
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -35,10 +36,10 @@ def home(tmp_path: Path, empty_url: str, monkeypatch: pytest.MonkeyPatch) -> Pat
 )
 def test_dagster_takes_it(path, launcher, home) -> None:
     config = loaded(DEPLOY / path)
-    config["compute_logs"]["config"]["base_dir"] = str(home)  # the other one is the image's
     (home / "dagster.yaml").write_text(yaml.safe_dump(config), "utf-8")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         assert isinstance(instance.run_launcher, launcher)
+        assert isinstance(instance.compute_log_manager, NoOpComputeLogManager)
         assert instance.run_launcher.supports_check_run_worker_health
         assert instance.run_monitoring_enabled
         assert instance.run_monitoring_max_resume_run_attempts == 0
@@ -48,7 +49,6 @@ def test_dagster_takes_it(path, launcher, home) -> None:
 
 def test_a_worker_has_the_configuration_of_the_launcher_that_it_works_for(home) -> None:
     config = loaded(DEPLOY / "celery" / "dagster.yaml")
-    del config["compute_logs"]
     (home / "dagster.yaml").write_text(yaml.safe_dump(config), "utf-8")
     app = celery_worker.worker_app()
     assert "execute_job" in app.tasks
@@ -65,7 +65,6 @@ def test_a_worker_does_not_start_for_a_launcher_that_would_not_ask_it(home) -> N
 def test_a_worker_does_not_start_without_run_monitoring(home) -> None:
     """Dagster fails a run that is given out twice, instead of ignoring that, if nobody monitors it."""
     config = loaded(DEPLOY / "celery" / "dagster.yaml")
-    del config["compute_logs"]
     config["run_monitoring"]["enabled"] = False
     (home / "dagster.yaml").write_text(yaml.safe_dump(config), "utf-8")
     with pytest.raises(SystemExit, match=r"run_monitoring in dagster\.yaml must be enabled"):
@@ -80,7 +79,7 @@ def test_the_three_files_differ_only_where_their_machines_do() -> None:
         return set() if one == other else {at.removeprefix(".")}
 
     local, compose, celery = (loaded(dev._DAGSTER_YAML), *(loaded(DEPLOY / name) for name in _FILES))
-    assert different(local, compose) == {"run_launcher.class", "compute_logs"}
+    assert different(local, compose) == {"run_launcher.class"}
     assert different(compose, celery) == {
         "run_launcher.module",
         "run_launcher.class",

@@ -11,7 +11,7 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 
 @pytest.fixture
 def settings(database_url: str, folder_bucket: LoggedBucket) -> Settings:
-    return Settings(database_url=database_url, buckets=(folder_bucket,))
+    return Settings(database_url=database_url, minutes_between_runs=0, buckets=(folder_bucket,))
 
 
 @pytest.fixture

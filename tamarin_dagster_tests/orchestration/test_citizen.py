@@ -124,12 +124,13 @@ def test_materialize_takes_our_resources_and_a_partition(settings, database_url,
 def test_an_asset_can_be_called_with_a_context_of_its_own(settings, database_url, put_key, rows) -> None:
     put_key(lines(3))
     resources = {"tamarin_database": RecordDatabase(database_url=database_url), "tamarin_log_buckets": LogBuckets()}
-    for name in ("log_records", "purged_log_keys"):
+    for name in ("log_records", "purged_log_keys", "traffic_rollups"):
         context = dg.build_asset_context(partition_key="2026-03-05", resources=resources)
         result = unbound(settings, dg.AssetKey(["media", name]))(context)
         assert isinstance(result, dg.MaterializeResult)
     assert rows("SELECT count(*) FROM s3_log_record") == [(3,)]
     assert rows("SELECT count(purged_at), count(run_id) FROM s3_log_key") == [(1, 0)]
+    assert rows("SELECT sum(requests) FROM traffic_hourly") == [(3,)]
 
 
 def test_the_url_of_the_database_may_come_from_the_environment(

@@ -75,6 +75,7 @@ def test_each_setting_of_dagster_yaml_is_taken_and_reaches_dagster(tmp_path) -> 
     assert set(paths(ours)) - set(paths(SETTINGS)) == {
         *(("storage", "custom", name) for name in ("module", "class")),
         *(("run_launcher", name) for name in ("module", "class")),
+        *(("compute_logs", name) for name in ("module", "class")),
     }
     with instance_of(tmp_path, **SETTINGS) as instance:
         concurrency = instance.get_concurrency_config()

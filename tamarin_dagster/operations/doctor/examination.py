@@ -10,6 +10,7 @@ from tamarin_dagster.logstore.errors import brief
 from tamarin_dagster.logstore.inspection import InspectionError
 from tamarin_dagster.operations.doctor.archive import examine_archives
 from tamarin_dagster.operations.doctor.backups import home_findings
+from tamarin_dagster.operations.doctor.dagster_storage import storage_findings
 from tamarin_dagster.operations.doctor.database import examine_database, open_migrated
 from tamarin_dagster.operations.doctor.encoding import dagster_findings
 from tamarin_dagster.operations.doctor.finding import Finding, fail, ok, warn
@@ -53,6 +54,7 @@ def examine(
     with ExitStack() as stack:
         yield from examine_database(settings, clock, stack)
         yield from dagster_findings(settings)
+        yield from storage_findings(settings)
         yield from examine_archives(settings, chosen, client_of)
         engine = open_migrated(settings, stack)
         for bucket in chosen:

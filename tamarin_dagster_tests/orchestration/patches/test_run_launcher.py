@@ -16,8 +16,8 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.types import CanCancelExecutionResult
 from dagster._serdes import serialize_value
 
-from tamarin_dagster.orchestration import run_health, run_launcher
-from tamarin_dagster.orchestration.run_launcher import LocalRunLauncher, ServedRunLauncher, lives
+from tamarin_dagster.orchestration.patches import run_health, run_launcher
+from tamarin_dagster.orchestration.patches.run_launcher import LocalRunLauncher, ServedRunLauncher, lives
 
 
 @pytest.fixture

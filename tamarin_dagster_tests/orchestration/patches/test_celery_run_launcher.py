@@ -13,7 +13,7 @@ from dagster._core.launcher import WorkerStatus
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
-from tamarin_dagster.orchestration.celery_run_launcher import CELERY_CONFIG, WatchedCeleryRunLauncher
+from tamarin_dagster.orchestration.patches.celery_run_launcher import CELERY_CONFIG, WatchedCeleryRunLauncher
 
 # The store in memory is one for all tests.
 NUMBERS = itertools.count()

@@ -14,7 +14,7 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Wor
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
-from tamarin_dagster.orchestration.run_health import PATIENCE_SECONDS, Patience
+from tamarin_dagster.orchestration.patches.run_health import PATIENCE_SECONDS, Patience
 
 # What Dagster says in the process of a run that begins; the event has its pid.
 _STARTED = "Started process for run"

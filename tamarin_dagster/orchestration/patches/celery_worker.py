@@ -1,6 +1,6 @@
 """Run a Celery worker for WatchedCeleryRunLauncher.
 
-    python -m tamarin_dagster.orchestration.celery_worker [options of `celery worker`]
+    python -m tamarin_dagster.orchestration.patches.celery_worker [options of `celery worker`]
 
 It needs what a code location needs (DAGSTER_HOME with the same dagster.yaml, the settings), and executes runs of this
 code location, one at a time unless `--concurrency` says otherwise.
@@ -17,7 +17,7 @@ with needing("celery", "A Celery worker"):
     from celery import Celery
     from dagster_celery.tasks import create_execute_job_task
 
-from tamarin_dagster.orchestration.celery_run_launcher import WatchedCeleryRunLauncher
+from tamarin_dagster.orchestration.patches.celery_run_launcher import WatchedCeleryRunLauncher
 
 
 def main(options: Sequence[str] = ()) -> None:

@@ -1,13 +1,13 @@
 """Runs as tasks of Celery workers on other machines, and whether a run's worker is still there. Named in dagster.yaml.
 
     run_launcher:
-      module: tamarin_dagster.orchestration.celery_run_launcher
+      module: tamarin_dagster.orchestration.patches.celery_run_launcher
       class: WatchedCeleryRunLauncher
       config:
         broker: {env: TAMARIN_BROKER_URL}
         backend: {env: TAMARIN_BROKER_URL}
 
-Needs the extra `celery`. The workers are `python -m tamarin_dagster.orchestration.celery_worker`.
+Needs the extra `celery`. The workers are `python -m tamarin_dagster.orchestration.patches.celery_worker`.
 """
 
 import logging
@@ -22,7 +22,7 @@ from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 
 from tamarin_dagster.extras import needing
-from tamarin_dagster.orchestration.run_health import PATIENCE_SECONDS, Patience
+from tamarin_dagster.orchestration.patches.run_health import PATIENCE_SECONDS, Patience
 
 with needing("celery", "WatchedCeleryRunLauncher"):
     from celery import states

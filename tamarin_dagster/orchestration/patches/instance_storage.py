@@ -2,7 +2,7 @@
 
     storage:
       custom:
-        module: tamarin_dagster.orchestration.instance_storage
+        module: tamarin_dagster.orchestration.patches.instance_storage
         class: SettingsPostgresStorage
 
 So every Dagster process on this home finds its storage without a URL in a file, starts the embedded server if it is the
