@@ -1,4 +1,4 @@
-"""Log keys as a DataFrame, for notebooks and scripts: no database, no Dagster, no settings."""
+"""Read log keys into a DataFrame, for notebooks and scripts: no database, no Dagster, no settings."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -27,6 +27,7 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, LogStore
 from tamarin_dagster.logstore.folder import FolderLogStore
 from tamarin_dagster.logstore.opening import open_log_store
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import LoggedBucket
 
 _BATCH_BYTES = 8 * 1024 * 1024
@@ -35,7 +36,7 @@ _ANY_NAME = "notebook"
 
 
 class LogKeyError(Exception):
-    """A log key that cannot be read; its text names the key."""
+    """A log key cannot be read; the text names it."""
 
 
 class RejectedLinesWarning(UserWarning):
@@ -56,24 +57,25 @@ def read_log_keys(
 ) -> pd.DataFrame:
     """Return the records of all log keys in a folder or under a prefix of a bucket.
 
-    Objects whose names are not those of log keys are skipped. Nothing is stored, marked or deleted. The DataFrame is
-    held in memory: a million lines take about 600 MB.
+    Objects without a log key's name are skipped. Nothing is stored, marked or deleted. The DataFrame is in memory: a
+    million lines take about 600 MB.
 
     Args:
-        place: a folder, or `s3://BUCKET/PREFIX`, whose credentials are looked up as boto3 does it.
+        place: a folder, or `s3://BUCKET/PREFIX` with boto3's usual credentials.
         first: the first delivery day (UTC), which is the day in a log key's name. Default: no limit.
-        last: the last one.
+        last: the last delivery day. Default: no limit.
         redact: whether secrets of presigned URLs are left out.
-        parser: `compiled`, or `regex`, which gives the same and is slower.
+        parser: `compiled`, or `regex`, which gives the same result more slowly.
         errors: whether a log key that cannot be read raises LogKeyError, or is skipped with a warning.
-        region: of the bucket; default: as boto3 finds it.
-        profile: of the AWS configuration.
-        endpoint_url: of another S3-compatible store.
+        region: the bucket's region; default: boto3's.
+        profile: the profile of the AWS configuration.
+        endpoint_url: the endpoint of another S3-compatible store.
 
     Returns:
-        `log_key` (string), `line_number` (int64, from 1) and the fields of a line, as docs/lines.md lists them, all
-        Arrow-backed; in the order of the names and lines. Lines that are not records are missing, which a
-        RejectedLinesWarning says; `parse_log` shows such lines.
+        `log_key` (string), `line_number` (int64, from 1) and the fields of a line (see docs/lines.md), all
+            Arrow-backed, in
+        the order of the names and lines. Lines that are not records are missing, and a RejectedLinesWarning says so;
+        `parse_log` returns such lines.
 
     Raises:
         LogKeyError: see `errors`.
@@ -89,7 +91,10 @@ def read_log_keys(
         rejected += len(parsed.rejected)
         keys_with_rejected += sum(counts.rejected_count > 0 for counts in parsed.counts)
     if rejected:
-        text = f"{rejected:,} of {lines:,} lines, in {keys_with_rejected:,} log keys, are not records and are left out"
+        text = (
+            f"{rejected:,} of {count_noun(lines, 'line')}, in {count_noun(keys_with_rejected, 'log key')}, left out"
+            " because they are not records; parse_log returns them"
+        )
         warnings.warn(text, RejectedLinesWarning, stacklevel=2)
     return to_frame(pa.concat_tables(tables))
 
@@ -127,7 +132,7 @@ def _log_keys(store: LogStore, prefix: str, first: date | None, last: date | Non
 def _parsed(
     store: LogStore, keys: Iterator[LogObject], parser: ParserName, errors: str
 ) -> Iterator[tuple[list[str], ParsedLogs]]:
-    """Yield names of log keys, and what they hold: many small ones at once, a large one in parts."""
+    """Yield names of log keys, and their content: many small ones at once, a large one in parts."""
     batch: list[LogObject] = []
     for item in keys:
         if item.size > _BATCH_BYTES:

@@ -248,7 +248,7 @@ def test_credentials_in_an_endpoint_are_refused_and_not_shown(tmp_path, monkeypa
     )
     monkeypatch.setenv("TAMARIN_CONFIG", str(tmp_path / "tamarin.yaml"))
     with pytest.raises(
-        SettingsError, match="endpoint_url: must hold no user or password: put credentials into"
+        SettingsError, match="endpoint_url: must hold no user or password: set AWS_ACCESS_KEY_ID"
     ) as caught:
         load_settings()
     assert leaked("".join(traceback.format_exception(caught.value))) == set()

@@ -16,7 +16,7 @@ MIB = 1024 * KIB
 
 
 class Kind(IntEnum):
-    """What a file is to a browser: whether it is cached, and whether it is read in ranges."""
+    """How a browser treats a file: whether it is cached, and whether it is read in ranges."""
 
     ASSET = 0
     IMAGE = 1
@@ -27,7 +27,7 @@ class Kind(IntEnum):
     PLAYLIST = 6
 
 
-# What a player asks for at once, in bytes; 0 where files are read whole.
+# How many bytes a player requests at once; 0 for files that are read whole.
 RANGE_BYTES = {Kind.AUDIO: 1 * MIB, Kind.VIDEO: 4 * MIB}
 
 
@@ -41,12 +41,12 @@ class SiteFile:
 
     @property
     def uri(self) -> str:
-        """The path as a browser sends it, without the leading slash."""
+        """The path that a browser sends, without the leading slash."""
         return quote(self.name, safe="/~()'*!")
 
     @property
     def logged_key(self) -> str:
-        """The key as S3 logs it: the encoded path, encoded once more where it holds a percent sign (`%2520`)."""
+        """The key as S3 logs it: the encoded path, encoded once more if it holds a percent sign (`%2520`)."""
         return self.uri.replace("%", "%25")
 
 
@@ -65,15 +65,15 @@ class Catalogue:
 
 @lru_cache(maxsize=8)
 def catalogue(site: DemoSite) -> Catalogue:
-    """The site's catalogue, made once a process and site."""
+    """Return the site's catalogue, made once for each process and site."""
     draws = site.draws("catalogue")
     files = list(_files(draws))
-    # Stylesheets and scripts come with every page and so stay on top; the rest is popular by chance.
+    # Every page loads stylesheets and scripts, so they stay first; the popularity of the rest is random.
     assets = [file for file in files if file.kind is Kind.ASSET]
     others = [file for file in files if file.kind is not Kind.ASSET]
     order = np.argsort(draws.words(len(others)), kind="stable").tolist()
     ranked = assets + [others[index] for index in order]
-    # Zipf with exponent 1 in whole numbers; the shift keeps the first file below a tenth of all requests.
+    # Zipf's law with exponent 1, in whole numbers; the shift keeps the first file below a tenth of all requests.
     weights = np.array([10_000_000 // (rank + 6) for rank in range(len(ranked))], dtype=np.int64)
     return Catalogue(
         files=tuple(ranked),

@@ -1,6 +1,6 @@
-"""Log objects as S3 would deliver them to the demo's log bucket: their names, their bodies, and what else lies there.
+"""Log objects as S3 would deliver them to the demo's log bucket: names, bodies, and other objects next to them.
 
-Everything is a function of the site and of the time: a demo that starts again delivers the same history, byte for byte.
+Everything depends only on the site and the time, so a restarted demo delivers the same history, byte for byte.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from tamarin_dagster.demo.site import AVERAGE_RHYTHM, DemoSite, rhythm, start_of
 from tamarin_dagster.demo.traffic import lines_between, lines_of_hour, torn
 
 HOUR = timedelta(hours=1)
-# Of every 61 hours of history one has a key with a broken line: a prime, so that it falls on another time each day.
+# One log key in each 61 hours of history has a broken line. 61 is a prime, so it falls on a different hour each day.
 BROKEN_KEY_EVERY_HOURS, BROKEN_KEY_AT = 61, 17
 # Requests of this hour of each day (UTC) are partly delivered hours late, often on the next day.
 LATE_HOUR, LATE_BY_AT_LEAST, LATE_BY_MINUTES = 15, timedelta(hours=5), 540
@@ -23,7 +23,7 @@ LIVE_BROKEN_ONE_IN, LIVE_LATE_ONE_IN = 40, 20
 
 @dataclass(frozen=True)
 class LogObject:
-    """One object of the log bucket, as it is delivered."""
+    """One object to deliver to the log bucket."""
 
     key: str
     body: bytes
@@ -31,17 +31,19 @@ class LogObject:
 
 
 def log_key_name(prefix: str, delivered: datetime, unique: str) -> str:
-    """The name that S3 gives a log key in the simple layout: nothing stands between the prefix and the date."""
+    """Return the name that S3 gives a log key in the simple layout, with nothing between the prefix and the date."""
     return f"{prefix}{delivered.astimezone(UTC):%Y-%m-%d-%H-%M-%S}-{unique}"
 
 
 def body_of(lines: Iterable[str]) -> bytes:
-    """Lines as a log object holds them: UTF-8, every line ended by LF."""
+    """Return the body of a log object: the lines in UTF-8, each ended by LF."""
     return ("\n".join(lines) + "\n").encode()
 
 
 def deliveries_of_hour(site: DemoSite, hour: datetime, prefix: str) -> list[LogObject]:
-    """The log keys with the requests of one hour: one within the next hour; for one hour a day, a second much later."""
+    """Return the log keys of one hour's requests: one delivered within the next hour; for one hour a day, a second much
+    later.
+    """
     start = start_of_hour(hour)
     epoch_hour = int(start.timestamp()) // 3600
     draws = site.draws("delivery", start.isoformat())
@@ -60,17 +62,17 @@ def deliveries_of_hour(site: DemoSite, hour: datetime, prefix: str) -> list[LogO
 
 
 def history(site: DemoSite, now: datetime, days: int, prefix: str) -> Iterator[LogObject]:
-    """What has been delivered by `now` of the last `days` days' requests, newest hours first; about 25 keys a day."""
+    """Yield what was delivered by `now` for the last `days` days, newest hours first; about 25 log keys a day."""
     newest = start_of_hour(now) - HOUR
     for back in range(days * 24):
         yield from (item for item in deliveries_of_hour(site, newest - back * HOUR, prefix) if item.delivered <= now)
 
 
 def live_deliveries(site: DemoSite, slot: int, interval_seconds: float, prefix: str) -> list[LogObject]:
-    """One to three keys of one slot, as if S3 delivered now. Slot n begins n intervals after 1970.
+    """Return the one to three log keys of one slot, as if S3 delivered now. Slot n begins n intervals after 1970.
 
-    One key in 20 bears the name of some hours ago and holds that time's requests, as if S3 had been slow to deliver it.
-    One in 40 has a broken line.
+    One log key in 20 has a name and requests of some hours ago, as if S3 had delivered it late. One in 40 has a broken
+    line.
     """
     draws = site.draws("live", slot, interval_seconds)
     now = datetime.fromtimestamp(int(slot * interval_seconds), UTC)
@@ -94,7 +96,7 @@ def _break_one(lines: list[str], draws: Draws) -> None:
 
 
 def stray_objects(now: datetime, days: int, prefix: str) -> list[LogObject]:
-    """What people leave in a log bucket: a note at the top, and one beside the keys of every Monday of the history."""
+    """Return what people leave in a log bucket: a note at the top, and one next to the log keys of every Monday."""
     readme = b"Server access logs of the media site. Kept for 90 days. Questions: webmaster@example.org\n"
     strays = [LogObject(f"{prefix}README.txt", readme, now)]
     for back in range(days):

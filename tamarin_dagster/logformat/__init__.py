@@ -1,8 +1,8 @@
-"""The S3 server access log format. Pure: bytes in, DataFrames out; no network, no database, no Dagster.
+"""Parse the S3 server access log format: bytes in, DataFrames out. No network, no database, no Dagster.
 
-`parse_logs` and `parse_log` read log objects, `parse_parts` reads one of any size, `parse_key_name` their names,
-`decompress` and `unpacked` unpack them, `redact` removes the secrets of presigned URLs from records, `shape` masks a
-line, `FIELDS` lists the fields of a line, and `RECORDS_SCHEMA` is the schema of a DataFrame of records.
+`parse_logs` and `parse_log` parse log objects, `parse_parts` parses one of any size, `parse_key_name` parses their
+names. `decompress` and `unpacked` decompress them, `redact` removes the secrets of presigned URLs from records, `shape`
+masks a line, `FIELDS` lists the fields of a line, and `RECORDS_SCHEMA` is the schema of a DataFrame of records.
 
 The way of a line: `lines` cuts bodies into lines, `compiled` or `regex_reader` reads them by the patterns of `fields`,
 `parser` makes the frames of `frames`, `redaction` removes secrets.
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from tamarin_dagster.logformat.frames import RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError
     from tamarin_dagster.logformat.parser import LogCounts, ParsedLog, ParsedLogs, parse_log, parse_logs, parse_parts
 
-# What needs pyarrow, which takes 0.2 s to import, is imported when it is used: most commands do without.
+# Names that need pyarrow, which takes 0.2 s to import, are imported on first use, because most commands do not need
+# them.
 _LAZY = {
     "compression": ("DecompressionError", "decompress", "unpacked"),
     "frames": ("RECORDS_SCHEMA", "REJECTED_SCHEMA", "FrameError"),

@@ -1,7 +1,7 @@
-"""Switching a bucket's server access logging on: a plan first, that can be shown, and then what it says.
+"""Enable a bucket's server access logging: first make a plan that can be shown, then carry it out.
 
 The log bucket's policy lets S3's logging service write, which buckets without ACLs need (S3 user guide, "Enabling
-Amazon S3 server access logging"); then the logged bucket is told where to.
+Amazon S3 server access logging"). Then the logged bucket is configured to deliver there.
 """
 
 import hashlib
@@ -29,20 +29,20 @@ from tamarin_dagster.urls import describe_url
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-OTHER_MEANS = "switch logging on by the store's own means, if it has any; nothing else delivers log keys"
+OTHER_MEANS = "enable logging with the store's own tools, if it has any; otherwise nothing delivers log keys"
 
 SID = "TamarinS3ServerAccessLogs"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What switching on will send.
+    """What enabling will send.
 
     Attributes:
         source, log_bucket: the logged bucket, and where its log keys will be delivered.
         policy: the log bucket's new policy, as JSON; None if it needs no change.
         logging: the logged bucket's new BucketLoggingStatus, as JSON; None if it needs no change.
-        notes: what a person should know.
+        notes: what a person should know before.
     """
 
     source: str
@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def steps(self) -> list[tuple[str, str]]:
-        """Each step as a line of text, and the JSON it sends."""
+        """Return each step as a line of text, and the JSON that it sends."""
         found = []
         if self.policy is not None:
             found.append((f"PutBucketPolicy on {self.log_bucket}: S3's logging service may write to it", self.policy))
@@ -63,12 +63,12 @@ class Plan:
 
 
 def account_of(client: "S3Client") -> str | None:
-    """The account that the client acts for; None for a store of another make. Raises InspectionError.
+    """Return the account that the client acts for; None for a store other than AWS. Raises InspectionError.
 
-    Credentials of another store are never sent to AWS: not unless the environment names an endpoint for STS too.
+    Credentials of another store are never sent to AWS, unless the environment names an STS endpoint as well.
     """
     with asking("any bucket", "sts:GetCallerIdentity"):
-        # As in logstore.getting: a client has no public name for its credentials.
+        # A client has no public name for its credentials; see logstore.getting.
         credentials = client._request_signer._credentials  # type: ignore[attr-defined]
         if credentials is None:
             raise InspectionError("no AWS credentials found", "set a profile or AWS_ACCESS_KEY_ID")
@@ -88,22 +88,23 @@ def account_of(client: "S3Client") -> str | None:
 def plan_logging(
     client: "S3Client", source: str, wanted: LoggingTarget, account: str | None, *, replace: bool = False
 ) -> Plan:
-    """What it takes to have the requests of `source` logged as wanted. Changes nothing.
+    """Return what it takes to log the requests of `source` as wanted. Changes nothing.
 
-    Without an account no policy is sent: who may deliver is the store's own matter then.
+    Without an account the plan has no policy, because the store then decides who may deliver.
 
-    Raises InspectionError, also where it must not be done: into itself without a prefix, into another region, or over
-    logging to another place unless `replace`.
+    Raises InspectionError, also if it must not be done: into itself without a prefix, into another region, or in place
+    of logging to another target without `replace`.
     """
     if source == wanted.bucket and not wanted.prefix:
         raise InspectionError(
             f"{source} would log into itself, and its log keys would lie among its own objects",
-            "set a log_prefix of their own, or choose another log bucket",
+            "set a log_prefix that only log keys have, or choose another log bucket",
         )
     here, there = (reach(client, name).region for name in (source, wanted.bucket))
     if here and there and here != there:
         raise InspectionError(
-            f"{source} is in {here}, its log bucket {wanted.bucket} in {there}", "S3 wants both in one region"
+            f"{source} is in {here}, but its log bucket {wanted.bucket} is in {there}",
+            "choose a log bucket in the same region, as S3 requires",
         )
     try:
         present = logging_of(client, source)
@@ -111,8 +112,8 @@ def plan_logging(
         raise _no_logging(client, error) from error
     if present and present != wanted and not replace:
         raise InspectionError(
-            f"{source} logs to {present.bucket!r} under {present.prefix!r} already",
-            "correct log_bucket_name and log_prefix, or say --replace",
+            f"{source} already logs to {present.bucket!r} under {present.prefix!r}",
+            "correct log_bucket_name and log_prefix, or use --replace",
         )
     policy: dict[str, Any] = {}
     merged: dict[str, Any] = {}
@@ -131,7 +132,7 @@ def plan_logging(
 
 
 def carry_out(client: "S3Client", plan: Plan) -> None:
-    """Does what the plan says: the policy first, since S3 wants it to be there. Raises InspectionError."""
+    """Carry out the plan: the policy first, because S3 requires it. Raises InspectionError."""
     if plan.policy is not None:
         with asking(plan.log_bucket, "s3:PutBucketPolicy"):
             client.put_bucket_policy(Bucket=plan.log_bucket, Policy=plan.policy)
@@ -144,15 +145,15 @@ def carry_out(client: "S3Client", plan: Plan) -> None:
 
 
 def _no_logging(client: "S3Client", error: NotOfferedError) -> NotOfferedError:
-    """What is said where a store has no server access logging that S3's requests could switch on."""
+    """Return the error for a store whose logging S3's requests cannot enable."""
     place = describe_url(client.meta.endpoint_url)
-    return NotOfferedError(f"{place} cannot switch server access logging on by S3's requests: {error}", OTHER_MEANS)
+    return NotOfferedError(f"{place} does not let S3's requests enable server access logging: {error}", OTHER_MEANS)
 
 
 def _merged_policy(
     client: "S3Client", source: str, wanted: LoggingTarget, account: str, region: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The log bucket's policy as it is, and with our statement in its place, or behind the others."""
+    """Return the log bucket's policy now, and with our statement replaced or appended."""
     policy = _policy_of(client, wanted.bucket)
     ours = {
         "Sid": _sid(source),
@@ -185,9 +186,9 @@ def _policy_of(client: "S3Client", bucket: str) -> dict[str, Any]:
 
 
 def _sid(source: str) -> str:
-    """The name of our statement for a source; a Sid has letters, digits and dashes only."""
+    """Return the name of our statement for a source. A Sid has only letters, digits and dashes."""
     plain = re.sub(r"[^A-Za-z0-9-]", "-", source)
-    # So that the statement of `a-b` is not taken for that of `a.b`.
+    # Otherwise the statements of `a-b` and `a.b` would have the same name.
     return f"{SID}-{plain}" + (f"-{hashlib.sha256(source.encode()).hexdigest()[:8]}" if plain != source else "")
 
 
@@ -198,11 +199,13 @@ def _notes(
     if source == log_bucket:
         notes.append(f"{source} logs into itself: each delivery of a log key is a PUT that is logged in turn")
     if not knows_account:
-        notes.append(f"this is no store of AWS: no policy is sent, and the store decides who may write to {log_bucket}")
+        notes.append(f"this store is not AWS: no policy is sent, and the store decides who may write to {log_bucket}")
     if replaced:
         notes.append(f"its logging to {replaced.bucket!r} under {replaced.prefix!r} ends")
     if any(statement.get("Effect") == "Deny" for statement in policy.get("Statement", ())):
-        notes.append(f"the policy of {log_bucket} has Deny statements: see that none meets logging.s3.amazonaws.com")
+        notes.append(
+            f"the policy of {log_bucket} has Deny statements: check that none applies to logging.s3.amazonaws.com"
+        )
     return tuple(notes)
 
 

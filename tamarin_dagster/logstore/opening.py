@@ -1,4 +1,4 @@
-"""Opening what the settings name: the store of a bucket's log keys, and the archive of its records."""
+"""Open what the settings name: the store of a bucket's log keys, and the archive of its records."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def open_client(bucket: LoggedBucket) -> "S3Client":
 
 
 def open_log_store(bucket: LoggedBucket, client_of: "ClientOf" = open_client) -> LogStore:
-    """Return the store of the bucket's log keys: a folder, or a bucket in S3 that `client_of` gives the client of.
+    """Return the store of the bucket's log keys: a folder, or a bucket in S3 with a client from `client_of`.
 
     Raises LogStoreError.
     """
@@ -36,7 +36,7 @@ def open_log_store(bucket: LoggedBucket, client_of: "ClientOf" = open_client) ->
 
 
 def open_archive(bucket: LoggedBucket, url: str, client_of: "ClientOf" = open_client) -> ArchivePlace:
-    """Return the archive of the bucket's records: a folder, or a prefix in S3, reached as its log bucket is.
+    """Return the archive of the bucket's records: a folder, or a prefix in S3 reached with the log bucket's settings.
 
     Raises ArchiveError.
     """
@@ -48,7 +48,7 @@ def open_archive(bucket: LoggedBucket, url: str, client_of: "ClientOf" = open_cl
 
 @contextmanager
 def _explained(kind: type[LogStoreError], place: str) -> Iterator[None]:
-    """Say which place it is that has no client."""
+    """Add to an error which place has no client."""
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - a folder does not need it
 
     from tamarin_dagster.logstore.errors import brief  # noqa: PLC0415

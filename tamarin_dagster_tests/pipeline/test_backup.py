@@ -102,7 +102,7 @@ def test_a_backup_is_one_file_that_only_its_owner_may_read(backup) -> None:
 def test_a_backup_replaces_no_file(loaded, database_url, file) -> None:
     file.parent.mkdir()
     file.write_text("the only copy")
-    with pytest.raises(BackupError, match="exists already, and a backup replaces nothing"):
+    with pytest.raises(BackupError, match="exists, and a backup never replaces a file"):
         back_up(database_url, file)
     assert file.read_text() == "the only copy"
     assert in_folder(file.parent) == ["tamarin.dump"]
@@ -114,7 +114,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced_either(loaded, database_url,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backups, "_POLL_SECONDS", 0.001)
-        with pytest.raises(BackupError, match="exists already"):
+        with pytest.raises(BackupError, match="exists, and"):
             back_up(database_url, file, progress=somebody_else)
     assert file.read_text() == "the only copy"
     assert in_folder(file.parent) == ["tamarin.dump"]
@@ -164,7 +164,7 @@ def test_a_view_of_somebody_else_is_not_dropped_by_a_restore(backup, empty_url, 
         connection.execute(sa.text("CREATE VIEW mine AS SELECT key FROM s3_log_key"))
     before = objects_of(empty_engine)
 
-    with pytest.raises(BackupError, match=r"other objects depend on it.*is as it was; if it holds tables or views"):
+    with pytest.raises(BackupError, match=r"other objects depend on it.*is unchanged; if it holds tables or views"):
         restore(empty_url, backup)
 
     assert objects_of(empty_engine) == before
@@ -186,7 +186,7 @@ def test_a_truncated_backup_leaves_the_database_as_it_was(backup, empty_url, emp
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "is no backup"), (b"PGDMP but no more", "is no backup"), (b"CREATE TABLE x ();\n" * 400, "is no backup")],
+    [(b"", "is damaged or not a backup"), (b"PGDMP but no more", "is damaged or not a backup"), (b"CREATE TABLE x ();\n" * 400, "is damaged or not a backup")],
 )
 def test_a_file_that_is_no_backup_is_refused(tmp_path, empty_url, empty_engine, content, said) -> None:
     (tmp_path / "foreign").write_bytes(content)
@@ -198,11 +198,11 @@ def test_a_file_that_is_no_backup_is_refused(tmp_path, empty_url, empty_engine, 
 def test_a_dump_of_another_database_is_refused(empty_url, database_url, tmp_path) -> None:
     with psycopg.connect(empty_url) as connection:
         connection.execute("CREATE TABLE runs (id int)")
-    with pytest.raises(BackupError, match="has no tables of tamarin_dagster: there is nothing to back up"):
+    with pytest.raises(BackupError, match="has no tables of tamarin_dagster, so there is nothing to back up"):
         back_up(empty_url, tmp_path / "a.dump")
     program = EmbeddedPostgres(tmp_path).bin_dir / "pg_dump"
     subprocess.run([program, "--format=custom", f"--file={tmp_path / 'b.dump'}", empty_url], check=True)
-    with pytest.raises(BackupError, match="is a dump of another database: the table s3_log_key is not in it"):
+    with pytest.raises(BackupError, match="is a dump of another database: it has no table s3_log_key"):
         restore(database_url, tmp_path / "b.dump")
     assert in_folder(tmp_path) == ["b.dump"]
 
@@ -213,7 +213,7 @@ def test_a_backup_of_a_newer_version_is_refused_before_anything_is_touched(
     rows("UPDATE alembic_version SET version_num = '9999'")
     back_up(database_url, file)
     with pytest.raises(
-        BackupError, match=f"has schema revision 9999, and this version knows those up to {SCHEMA_REVISION}"
+        BackupError, match=f"has schema revision 9999, but this version only knows revisions up to {SCHEMA_REVISION}"
     ):
         restore(empty_url, file)
     assert objects_of(empty_engine) == []
@@ -289,7 +289,7 @@ def only_debians(monkeypatch):
 @NEEDS_15
 def test_a_pg_dump_older_than_the_server_is_named_with_the_remedy(loaded, only_debians, database_url, file) -> None:
     said = (
-        r"the server is Postgres 18, and the newest pg_dump here is of version 15; install the client programs of"
+        r"the server is Postgres 18, but the newest pg_dump here has version 15; install the client programs of"
         r" Postgres 18 \(Debian: postgresql-client-18\), so that pg_dump is on the PATH"
     )
     with pytest.raises(BackupError, match=said):
@@ -415,7 +415,7 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
         assert refused.returncode == 1
         assert "the table s3_log_key has rows, and a restore never replaces any" in refused.stderr
         damaged = command("restore", "tamarin.yaml", **new)
-        assert (damaged.returncode, "is no backup, or is damaged" in damaged.stderr) == (1, True)
+        assert (damaged.returncode, "is damaged or not a backup" in damaged.stderr) == (1, True)
         assert not (short_folder / "new").exists(), "no server is made for a file that is none"
         restored = command("restore", "a.dump", **new)
         assert restored.returncode == 0, restored.stderr

@@ -198,7 +198,7 @@ def test_an_interrupt_rolls_a_large_key_back_and_says_what_remains(place, engine
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
         pull(place.bucket, Interrupted(place.store, wait, at=2), engine, progress=interrupt)
     assert rows(COUNTS) == [(0, 0, 0)]
-    assert "0 keys are loaded; not done: 1 of 1 day, from 2026-03-05 on" in caplog.text
+    assert "0 log keys loaded; 1 of 1 day incomplete, from 2026-03-05 on" in caplog.text
     pull_all(place, engine)
     assert rows(COUNTS) == [(1, 484, 12)]
 

@@ -181,7 +181,7 @@ def test_a_key_whose_rows_are_not_what_the_ledger_says_stays(folder_place, engin
     assert purged.by_day == {DAY: 1}
     ((key, day, said),) = failures(purged)
     assert (key, day) == (name(DAY, 1), DAY)
-    assert said.startswith("its rows are not what the ledger says: ")
+    assert said.startswith("its rows differ from the ledger: ")
     assert "expected_records=3" in said
     assert f"found_records={found}" in said
     assert store.asked == [name(DAY, 2)]

@@ -76,7 +76,7 @@ def test_a_home_with_records_of_an_earlier_demo_stays_and_real_buckets_keep_it(h
 def test_buckets_of_ones_own_are_refused_in_the_demos_home_and_the_demo_itself_is_not(home_of, tmp_path) -> None:
     demo = tmp_path / ".tamarin-demo"
     set_up_demo(demo)
-    with pytest.raises(SettingsError, match=r"is the demo's home; buckets of your own need another one"):
+    with pytest.raises(SettingsError, match=r"is the demo's home; set another home for your own buckets"):
         home_of("home: .tamarin-demo\n" + BUCKETS)
     assert load_settings(demo / "demo.yaml").home == demo
 

@@ -244,12 +244,12 @@ SERVER = "postgresql://tamarin:s3cret@db/tamarin"
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("?sslmod=require", "has the parameter sslmod, which is not supported; those are: application_name, "),
+        ("?sslmod=require", "has the parameter sslmod, which is not supported; use only: application_name, "),
         ("?client_encoding=latin1", "has the parameter client_encoding, which is not supported"),
         ("?sslmode=require&sslmode=disable", "has the parameter sslmode twice"),
         ("?prepare_threshold=s3cret", "has the parameter prepare_threshold, which must be a number, or none"),
         ("?prepare_threshold=-1", "has the parameter prepare_threshold, which must be a number, or none"),
-        ("?s3cret", "must have parameters like ?sslmode=require; a raw ? in a password is written %3F"),
+        ("?s3cret", "must have parameters like ?sslmode=require; write ? in a password as %3F"),
         ("?S3CRET=s3cret", "must have parameters like ?sslmode=require"),
         (
             "#s3cret",
@@ -271,9 +271,9 @@ def test_parameters_of_a_database_url_that_libpq_knows_are_kept(load):
 
 
 def test_an_unknown_bucket_is_answered_with_the_known_ones(load):
-    with pytest.raises(SettingsError, match=r"^bucket 'films' is not configured; configured are: media$"):
+    with pytest.raises(SettingsError, match=r"^bucket 'films' is not configured; configured buckets: media$"):
         load(MEDIA).bucket("films")
-    with pytest.raises(SettingsError, match="configured are: none"):
+    with pytest.raises(SettingsError, match="configured buckets: none"):
         Settings().bucket("films")
 
 
@@ -283,24 +283,24 @@ IN_BUCKET = "buckets[0] 'media': "
 WRONG = {
     "an unknown setting": ("bukets: []\n", "bukets: ", "did you mean buckets?"),
     "an unknown setting of a bucket": (bucket_with("start_dat: 2026-01-01"), IN_BUCKET + "start_dat: ", "start_date?"),
-    "a setting like no other": ("colour: red\n", "colour: unknown setting; ", "known are: home, database_url"),
+    "a setting like no other": ("colour: red\n", "colour: unknown setting; ", "the settings are: home, database_url"),
     "no log bucket": ("buckets:\n- name: media\n", IN_BUCKET + "log_bucket_name: ", "is missing"),
     "no name": ("buckets:\n- log_bucket_name: logs\n", "buckets[0]: name: ", "is missing"),
     "a bucket listed twice": (MEDIA + "- name: media\n  log_bucket_name: x-logs\n", "buckets: ", "'media' is listed 2"),
     "logs in the logged bucket": (
         "buckets:\n- name: media\n  log_bucket_name: media\n",
         IN_BUCKET + "log_bucket_name: ",
-        "must be another bucket",
+        "name another bucket",
     ),
     "logs among its own objects": (
         "buckets:\n- name: media\n  log_bucket_name: media\n  log_prefix: ''\n",
         IN_BUCKET + "log_bucket_name: ",
-        "or log_prefix must be a prefix of their own, such as access-logs/",
+        "or set log_prefix to a prefix that only log keys have, such as access-logs/",
     ),
     "a name with a blank": ("buckets:\n- name: my media\n  log_bucket_name: logs\n", "name: ", "3 to 255 letters"),
     "a name of two letters": ("buckets:\n- name: ab\n  log_bucket_name: logs\n", "name: ", "3 to 255 letters"),
     "a number as name": ("buckets:\n- name: 123\n  log_bucket_name: logs\n", "buckets[0]: name: ", "string"),
-    "an s3 URL": ("buckets:\n- name: media\n  log_bucket_name: s3://logs\n", "log_bucket_name: ", "bucket name alone"),
+    "an s3 URL": ("buckets:\n- name: media\n  log_bucket_name: s3://logs\n", "log_bucket_name: ", "bucket name without a prefix"),
     "a prefix in the bucket": (
         "buckets:\n- name: media\n  log_bucket_name: logs/2026\n",
         IN_BUCKET + "log_bucket_name: ",
@@ -347,7 +347,7 @@ WRONG = {
     "an archive among log keys": (
         bucket_with("archive: s3://my-logs/records"),
         "buckets: archive: of bucket 'media' lies under its log_prefix",
-        "must be elsewhere",
+        "choose another place",
     ),
     "another database": ("database_url: mysql://tamarin:s3cret@db/t\n", "database_url: ", "postgresql://user:"),
     "a server without database": ("database_url: postgresql://u:s3cret@db\n", "database_url: ", "/database"),
@@ -360,13 +360,13 @@ WRONG = {
         "must be the name of a file, or a list of such names",
     ),
     "a file that is none": ("prices: 3\n", "prices: ", "must be the name of a file"),
-    "an entry given twice": ("home: a\nhome: b\n", " line 2 ", "'home' is given twice"),
-    "an entry of a bucket given twice": (bucket_with("name: films"), " line 4 ", "'name' is given twice"),
-    "a bracket left open": ("buckets: [\n", " line 2 ", "no valid YAML"),
-    "a tab": ("buckets:\n\t- name: media\n", " line 2 ", "no valid YAML"),
-    "a list": ("- media\n", "must hold settings, ", "known are: home"),
-    "a word": ("media\n", "must hold settings, ", "known are: home"),
-    "a number as setting": ("1: 2\n", "must hold settings, ", "known are: home"),
+    "an entry given twice": ("home: a\nhome: b\n", " line 2 ", "'home' occurs twice"),
+    "an entry of a bucket given twice": (bucket_with("name: films"), " line 4 ", "'name' occurs twice"),
+    "a bracket left open": ("buckets: [\n", " line 2 ", "not valid YAML"),
+    "a tab": ("buckets:\n\t- name: media\n", " line 2 ", "not valid YAML"),
+    "a list": ("- media\n", "must hold settings as ", "the settings are: home"),
+    "a word": ("media\n", "must hold settings as ", "the settings are: home"),
+    "a number as setting": ("1: 2\n", "must hold settings as ", "the settings are: home"),
 }
 
 
@@ -388,10 +388,10 @@ def test_each_of_several_wrong_entries_has_its_line(complaint):
 
 
 def test_a_file_that_was_named_must_be_there(tmp_path, monkeypatch):
-    with pytest.raises(SettingsError, match=r"other\.yaml: no such file; it was named by --config"):
+    with pytest.raises(SettingsError, match=r"other\.yaml: no such file; --config names it"):
         load_settings(tmp_path / "other.yaml")
     monkeypatch.setenv("TAMARIN_CONFIG", "third.yaml")
-    with pytest.raises(SettingsError, match=r"third\.yaml: no such file; it was named by TAMARIN_CONFIG"):
+    with pytest.raises(SettingsError, match=r"third\.yaml: no such file; TAMARIN_CONFIG names it"):
         load_settings()
 
 
