@@ -74,7 +74,7 @@ _armed: dict[FailPoint, _Armed] = {}
 _counting = threading.Lock()
 
 
-def reached(point: FailPoint) -> None:
+def hit(point: FailPoint) -> None:
     """Mark a place. Do what is armed there at its nth passing, otherwise nothing."""
     if _armed:
         _pass(point)

@@ -9,7 +9,7 @@ from tamarin_dagster.logformat import DeliveryHour, DeliveryPeriod, delivery_day
 CHANGED_SINCE_LOADED = "it was overwritten after it was loaded; the next pull loads the new generation"
 
 
-def shown(name: str) -> str:
+def make_printable(name: str) -> str:
     """Return a name as text that is safe in any log, page and terminal.
 
     Everybody who can write to the log bucket chooses names. Control characters are escaped, so that a name does not
@@ -18,7 +18,7 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def counted(periods: Collection[DeliveryPeriod]) -> str:
+def count_periods(periods: Collection[DeliveryPeriod]) -> str:
     """Return the number of periods as text: `1 day`, `24 hours`."""
     noun = "hour" if any(isinstance(period, DeliveryHour) for period in periods) else "day"
     return f"{len(periods):,} {noun}{'' if len(periods) == 1 else 's'}"

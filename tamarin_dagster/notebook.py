@@ -16,10 +16,10 @@ from tamarin_dagster.logformat import (
     DecompressionError,
     ParsedLogs,
     decompress,
+    decompress_chunks,
     parse_key_name,
     parse_logs,
     parse_parts,
-    unpacked,
 )
 from tamarin_dagster.logformat.engine import ParserName
 from tamarin_dagster.logformat.frames import to_frame, to_table
@@ -85,7 +85,7 @@ def read_log_keys(
     tables = [_TABLE_SCHEMA.empty_table()]
     lines = rejected = keys_with_rejected = 0
     for names, parsed in _parsed(store, _log_keys(store, prefix, first, last), parser, errors):
-        wanted = parsed.redacted() if redact else parsed
+        wanted = parsed.redact() if redact else parsed
         tables.append(_named(to_table(wanted.records, RECORDS_SCHEMA), names))
         lines += sum(counts.line_count for counts in parsed.counts)
         rejected += len(parsed.rejected)
@@ -169,7 +169,7 @@ def _parsed_large(
 ) -> Iterator[tuple[list[str], ParsedLogs]]:
     try:
         with closing(store.open(item)) as opened:
-            for part in parse_parts(unpacked(opened.chunks, item.size), parser=parser):
+            for part in parse_parts(decompress_chunks(opened.chunks, item.size), parser=parser):
                 yield [item.key], part
     except (FetchError, DecompressionError) as error:
         _fail(item.key, error, errors)

@@ -1,7 +1,7 @@
 """Folders for their owner only. Homes, reports, exports, mirrors and backups hold IP addresses and names of people.
 
 Files are created with mode 600 and folders with mode 700. A stricter umask applies in addition, and existing ones keep
-their mode. `logstore.files.whole_file` writes such a file.
+their mode. `logstore.files.write_whole_file` writes such a file.
 """
 
 import os

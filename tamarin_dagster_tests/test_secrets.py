@@ -17,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
-from tamarin_dagster.logstore.errors import brief
+from tamarin_dagster.logstore.errors import summarize_error
 from tamarin_dagster.orchestration.instance_storage import SettingsPostgresStorage
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 from tamarin_dagster.settings.values import _database_url
@@ -279,8 +279,8 @@ def test_no_error_shows_credentials_of_an_endpoint_that_the_environment_names(
 )
 def test_userinfo_is_left_out_of_any_error(text):
     assert leaked(hide_userinfo(text)) == set()
-    assert leaked(brief(ValueError(text))) == set()
-    assert "host" in brief(ValueError(text))
+    assert leaked(summarize_error(ValueError(text))) == set()
+    assert "host" in summarize_error(ValueError(text))
 
 
 # ------------------------------------------------------------------------------------------------ settings

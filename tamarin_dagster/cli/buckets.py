@@ -131,7 +131,7 @@ def _configured_state(
 
 def _to_purge(settings: Settings, bucket: LoggedBucket, held: Holding, engine: sa.Engine) -> int:
     """The loaded keys that the next purge would take, if all of them are in the archive where there is one."""
-    if not settings.purges_rejected(bucket):
+    if not settings.should_purge_rejected(bucket):
         return held.unpurged_keys
     with engine.connect() as connection:
         kept = ledger.kept_keys(connection, bucket.name, bucket.log_bucket_name)
@@ -149,7 +149,7 @@ def _waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int
             bucket.name,
             bucket.log_bucket_name,
             place_name(url),
-            with_rejected=settings.purges_rejected(bucket),
+            with_rejected=settings.should_purge_rejected(bucket),
         )
 
 
@@ -158,7 +158,7 @@ def _unloaded(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> Un
     first = first_pulled_day(settings, bucket)
     last = max(first, datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD))
     with bar(bucket.name, "keys listed") as advance:
-        found = backlog.backlog(
+        found = backlog.count_backlog(
             bucket,
             open_log_store(bucket),
             engine,

@@ -38,7 +38,7 @@ from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.opening import open_archive, open_log_store
 from tamarin_dagster.pipeline import pull as pulling
 from tamarin_dagster.pipeline.archive import Archived, archive
-from tamarin_dagster.pipeline.discover import DAYS_AHEAD, count_strays, outdated_keys, waiting_files
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD, count_strays, describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.pull import PulledPeriod
 from tamarin_dagster.pipeline.purge import Purged, purge
 from tamarin_dagster.recordstore.database import open_database
@@ -165,7 +165,7 @@ def _purge(
         open_log_store(bucket),
         engine,
         periods=days,
-        with_rejected=settings.purges_rejected(bucket),
+        with_rejected=settings.should_purge_rejected(bucket),
         archive=open_archive(bucket, url) if url else None,
         dry_run=dry_run,
         progress=progress,
@@ -339,8 +339,10 @@ def _summarise(bucket: LoggedBucket, pulled: pulling.Pulled) -> None:
         count = count_strays(pulled.strays, len(within))
         err.print(f"  {count} strays were skipped, for example '{printable(strays[0])}'", highlight=False)
     if outdated := total("outdated"):
-        err.print(f"  {outdated_keys(outdated, printable(pulled.outdated_names[0]))}", highlight=False, markup=False)
+        err.print(
+            f"  {describe_outdated(outdated, printable(pulled.outdated_names[0]))}", highlight=False, markup=False
+        )
     if pulled.waiting:
-        complain(waiting_files(bucket, pulled.waiting))
+        complain(describe_waiting(bucket, pulled.waiting))
     for failure in pulled.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

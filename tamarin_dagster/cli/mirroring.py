@@ -23,7 +23,7 @@ from tamarin_dagster.cli.terminal import bar, complain, err, printable
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.copies import CopiesError
 from tamarin_dagster.logstore.opening import open_log_store
-from tamarin_dagster.pipeline.discover import count_strays, waiting_files
+from tamarin_dagster.pipeline.discover import count_strays, describe_waiting
 from tamarin_dagster.pipeline.mirror import Mirrored, mirror
 from tamarin_dagster.settings import LoggedBucket
 
@@ -93,6 +93,6 @@ def _summarise(bucket: LoggedBucket, mirrored: Mirrored) -> None:
         count = count_strays(mirrored.outside, len(mirrored.strays))
         err.print(f"  {count} strays were skipped, for example '{printable(strays[0])}'", highlight=False)
     if mirrored.waiting:
-        complain(waiting_files(bucket, mirrored.waiting).replace("the next pull", "the next mirror"))
+        complain(describe_waiting(bucket, mirrored.waiting).replace("the next pull", "the next mirror"))
     for failure in mirrored.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

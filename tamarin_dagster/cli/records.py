@@ -24,7 +24,14 @@ from tamarin_dagster.cli.shared import asked_days, chosen_buckets, tell_bucket_f
 from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
 from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.pipeline.reparse import reparse
-from tamarin_dagster.pipeline.retain import Expirable, expirable, expire, first_kept_day, owed_warning, unpurged_warning
+from tamarin_dagster.pipeline.retain import (
+    Expirable,
+    describe_owed,
+    describe_unpurged,
+    expire,
+    first_kept_day,
+    plan_expiry,
+)
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
@@ -106,7 +113,7 @@ def expire_command(
     with told_if_interrupted("What was dropped stays so; run expire to go on."):
         engine = open_database(settings)
         if dry_run:
-            found = expirable(engine, months, archives=archives)
+            found = plan_expiry(engine, months, archives=archives)
             _tell_expirable(found, with_table=not as_json)
             if as_json:
                 show_documents(expired_months(found))
@@ -125,11 +132,11 @@ def expire_command(
     err.print(str(done), highlight=False)
     for bucket in settings.buckets:
         if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
-            complain(unpurged_warning(bucket.name, left))
+            complain(describe_unpurged(bucket.name, left))
     for month in done.kept_back:
         complain(str(month))
     for owed in done.owed:
-        complain(owed_warning(owed))
+        complain(describe_owed(owed))
     if as_json:
         show_documents(expired_months(done))
     if done.kept_back or done.owed:
@@ -146,4 +153,4 @@ def _tell_expirable(found: Expirable, *, with_table: bool) -> None:
         highlight=False,
     )
     for owed in found.owed:
-        complain(owed_warning(owed))
+        complain(describe_owed(owed))

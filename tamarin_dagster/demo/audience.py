@@ -109,7 +109,7 @@ class Audience:
 
 
 @lru_cache(maxsize=8)
-def audience(site: DemoSite) -> Audience:
+def make_audience(site: DemoSite) -> Audience:
     """Return the site's audience, made once for each process and site."""
     clients = list(_visitors(site))
     groups = []

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from tamarin_dagster.demo.draws import Draws, hex_name
 from tamarin_dagster.demo.site import AVERAGE_RHYTHM, DemoSite, rhythm, start_of_hour
-from tamarin_dagster.demo.traffic import lines_between, lines_of_hour, torn
+from tamarin_dagster.demo.traffic import lines_between, lines_of_hour, tear_line
 
 HOUR = timedelta(hours=1)
 # One log key in each 61 hours of history has a broken line. 61 is a prime, so it falls on a different hour each day.
@@ -22,7 +22,7 @@ LIVE_BROKEN_ONE_IN, LIVE_LATE_ONE_IN = 40, 20
 
 
 @dataclass(frozen=True)
-class LogObject:
+class DemoObject:
     """One object to deliver to the log bucket."""
 
     key: str
@@ -40,7 +40,7 @@ def body_of(lines: Iterable[str]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def deliveries_of_hour(site: DemoSite, hour: datetime, prefix: str) -> list[LogObject]:
+def deliveries_of_hour(site: DemoSite, hour: datetime, prefix: str) -> list[DemoObject]:
     """Return the log keys of one hour's requests: one delivered within the next hour; for one hour a day, a second much
     later.
     """
@@ -52,23 +52,23 @@ def deliveries_of_hour(site: DemoSite, hour: datetime, prefix: str) -> list[LogO
         _break_one(lines, draws)
     delivered = start + HOUR + timedelta(seconds=200 + draws.one_below(3_000))
     if start.hour != LATE_HOUR or len(lines) < 2:
-        return [LogObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(lines), delivered)]
+        return [DemoObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(lines), delivered)]
     late_by = LATE_BY_AT_LEAST + timedelta(minutes=draws.one_below(LATE_BY_MINUTES))
     in_time, late = lines[: -max(1, len(lines) // 4)], lines[-max(1, len(lines) // 4) :]
     return [
-        LogObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(in_time), delivered),
-        LogObject(log_key_name(prefix, delivered + late_by, hex_name(draws)), body_of(late), delivered + late_by),
+        DemoObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(in_time), delivered),
+        DemoObject(log_key_name(prefix, delivered + late_by, hex_name(draws)), body_of(late), delivered + late_by),
     ]
 
 
-def history(site: DemoSite, now: datetime, days: int, prefix: str) -> Iterator[LogObject]:
+def history(site: DemoSite, now: datetime, days: int, prefix: str) -> Iterator[DemoObject]:
     """Yield what was delivered by `now` for the last `days` days, newest hours first; about 25 log keys a day."""
     newest = start_of_hour(now) - HOUR
     for back in range(days * 24):
         yield from (item for item in deliveries_of_hour(site, newest - back * HOUR, prefix) if item.delivered <= now)
 
 
-def live_deliveries(site: DemoSite, slot: int, interval_seconds: float, prefix: str) -> list[LogObject]:
+def live_deliveries(site: DemoSite, slot: int, interval_seconds: float, prefix: str) -> list[DemoObject]:
     """Return the one to three log keys of one slot, as if S3 delivered now. Slot n begins n intervals after 1970.
 
     One log key in 20 has a name and requests of some hours ago, as if S3 had delivered it late. One in 40 has a broken
@@ -79,7 +79,7 @@ def live_deliveries(site: DemoSite, slot: int, interval_seconds: float, prefix: 
     return [_live_delivery(site, now, prefix, f"{slot} {number}") for number in range(1 + draws.one_below(3))]
 
 
-def _live_delivery(site: DemoSite, now: datetime, prefix: str, name: str) -> LogObject:
+def _live_delivery(site: DemoSite, now: datetime, prefix: str, name: str) -> DemoObject:
     draws = site.draws("live key", now.isoformat(), name)
     is_late, is_broken = draws.one_below(LIVE_LATE_ONE_IN) == 0, draws.one_below(LIVE_BROKEN_ONE_IN) == 0
     named = now - (2 + draws.one_below(8)) * HOUR if is_late else now
@@ -87,21 +87,21 @@ def _live_delivery(site: DemoSite, now: datetime, prefix: str, name: str) -> Log
     lines = lines_between(site, named - LIVE_REQUESTS_BEFORE, named, count, name=f"live {name}")
     if is_broken:
         _break_one(lines, draws)
-    return LogObject(log_key_name(prefix, named, hex_name(draws)), body_of(lines), delivered=now)
+    return DemoObject(log_key_name(prefix, named, hex_name(draws)), body_of(lines), delivered=now)
 
 
 def _break_one(lines: list[str], draws: Draws) -> None:
     chosen = draws.one_below(len(lines))
-    lines[chosen] = torn(lines[chosen], draws.one_below(1 << 30))
+    lines[chosen] = tear_line(lines[chosen], draws.one_below(1 << 30))
 
 
-def stray_objects(now: datetime, days: int, prefix: str) -> list[LogObject]:
+def stray_objects(now: datetime, days: int, prefix: str) -> list[DemoObject]:
     """Return what people leave in a log bucket: a note at the top, and one next to the log keys of every Monday."""
     readme = b"Server access logs of the media site. Kept for 90 days. Questions: webmaster@example.org\n"
-    strays = [LogObject(f"{prefix}README.txt", readme, now)]
+    strays = [DemoObject(f"{prefix}README.txt", readme, now)]
     for back in range(days):
         day = now.astimezone(UTC).date() - timedelta(days=back)
         if day.weekday() == 0:
             note = f"{day.isoformat()}: looked into the slow downloads, see the ticket.\n".encode()
-            strays.append(LogObject(f"{prefix}{day.isoformat()}-notes.txt", note, now))
+            strays.append(DemoObject(f"{prefix}{day.isoformat()}-notes.txt", note, now))
     return strays

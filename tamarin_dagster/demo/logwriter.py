@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from tamarin_dagster.demo.deliveries import LogObject, history, live_deliveries, stray_objects
+from tamarin_dagster.demo.deliveries import DemoObject, history, live_deliveries, stray_objects
 from tamarin_dagster.demo.site import DemoSite
 from tamarin_dagster.settings.homes import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
@@ -110,7 +110,7 @@ class LogWriter:
         except BaseError:
             logger.exception("new log keys could not be written to %s", LOG_BUCKET)
 
-    def _put(self, item: LogObject) -> None:
+    def _put(self, item: DemoObject) -> None:
         attributes = {"Content-Type": "text/plain"}
         obstore.put(self._store, item.key, item.body, use_multipart=False, attributes=attributes)
 

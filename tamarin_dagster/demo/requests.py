@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from tamarin_dagster.demo.audience import VISITORS, Audience, audience
-from tamarin_dagster.demo.catalogue import Catalogue, catalogue
+from tamarin_dagster.demo.audience import VISITORS, Audience, make_audience
+from tamarin_dagster.demo.catalogue import Catalogue, make_catalogue
 from tamarin_dagster.demo.draws import Draws, Ints
 from tamarin_dagster.demo.site import HOTLINK_REFERRER_HOST, DemoSite
 
@@ -81,9 +81,9 @@ class Targets:
 
 
 @lru_cache(maxsize=8)
-def targets(site: DemoSite) -> Targets:
+def make_targets(site: DemoSite) -> Targets:
     """Return the site's targets, made once for each process and site."""
-    files = catalogue(site).files
+    files = make_catalogue(site).files
     texts = [f'REST.GET.OBJECT {file.logged_key} "GET /{file.uri} HTTP/1.1"' for file in files]
     texts += [f'REST.GET.OBJECT {key} "GET /{key} HTTP/1.1"' for key in MISSING_KEYS + FORBIDDEN_KEYS]
     texts.append(f'REST.HEAD.OBJECT {HEALTH_KEY} "HEAD /{HEALTH_KEY} HTTP/1.1"')
@@ -123,12 +123,12 @@ class Span:
     @property
     def files(self) -> Catalogue:
         """The site's catalogue."""
-        return catalogue(self.site)
+        return make_catalogue(self.site)
 
     @property
     def people(self) -> Audience:
         """The site's audience."""
-        return audience(self.site)
+        return make_audience(self.site)
 
     def moments(self, count: int) -> Ints:
         """Return random seconds of this span."""
@@ -228,17 +228,19 @@ def monitoring(span: Span, count: int) -> Columns:
     """Return the uptime checks."""
     nothing = np.zeros(count, dtype=np.int64)
     client = span.among(span.people.monitors, count)
-    return Columns(span.moments(count), client, nothing + targets(span.site).health, nothing + OK, nothing - 1, nothing)
+    return Columns(
+        span.moments(count), client, nothing + make_targets(span.site).health, nothing + OK, nothing - 1, nothing
+    )
 
 
 def missing_files(span: Span, count: int) -> Columns:
     """Return requests for keys that do not exist."""
-    return _refused(span, count, targets(span.site).missing, NOT_FOUND)
+    return _refused(span, count, make_targets(span.site).missing, NOT_FOUND)
 
 
 def forbidden_files(span: Span, count: int) -> Columns:
     """Return requests for keys that the public may not read."""
-    return _refused(span, count, targets(span.site).forbidden, FORBIDDEN)
+    return _refused(span, count, make_targets(span.site).forbidden, FORBIDDEN)
 
 
 def _refused(span: Span, count: int, keys: range, outcome: int) -> Columns:
@@ -247,7 +249,7 @@ def _refused(span: Span, count: int, keys: range, outcome: int) -> Columns:
     return Columns(span.moments(count), span.visitors(count), span.among(keys, count), nothing + outcome, sent, nothing)
 
 
-def joined(parts: list[Columns]) -> Columns:
+def join_columns(parts: list[Columns]) -> Columns:
     """Return all parts as one, in their order; no parts give no requests."""
     none = np.empty(0, dtype=np.int64)
     return Columns(

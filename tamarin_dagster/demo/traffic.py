@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from tamarin_dagster.demo.audience import audience
+from tamarin_dagster.demo.audience import make_audience
 from tamarin_dagster.demo.draws import Ints, host_ids, request_ids
 from tamarin_dagster.demo.rare import RARE_KINDS, rare_lines
 from tamarin_dagster.demo.requests import (
@@ -19,9 +19,9 @@ from tamarin_dagster.demo.requests import (
     Kind,
     Span,
     hotlinker,
-    joined,
+    join_columns,
+    make_targets,
     scraper,
-    targets,
 )
 from tamarin_dagster.demo.site import DemoSite, epoch_day, requests_in_hour, start_of_hour
 from tamarin_dagster.demo.texts import MINUTE_SECOND, hour_start
@@ -51,7 +51,9 @@ def lines_between(site: DemoSite, start: datetime, end: datetime, count: int, *,
     weights = _mix(start.astimezone(UTC))
     counts = np.bincount(span.draws.by_weight(weights, count), minlength=len(weights)).tolist()
     common, rare = counts[: len(COMMON_KINDS)], counts[len(COMMON_KINDS) :]
-    columns = joined([kind(span, wanted) for (kind, _), wanted in zip(COMMON_KINDS, common, strict=True) if wanted])
+    columns = join_columns(
+        [kind(span, wanted) for (kind, _), wanted in zip(COMMON_KINDS, common, strict=True) if wanted]
+    )
     others = rare_lines(span, rare)
     lines = _common_lines(span, columns) + others.lines
     seconds: Ints = np.concatenate([columns.second, np.array(others.seconds, dtype=np.int64)])
@@ -77,7 +79,7 @@ def _common_lines(span: Span, columns: Columns) -> list[str]:
     f-string.
     """
     draws, count = span.draws, len(columns.second)
-    clients, target = audience(span.site).clients, targets(span.site)
+    clients, target = make_audience(span.site).clients, make_targets(span.site)
     texts, sizes, minute_second = target.texts, target.sizes, MINUTE_SECOND
     turnaround = 6 + draws.below(60, count)
     total = turnaround + np.maximum(columns.sent, 0) // (1_500 + draws.below(20_000, count))
@@ -114,10 +116,10 @@ def _break_some(span: Span, lines: list[str]) -> None:
     # The share in whole millionths, so that every machine chooses the same lines.
     chosen = np.nonzero(draws.below(1_000_000, len(lines)) < round(span.site.broken_share * 1_000_000))[0].tolist()
     for index in chosen:
-        lines[index] = torn(lines[index], draws.one_below(1 << 30))
+        lines[index] = tear_line(lines[index], draws.one_below(1 << 30))
 
 
-def torn(line: str, chance: int) -> str:
+def tear_line(line: str, chance: int) -> str:
     """Return the beginning of the line, cut before its status at a place that the number `chance` chooses."""
     longest = max(line.find(" HTTP/"), SHORTEST_BROKEN_LINE + 60)
     return line[: SHORTEST_BROKEN_LINE + chance % (longest - SHORTEST_BROKEN_LINE)].rstrip()

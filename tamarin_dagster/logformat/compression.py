@@ -44,7 +44,7 @@ class DecompressionError(ValueError):
     """A compressed log key that is corrupt, truncated, too large when decompressed, or in an unsupported format."""
 
 
-def unpacked(
+def decompress_chunks(
     chunks: Iterable[bytes], packed_bytes: int, *, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO
 ) -> Iterator[bytes]:
     """Yield the body that comes in `chunks` (cut anywhere), decompressed if it begins like gzip or zstd.
@@ -80,8 +80,8 @@ def unpacked(
 
 
 def decompress(body: bytes, *, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO) -> bytes:
-    """Return the decompressed body if it begins like gzip or zstd, otherwise the body itself; see `unpacked`."""
-    pieces = list(unpacked([body], len(body), max_bytes=max_bytes, max_ratio=max_ratio))
+    """Return the body, decompressed if it begins like gzip or zstd; see `decompress_chunks`."""
+    pieces = list(decompress_chunks([body], len(body), max_bytes=max_bytes, max_ratio=max_ratio))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

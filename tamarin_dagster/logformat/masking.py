@@ -3,7 +3,7 @@
 SHAPE_BYTES = 200
 
 
-def shape(line: bytes) -> str:
+def mask_line(line: bytes) -> str:
     """Return the line's start with each letter as `a` and each digit as `9`: at most SHAPE_BYTES characters, and `…` if
     cut.
 

@@ -36,7 +36,7 @@ from tamarin_dagster.logformat.reading import (
 from tamarin_dagster.logformat.reasons import RejectReason
 from tamarin_dagster.logformat.redaction import redact
 from tamarin_dagster.logformat.torn_lines import TornLines
-from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD, microseconds
+from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD, to_microseconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,11 +87,11 @@ class ParsedLogs:
     differences: "tuple[Difference, ...]" = ()
     """Lines that the two readers read differently; their pieces have the regex reader's results."""
 
-    def redacted(self) -> "ParsedLogs":
+    def redact(self) -> "ParsedLogs":
         """Return the same without the secrets of presigned URLs; see `redaction`."""
         return replace(self, records=redact(self.records))
 
-    def only(self, logs: Sequence[int]) -> "ParsedLogs":
+    def select(self, logs: Sequence[int]) -> "ParsedLogs":
         """Return the content of these log objects, renumbered."""
         frames = (self.records, RECORDS_SCHEMA), (self.rejected, REJECTED_SCHEMA)
         records, rejected = (
@@ -173,7 +173,7 @@ def parse_parts(
 
 def _latest(now: datetime | None) -> int:
     """Return the last request time in range, in microseconds since 1970."""
-    return microseconds((now or datetime.now(UTC)) + MAX_AHEAD)
+    return to_microseconds((now or datetime.now(UTC)) + MAX_AHEAD)
 
 
 @dataclass(slots=True)
@@ -191,7 +191,7 @@ class _Parsing:
     """Parses the pieces of one batch, or of one large log object."""
 
     def __init__(self, latest: int, parser: ParserName) -> None:
-        self._first_time, self._last_time = microseconds(EARLIEST_REQUEST), latest
+        self._first_time, self._last_time = to_microseconds(EARLIEST_REQUEST), latest
         self._compiled = parser == "compiled" and compiled_engine() is not None
         self._torn_lines = TornLines()
 

@@ -16,7 +16,7 @@ from tamarin_dagster.logformat.fields import NUMBER_NAMES, TEXT_NAMES
 from tamarin_dagster.logformat.frames import RECORDS_SCHEMA
 from tamarin_dagster.logformat.lines import Piece
 from tamarin_dagster.logformat.reasons import RejectReason
-from tamarin_dagster.logformat.values import Typed, typed
+from tamarin_dagster.logformat.values import Typed, convert_columns
 
 Outcomes = npt.NDArray[np.uint8]
 
@@ -59,7 +59,7 @@ def read_row(piece: Piece, row: int, first_time: int, last_time: int) -> tuple[i
     if end - start > regex_reader.MAX_LINE_BYTES:
         return outcome_of(RejectReason.OVERSIZED), None
     try:
-        return RECORD, typed(regex_reader.read_line(piece.text(row)), first_time, last_time)
+        return RECORD, convert_columns(regex_reader.read_line(piece.text(row)), first_time, last_time)
     except regex_reader.Rejected as refusal:
         return outcome_of(refusal.reason), None
 

@@ -150,7 +150,7 @@ def count_tail_columns(line: str) -> int:
     return sum(column is not None for column in read_line(line)[-len(TAIL_FIELDS) - 1 :])
 
 
-def lacks_part_of_last_column(line: str) -> bool:
+def is_cut_in_last_column(line: str) -> bool:
     """Return whether a line that is rejected for its tail would be a record without its last column."""
     try:
         read_line(line.rstrip(" ").rpartition(" ")[0])

@@ -10,7 +10,7 @@ import numpy as np
 
 from tamarin_dagster.logformat.compiled import CompiledReading
 from tamarin_dagster.logformat.lines import Piece
-from tamarin_dagster.logformat.masking import shape
+from tamarin_dagster.logformat.masking import mask_line
 from tamarin_dagster.logformat.reading import RECORD, read_row
 
 _log = logging.getLogger(__name__)
@@ -40,5 +40,5 @@ def find_difference(piece: Piece, reading: CompiledReading, first_time: int, las
         outcome, record = read_row(piece, row, first_time, last_time)
         if reading.outcomes[row] == outcome and (outcome != RECORD or reading.typed(row) == record):
             continue
-        return Difference(int(piece.log_index[row]), int(piece.line_number[row]), shape(piece.raw(row)))
+        return Difference(int(piece.log_index[row]), int(piece.line_number[row]), mask_line(piece.raw(row)))
     return None

@@ -31,7 +31,7 @@ class TornLines:
             if outcomes[row] == RECORD:
                 is_torn = regex_reader.count_tail_columns(text) < self._fewest_columns_before(piece, outcomes, row)
             else:
-                is_torn = outcomes[row] == _BAD_TAIL and regex_reader.lacks_part_of_last_column(text)
+                is_torn = outcomes[row] == _BAD_TAIL and regex_reader.is_cut_in_last_column(text)
             if is_torn:
                 outcomes[row] = _TORN
         records = np.flatnonzero(outcomes == RECORD)

@@ -38,12 +38,12 @@ class Typed(NamedTuple):
     """The columns of TEXT_NAMES."""
 
 
-def microseconds(when: datetime) -> int:
+def to_microseconds(when: datetime) -> int:
     """Return microseconds since 1970."""
     return (when - EPOCH) // _MICROSECOND
 
 
-def typed(columns: Columns, first_time: int, last_time: int) -> Typed:
+def convert_columns(columns: Columns, first_time: int, last_time: int) -> Typed:
     """Return the typed values of the columns from `regex_reader.read_line`; `-` and empty text in quotes are null.
 
     Args:
@@ -91,7 +91,7 @@ def _time(time: str, zone: str) -> int | None:
     except (KeyError, ValueError):
         return None
     ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5])) // _MICROSECOND
-    return microseconds(when) - (-ahead if zone.startswith("-") else ahead)
+    return to_microseconds(when) - (-ahead if zone.startswith("-") else ahead)
 
 
 @lru_cache(maxsize=4096)

@@ -141,14 +141,14 @@ def write_day(place: ArchivePlace, bucket: str, day: date, written: DayRecord) -
     _write(place, record_name(bucket, day), value)
 
 
-def written_state(file: IO[bytes], rows: int) -> FileState:
+def read_written_state(file: IO[bytes], rows: int) -> FileState:
     """Return the state of a file that was just written; the file must be readable."""
     size = file.seek(0, 2)
     file.seek(max(0, size - _FOOTER_BYTES))
     return FileState(rows, size, hashlib.sha256(file.read()).hexdigest())
 
 
-def file_state(place: ArchivePlace, name: str) -> FileState | None:
+def read_file_state(place: ArchivePlace, name: str) -> FileState | None:
     """Return the present state of a Parquet file, from its end; None if it is missing or not a Parquet file.
 
     Raises ArchiveError.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.logstore.store import LogStoreError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ArchivePlace(Protocol):
         """Return the last `size` bytes of a file, or all of a smaller one; None if there is no such file."""
         ...
 
-    def holds_any(self, folder: str) -> bool:
+    def has_files(self, folder: str) -> bool:
         """Return whether there is a file in that folder."""
         ...
 
@@ -79,7 +79,7 @@ class FolderArchive:
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """See ArchivePlace."""
-        with self._explained(), whole_file(self._folder / name) as file:
+        with self._explained(), write_whole_file(self._folder / name) as file:
             yield file
 
     def end_of(self, name: str, size: int) -> FileEnd | None:
@@ -93,7 +93,7 @@ class FolderArchive:
             except FileNotFoundError:
                 return None
 
-    def holds_any(self, folder: str) -> bool:
+    def has_files(self, folder: str) -> bool:
         """See ArchivePlace."""
         with self._explained():
             try:
@@ -155,7 +155,7 @@ class S3Archive:
             whole = answer.get("ContentRange", "").rpartition("/")[2]
             return FileEnd(data[-size:], int(whole) if whole.isdigit() else len(data))
 
-    def holds_any(self, folder: str) -> bool:
+    def has_files(self, folder: str) -> bool:
         """See ArchivePlace."""
         with self._explained("s3:ListBucket"):
             found = self._client.list_objects_v2(
@@ -174,12 +174,12 @@ class S3Archive:
         from boto3.exceptions import Boto3Error  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-        from tamarin_dagster.logstore.errors import brief  # noqa: PLC0415
+        from tamarin_dagster.logstore.errors import summarize_error  # noqa: PLC0415
 
         try:
             yield
         except (BotoCoreError, ClientError, Boto3Error) as error:
             raise ArchiveError(
-                f"archive {self.url}: {brief(error)} - check that it exists and that {action} is granted there",
+                f"archive {self.url}: {summarize_error(error)} - check that it exists, and that {action} is granted",
                 transient=True,
             ) from error

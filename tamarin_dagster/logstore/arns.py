@@ -6,7 +6,7 @@ import re
 PROBE_NAME = ".tamarin-probe-"
 
 
-def partition(region: str | None) -> str:
+def get_aws_partition(region: str | None) -> str:
     """Return the AWS partition of a region, as it occurs in ARNs."""
     if region and region.startswith("cn-"):
         return "aws-cn"
@@ -17,10 +17,10 @@ def partition(region: str | None) -> str:
 
 def bucket_arn(bucket: str, region: str | None) -> str:
     """Return the ARN of a bucket."""
-    return f"arn:{partition(region)}:s3:::{bucket}"
+    return f"arn:{get_aws_partition(region)}:s3:::{bucket}"
 
 
-def literal(prefix: str) -> str:
+def escape_literal(prefix: str) -> str:
     """Return the prefix as written in policies, where `*`, `?` and `$` need escaping (IAM user guide, "Policy
     variables").
     """

@@ -16,7 +16,7 @@ from uuid import uuid4
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
-from tamarin_dagster.logstore.errors import brief, code_of, status_of
+from tamarin_dagster.logstore.errors import code_of, status_of, summarize_error
 from tamarin_dagster.logstore.store import Deleted
 from tamarin_dagster.logstore.threads import Threads
 
@@ -83,7 +83,7 @@ class Deleter:
         try:
             answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": wanted, "Quiet": False})
         except (ClientError, BotoCoreError, ValueError) as error:
-            return [Deleted(item, f"DeleteObjects failed: {brief(error)}") for item in objects]
+            return [Deleted(item, f"DeleteObjects failed: {summarize_error(error)}") for item in objects]
         gone = {deleted.get("Key") for deleted in answer.get("Deleted", [])}
         errors = {error.get("Key"): _judged(error) for error in answer.get("Errors", [])}
         silence = "DeleteObjects did not report on it"
@@ -115,9 +115,9 @@ class Deleter:
         except ClientError as error:
             # A HEAD has no body, so a missing bucket looks like a missing log key. The DELETE distinguishes them.
             if status_of(error) != 404:
-                return Deleted(item, f"DELETE failed: the HEAD before it: {brief(error)}")
+                return Deleted(item, f"DELETE failed: the HEAD before it: {summarize_error(error)}")
         except (BotoCoreError, ValueError) as error:
-            return Deleted(item, f"DELETE failed: the HEAD before it: {brief(error)}")
+            return Deleted(item, f"DELETE failed: the HEAD before it: {summarize_error(error)}")
         else:
             if found != item.etag:
                 return Deleted(item, CHANGED_SINCE_LOADED)
@@ -270,7 +270,7 @@ def _refused(error: Exception) -> str | None:
         # A missing bucket also answers 404, and says nothing about the log key.
         if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
             return None
-    return f"DELETE failed: {brief(error)}"
+    return f"DELETE failed: {summarize_error(error)}"
 
 
 def _judged(error: "ErrorTypeDef") -> str | None:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import ClientError
 
-from tamarin_dagster.logstore.arns import bucket_arn, literal
+from tamarin_dagster.logstore.arns import bucket_arn, escape_literal
 from tamarin_dagster.logstore.errors import code_of
 from tamarin_dagster.logstore.inspection import (
     InspectionError,
     LoggingTarget,
     NotOfferedError,
     asking,
+    get_logging_target,
     is_aws,
-    logging_of,
     reach,
 )
 from tamarin_dagster.urls import describe_url
@@ -62,7 +62,7 @@ class Plan:
         return found
 
 
-def account_of(client: "S3Client") -> str | None:
+def find_account(client: "S3Client") -> str | None:
     """Return the account that the client acts for; None for a store other than AWS. Raises InspectionError.
 
     Credentials of another store are never sent to AWS, unless the environment names an STS endpoint as well.
@@ -107,7 +107,7 @@ def plan_logging(
             "choose a log bucket in the same region, as S3 requires",
         )
     try:
-        present = logging_of(client, source)
+        present = get_logging_target(client, source)
     except NotOfferedError as error:
         raise _no_logging(client, error) from error
     if present and present != wanted and not replace:
@@ -160,7 +160,7 @@ def _merged_policy(
         "Effect": "Allow",
         "Principal": {"Service": "logging.s3.amazonaws.com"},
         "Action": "s3:PutObject",
-        "Resource": f"{bucket_arn(wanted.bucket, region)}/{literal(wanted.prefix)}*",
+        "Resource": f"{bucket_arn(wanted.bucket, region)}/{escape_literal(wanted.prefix)}*",
         "Condition": {
             "ArnLike": {"aws:SourceArn": bucket_arn(source, region)},
             "StringEquals": {"aws:SourceAccount": account},

@@ -17,7 +17,7 @@ _HANDSHAKE_SECONDS = 3
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 
 
-def wrong_protocol(error: Exception, endpoint_url: str) -> tuple[str, str] | None:
+def explain_protocol(error: Exception, endpoint_url: str) -> tuple[str, str] | None:
     """Return what is wrong with the endpoint's URL and what to do; None if that does not explain the error."""
     parts = urlsplit(endpoint_url)
     if isinstance(error, ResponseParserError):

@@ -21,7 +21,7 @@ def code_of(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
-def brief(error: Exception) -> str:
+def summarize_error(error: Exception) -> str:
     """Return the first line of an error, without URL queries, because they may hold signatures.
 
     An endpoint from the environment (AWS_ENDPOINT_URL) may hold a password; that is removed too.

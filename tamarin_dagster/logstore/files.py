@@ -11,7 +11,7 @@ from tamarin_dagster.private_files import make_private_folder
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def write_whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that gets its name, replacing an older file, when it is complete and durable.
 
     Until then its name begins with a dot, and readers of folders skip it. Only the owner can read the file, and enter

@@ -21,7 +21,7 @@ from tamarin_dagster.logstore.store import (
     FetchError,
     LogStoreError,
     Opened,
-    wrong_size,
+    explain_wrong_size,
 )
 from tamarin_dagster.logstore.tree import Tree, generation, is_quiet
 
@@ -163,7 +163,7 @@ def _read(file: int, item: LogObject) -> bytes:
         body += more
     _check_generation(file, item)
     if len(body) != item.size:
-        raise FetchError(wrong_size(len(body), item.size))
+        raise FetchError(explain_wrong_size(len(body), item.size))
     return body
 
 
@@ -175,7 +175,7 @@ def _chunks(file: FileIO, item: LogObject) -> Iterator[bytes]:
             yield chunk
         _check_generation(file.fileno(), item)
     if read != item.size:
-        raise FetchError(wrong_size(read, item.size))
+        raise FetchError(explain_wrong_size(read, item.size))
 
 
 def _check_generation(file: int, item: LogObject) -> None:

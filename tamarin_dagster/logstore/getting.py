@@ -18,7 +18,7 @@ from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore.errors import RESTORE, brief, code_of, status_of
+from tamarin_dagster.logstore.errors import RESTORE, code_of, status_of, summarize_error
 from tamarin_dagster.logstore.pacing import Pacer
 from tamarin_dagster.logstore.retries import TransientError
 from tamarin_dagster.logstore.store import CHANGED_SINCE_LISTED, FetchError, LogStoreError
@@ -91,13 +91,13 @@ class Getter:
             return answer["Body"].read(), _version(answer.get("VersionId"))
         except ClientError as error:
             gone = status_of(error) in (404, 412) and code_of(error) != "NoSuchBucket"
-            said = f"GET failed: {brief(error)}" + f" - {RESTORE}" * (code_of(error) == _ARCHIVED)
+            said = f"GET failed: {summarize_error(error)}" + f" - {RESTORE}" * (code_of(error) == _ARCHIVED)
             raise FetchError(CHANGED_SINCE_LISTED if gone else said) from error
         except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError) as error:
             # The client retries until a response begins, but not when its body breaks off.
-            raise TransientError(f"GET failed: {brief(error)}") from error
+            raise TransientError(f"GET failed: {summarize_error(error)}") from error
         except (BotoCoreError, ValueError) as error:
-            raise FetchError(f"GET failed: {brief(error)}") from error
+            raise FetchError(f"GET failed: {summarize_error(error)}") from error
 
 
 def _judged(error: Exception) -> FetchError | TransientError:
@@ -114,8 +114,8 @@ def _judged(error: Exception) -> FetchError | TransientError:
         return TransientError(said) if busy else FetchError(said)
     if found := _BROKEN.search(text):
         kind = f" ({found[1]})" if (found := _KIND.search(text)) else ""
-        return TransientError(f"GET failed: {brief(error)}{kind}")
-    return FetchError(f"GET failed: {brief(error)}")
+        return TransientError(f"GET failed: {summarize_error(error)}{kind}")
+    return FetchError(f"GET failed: {summarize_error(error)}")
 
 
 def _version(version: str | None) -> str | None:

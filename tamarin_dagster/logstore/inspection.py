@@ -12,8 +12,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore.endpoints import wrong_protocol
-from tamarin_dagster.logstore.errors import RESTORE, brief, code_of, status_of
+from tamarin_dagster.logstore.endpoints import explain_protocol
+from tamarin_dagster.logstore.errors import RESTORE, code_of, status_of, summarize_error
 from tamarin_dagster.logstore.store import LogStoreError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def reach(client: "S3Client", bucket: str, clock: Callable[[], float] = time.tim
         try:
             answer: Any = client.head_bucket(Bucket=bucket)
         except ClientError as error:
-            if wrong := wrong_protocol(error, client.meta.endpoint_url):
+            if wrong := explain_protocol(error, client.meta.endpoint_url):
                 raise InspectionError(*wrong) from error
             # The response to a HEAD has only a status; the response to a listing says more.
             if status_of(error) not in (400, 403) or error.operation_name != "HeadBucket":
@@ -129,7 +129,7 @@ def check_listing(client: "S3Client", bucket: str, prefix: str) -> None:
         client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
 
-def archived_objects(client: "S3Client", bucket: str, prefix: str) -> tuple[list[LogObject], bool]:
+def find_archived_objects(client: "S3Client", bucket: str, prefix: str) -> tuple[list[LogObject], bool]:
     """Return the objects that must be restored before they can be read, and whether all objects were searched.
 
     Only the first MAX_ARCHIVE_PAGES pages, which have the oldest names, are searched. Raises InspectionError.
@@ -165,13 +165,13 @@ def check_reading(client: "S3Client", bucket: str, item: LogObject) -> None:
         client.get_object(Bucket=bucket, Key=item.key, IfMatch=f'"{item.etag}"', **wanted)["Body"].read()  # type: ignore[arg-type]
 
 
-def versioning(client: "S3Client", bucket: str) -> str:
+def get_versioning(client: "S3Client", bucket: str) -> str:
     """Return `Enabled`, `Suspended`, or "" if the bucket never had versions. Raises InspectionError."""
     with asking(bucket, "s3:GetBucketVersioning"):
         return client.get_bucket_versioning(Bucket=bucket).get("Status", "")
 
 
-def object_lock(client: "S3Client", bucket: str) -> bool:
+def has_object_lock(client: "S3Client", bucket: str) -> bool:
     """Return whether objects can be locked against deletion. Raises InspectionError."""
     with asking(bucket, "s3:GetBucketObjectLockConfiguration"):
         answer = _unless_none(
@@ -180,20 +180,20 @@ def object_lock(client: "S3Client", bucket: str) -> bool:
     return bool(answer) and answer["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
 
 
-def requester_pays(client: "S3Client", bucket: str) -> bool:
+def has_requester_pays(client: "S3Client", bucket: str) -> bool:
     """Return whether requesters pay. Raises InspectionError."""
     with asking(bucket, "s3:GetBucketRequestPayment"):
         return client.get_bucket_request_payment(Bucket=bucket).get("Payer") == "Requester"
 
 
-def logging_of(client: "S3Client", bucket: str) -> LoggingTarget | None:
+def get_logging_target(client: "S3Client", bucket: str) -> LoggingTarget | None:
     """Return where the requests of this bucket are logged to, or None. Raises InspectionError."""
     with asking(bucket, "s3:GetBucketLogging"):
         target = client.get_bucket_logging(Bucket=bucket).get("LoggingEnabled")
     return LoggingTarget(target["TargetBucket"], target.get("TargetPrefix", "")) if target else None
 
 
-def lifecycle_rules(client: "S3Client", bucket: str, log_prefix: str) -> list[LifecycleRule]:
+def get_lifecycle_rules(client: "S3Client", bucket: str, log_prefix: str) -> list[LifecycleRule]:
     """Return the enabled rules that may affect log keys under the prefix. Raises InspectionError."""
     with asking(bucket, "s3:GetLifecycleConfiguration"):
         answer = _unless_none(
@@ -246,19 +246,19 @@ def asking(bucket: str, action: str, endpoint_url: str = "") -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError, ValueError, ResponseParserError) as error:
-        if endpoint_url and (wrong := wrong_protocol(error, endpoint_url)):
+        if endpoint_url and (wrong := explain_protocol(error, endpoint_url)):
             raise InspectionError(*wrong) from error
-        raise explained(error, bucket, action) from error
+        raise explain_error(error, bucket, action) from error
 
 
-def explained(error: Exception, bucket: str, action: str) -> InspectionError:
+def explain_error(error: Exception, bucket: str, action: str) -> InspectionError:
     """Return an error of the client with its cause and remedy."""
     code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
     if isinstance(error, ClientError) and error.operation_name.startswith("AssumeRole"):
         remedy = "check role_arn: its trust policy must name the caller, and the caller needs sts:AssumeRole"
-        return InspectionError(f"the role cannot be assumed: {brief(error)}", remedy)
+        return InspectionError(f"the role cannot be assumed: {summarize_error(error)}", remedy)
     if code in _DENIED:
-        return NotPermittedError(f"access denied: {brief(error)}", f"grant {action} on {bucket}")
+        return NotPermittedError(f"access denied: {summarize_error(error)}", f"grant {action} on {bucket}")
     if code in _NOT_OFFERED or (isinstance(error, ClientError) and status_of(error) in _NOT_OFFERED_STATUSES):
-        return NotOfferedError(f"the store does not support it: {brief(error)}")
-    return InspectionError(brief(error), _REMEDIES.get(code, ""))
+        return NotOfferedError(f"the store does not support it: {summarize_error(error)}")
+    return InspectionError(summarize_error(error), _REMEDIES.get(code, ""))

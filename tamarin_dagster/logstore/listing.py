@@ -7,8 +7,8 @@ from xml.etree import ElementTree as ET
 
 from botocore.exceptions import ClientError
 
-from tamarin_dagster.logstore.endpoints import wrong_protocol
-from tamarin_dagster.logstore.errors import brief, code_of
+from tamarin_dagster.logstore.endpoints import explain_protocol
+from tamarin_dagster.logstore.errors import code_of, summarize_error
 from tamarin_dagster.logstore.store import LogStoreError
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def _take_contents(response_dict: dict[str, Any], customized_response_dict: dict
             response_dict["body"] = ET.tostring(root)
 
 
-def listing_error(bucket: str, prefix: str, error: Exception, endpoint_url: str) -> LogStoreError:
+def explain_listing_error(bucket: str, prefix: str, error: Exception, endpoint_url: str) -> LogStoreError:
     """Return the error for a failed listing, with bucket, cause and remedy."""
-    if wrong := wrong_protocol(error, endpoint_url):
+    if wrong := explain_protocol(error, endpoint_url):
         return LogStoreError(f"log bucket {bucket} (prefix '{prefix}'): {wrong[0]}; {wrong[1]}")
     code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
     remedy = _REMEDIES.get(code)
     if code == _NO_ANSWER:
         what = "the endpoint does not answer; check endpoint_url and the network"
     else:
-        what = remedy or brief(error)
+        what = remedy or summarize_error(error)
     return LogStoreError(f"log bucket {bucket} (prefix '{prefix}'): {what} ({code})", transient=remedy is None)

@@ -51,9 +51,9 @@ def _explained(kind: type[LogStoreError], place: str) -> Iterator[None]:
     """Add to an error which place has no client."""
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - a folder does not need it
 
-    from tamarin_dagster.logstore.errors import brief  # noqa: PLC0415
+    from tamarin_dagster.logstore.errors import summarize_error  # noqa: PLC0415
 
     try:
         yield
     except (BotoCoreError, ValueError, LogStoreError) as error:
-        raise kind(f"{place}: {brief(error)}") from error
+        raise kind(f"{place}: {summarize_error(error)}") from error

@@ -96,7 +96,7 @@ class Pacer:
                 now = self._clock()
                 self._failed(halvings, now, error)
                 wait = self._retries.wait_after(attempt)
-                if attempt == self._retries.attempts or now + wait > deadline or self._outage.lasts(now):
+                if attempt == self._retries.attempts or now + wait > deadline or self._outage.is_down(now):
                     raise
             else:
                 self._answered(self._clock() - sent)

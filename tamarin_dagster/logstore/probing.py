@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.errors import status_of
-from tamarin_dagster.logstore.inspection import InspectionError, explained
+from tamarin_dagster.logstore.inspection import InspectionError, explain_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -66,7 +66,7 @@ def probe(client: "S3Client", bucket: str, log_prefix: str) -> Probe:
         client.delete_object(Bucket=bucket, Key=key, VersionId=version)
 
     if error := _tried(write):
-        return Probe(key, not_written=explained(error, bucket, "s3:PutObject"))
+        return Probe(key, not_written=explain_error(error, bucket, "s3:PutObject"))
     unread = _tried(read)
     wrong = _tried(lambda: delete(_WRONG_ETAG))
     undeleted = _unless_gone(_tried(lambda: delete(etag)), ignored_pin=wrong is None)
@@ -78,8 +78,8 @@ def probe(client: "S3Client", bucket: str, log_prefix: str) -> Probe:
     failed = next(iter(kept), None) if versions else undeleted
     return Probe(
         key,
-        not_read=explained(unread, bucket, "s3:GetObject") if unread else None,
-        not_deleted=explained(failed, bucket, _action(versions)) if failed else None,
+        not_read=explain_error(unread, bucket, "s3:GetObject") if unread else None,
+        not_deleted=explain_error(failed, bucket, _action(versions)) if failed else None,
         wrong_pin_refused=_refused(wrong),
         left=left,
     )

@@ -61,14 +61,14 @@ class Outage:
         """Note that a request was answered."""
         self._since = None
 
-    def lasts(self, now: float) -> bool:
+    def is_down(self, now: float) -> bool:
         """Return whether the store is down."""
         since = self._since
         return since is not None and self._last - since > self._seconds >= now - self._last
 
     def check(self, now: float) -> None:
         """Raise StoreDownError if the store is down, except for an occasional probe."""
-        if self.lasts(now):
+        if self.is_down(now):
             if now - self._probed < PROBE_SECONDS:
                 raise StoreDownError(f"{self._error} (no other answer for {self._seconds:.0f} s)")
             self._probed = now

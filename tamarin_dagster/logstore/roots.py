@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from tamarin_dagster.logformat import dated_folders, parse_key_name
-from tamarin_dagster.logkey import LogObject, shown
+from tamarin_dagster.logkey import LogObject, make_printable
 from tamarin_dagster.logstore import LIST_PAGE_KEYS, LogStore, first_object
 from tamarin_dagster.settings import LoggedBucket
 
@@ -46,7 +46,7 @@ class RootSearch:
         after, page_keys = self._prefix, 1
         while page := next(self._store.pages(self._prefix, after, page_keys), None):
             passed = next(filter(None, map(self._visit, page)), None) or self._give_up(page)
-            after, page_keys = (behind(passed), 1) if passed else (page[-1].key, LIST_PAGE_KEYS)
+            after, page_keys = (make_name_after(passed), 1) if passed else (page[-1].key, LIST_PAGE_KEYS)
 
     def _visit(self, item: LogObject) -> str | None:
         """Note what the name says; return the prefix of the names that say nothing new."""
@@ -64,7 +64,7 @@ class RootSearch:
         if dated and parse_key_name(item.key, self._prefix):
             if dated.source_bucket not in (None, self._bucket.name):
                 self._add_stray(item)  # S3's folders say whose it is
-            elif self._bucket.owns_tree(dated.root):
+            elif self._bucket.is_owner_of_tree(dated.root):
                 self.roots[dated.root] = None
             return dated.year
         self._add_stray(item)
@@ -87,15 +87,15 @@ class RootSearch:
         else:
             return None
         if len(self.unsearched) < MAX_STRAYS_NAMED:
-            self.unsearched.append(shown(passed))
+            self.unsearched.append(make_printable(passed))
         return passed
 
     def _add_stray(self, item: LogObject) -> None:
         if len(self.strays) < MAX_STRAYS_NAMED:
-            self.strays.append(shown(item.key))
+            self.strays.append(make_printable(item.key))
 
 
-def groups(
+def find_groups(
     store: LogStore, base: str, start_after: str, pattern: re.Pattern[str]
 ) -> Iterator[tuple[LogObject, re.Match[str] | None]]:
     """Yield the names under `base` after `start_after`; of names that begin alike by `pattern`, only the first.
@@ -108,13 +108,13 @@ def groups(
             group = pattern.match(found.key, len(base))
             yield found, group
             if group:
-                after, page_keys = behind(base + group[0]), 1
+                after, page_keys = make_name_after(base + group[0]), 1
                 break
         else:
             after, page_keys = page[-1].key, LIST_PAGE_KEYS
 
 
-def behind(prefix: str) -> str:
+def make_name_after(prefix: str) -> str:
     """Return a name that sorts after all names that begin with `prefix`."""
     return prefix + "\U0010ffff"
 

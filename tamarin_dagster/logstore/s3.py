@@ -11,7 +11,7 @@ from botocore.parsers import ResponseParserError
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.deleting import Deleter
 from tamarin_dagster.logstore.getting import REQUEST_TIMEOUT_SECONDS, Getter
-from tamarin_dagster.logstore.listing import listing_error, read_listings_fast
+from tamarin_dagster.logstore.listing import explain_listing_error, read_listings_fast
 from tamarin_dagster.logstore.pacing import MAX_CEILING, Pacer
 from tamarin_dagster.logstore.store import (
     CHUNK_BYTES,
@@ -20,7 +20,7 @@ from tamarin_dagster.logstore.store import (
     Fetched,
     FetchError,
     Opened,
-    wrong_size,
+    explain_wrong_size,
 )
 from tamarin_dagster.logstore.threads import Threads
 
@@ -61,7 +61,7 @@ class S3LogStore:
                 if contents := page.get("Contents"):
                     yield [LogObject(o["Key"], o["ETag"].strip('"'), o["Size"], o["LastModified"]) for o in contents]
         except (ClientError, BotoCoreError, ResponseParserError) as error:
-            raise listing_error(self.name, prefix, error, self._client.meta.endpoint_url) from error
+            raise explain_listing_error(self.name, prefix, error, self._client.meta.endpoint_url) from error
 
     def fetch(self, objects: Sequence[LogObject]) -> list[Fetched]:
         """See LogStore."""
@@ -73,7 +73,7 @@ class S3LogStore:
         except FetchError as error:
             return Fetched(item, b"", str(error))
         if len(body) != item.size:
-            return Fetched(item, b"", wrong_size(len(body), item.size))
+            return Fetched(item, b"", explain_wrong_size(len(body), item.size))
         return Fetched(_read(item, version), body)
 
     def open(self, item: LogObject) -> Opened:
@@ -81,7 +81,7 @@ class S3LogStore:
         if item.size <= CHUNK_BYTES:
             body, version = self._getter.get(item)
             if len(body) != item.size:
-                raise FetchError(wrong_size(len(body), item.size))
+                raise FetchError(explain_wrong_size(len(body), item.size))
             return Opened(_read(item, version), iter([body] if body else []))
         chunk, version = self._chunk(item, 0)
         return Opened(_read(item, version), self._chunks(item, chunk))
@@ -96,7 +96,7 @@ class S3LogStore:
         end = min(start + CHUNK_BYTES, item.size)
         body, version = self._getter.get(item, start, end)
         if len(body) != end - start:
-            raise FetchError(wrong_size(start + len(body), item.size))
+            raise FetchError(explain_wrong_size(start + len(body), item.size))
         return body, version
 
     def delete(self, objects: Sequence[LogObject]) -> list[Deleted]:

@@ -100,6 +100,6 @@ def first_object(store: LogStore, prefix: str, start_after: str = "") -> LogObje
     return None
 
 
-def wrong_size(read: int, listed: int) -> str:
+def explain_wrong_size(read: int, listed: int) -> str:
     """Return the error for a body whose length in bytes is not the listed one."""
     return f"read {count_noun(read, 'byte')}, but {listed:,} are listed"

@@ -17,20 +17,20 @@ from datetime import UTC, date, datetime, timedelta
 
 import sqlalchemy as sa
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logstore.archive_records import (
     DayRecord,
     FileState,
     UnreadableRecordError,
-    file_state,
     owner_name,
     read_day,
+    read_file_state,
     read_owner,
+    read_written_state,
     record_folder,
     record_name,
     write_day,
     write_owner,
-    written_state,
 )
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
 from tamarin_dagster.pipeline.export.hive import partition_folder
@@ -99,7 +99,7 @@ class PlaceState:
     problem: str | None
 
 
-def place_state(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> PlaceState:
+def read_place_state(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> PlaceState:
     """Read the mark that the first archiving leaves in a place. Writes nothing. Raises ArchiveError.
 
     The mark tells an archive from an empty mount point, and from the archive of another database.
@@ -137,7 +137,7 @@ def _place_problem(
         )
     if earlier:
         return _earlier_problem(bucket, place, engine, earlier, begin)
-    if place.holds_any(record_folder(bucket.name)):
+    if place.has_files(record_folder(bucket.name)):
         return (
             f"{where}it holds delivery days of {bucket.name} that this database has not archived"
             f" ({record_folder(bucket.name)}); name another folder or prefix as archive"
@@ -170,7 +170,7 @@ def _days(days: Sequence[date]) -> str:
 
 def _take_place(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> str:
     """Mark the place as this database's at the first archiving; return our identity. Raises ArchiveError."""
-    state = place_state(bucket, place, engine)
+    state = read_place_state(bucket, place, engine)
     if state.problem:
         raise ArchiveError(state.problem)
     if state.owner is None:
@@ -284,12 +284,12 @@ def _archive_day(
     if read_day(place, bucket.name, day) != record or read_owner(place, bucket.name) != ours:
         done.problems[day] = f"archive {place.url}: another database writes there too; name another archive"
         return
-    reached(FailPoint.ARCHIVE_COMMIT_BEFORE)
+    hit(FailPoint.ARCHIVE_COMMIT_BEFORE)
     if not archived.mark_archived(locked, bucket.name, day, place.name, keys, outdated):
         done.problems[day] = _CHANGED_MEANWHILE
     else:
         done.keys += state.waiting_keys
-    reached(FailPoint.ARCHIVE_COMMIT_AFTER)
+    hit(FailPoint.ARCHIVE_COMMIT_AFTER)
     if not is_there:
         done.days.append(day)
         done.files += len(record.files)
@@ -343,7 +343,7 @@ def _present_record(
     is_earlier = before.digest == counts and not outdated and all(key.is_archived for key in keys)
     if before.digest != digest and not is_earlier:
         return None
-    found = {name: file_state(place, name) for name in before.files}
+    found = {name: read_file_state(place, name) for name in before.files}
     files = {name: state for name, state in found.items() if state and state.is_as(before.files[name])}
     if len(files) < len(found):
         return None
@@ -378,10 +378,10 @@ def _write_files(
                 return None
     digest = archived.key_digest(keys)
     # Note it before the first change in the archive: after a kill, the next run knows what we were about to write.
-    reached(FailPoint.ARCHIVE_NOTE_BEFORE)
+    hit(FailPoint.ARCHIVE_NOTE_BEFORE)
     with engine.begin() as noting:
         archived.note_writing(noting, bucket.name, day, place.name, before.digest if before else None, digest)
-    reached(FailPoint.ARCHIVE_NOTE_AFTER)
+    hit(FailPoint.ARCHIVE_NOTE_AFTER)
     stale = set(before.files if before else ()) - set(names.values())
     begun = DayRecord(ours, len(keys), digest, False, dict.fromkeys([*stale, *names.values()], FileState(0, 0, "")))
     _write_record(place, bucket.name, day, begun)
@@ -389,11 +389,11 @@ def _write_files(
     found: Counter[int] = Counter()
     for (record_bucket, requested), name in names.items():
         statement = archived.copy_statement(bucket.name, day, requested, record_bucket, COLUMNS, CSV_OPTIONS)
-        reached(FailPoint.ARCHIVE_FILE_BEFORE)
+        hit(FailPoint.ARCHIVE_FILE_BEFORE)
         with copied_out(connection, statement) as rows, place.writing(name) as file:
             counts = write_parquet(file, rows)
-            files[name] = written_state(file, counts.total())
-        reached(FailPoint.ARCHIVE_FILE_AFTER)
+            files[name] = read_written_state(file, counts.total())
+        hit(FailPoint.ARCHIVE_FILE_AFTER)
         found += counts
     for name in stale:
         place.remove(name)
@@ -404,9 +404,9 @@ def _write_files(
 
 
 def _write_record(place: ArchivePlace, bucket: str, day: date, record: DayRecord) -> None:
-    reached(FailPoint.ARCHIVE_RECORD_BEFORE)
+    hit(FailPoint.ARCHIVE_RECORD_BEFORE)
     write_day(place, bucket, day, record)
-    reached(FailPoint.ARCHIVE_RECORD_AFTER)
+    hit(FailPoint.ARCHIVE_RECORD_AFTER)
 
 
 def _file_name(bucket: str, day: date) -> str:
@@ -430,17 +430,17 @@ class ArchiveProof:
     def problem(self, day: date) -> str | None:
         """Return why no log key of that delivery day may be purged, or None if its records are in the archive."""
         if day not in self._problems:
-            reached(FailPoint.ARCHIVE_PROOF_BEFORE)
+            hit(FailPoint.ARCHIVE_PROOF_BEFORE)
             try:
                 self._problems[day] = self._place_problem() or self._day_problem(day)
             except ArchiveError as error:
                 self._problems[day] = str(error)
-            reached(FailPoint.ARCHIVE_PROOF_AFTER)
+            hit(FailPoint.ARCHIVE_PROOF_AFTER)
         return self._problems[day]
 
     def _place_problem(self) -> str | None:
         if self._state is None:
-            self._state = place_state(self._bucket, self._place, self._engine)
+            self._state = read_place_state(self._bucket, self._place, self._engine)
         if self._state.problem is None and self._state.owner is None:
             return f"archive {self._place.url}: nothing of {self._bucket.name} was archived there"
         return self._state.problem
@@ -467,7 +467,7 @@ class ArchiveProof:
         if record.digest != noted.written:
             return f"archive {url}: {name} is not the one that this database wrote last; {again}"
         for file, listed in record.files.items():
-            found = file_state(self._place, file)
+            found = read_file_state(self._place, file)
             if found is None or not found.is_as(listed):
                 return (
                     f"archive {url}: {file} {'differs from what was written' if found else 'is missing or damaged'};"
@@ -530,5 +530,5 @@ def verify(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine, day: da
     if not state.archived_keys:
         return Verified(place.url, state, ours, None, {})
     record = read_day(place, bucket.name, day)
-    files = {name: file_state(place, name) for name in (record.files if record else {})}
+    files = {name: read_file_state(place, name) for name in (record.files if record else {})}
     return Verified(place.url, state, ours, record, files)

@@ -46,7 +46,7 @@ class Backlog:
     is_complete: bool = False
 
 
-def backlog(
+def count_backlog(
     bucket: LoggedBucket,
     store: LogStore,
     engine: sa.Engine,

@@ -15,11 +15,11 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import DeliveryPeriod, parse_key_name, partitioned_prefix, simple_prefix
-from tamarin_dagster.logkey import LogKey, LogObject, shown
+from tamarin_dagster.logkey import LogKey, LogObject, make_printable
 from tamarin_dagster.logstore import LogStore
-from tamarin_dagster.logstore.roots import MAX_STRAYS_NAMED, RootSearch, behind, groups, is_folder_marker
+from tamarin_dagster.logstore.roots import MAX_STRAYS_NAMED, RootSearch, find_groups, is_folder_marker, make_name_after
 from tamarin_dagster.parallel import prefetch
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.settings import LoggedBucket
@@ -54,7 +54,7 @@ class Survey:
     unsearched: tuple[str, ...] = ()
 
 
-def waiting_files(bucket: LoggedBucket, count: int) -> str:
+def describe_waiting(bucket: LoggedBucket, count: int) -> str:
     """Return a message about files that may still be written."""
     what = "1 file" if count == 1 else f"{count:,} files"
     return (
@@ -63,7 +63,7 @@ def waiting_files(bucket: LoggedBucket, count: int) -> str:
     )
 
 
-def outdated_keys(count: int, example: str) -> str:
+def describe_outdated(count: int, example: str) -> str:
     """Return a message about log keys that were skipped as outdated. `example` is the name of one."""
     what = "1 log key was" if count == 1 else f"{count:,} log keys were"
     return (
@@ -77,7 +77,7 @@ def count_strays(outside: Sequence[str], within: int = 0) -> str:
     return "at least " * (len(outside) >= MAX_STRAYS_NAMED) + f"{within + len(outside):,}"
 
 
-def not_searched(seen: Survey) -> str:
+def describe_unsearched(seen: Survey) -> str:
     """Return a message about the folders that were not searched to their end; empty if there are none."""
     if not seen.unsearched:
         return ""
@@ -98,7 +98,7 @@ def survey(store: LogStore, bucket: LoggedBucket) -> Survey:
     search.run()
     seen = Survey(tuple(search.roots), tuple(search.strays), tuple(search.unsearched))
     if seen.unsearched:
-        _log.warning("bucket %s, log bucket %s: %s", bucket.name, store.name, not_searched(seen))
+        _log.warning("bucket %s, log bucket %s: %s", bucket.name, store.name, describe_unsearched(seen))
     return seen
 
 
@@ -146,8 +146,8 @@ def _days(
     *,
     tells_undated: bool,
 ) -> Iterator[date]:
-    end = behind(day_prefix(base, last))
-    for found, group in groups(store, base, day_prefix(base, first), pattern):
+    end = make_name_after(day_prefix(base, last))
+    for found, group in find_groups(store, base, day_prefix(base, first), pattern):
         if found.key >= end:
             return
         if day := _date_of(group):
@@ -158,7 +158,11 @@ def _days(
 
 
 def _add_stray(strays: list[str], item: LogObject) -> None:
-    if len(strays) < MAX_STRAYS_NAMED and not is_folder_marker(item) and (name := shown(item.key)) not in strays:
+    if (
+        len(strays) < MAX_STRAYS_NAMED
+        and not is_folder_marker(item)
+        and (name := make_printable(item.key)) not in strays
+    ):
         strays.append(name)
 
 
@@ -182,9 +186,9 @@ class Listing:
 
     def __iter__(self) -> Iterator[list[LogObject]]:
         for prefix in self._prefixes:
-            reached(FailPoint.LIST_BEFORE)
+            hit(FailPoint.LIST_BEFORE)
             for page in self._store.pages(prefix):
-                reached(FailPoint.LIST_AFTER)
+                hit(FailPoint.LIST_AFTER)
                 yield [item for item in page if self._is_log_key(item)]
 
     def _is_log_key(self, item: LogObject) -> bool:
@@ -193,7 +197,7 @@ class Listing:
             self.waiting += not item.is_quiet
             return item.is_quiet
         if not is_folder_marker(item):
-            self.strays.append(shown(item.key))
+            self.strays.append(make_printable(item.key))
         return False
 
 
@@ -246,7 +250,7 @@ class Look:
                     found = ledger.compare(connection, self._store.name, log_keys)
                 self.listed += len(log_keys)
                 self.outdated += len(found.outdated)
-                self.outdated_names += [shown(item.key) for item in found.outdated[: self._names_left()]]
+                self.outdated_names += [make_printable(item.key) for item in found.outdated[: self._names_left()]]
                 self.seen += len(log_keys) - len(found.unseen) - len(found.outdated)
                 yield [LogKey(item, self.period, item.key in found.purged) for item in found.unseen]
 

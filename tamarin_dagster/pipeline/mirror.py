@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, LogKey
 from tamarin_dagster.logstore import FetchError, LogStore
 from tamarin_dagster.logstore.copies import Copies, CopiesError, NotCopiedError
 from tamarin_dagster.logstore.threads import Threads
 from tamarin_dagster.parallel import prefetch
+from tamarin_dagster.pipeline.batches import make_batches
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Listing, days_with_keys, survey
 from tamarin_dagster.settings import LoggedBucket
 
@@ -82,7 +83,7 @@ def mirror(
     last: date | None = None,
     progress: Callable[[MirrorProgress], None] | None = None,
 ) -> Mirrored:
-    """Copy the log keys of the days from `first` to `last` into `folder_of(bucket, out)`, unless they are there.
+    """Copy the log keys of the days from `first` to `last` into `choose_folder(bucket, out)`, unless they are there.
 
     `first` defaults to the bucket's start_date, `last` to tomorrow. A log key is copied unless there is a copy of the
     listed size and ETag. A log key that cannot be read or written is a failure, and the others continue. Nothing is
@@ -90,7 +91,7 @@ def mirror(
     and OSError when it cannot be created; what was copied until then stays, and is not fetched again.
     """
     started = time.monotonic()
-    folder = folder_of(bucket, out)
+    folder = choose_folder(bucket, out)
     if bucket.log_folder and folder.resolve().is_relative_to(bucket.log_folder.resolve()):
         raise CopiesError(
             f"{folder}: lies within the log bucket {bucket.log_bucket_name} itself; choose another folder"
@@ -105,7 +106,7 @@ def mirror(
     return done
 
 
-def folder_of(bucket: LoggedBucket, out: Path) -> Path:
+def choose_folder(bucket: LoggedBucket, out: Path) -> Path:
     """Return the folder below `out` for the bucket's log bucket; logged buckets that share a log bucket share it.
 
     It has the log bucket's name. If the log bucket is a folder, a digest of its path is appended, which no bucket name
@@ -142,7 +143,8 @@ class _Mirror:
 
     def run(self) -> None:
         """Copy batch by batch; fetch the next batch while one is written."""
-        with closing(prefetch(self._fetched(_batches(self._missing())))) as fetched:
+        batches = make_batches(self._missing(), BATCH_BYTES, BATCH_KEYS, lambda key: key.object.size)
+        with closing(prefetch(self._fetched(batches))) as fetched:
             for batch in fetched:
                 self._keep(batch)
 
@@ -166,9 +168,9 @@ class _Mirror:
             if batch[0].object.size > BATCH_BYTES:
                 yield [(batch[0], None)]
                 continue
-            reached(FailPoint.FETCH_BEFORE)
+            hit(FailPoint.FETCH_BEFORE)
             results = self._store.fetch([key.object for key in batch])
-            reached(FailPoint.FETCH_AFTER)
+            hit(FailPoint.FETCH_AFTER)
             bodies: list[tuple[LogKey, bytes | None]] = []
             for key, fetched in zip(batch, results, strict=True):
                 if fetched.error is not None:
@@ -217,20 +219,3 @@ class _Mirror:
     def _fail(self, key: LogKey, error: str) -> None:
         _log.warning("bucket %s, key %s: %s", self._bucket.name, key.object.key, error)
         self._done.failures.append(KeyFailure(key.object.key, key.delivery_date, error))
-
-
-def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
-    """Yield log keys in batches of at most BATCH_BYTES and BATCH_KEYS; a larger log key goes alone."""
-    batch: list[LogKey] = []
-    size = 0
-    for key in keys:
-        if key.object.size > BATCH_BYTES:
-            yield [key]
-            continue
-        if batch and (size + key.object.size > BATCH_BYTES or len(batch) == BATCH_KEYS):
-            yield batch
-            batch, size = [], 0
-        batch.append(key)
-        size += key.object.size
-    if batch:
-        yield batch

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from tamarin_dagster.logformat import RECORDS_SCHEMA, redact
 from tamarin_dagster.logformat.frames import to_table
-from tamarin_dagster.logkey import shown
+from tamarin_dagster.logkey import make_printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ class Preview:
     rows: tuple[tuple[str, ...], ...]
 
 
-def preview_of(records: "pd.DataFrame", log_index: int) -> Preview:
+def make_preview(records: "pd.DataFrame", log_index: int) -> Preview:
     """Return the first records of one log object of a batch.
 
     Args:
@@ -49,5 +49,5 @@ def preview_of(records: "pd.DataFrame", log_index: int) -> Preview:
 
 def _text(value: object) -> str:
     """Return a value as text that any page can show; clients choose keys, URIs and user agents."""
-    text = "" if value is None else shown(str(value))
+    text = "" if value is None else make_printable(str(value))
     return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 1]}…"

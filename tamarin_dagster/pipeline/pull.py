@@ -15,22 +15,23 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import (
     DecompressionError,
     DeliveryPeriod,
     LogCounts,
     ParsedLogs,
+    decompress_chunks,
     parse_logs,
     parse_parts,
-    unpacked,
 )
 from tamarin_dagster.logformat.engine import ParserName
-from tamarin_dagster.logkey import KeyFailure, LogKey, counted, shown
+from tamarin_dagster.logkey import KeyFailure, LogKey, count_periods, make_printable
 from tamarin_dagster.logstore import CHANGED_SINCE_LISTED, FetchError, LogStore
 from tamarin_dagster.parallel import parallel_map, prefetch
+from tamarin_dagster.pipeline.batches import make_batches
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD, MAX_OUTDATED_NAMED, Look, Survey, days_with_keys, survey
-from tamarin_dagster.pipeline.preview import Preview, preview_of
+from tamarin_dagster.pipeline.preview import Preview, make_preview
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.generations import DigestNeededError
@@ -127,7 +128,7 @@ class PulledPeriod:
         """Count a log key that is older than a purged one of its name."""
         self.outdated += 1
         if len(self.outdated_names) < MAX_OUTDATED_NAMED:
-            self.outdated_names.append(shown(key.object.key))
+            self.outdated_names.append(make_printable(key.object.key))
 
     def add(self, key: LogKey, counts: LogCounts) -> None:
         """Count a log key that was loaded."""
@@ -273,8 +274,9 @@ class _Pull:
         So an interrupt, which hits the main thread, tears no transaction: the current batches are committed, a large
         log key is rolled back, and the later steps end.
         """
+        batches = make_batches(self._unseen(), BATCH_BYTES, BATCH_KEYS, _weigh)
         with (
-            closing(prefetch(self._fetched(_batches(self._unseen())))) as fetched,
+            closing(prefetch(self._fetched(batches))) as fetched,
             closing(prefetch(self._parsed(fetched))) as parsed,
             closing(parallel_map(parsed, self._load, threads=connections)) as loaded,
             self._stopping(),
@@ -330,7 +332,7 @@ class _Pull:
         if not left:
             return f"{count_noun(done, 'log key')} loaded, nothing remains"
         return (
-            f"{count_noun(done, 'log key')} loaded; {len(left):,} of {counted(self.periods)} incomplete, from"
+            f"{count_noun(done, 'log key')} loaded; {len(left):,} of {count_periods(self.periods)} incomplete, from"
             f" {left[0]} on; the next pull continues"
         )
 
@@ -346,13 +348,13 @@ class _Pull:
 
     def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[_Bodies | _Large]:
         for batch in batches:
-            if _weight(batch[0]) > BATCH_BYTES:
+            if _weigh(batch[0]) > BATCH_BYTES:
                 yield _Large(batch[0])
                 continue
             small = _Bodies()
-            reached(FailPoint.FETCH_BEFORE)
+            hit(FailPoint.FETCH_BEFORE)
             results = self.store.fetch([key.object for key in batch])
-            reached(FailPoint.FETCH_AFTER)
+            hit(FailPoint.FETCH_AFTER)
             for key, fetched in zip(batch, results, strict=True):
                 if fetched.error is not None:
                     self._not_fetched(key, fetched.error)
@@ -396,28 +398,28 @@ class _Pull:
         yield batch
 
     def _read(self, keys: Sequence[LogKey], bodies: Sequence[bytes]) -> ParsedLogs:
-        reached(FailPoint.PARSE_BEFORE)
+        hit(FailPoint.PARSE_BEFORE)
         parsed = parse_logs(bodies, parser=self.parser)
-        reached(FailPoint.PARSE_AFTER)
+        hit(FailPoint.PARSE_AFTER)
         return self._ready(keys, parsed)
 
     def _read_parts(self, key: LogKey, chunks: Iterable[bytes]) -> Iterator[ParsedLogs]:
-        reached(FailPoint.PARSE_BEFORE)
+        hit(FailPoint.PARSE_BEFORE)
         for part in parse_parts(chunks, parser=self.parser):
-            reached(FailPoint.PARSE_AFTER)
+            hit(FailPoint.PARSE_AFTER)
             yield self._ready([key], part)
 
     def _ready(self, keys: Sequence[LogKey], parsed: ParsedLogs) -> ParsedLogs:
         """Return what is to be stored, after adding previews and misread lines to the periods."""
         for difference in parsed.differences:
             key = keys[difference.log_index]
-            misread = MisreadLine(shown(key.object.key), difference.line_number, difference.masked)
+            misread = MisreadLine(make_printable(key.object.key), difference.line_number, difference.masked)
             self.periods[key.period].misread.append(misread)
         for log, key in enumerate(keys):
             pulled = self.periods[key.period]
             if pulled.preview is None and parsed.counts[log].record_count:
-                pulled.preview = preview_of(parsed.records, log)
-        return parsed.redacted() if self.redacts else parsed
+                pulled.preview = make_preview(parsed.records, log)
+        return parsed.redact() if self.redacts else parsed
 
     def _load(self, item: Batch | _Large) -> Iterator[_Loaded]:
         """Load a batch. If Postgres refuses its data, halve it until the refused log key is alone."""
@@ -430,7 +432,7 @@ class _Pull:
             if len(item.keys) == 1:
                 self._fail(item.keys[0], refusal(error))
             for part in _halves(len(item.keys)):
-                keys, parsed = item.keys[part], item.parsed.only(range(len(item.keys))[part])
+                keys, parsed = item.keys[part], item.parsed.select(range(len(item.keys))[part])
                 named = (self.engine, self.bucket.name, self.store.name)
                 batch = prepare(*named, keys, parsed, digests=item.digests[part], region=self.bucket.region)
                 yield from self._load(batch)
@@ -445,7 +447,7 @@ class _Pull:
         generation.
         """
         try:
-            reached(FailPoint.FETCH_BEFORE)
+            hit(FailPoint.FETCH_BEFORE)
             try:
                 outcome = yield from self._loaded_large(key)
             except DigestNeededError:
@@ -483,7 +485,7 @@ class _Pull:
         """Load a large log key from its chunks; yield each part after it is sent."""
         batch = prepare_large(self.engine, self.bucket.name, self.store.name, key, digest, region=self.bucket.region)
         read = hashlib.sha256()
-        with closing(prefetch(unpacked(_digested(chunks, read), key.object.size))) as bodies:
+        with closing(prefetch(decompress_chunks(_digested(chunks, read), key.object.size))) as bodies:
             parts = prepare_parts(self.engine, batch, self._read_parts(key, bodies))
             with (
                 closing(prefetch(self._unless_stopped(parts))) as ready,
@@ -529,25 +531,7 @@ def _halves(count: int) -> tuple[slice, ...]:
     return (slice(None, count // 2), slice(count // 2, None)) if count > 1 else ()
 
 
-def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
-    """Yield log keys in batches of at most BATCH_BYTES, decompressed, and BATCH_KEYS; a larger log key goes alone."""
-    batch: list[LogKey] = []
-    size = 0
-    for key in keys:
-        weight = _weight(key)
-        if weight > BATCH_BYTES:
-            yield [key]
-            continue
-        if batch and (size + weight > BATCH_BYTES or len(batch) == BATCH_KEYS):
-            yield batch
-            batch, size = [], 0
-        batch.append(key)
-        size += weight
-    if batch:
-        yield batch
-
-
-def _weight(key: LogKey) -> int:
+def _weigh(key: LogKey) -> int:
     """Estimate the size of the log key's content in bytes."""
     suffix = key.object.key[-8:]  # also for `.gz.txt`
     return key.object.size * (UNPACKED_RATIO if ".gz" in suffix or ".zst" in suffix else 1)
@@ -556,7 +540,7 @@ def _weight(key: LogKey) -> int:
 def _unpacked(body: bytes) -> bytes | None:
     """Return a small log key's content; None if it is larger than a batch. Raises DecompressionError."""
     pieces, size = [], 0
-    for piece in unpacked((body,), len(body)):
+    for piece in decompress_chunks((body,), len(body)):
         pieces.append(piece)
         size += len(piece)
         if size > 2 * BATCH_BYTES:

@@ -12,7 +12,7 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure
 from tamarin_dagster.logstore import LogStore
@@ -132,7 +132,7 @@ def _pages(
 ) -> Iterator[list[LoadedKey]]:
     last_id = 0
     while True:
-        reached(FailPoint.PURGE_QUERY_BEFORE)
+        hit(FailPoint.PURGE_QUERY_BEFORE)
         with engine.connect() as connection:
             page = ledger.purgeable(
                 connection,
@@ -161,7 +161,7 @@ def _proved(
         left_out = ledger.expired_ids(connection, ids)
         if place:  # a reparse may have moved lines into the records meanwhile
             left_out |= archived.unarchived_ids(connection, ids, place)
-    reached(FailPoint.PURGE_QUERY_AFTER)
+    hit(FailPoint.PURGE_QUERY_AFTER)
     for key in page:
         if difference := unproved.get(key.object.key):
             _fail(done, bucket, key, f"its rows differ from the ledger: {difference}")
@@ -171,9 +171,9 @@ def _proved(
 def _delete(store: LogStore, engine: sa.Engine, bucket: LoggedBucket, proved: list[LoadedKey], done: Purged) -> None:
     gone: list[int] = []
     errors: dict[int, str] = {}
-    reached(FailPoint.DELETE_BEFORE)
+    hit(FailPoint.DELETE_BEFORE)
     results = store.delete([key.object for key in proved])
-    reached(FailPoint.DELETE_AFTER)
+    hit(FailPoint.DELETE_AFTER)
     for key, deleted in zip(proved, results, strict=True):
         if deleted.error is None:
             gone.append(key.id)
@@ -181,13 +181,13 @@ def _delete(store: LogStore, engine: sa.Engine, bucket: LoggedBucket, proved: li
         else:
             errors[key.id] = deleted.error
             _fail(done, bucket, key, deleted.error)
-    reached(FailPoint.MARK_PURGED_BEFORE)
+    hit(FailPoint.MARK_PURGED_BEFORE)
     with engine.begin() as connection:
         if gone:
             ledger.mark_purged(connection, gone)
         if errors:
             ledger.note_purge_errors(connection, errors)
-    reached(FailPoint.MARK_PURGED_AFTER)
+    hit(FailPoint.MARK_PURGED_AFTER)
 
 
 def _fail(done: Purged, bucket: LoggedBucket, key: LoadedKey, error: str) -> None:

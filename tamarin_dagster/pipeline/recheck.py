@@ -12,7 +12,7 @@ from datetime import date
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import redact_text
-from tamarin_dagster.logkey import shown
+from tamarin_dagster.logkey import make_printable
 from tamarin_dagster.recordstore.shapes import (
     CHECKED_FIELDS,
     MisshapenRecords,
@@ -219,6 +219,6 @@ def _safe(value: str) -> str:
     A column was cut at blanks, so its value may begin with the name of a secret. The prepended question mark lets the
     redaction find it there.
     """
-    safe = shown(redact_text("?" + value[:_READ_CHARACTERS])[1:])
+    safe = make_printable(redact_text("?" + value[:_READ_CHARACTERS])[1:])
     is_cut = len(safe) > VALUE_CHARACTERS or len(value) > _READ_CHARACTERS
     return safe[:VALUE_CHARACTERS] + "…" if is_cut else safe

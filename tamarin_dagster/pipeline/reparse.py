@@ -59,8 +59,8 @@ class Reparsed:
         return (
             f"changed {self.changed:,} of {count_noun(self.keys, 'log key')} with rejected lines;"
             f" {count_noun(self.lines, 'line')} = {count_noun(self.moved, 'record')} now + {self.rejected:,} still"
-            f" rejected ({self.reasons_changed:,} for another reason) + {self.oversized:,} oversized or torn, not read again;"
-            f" {self.seconds:.1f} s"
+            f" rejected ({self.reasons_changed:,} for another reason) + {self.oversized:,} oversized or torn, not read"
+            f" again; {self.seconds:.1f} s"
         )
 
 
@@ -213,7 +213,7 @@ def _read(lines: Sequence[StoredLine], reading: _Reading) -> _Chunk:
     bodies = [text + b"\n" for _, text in whole]
     parsed = parse_logs(bodies, now=reading.now, first_lines=numbers, parser=reading.parser)
     if reading.redacts:
-        parsed = parsed.redacted()
+        parsed = parsed.redact()
     moved = [number for number, counts in zip(numbers, parsed.counts, strict=True) if counts.record_count]
     reasons: dict[str, list[int]] = {}
     for log, number, reason in parsed.rejected[["log_index", "line_number", "reason"]].itertuples(index=False):

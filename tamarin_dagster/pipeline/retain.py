@@ -121,7 +121,7 @@ def first_kept_day(months: int, today: date) -> date:
     return date(year, month + 1, 1)
 
 
-def unpurged_warning(bucket: str, keys: int) -> str:
+def describe_unpurged(bucket: str, keys: int) -> str:
     """Return a warning about expired log keys in the log bucket of a bucket that is purged."""
     return (
         f"{count_noun(keys, 'expired log key')} of {bucket} {'is' if keys == 1 else 'are'} still in the log bucket:"
@@ -130,7 +130,7 @@ def unpurged_warning(bucket: str, keys: int) -> str:
     )
 
 
-def owed_warning(owed: OwedKeys) -> str:
+def describe_owed(owed: OwedKeys) -> str:
     """Return a warning about log keys that prevent months from being dropped, because they wait for the archive."""
     return (
         f"{count_noun(owed.keys, 'log key')} of {owed.bucket} {'is' if owed.keys == 1 else 'are'} not in its archive"
@@ -139,7 +139,7 @@ def owed_warning(owed: OwedKeys) -> str:
     )
 
 
-def expirable(
+def plan_expiry(
     engine: sa.Engine, months: int, *, today: date | None = None, archives: Mapping[str, str] | None = None
 ) -> Expirable:
     """Return what `expire` would do, without doing it."""
@@ -201,7 +201,7 @@ def expire(
     started = time.monotonic()
     places = archives or {}
     spared = archived.owed_to(places) if places else None
-    tell = progress or _quiet
+    tell = progress or (lambda _: None)
     with engine.connect() as connection:
         first_kept, owed = _first_kept(connection, months, today, places)
         done = Expired(first_kept, owed=owed)
@@ -226,10 +226,6 @@ def expire(
         done.unpurged = expiry.unpurged_expired_keys(connection)
     done.seconds = time.monotonic() - started
     return done
-
-
-def _quiet(_: Expired) -> None:
-    """Report nothing."""
 
 
 def _mark(

@@ -36,7 +36,7 @@ from tamarin_dagster.settings.values import (
     FileNames,
     HttpUrl,
     LogBucketName,
-    spelled_out,
+    normalize_place,
 )
 
 DEFAULT_CONFIG = "tamarin.yaml"
@@ -71,7 +71,7 @@ class SettingsError(Exception):
     """
 
 
-class Partition(StrEnum):
+class PartitionUnit(StrEnum):
     """The length of a bucket's partitions. A partition is the smallest unit of a run, a check and a purge."""
 
     DAILY = "daily"
@@ -94,8 +94,8 @@ class LoggedBucket(BaseModel):
         default=FIRST_LOG_DATE,
         description="the first day of its partitions (delivery days, UTC); set it to avoid empty partitions",
     )
-    partition: Partition = Field(
-        default=Partition.DAILY,
+    partition: PartitionUnit = Field(
+        default=PartitionUnit.DAILY,
         description="the length of its partitions; choose hourly if one day is too much for one run",
     )
     monitor_from: date | None = Field(
@@ -202,7 +202,7 @@ class LoggedBucket(BaseModel):
         """Whether the log keys are delivered to the bucket itself."""
         return self.log_bucket_name == self.name
 
-    def owns_tree(self, root: str) -> bool:
+    def is_owner_of_tree(self, root: str) -> bool:
         """Return whether a tree of log keys belongs to this bucket, where the names of its folders do not decide it.
 
         Every bucket whose log_prefix the tree's root begins with is a candidate. The tree belongs to the candidate that
@@ -373,8 +373,8 @@ class Settings(BaseModel):
     def _archived_elsewhere(cls, buckets: tuple[LoggedBucket, ...], info: ValidationInfo) -> tuple[LoggedBucket, ...]:
         for bucket in buckets:
             place = bucket.archive or info.data.get("archive")
-            log_keys = f"{spelled_out(bucket.log_bucket_name)}/{bucket.log_prefix}"
-            if place and f"{spelled_out(place)}/".startswith(log_keys):
+            log_keys = f"{normalize_place(bucket.log_bucket_name)}/{bucket.log_prefix}"
+            if place and f"{normalize_place(place)}/".startswith(log_keys):
                 raise ValueError(
                     f"archive: of bucket '{bucket.name}' lies under its log_prefix, where its files would be strays;"
                     " choose another place"
@@ -433,7 +433,7 @@ class Settings(BaseModel):
         """Return the archive of each bucket that has one, by bucket name."""
         return {bucket.name: url for bucket in self.buckets if (url := self.archive_of(bucket))}
 
-    def purges_rejected(self, bucket: LoggedBucket) -> bool:
+    def should_purge_rejected(self, bucket: LoggedBucket) -> bool:
         """Return whether a purge of the bucket also deletes log keys with rejected lines."""
         return self.purge_rejected if bucket.purge_rejected is None else bucket.purge_rejected
 
@@ -460,10 +460,10 @@ def load_settings(config: Path | None = None, *, for_demo: bool = False, with_de
         entries = _read_yaml(path)
     elif config or named:
         raise SettingsError(f"{path}: no such file; {'--config' if config else CONFIG_VARIABLE} names it")
-    return settings_of(path, entries, for_demo=for_demo, with_demo=with_demo)
+    return build_settings(path, entries, for_demo=for_demo, with_demo=with_demo)
 
 
-def settings_of(path: Path, entries: dict[str, Any], *, for_demo: bool = False, with_demo: bool = False) -> Settings:
+def build_settings(path: Path, entries: dict[str, Any], *, for_demo: bool = False, with_demo: bool = False) -> Settings:
     """Return the settings made from the entries of the file `path`. See `load_settings`."""
     try:
         settings = Settings(**entries)

@@ -149,14 +149,14 @@ def _check_parameters(parts: SplitResult) -> None:
         seen.add(name)
 
 
-def without_prepare_threshold(url: str) -> str:
+def drop_prepare_threshold(url: str) -> str:
     """Return a database URL without the parameter that only psycopg knows, for psql and other drivers."""
     place, _, query = url.partition("?")
     kept = [piece for piece in query.split("&") if piece and not piece.startswith(f"{_PREPARE_THRESHOLD}=")]
     return place + ("?" + "&".join(kept) if kept else "")
 
 
-def prepare_threshold(url: str) -> int | None:
+def read_prepare_threshold(url: str) -> int | None:
     """Return after how many uses psycopg prepares a statement on the server; None, the default, means never.
 
     The default is never because a pooler such as PgBouncer hands a server connection, with its prepared statements,
@@ -197,7 +197,7 @@ def _files(value: object) -> tuple[Path, ...]:
     return tuple(map(Path, value))
 
 
-def spelled_out(url: str) -> str:
+def normalize_place(url: str) -> str:
     """Return a folder or bucket, given as a path or a URL, as one comparable text."""
     parts = urlsplit(url)
     return unquote(parts.path) if parts.scheme == "file" else url.removeprefix("s3://")

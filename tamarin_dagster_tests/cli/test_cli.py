@@ -115,7 +115,9 @@ def test_reparse_moves_what_the_present_parser_can_read_and_says_so(run, configu
     assert rows("SELECT line_count, record_count, rejected_count FROM s3_log_key") == [(5, 4, 1)]
     assert rows("SELECT line_number FROM s3_log_record ORDER BY 1") == [(1,), (2,), (3,), (4,)]
     assert again.returncode == 0
-    assert "media: changed 0 of 1 log key with rejected lines; 1 line = 0 records now + 1 still rejected" in again.stderr
+    assert (
+        "media: changed 0 of 1 log key with rejected lines; 1 line = 0 records now + 1 still rejected" in again.stderr
+    )
 
 
 def test_reparse_keeps_to_the_bucket_and_the_days_asked_for(
@@ -275,7 +277,7 @@ def test_a_bucket_that_cannot_be_listed_does_not_stop_the_others(run, tmp_path, 
     done = run("pull")
 
     assert done.returncode == 1
-    assert "nowhere: there is no such folder" in done.stderr
+    assert "nowhere: the folder does not exist" in done.stderr
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 2
 
@@ -755,7 +757,7 @@ def test_a_pull_tells_a_script_what_it_did(run, configured, put_key, log_folder,
     assert (media["error"], media["purged"]["keys"], media["purged"]["kept_keys"]) == (None, 1, 1)
     assert media["purged"]["by_day"] == {"2026-03-05": 1}
     assert gone["bucket"] == "gone"
-    assert "there is no such folder" in gone["error"]
+    assert "the folder does not exist" in gone["error"]
     assert (log_folder / kept).exists()
 
 

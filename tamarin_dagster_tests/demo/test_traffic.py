@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from tamarin_dagster.demo import DemoSite, lines_between, lines_of_hour
-from tamarin_dagster.demo.catalogue import catalogue
+from tamarin_dagster.demo.catalogue import make_catalogue
 from tamarin_dagster.demo.deliveries import body_of
 from tamarin_dagster.demo.site import AVERAGE_RHYTHM, SCRAPER_IP, rhythm
 from tamarin_dagster.logformat import parse_log
@@ -156,7 +156,7 @@ def test_the_scraper_walks_through_all_keys():
             for line in lines_between(site, start, start + timedelta(hours=1), 600)
             if f" {SCRAPER_IP} " in line
         }
-    assert len(asked) > 0.5 * len(catalogue(site).files)
+    assert len(asked) > 0.5 * len(make_catalogue(site).files)
 
 
 def test_batch_deletes_share_the_request_id_of_their_request(mixed):

@@ -8,7 +8,7 @@ from tamarin_dagster.logformat import NUMBER_NAMES, TEXT_NAMES, ParsedLogs, Reje
 from tamarin_dagster.logformat.frames import times_of
 from tamarin_dagster.logformat.lines import KEPT_BYTES
 from tamarin_dagster.logformat.regex_reader import MAX_LINE_BYTES
-from tamarin_dagster.logformat.values import EARLIEST_REQUEST, MAX_AHEAD, Typed, microseconds, typed
+from tamarin_dagster.logformat.values import EARLIEST_REQUEST, MAX_AHEAD, Typed, convert_columns, to_microseconds
 from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -50,7 +50,7 @@ def found_by_rules(line: bytes) -> Finding:
         return RejectReason.OVERSIZED
     try:
         columns = regex_reader.read_line(escaped(line.rstrip(b"\r")))
-        return typed(columns, microseconds(EARLIEST_REQUEST), microseconds(NOW + MAX_AHEAD))
+        return convert_columns(columns, to_microseconds(EARLIEST_REQUEST), to_microseconds(NOW + MAX_AHEAD))
     except regex_reader.Rejected as rejected:
         return rejected.reason
 
@@ -87,7 +87,7 @@ def check_nothing_is_lost(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
         assert (count.record_count, count.rejected_count, count.blank_count) == (len(times), rejected, mine.count(None))
         assert count.line_count == count.record_count + count.rejected_count + count.blank_count
         first, last = count.first_request_dtime, count.last_request_dtime
-        assert [microseconds(when) for when in (first, last) if when] == ([min(times), max(times)] if times else [])
+        assert [to_microseconds(when) for when in (first, last) if when] == ([min(times), max(times)] if times else [])
         for number, (line, finding) in enumerate(zip(lines[log], mine, strict=True), 1):
             text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             assert (finding is None) == (not text.strip(b" \t\r")), line

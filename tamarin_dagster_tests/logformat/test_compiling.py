@@ -54,14 +54,16 @@ def test_the_first_use_says_that_it_compiles_and_a_later_one_is_silent(tmp_path)
         assert done.stdout == "[1, 3]\n"
         said.append(done.stderr)
     (folder,) = tmp_path.iterdir()
-    expected = "Compiling the parser to machine code; that takes about half a minute, once, and it is kept in"
+    expected = (
+        "Compiling the parser to machine code, which takes about half a minute, only now; the machine code is kept in"
+    )
     assert said == [f"{expected} {folder}\n", ""]
 
 
 def test_where_nothing_may_be_written_the_message_says_that_each_process_compiles(monkeypatch, caplog):
     monkeypatch.setattr(compiling, "machine_code_folder", lambda: None)
     compiling._Announcer().on_start(SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=compiled)}))
-    assert "half a minute, in each process, since it can be kept nowhere" in caplog.text
+    assert "half a minute, in each process, because there is no folder to keep the machine code in" in caplog.text
 
 
 def test_another_source_is_another_folder(tmp_path, monkeypatch, fresh_folder):

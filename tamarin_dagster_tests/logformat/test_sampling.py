@@ -115,7 +115,7 @@ def test_without_numba_lines_are_read_by_the_regex_reader_and_that_is_said(monke
     engine.compiled_engine.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
-            parsed = parse_logs([body], now=NOW).redacted()
+            parsed = parse_logs([body], now=NOW).redact()
         assert records_of(parsed).select(["key", "bytes_sent"]).equals(expected.select(["key", "bytes_sent"]))
         assert "numba is not installed" in caplog.text
         assert isinstance(records_of(parsed), pa.Table)

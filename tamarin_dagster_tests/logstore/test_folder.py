@@ -103,7 +103,7 @@ def test_a_missing_folder_is_named(tmp_path):
         make()
         with pytest.raises(LogStoreError) as caught:
             list(store.pages("logs/"))
-        assert str(caught.value) == f"log bucket {url}: there is no such folder"
+        assert str(caught.value) == f"log bucket {url}: the folder does not exist; check log_bucket_name, or mount it"
         with pytest.raises(LogStoreError):
             first_object(store, "logs/")
 
@@ -198,7 +198,7 @@ def test_a_file_that_is_written_while_it_is_read_is_no_body(folder, log_folder, 
     (fetched,) = folder.store.fetch([item])
     assert (fetched.body, fetched.error) == (
         b"",
-        "it was deleted or overwritten since it was listed; the next run takes what is there",
+        "it was deleted or overwritten after it was listed; the next run takes what is there then",
     )
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_changes_between_two_chunks_is_an_error(folder, monkeypatch,
     opened = folder.store.open(item)
     assert next(opened.chunks) == b"be"
     folder.put("k", change)
-    with pytest.raises(FetchError, match=r"^it was deleted or overwritten since it was listed"):
+    with pytest.raises(FetchError, match=r"^it was deleted or overwritten after it was listed"):
         list(opened.chunks)
 
 

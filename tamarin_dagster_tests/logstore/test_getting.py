@@ -30,7 +30,7 @@ QUICK = Retries(attempts=6, deadline_seconds=20, first_backoff_seconds=0.01, max
 TIMEOUT = timedelta(seconds=0.5)
 STALL = Fault(stall=1.0, after=2)
 PASSING = [SLOW_DOWN, INTERNAL_ERROR, TOO_MANY, RESET, RESET_IN_BODY, CUT, STALL, Fault(400, "RequestTimeout")]
-CHANGED = "it was deleted or overwritten since it was listed; the next run takes what is there"
+CHANGED = "it was deleted or overwritten after it was listed; the next run takes what is there then"
 # One that obstore reads, and one that only boto3 can address.
 NAMES = ["logs/plain", "logs//odd"]
 
@@ -270,7 +270,7 @@ def test_a_last_range_that_is_too_short_is_an_error(world, name):
     item = world.put(name, b"1" * 2500)
     opened = world.store.open(replace(item, size=2700))
     assert [len(next(opened.chunks)) for _ in range(2)] == [1000, 1000]
-    with pytest.raises(FetchError, match=r"^2,500 bytes were read where 2,700 are listed$"):
+    with pytest.raises(FetchError, match=r"^read 2,500 bytes, but 2,700 are listed$"):
         next(opened.chunks)
 
 

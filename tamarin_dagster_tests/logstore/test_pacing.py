@@ -193,7 +193,7 @@ def test_a_store_that_is_down_fails_all_but_a_probe_at_once():
         world.now += 0.01
     probes = world.sent - sent
     assert probes == pytest.approx((world.now - started) / 5, abs=2)
-    assert said == {"503": probes, "503 (nothing else has come for 60 s)": 4000 - probes}
+    assert said == {"503": probes, "503 (no other answer for 60 s)": 4000 - probes}
     world.now += 5
     world.answer(times=20)
     assert world.sent - sent == probes + 20

@@ -257,7 +257,9 @@ def test_a_key_that_is_reparsed_while_its_day_is_written_is_not_noted(
     monkeypatch.undo()
 
     assert (done.keys, purged.keys, rows(WAITING)) == (0, 0, [(2,)])
-    assert done.problems == {DAY: "some of its log keys were loaded or reparsed meanwhile; the next run writes it again"}
+    assert done.problems == {
+        DAY: "some of its log keys were loaded or reparsed meanwhile; the next run writes it again"
+    }
     assert run()[1].keys == 2
     assert rows_in(folder) == as_in_the_table(rows)
 

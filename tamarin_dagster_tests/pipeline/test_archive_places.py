@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace, FolderArchive, S3Archive
 from tamarin_dagster.pipeline import archive as archiving
-from tamarin_dagster.pipeline.archive import Archived, archive, place_state, verify
+from tamarin_dagster.pipeline.archive import Archived, archive, read_place_state, verify
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.pipeline.purge import Purged, purge
 from tamarin_dagster.pipeline.reparse import reparse
@@ -221,7 +221,10 @@ def test_a_database_restored_from_an_old_backup_does_not_write_over_what_was_arc
 
     done = restored.archive(place, now=later())
 
-    assert f"holds 2 log keys of that day that this database ({restored.id}, 3 log keys) does not know" in done.problems[DAY]
+    assert (
+        f"holds 2 log keys of that day that this database ({restored.id}, 3 log keys) does not know"
+        in done.problems[DAY]
+    )
     assert content(place, FILE) == before
     purged = restored.purge(place)
     assert purged.keys == 0
@@ -375,7 +378,7 @@ def test_a_writing_that_was_interrupted_is_completed_at_once_and_not_purged_befo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archiving, "written_state", interrupted)
+    monkeypatch.setattr(archiving, "read_written_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ours.archive(place, now=later())
     monkeypatch.undo()
@@ -389,7 +392,7 @@ def test_two_interrupted_writings_in_a_row_are_still_ours(
 ) -> None:
     """The place has what the first one began; the second one ends before it changes anything there."""
     ours.load({name(): lines(3)})
-    for number, where in enumerate(["written_state", "write_day", "write_day"], start=1):
+    for number, where in enumerate(["read_written_state", "write_day", "write_day"], start=1):
 
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
@@ -465,9 +468,9 @@ def test_a_new_archive_can_be_begun_by_hand_as_the_message_says(ours: Database, 
     ours.load({name(): lines(3)})
     ours.archive(place)
     shutil.rmtree(folder)
-    problem = place_state(ours.logs.bucket, place, ours.engine).problem or ""
+    problem = read_place_state(ours.logs.bucket, place, ours.engine).problem or ""
     write(place, OWNER, problem.partition("owner.json with ")[2].encode())
-    assert place_state(ours.logs.bucket, place, ours.engine).problem is None
+    assert read_place_state(ours.logs.bucket, place, ours.engine).problem is None
     ours.load({name(NEXT): lines(1)})
     assert ours.archive(place).keys == 1
     purged = ours.purge(place)

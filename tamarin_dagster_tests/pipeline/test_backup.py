@@ -186,7 +186,11 @@ def test_a_truncated_backup_leaves_the_database_as_it_was(backup, empty_url, emp
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "is damaged or not a backup"), (b"PGDMP but no more", "is damaged or not a backup"), (b"CREATE TABLE x ();\n" * 400, "is damaged or not a backup")],
+    [
+        (b"", "is damaged or not a backup"),
+        (b"PGDMP but no more", "is damaged or not a backup"),
+        (b"CREATE TABLE x ();\n" * 400, "is damaged or not a backup"),
+    ],
 )
 def test_a_file_that_is_no_backup_is_refused(tmp_path, empty_url, empty_engine, content, said) -> None:
     (tmp_path / "foreign").write_bytes(content)

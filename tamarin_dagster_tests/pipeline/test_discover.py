@@ -13,7 +13,14 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.roots import MAX_PAGES_WITHOUT_LOG_KEYS
 from tamarin_dagster.logstore.s3 import S3LogStore
-from tamarin_dagster.pipeline.discover import MAX_STRAYS_NAMED, Look, Survey, days_with_keys, not_searched, survey
+from tamarin_dagster.pipeline.discover import (
+    MAX_STRAYS_NAMED,
+    Look,
+    Survey,
+    days_with_keys,
+    describe_unsearched,
+    survey,
+)
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines
@@ -389,9 +396,9 @@ def test_a_deep_foreign_tree_is_given_up_and_what_lies_after_it_is_found():
     assert seen.unsearched == ("logs/photos/",)
     assert MAX_PAGES_WITHOUT_LOG_KEYS == 50
     assert store.requests <= 50 + 8
-    assert "1 folder was not searched to the end" in not_searched(seen)
-    assert "'logs/photos/'; if log keys lie in it, set log_prefix" in not_searched(seen)
-    assert not_searched(Survey((), ())) == ""
+    assert "1 folder was not searched to the end" in describe_unsearched(seen)
+    assert "'logs/photos/'; if log keys lie in it, set log_prefix" in describe_unsearched(seen)
+    assert describe_unsearched(Survey((), ())) == ""
 
 
 def test_a_folder_that_is_given_up_is_named_in_the_log(caplog):

@@ -17,7 +17,7 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, copies
 from tamarin_dagster.logstore.copies import ASIDE, Copies, CopiesError, NotCopiedError
 from tamarin_dagster.logstore.opening import open_log_store
-from tamarin_dagster.pipeline.mirror import Mirrored, folder_of, mirror
+from tamarin_dagster.pipeline.mirror import Mirrored, choose_folder, mirror
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import lines
@@ -164,7 +164,7 @@ def test_a_mirror_without_its_index_is_made_anew_and_nothing_is_loaded_again(mir
     listed = [(item.key, item.size, item.last_modified) for page in store.pages("") for item in page]
     loaded = rows("SELECT id, loaded_at FROM s3_log_key ORDER BY id")
     (done.folder / ASIDE / "index.sqlite").write_bytes(b"no database at all" * 100)
-    with pytest.raises(CopiesError, match="delete it: the keys are then fetched again"):
+    with pytest.raises(CopiesError, match="delete it, and the log keys are fetched again"):
         mirrored()
     (done.folder / ASIDE / "index.sqlite").unlink()
 
@@ -196,7 +196,7 @@ def test_buckets_of_one_log_bucket_share_a_folder_and_others_have_their_own(sour
 
     assert one.folder == two.folder == tmp_path / source.bucket.log_bucket_name
     assert (one.keys, two.keys) == (5, 1)
-    assert len({folder_of(each, tmp_path) for each in (source.bucket, here, there)}) == 3
+    assert len({choose_folder(each, tmp_path) for each in (source.bucket, here, there)}) == 3
 
 
 def test_a_folder_is_mirrored_too_but_not_into_itself(folder_place, tmp_path, log_folder) -> None:
@@ -240,7 +240,7 @@ def test_a_copy_appears_whole_or_not_at_all_and_what_was_there_stays(tmp_path) -
 def test_a_second_mirror_into_the_same_folder_is_refused_while_the_first_is_at_it(tmp_path) -> None:
     with (
         Copies(tmp_path),
-        pytest.raises(CopiesError, match="another mirror writes to it"),
+        pytest.raises(CopiesError, match="another mirror is writing to it"),
         Copies(tmp_path),
     ):
         pass
@@ -281,7 +281,7 @@ def configured(tmp_path, folder_place, monkeypatch) -> Path:
     )
     for number in range(3):
         folder_place.put(key_of(number), lines(1))
-    return folder_of(bucket, tmp_path / "out")
+    return choose_folder(bucket, tmp_path / "out")
 
 
 def test_the_command_says_what_it_did_and_how_the_folder_is_used(configured, folder_place) -> None:

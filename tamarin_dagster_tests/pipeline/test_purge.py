@@ -20,7 +20,7 @@ from tamarin_dagster_tests.older_parser import reject
 
 JUNK = b"no log line at all\n"
 DAY, NEXT = date(2026, 3, 5), date(2026, 3, 6)
-OVERWRITTEN = "it was overwritten since it was loaded; the next pull loads the new generation"
+OVERWRITTEN = "it was overwritten after it was loaded; the next pull loads the new generation"
 LEDGER = (
     "SELECT key, record_count, purged_at IS NOT NULL, purge_error FROM s3_log_key WHERE superseded_at IS NULL"
     " ORDER BY key, id"

@@ -16,8 +16,8 @@ from tamarin_dagster.operations.doctor.finding import Status
 from tamarin_dagster.operations.doctor.folder import examine_folder
 from tamarin_dagster.operations.doctor.names import NOTHING_KNOWN
 from tamarin_dagster.pipeline import pull as pulling
-from tamarin_dagster.pipeline.backlog import backlog
-from tamarin_dagster.pipeline.discover import waiting_files
+from tamarin_dagster.pipeline.backlog import count_backlog
+from tamarin_dagster.pipeline.discover import describe_waiting
 from tamarin_dagster.pipeline.purge import purge
 from tamarin_dagster.settings import load_settings
 from tamarin_dagster_tests.lines import lines
@@ -164,7 +164,7 @@ def test_buckets_doctor_and_mirror_mention_files_that_wait(
     put(2)
     put(3)
     bucket = load_settings().bucket("media")
-    found = backlog(bucket, open_log_store(bucket), engine, today, today)
+    found = count_backlog(bucket, open_log_store(bucket), engine, today, today)
     assert (found.unloaded, found.listed, found.waiting) == (1, 1, 2)
     done = run("buckets", "--json")
     (state,) = json.loads(done.stdout)
@@ -173,7 +173,7 @@ def test_buckets_doctor_and_mirror_mention_files_that_wait(
     examined = examine_folder(bucket, log_folder, open_log_store(bucket), NOTHING_KNOWN, purges=True)
     findings = {each.subject: each for each in examined}
     waiting = findings["media: quiet files"]
-    assert (waiting.status, waiting_files(bucket, 2) in str(waiting)) == (Status.warn, True)
+    assert (waiting.status, describe_waiting(bucket, 2) in str(waiting)) == (Status.warn, True)
     done = run("mirror", "--out", str(tmp_path / "copies"), "--json")
     (mirrored,) = json.loads(done.stdout)
     assert (done.exit_code, mirrored["keys"], mirrored["waiting"]) == (1, 1, 2)

@@ -16,7 +16,7 @@ from tamarin_dagster.pipeline import retain as retention
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.pipeline.purge import purge
 from tamarin_dagster.pipeline.reparse import reparse
-from tamarin_dagster.pipeline.retain import Expired, expirable, expire, first_kept_day
+from tamarin_dagster.pipeline.retain import Expired, expire, first_kept_day, plan_expiry
 from tamarin_dagster.recordstore import expiry, ledger
 from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.loading import load
@@ -135,13 +135,13 @@ def test_a_second_expire_has_nothing_to_do(five_months, engine, rows):
 def test_an_empty_database_has_nothing_to_expire(engine):
     done = expire_now(engine)
     assert (done.partitions, done.keys, done.rejected_lines, done.unpurged, done.bytes) == ([], 0, 0, {}, 0)
-    assert expirable(engine, 2, today=TODAY).partitions == ()
+    assert plan_expiry(engine, 2, today=TODAY).partitions == ()
 
 
 def test_what_would_go_is_told_without_doing_it(five_months, engine, rows, contents):
     rows("ANALYZE s3_log_record")
     before = contents()
-    found = expirable(engine, 2, today=TODAY)
+    found = plan_expiry(engine, 2, today=TODAY)
     assert [(partition.name, partition.rows) for partition in found.partitions] == [
         ("s3_log_record_2026_01", 6),
         ("s3_log_record_2026_02", 6),
@@ -207,7 +207,7 @@ def test_keys_without_any_record_lose_their_rejected_lines_by_their_delivery_day
         folder_place.put(name(day, 1), b"\n")
     assert pull(folder_place.bucket, folder_place.store, engine).failures == []
 
-    assert expirable(engine, 2, today=TODAY).rejected_lines == 2
+    assert plan_expiry(engine, 2, today=TODAY).rejected_lines == 2
     done = expire_now(engine)
 
     assert (done.partitions, done.rejected_lines) == ([], 2)

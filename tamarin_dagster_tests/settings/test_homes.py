@@ -13,7 +13,7 @@ import pytest
 from tamarin_dagster.analytics.report import Month, write_report
 from tamarin_dagster.logstore.archiving import FolderArchive
 from tamarin_dagster.logstore.copies import Copies
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.operations import dev
 from tamarin_dagster.private_files import make_home
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
@@ -202,7 +202,7 @@ def allowed(request):
 def test_a_file_for_a_user_is_never_more_open_than_600_and_its_folders_than_700(tmp_path, allowed) -> None:
     if os.geteuid() and allowed(0o700) == "500":
         pytest.skip("in a folder that may not be written to nothing is made")
-    with whole_file(tmp_path / "a" / "b" / "file") as file:
+    with write_whole_file(tmp_path / "a" / "b" / "file") as file:
         file.write(b"192.0.2.3")
     assert modes(tmp_path) == {"a": allowed(0o700), "a/b": allowed(0o700), "a/b/file": allowed(0o600)}
 
@@ -211,7 +211,7 @@ def test_a_file_that_was_open_is_the_owners_alone_once_it_is_written_again(tmp_p
     (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "file").chmod(0o644)
     tmp_path.chmod(0o755)
-    with whole_file(tmp_path / "file") as file:
+    with write_whole_file(tmp_path / "file") as file:
         file.write(b"new")
     assert modes(tmp_path) == {"file": "600"}
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755, "a folder that was there keeps its mode"

@@ -111,7 +111,9 @@ def test_a_tree_belongs_to_the_bucket_that_its_last_folder_names_or_to_the_longe
         + bucket("away", "z/u/", "  endpoint_url: http://127.0.0.1:9000\n")
     )
     owners = {
-        root: [each.name for each in settings.buckets if each.owns_tree(root) and root.startswith(each.log_prefix)]
+        root: [
+            each.name for each in settings.buckets if each.is_owner_of_tree(root) and root.startswith(each.log_prefix)
+        ]
         for root in ("", "a/b/", "z/u/media/", "z/u/films/", "z/u/x/", "z/", "films/", "a/zoo/", "media/")
     }
     assert owners == {
@@ -300,7 +302,11 @@ WRONG = {
     "a name with a blank": ("buckets:\n- name: my media\n  log_bucket_name: logs\n", "name: ", "3 to 255 letters"),
     "a name of two letters": ("buckets:\n- name: ab\n  log_bucket_name: logs\n", "name: ", "3 to 255 letters"),
     "a number as name": ("buckets:\n- name: 123\n  log_bucket_name: logs\n", "buckets[0]: name: ", "string"),
-    "an s3 URL": ("buckets:\n- name: media\n  log_bucket_name: s3://logs\n", "log_bucket_name: ", "bucket name without a prefix"),
+    "an s3 URL": (
+        "buckets:\n- name: media\n  log_bucket_name: s3://logs\n",
+        "log_bucket_name: ",
+        "bucket name without a prefix",
+    ),
     "a prefix in the bucket": (
         "buckets:\n- name: media\n  log_bucket_name: logs/2026\n",
         IN_BUCKET + "log_bucket_name: ",

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tamarin_dagster.logstore import LogStore
-from tamarin_dagster.logstore.errors import brief
+from tamarin_dagster.logstore.errors import summarize_error
 from tamarin_dagster.logstore.inspection import InspectionError
 from tamarin_dagster.operations.doctor.archive import examine_archives
 from tamarin_dagster.operations.doctor.backups import home_findings
@@ -67,4 +67,4 @@ def examine(
             except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others are still to be looked at
                 remedy = error.remedy if isinstance(error, InspectionError) else ""
                 remedy = remedy or (_FOLDER_REACHED_BY if bucket.log_folder else _REACHED_BY)
-                yield fail(f"{bucket.name}: log bucket", brief(error) or type(error).__name__, remedy)
+                yield fail(f"{bucket.name}: log bucket", summarize_error(error) or type(error).__name__, remedy)

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.pipeline.export import Exported
 from tamarin_dagster.pipeline.export.hive import partition_folder
 from tamarin_dagster.recordstore.extracts import Extract, copied_out, reading, request_days, requested_buckets
@@ -80,7 +80,7 @@ def parquet_files(
     For the other arguments see `text.combined_lines`. Raises OSError.
     """
     started = time.monotonic()
-    tell = progress or _quiet
+    tell = progress or (lambda _: None)
     with engine.connect() as connection:
         days = request_days(connection, first, last)
     done = Exported(all_days=len(days))
@@ -96,7 +96,7 @@ def parquet_files(
                 isolated(done.failures, "export", bucket, day, _REMEDY),
                 reading(engine) as connection,
                 copied_out(connection, Extract(day, (bucket,)).copy(COLUMNS, CSV_OPTIONS)) as rows,
-                whole_file(path) as file,
+                write_whole_file(path) as file,
             ):
                 done.rows += write_parquet(file, rows).total()
                 done.bytes += file.tell()
@@ -107,10 +107,6 @@ def parquet_files(
         tell(done)
     done.seconds = time.monotonic() - started
     return done
-
-
-def _quiet(_: Exported) -> None:
-    """Report nothing."""
 
 
 def write_parquet(file: IO[bytes], rows: Iterable[bytes]) -> Counter[int]:

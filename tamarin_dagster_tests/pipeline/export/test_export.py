@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.pipeline.export import columnar
 from tamarin_dagster.pipeline.export.columnar import parquet_files, write_parquet
 from tamarin_dagster.pipeline.export.hive import hive_folder
@@ -234,21 +234,21 @@ def test_an_export_of_one_partition_replaces_its_file_and_leaves_the_others(engi
 
 def test_a_file_that_fails_half_way_leaves_the_older_one_and_nothing_else(tmp_path) -> None:
     path = tmp_path / "a" / "part-0.parquet"
-    with whole_file(path) as file:
+    with write_whole_file(path) as file:
         file.write(b"old")
 
     def breaking():
         yield b"1,2\n"
         raise OSError("the disk is full")
 
-    with pytest.raises(OSError, match="full"), whole_file(path) as file:
+    with pytest.raises(OSError, match="full"), write_whole_file(path) as file:
         write_parquet(file, breaking())
     assert path.read_bytes() == b"old"
     assert [each.name for each in path.parent.iterdir()] == ["part-0.parquet"]
 
 
 def test_whoever_reads_the_folder_meanwhile_does_not_see_what_is_being_written(tmp_path) -> None:
-    with whole_file(tmp_path / "part-0.parquet") as file:
+    with write_whole_file(tmp_path / "part-0.parquet") as file:
         file.write(b"half")
         file.flush()
         assert ds.dataset(tmp_path, format="parquet").files == []
