@@ -13,7 +13,7 @@ from tamarin_dagster.logformat.compiled.compiling import compiled, copy_octets, 
 
 @pytest.fixture
 def fresh_folder():
-    """The folder of machine code is looked for anew, before the test and after it."""
+    """Look for the folder of machine code anew, before the test and after it."""
     machine_code.machine_code_folder.cache_clear()
     yield
     machine_code.machine_code_folder.cache_clear()
@@ -24,7 +24,7 @@ def twice(number):
 
 
 def test_machine_code_is_kept_in_a_folder_named_after_all_sources(tmp_path, monkeypatch, fresh_folder):
-    """numba looks at a function's own file alone: what an edit of another one made stale would go on being run."""
+    """numba only checks a function's own file, and would run code that the edit of another file has made stale."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     assert machine_code.should_compile()
     assert compiled(twice)(21) == 42
@@ -44,7 +44,7 @@ print(find_line_ends(numpy.frombuffer(b"a\\nb\\n", numpy.uint8), 9).tolist())
 
 
 def test_the_first_use_says_that_it_compiles_and_a_later_one_is_silent(tmp_path):
-    """A first run did not say for half a minute what it was doing."""
+    """A first run was silent for half a minute."""
     said = []
     for _ in range(2):
         environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}

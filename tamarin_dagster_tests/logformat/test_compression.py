@@ -135,7 +135,7 @@ def test_a_stream_cut_short_is_an_error_behind_what_it_held(pack, size):
     [({"max_bytes": 5_000_000}, 5_000_000), ({"max_ratio": 10}, RATIO_FREE_BYTES), ({}, RATIO_FREE_BYTES)],
 )
 def test_a_bomb_is_refused_before_it_has_grown(pack, bounds, most):
-    """And before the rest of it is read: behind the bomb there are chunks without end."""
+    """And before the rest of it is read: after the bomb there are endless chunks."""
     bomb, read = pack(b"\0" * 50_000_000), []
 
     def chunks():
@@ -164,7 +164,7 @@ def test_what_the_chunks_raise_is_not_taken_for_corrupt_data(pack, error):
 
 
 def test_a_gzip_body_in_one_chunk_is_not_copied_over_and_over(monkeypatch):
-    """zlib copies the packed bytes that it has not come to, with each piece that it gives."""
+    """zlib copies the stored bytes that it has not read yet, with each piece that it returns."""
     handed = []
 
     class Member:
@@ -186,7 +186,7 @@ def test_a_gzip_body_in_one_chunk_is_not_copied_over_and_over(monkeypatch):
 
 
 def skippable(number: int, data: bytes = b"note") -> bytes:
-    """A skippable frame of zstd (RFC 8878, 3.1.2): one of sixteen magic numbers, a length, and any bytes."""
+    """Return a skippable frame of zstd (RFC 8878, 3.1.2): one of sixteen magic numbers, a length, and any bytes."""
     return struct.pack("<II", 0x184D2A50 + number, len(data)) + data
 
 
@@ -256,7 +256,7 @@ def test_another_format_inside_a_packed_body_is_named_too(pack, body, name):
     ids=["gzip", "zstd", "skippable"],
 )
 def test_a_body_that_is_packed_twice_is_refused_and_gives_no_byte(pack, inner, name):
-    """gzip inside gzip was unpacked once, and its bytes were stored as rejected lines."""
+    """gzip inside gzip was decompressed once, and its bytes were stored as rejected lines."""
     body, pieces = pack(b"") + pack(inner(TEXT)), []
     with pytest.raises(DecompressionError, match=f"^is {name} inside a (gzip|zstd) file"):
         pieces.extend(decompress_chunks(chunks_of(body, [1]), len(body)))

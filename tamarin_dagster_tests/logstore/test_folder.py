@@ -1,4 +1,4 @@
-"""Folders of log keys: what lies there and is no log key, and what leads elsewhere."""
+"""Folders of log keys: files that are not log keys, and names that lead elsewhere."""
 
 import contextlib
 import os
@@ -70,7 +70,7 @@ def test_no_key_leads_out_of_the_folder(folder, log_folder, tmp_path, key):
 
 
 def test_a_file_that_goes_while_it_is_listed_is_left_out(folder):
-    """A purge beside a sensor's tick deletes what the tick is listing."""
+    """A purge deletes what a sensor's tick is listing at the same time."""
     for name in "abc":
         folder.put(name, b"x")
     pages = folder.store.pages("", page_keys=1)
@@ -155,7 +155,7 @@ def test_any_listing_is_what_a_filter_of_all_names_gives(tmp_path_factory, names
 
 
 def test_a_folder_that_has_not_changed_is_not_read_again(folder, log_folder, monkeypatch):
-    """Years of keys may lie in one folder, and each of their days is looked for by itself."""
+    """One folder may hold years of log keys, and each of their days is looked for separately."""
     scans = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: scans.append(path) or scandir(path))
@@ -176,7 +176,7 @@ def test_a_folder_that_has_not_changed_is_not_read_again(folder, log_folder, mon
 
 
 def test_a_folder_that_has_just_changed_is_read_again(folder, log_folder):
-    """Two changes within a tick of the file system's clock leave one modification time."""
+    """Two changes within one tick of the file system's clock have the same modification time."""
     folder.put("a", b"x")
     modified = log_folder.stat().st_mtime_ns
     assert folder.names() == ["a"]

@@ -1,4 +1,4 @@
-"""GETs over HTTP from an endpoint that fails: what passes is tried again, what does not is told at once."""
+"""GETs over HTTP from an endpoint that fails: transient faults are retried, others are reported at once."""
 
 import itertools
 import threading
@@ -25,7 +25,7 @@ from tamarin_dagster_tests.logstore.faulty import (
     Faulty,
 )
 
-# A test is no place to wait in; and what takes longer than the timeout has stalled.
+# Short waits for tests; whatever takes longer than the timeout has stalled.
 QUICK = Retries(attempts=6, deadline_seconds=20, first_backoff_seconds=0.01, max_backoff_seconds=0.05)
 TIMEOUT = timedelta(seconds=0.5)
 STALL = Fault(stall=1.0, after=2)
@@ -117,7 +117,7 @@ def test_no_object_is_waited_for_longer_than_the_deadline(world):
 
 
 def test_many_objects_that_fail_wait_at_the_same_time(world):
-    """They held the few threads of a window that their own failures had closed."""
+    """They occupied the few threads of a window that their own failures had narrowed."""
     world.use(Retries(attempts=3, first_backoff_seconds=1, max_backoff_seconds=1))
     items = [world.put(f"logs/{number:02}", b"12345") for number in range(60)]
     for item in items[20:]:
@@ -178,7 +178,7 @@ def test_no_more_than_the_window_is_in_flight(world):
     world.faulty.delay = 0.03
     at_first = world.pacer.window
     world.store.fetch(items)
-    # It may have closed in between, on a busy machine.
+    # It may have narrowed in between, on a busy machine.
     assert 8 < world.faulty.most_in_flight <= max(at_first, world.pacer.window)
     for _ in range(3):
         world.pacer._failed(world.pacer._halvings, 0, TransientError("busy"))
@@ -202,14 +202,11 @@ def test_batches_of_one_store_share_its_window(world):
 
 
 def test_a_body_that_breaks_off_under_an_odd_name_is_read_again(world):
-    """boto3 tries again until an answer begins, but not when its body breaks off."""
+    """boto3 retries until a response begins, but not when its body breaks off."""
     item = world.put("logs//odd", b"12345")
     world.faulty.fail("logs//odd", [CUT, RESET_IN_BODY, CUT])
     (fetched,) = world.store.fetch([item])
     assert (fetched.body, fetched.error) == (b"12345", None)
-
-
-# ------------------------------------------------------------------------------------------------ large objects
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a bucket tells of itself, the probe that leaves nothing behind, and how logging is switched on."""
+"""What a bucket says about itself, the probe that leaves nothing behind, and how logging is enabled."""
 
 import json
 import time
@@ -40,9 +40,6 @@ def put_rules(s3, bucket, *rules) -> None:
     s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": filled})
 
 
-# ------------------------------------------------------------------------------------------------ asking
-
-
 def test_a_bucket_tells_its_region_and_time(s3, s3_bucket):
     reached = inspection.reach(s3, s3_bucket, lambda: time.time() + 100)
     assert (reached.permitted, reached.region) == (True, "us-east-1")
@@ -57,7 +54,7 @@ def test_a_bucket_that_is_not_there_is_said_with_a_remedy(s3):
 
 
 def test_a_bucket_that_may_not_be_asked_is_there_nevertheless(faulty, client, s3_bucket):
-    """README's own policy narrows s3:ListBucket to a prefix, which forbids HeadBucket."""
+    """The README's own policy limits s3:ListBucket to a prefix, which forbids HeadBucket."""
     faulty.deny("HEAD")
     assert inspection.reach(client, s3_bucket).permitted is False
 
@@ -140,9 +137,6 @@ def test_a_store_that_lacks_a_thing_is_told_from_one_that_denies_it(faulty, clie
         inspection.get_logging_target(client, s3_bucket)
 
 
-# ------------------------------------------------------------------------------------------------ the probe
-
-
 def left_in(s3, bucket) -> list[str]:
     listing = s3.list_object_versions(Bucket=bucket)
     return [item["Key"] for kind in ("Versions", "DeleteMarkers") for item in listing.get(kind, [])]
@@ -198,9 +192,6 @@ def test_a_version_that_may_not_be_deleted_names_the_permission(faulty, client, 
     tried = probe(client, versioned, "logs/")
     assert tried.not_deleted.remedy == f"grant s3:DeleteObject and s3:DeleteObjectVersion on {versioned}"
     assert tried.left is True
-
-
-# ------------------------------------------------------------------------------------------------ switching on
 
 
 @pytest.fixture

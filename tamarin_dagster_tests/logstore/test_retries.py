@@ -1,4 +1,4 @@
-"""How long a request waits before it is sent again."""
+"""How long a request waits before it is retried."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What S3 alone has: names that are no paths, versions, and refusals."""
+"""What only S3 has: names that are not paths, versions, and refusals."""
 
 from typing import Any
 
@@ -119,7 +119,7 @@ def test_only_the_version_that_was_read_is_deleted(s3, s3_bucket, versioned):
 
 @pytest.mark.parametrize("name", ["logs/plain", "logs//odd"])
 def test_objects_written_before_versioning_have_the_version_null(s3, s3_bucket, in_s3, name, monkeypatch):
-    """As S3 says it; moto, which is made to say it here, names none."""
+    """S3 names this version; moto does not, so the test makes it do so."""
     in_s3.put(name, b"1")
     assert [fetched.object.version_id for fetched in in_s3.store.fetch(in_s3.listed())] == [None]
     s3.put_bucket_versioning(Bucket=s3_bucket, VersioningConfiguration={"Status": "Enabled"})

@@ -1,4 +1,4 @@
-"""What both stores do alike: a folder of log keys, and a bucket in S3 over HTTP."""
+"""What both stores have in common: a folder of log keys, and a bucket in S3 over HTTP."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tamarin_dagster.logstore import CHUNK_BYTES, FetchError, FolderLogStore, fi
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 
-# What S3 and a file system both take as a name, in the order of the bytes.
+# Names that both S3 and a file system accept, in byte order.
 NAMES = sorted(
     [
         "a b",
@@ -65,7 +65,7 @@ def test_each_bucket_gets_the_store_of_its_kind(folder_bucket, s3_logged_bucket)
 
 
 def test_a_folder_needs_no_s3_client():
-    """boto3 and obstore take a fifth of a second to import, and a folder's pull is done in one."""
+    """boto3 and obstore take a fifth of a second to import, which is as long as a whole pull of a folder."""
     loaded = "import sys; import tamarin_dagster.logstore; print(*{'boto3', 'botocore', 'obstore'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

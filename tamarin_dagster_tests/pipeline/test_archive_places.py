@@ -1,4 +1,4 @@
-"""An archive knows whose it is and what it holds: nobody writes over another's, and a purge asks it first."""
+"""An archive knows its owner and its content: no database overwrites another's, and a purge checks it first."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def ours(engine: sa.Engine, folder_place: Place) -> Database:
 
 @pytest.fixture
 def copied(engine: sa.Engine, ours: Database) -> Iterator[Callable[[], Database]]:
-    """copied() makes a copy of our database as it is now, as a backup is, with the same log bucket."""
+    """copied() makes a copy of our database as it is now, like a backup, with the same log bucket."""
     made: list[sa.Engine] = []
     administration = sa.create_engine(engine.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
 
@@ -127,7 +127,7 @@ def later() -> datetime:
 
 
 def as_of_an_earlier_version(database: Database, place: ArchivePlace, *days: date) -> None:
-    """The archive and the ledger as the version before left them, and migrated."""
+    """Put the archive and the ledger into the state that the previous version left, after the migration."""
     for day in days:
         record = read(place, f"_archived/media/{day}.json")
         old = {
@@ -187,7 +187,7 @@ def test_a_second_database_with_the_same_bucket_name_overwrites_nothing(
 def test_two_databases_that_begin_at_the_same_moment_do_not_purge_what_the_other_wrote_over(
     ours: Database, theirs: Database, place: ArchivePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both find the place empty; the other one's files and marks are there last."""
+    """Both find the place empty, and the other one writes its files and marks last."""
     ours.load({name(): lines(3)})
     theirs.load({name(number=1): lines(2)})
     write_day = archiving.write_day
@@ -232,7 +232,7 @@ def test_a_database_restored_from_an_old_backup_does_not_write_over_what_was_arc
 
 
 def test_a_file_that_no_record_explains_is_not_written_over(ours: Database, place: ArchivePlace) -> None:
-    """An export, or a copy of another archive without its records."""
+    """It may come from an export, or from a copy of another archive without its records."""
     write(place, FILE, b"somebody's")
     ours.load({name(): lines(3)})
 
@@ -243,7 +243,7 @@ def test_a_file_that_no_record_explains_is_not_written_over(ours: Database, plac
 
 
 def test_days_of_an_unknown_database_keep_ours_from_the_place(ours: Database, place: ArchivePlace) -> None:
-    """Records of an earlier version, of which our ledger knows nothing."""
+    """Records of an earlier version, which our ledger does not know."""
     write(
         place,
         "_archived/media/2025-01-01.json",
@@ -266,7 +266,7 @@ def test_other_buckets_of_another_database_may_be_in_the_same_place(
 
 
 def test_nothing_is_purged_while_the_archive_is_not_mounted(ours: Database, folder: Path, tmp_path: Path) -> None:
-    """An empty mount point is a folder that is there: only its mark is missing."""
+    """An empty mount point is an existing folder: only its mark is missing."""
     place = FolderArchive(str(folder))
     ours.load({name(): lines(3), name(NEXT): lines(1)})
     ours.archive(place)

@@ -1,4 +1,4 @@
-"""A backup: one file that is whole or not there, and a restore that destroys nothing."""
+"""A backup: one file that is complete or missing, and a restore that destroys nothing."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ NEEDS_15 = pytest.mark.skipif(not (DEBIANS / "postgres").exists(), reason="Debia
 
 @pytest.fixture
 def loaded(engine, folder_bucket, put_key):
-    """Seven records and a rejected line are in the test's database."""
+    """Load seven records and a rejected line into the test's database."""
     put_key(lines(3))
     put_key(lines(4) + b"no record\n")
     pull(folder_bucket, open_log_store(folder_bucket), engine)
@@ -61,7 +61,7 @@ def all_of(engine: sa.Engine) -> dict[str, tuple[int, str]]:
 
 
 def objects_of(engine: sa.Engine) -> list[tuple]:
-    """All tables, views, functions and indexes, with the rows of the tables' statistics left out."""
+    """Return all tables, views, functions and indexes, without the tables' statistics."""
     query = """
         SELECT c.relkind::text, c.relname, pg_get_userbyid(c.relowner), obj_description(c.oid)
         FROM pg_class c WHERE relnamespace = 'public'::regnamespace
@@ -129,7 +129,7 @@ def test_a_database_with_records_is_not_restored_into(backup, database_url, engi
 
 
 def test_a_single_ledger_row_that_came_after_the_look_stops_a_restore(backup, empty_url, empty_engine) -> None:
-    """A pull under way may load between our look and the restore's first lock."""
+    """A pull under way may load between our check and the restore's first lock."""
     migrate(empty_engine)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backups, "_refuse_if_used", lambda _: _load_one(empty_url))
@@ -149,7 +149,7 @@ def _load_one(url: str) -> None:
 
 
 def test_a_migrated_database_without_records_is_restored_into(backup, engine, empty_url, empty_engine) -> None:
-    """Every command migrates what it opens, so that an empty database seldom is without tables."""
+    """Every command migrates what it opens, so an empty database rarely lacks tables."""
     migrate(empty_engine)
 
     restore(empty_url, backup)
@@ -232,7 +232,7 @@ def test_a_backup_is_noted_in_the_database_it_is_of(backup, rows, empty_engine) 
 
 
 def test_an_older_schema_is_backed_up_without_a_note_and_without_migrating_it(loaded, rows, database_url, file) -> None:
-    """Before an upgrade, that is."""
+    """For example before an upgrade."""
     rows("ALTER TABLE tamarin_database DROP COLUMN backed_up_at")
     rows("UPDATE alembic_version SET version_num = '0008'")
     assert not back_up(database_url, file).noted
@@ -286,7 +286,7 @@ def test_a_backup_that_is_interrupted_leaves_neither_a_file_nor_a_pg_dump(loaded
 
 @pytest.fixture
 def only_debians(monkeypatch):
-    """As if the wheel had no programs, and Debian's of Postgres 15 were on the PATH."""
+    """Pretend that the wheel has no programs, and that Debian's of Postgres 15 are on the PATH."""
     monkeypatch.setattr(backups, "_candidates", lambda name: iter([DEBIANS / name]))
 
 
@@ -351,7 +351,7 @@ def _ids(name: str) -> tuple[int, int]:
 def test_a_backup_of_the_embedded_server_is_restored_into_an_older_server_and_back(
     backup, engine, debians_url, empty_url, empty_engine, file
 ) -> None:
-    """A dump of today's pg_dump begins with a setting that Postgres 15 does not know."""
+    """A dump of a current pg_dump begins with a setting that Postgres 15 does not know."""
     assert restore(debians_url, backup).records == 7
     theirs = sa.create_engine(debians_url.replace("postgresql:", "postgresql+psycopg:"))
     assert all_of(theirs) == all_of(engine)
@@ -362,12 +362,9 @@ def test_a_backup_of_the_embedded_server_is_restored_into_an_older_server_and_ba
     assert all_of(empty_engine) == all_of(engine)
 
 
-# ---------------------------------------------------------------------------------------------- the commands
-
-
 @pytest.fixture
 def command(tmp_path):
-    """command("backup", …) as a process in `tmp_path`, on the embedded server."""
+    """command("backup", …): run a process in `tmp_path`, on the embedded server."""
 
     def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TAMARIN_")}

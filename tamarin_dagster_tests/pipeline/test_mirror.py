@@ -1,4 +1,4 @@
-"""Log keys that are downloaded to a folder: as they are, once, and so that the folder serves as a log bucket."""
+"""Log keys that are downloaded to a folder: unchanged, once, and so that the folder can serve as a log bucket."""
 
 import os
 import signal
@@ -132,7 +132,7 @@ def test_an_etag_that_is_no_digest_is_known_again(source, mirrored, s3) -> None:
 
 
 def test_an_overwritten_key_is_fetched_again_and_is_another_generation_even_within_the_second(source, mirrored) -> None:
-    """S3 counts whole seconds, and a folder's generations are told by time and size."""
+    """S3 counts whole seconds, and a folder distinguishes generations by time and size."""
     store = open_log_store(_as_source(mirrored()))
     before = next(store.pages(key_of(1)))[0]
     source.put(key_of(1), lines(2).swapcase())
@@ -156,7 +156,7 @@ def test_a_copy_that_was_cut_short_or_is_gone_is_fetched_again(mirrored) -> None
 
 
 def test_a_mirror_without_its_index_is_made_anew_and_nothing_is_loaded_again(mirrored, engine, rows) -> None:
-    """The files are other files, so they are read again; their bytes are the same."""
+    """The files are new files, so they are read again; their bytes are the same."""
     done = mirrored()
     source = _as_source(done)
     store = open_log_store(source)
@@ -205,9 +205,6 @@ def test_a_folder_is_mirrored_too_but_not_into_itself(folder_place, tmp_path, lo
     assert copies_of(mirror(folder_place.bucket, folder_place.store, tmp_path / "out")) == {key_of(1): lines(2)}
     with pytest.raises(CopiesError, match="choose another folder"):
         mirror(folder_place.bucket, folder_place.store, log_folder)
-
-
-# ------------------------------------------------------------------------------------------------ what goes wrong
 
 
 @pytest.mark.parametrize("name", ["../out", "/out", "a/../../out", "a//b", ".a/b", "a/.b", "a/", "a\0b", "link/out"])
@@ -265,9 +262,6 @@ def test_a_key_that_has_no_place_is_a_failure_and_stops_no_other(mirrored) -> No
 
     assert [(each.key, each.delivery_date) for each in done.failures] == [(key_of(1), date(2026, 3, 5))]
     assert (done.keys, key_of(0) in copies_of(done)) == (4, True)
-
-
-# ------------------------------------------------------------------------------------------------ the command
 
 
 @pytest.fixture

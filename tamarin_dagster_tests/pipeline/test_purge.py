@@ -1,4 +1,4 @@
-"""purge: deletes what the ledger proves loaded, and nothing else, ever."""
+"""purge: delete what the ledger proves to be loaded, and nothing else, ever."""
 
 import re
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def failures(purged: Purged) -> list[tuple[str, date, str]]:
 
 
 class Refusing:
-    """A store that refuses to delete some keys; it notes what it was asked to delete."""
+    """A store that refuses to delete some log keys; it notes what it was asked to delete."""
 
     def __init__(self, store, refused: Sequence[str] = ()) -> None:
         self._store = store
@@ -60,9 +60,6 @@ class Refusing:
             else self._store.delete([item])[0]
             for item in objects
         ]
-
-
-# ------------------------------------------------------------------------------------------------ what goes
 
 
 def test_exactly_the_loaded_keys_without_rejected_lines_are_deleted(place, engine, rows, contents):
@@ -156,9 +153,6 @@ def test_nothing_of_another_log_bucket_or_bucket_is_touched(folder_place, s3_pla
     assert rows("SELECT log_bucket_name FROM s3_log_key WHERE purged_at IS NULL") == [
         (s3_place.bucket.log_bucket_name,)
     ]
-
-
-# ------------------------------------------------------------------------------------------------ what stays
 
 
 @pytest.mark.parametrize(
@@ -264,7 +258,7 @@ def test_a_purge_that_is_killed_between_deleting_and_noting_is_completed_by_the_
 
 
 def test_only_a_purge_deletes_from_a_log_bucket():
-    """There is no way from a listing to a deletion: nothing else asks a store to delete."""
+    """A listing never leads to a deletion: nothing else asks a store to delete."""
     package = Path(purging.__file__).parents[1]
     asking = {
         path.relative_to(package).as_posix()
@@ -273,8 +267,6 @@ def test_only_a_purge_deletes_from_a_log_bucket():
     }
     assert asking == {"pipeline/purge.py"}
 
-
-# ------------------------------------------------------------------------------------------------ rejected lines
 
 OVERSIZED = b"x" * (1024 * 1024 + 1) + b"\n"
 
@@ -292,7 +284,7 @@ def test_a_key_with_rejected_lines_stays_and_is_told_of(place, engine, rows):
 
 
 def test_purge_rejected_lets_all_go_but_keys_with_an_oversized_line(place, engine, rows):
-    """Of an oversized line only the start is stored: the log bucket alone has the whole."""
+    """Only the start of an oversized line is stored; only the log bucket has the whole line."""
     place.put(name(DAY, 1), lines(2) + JUNK)
     place.put(name(DAY, 2), lines(2))
     place.put(name(DAY, 3), lines(1) + OVERSIZED + JUNK)
@@ -324,9 +316,6 @@ def test_a_reparse_that_clears_a_key_lets_it_go(folder_place, engine, rows):
     assert folder_place.names() == []
 
 
-# ------------------------------------------------------------------------------------------------ dry runs, failures
-
-
 def test_a_dry_run_proves_and_deletes_nothing(place, engine, rows):
     place.put(name(DAY, 1), lines(2))
     place.put(name(DAY, 2), lines(3))
@@ -354,9 +343,6 @@ def test_since_when_a_deletion_fails_is_kept_until_it_succeeds(folder_place, eng
     assert rows(since) == [(None,)]
 
 
-# ------------------------------------------------------------------------------------------------ versions
-
-
 @pytest.fixture
 def versioned(s3_place, s3):
     s3.put_bucket_versioning(Bucket=s3_place.bucket.log_bucket_name, VersioningConfiguration={"Status": "Enabled"})
@@ -373,7 +359,7 @@ def test_on_a_versioned_bucket_the_version_that_was_read_is_deleted(versioned, s
 
 
 def test_on_a_versioned_bucket_an_overwritten_key_ends_as_on_any_other(versioned, engine, rows):
-    """Whether the purge comes before or after the pull of the new generation must not show in the tables."""
+    """The tables must not show whether the purge comes before or after the pull of the new generation."""
     versioned.put(name(), lines(3))
     pull_all(versioned, engine)
     versioned.another_second()
@@ -386,7 +372,7 @@ def test_on_a_versioned_bucket_an_overwritten_key_ends_as_on_any_other(versioned
 
 
 def test_a_log_bucket_that_is_gone_purges_nothing(s3_place, s3, engine, rows):
-    """A wrong endpoint answers 404 too: the ledger would say purged of keys that are still there."""
+    """A wrong endpoint answers 404 too; the ledger would mark log keys as purged that are still there."""
     s3_place.put(name(), lines(3))
     pull_all(s3_place, engine)
     s3_place.remove(name())

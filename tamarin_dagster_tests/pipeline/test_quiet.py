@@ -1,4 +1,4 @@
-"""Files that are still being written: they wait until they have been quiet, before a load and before a deletion."""
+"""Files that are still being written: a load and a deletion wait until they have been quiet."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def config(tmp_path, database_url, monkeypatch, folder_bucket):
 
 @pytest.fixture
 def put(log_folder, today):
-    """put(number, age, count): a log key of today that was written so many seconds ago; returns its name."""
+    """put(number, age, count): put a log key of today that was written `age` seconds ago; return its name."""
 
     def put(number: int, age: float = 0, count: int = 2) -> str:
         key = f"logs/{today}-00-00-00-{number:016X}"
@@ -94,7 +94,7 @@ def test_a_bucket_may_have_its_own_quiet_seconds(config):
 
 
 def test_a_key_in_s3_does_not_wait(s3_place, engine, today):
-    """It is there whole or not at all."""
+    """It is there as a whole or not at all."""
     bucket = s3_place.bucket.model_copy(update={"quiet_seconds": 60})
     s3_place.put(f"logs/{today}-00-00-00-{1:016X}", lines(2))
     pulled = pulling.pull(bucket, open_log_store(bucket), engine)
@@ -106,9 +106,9 @@ def test_a_key_in_s3_does_not_wait(s3_place, engine, today):
     [
         (-61, -61, True),
         (-59, -59, False),
-        # copied with its time, as cp -p and rsync do once it is complete
+        # copied with its time, as cp -p and rsync do after it is complete
         (-86_400, -1, True),
-        # a time ahead was set by somebody: when the file was really changed is known
+        # a time in the future was set by somebody; the inode says when the file was really changed
         (86_400, -61, True),
         (86_400, -59, False),
         # a file server's clock that is ahead: waited for, but not for ever
@@ -126,7 +126,7 @@ def test_a_file_is_quiet_when_it_was_last_changed_long_enough_ago(mtime, ctime, 
 
 
 def test_a_file_that_is_still_fresh_is_not_deleted(put, folder_bucket, log_folder, engine, rows):
-    """Loaded with quiet_seconds: 0, say; a later purge takes it."""
+    """For example, it was loaded with quiet_seconds: 0; a later purge deletes it."""
     key = put(1)
     pulling.pull(folder_bucket, open_log_store(folder_bucket), engine)
     store = FolderLogStore(log_folder, folder_bucket.log_bucket_name, quiet_seconds=60)
@@ -181,7 +181,7 @@ def test_buckets_doctor_and_mirror_mention_files_that_wait(
 
 
 def test_demo_logs_can_be_pulled_at_once(config, log_folder, rows):
-    """Their times are those in their names, and the newest is old enough, also just after midnight."""
+    """Their times are those in their names, and the newest one is old enough, even just after midnight."""
     done = run("demo-logs", "--lines", "300", "--keys", "30", "--days", "2", "--out", str(log_folder))
     assert done.exit_code == 0, done.output
     newest = max(path.stat().st_mtime for path in (log_folder / "logs").iterdir())

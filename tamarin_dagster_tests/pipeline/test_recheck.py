@@ -1,4 +1,4 @@
-"""Stored records that the present rules would not load: found by the fields' patterns, reported, left as they are."""
+"""Stored records that the present rules would not load: found by the fields' patterns, reported, not changed."""
 
 import json
 import random
@@ -24,7 +24,7 @@ from tamarin_dagster_tests.lines import HOST_ID, OWNER, line, lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 
 TAIL = f"- {HOST_ID} - TLS_AES_128_GCM_SHA256 - media.s3.amazonaws.com TLSv1.3 - - us-east-1"
-# What an earlier version took for the column, or could have.
+# Values that an earlier version stored in the column, or could have stored.
 WRONG = {
     "bucket_owner": ["PK\x03\x04\x14", "\ufeff" + OWNER, "a\\x00b", "a b", "", 'a"b'],
     "version_id": ["TLSv1.3", "SigV4", "QueryString", "arn:aws:s3:::x", "a.b", "Yes", "é", "ECDHE-RSA-AES128-SHA"],
@@ -87,9 +87,6 @@ def counts(done: rechecking.Rechecked) -> dict[str, int]:
     return {column.column: column.records for column in done.columns}
 
 
-# ------------------------------------------------------------------------------------------------ what is found
-
-
 def test_the_checked_columns_are_the_owner_and_the_tail():
     assert [field.name for field in CHECKED_FIELDS] == list(WRONG)
 
@@ -120,7 +117,7 @@ def test_no_line_of_a_documented_or_public_shape_is_found(engine, rows):
 
 
 def test_postgres_reads_each_pattern_as_python_does(engine, rows):
-    """Over texts that are right for one column and wrong for others, their parts, and each character of ASCII."""
+    """Compared on texts that are right for one column and wrong for others, their parts, and each ASCII character."""
     draws = random.Random(20261128)
     right = {word.strip('"') for tail in ODD_TAILS.values() for word in tail.split(" ")} - {""}
     wrong = {text for texts in WRONG.values() for text in texts}
@@ -204,9 +201,6 @@ def test_a_record_whose_log_key_the_ledger_lacks_is_found_too(engine, rows):
     assert recheck(engine, bucket="media").records == 0
 
 
-# ------------------------------------------------------------------------------------------------ what is shown
-
-
 def test_a_value_is_shown_escaped_cut_and_without_secrets(engine, rows):
     values = {
         "host_header": "/x?X-Amz-Signature=5ec2e7&a=1",
@@ -276,9 +270,6 @@ def test_a_log_key_of_two_days_is_one_key(engine, rows):
     assert (done.records, done.key_count, [key.records for key in done.keys]) == (3, 1, [3])
 
 
-# ------------------------------------------------------------------------------------------------ what it touches
-
-
 def test_each_day_is_read_in_a_read_only_transaction_of_its_own(engine, rows):
     load_keys(engine, [log_key("a")], [lines(3)])
     spoil(rows, "a", 2, version_id="TLSv1.3")
@@ -326,9 +317,6 @@ def test_a_day_is_asked_for_in_its_partition_and_few_of_its_blocks(engine, rows)
             (answer,) = connection.exec_driver_sql(explained, parameters).scalar_one()
             assert set(re.findall(r"s3_log_record_\d{4}_\d\d(?=')", str(answer))) == {partition_name(months[1])}
             assert 0 < answer["Plan"]["Shared Hit Blocks"] + answer["Plan"]["Shared Read Blocks"] < month / 8
-
-
-# ------------------------------------------------------------------------------------------------ the command
 
 
 def test_recheck_says_that_nothing_is_wrong(run, configured, put_key):  # noqa: F811
@@ -414,9 +402,6 @@ def test_recheck_of_a_bucket_that_is_not_known_is_a_mistake_and_of_one_without_l
     assert "0 days of requests: 0 records would not be loaded today;" in empty.stderr
 
 
-# ------------------------------------------------------------------------------------------------ what to do then
-
-
 def test_a_log_key_that_is_still_there_is_loaded_again_as_the_page_says(
     run,  # noqa: F811
     configured,  # noqa: F811
@@ -424,7 +409,7 @@ def test_a_log_key_that_is_still_there_is_loaded_again_as_the_page_says(
     rows,
     log_folder,
 ):
-    """Its bad line is a rejected one then, its other lines are records, and its days are rolled up again."""
+    """Then its bad line is a rejected line, its other lines are records, and its days are rolled up again."""
     wrong = line(request_id="BAD").replace(f"- {HOST_ID}".encode(), b"TLSv1.3 words words")
     assert parse_logs([wrong]).rejected["reason"].tolist() == ["bad_tail"]
     key, other = put_key(lines(2) + line(request_id="BAD")), put_key(lines(4))

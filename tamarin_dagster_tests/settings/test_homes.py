@@ -1,4 +1,4 @@
-"""Homes: the demo has its own, none is destroyed by our tools, and what is in them is the owner's alone."""
+"""Homes: the demo has its own, our tools destroy none, and only the owner can read what is in them."""
 
 import json
 import os
@@ -26,7 +26,7 @@ BUCKETS = "buckets: [{name: media, log_bucket_name: my-logs}]\n"
 
 @pytest.fixture
 def home_of(tmp_path, monkeypatch):
-    """home_of(text, …): the home in use with these settings, below the folder of their file."""
+    """home_of(text, …): return the home in use with these settings, below the folder of their file."""
 
     def home_of(text: str, *, for_demo: bool = False, **environment: str) -> str:
         (tmp_path / "tamarin.yaml").write_text(text)
@@ -66,7 +66,7 @@ def test_the_demo_and_real_buckets_never_share_a_home(home_of, tmp_path, text, e
 
 
 def test_a_home_with_records_of_an_earlier_demo_stays_and_real_buckets_keep_it(home_of, tmp_path) -> None:
-    """Before, the demo wrote its settings and its records into the default home."""
+    """An earlier version wrote the demo's settings and records into the default home."""
     set_up_demo(tmp_path / ".tamarin")
     assert home_of("") == ".tamarin"
     assert home_of(BUCKETS) == ".tamarin"
@@ -90,7 +90,7 @@ def test_a_home_that_may_not_be_entered_is_no_demos(home_of, tmp_path) -> None:
 
 @pytest.fixture
 def said(tmp_path, database_url):
-    """said("buckets", …): what a command says in `tmp_path`, as (status, standard output, standard error)."""
+    """said("buckets", …): run a command in `tmp_path`; return (status, standard output, standard error)."""
 
     def said(*arguments: str, **environment: str) -> tuple[int, str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("TAMARIN_", "AWS_"))}
@@ -109,7 +109,7 @@ def said(tmp_path, database_url):
 
 
 def test_a_command_works_on_the_demo_and_says_so_until_a_bucket_is_configured(said, tmp_path, s3_endpoint, s3) -> None:
-    """In a second terminal `doctor`, `hogs` and `buckets` did not know the demo that `make dev` ran."""
+    """In a second terminal, `doctor`, `hogs` and `buckets` did not find the demo that `make dev` ran."""
     s3.create_bucket(Bucket="demo-logs")
     s3.put_object(Bucket="demo-logs", Key="logs/2026-03-05-10-00-00-000000000000AAAA", Body=lines(2))
     home = tmp_path / ".tamarin-demo"
@@ -158,7 +158,7 @@ HOMES = re.compile(r"\.tamarin\b|TAMARIN_HOME|tamarin-demo|\bhome\b|/var/lib/tam
 
 
 def test_no_target_no_script_and_no_page_removes_a_home() -> None:
-    """`.ci/run` began with `rm -rf .venv .tamarin`, and the tutorial said `rm -r .tamarin`."""
+    """`.ci/run` began with `rm -rf .venv .tamarin`, and the tutorial told people to run `rm -r .tamarin`."""
     files = [*PAGES, "Makefile", ".ci/run", "CHANGELOG.md"]
     files += [str(path.relative_to(PROJECT)) for path in (PROJECT / "deploy").rglob("*") if path.is_file()]
     removals = [
@@ -183,17 +183,14 @@ def test_make_clean_touches_no_home(tmp_path) -> None:
     assert sorted(tmp_path.iterdir()) == kept
 
 
-# ------------------------------------------------------------------------------------------------ the owner's alone
-
-
 def modes(folder: Path) -> dict[str, str]:
-    """The mode of each file and folder below."""
+    """Return the mode of each file and folder below."""
     return {str(path.relative_to(folder)): f"{stat.S_IMODE(path.stat().st_mode):03o}" for path in folder.rglob("*")}
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o277], ids=lambda mask: f"umask {mask:03o}")
 def allowed(request):
-    """allowed(mode): what the umask leaves of it."""
+    """allowed(mode): return the part of the mode that the umask permits."""
     before = os.umask(request.param)
     yield lambda mode: f"{mode & ~request.param:03o}"
     os.umask(before)
@@ -237,7 +234,7 @@ def test_an_archive_a_report_and_a_mirror_are_the_owners_alone(tmp_path, engine)
 
 
 def test_a_home_lets_nobody_look_into_it(tmp_path) -> None:
-    """Root's is passed through by the account that runs Postgres, which root may not do."""
+    """The account that runs Postgres passes through root's home, because Postgres refuses to run as root."""
     before = os.umask(0)
     try:
         make_home(tmp_path / "a" / "home")

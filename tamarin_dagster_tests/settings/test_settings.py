@@ -1,4 +1,4 @@
-"""Settings: one clear line per wrong entry, no secret in any text, the environment before the file."""
+"""Settings: one clear line for each wrong entry, no secret in any text, the environment before the file."""
 
 import os
 from datetime import date
@@ -14,7 +14,7 @@ DATABASE = "postgresql://tamarin:s3cret@db.example.org:5432/tamarin"
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch, tmp_path):
-    """No TAMARIN_ variable of the caller, and a working directory without tamarin.yaml."""
+    """Remove the caller's TAMARIN_ variables, and work in a directory without tamarin.yaml."""
     for name in [name for name in os.environ if name.upper().startswith("TAMARIN_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -31,7 +31,7 @@ def load(tmp_path):
 
 @pytest.fixture
 def complaint(load):
-    """The text of the one SettingsError that a file gives."""
+    """complaint(text): return the text of the one SettingsError that a file causes."""
 
     def complaint(text: str) -> str:
         with pytest.raises(SettingsError) as caught:
@@ -43,9 +43,6 @@ def complaint(load):
 
 def bucket_with(entry: str) -> str:
     return f"{MEDIA}  {entry}\n"
-
-
-# ------------------------------------------------------------------------------------------------ what is right
 
 
 def test_without_a_file_everything_has_its_default(tmp_path):
@@ -261,7 +258,7 @@ SERVER = "postgresql://tamarin:s3cret@db/tamarin"
 )
 @pytest.mark.parametrize("setting", ["database_url", "dagster_database_url"])
 def test_a_parameter_of_a_database_url_that_cannot_work_is_named_without_its_value(complaint, setting, query, said):
-    """The drivers ended with a traceback each, or the parameter was silently another one's."""
+    """The drivers ended with a traceback each, or silently used another driver's parameter."""
     text = complaint(f"{setting}: {SERVER}{query}\n")
     assert text.startswith(f"{setting}: {said}") or f"{setting}: {said}" in text
     assert "s3cret" not in text.lower()
@@ -278,8 +275,6 @@ def test_an_unknown_bucket_is_answered_with_the_known_ones(load):
     with pytest.raises(SettingsError, match="configured buckets: none"):
         Settings().bucket("films")
 
-
-# ------------------------------------------------------------------------------------------------ what is wrong
 
 IN_BUCKET = "buckets[0] 'media': "
 WRONG = {
@@ -444,9 +439,6 @@ def test_yaml_with_odd_keys_or_numbers_is_an_error_of_the_file(complaint, text):
     said = complaint(text)
     assert said.startswith("tamarin.yaml:")
     assert said.count("\n") == 0
-
-
-# ------------------------------------------------------------------------------------------------ no secret
 
 
 def test_no_repr_shows_the_password(load):
