@@ -81,12 +81,12 @@ def read_log_keys(
         LogKeyError: see `errors`.
         LogStoreError: the folder or bucket cannot be listed.
     """
-    store, prefix = _opened(place, region, profile, endpoint_url)
+    store, prefix = _open(place, region, profile, endpoint_url)
     tables = [_TABLE_SCHEMA.empty_table()]
     lines = rejected = keys_with_rejected = 0
-    for names, parsed in _parsed(store, _log_keys(store, prefix, first, last), parser, errors):
+    for names, parsed in _parse(store, _log_keys(store, prefix, first, last), parser, errors):
         wanted = parsed.redact() if redact else parsed
-        tables.append(_named(to_table(wanted.records, RECORDS_SCHEMA), names))
+        tables.append(_add_names(to_table(wanted.records, RECORDS_SCHEMA), names))
         lines += sum(counts.line_count for counts in parsed.counts)
         rejected += len(parsed.rejected)
         keys_with_rejected += sum(counts.rejected_count > 0 for counts in parsed.counts)
@@ -102,9 +102,7 @@ def read_log_keys(
 _TABLE_SCHEMA = pa.schema([pa.field("log_key", pa.string(), nullable=False), *list(RECORDS_SCHEMA)[1:]])
 
 
-def _opened(
-    place: str | Path, region: str | None, profile: str | None, endpoint_url: str | None
-) -> tuple[LogStore, str]:
+def _open(place: str | Path, region: str | None, profile: str | None, endpoint_url: str | None) -> tuple[LogStore, str]:
     """Return the store, and the prefix in it."""
     if not str(place).startswith("s3://"):
         folder = Path(place)
@@ -129,24 +127,24 @@ def _log_keys(store: LogStore, prefix: str, first: date | None, last: date | Non
                 yield item
 
 
-def _parsed(
+def _parse(
     store: LogStore, keys: Iterator[LogObject], parser: ParserName, errors: str
 ) -> Iterator[tuple[list[str], ParsedLogs]]:
     """Yield names of log keys, and their content: many small ones at once, a large one in parts."""
     batch: list[LogObject] = []
     for item in keys:
         if item.size > _BATCH_BYTES:
-            yield from _parsed_large(store, item, parser, errors)
+            yield from _parse_large(store, item, parser, errors)
             continue
         batch.append(item)
         if len(batch) == _BATCH_KEYS or sum(each.size for each in batch) > _BATCH_BYTES:
-            yield _parsed_batch(store, batch, parser, errors)
+            yield _parse_batch(store, batch, parser, errors)
             batch = []
     if batch:
-        yield _parsed_batch(store, batch, parser, errors)
+        yield _parse_batch(store, batch, parser, errors)
 
 
-def _parsed_batch(
+def _parse_batch(
     store: LogStore, batch: Sequence[LogObject], parser: ParserName, errors: str
 ) -> tuple[list[str], ParsedLogs]:
     names, bodies = [], []
@@ -164,7 +162,7 @@ def _parsed_batch(
     return names, parse_logs(bodies, parser=parser)
 
 
-def _parsed_large(
+def _parse_large(
     store: LogStore, item: LogObject, parser: ParserName, errors: str
 ) -> Iterator[tuple[list[str], ParsedLogs]]:
     try:
@@ -181,7 +179,7 @@ def _fail(key: str, error: Exception, errors: str) -> None:
     warnings.warn(f"log key {key} is skipped: {error}", stacklevel=2)
 
 
-def _named(records: pa.Table, names: list[str]) -> pa.Table:
+def _add_names(records: pa.Table, names: list[str]) -> pa.Table:
     """Return the records with the names of their log keys instead of their positions."""
     keys = pa.array(names, pa.string()).take(records["log_index"])
     return records.set_column(0, _TABLE_SCHEMA.field(0), keys).cast(_TABLE_SCHEMA)

@@ -113,7 +113,7 @@ def _configured_state(
             unloaded = _unloaded(settings, bucket, engine)
         except LogStoreError as failure:
             error = str(failure)
-    purges = settings.purges(bucket)
+    purges = settings.should_purge(bucket)
     waiting = _waiting(settings, bucket, engine)
     return _state(held, engine).model_copy(
         update={

@@ -137,7 +137,7 @@ def _pull_bucket(
         text = tell_bucket_failure(bucket.name, error, "its log keys stay")
         done[-1] = done[-1].model_copy(update={"archive_error": text})
         return
-    if not (purges and settings.purges(bucket)):
+    if not (purges and settings.should_purge(bucket)):
         return
     try:
         with bar(bucket.name, "keys") as advance:
@@ -250,7 +250,7 @@ def _purge_bucket(
 ) -> PurgedBucket:
     """Purges one bucket, and says so."""
     told = PurgedBucket(bucket=bucket.name, dry_run=dry_run)
-    if not settings.purges(bucket):
+    if not settings.should_purge(bucket):
         err.print(f"[bold]{escape(bucket.name)}[/]: purge_parsed_keys is off, its log keys stay", highlight=False)
         return told
     if settings.archive_of(bucket) and not dry_run:

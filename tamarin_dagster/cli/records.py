@@ -131,7 +131,7 @@ def expire_command(
         engine.dispose()
     err.print(str(done), highlight=False)
     for bucket in settings.buckets:
-        if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
+        if settings.should_purge(bucket) and (left := done.unpurged.get(bucket.name)):
             complain(describe_unpurged(bucket.name, left))
     for month in done.kept_back:
         complain(str(month))

@@ -63,8 +63,8 @@ def decompress_chunks(
             which
             may be after some pieces. Also for another format, or one inside the other, before any piece.
     """
-    magic, chunks = _peeked(chunks)
-    if refused := _refused(magic):
+    magic, chunks = _peek(chunks)
+    if refused := _find_refused_format(magic):
         raise DecompressionError(f"is {refused}, which is not supported; replace it by the log key that it contains")
     if _GZIP.match(magic):
         pieces = _gunzip(chunks, packed_bytes)
@@ -73,9 +73,11 @@ def decompress_chunks(
     else:
         yield from chunks
         return
-    inner, pieces = _peeked(_bounded(pieces, packed_bytes, max_bytes, max_ratio))
-    if nested := _packed_as(inner) or _refused(inner):
-        raise DecompressionError(f"is {nested} inside {_packed_as(magic)}, which is not supported; decompress it once")
+    inner, pieces = _peek(_bound(pieces, packed_bytes, max_bytes, max_ratio))
+    if nested := _find_supported_format(inner) or _find_refused_format(inner):
+        raise DecompressionError(
+            f"is {nested} inside {_find_supported_format(magic)}, which is not supported; decompress it once"
+        )
     yield from pieces
 
 
@@ -85,17 +87,17 @@ def decompress(body: bytes, *, max_bytes: int = MAX_BYTES, max_ratio: float = MA
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _packed_as(magic: bytes) -> str | None:
+def _find_supported_format(magic: bytes) -> str | None:
     """Return the name of a supported format that begins so; None if there is none."""
     return "a gzip file" if _GZIP.match(magic) else "a zstd file" if _ZSTD.match(magic) else None
 
 
-def _refused(magic: bytes) -> str | None:
+def _find_refused_format(magic: bytes) -> str | None:
     """Return the name of an unsupported format that begins so; None if there is none."""
     return next((name for name, start in _REFUSED.items() if start.match(magic)), None)
 
 
-def _peeked(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+def _peek(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
     """Return the first bytes, and all chunks."""
     rest = iter(chunks)
     magic, seen = b"", []
@@ -107,7 +109,7 @@ def _peeked(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return magic, chain(seen, rest)
 
 
-def _bounded(pieces: Iterable[bytes], packed_bytes: int, max_bytes: int, max_ratio: float) -> Iterator[bytes]:
+def _bound(pieces: Iterable[bytes], packed_bytes: int, max_bytes: int, max_ratio: float) -> Iterator[bytes]:
     ratio_bytes = max(max_ratio * packed_bytes, min(RATIO_FREE_BYTES, max_bytes))
     size = 0
     for piece in pieces:

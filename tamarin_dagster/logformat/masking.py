@@ -10,10 +10,10 @@ def mask_line(line: bytes) -> str:
     Quotes, blanks and brackets mostly show why a line was rejected; addresses, keys, signatures and other client data
     stay hidden. Everything but printable ASCII is `?`.
     """
-    return "".join(map(_masked, line[:SHAPE_BYTES])) + ("…" if len(line) > SHAPE_BYTES else "")
+    return "".join(map(_mask, line[:SHAPE_BYTES])) + ("…" if len(line) > SHAPE_BYTES else "")
 
 
-def _masked(byte: int) -> str:
+def _mask(byte: int) -> str:
     character = chr(byte)
     if not character.isascii() or not character.isprintable():
         return "?"

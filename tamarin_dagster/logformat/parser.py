@@ -163,7 +163,7 @@ def parse_parts(
     task, line_number = _Parsing(_latest(now), parser), 1
     for lines in whole_lines(chunks, PIECE_BYTES):
         if isinstance(lines, LongLine):
-            yield _parsed_long(lines, line_number)
+            yield _parse_long(lines, line_number)
             line_number += 1
         else:
             for piece in pieces_of([lines], first_lines=[line_number]):
@@ -204,7 +204,7 @@ class _Parsing:
             found.records.append(reading.table())
             found.rejected.append(_rejected_lines(piece, reading.outcomes))
             found.blanks.append(piece.log_index[reading.outcomes == BLANK_LINE])
-        records, rejected = _joined(RECORDS_SCHEMA, found.records), _joined(REJECTED_SCHEMA, found.rejected)
+        records, rejected = _concatenate(RECORDS_SCHEMA, found.records), _concatenate(REJECTED_SCHEMA, found.rejected)
         counts = _counts(logs, records, rejected, found.blanks)
         return ParsedLogs(to_frame(records), to_frame(rejected), counts, tuple(found.differences))
 
@@ -230,11 +230,11 @@ class _Parsing:
         return RegexReading(piece, self._first_time, self._last_time)
 
 
-def _joined(schema: pa.Schema, tables: list[pa.Table]) -> pa.Table:
+def _concatenate(schema: pa.Schema, tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def _parsed_long(line: LongLine, line_number: int) -> ParsedLogs:
+def _parse_long(line: LongLine, line_number: int) -> ParsedLogs:
     """Return the result for a line that is too long for memory: blank or oversized."""
     nothing = to_frame(RECORDS_SCHEMA.empty_table())
     if line.is_blank:

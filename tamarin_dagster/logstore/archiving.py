@@ -79,12 +79,12 @@ class FolderArchive:
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """See ArchivePlace."""
-        with self._explained(), write_whole_file(self._folder / name) as file:
+        with self._explain_errors(), write_whole_file(self._folder / name) as file:
             yield file
 
     def end_of(self, name: str, size: int) -> FileEnd | None:
         """See ArchivePlace."""
-        with self._explained():
+        with self._explain_errors():
             try:
                 with (self._folder / name).open("rb") as file:
                     whole = file.seek(0, 2)
@@ -95,7 +95,7 @@ class FolderArchive:
 
     def has_files(self, folder: str) -> bool:
         """See ArchivePlace."""
-        with self._explained():
+        with self._explain_errors():
             try:
                 with os.scandir(self._folder / folder) as found:
                     # Names that begin with a dot are files that a killed process was writing.
@@ -105,11 +105,11 @@ class FolderArchive:
 
     def remove(self, name: str) -> None:
         """See ArchivePlace."""
-        with self._explained():
+        with self._explain_errors():
             (self._folder / name).unlink(missing_ok=True)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -139,12 +139,12 @@ class S3Archive:
         with tempfile.TemporaryFile(prefix="tamarin-archive-") as file:
             yield file
             file.seek(0)
-            with self._explained("s3:PutObject"):
+            with self._explain_errors("s3:PutObject"):
                 self._client.upload_fileobj(file, self._bucket, self._prefix + name)
 
     def end_of(self, name: str, size: int) -> FileEnd | None:
         """See ArchivePlace."""
-        with self._explained("s3:GetObject"):
+        with self._explain_errors("s3:GetObject"):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name, Range=f"bytes=-{size}")
             except self._client.exceptions.NoSuchKey:
@@ -157,7 +157,7 @@ class S3Archive:
 
     def has_files(self, folder: str) -> bool:
         """See ArchivePlace."""
-        with self._explained("s3:ListBucket"):
+        with self._explain_errors("s3:ListBucket"):
             found = self._client.list_objects_v2(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{folder.rstrip('/')}/", MaxKeys=1
             )
@@ -165,11 +165,11 @@ class S3Archive:
 
     def remove(self, name: str) -> None:
         """See ArchivePlace."""
-        with self._explained("s3:DeleteObject"):
+        with self._explain_errors("s3:DeleteObject"):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
 
     @contextmanager
-    def _explained(self, action: str) -> Iterator[None]:
+    def _explain_errors(self, action: str) -> Iterator[None]:
         # boto3 takes a fifth of a second to import, and is already imported if there is a client.
         from boto3.exceptions import Boto3Error  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415

@@ -67,7 +67,7 @@ def make_client(
         read_timeout=STALL_TIMEOUT_SECONDS,
         max_pool_connections=DELETE_THREADS,
     )
-    session = boto3.Session(botocore_session=_session(profile, role_arn, keys), region_name=region)
+    session = boto3.Session(botocore_session=_make_session(profile, role_arn, keys), region_name=region)
     client: S3Client = session.client("s3", endpoint_url=endpoint_url, config=config)
     if "@" in client.meta.endpoint_url:  # the settings refuse one, so this comes from AWS_ENDPOINT_URL or a profile
         raise LogStoreError(
@@ -77,7 +77,7 @@ def make_client(
     return client
 
 
-def _session(profile: str | None, role_arn: str | None, keys: AccessKeys) -> botocore.session.Session:
+def _make_session(profile: str | None, role_arn: str | None, keys: AccessKeys) -> botocore.session.Session:
     base = botocore.session.Session(profile=profile)
     if keys.key_id and keys.secret:
         base.set_credentials(keys.key_id, keys.secret, keys.token)

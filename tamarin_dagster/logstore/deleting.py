@@ -74,7 +74,7 @@ class Deleter:
         heeded = self._conditions(objects)
         if heeded is Conditions.BATCH:
             batches = [objects[start : start + BATCH_KEYS] for start in range(0, len(objects), BATCH_KEYS)]
-            return self._each_refusal_tried([deleted for batch in batches for deleted in self._delete_batch(batch)])
+            return self._retry_refusals([deleted for batch in batches for deleted in self._delete_batch(batch)])
         one = self._delete_one if heeded is Conditions.SINGLE else self._look_and_delete
         return self._threads.map(one, objects, lambda: DELETE_THREADS)
 
@@ -85,7 +85,7 @@ class Deleter:
         except (ClientError, BotoCoreError, ValueError) as error:
             return [Deleted(item, f"DeleteObjects failed: {summarize_error(error)}") for item in objects]
         gone = {deleted.get("Key") for deleted in answer.get("Deleted", [])}
-        errors = {error.get("Key"): _judged(error) for error in answer.get("Errors", [])}
+        errors = {error.get("Key"): _explain_batch_error(error) for error in answer.get("Errors", [])}
         silence = "DeleteObjects did not report on it"
         markers = {
             d.get("Key"): d.get("DeleteMarkerVersionId") for d in answer.get("Deleted", []) if d.get("DeleteMarker")
@@ -97,7 +97,7 @@ class Deleter:
             for item in objects
         ]
 
-    def _each_refusal_tried(self, results: list[Deleted]) -> list[Deleted]:
+    def _retry_refusals(self, results: list[Deleted]) -> list[Deleted]:
         """Try again, one by one, the log keys that a batch reports as overwritten: some stores compare ETags
         differently there.
 
@@ -127,7 +127,7 @@ class Deleter:
         try:
             answer = self._client.delete_object(Bucket=self._bucket, Key=item.key, IfMatch=f'"{item.etag}"')
         except (ClientError, BotoCoreError, ValueError) as error:
-            return Deleted(item, _refused(error))
+            return Deleted(item, _explain_refusal(error))
         return self._delete_below(item, answer.get("VersionId")) if answer.get("DeleteMarker") else Deleted(item)
 
     def _delete_version(self, item: LogObject) -> Deleted:
@@ -151,7 +151,7 @@ class Deleter:
                     Bucket=self._bucket, Key=item.key, VersionId=NULL_VERSION, IfMatch=f'"{item.etag}"'
                 )
         except (ClientError, BotoCoreError, ValueError) as error:
-            return Deleted(item, _refused(error))
+            return Deleted(item, _explain_refusal(error))
         return Deleted(item, CHANGED_SINCE_LOADED if overwritten else None)
 
     def _delete_null_version(self, item: LogObject) -> bool:
@@ -177,7 +177,7 @@ class Deleter:
             if marker != NULL_VERSION and self._delete_null_version(item):
                 self._remove_marker(item.key, marker)
         except (ClientError, BotoCoreError, ValueError) as error:
-            return Deleted(item, _refused(error))
+            return Deleted(item, _explain_refusal(error))
         return Deleted(item)
 
     def _version(self, key: str, version: str | None = None) -> "HeadObjectOutputTypeDef | None":
@@ -200,29 +200,31 @@ class Deleter:
             return Conditions.NONE
         base = objects[0].key
         if self._heeds_single is None:
-            self._heeds_single = self._asked(self._heeds_single_conditions, base)
+            self._heeds_single = self._ask(self._heeds_single_conditions, base)
             if self._heeds_single is False:
                 _log.info(
                     "%s honours no conditions on DELETE: each log key is compared just before its deletion",
                     self._bucket,
                 )
         if self._heeds_single and self._heeds_batch is None and len(objects) >= _WORTH_A_BATCH:
-            self._heeds_batch = self._asked(self._heeds_batch_conditions, base)
+            self._heeds_batch = self._ask(self._heeds_batch_conditions, base)
         if self._heeds_batch:
             return Conditions.BATCH
         return Conditions.SINGLE if self._heeds_single else Conditions.NONE
 
-    def _asked(self, question: Callable[[str], bool], base: str) -> bool | None:
+    def _ask(self, question: Callable[[str], bool], base: str) -> bool | None:
         try:
             return question(base)
         except (ClientError, BotoCoreError, ValueError):
             return None
 
     def _heeds_single_conditions(self, base: str) -> bool:
-        answer = self._client.delete_object(Bucket=self._bucket, Key=(name := _nobodys(base)))
+        answer = self._client.delete_object(Bucket=self._bucket, Key=(name := _make_unused_name(base)))
         self._remove_marker(name, answer.get("VersionId") if answer.get("DeleteMarker") else None)
         try:
-            answer = self._client.delete_object(Bucket=self._bucket, Key=(name := _nobodys(base)), IfMatch=_NO_ETAG)
+            answer = self._client.delete_object(
+                Bucket=self._bucket, Key=(name := _make_unused_name(base)), IfMatch=_NO_ETAG
+            )
         except ClientError as error:
             if status_of(error) in (404, 412) and code_of(error) != "NoSuchBucket":
                 return True
@@ -231,13 +233,13 @@ class Deleter:
         return False
 
     def _heeds_batch_conditions(self, base: str) -> bool:
-        free, bound = _nobodys(base), _nobodys(base)
+        free, bound = _make_unused_name(base), _make_unused_name(base)
         wanted: list[ObjectIdentifierTypeDef] = [{"Key": free}, {"Key": bound, "ETag": _NO_ETAG}]
         answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": wanted, "Quiet": False})
         for deleted in answer.get("Deleted", []):
             self._remove_marker(deleted.get("Key", ""), deleted.get("DeleteMarkerVersionId"))
         gone = [deleted.get("Key") for deleted in answer.get("Deleted", [])]
-        refused = [(error.get("Key"), _judged(error)) for error in answer.get("Errors", [])]
+        refused = [(error.get("Key"), _explain_batch_error(error)) for error in answer.get("Errors", [])]
         return gone == [free] and refused in ([(bound, CHANGED_SINCE_LOADED)], [(bound, None)])
 
     def _remove_marker(self, name: str, version: str | None) -> None:
@@ -257,12 +259,12 @@ def _is_of(found: "HeadObjectOutputTypeDef", item: LogObject) -> bool:
     return version not in (NULL_VERSION, None) or found["ETag"].strip('"') == item.etag
 
 
-def _nobodys(base: str) -> str:
+def _make_unused_name(base: str) -> str:
     """Return a name next to `base` that no object has, and that the same permissions cover."""
     return f"{base}.tamarin-probe-{uuid4().hex}"
 
 
-def _refused(error: Exception) -> str | None:
+def _explain_refusal(error: Exception) -> str | None:
     """Return why a DELETE was refused; None if the generation was already gone."""
     if isinstance(error, ClientError):
         if status_of(error) in (409, 412):
@@ -273,7 +275,7 @@ def _refused(error: Exception) -> str | None:
     return f"DELETE failed: {summarize_error(error)}"
 
 
-def _judged(error: "ErrorTypeDef") -> str | None:
+def _explain_batch_error(error: "ErrorTypeDef") -> str | None:
     """Return why a log key of a batch was refused, like `_refused`."""
     code = error.get("Code", "")
     if code in _CHANGED_CODES:

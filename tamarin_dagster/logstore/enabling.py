@@ -75,7 +75,7 @@ def find_account(client: "S3Client") -> str | None:
         frozen = credentials.get_frozen_credentials()
         sts = boto3.client(
             "sts",
-            region_name=_region(client),
+            region_name=_find_region(client),
             aws_access_key_id=frozen.access_key,
             aws_secret_access_key=frozen.secret_key,
             aws_session_token=frozen.token,
@@ -109,7 +109,7 @@ def plan_logging(
     try:
         present = get_logging_target(client, source)
     except NotOfferedError as error:
-        raise _no_logging(client, error) from error
+        raise _explain_no_logging(client, error) from error
     if present and present != wanted and not replace:
         raise InspectionError(
             f"{source} already logs to {present.bucket!r} under {present.prefix!r}",
@@ -118,14 +118,14 @@ def plan_logging(
     policy: dict[str, Any] = {}
     merged: dict[str, Any] = {}
     if account is not None:
-        policy, merged = _merged_policy(client, source, wanted, account, here or _region(client))
+        policy, merged = _merge_policy(client, source, wanted, account, here or _find_region(client))
     status = {"LoggingEnabled": {"TargetBucket": wanted.bucket, "TargetPrefix": wanted.prefix}}
     return Plan(
         source,
         wanted.bucket,
         policy=None if merged == policy else json.dumps(merged, indent=2),
         logging=None if present == wanted else json.dumps(status, indent=2),
-        notes=_notes(
+        notes=_make_notes(
             merged, source, wanted.bucket, present if present != wanted else None, knows_account=account is not None
         ),
     )
@@ -141,22 +141,22 @@ def carry_out(client: "S3Client", plan: Plan) -> None:
             with asking(plan.source, "s3:PutBucketLogging"):
                 client.put_bucket_logging(Bucket=plan.source, BucketLoggingStatus=json.loads(plan.logging))
         except NotOfferedError as error:
-            raise _no_logging(client, error) from error
+            raise _explain_no_logging(client, error) from error
 
 
-def _no_logging(client: "S3Client", error: NotOfferedError) -> NotOfferedError:
+def _explain_no_logging(client: "S3Client", error: NotOfferedError) -> NotOfferedError:
     """Return the error for a store whose logging S3's requests cannot enable."""
     place = describe_url(client.meta.endpoint_url)
     return NotOfferedError(f"{place} does not let S3's requests enable server access logging: {error}", OTHER_MEANS)
 
 
-def _merged_policy(
+def _merge_policy(
     client: "S3Client", source: str, wanted: LoggingTarget, account: str, region: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the log bucket's policy now, and with our statement replaced or appended."""
-    policy = _policy_of(client, wanted.bucket)
+    policy = _read_policy(client, wanted.bucket)
     ours = {
-        "Sid": _sid(source),
+        "Sid": _make_sid(source),
         "Effect": "Allow",
         "Principal": {"Service": "logging.s3.amazonaws.com"},
         "Action": "s3:PutObject",
@@ -174,7 +174,7 @@ def _merged_policy(
     return policy, {"Version": "2012-10-17"} | policy | {"Statement": [*others, ours]}
 
 
-def _policy_of(client: "S3Client", bucket: str) -> dict[str, Any]:
+def _read_policy(client: "S3Client", bucket: str) -> dict[str, Any]:
     with asking(bucket, "s3:GetBucketPolicy"):
         try:
             policy: dict[str, Any] = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])
@@ -185,14 +185,14 @@ def _policy_of(client: "S3Client", bucket: str) -> dict[str, Any]:
         return policy
 
 
-def _sid(source: str) -> str:
+def _make_sid(source: str) -> str:
     """Return the name of our statement for a source. A Sid has only letters, digits and dashes."""
     plain = re.sub(r"[^A-Za-z0-9-]", "-", source)
     # Otherwise the statements of `a-b` and `a.b` would have the same name.
     return f"{SID}-{plain}" + (f"-{hashlib.sha256(source.encode()).hexdigest()[:8]}" if plain != source else "")
 
 
-def _notes(
+def _make_notes(
     policy: dict[str, Any], source: str, log_bucket: str, replaced: LoggingTarget | None, *, knows_account: bool
 ) -> tuple[str, ...]:
     notes = []
@@ -209,6 +209,6 @@ def _notes(
     return tuple(notes)
 
 
-def _region(client: "S3Client") -> str:
+def _find_region(client: "S3Client") -> str:
     region = client.meta.region_name
     return region if region and region != "aws-global" else "us-east-1"

@@ -75,8 +75,8 @@ class FolderLogStore:
 
     def _walk(self, base: str, prefix: str, start_after: str) -> Iterator[LogObject]:
         """Yield the files below `base`, which is empty or a path with a slash at its end."""
-        wanted = _below(base, prefix)
-        behind = _below(base, start_after)
+        wanted = _cut_base(base, prefix)
+        behind = _cut_base(base, start_after)
         step = _first_step(wanted)
         # On the way to the prefix's folder, look at nothing else.
         names = self._names_if_folder(base, step) if step.endswith("/") else self._names(base)
@@ -202,7 +202,7 @@ def _delete(tree: Tree, item: LogObject, quiet_seconds: float) -> Deleted:
         return Deleted(item, f"cannot be deleted: {error}")
 
 
-def _below(base: str, name: str) -> str:
+def _cut_base(base: str, name: str) -> str:
     """Return the part of the name below `base`; empty if `base` lies below it or sorts after it."""
     return name[len(base) :] if name.startswith(base) else ""
 

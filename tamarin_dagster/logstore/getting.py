@@ -78,9 +78,9 @@ class Getter:
             options["range"] = (first, end)
         try:
             answer = obstore.get(self._objects, item.key, options=options)
-            return bytes(answer.bytes()), _version(answer.meta["version"])
+            return bytes(answer.bytes()), _clean_version(answer.meta["version"])
         except (ObstoreError, OSError, ValueError) as error:
-            raise _judged(error) from error
+            raise _convert_error(error) from error
 
     def _by_client(self, item: LogObject, first: int, end: int | None) -> tuple[bytes, str | None]:
         wanted: GetObjectRequestTypeDef = {"Bucket": self._bucket, "Key": item.key, "IfMatch": f'"{item.etag}"'}
@@ -88,7 +88,7 @@ class Getter:
             wanted["Range"] = f"bytes={first}-{end - 1}"
         try:
             answer = self._client.get_object(**wanted)
-            return answer["Body"].read(), _version(answer.get("VersionId"))
+            return answer["Body"].read(), _clean_version(answer.get("VersionId"))
         except ClientError as error:
             gone = status_of(error) in (404, 412) and code_of(error) != "NoSuchBucket"
             said = f"GET failed: {summarize_error(error)}" + f" - {RESTORE}" * (code_of(error) == _ARCHIVED)
@@ -100,7 +100,7 @@ class Getter:
             raise FetchError(f"GET failed: {summarize_error(error)}") from error
 
 
-def _judged(error: Exception) -> FetchError | TransientError:
+def _convert_error(error: Exception) -> FetchError | TransientError:
     """Convert an error of obstore into one of ours. Only its text has the status and says that a connection broke."""
     text = str(error)
     code = found[1] if (found := _CODE.search(text)) else ""
@@ -118,7 +118,7 @@ def _judged(error: Exception) -> FetchError | TransientError:
     return FetchError(f"GET failed: {summarize_error(error)}")
 
 
-def _version(version: str | None) -> str | None:
+def _clean_version(version: str | None) -> str | None:
     """Return the version ID. An object from before versioning, or from while it was suspended, has "null"."""
     return version or None
 

@@ -112,10 +112,12 @@ def reach(client: "S3Client", bucket: str, clock: Callable[[], float] = time.tim
                 raise
             answer = error.response
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
-    return Reached("Error" not in answer, headers.get("x-amz-bucket-region"), _ahead(headers.get("date"), clock()))
+    return Reached(
+        "Error" not in answer, headers.get("x-amz-bucket-region"), _count_seconds_ahead(headers.get("date"), clock())
+    )
 
 
-def _ahead(date: str | None, now: float) -> float | None:
+def _count_seconds_ahead(date: str | None, now: float) -> float | None:
     """Return how many seconds `now` is ahead of a Date header."""
     try:
         return now - parsedate_to_datetime(date).timestamp() if date else None
@@ -174,7 +176,7 @@ def get_versioning(client: "S3Client", bucket: str) -> str:
 def has_object_lock(client: "S3Client", bucket: str) -> bool:
     """Return whether objects can be locked against deletion. Raises InspectionError."""
     with asking(bucket, "s3:GetBucketObjectLockConfiguration"):
-        answer = _unless_none(
+        answer = _ask_unless_none(
             lambda: client.get_object_lock_configuration(Bucket=bucket), "ObjectLockConfigurationNotFoundError"
         )
     return bool(answer) and answer["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
@@ -196,11 +198,11 @@ def get_logging_target(client: "S3Client", bucket: str) -> LoggingTarget | None:
 def get_lifecycle_rules(client: "S3Client", bucket: str, log_prefix: str) -> list[LifecycleRule]:
     """Return the enabled rules that may affect log keys under the prefix. Raises InspectionError."""
     with asking(bucket, "s3:GetLifecycleConfiguration"):
-        answer = _unless_none(
+        answer = _ask_unless_none(
             lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket), "NoSuchLifecycleConfiguration"
         )
     return [
-        _rule(rule)
+        _convert_rule(rule)
         for rule in (answer or {}).get("Rules", [])
         if rule["Status"] == "Enabled" and _touches(rule, log_prefix)
     ]
@@ -216,7 +218,7 @@ def _touches(rule: "LifecycleRuleOutputTypeDef", log_prefix: str) -> bool:
     return log_prefix.startswith(prefix) or (prefix.startswith(log_prefix) and prefix[len(log_prefix)].isdigit())
 
 
-def _rule(rule: "LifecycleRuleOutputTypeDef") -> LifecycleRule:
+def _convert_rule(rule: "LifecycleRuleOutputTypeDef") -> LifecycleRule:
     archives = [_days(t) for t in rule.get("Transitions", []) if t.get("StorageClass") in _ARCHIVES]
     return LifecycleRule(
         rule.get("ID", ""),
@@ -230,7 +232,7 @@ def _days(when: Any) -> int | None:
     return 0 if when.get("Date") else when.get("Days")
 
 
-def _unless_none(ask: Callable[[], Any], none: str) -> Any:
+def _ask_unless_none(ask: Callable[[], Any], none: str) -> Any:
     """Return the answer; None if the error code says that there is no such configuration."""
     try:
         return ask()

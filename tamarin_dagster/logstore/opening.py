@@ -31,7 +31,7 @@ def open_log_store(bucket: LoggedBucket, client_of: "ClientOf" = open_client) ->
         return FolderLogStore(bucket.log_folder, bucket.log_bucket_name, quiet_seconds=bucket.quiet_seconds or 0)
     from tamarin_dagster.logstore.s3 import S3LogStore  # noqa: PLC0415 - a folder needs neither boto3 nor obstore
 
-    with _explained(LogStoreError, f"log bucket {bucket.log_bucket_name} (bucket '{bucket.name}')"):
+    with _explain_errors(LogStoreError, f"log bucket {bucket.log_bucket_name} (bucket '{bucket.name}')"):
         return S3LogStore(client_of(bucket), bucket.log_bucket_name)
 
 
@@ -42,12 +42,12 @@ def open_archive(bucket: LoggedBucket, url: str, client_of: "ClientOf" = open_cl
     """
     if not url.startswith("s3:"):
         return FolderArchive(url)
-    with _explained(ArchiveError, f"archive {url} (bucket '{bucket.name}')"):
+    with _explain_errors(ArchiveError, f"archive {url} (bucket '{bucket.name}')"):
         return S3Archive(client_of(bucket), url)
 
 
 @contextmanager
-def _explained(kind: type[LogStoreError], place: str) -> Iterator[None]:
+def _explain_errors(kind: type[LogStoreError], place: str) -> Iterator[None]:
     """Add to an error which place has no client."""
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - a folder does not need it
 

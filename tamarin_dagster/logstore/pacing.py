@@ -94,18 +94,18 @@ class Pacer:
                 raise
             except TransientError as error:
                 now = self._clock()
-                self._failed(halvings, now, error)
+                self._note_failure(halvings, now, error)
                 wait = self._retries.wait_after(attempt)
                 if attempt == self._retries.attempts or now + wait > deadline or self._outage.is_down(now):
                     raise
             else:
-                self._answered(self._clock() - sent)
+                self._note_answer(self._clock() - sent)
                 return answer
             finally:
                 self._give_back()
             self._wait(wait)
 
-    def _answered(self, seconds: float) -> None:
+    def _note_answer(self, seconds: float) -> None:
         # Threads may overwrite each other's counts and means, which is harmless, because these are only samples.
         self._answers += 1
         if self._settled and self._answers % _SAMPLED:
@@ -122,7 +122,7 @@ class Pacer:
         self._failing = False
         self._outage.over()
 
-    def _failed(self, halvings: int, now: float, error: TransientError) -> None:
+    def _note_failure(self, halvings: int, now: float, error: TransientError) -> None:
         with self._changing:
             self._failing, self._settled = True, False
             self._outage.failed(now, error)

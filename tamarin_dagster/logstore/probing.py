@@ -65,27 +65,27 @@ def probe(client: "S3Client", bucket: str, log_prefix: str) -> Probe:
     def delete_version(version: str) -> None:
         client.delete_object(Bucket=bucket, Key=key, VersionId=version)
 
-    if error := _tried(write):
+    if error := _try(write):
         return Probe(key, not_written=explain_error(error, bucket, "s3:PutObject"))
-    unread = _tried(read)
-    wrong = _tried(lambda: delete(_WRONG_ETAG))
-    undeleted = _unless_gone(_tried(lambda: delete(etag)), ignored_pin=wrong is None)
-    kept = [error for version in versions if (error := _tried(partial(delete_version, version)))]
+    unread = _try(read)
+    wrong = _try(lambda: delete(_WRONG_ETAG))
+    undeleted = _unless_gone(_try(lambda: delete(etag)), ignored_pin=wrong is None)
+    kept = [error for version in versions if (error := _try(partial(delete_version, version)))]
     left = bool(kept)
     if undeleted and not versions:  # a store that supports no pin at all may accept this
-        left = _tried(lambda: client.delete_object(Bucket=bucket, Key=key)) is not None
+        left = _try(lambda: client.delete_object(Bucket=bucket, Key=key)) is not None
     # In a versioned bucket, a purge deletes a version.
     failed = next(iter(kept), None) if versions else undeleted
     return Probe(
         key,
         not_read=explain_error(unread, bucket, "s3:GetObject") if unread else None,
         not_deleted=explain_error(failed, bucket, _action(versions)) if failed else None,
-        wrong_pin_refused=_refused(wrong),
+        wrong_pin_refused=_was_refused(wrong),
         left=left,
     )
 
 
-def _tried(step: Callable[[], object]) -> Exception | None:
+def _try(step: Callable[[], object]) -> Exception | None:
     """Return how the step failed; None if it succeeded."""
     try:
         step()
@@ -101,7 +101,7 @@ def _unless_gone(error: Exception | None, *, ignored_pin: bool) -> Exception | N
     return error
 
 
-def _refused(error: Exception | None) -> bool | None:
+def _was_refused(error: Exception | None) -> bool | None:
     if error is None:
         return False
     return True if isinstance(error, ClientError) and status_of(error) == _PRECONDITION_FAILED else None

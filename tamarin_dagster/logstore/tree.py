@@ -49,7 +49,7 @@ class Tree:
         folder, name = self._folder_of(item.key)
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(found.st_mode):
-            raise _leads_out(item.key)
+            raise _make_leads_out_error(item.key)
         if generation(found) != item.etag:
             return CHANGED_SINCE_LOADED
         if not is_quiet(found, quiet_seconds, time.time()):
@@ -78,7 +78,7 @@ class Tree:
     def _folder_of(self, key: str, *, makes: bool = False) -> tuple[int, str]:
         parent, _, name = key.rpartition("/")
         if name == ".." or key.startswith("/"):
-            raise _leads_out(key)
+            raise _make_leads_out_error(key)
         if self._opened is None or parent != self._parent:
             self.__exit__()
             self._opened, self._parent = self._enter(parent, key, makes=makes), parent
@@ -93,8 +93,8 @@ class Tree:
             above = folder
             try:
                 if name == "..":
-                    raise _leads_out(key)
-                folder = _made(name, above, key) if makes else _open(name, _ENTER, above, key)
+                    raise _make_leads_out_error(key)
+                folder = _make_folder(name, above, key) if makes else _open(name, _ENTER, above, key)
             finally:
                 os.close(above)
         return folder
@@ -105,11 +105,11 @@ def _open(name: str, flags: int, folder: int, key: str) -> int:
         return os.open(name, flags, dir_fd=folder)
     except OSError:
         if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise _leads_out(key) from None
+            raise _make_leads_out_error(key) from None
         raise
 
 
-def _made(name: str, above: int, key: str) -> int:
+def _make_folder(name: str, above: int, key: str) -> int:
     """Return the folder, after creating it if it is missing."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, PRIVATE_FOLDER, dir_fd=above)
@@ -117,7 +117,7 @@ def _made(name: str, above: int, key: str) -> int:
     return _open(name, _ENTER, above, key)
 
 
-def _leads_out(key: str) -> PermissionError:
+def _make_leads_out_error(key: str) -> PermissionError:
     return PermissionError(f"{key!r} leads out of the folder")
 
 

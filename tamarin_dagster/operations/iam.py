@@ -88,7 +88,7 @@ def _in_s3(settings: Settings, name: str | None) -> list[LoggedBucket]:
 
 
 def _purging(settings: Settings, name: str | None) -> list[LoggedBucket]:
-    return [bucket for bucket in _in_s3(settings, name) if settings.purges(bucket)]
+    return [bucket for bucket in _in_s3(settings, name) if settings.should_purge(bucket)]
 
 
 def _prefixes(buckets: Iterable[LoggedBucket]) -> dict[str, list[str]]:

@@ -71,7 +71,7 @@ def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.Jo
             done = expire(engine, months, archives=archives)
         context.log.info(str(done))
         for bucket in settings.buckets:
-            if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
+            if settings.should_purge(bucket) and (left := done.unpurged.get(bucket.name)):
                 context.log.warning(describe_unpurged(bucket.name, left))
         context.add_output_metadata(
             {

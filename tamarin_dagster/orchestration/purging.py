@@ -28,7 +28,9 @@ PURGE_POOL = "tamarin_purge"
 def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
     """Build the asset of a bucket's deleted log keys; its materializations are the record of deletions."""
     before = archived_key(slug) if settings.archive_of(bucket) else records_key(slug)
-    note = "" if settings.purges(bucket) else "\n\n`purge_parsed_keys` is off for this bucket: nothing is deleted."
+    note = (
+        "" if settings.should_purge(bucket) else "\n\n`purge_parsed_keys` is off for this bucket: nothing is deleted."
+    )
 
     @dg.asset(
         key=purged_key(slug),
@@ -119,7 +121,7 @@ class _Purge:
     def purge(self, buckets: Iterable[LoggedBucket], periods: Sequence[DeliveryPeriod] | None = None) -> None:
         """Purge these buckets, of these periods (default: of all). A bucket that fails does not stop the others."""
         for bucket in buckets:
-            if not self.settings.purges(bucket):
+            if not self.settings.should_purge(bucket):
                 self.log.info(f"{bucket.name}: purge_parsed_keys is off, its log keys stay")
                 continue
             with cancellable(), held_back(self.failed, bucket):

@@ -264,14 +264,14 @@ def _archive_day(
         state = archived.day_state(connection, bucket.name, day, place.name)
         noted = archived.noted_day(connection, bucket.name, day, place.name)
         keys = archived.archivable_keys(connection, bucket.name, day)
-        if problem := _refusal(bucket, place, day, before, noted, state, ours):
+        if problem := _find_refusal(bucket, place, day, before, noted, state, ours):
             done.problems[day] = problem
             return
         if ledger.count_differences(connection, [key.id for key in keys]):
             done.problems[day] = _NOT_AS_THE_LEDGER_SAYS
             return
         outdated = archived.outdated_ids(connection, bucket.name, day, place.name)
-        record = _present_record(place, before, keys, outdated, ours)
+        record = _find_present_record(place, before, keys, outdated, ours)
         is_there = record is not None
         if record is None:
             written = _write_files(bucket, place, engine, connection, day, before, noted, keys, ours, done)
@@ -297,7 +297,7 @@ def _archive_day(
         done.bytes += sum(each.size or 0 for each in record.files.values())
 
 
-def _refusal(
+def _find_refusal(
     bucket: LoggedBucket,
     place: ArchivePlace,
     day: date,
@@ -329,7 +329,7 @@ def _refusal(
     return None
 
 
-def _present_record(
+def _find_present_record(
     place: ArchivePlace, before: DayRecord | None, keys: Sequence[ArchivableKey], outdated: Sequence[int], ours: str
 ) -> DayRecord | None:
     """Return the day's record if the place already holds exactly these log keys, or None if files must be written.
@@ -367,7 +367,7 @@ def _write_files(
     from tamarin_dagster.pipeline.export.columnar import COLUMNS, CSV_OPTIONS, write_parquet  # noqa: PLC0415
 
     partitions = archived.record_partitions(connection, bucket.name, day)
-    names = {part: f"{partition_folder(*part)}/{_file_name(bucket.name, day)}" for part in partitions}
+    names = {part: f"{partition_folder(*part)}/{_make_file_name(bucket.name, day)}" for part in partitions}
     if before is None and not noted.digests:
         for name in names.values():
             if place.end_of(name, 1) is not None:
@@ -409,7 +409,7 @@ def _write_record(place: ArchivePlace, bucket: str, day: date, record: DayRecord
     hit(FailPoint.ARCHIVE_RECORD_AFTER)
 
 
-def _file_name(bucket: str, day: date) -> str:
+def _make_file_name(bucket: str, day: date) -> str:
     # Two configured buckets may have records of the same bucket, so each gets its own files.
     return f"{bucket}-delivered-{day.isoformat()}.parquet"
 

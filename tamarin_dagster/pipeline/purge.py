@@ -68,7 +68,7 @@ class Purged:
         self.by_day[key.delivery_date] = self.by_day.get(key.delivery_date, 0) + 1
 
 
-def _archived(page: list[LoadedKey], proof: ArchiveProof | None, done: Purged) -> list[LoadedKey]:
+def _keep_archived(page: list[LoadedKey], proof: ArchiveProof | None, done: Purged) -> list[LoadedKey]:
     """Return the log keys whose delivery day is in the archive; note the days of the others."""
     if proof is None:
         return page
@@ -101,8 +101,8 @@ def purge(
     done = Purged()
     place = archive.name if archive else None
     proof = ArchiveProof(bucket, archive, engine) if archive else None
-    for page in _pages(bucket, store, engine, periods, with_rejected, place):
-        proved = _proved(engine, bucket, _archived(page, proof, done), done, place)
+    for page in _find_pages(bucket, store, engine, periods, with_rejected, place):
+        proved = _prove(engine, bucket, _keep_archived(page, proof, done), done, place)
         if dry_run:
             for key in proved:
                 done.add(key)
@@ -122,7 +122,7 @@ def purge(
     return done
 
 
-def _pages(
+def _find_pages(
     bucket: LoggedBucket,
     store: LogStore,
     engine: sa.Engine,
@@ -150,7 +150,7 @@ def _pages(
         last_id = page[-1].id
 
 
-def _proved(
+def _prove(
     engine: sa.Engine, bucket: LoggedBucket, page: list[LoadedKey], done: Purged, place: str | None
 ) -> list[LoadedKey]:
     """Return the log keys whose rows, counted now, agree with the ledger; the others are failures."""

@@ -190,7 +190,7 @@ def _recheck_day(
         for name in each.columns:
             value = values.get(place, {}).get(name)
             if value is not None:
-                _add_sample(columns[name], _safe(value), each)
+                _add_sample(columns[name], _make_safe(value), each)
 
 
 def _count_key(done: Rechecked, named: dict[int, ConcernedKey], ids: set[int], each: MisshapenRecords) -> None:
@@ -213,7 +213,7 @@ def _add_sample(column: ViolatedColumn, value: str, each: MisshapenRecords) -> N
         column.samples.append(StoredValue(value, each.log_key, each.log_key_id, each.line_number))
 
 
-def _safe(value: str) -> str:
+def _make_safe(value: str) -> str:
     """Return the value in a form that is safe to show.
 
     A column was cut at blanks, so its value may begin with the name of a secret. The prepended question mark lets the

@@ -88,7 +88,7 @@ def reparse(
     started = time.monotonic()
     now = now or datetime.now(UTC)
     done = Reparsed()
-    for key in _keys(engine, bucket, first, last):
+    for key in _find_keys(engine, bucket, first, last):
         try:
             _count(done, _reparse_key(engine, key, _Reading(now, redacts, parser, bucket)))
         except REFUSALS as error:
@@ -103,7 +103,7 @@ def reparse(
     return done
 
 
-def _keys(engine: sa.Engine, bucket: LoggedBucket, first: date | None, last: date | None) -> Iterator[RejectedKey]:
+def _find_keys(engine: sa.Engine, bucket: LoggedBucket, first: date | None, last: date | None) -> Iterator[RejectedKey]:
     last_id = 0
     while True:
         with engine.connect() as connection:
@@ -178,7 +178,7 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _Key
     wait for somebody who waits for us.
     """
     expected = _KeyCounts()
-    with engine.connect() as connection, closing(_chunks(connection, key, reading)) as chunks:
+    with engine.connect() as connection, closing(_read_chunks(connection, key, reading)) as chunks:
         for chunk in chunks:
             expected.add(chunk)
     if not expected.is_changed:
@@ -188,7 +188,7 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _Key
     with engine.begin() as connection:
         if not rejected.lock(connection, key):
             return found
-        with closing(_chunks(connection, key, reading)) as chunks:
+        with closing(_read_chunks(connection, key, reading)) as chunks:
             for chunk in chunks:
                 of_bucket = reading.bucket
                 rejected.move(
@@ -201,7 +201,7 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _Key
     return found
 
 
-def _chunks(connection: sa.Connection, key: RejectedKey, reading: _Reading) -> Generator[_Chunk]:
+def _read_chunks(connection: sa.Connection, key: RejectedKey, reading: _Reading) -> Generator[_Chunk]:
     with closing(rejected.stored_lines(connection, key.id)) as chunks:
         for lines in chunks:
             yield _read(lines, reading)

@@ -144,14 +144,14 @@ def plan_expiry(
 ) -> Expirable:
     """Return what `expire` would do, without doing it."""
     with engine.connect() as connection:
-        first_kept, owed = _first_kept(connection, months, today, archives or {})
+        first_kept, owed = _find_first_kept(connection, months, today, archives or {})
         partitions = tuple(partitions_before(connection, expiry.midnight(first_kept)))
         keys = expiry.count_to_mark(connection, partitions[-1].end) if partitions else 0
         lines = expiry.count_lines_to_delete(connection, first_kept)
         return Expirable(first_kept, partitions, keys, lines, owed)
 
 
-def _first_kept(
+def _find_first_kept(
     connection: sa.Connection, months: int, today: date | None, archives: Mapping[str, str]
 ) -> tuple[date, tuple[OwedKeys, ...]]:
     """Return the first day whose requests stay, and the log keys that make it earlier than the setting says."""
@@ -162,7 +162,7 @@ def _first_kept(
     return first_kept, owed
 
 
-def _planned(connection: sa.Connection, first_kept: date) -> tuple[list[Partition], list[KeptBack]]:
+def _plan(connection: sa.Connection, first_kept: date) -> tuple[list[Partition], list[KeptBack]]:
     """Return the months to drop, and those that wait for a day that is not rolled up; oldest first."""
     old, held = [], []
     for partition in partitions_before(connection, expiry.midnight(first_kept)):
@@ -203,9 +203,9 @@ def expire(
     spared = archived.owed_to(places) if places else None
     tell = progress or (lambda _: None)
     with engine.connect() as connection:
-        first_kept, owed = _first_kept(connection, months, today, places)
+        first_kept, owed = _find_first_kept(connection, months, today, places)
         done = Expired(first_kept, owed=owed)
-        old, done.kept_back = _planned(connection, done.first_kept)
+        old, done.kept_back = _plan(connection, done.first_kept)
     if old:
         _mark(engine, old[-1].end, done, tell, spared)
     _delete_rejected_lines(engine, done, tell)
@@ -217,7 +217,7 @@ def expire(
             continue
         except expiry.SparedKeysError:  # they were loaded since we looked
             with engine.connect() as connection:
-                done.first_kept, done.owed = _first_kept(connection, months, today, places)
+                done.first_kept, done.owed = _find_first_kept(connection, months, today, places)
             break
         done.partitions.append(partition)
         _log.info("dropped %s, about %d rows", partition.name, partition.rows)

@@ -156,21 +156,21 @@ class LoggedBucket(BaseModel):
 
     @field_validator("start_date", "monitor_from")
     @classmethod
-    def _not_before_s3(cls, value: date | None) -> date | None:
+    def _check_day(cls, value: date | None) -> date | None:
         if value is not None and value < FIRST_LOG_DATE:
             raise ValueError(f"must be {FIRST_LOG_DATE} or a later day: S3 wrote no access logs before")
         return value
 
     @field_validator("role_arn")
     @classmethod
-    def _is_role(cls, value: str | None) -> str | None:
+    def _check_role(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"arn:aws[a-z-]*:iam::\d{12}:role/.+", value):
             raise ValueError("must be a role's ARN: arn:aws:iam::123456789012:role/name")
         return value
 
     @field_validator("owners")
     @classmethod
-    def _known_kind_of_owner(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_owners(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for owner in value:
             if not _OWNER.fullmatch(owner):
                 raise ValueError("must be e-mail addresses, or teams like team:data")
@@ -178,7 +178,7 @@ class LoggedBucket(BaseModel):
 
     @field_validator("own_hosts")
     @classmethod
-    def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if not _OWN_HOST.fullmatch(host):
                 raise ValueError(
@@ -188,7 +188,7 @@ class LoggedBucket(BaseModel):
         return tuple(host.lower() for host in value)
 
     @model_validator(mode="after")
-    def _logs_under_a_prefix(self) -> Self:
+    def _check_prefix(self) -> Self:
         if self.log_bucket_name == self.name and not self.log_prefix:
             raise ValueError(
                 "log_bucket_name: is the logged bucket itself, and log_prefix is empty, so log keys would lie among"
@@ -329,7 +329,7 @@ class Settings(BaseModel):
 
     @field_validator("buckets")
     @classmethod
-    def _distinct(cls, buckets: tuple[LoggedBucket, ...]) -> tuple[LoggedBucket, ...]:
+    def _check_distinct(cls, buckets: tuple[LoggedBucket, ...]) -> tuple[LoggedBucket, ...]:
         for name, count in Counter(bucket.name for bucket in buckets).items():
             if count > 1:
                 raise ValueError(f"bucket '{name}' is listed {count} times; list each bucket once")
@@ -337,7 +337,7 @@ class Settings(BaseModel):
 
     @field_validator("buckets")
     @classmethod
-    def _quiet_as_all(cls, buckets: tuple[LoggedBucket, ...], info: ValidationInfo) -> tuple[LoggedBucket, ...]:
+    def _set_quiet_seconds(cls, buckets: tuple[LoggedBucket, ...], info: ValidationInfo) -> tuple[LoggedBucket, ...]:
         """Copy the global quiet_seconds into each bucket of a folder, because code that opens the folder has only the
         bucket.
         """
@@ -351,7 +351,7 @@ class Settings(BaseModel):
 
     @field_validator("buckets")
     @classmethod
-    def _know_each_other(cls, buckets: tuple[LoggedBucket, ...]) -> tuple[LoggedBucket, ...]:
+    def _set_neighbours(cls, buckets: tuple[LoggedBucket, ...]) -> tuple[LoggedBucket, ...]:
         """Give each bucket its neighbours, because code that looks into a log bucket has only the bucket.
 
         It needs them to tell the bucket's log keys from the others'.
@@ -370,7 +370,7 @@ class Settings(BaseModel):
 
     @field_validator("buckets")
     @classmethod
-    def _archived_elsewhere(cls, buckets: tuple[LoggedBucket, ...], info: ValidationInfo) -> tuple[LoggedBucket, ...]:
+    def _check_archive(cls, buckets: tuple[LoggedBucket, ...], info: ValidationInfo) -> tuple[LoggedBucket, ...]:
         for bucket in buckets:
             place = bucket.archive or info.data.get("archive")
             log_keys = f"{normalize_place(bucket.log_bucket_name)}/{bucket.log_prefix}"
@@ -383,14 +383,14 @@ class Settings(BaseModel):
 
     @field_validator("retention_months", mode="before")
     @classmethod
-    def _no_flag(cls, value: object) -> object:
+    def _refuse_flag(cls, value: object) -> object:
         if value is True:  # YAML's `true` would count as one month
             raise ValueError("must be a whole number of months; leave it out to keep records for ever")
         return value
 
     @model_validator(mode="before")
     @classmethod
-    def _environment_wins(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _add_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
         variables = {name.upper(): value for name, value in os.environ.items() if value}
         names = {name: f"{VARIABLE_PREFIX}{name.upper()}" for name in cls.model_fields}
         found: dict[str, Any] = {name: variables[each] for name, each in names.items() if each in variables}
@@ -421,7 +421,7 @@ class Settings(BaseModel):
         """The regions of the buckets that set one; S3 delivers logs within a region."""
         return {bucket.name: bucket.region for bucket in self.buckets if bucket.region}
 
-    def purges(self, bucket: LoggedBucket) -> bool:
+    def should_purge(self, bucket: LoggedBucket) -> bool:
         """Return whether the bucket's loaded log keys are deleted."""
         return self.purge_parsed_keys if bucket.purge_parsed_keys is None else bucket.purge_parsed_keys
 
@@ -468,22 +468,22 @@ def build_settings(path: Path, entries: dict[str, Any], *, for_demo: bool = Fals
     try:
         settings = Settings(**entries)
     except ValidationError as error:
-        raise SettingsError("\n".join(_lines(path, entries, error))) from None
+        raise SettingsError("\n".join(_describe_errors(path, entries, error))) from None
     folder = path.absolute().parent
     placed: dict[str, Any] = {
-        "home": _home(path, settings, for_demo=for_demo),
-        "geoip_database": tuple(_placed(folder, each) for each in settings.geoip_database),
-        "prices": settings.prices and _placed(folder, settings.prices),
-        "reports": settings.reports and _placed(folder, settings.reports),
+        "home": _find_home(path, settings, for_demo=for_demo),
+        "geoip_database": tuple(_resolve(folder, each) for each in settings.geoip_database),
+        "prices": settings.prices and _resolve(folder, settings.prices),
+        "reports": settings.reports and _resolve(folder, settings.reports),
     }
     if with_demo and not settings.buckets and is_demo_home(placed["home"]):
         return load_settings(placed["home"] / DEMO_CONFIG).model_copy(update={"home": placed["home"]})
     return settings.model_copy(update=placed)
 
 
-def _home(path: Path, settings: Settings, *, for_demo: bool) -> Path:
+def _find_home(path: Path, settings: Settings, *, for_demo: bool) -> Path:
     """Return the home in use. Every command has to agree on it."""
-    home = _placed(path.absolute().parent, settings.home)
+    home = _resolve(path.absolute().parent, settings.home)
     if not settings.buckets:
         demo = demo_home(home, is_set="home" in settings.model_fields_set)
         return demo if for_demo or is_demo_home(demo) else home
@@ -492,7 +492,7 @@ def _home(path: Path, settings: Settings, *, for_demo: bool) -> Path:
     return home
 
 
-def _placed(folder: Path, path: Path) -> Path:
+def _resolve(folder: Path, path: Path) -> Path:
     return (folder / path.expanduser()).resolve()
 
 
@@ -514,7 +514,7 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise _GivenTwiceError(
-                    problem=f"'{_as_name(key)}' occurs twice; remove one of them", problem_mark=key_node.start_mark
+                    problem=f"'{_show_name(key)}' occurs twice; remove one of them", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -525,56 +525,61 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         entries = yaml.load(path.read_text("utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problem = error.problem if isinstance(error, _GivenTwiceError) else _without_values(error.problem)
+        problem = error.problem if isinstance(error, _GivenTwiceError) else _hide_values(error.problem)
         raise SettingsError(f"{path}:{line} is not valid YAML: {problem}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     except (TypeError, ValueError) as error:  # a mapping as a key, or a malformed number
-        problem = _without_values(str(error))
+        problem = _hide_values(str(error))
         raise SettingsError(f"{path}: is not valid YAML: {problem}; does it contain unfilled {{{{ }}}}?") from None
     if entries is None:
         return {}
     if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
-        raise SettingsError(f"{path}: must hold settings as `name: value`; the settings are: {_known(Settings)}")
+        raise SettingsError(
+            f"{path}: must hold settings as `name: value`; the settings are: {_list_settings(Settings)}"
+        )
     return {key: value for key, value in entries.items() if value is not None}
 
 
-def _without_values(problem: str | None) -> str:
+def _hide_values(problem: str | None) -> str:
     """Return a YAML error's text without the texts that it quotes, because one of them may be a password."""
     return _QUOTED.sub("'…'", problem or "it cannot be read")
 
 
-def _as_name(entry: object) -> str:
+def _show_name(entry: object) -> str:
     """Return an entry's name if it looks like one. Without a space after the colon, a value would be shown."""
     return str(entry) if _NAME.fullmatch(str(entry)) else "(an entry whose name is not a setting)"
 
 
-def _known(model: type[BaseModel]) -> str:
+def _list_settings(model: type[BaseModel]) -> str:
     return ", ".join(model.model_fields)
 
 
-def _lines(path: Path, entries: dict[str, Any], error: ValidationError) -> list[str]:
+def _describe_errors(path: Path, entries: dict[str, Any], error: ValidationError) -> list[str]:
     """Return one line for each wrong entry: where it is, what is wrong, what is allowed. Leave values out."""
-    return [f"{_place(path, entries, e['loc'])}: {_problem(e['type'], e['msg'], e['loc'])}" for e in error.errors()]
+    return [
+        f"{_describe_place(path, entries, e['loc'])}: {_describe_problem(e['type'], e['msg'], e['loc'])}"
+        for e in error.errors()
+    ]
 
 
-def _place(path: Path, entries: dict[str, Any], loc: tuple[int | str, ...]) -> str:
-    names = [_as_name(part) for part in loc]
+def _describe_place(path: Path, entries: dict[str, Any], loc: tuple[int | str, ...]) -> str:
+    names = [_show_name(part) for part in loc]
     if len(loc) > 1 and loc[0] == "buckets" and isinstance(loc[1], int):
         listed = entries.get("buckets")
         entry = listed[loc[1]] if isinstance(listed, list) and loc[1] < len(listed) else None
         name = f" '{entry['name']}'" if isinstance(entry, dict) and isinstance(entry.get("name"), str) else ""
         names = [f"buckets[{loc[1]}]{name}", *names[2:]]
-    variable = f"{VARIABLE_PREFIX}{_as_name(loc[0]).upper()}"
+    variable = f"{VARIABLE_PREFIX}{_show_name(loc[0]).upper()}"
     return f"{variable if os.environ.get(variable) else path}: {': '.join(names)}"
 
 
-def _problem(kind: str, message: str, loc: tuple[int | str, ...]) -> str:
+def _describe_problem(kind: str, message: str, loc: tuple[int | str, ...]) -> str:
     if kind == "extra_forbidden":
         model: type[BaseModel] = LoggedBucket if len(loc) > 1 else Settings
         close = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
-        return f"unknown setting{hint}; the settings are: {_known(model)}"
+        return f"unknown setting{hint}; the settings are: {_list_settings(model)}"
     if kind == "missing":
         return "is missing; every bucket needs a name and a log_bucket_name"
     if kind.startswith("date"):

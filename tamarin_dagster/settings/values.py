@@ -21,13 +21,13 @@ def is_bucket_name(value: str) -> bool:
     return _BUCKET_NAME.fullmatch(value) is not None
 
 
-def _bucket_name(value: str) -> str:
+def _check_bucket_name(value: str) -> str:
     if not is_bucket_name(value):
         raise ValueError("must be a bucket name: 3 to 255 letters, digits, dots, dashes or underscores")
     return value
 
 
-def _log_bucket_name(value: str) -> str:
+def _check_log_bucket_name(value: str) -> str:
     if value.startswith("file:"):
         parts = urlsplit(value)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
@@ -37,16 +37,16 @@ def _log_bucket_name(value: str) -> str:
         raise ValueError(
             "must be a bucket name without a prefix (set log_prefix for that), or the file:///… URL of a folder"
         )
-    return _bucket_name(value)
+    return _check_bucket_name(value)
 
 
-def _http_url(value: str) -> str:
+def _check_http_url(value: str) -> str:
     if "@" in value:
         raise ValueError(
             "must hold no user or password: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile in"
             " `profile`"
         )
-    parts = _parts(value)
+    parts = _split_url(value)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a URL that starts with http:// or https://")
     if "?" in value or "#" in value:
@@ -54,22 +54,22 @@ def _http_url(value: str) -> str:
     return value
 
 
-def _archive(value: str) -> str:
+def _check_archive(value: str) -> str:
     if value.startswith("s3://"):
         parts = urlsplit(value)
         if parts.query or parts.fragment:
             raise ValueError("an s3:// URL must name a bucket and a prefix: s3://my-archive/records")
-        _bucket_name(parts.netloc)
+        _check_bucket_name(parts.netloc)
     elif urlsplit(value).scheme == "file":
-        _log_bucket_name(value)
+        _check_log_bucket_name(value)
     elif not value.startswith("/"):
         raise ValueError("must be an absolute folder, or a URL like s3://my-archive/records")
     return value.rstrip("/")
 
 
-def _database_url(value: str) -> str:
+def _check_database_url(value: str) -> str:
     value = value.strip()
-    parts, read = _parts(value), parse_database_url(value)
+    parts, read = _split_url(value), parse_database_url(value)
     if parts is None or read is None or not read.database.strip("/"):
         hint = f"; {_ENCODING_HINT}" if "://" in value else ""
         raise ValueError(f"must be a URL like postgresql://user:password@host:5432/database{hint}")
@@ -171,7 +171,7 @@ def has_parameter(url: str, name: str) -> bool:
     return any(piece.startswith(f"{name}=") for piece in url.partition("?")[2].split("&"))
 
 
-def _parts(url: str) -> SplitResult | None:
+def _split_url(url: str) -> SplitResult | None:
     """Return the parts of a URL, or None if it is malformed. The standard library's own errors repeat the password."""
     try:
         parts = urlsplit(url)
@@ -181,13 +181,13 @@ def _parts(url: str) -> SplitResult | None:
     return parts
 
 
-def _file(value: object) -> Path:
+def _to_path(value: object) -> Path:
     if not isinstance(value, str | Path):
         raise ValueError("must be the name of a file")  # noqa: TRY004 - pydantic expects ValueError
     return Path(value)
 
 
-def _files(value: object) -> tuple[Path, ...]:
+def _to_paths(value: object) -> tuple[Path, ...]:
     if isinstance(value, str) and value.startswith("["):  # from the environment
         value = json.loads(value)
     if isinstance(value, str | Path):
@@ -203,10 +203,10 @@ def normalize_place(url: str) -> str:
     return unquote(parts.path) if parts.scheme == "file" else url.removeprefix("s3://")
 
 
-BucketName = Annotated[str, AfterValidator(_bucket_name)]
-LogBucketName = Annotated[str, AfterValidator(_log_bucket_name)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-ArchiveUrl = Annotated[str, AfterValidator(_archive)]
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-FileName = Annotated[Path, BeforeValidator(_file)]
-FileNames = Annotated[tuple[Path, ...], BeforeValidator(_files)]
+BucketName = Annotated[str, AfterValidator(_check_bucket_name)]
+LogBucketName = Annotated[str, AfterValidator(_check_log_bucket_name)]
+HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
+ArchiveUrl = Annotated[str, AfterValidator(_check_archive)]
+DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
+FileName = Annotated[Path, BeforeValidator(_to_path)]
+FileNames = Annotated[tuple[Path, ...], BeforeValidator(_to_paths)]

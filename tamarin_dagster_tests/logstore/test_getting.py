@@ -181,7 +181,7 @@ def test_no_more_than_the_window_is_in_flight(world):
     # It may have narrowed in between, on a busy machine.
     assert 8 < world.faulty.most_in_flight <= max(at_first, world.pacer.window)
     for _ in range(3):
-        world.pacer._failed(world.pacer._halvings, 0, TransientError("busy"))
+        world.pacer._note_failure(world.pacer._halvings, 0, TransientError("busy"))
     world.faulty.most_in_flight = 0
     world.store.fetch(items)
     assert 2 < world.faulty.most_in_flight <= world.pacer.window < 16
@@ -190,7 +190,7 @@ def test_no_more_than_the_window_is_in_flight(world):
 def test_batches_of_one_store_share_its_window(world):
     items = [world.put(f"logs/{number:02}", b"12345") for number in range(24)]
     for _ in range(3):
-        world.pacer._failed(world.pacer._halvings, 0, TransientError("busy"))
+        world.pacer._note_failure(world.pacer._halvings, 0, TransientError("busy"))
     world.faulty.delay = 0.03
     batches = [threading.Thread(target=world.store.fetch, args=[items[start::3]]) for start in range(3)]
     for batch in batches:

@@ -229,8 +229,8 @@ def test_no_more_than_the_window_is_ever_let_in(steps):
         elif in_flight:
             halvings = in_flight.pop()
             if step == "fail":
-                pacer._failed(halvings, 0, TransientError("busy"))
+                pacer._note_failure(halvings, 0, TransientError("busy"))
             elif step != "leave":
-                pacer._answered(FAST if step == "answer" else 0.030)
+                pacer._note_answer(FAST if step == "answer" else 0.030)
             pacer._give_back()
         assert pacer._tokens.qsize() + len(in_flight) - pacer._owed == pacer.window

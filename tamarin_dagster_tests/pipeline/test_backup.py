@@ -287,7 +287,7 @@ def test_a_backup_that_is_interrupted_leaves_neither_a_file_nor_a_pg_dump(loaded
 @pytest.fixture
 def only_debians(monkeypatch):
     """Pretend that the wheel has no programs, and that Debian's of Postgres 15 are on the PATH."""
-    monkeypatch.setattr(backups, "_candidates", lambda name: iter([DEBIANS / name]))
+    monkeypatch.setattr(backups, "_find_programs", lambda name: iter([DEBIANS / name]))
 
 
 @NEEDS_15
@@ -308,7 +308,7 @@ def test_a_backup_of_a_newer_pg_dump_than_the_pg_restore_here_is_told(backup, on
 
 
 def test_no_pg_dump_at_all_is_told(loaded, database_url, file, monkeypatch) -> None:
-    monkeypatch.setattr(backups, "_candidates", lambda _: iter(()))
+    monkeypatch.setattr(backups, "_find_programs", lambda _: iter(()))
     with pytest.raises(BackupError, match=r"and there is no pg_dump here; install the client programs of Postgres 18"):
         back_up(database_url, file)
 

@@ -152,8 +152,8 @@ def test_the_purge_flag_of_a_bucket_goes_before_the_global_one(load):
         "- {name: two, log_bucket_name: logs, purge_parsed_keys: true}\n"
         "- {name: three, log_bucket_name: logs, purge_parsed_keys: false}\n"
     )
-    assert [settings.purges(bucket) for bucket in settings.buckets] == [False, True, False]
-    assert load(MEDIA).purges(load(MEDIA).bucket("media")) is True
+    assert [settings.should_purge(bucket) for bucket in settings.buckets] == [False, True, False]
+    assert load(MEDIA).should_purge(load(MEDIA).bucket("media")) is True
 
 
 def test_the_archive_of_a_bucket_goes_before_the_global_one(load):

@@ -58,7 +58,7 @@ def examine(
         for bucket in chosen:
             try:
                 store = open_store(bucket)
-                purges = settings.purges(bucket)
+                purges = settings.should_purge(bucket)
                 known = Known.of(settings, bucket, engine)
                 if bucket.log_folder is not None:
                     yield from examine_folder(bucket, bucket.log_folder, store, known, purges=purges)

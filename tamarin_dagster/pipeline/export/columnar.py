@@ -43,12 +43,12 @@ _TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pa.DataType], ...] = (
 )
 
 
-def _arrow_type(column: sa.Column[Any]) -> pa.DataType:
+def _find_arrow_type(column: sa.Column[Any]) -> pa.DataType:
     return next(arrow for kind, arrow in _TYPES if isinstance(column.type, kind))
 
 
 SCHEMA = pa.schema(
-    [pa.field(column.name, _arrow_type(column)) for column in s3_log_record.columns if column.name != "bucket"]
+    [pa.field(column.name, _find_arrow_type(column)) for column in s3_log_record.columns if column.name != "bucket"]
 )
 """The columns of a file: those of the records except the bucket, which is in the folder's name, like the day."""
 
@@ -115,7 +115,7 @@ def write_parquet(file: IO[bytes], rows: Iterable[bytes]) -> Counter[int]:
     # Write one group while the next one arrives.
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer, ThreadPoolExecutor(1) as thread:
         writing = None
-        for group in _groups(rows):
+        for group in _cut_groups(rows):
             if writing is not None:
                 counts += writing.result()
             writing = thread.submit(_write_group, writer, group)
@@ -124,7 +124,7 @@ def write_parquet(file: IO[bytes], rows: Iterable[bytes]) -> Counter[int]:
     return counts
 
 
-def _groups(rows: Iterable[bytes]) -> Iterator[bytes]:
+def _cut_groups(rows: Iterable[bytes]) -> Iterator[bytes]:
     held: list[bytes] = []
     size = 0
     for row in rows:

@@ -80,8 +80,8 @@ def combined_lines(
     requester as one word. Missing values are `-`: S3's own actions have no host, request, status or bytes.
     """
     texts = {"uri": "request_uri", "referrer": "referrer", "agent": "user_agent"}
-    line = _LINE.format(user=_USER, **{name: _escaped(column) for name, column in texts.items()})
-    return _pieces(engine, line, _LINE_OPTIONS, b"", buckets, first, last, progress)
+    line = _LINE.format(user=_USER, **{name: _escape(column) for name, column in texts.items()})
+    return _copy_pieces(engine, line, _LINE_OPTIONS, b"", buckets, first, last, progress)
 
 
 def csv_rows(
@@ -98,21 +98,21 @@ def csv_rows(
     NULL is an empty cell, times are in UTC. With `formula_safe`, a text that a spreadsheet would evaluate as a formula
     gets an apostrophe before it. For the other arguments see `combined_lines`.
     """
-    columns = [_cell(column) if formula_safe else sql.Identifier(column.name) for column in s3_log_record.columns]
+    columns = [_make_cell(column) if formula_safe else sql.Identifier(column.name) for column in s3_log_record.columns]
     header = ",".join(column.name for column in s3_log_record.columns).encode() + b"\n"
-    return _pieces(engine, sql.SQL(", ").join(columns), _CSV_OPTIONS, header, buckets, first, last, progress)
+    return _copy_pieces(engine, sql.SQL(", ").join(columns), _CSV_OPTIONS, header, buckets, first, last, progress)
 
 
-def _escaped(column: str) -> sql.Composable:
+def _escape(column: str) -> sql.Composable:
     return _ESCAPED.format(text=sql.Identifier(column), odd=_ODD, control=f"^[{_CONTROLS}]", pieces=_PIECES)
 
 
-def _cell(column: sa.Column[object]) -> sql.Composable:
+def _make_cell(column: sa.Column[object]) -> sql.Composable:
     name = sql.Identifier(column.name)
     return _FORMULA_SAFE.format(cell=name, formula=_FORMULA) if isinstance(column.type, sa.Text) else name
 
 
-def _pieces(
+def _copy_pieces(
     engine: sa.Engine,
     columns: sql.Composable,
     options: sql.Composable,
@@ -136,7 +136,7 @@ def _pieces(
                     size += len(row)
                     done.rows += 1
                     if size >= PIECE_BYTES:
-                        yield _told(held, done, started, progress)
+                        yield _report(held, done, started, progress)
                         held, size = [], 0
         except DATABASE_ERRORS as error:
             # Nobody would notice a missing day within one text, so the text ends before it.
@@ -147,10 +147,10 @@ def _pieces(
             )
             raise DatabaseError(f"day {day}: cannot export: {cause_of(error)} - {remedy}") from None
         done.days += 1
-    yield _told(held, done, started, progress)
+    yield _report(held, done, started, progress)
 
 
-def _told(held: list[bytes], done: Exported, started: float, progress: Callable[[Exported], None] | None) -> bytes:
+def _report(held: list[bytes], done: Exported, started: float, progress: Callable[[Exported], None] | None) -> bytes:
     piece = b"".join(held)
     done.bytes += len(piece)
     done.seconds = time.monotonic() - started
