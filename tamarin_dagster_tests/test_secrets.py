@@ -20,7 +20,7 @@ from tamarin_dagster.cli import app
 from tamarin_dagster.logstore.errors import summarize_error
 from tamarin_dagster.orchestration.instance_storage import SettingsPostgresStorage
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
-from tamarin_dagster.settings.values import _database_url
+from tamarin_dagster.settings.values import _check_database_url
 from tamarin_dagster.urls import describe_url, hide_secrets, hide_userinfo
 from tamarin_dagster_tests.examples import at_least
 
@@ -222,7 +222,7 @@ def test_whatever_a_password_holds_no_error_about_the_url_shows_three_characters
     url = f"postgresql://user:{secret}@host/db{more}"
     shown = [describe_url(url)]
     try:
-        shown.append(describe_url(_database_url(url)))
+        shown.append(describe_url(_check_database_url(url)))
     except ValueError as error:
         shown.append(str(error))
     assert not re.search("Kv9|v9J|9Jy|Qx4|x4H|4Hz", " ".join(shown))
