@@ -25,10 +25,10 @@ import psycopg
 from benchmarks.command_line import command_line, show
 from benchmarks.sheet import Sheet
 from tamarin_dagster.demo import write_log_keys
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.server.processes import kill_processes, read_state
 from tamarin_dagster.settings import load_settings
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE
 
 _LIMIT_SECONDS = 60
 _ATTEMPTS = 20

@@ -72,10 +72,9 @@ def read_log_keys(
         endpoint_url: the endpoint of another S3-compatible store.
 
     Returns:
-        `log_key` (string), `line_number` (int64, from 1) and the fields of a line (see docs/lines.md), all
-            Arrow-backed, in
-        the order of the names and lines. Lines that are not records are missing, and a RejectedLinesWarning says so;
-        `parse_log` returns such lines.
+        `log_key` (string), `line_number` (int64, from 1) and the columns of a record (docs/reference/tables.md), all
+        Arrow-backed; in the order of the names and lines. Lines that are not records are missing, and a
+        RejectedLinesWarning says so; `parse_log` returns such lines.
 
     Raises:
         LogKeyError: see `errors`.

@@ -18,10 +18,10 @@ import sqlalchemy as sa
 import yaml
 
 from tamarin_dagster.demo import WrittenLogKeys, write_log_keys
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE, embedded_postgres
 from tamarin_dagster.recordstore.database import migrate
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE
 
 LOGGED_BUCKET = "media"
 LOG_PREFIX = "logs/"

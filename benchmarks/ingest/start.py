@@ -29,10 +29,10 @@ from benchmarks.ingest.repeated import day_folder
 from benchmarks.ingest.stage import Stage, stage
 from benchmarks.sheet import Sheet
 from tamarin_dagster.demo.endpoint import free_port
+from tamarin_dagster.homes import CONFIG_VARIABLE, demo_home
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.server.place import find_folder
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE, demo_home
 
 _PAGE, _ROWS = "the page answers", "the first rows are there"
 _START_SECONDS, _ROWS_SECONDS = 300, 300

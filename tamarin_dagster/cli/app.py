@@ -19,7 +19,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from tamarin_dagster.cli.terminal import complain
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE
+from tamarin_dagster.homes import CONFIG_VARIABLE
 
 EXIT_LEFT_UNDONE = 1
 EXIT_WRONG = 2

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from tamarin_dagster import settings as files
 from tamarin_dagster.cli.app import PROGRAM
 from tamarin_dagster.cli.terminal import err, printable
+from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, demo_environment, is_demo_home
 from tamarin_dagster.settings import Settings
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE, DEMO_CONFIG, demo_environment, is_demo_home
 
 _CONNECT_SECONDS = 1.0
 

@@ -24,7 +24,7 @@ from tamarin_dagster.demo.logwriter import (
 )
 from tamarin_dagster.demo.site import DemoSite
 from tamarin_dagster.extras import needing
-from tamarin_dagster.settings.homes import ACCESS_KEY_ID, DEMO_REGION, LOOPBACK, SECRET_ACCESS_KEY, demo_environment
+from tamarin_dagster.homes import ACCESS_KEY_ID, DEMO_REGION, LOOPBACK, SECRET_ACCESS_KEY, demo_environment
 
 with needing("demo", "The demo"):
     from moto.server import ThreadedMotoServer

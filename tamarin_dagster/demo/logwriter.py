@@ -15,7 +15,7 @@ from obstore.store import S3Store
 
 from tamarin_dagster.demo.deliveries import DemoObject, history, live_deliveries, stray_objects
 from tamarin_dagster.demo.site import DemoSite
-from tamarin_dagster.settings.homes import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from tamarin_dagster.homes import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
 if TYPE_CHECKING:  # stubs, which only a development environment has
     from mypy_boto3_s3 import S3Client

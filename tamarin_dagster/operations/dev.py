@@ -25,6 +25,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
+from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, is_demo_home
 from tamarin_dagster.logformat.machine_code import should_compile
 from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.operations.watchdog import LOCATION, look_after
@@ -33,7 +34,6 @@ from tamarin_dagster.recordstore.connections import embedded_postgres
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.waiting import saying
 from tamarin_dagster.settings import Settings, load_settings
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE, DEMO_CONFIG, is_demo_home
 
 _log = logging.getLogger(__name__)
 

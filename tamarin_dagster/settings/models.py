@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE, DEMO_CONFIG, demo_home, is_demo_home
+from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, demo_home, is_demo_home
 from tamarin_dagster.settings.values import (
     ArchiveUrl,
     BucketName,

@@ -15,9 +15,9 @@ from typing import Any
 import psycopg
 import yaml
 
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE
 from tamarin_dagster_tests.chaos.soak_processes import SUMS, Process, processes_of
 from tamarin_dagster_tests.chaos.soak_writer import LOG_PREFIX
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.recordstore.server.place import find_folder
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE
 
 # By what their command lines say; the first that fits.
 _KINDS = {

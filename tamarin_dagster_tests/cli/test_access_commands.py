@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.operations.iam import doctor_policy, purge_policy, reading_policy
 from tamarin_dagster.settings import load_settings
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE
 from tamarin_dagster_tests.lines import lines
 
 

@@ -9,8 +9,8 @@ import yaml
 from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_pending_day
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE
 from tamarin_dagster_tests.analytics.traffic_rows import DAY, GB, Traffic
 
 HOG, SIX, OWN, SMALL = "203.0.113.7", "2001:db8::7", "10.0.0.7", "198.51.100.1"

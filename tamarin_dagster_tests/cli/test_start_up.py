@@ -179,7 +179,7 @@ def test_byte_code_is_made_also_where_python_is_told_to_write_none(tmp_path, mon
     """Where PYTHONDONTWRITEBYTECODE was set, every process compiled all modules again, for two seconds."""
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "cache"))
-    monkeypatch.setattr(setup, "_IMPORT_ALL", "import tamarin_dagster.settings.homes")
+    monkeypatch.setattr(setup, "_IMPORT_ALL", "import tamarin_dagster.homes")
 
     with setup._compiled_byte_code():
         pass

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import dagster as dg
 import pytest
 
-from tamarin_dagster.settings.homes import CONFIG_VARIABLE
+from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster_tests.docs.blocks import blocks_of
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.runs import job_of

@@ -106,7 +106,7 @@ def test_what_dev_started_ends_when_dev_is_killed(tmp_path) -> None:
     started = tmp_path / "started"
     child = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     parent = (
-        "import sys, time; from tamarin_dagster import dev\n"
+        "import sys, time; from tamarin_dagster.operations import dev\n"
         f"with dev._process([sys.executable, '-c', {child!r}], {{}}): time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", parent], cwd=PROJECT)

@@ -311,7 +311,8 @@ import sys
 from pathlib import Path
 import sqlalchemy as sa
 from tamarin_dagster.cli import app
-from tamarin_dagster.recordstore import database, repeatable
+from tamarin_dagster.recordstore import database
+from tamarin_dagster.recordstore.schema import repeatable
 folder = Path(sys.argv[2])
 repeatable._FILES, database._MIGRATIONS = folder / "views", folder / "migrations"
 if sys.argv[3] == "more":

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
+from tamarin_dagster.homes import is_demo_home
 from tamarin_dagster.operations.doctor.finding import Finding, ok, warn
 from tamarin_dagster.private_files import PASSABLE_FOLDER, PRIVATE_FOLDER
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, tamarin_database
 from tamarin_dagster.settings import LoggedBucket, Settings
-from tamarin_dagster.settings.homes import is_demo_home
 
 # An older backup lacks more than can be loaded again, where log keys are deleted each day.
 MAX_BACKUP_DAYS = 7
