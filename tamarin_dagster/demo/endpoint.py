@@ -138,7 +138,7 @@ class DemoEndpoint:
             OSError: the port is in use.
         """
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # otherwise a line for each request
-        # On a port in use, moto's thread would die silently and its start() wait for ever, so test the port first.
+        # On a port in use, moto's thread would die silently and its start() never return, so test the port first.
         with socket.create_server((LOOPBACK, self._port)):
             pass
         self._server = ThreadedMotoServer(LOOPBACK, self._port, verbose=False)

@@ -71,11 +71,11 @@ class Deleter:
         return [done[id(item)] for item in objects]
 
     def _delete_plain(self, objects: Sequence[LogObject]) -> list[Deleted]:
-        heeded = self._conditions(objects)
-        if heeded is Conditions.BATCH:
+        honoured = self._conditions(objects)
+        if honoured is Conditions.BATCH:
             batches = [objects[start : start + BATCH_KEYS] for start in range(0, len(objects), BATCH_KEYS)]
             return self._retry_refusals([deleted for batch in batches for deleted in self._delete_batch(batch)])
-        one = self._delete_one if heeded is Conditions.SINGLE else self._look_and_delete
+        one = self._delete_one if honoured is Conditions.SINGLE else self._look_and_delete
         return self._threads.map(one, objects, lambda: DELETE_THREADS)
 
     def _delete_batch(self, objects: Sequence[LogObject]) -> list[Deleted]:

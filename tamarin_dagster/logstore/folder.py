@@ -76,18 +76,18 @@ class FolderLogStore:
     def _walk(self, base: str, prefix: str, start_after: str) -> Iterator[LogObject]:
         """Yield the files below `base`, which is empty or a path with a slash at its end."""
         wanted = _cut_base(base, prefix)
-        behind = _cut_base(base, start_after)
+        rest = _cut_base(base, start_after)
         step = _first_step(wanted)
         # On the way to the prefix's folder, look at nothing else.
         names = self._names_if_folder(base, step) if step.endswith("/") else self._names(base)
-        for number in range(max(bisect_left(names, step), bisect_left(names, _first_step(behind))), len(names)):
+        for number in range(max(bisect_left(names, step), bisect_left(names, _first_step(rest))), len(names)):
             name = names[number]
             if not name.startswith(step):
                 return
             if name.endswith("/"):
                 with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                     yield from self._walk(base + name, prefix, start_after)
-            elif name != behind:
+            elif name != rest:
                 try:
                     found = os.lstat(f"{self._folder}/{base}{name}")
                 except FileNotFoundError:

@@ -133,7 +133,7 @@ def is_quiet(found: os.stat_result, seconds: float, now: float) -> bool:
     """Return whether a file was last changed at least this many seconds before `now` (seconds since 1970).
 
     A modification time in the future was set by somebody, or by a clock that is ahead; then the inode's change time
-    counts. If that is in the future as well, the file waits, but for at most an hour, so that none waits for ever.
+    counts. If that is in the future as well, the file waits, but for at most an hour, so that none waits forever.
     """
     if seconds <= 0:
         return True

@@ -102,7 +102,7 @@ class PlaceState:
 def read_place_state(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> PlaceState:
     """Read the mark that the first archiving leaves in a place. Writes nothing. Raises ArchiveError.
 
-    The mark tells an archive from an empty mount point, and from the archive of another database.
+    The mark distinguishes an archive from an empty mount point, and from the archive of another database.
     """
     with engine.connect() as connection:
         ours = archived.database_id(connection)
@@ -319,7 +319,7 @@ def _find_refusal(
         return (
             f"{there} that this database ({ours}, {count_noun(state.keys, 'log key')}) does not know, because it was"
             " restored from a backup or the archive belongs to another database; name another archive, or move"
-            f" {record_name(bucket.name, day)} and the files that it names away, and the day is written anew"
+            f" {record_name(bucket.name, day)} and the files that it names away, and the day is written again"
         )
     if state.expired_keys:
         return (

@@ -35,7 +35,7 @@ _DATA = ("s3_log_key", "s3_log_record", "s3_rejected_line")
 _LEDGER = re.compile(r" TABLE \S+ s3_log_key ")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _POLL_SECONDS = 0.2
-# A lock that lasts this long will not end soon, and a backup from cron must not wait for ever.
+# A lock that lasts this long will not end soon, and a backup from cron must not wait forever.
 LOCK_SECONDS = 600
 _SAID_BYTES = 2_000
 # pg_dump 17 and newer begin each dump with this setting, which older servers do not know.

@@ -26,7 +26,7 @@ MARK_PAGE_KEYS = 5000
 # of thousands.
 REJECTED_PAGE_KEYS = 100_000
 REJECTED_CHUNK_KEYS = 100
-# While a drop waits for the record table, loads and queries queue behind it. This is longer than the second after which
+# While a drop waits for the record table, loads and queries queue after it. This is longer than the second after which
 # autovacuum yields, and shorter than the patience of `ensure_partitions`.
 LOCK_TIMEOUT = "3s"
 LOCK_ATTEMPTS = 20

@@ -385,7 +385,7 @@ class Settings(BaseModel):
     @classmethod
     def _refuse_flag(cls, value: object) -> object:
         if value is True:  # YAML's `true` would count as one month
-            raise ValueError("must be a whole number of months; leave it out to keep records for ever")
+            raise ValueError("must be a whole number of months; leave it out to keep all records")
         return value
 
     @model_validator(mode="before")
