@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import BaseModel, Field, create_model
 
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.settings import LoggedBucket, Settings, load_settings, settings_of
+from tamarin_dagster.settings import LoggedBucket, Settings, build_settings, load_settings
 
 
 def _plain(annotation: Any) -> Any:
@@ -71,4 +71,4 @@ class LoggedBucketsComponent(_SettingsAttributes, dg.Component):
         if self.config is not None:
             return load_settings(folder / self.config)
         entries: dict[str, Any] = {name: value for name, value in given.items() if name != "buckets"}
-        return settings_of(folder / "defs.yaml", entries | {"buckets": given["buckets"]})
+        return build_settings(folder / "defs.yaml", entries | {"buckets": given["buckets"]})

@@ -1,4 +1,4 @@
-"""Extras: packages that only some features need, and the command that installs those of a feature.
+"""Extras: packages that only some features need, and the commands that install them.
 
 setup.cfg lists them. A feature imports them when it is used, so that everything else works without them.
 """
@@ -22,15 +22,15 @@ _PACKAGES: dict[Extra, tuple[str, ...]] = {
 
 
 class MissingExtraError(RuntimeError):
-    """A feature needs a package that is not installed. The text says which one, and the command that installs it."""
+    """A feature needs a package that is not installed. The text names the package and the command that installs it."""
 
 
 def why_missing(extra: Extra, feature: str) -> str | None:
-    """Return one line for a person if a package of the extra is not installed; None if all are. Imports none of them.
+    """Return a message if a package of the extra is not installed; None if all are. Imports none of them.
 
     Args:
         extra: its name in setup.cfg.
-        feature: what cannot be done without it, as the subject of a sentence: `The report`.
+        feature: the feature that needs it, as the subject of a sentence: `The report`.
     """
     absent = [package for package in _PACKAGES[extra] if importlib.util.find_spec(package) is None]
     return _line(extra, feature, absent[0]) if absent else None

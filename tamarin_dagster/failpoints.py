@@ -1,7 +1,7 @@
-"""Places where a test can make the program die, fail or dawdle, to see that nothing is lost or done twice.
+"""Places where a test can make the program die, fail or sleep, to check that nothing is lost or done twice.
 
 `TAMARIN_FAILPOINT=name:action[:nth]` arms one, or several with commas between: `commit.before:kill`,
-`mark_purged.before:raise:2`. What is not armed costs a look at an empty dict. The names are those of `FailPoint`.
+`mark_purged.before:raise:2`. An unarmed one costs a look at an empty dict. The names are those of `FailPoint`.
 """
 
 import os
@@ -16,7 +16,7 @@ SLEEP_SECONDS = 5.0
 
 
 class FailPoint(StrEnum):
-    """Each place, in the order in which a log key's bytes come by. `nth` counts from 1, over all threads."""
+    """The places, in the order in which a log key's bytes pass them. `nth` counts from 1, over all threads."""
 
     LIST_BEFORE = "list.before"
     LIST_AFTER = "list.after"
@@ -34,7 +34,7 @@ class FailPoint(StrEnum):
     DELETE_AFTER = "delete.after"
     MARK_PURGED_BEFORE = "mark_purged.before"
     MARK_PURGED_AFTER = "mark_purged.after"
-    # Of a bucket with an archive only, between the load and the purge.
+    # Only for a bucket with an archive, between the load and the purge.
     ARCHIVE_NOTE_BEFORE = "archive_note.before"
     ARCHIVE_NOTE_AFTER = "archive_note.after"
     ARCHIVE_RECORD_BEFORE = "archive_record.before"
@@ -48,12 +48,12 @@ class FailPoint(StrEnum):
 
     @property
     def is_of_archive(self) -> bool:
-        """Whether only buckets with an archive come by."""
+        """Whether only buckets with an archive pass this place."""
         return self.startswith("archive_")
 
 
 class Action(StrEnum):
-    """What happens there: SIGKILL to this process, a FailPointError, or a rest of SLEEP_SECONDS."""
+    """What happens there: SIGKILL to this process, a FailPointError, or a sleep of SLEEP_SECONDS."""
 
     KILL = "kill"
     RAISE = "raise"
@@ -74,8 +74,8 @@ _armed: dict[FailPoint, _Armed] = {}
 _counting = threading.Lock()
 
 
-def reached(point: FailPoint) -> None:
-    """Marks a place. Does what is armed there at its nth passing, else nothing."""
+def hit(point: FailPoint) -> None:
+    """Mark a place. Do what is armed there at its nth passing, otherwise nothing."""
     if _armed:
         _pass(point)
 
@@ -97,7 +97,7 @@ def _pass(point: FailPoint) -> None:
 
 
 def arm(specification: str) -> None:
-    """Arms what the text says (see above) and nothing else. Raises ValueError for a text that names no place."""
+    """Arm exactly what the text says (see above). Raises ValueError for an invalid text."""
     armed = {}
     for entry in filter(None, specification.split(",")):
         name, _, rest = entry.partition(":")

@@ -1,14 +1,15 @@
-"""The demo's home: a folder of its own, so that its records never lie among those of real buckets.
+"""Where the demo keeps its state: in a home of its own, so that its records never mix with those of real buckets.
 
-And what a client of its S3 endpoint needs. It imports nothing: every command looks for the demo.
+Also what a client of the demo's S3 endpoint needs. This module imports nothing heavy, since every command looks for the
+demo.
 """
 
 import os
 from pathlib import Path
 
-# Names the settings' file.
+# The variable that names the settings file.
 CONFIG_VARIABLE = "TAMARIN_CONFIG"
-# Written by `make dev` into the demo's home, and the sign of one.
+# `make dev` writes this file into the demo's home; a home that has it is the demo's.
 DEMO_CONFIG = "demo.yaml"
 # The demo's S3 endpoint takes any credentials.
 LOOPBACK = "127.0.0.1"
@@ -26,14 +27,14 @@ def demo_home(home: Path, *, is_set: bool) -> Path:
 
 def is_demo_home(home: Path) -> bool:
     """Tell whether `make dev` has set the demo up in this home."""
-    # Unlike Path.is_file this is False, and no error, where the folder above may not be entered.
+    # Unlike Path.is_file, this returns False instead of failing when the folder above cannot be entered.
     return home.name in {_BESIDE_SETTINGS, _INSIDE_HOME} and os.path.isfile(home / DEMO_CONFIG)  # noqa: PTH113
 
 
 def demo_environment() -> dict[str, str]:
-    """Return the environment variables with which any S3 client may talk to the demo endpoint.
+    """Return the environment variables with which any S3 client can talk to the demo endpoint.
 
-    They pass by a proxy of the present environment, which could not reach this machine's loopback interface.
+    They bypass a proxy that the environment sets, because a proxy cannot reach this machine's loopback interface.
     """
     present = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     no_proxy = f"{present},{LOOPBACK}" if present else LOOPBACK

@@ -6,20 +6,20 @@ from datetime import date, datetime
 
 from tamarin_dagster.logformat import DeliveryHour, DeliveryPeriod, delivery_day
 
-CHANGED_SINCE_LOADED = "it was overwritten since it was loaded; the next pull loads the new generation"
+CHANGED_SINCE_LOADED = "it was overwritten after it was loaded; the next pull loads the new generation"
 
 
-def shown(name: str) -> str:
-    """A name as text that any log, page and terminal can take.
+def make_printable(name: str) -> str:
+    """Return a name as text that is safe in any log, page and terminal.
 
-    Whoever may write to the log bucket chooses names: without control characters, else a name could pass for several
-    lines of a log; and in UTF-8, which a file's name need not be.
+    Everybody who can write to the log bucket chooses names. Control characters are escaped, so that a name does not
+    look like several lines of a log, and so is what is not UTF-8, which a file's name may hold.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def counted(periods: Collection[DeliveryPeriod]) -> str:
-    """How many periods, in words: `1 day`, `24 hours`."""
+def count_periods(periods: Collection[DeliveryPeriod]) -> str:
+    """Return the number of periods as text: `1 day`, `24 hours`."""
     noun = "hour" if any(isinstance(period, DeliveryHour) for period in periods) else "day"
     return f"{len(periods):,} {noun}{'' if len(periods) == 1 else 's'}"
 
@@ -30,13 +30,14 @@ class LogObject:
 
     Attributes:
         key: the object's name.
-        etag: the entity tag without its quotes. With the key it names the generation: an overwritten object has a
-            new one.
-        size: bytes, as stored (compressed objects are not unpacked).
+        etag: the ETag without its quotes. Together with the key it identifies the generation: an overwritten object has
+            a new one.
+        size: bytes, as stored (compressed objects are not decompressed).
         last_modified: aware, in UTC.
-        version_id: on a versioned bucket, once the object was read; listings do not tell it. "null" is the version of
-            what was written before the bucket was versioned, or while versioning was suspended.
-        is_quiet: False of a file that may still be written; it is not to be read yet.
+        version_id: in a versioned bucket, after the object was read; listings do not have it. "null" is the version of
+            an
+            object that was written before versioning was enabled, or while it was suspended.
+        is_quiet: False for a file that may still be written and must not be read yet.
     """
 
     key: str
@@ -49,9 +50,9 @@ class LogObject:
 
 @dataclass(frozen=True, slots=True)
 class LogKey:
-    """An object whose name is a log key's name, and the period in that name in which it was looked for.
+    """An object with a log key's name, and the period in that name for which it was listed.
 
-    `was_purged` says that its generation was noted as purged when it was listed: so it has come back, or is not gone.
+    `was_purged` says that its generation was noted as purged when it was listed: it has come back, or was not deleted.
     """
 
     object: LogObject
@@ -66,7 +67,7 @@ class LogKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyFailure:
-    """A key that was left alone, and why. `error` names the cause and, where there is one, the remedy."""
+    """A log key that was skipped. `error` names the cause and, if there is one, the remedy."""
 
     key: str
     delivery_date: date

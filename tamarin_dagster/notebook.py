@@ -1,4 +1,4 @@
-"""Log keys as a DataFrame, for notebooks and scripts: no database, no Dagster, no settings."""
+"""Read log keys into a DataFrame, for notebooks and scripts: no database, no Dagster, no settings."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,10 @@ from tamarin_dagster.logformat import (
     DecompressionError,
     ParsedLogs,
     decompress,
+    decompress_chunks,
     parse_key_name,
     parse_logs,
     parse_parts,
-    unpacked,
 )
 from tamarin_dagster.logformat.engine import ParserName
 from tamarin_dagster.logformat.frames import to_frame, to_table
@@ -27,6 +27,7 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, LogStore
 from tamarin_dagster.logstore.folder import FolderLogStore
 from tamarin_dagster.logstore.opening import open_log_store
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import LoggedBucket
 
 _BATCH_BYTES = 8 * 1024 * 1024
@@ -35,7 +36,7 @@ _ANY_NAME = "notebook"
 
 
 class LogKeyError(Exception):
-    """A log key that cannot be read; its text names the key."""
+    """A log key cannot be read; the text names it."""
 
 
 class RejectedLinesWarning(UserWarning):
@@ -56,40 +57,43 @@ def read_log_keys(
 ) -> pd.DataFrame:
     """Return the records of all log keys in a folder or under a prefix of a bucket.
 
-    Objects whose names are not those of log keys are skipped. Nothing is stored, marked or deleted. The DataFrame is
-    held in memory: a million lines take about 600 MB.
+    Objects without a log key's name are skipped. Nothing is stored, marked or deleted. The DataFrame is in memory: a
+    million lines take about 600 MB.
 
     Args:
-        place: a folder, or `s3://BUCKET/PREFIX`, whose credentials are looked up as boto3 does it.
+        place: a folder, or `s3://BUCKET/PREFIX` with boto3's usual credentials.
         first: the first delivery day (UTC), which is the day in a log key's name. Default: no limit.
-        last: the last one.
+        last: the last delivery day. Default: no limit.
         redact: whether secrets of presigned URLs are left out.
-        parser: `compiled`, or `regex`, which gives the same and is slower.
+        parser: `compiled`, or `regex`, which gives the same result more slowly.
         errors: whether a log key that cannot be read raises LogKeyError, or is skipped with a warning.
-        region: of the bucket; default: as boto3 finds it.
-        profile: of the AWS configuration.
-        endpoint_url: of another S3-compatible store.
+        region: the bucket's region; default: boto3's.
+        profile: the profile of the AWS configuration.
+        endpoint_url: the endpoint of another S3-compatible store.
 
     Returns:
         `log_key` (string), `line_number` (int64, from 1) and the columns of a record (docs/reference/tables.md), all
-        Arrow-backed; in the order of the names and lines. Lines that are not records are missing, which a
-        RejectedLinesWarning says; `parse_log` shows such lines.
+        Arrow-backed; in the order of the names and lines. Lines that are not records are missing, and a
+        RejectedLinesWarning says so; `parse_log` returns such lines.
 
     Raises:
         LogKeyError: see `errors`.
         LogStoreError: the folder or bucket cannot be listed.
     """
-    store, prefix = _opened(place, region, profile, endpoint_url)
+    store, prefix = _open(place, region, profile, endpoint_url)
     tables = [_TABLE_SCHEMA.empty_table()]
     lines = rejected = keys_with_rejected = 0
-    for names, parsed in _parsed(store, _log_keys(store, prefix, first, last), parser, errors):
-        wanted = parsed.redacted() if redact else parsed
-        tables.append(_named(to_table(wanted.records, RECORDS_SCHEMA), names))
+    for names, parsed in _parse(store, _log_keys(store, prefix, first, last), parser, errors):
+        wanted = parsed.redact() if redact else parsed
+        tables.append(_add_names(to_table(wanted.records, RECORDS_SCHEMA), names))
         lines += sum(counts.line_count for counts in parsed.counts)
         rejected += len(parsed.rejected)
         keys_with_rejected += sum(counts.rejected_count > 0 for counts in parsed.counts)
     if rejected:
-        text = f"{rejected:,} of {lines:,} lines, in {keys_with_rejected:,} log keys, are not records and are left out"
+        text = (
+            f"{rejected:,} of {count_noun(lines, 'line')}, in {count_noun(keys_with_rejected, 'log key')}, left out"
+            " because they are not records; parse_log returns them"
+        )
         warnings.warn(text, RejectedLinesWarning, stacklevel=2)
     return to_frame(pa.concat_tables(tables))
 
@@ -97,9 +101,7 @@ def read_log_keys(
 _TABLE_SCHEMA = pa.schema([pa.field("log_key", pa.string(), nullable=False), *list(RECORDS_SCHEMA)[1:]])
 
 
-def _opened(
-    place: str | Path, region: str | None, profile: str | None, endpoint_url: str | None
-) -> tuple[LogStore, str]:
+def _open(place: str | Path, region: str | None, profile: str | None, endpoint_url: str | None) -> tuple[LogStore, str]:
     """Return the store, and the prefix in it."""
     if not str(place).startswith("s3://"):
         folder = Path(place)
@@ -124,24 +126,24 @@ def _log_keys(store: LogStore, prefix: str, first: date | None, last: date | Non
                 yield item
 
 
-def _parsed(
+def _parse(
     store: LogStore, keys: Iterator[LogObject], parser: ParserName, errors: str
 ) -> Iterator[tuple[list[str], ParsedLogs]]:
-    """Yield names of log keys, and what they hold: many small ones at once, a large one in parts."""
+    """Yield names of log keys, and their content: many small ones at once, a large one in parts."""
     batch: list[LogObject] = []
     for item in keys:
         if item.size > _BATCH_BYTES:
-            yield from _parsed_large(store, item, parser, errors)
+            yield from _parse_large(store, item, parser, errors)
             continue
         batch.append(item)
         if len(batch) == _BATCH_KEYS or sum(each.size for each in batch) > _BATCH_BYTES:
-            yield _parsed_batch(store, batch, parser, errors)
+            yield _parse_batch(store, batch, parser, errors)
             batch = []
     if batch:
-        yield _parsed_batch(store, batch, parser, errors)
+        yield _parse_batch(store, batch, parser, errors)
 
 
-def _parsed_batch(
+def _parse_batch(
     store: LogStore, batch: Sequence[LogObject], parser: ParserName, errors: str
 ) -> tuple[list[str], ParsedLogs]:
     names, bodies = [], []
@@ -159,12 +161,12 @@ def _parsed_batch(
     return names, parse_logs(bodies, parser=parser)
 
 
-def _parsed_large(
+def _parse_large(
     store: LogStore, item: LogObject, parser: ParserName, errors: str
 ) -> Iterator[tuple[list[str], ParsedLogs]]:
     try:
         with closing(store.open(item)) as opened:
-            for part in parse_parts(unpacked(opened.chunks, item.size), parser=parser):
+            for part in parse_parts(decompress_chunks(opened.chunks, item.size), parser=parser):
                 yield [item.key], part
     except (FetchError, DecompressionError) as error:
         _fail(item.key, error, errors)
@@ -176,7 +178,7 @@ def _fail(key: str, error: Exception, errors: str) -> None:
     warnings.warn(f"log key {key} is skipped: {error}", stacklevel=2)
 
 
-def _named(records: pa.Table, names: list[str]) -> pa.Table:
+def _add_names(records: pa.Table, names: list[str]) -> pa.Table:
     """Return the records with the names of their log keys instead of their positions."""
     keys = pa.array(names, pa.string()).take(records["log_index"])
     return records.set_column(0, _TABLE_SCHEMA.field(0), keys).cast(_TABLE_SCHEMA)

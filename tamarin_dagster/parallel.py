@@ -1,4 +1,4 @@
-"""Iterators whose items are made in threads of their own, so that the steps of a pipeline overlap."""
+"""Iterators whose items are made in other threads, so that the steps of a pipeline overlap."""
 
 import queue
 import threading
@@ -8,23 +8,24 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Seconds after which a thread that waits for room looks whether it is still wanted.
+# How often, in seconds, a thread that waits for room checks whether it is still needed.
 _POLL_SECONDS = 0.1
 _END = object()
 
 
 def prefetch(items: Iterable[T], limit: int = 1) -> Generator[T]:
-    """The same items, made in a thread of their own, at most `limit` ahead of their use; see `spread`."""
+    """Yield the same items, made in another thread, at most `limit` in advance; see `parallel_map`."""
     return parallel_map(items, lambda item: (item,), threads=1, limit=limit)
 
 
 def parallel_map(
     items: Iterable[T], work: Callable[[T], Iterable[R]], *, threads: int, limit: int | None = None
 ) -> Generator[R]:
-    """What `work` makes of each item, by so many threads, in the order in which it gets ready.
+    """Yield what `work` makes of each item, in this many threads, in the order of completion.
 
-    Each thread takes the next item when it is free; at most `limit` results (default: one per thread) wait for their
-    use. An error in a thread is raised here, in its place. Closing the iterator ends each thread at its next result.
+    Each thread takes the next item when it is free; at most `limit` results (default: one per thread) wait for the
+    consumer. An error in a thread is raised here, in its place. Closing the iterator ends each thread at its next
+    result.
     """
     crew = _Crew(items, work, limit or threads)
     workers = [threading.Thread(target=crew.run, name="pipeline", daemon=True) for _ in range(threads)]
@@ -39,7 +40,7 @@ def parallel_map(
                 raise result
             else:
                 yield result  # type: ignore[misc]
-            del result  # a batch is too large to be kept while the next is waited for
+            del result  # a batch is too large to keep while waiting for the next one
     finally:
         crew.stopped.set()
         for worker in workers:
@@ -47,7 +48,7 @@ def parallel_map(
 
 
 class _Crew(Generic[T, R]):
-    """What the threads of one iterator share."""
+    """The shared state of an iterator's threads."""
 
     def __init__(self, items: Iterable[T], work: Callable[[T], Iterable[R]], limit: int) -> None:
         self.ready: queue.Queue[object] = queue.Queue(limit)
@@ -57,7 +58,7 @@ class _Crew(Generic[T, R]):
         self._taking = threading.Lock()
 
     def run(self) -> None:
-        """What each thread does."""
+        """Work until there are no more items; the body of each thread."""
         try:
             while self._one():
                 pass
@@ -66,7 +67,7 @@ class _Crew(Generic[T, R]):
             self._put(error)
 
     def _one(self) -> bool:
-        """Works on the next item, and keeps nothing of it; whether there may be another one."""
+        """Work on the next item, without keeping a reference; return whether there may be another one."""
         with self._taking:
             if self.stopped.is_set():
                 return False

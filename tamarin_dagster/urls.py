@@ -1,8 +1,8 @@
-"""Showing URLs to people without their secrets: of a database or an S3 endpoint, and errors that may repeat one.
+"""Show URLs of databases and S3 endpoints without their secrets, and errors that may repeat one.
 
-A URL of a database may hold secrets in two places: the password, and the parameters of its query. A URL that is written
-wrongly may hold them anywhere. So a URL is shown only if it can be read in one way, and then its user, host, port and
-database only.
+A database URL may hold secrets in two places: the password, and the parameters of its query. A malformed URL may hold
+them anywhere. So a URL is shown only if it can be read in exactly one way, and then only its user, host, port and
+database.
 """
 
 import re
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote, unquote_plus
 
-# What is shown of a secret.
+# The text that replaces a secret.
 HIDDEN = "***"
-# A shorter value is not looked for in the text of an error: it would be found in every other word.
+# Shorter values are not searched for in an error's text, because they occur in ordinary words.
 MIN_SECRET_CHARACTERS = 3
 
-# No part holds a character that ends it: a URL whose password holds an `@` does not match.
+# No part holds a character that ends it, so a URL whose password holds an `@` does not match.
 _DATABASE_URL = re.compile(
     r"postgres(?:ql)?(?:\+[a-z0-9]+)?://"
     r"(?:(?P<user>[^@/?#:]*)(?::(?P<password>[^@/?#]*))?@)?"
@@ -29,15 +29,15 @@ _DATABASE_URL = re.compile(
 _ENDPOINT_URL = re.compile(
     r"(?P<shown>https?://(?:\[[0-9a-f:.]+\]|[\w.-]+)(?::[0-9]{1,5})?)(?:/[^@?#\s]*)?", re.IGNORECASE
 )
-# From the scheme to the last `@` before a blank or a quote: a password may hold any other character.
+# From the scheme to the last `@` before a blank or a quote, because a password may hold any other character.
 _USERINFO = re.compile(r"(?<=://)[^\s\"'<>]*@")
-# These parameters say what is shown anyway.
+# These parameters only repeat what is shown anyway.
 _SHOWN_PARAMETERS = ("host", "hostaddr", "port", "dbname", "user")
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseUrlParts:
-    """The parts of a database's URL, as they are written in it: percent-encoded."""
+    """The parts of a database URL as written: percent-encoded."""
 
     user: str
     password: str | None
@@ -48,11 +48,11 @@ class DatabaseUrlParts:
 
 
 def parse_database_url(url: str) -> DatabaseUrlParts | None:
-    """Return the parts of the URL; None if it is none, or if it can be read in more than one way."""
+    """Return the parts of the URL; None if it is malformed or ambiguous."""
     found = _DATABASE_URL.fullmatch(url)
     if found is None:
         return None
-    # what has no name is a value
+    # A piece without a name is a value.
     pairs = (pair.rpartition("=") if "=" not in pair else pair.partition("=") for pair in _pairs(found["query"]))
     return DatabaseUrlParts(
         found["user"] or "",
@@ -69,9 +69,9 @@ def _pairs(query: str | None) -> list[str]:
 
 
 def describe_url(url: str) -> str:
-    """Return what may be shown of a URL.
+    """Return the part of a URL that is safe to show.
 
-    Of a database: user, host, port and database. Of an endpoint: host and port. Of any other text nothing at all.
+    For a database: user, host, port and database. For an endpoint: host and port. For any other text: nothing.
     """
     if parts := parse_database_url(url):
         user = parts.user + f":{HIDDEN}" * (parts.password is not None)
@@ -83,14 +83,14 @@ def describe_url(url: str) -> str:
 
 
 def hide_secrets(text: str, url: str, *, parameters: bool = True) -> str:
-    """Return the text without the secrets of the database's URL, as they are written there or decoded.
+    """Return the text without the secrets of the database URL, as written there or decoded.
 
-    Without `parameters` only the password is looked for: an error of a statement repeats no parameter, but may hold the
-    same word.
+    Without `parameters` only the password is searched for: the error of a statement repeats no parameter, but may hold
+    the same word.
     """
     parts = parse_database_url(url)
     if parts is None:
-        return "the error is not shown: it may repeat the password"
+        return "the error is not shown, because it may repeat the password"
     values = [parts.password or ""]
     for name, value in parts.parameters:
         if name == "password":
@@ -106,12 +106,12 @@ def hide_secrets(text: str, url: str, *, parameters: bool = True) -> str:
 
 
 def hide_userinfo(text: str) -> str:
-    """Return the text with user and password left out of every URL in it."""
+    """Return the text without user and password in every URL in it."""
     return _USERINFO.sub(f"{HIDDEN}@", text)
 
 
 def clean_error(error: BaseException, url: str, *, parameters: bool = True) -> None:
-    """Take the secrets of the database's URL out of an error and its causes, so that no traceback shows them."""
+    """Remove the secrets of the database URL from an error and its causes, so that no traceback shows them."""
     chain: list[BaseException] = []
     pending: list[BaseException | None] = [error]
     while pending:
@@ -127,7 +127,7 @@ def clean_error(error: BaseException, url: str, *, parameters: bool = True) -> N
 
 @contextmanager
 def clean_errors(url: str) -> Iterator[None]:
-    """Take the secrets of the database's URL out of every error that passes."""
+    """Remove the secrets of the database URL from every error that passes."""
     try:
         yield
     except Exception as error:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tamarin_dagster import failpoints
-from tamarin_dagster.failpoints import FailPoint, FailPointError, arm, reached
+from tamarin_dagster.failpoints import FailPoint, FailPointError, arm, hit
 from tamarin_dagster.logstore.archiving import FolderArchive
 from tamarin_dagster.pipeline.archive import archive
 from tamarin_dagster.pipeline.pull import pull
@@ -23,27 +23,27 @@ def disarmed():
 
 def test_what_is_not_armed_does_nothing():
     for point in FailPoint:
-        reached(point)
+        hit(point)
 
 
 def test_it_strikes_at_its_nth_passing_and_only_then():
     arm("copy.before:raise:3")
-    reached(FailPoint.COPY_BEFORE)
-    reached(FailPoint.COPY_AFTER)
-    reached(FailPoint.COPY_BEFORE)
+    hit(FailPoint.COPY_BEFORE)
+    hit(FailPoint.COPY_AFTER)
+    hit(FailPoint.COPY_BEFORE)
     with pytest.raises(FailPointError, match=r"copy\.before"):
-        reached(FailPoint.COPY_BEFORE)
-    reached(FailPoint.COPY_BEFORE)
+        hit(FailPoint.COPY_BEFORE)
+    hit(FailPoint.COPY_BEFORE)
 
 
 def test_it_sleeps(monkeypatch):
     monkeypatch.setattr(failpoints, "SLEEP_SECONDS", 0.2)
     arm("list.after:sleep,parse.before:raise")
     started = time.monotonic()
-    reached(FailPoint.LIST_AFTER)
+    hit(FailPoint.LIST_AFTER)
     assert time.monotonic() - started >= 0.2
     with pytest.raises(FailPointError):
-        reached(FailPoint.PARSE_BEFORE)
+        hit(FailPoint.PARSE_BEFORE)
 
 
 def test_the_environment_arms_it_and_kill_is_kill_9():

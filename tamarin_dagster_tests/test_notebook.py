@@ -57,7 +57,7 @@ def test_large_keys_are_read_in_parts_and_small_ones_in_batches(where, monkeypat
 def test_rejected_lines_are_missing_which_a_warning_says(folder_place):
     folder_place.put(f"logs/{NAME.format(5, 1)}", lines(2) + b"junk\n\n")
     folder_place.put(f"logs/{NAME.format(5, 2)}", lines(2))
-    with pytest.warns(RejectedLinesWarning, match="1 of 6 lines, in 1 log keys, are not records and are left out"):
+    with pytest.warns(RejectedLinesWarning, match="1 of 6 lines, in 1 log key, left out because they are not records"):
         found = read_log_keys(folder_place.bucket.log_folder)
     assert len(found) == 4
 

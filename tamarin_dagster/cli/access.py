@@ -105,7 +105,7 @@ def enable_logging(
         with inspection.asking(logged.log_bucket_name, "s3:ListBucket"):
             client = open_client(logged)
         wanted = inspection.LoggingTarget(logged.log_bucket_name, logged.log_prefix)
-        plan = enabling.plan_logging(client, logged.name, wanted, enabling.account_of(client), replace=replace)
+        plan = enabling.plan_logging(client, logged.name, wanted, enabling.find_account(client), replace=replace)
         _show_plan(plan)
         if not plan.steps or dry_run:
             return

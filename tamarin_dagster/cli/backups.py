@@ -8,8 +8,9 @@ import typer
 
 from tamarin_dagster.cli.app import command, explain_interrupt, flag
 from tamarin_dagster.cli.configured import load_settings
-from tamarin_dagster.cli.terminal import bar, complain, count, err, printable
+from tamarin_dagster.cli.terminal import bar, complain, err, printable
 from tamarin_dagster.pipeline import backup as backups
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.connections import records_url
 from tamarin_dagster.recordstore.database import open_migrated_engine
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
@@ -56,7 +57,7 @@ def backup_command(
             url, file, progress=lambda size: advance(size, None, f"{size / _MEGABYTE:,.1f} MB written")
         )
     err.print(
-        f"{printable(str(file))}: {count(done.bytes, 'byte')} in {done.seconds:.1f} s, a backup of {_name(settings)}",
+        f"{printable(str(file))}: {count_noun(done.bytes, 'byte')} in {done.seconds:.1f} s, a backup of {_name(settings)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -90,8 +91,8 @@ def restore_command(
         f", loaded until {done.newest_loaded_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if done.newest_loaded_at else ""
     )
     err.print(
-        f"Restored into {_name(settings)} in {done.seconds:.1f} s: {count(done.keys, 'log key')} with"
-        f" {count(done.records, 'record')}{until}. Run pull to load the log keys that have arrived since.",
+        f"Restored into {_name(settings)} in {done.seconds:.1f} s: {count_noun(done.keys, 'log key')} with"
+        f" {count_noun(done.records, 'record')}{until}. Run pull to load the log keys that have arrived since.",
         highlight=False,
         soft_wrap=True,
     )

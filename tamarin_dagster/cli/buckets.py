@@ -114,7 +114,7 @@ def _configured_state(
             unloaded = _unloaded(settings, bucket, engine)
         except LogStoreError as failure:
             error = str(failure)
-    purges = settings.purges(bucket)
+    purges = settings.should_purge(bucket)
     waiting = _waiting(settings, bucket, engine)
     return _state(held, engine).model_copy(
         update={
@@ -132,7 +132,7 @@ def _configured_state(
 
 def _to_purge(settings: Settings, bucket: LoggedBucket, held: Holding, engine: sa.Engine) -> int:
     """Count the loaded keys that the next purge would delete, if the archive (where there is one) holds them all."""
-    if not settings.purges_rejected(bucket):
+    if not settings.should_purge_rejected(bucket):
         return held.unpurged_keys
     with engine.connect() as connection:
         kept = ledger.kept_keys(connection, bucket.name, bucket.log_bucket_name)
@@ -152,7 +152,7 @@ def _waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int
             bucket.name,
             bucket.log_bucket_name,
             place_name(url),
-            with_rejected=settings.purges_rejected(bucket),
+            with_rejected=settings.should_purge_rejected(bucket),
         )
 
 
@@ -161,7 +161,7 @@ def _unloaded(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> Un
     first = first_pulled_day(settings, bucket)
     last = max(first, datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD))
     with bar(bucket.name, "keys listed") as advance:
-        found = backlog.backlog(
+        found = backlog.count_backlog(
             bucket,
             open_log_store(bucket),
             engine,

@@ -15,8 +15,8 @@ from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.cli.shared import check_days
 from tamarin_dagster.cli.terminal import bar, complain, err
-from tamarin_dagster.logkey import shown
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logkey import make_printable
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.pipeline.export import Exported, ExportFormat
 from tamarin_dagster.pipeline.export.text import combined_lines, csv_rows
 from tamarin_dagster.recordstore.database import open_database
@@ -130,7 +130,7 @@ def _report_to(advance: Callable[..., None]) -> Callable[[Exported], None]:
 
 
 def _printable(piece: bytes) -> bytes:
-    return "\n".join(map(shown, piece.decode().split("\n"))).encode()
+    return "\n".join(map(make_printable, piece.decode().split("\n"))).encode()
 
 
 @contextmanager
@@ -142,5 +142,5 @@ def _open_output(out: Path | None) -> Iterator[IO[bytes]]:
         with out.open("wb") as file:
             yield file
     else:
-        with whole_file(out) as file:
+        with write_whole_file(out) as file:
             yield file

@@ -37,15 +37,16 @@ from tamarin_dagster.cli.shared import (
     report_bucket_failure,
     select_buckets,
 )
-from tamarin_dagster.cli.terminal import bar, complain, count, err, printable, show_rows
+from tamarin_dagster.cli.terminal import bar, complain, err, printable, show_rows
 from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.opening import open_archive, open_log_store
 from tamarin_dagster.pipeline import pull as pulling
 from tamarin_dagster.pipeline.archive import Archived, archive
-from tamarin_dagster.pipeline.discover import DAYS_AHEAD, count_strays, outdated_keys, waiting_files
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD, count_strays, describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.pull import PulledPeriod
 from tamarin_dagster.pipeline.purge import Purged, purge
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.settings import FIRST_LOG_DATE, LoggedBucket, Settings
@@ -142,7 +143,7 @@ def _pull_bucket(
         text = report_bucket_failure(bucket.name, error, "its log keys stay")
         done[-1] = done[-1].model_copy(update={"archive_error": text})
         return
-    if not (purges and settings.purges(bucket)):
+    if not (purges and settings.should_purge(bucket)):
         return
     try:
         with bar(bucket.name, "keys") as advance:
@@ -170,7 +171,7 @@ def _purge(
         open_log_store(bucket),
         engine,
         periods=days,
-        with_rejected=settings.purges_rejected(bucket),
+        with_rejected=settings.should_purge_rejected(bucket),
         archive=open_archive(bucket, url) if url else None,
         dry_run=dry_run,
         progress=progress,
@@ -255,7 +256,7 @@ def _purge_bucket(
 ) -> PurgedBucket:
     """Purge one bucket, and report it."""
     purged_bucket = PurgedBucket(bucket=bucket.name, dry_run=dry_run)
-    if not settings.purges(bucket):
+    if not settings.should_purge(bucket):
         err.print(f"[bold]{escape(bucket.name)}[/]: purge_parsed_keys is off, its log keys stay", highlight=False)
         return purged_bucket
     if settings.archive_of(bucket) and not dry_run:
@@ -312,11 +313,13 @@ def _days(first: date | None, last: date | None) -> list[date] | None:
 
 def _describe_purge(purged: Purged, done: str = "purged") -> str:
     """Describe a purge in a line."""
-    text = f"{done} {count(purged.keys, 'key')} ({purged.bytes:,} bytes), proved by {count(purged.rows, 'row')}"
+    text = (
+        f"{done} {count_noun(purged.keys, 'key')} ({purged.bytes:,} bytes), proved by {count_noun(purged.rows, 'row')}"
+    )
     if kept := purged.kept.keys:
-        text += f"; {count(kept, 'key')} with rejected lines {'stays' if kept == 1 else 'stay'}"
+        text += f"; {count_noun(kept, 'key')} with rejected lines {'stays' if kept == 1 else 'stay'}"
     if waiting := purged.waiting_keys:
-        text += f"; {count(waiting, 'key')} {'waits' if waiting == 1 else 'wait'} for the archive"
+        text += f"; {count_noun(waiting, 'key')} {'waits' if waiting == 1 else 'wait'} for the archive"
     return text
 
 
@@ -328,8 +331,8 @@ def _summarise(bucket: LoggedBucket, pulled: pulling.Pulled) -> None:
 
     rate = total("lines") / pulled.seconds if pulled.seconds else 0
     err.print(
-        f"[bold]{escape(bucket.name)}[/]: {count(total('keys'), 'key')} loaded ({total('seen'):,} loaded before);"
-        f" {count(total('lines'), 'line')} = {count(total('records'), 'record')} + {total('rejected'):,} rejected"
+        f"[bold]{escape(bucket.name)}[/]: {count_noun(total('keys'), 'key')} loaded ({total('seen'):,} loaded before);"
+        f" {count_noun(total('lines'), 'line')} = {count_noun(total('records'), 'record')} + {total('rejected'):,} rejected"
         f" + {total('blank'):,} blank; {pulled.seconds:.1f} s, {rate:,.0f} lines/s",
         highlight=False,
     )
@@ -343,8 +346,10 @@ def _summarise(bucket: LoggedBucket, pulled: pulling.Pulled) -> None:
     if strays := [*within, *pulled.strays]:
         err.print(describe_strays(strays[0], count_strays(pulled.strays, len(within))), highlight=False)
     if outdated := total("outdated"):
-        err.print(f"  {outdated_keys(outdated, printable(pulled.outdated_names[0]))}", highlight=False, markup=False)
+        err.print(
+            f"  {describe_outdated(outdated, printable(pulled.outdated_names[0]))}", highlight=False, markup=False
+        )
     if pulled.waiting:
-        complain(waiting_files(bucket, pulled.waiting))
+        complain(describe_waiting(bucket, pulled.waiting))
     for failure in pulled.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

@@ -19,12 +19,13 @@ from tamarin_dagster.cli.app import (
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import MirroredBucket, make_document, show_documents
 from tamarin_dagster.cli.shared import check_days, describe_strays, select_buckets
-from tamarin_dagster.cli.terminal import bar, complain, count, err, printable
+from tamarin_dagster.cli.terminal import bar, complain, err, printable
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.copies import CopiesError
 from tamarin_dagster.logstore.opening import open_log_store
-from tamarin_dagster.pipeline.discover import count_strays, waiting_files
+from tamarin_dagster.pipeline.discover import count_strays, describe_waiting
 from tamarin_dagster.pipeline.mirror import Mirrored, mirror
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import LoggedBucket
 
 
@@ -90,7 +91,7 @@ def _mirror_bucket(bucket: LoggedBucket, out: Path, first: date | None, last: da
 def _summarise(bucket: LoggedBucket, mirrored: Mirrored) -> None:
     """Report what the mirror did and how to use its folder; what is incomplete comes last."""
     err.print(
-        f"[bold]{escape(bucket.name)}[/]: {count(mirrored.keys, 'key')} fetched ({mirrored.bytes:,} bytes),"
+        f"[bold]{escape(bucket.name)}[/]: {count_noun(mirrored.keys, 'key')} fetched ({mirrored.bytes:,} bytes),"
         f" {mirrored.present:,} were there already; {mirrored.seconds:.1f} s",
         highlight=False,
     )
@@ -100,6 +101,6 @@ def _summarise(bucket: LoggedBucket, mirrored: Mirrored) -> None:
     if strays := [*mirrored.outside, *mirrored.strays]:
         err.print(describe_strays(strays[0], count_strays(mirrored.outside, len(mirrored.strays))), highlight=False)
     if mirrored.waiting:
-        complain(waiting_files(bucket, mirrored.waiting).replace("the next pull", "the next mirror"))
+        complain(describe_waiting(bucket, mirrored.waiting).replace("the next pull", "the next mirror"))
     for failure in mirrored.failures:
         complain(f"bucket {bucket.name}, key {failure.key}: {failure.error}")

@@ -16,8 +16,9 @@ from tamarin_dagster.cli.app import (
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import RecheckedRecords, show_documents
 from tamarin_dagster.cli.shared import check_days
-from tamarin_dagster.cli.terminal import bar, complain, count, err, show_rows
+from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
 from tamarin_dagster.pipeline.recheck import ConcernedKey, Rechecked, recheck
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.shapes import has_log_keys
 
@@ -87,7 +88,7 @@ def _show_keys(done: Rechecked) -> None:
     show_rows(["bucket", "log key", "log_key_id", "records", "log bucket"], rows)
     if more := done.key_count - len(done.keys):
         at_least = "at least " if done.has_more_keys else ""
-        err.print(f"and {at_least}{count(more, 'more log key')}", highlight=False)
+        err.print(f"and {at_least}{count_noun(more, 'more log key')}", highlight=False)
     err.print("What to do with these records: docs/reference/lines.md", highlight=False)
 
 

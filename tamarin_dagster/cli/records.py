@@ -21,10 +21,18 @@ from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import ReparsedBucket, describe_expired, make_document, show_documents
 from tamarin_dagster.cli.rollups import roll_up_due
 from tamarin_dagster.cli.shared import check_days, report_bucket_failure, select_buckets
-from tamarin_dagster.cli.terminal import bar, complain, count, err, show_rows
+from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
 from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.pipeline.reparse import reparse
-from tamarin_dagster.pipeline.retain import Expirable, expirable, expire, first_kept_day, owed_warning, unpurged_warning
+from tamarin_dagster.pipeline.retain import (
+    Expirable,
+    describe_owed,
+    describe_unpurged,
+    expire,
+    first_kept_day,
+    plan_expiry,
+)
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
@@ -107,7 +115,7 @@ def expire_command(
     with explain_interrupt("What was dropped stays so; run expire to continue."):
         engine = open_database(settings)
         if dry_run:
-            found = expirable(engine, months, archives=archives)
+            found = plan_expiry(engine, months, archives=archives)
             _report_expirable(found, with_table=not as_json)
             if as_json:
                 show_documents(describe_expired(found))
@@ -125,12 +133,12 @@ def expire_command(
         engine.dispose()
     err.print(str(done), highlight=False)
     for bucket in settings.buckets:
-        if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
-            complain(unpurged_warning(bucket.name, left))
+        if settings.should_purge(bucket) and (left := done.unpurged.get(bucket.name)):
+            complain(describe_unpurged(bucket.name, left))
     for month in done.kept_back:
         complain(str(month))
     for owed in done.owed:
-        complain(owed_warning(owed))
+        complain(describe_owed(owed))
     if as_json:
         show_documents(describe_expired(done))
     if done.kept_back or done.owed:
@@ -142,10 +150,10 @@ def _report_expirable(found: Expirable, *, with_table: bool) -> None:
     if with_table:
         show_rows(["partition", "rows (estimate)", "bytes"], rows)
     err.print(
-        f"{count(len(rows), 'month')} would be dropped, {count(found.keys, 'key')} marked as expired,"
-        f" {count(found.rejected_lines, 'rejected line')} deleted;"
+        f"{count_noun(len(rows), 'month')} would be dropped, {count_noun(found.keys, 'key')} marked as expired,"
+        f" {count_noun(found.rejected_lines, 'rejected line')} deleted;"
         f" records of requests from {found.first_kept} on are kept",
         highlight=False,
     )
     for owed in found.owed:
-        complain(owed_warning(owed))
+        complain(describe_owed(owed))

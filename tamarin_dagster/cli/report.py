@@ -13,7 +13,8 @@ from tamarin_dagster.cli.app import EXIT_INCOMPLETE, BucketOption, command, expl
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.cli.shared import report_bucket_failure, select_buckets
-from tamarin_dagster.cli.terminal import complain, count, err, out, printable
+from tamarin_dagster.cli.terminal import complain, err, out, printable
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
@@ -109,8 +110,8 @@ def _chosen(month: str | None) -> Month:
 def _tell(done: ReportFile) -> None:
     traffic = done.report.traffic
     err.print(
-        f"[bold]{printable(done.report.bucket)}[/], {done.report.month.name}: {count(traffic.requests, 'request')},"
-        f" {count(traffic.bytes_sent, 'byte')} sent",
+        f"[bold]{printable(done.report.bucket)}[/], {done.report.month.name}: {count_noun(traffic.requests, 'request')},"
+        f" {count_noun(traffic.bytes_sent, 'byte')} sent",
         highlight=False,
     )
     if days := done.report.completeness.pending_days:

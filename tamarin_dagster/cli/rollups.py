@@ -10,7 +10,8 @@ from tamarin_dagster.analytics.rollups import RolledUp, RolledUpDay, limits_of, 
 from tamarin_dagster.cli.app import EXIT_INCOMPLETE, FromOption, ToOption, command, explain_interrupt
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.shared import check_days
-from tamarin_dagster.cli.terminal import bar, complain, count, err
+from tamarin_dagster.cli.terminal import bar, complain, err
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import pending_days
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, SettingsError
@@ -68,7 +69,7 @@ def roll_up_due(settings: Settings, engine: sa.Engine, *, last: date | None = No
         done = roll_up(engine, regions=settings.regions, limits=limits_of(settings), last=last, progress=tell)
     if done.days:
         err.print(
-            f"{count(len(done.days), 'day')} rolled up: {count(done.requests, 'request')} in {done.seconds:.1f} s",
+            f"{count_noun(len(done.days), 'day')} rolled up: {count_noun(done.requests, 'request')} in {done.seconds:.1f} s",
             highlight=False,
         )
     try:

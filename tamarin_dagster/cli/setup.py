@@ -14,7 +14,8 @@ import typer
 from rich.markup import escape
 
 from tamarin_dagster.cli.app import command
-from tamarin_dagster.cli.terminal import bar, count, err
+from tamarin_dagster.cli.terminal import bar, err
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.settings import load_settings as settings_of_folder
 
@@ -47,7 +48,7 @@ def demo_logs(
             out, lines=lines, keys=keys, days=days, seed=seed, progress=lambda n: advance(n, lines)
         )
     err.print(
-        f"{count(written.lines, 'line')} in {count(written.keys, 'log key')} ({written.bytes:,} bytes)"
+        f"{count_noun(written.lines, 'line')} in {count_noun(written.keys, 'log key')} ({written.bytes:,} bytes)"
         f" under {escape(str(out))}"
     )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from tamarin_dagster.logkey import shown
+from tamarin_dagster.logkey import make_printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +78,7 @@ def show_csv(names: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None
     escapes = sys.stdout.isatty()
     writer = csv.writer(sys.stdout, lineterminator="\n")
     for row in itertools.chain([names], rows):
-        writer.writerow([shown(value) if value and escapes else value for value in row])
+        writer.writerow([make_printable(value) if value and escapes else value for value in row])
 
 
 def show_json(value: Any) -> None:
@@ -129,12 +129,7 @@ def make_distinct(names: Sequence[str]) -> list[str]:
 
 def printable(text: str) -> str:
     """Escape markup and control sequences: the client chose the fields of a log line."""
-    return escape(shown(text))
-
-
-def count(number: int, noun: str) -> str:
-    """Return the number with its noun: `1 key`, `2,000 keys`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return escape(make_printable(text))
 
 
 @contextmanager
@@ -148,9 +143,9 @@ def bar(title: str, unit: str) -> Iterator[Any]:
         return
     from tamarin_dagster.cli.progress import progress_bar  # noqa: PLC0415 - only a terminal needs it
 
-    shown, task = progress_bar(err, title, unit)
-    with shown:
-        yield lambda done, total=None, text="": shown.update(task, completed=done, total=total, text=text)
+    make_printable, task = progress_bar(err, title, unit)
+    with make_printable:
+        yield lambda done, total=None, text="": make_printable.update(task, completed=done, total=total, text=text)
 
 
 class LineHandler(logging.Handler):

@@ -1,6 +1,6 @@
-"""The demo: a media site whose access log is made up; as lines, as files, and as an S3 endpoint that keeps delivering.
+"""The demo: a media site with an invented access log, as lines, as files, and as an S3 endpoint that keeps delivering.
 
-The endpoint needs the extra `demo` (moto) and so is not imported here: see `tamarin_dagster.demo.endpoint`.
+The endpoint needs the extra `demo` (moto), so it is not imported here: see `tamarin_dagster.demo.endpoint`.
 """
 
 from tamarin_dagster.demo.site import DemoSite

@@ -1,6 +1,6 @@
-"""`python -m tamarin_dagster.demo --port P`: the demo's S3 endpoint as a process of its own.
+"""`python -m tamarin_dagster.demo --port P`: run the demo's S3 endpoint as a process of its own.
 
-It ends at SIGTERM or SIGINT, and when its parent ends: a launcher that is killed leaves nothing behind.
+It ends at SIGTERM or SIGINT, and when its parent ends, so that a killed launcher leaves nothing behind.
 """
 
 import argparse
@@ -18,10 +18,10 @@ PARENT_POLL_SECONDS = 1.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the endpoint until a signal or the parent's end. Returns the exit status."""
+    """Run the endpoint until a signal or the parent's end; return the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # else a line about each client's credentials
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # otherwise a line about each client's credentials
     os.environ.update(demo_environment())
     stop = Event()
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         endpoint.start()
     except OSError as error:
-        logger.error("cannot listen on port %d: %s", options.port, error)  # noqa: TRY400 - the cause is the whole story
+        logger.error("cannot listen on port %d: %s", options.port, error)  # noqa: TRY400 - a traceback adds nothing
         return 1
     try:
         while not stop.wait(PARENT_POLL_SECONDS):
@@ -49,15 +49,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tamarin_dagster.demo", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 takes a free one and logs it")
+    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 chooses a free port and logs it")
     parser.add_argument("--interval", type=float, default=DEFAULT_INTERVAL_SECONDS, help="seconds between deliveries")
-    parser.add_argument("--history-days", type=int, default=DEFAULT_HISTORY_DAYS, help="days of history")
+    parser.add_argument(
+        "--history-days", type=int, default=DEFAULT_HISTORY_DAYS, help="days of history to write at the start"
+    )
     parser.add_argument(
         "--parent-pid",
         type=int,
         default=os.getppid(),
         help="end when this process is no longer the parent (default: the parent at start; 0: never). A launcher that"
-        " passes its own id is safe even if it dies while this process starts",
+        " passes its own ID is safe even if it dies while this process starts",
     )
     return parser
 

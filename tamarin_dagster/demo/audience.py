@@ -1,4 +1,4 @@
-"""Who asks the demo's site for files: visitors by the thousand, and named clients that a report should find."""
+"""The clients of the demo's site: visitors by the thousand, and named clients that a report should find."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ WEIGHTED_CIPHERS = (
     ("ECDHE-RSA-AES256-GCM-SHA384", "TLSv1.2", 4),
     ("ECDHE-RSA-AES128-SHA", "TLSv1.2", 2),
 )
-# First octets in public use, none of them in a range for documentation or a private one.
+# First octets in public use, without private ranges and ranges for documentation.
 FIRST_OCTETS = (
     2,
     5,
@@ -86,19 +86,19 @@ ORIGIN_ACCESS_IDENTITY = "arn:aws:iam::cloudfront:user/CloudFront Origin Access 
 
 @dataclass(frozen=True)
 class Client:
-    """What a client's lines have in common, as the text that a line holds."""
+    """What a client's lines have in common, as text in log format."""
 
     who: str
     """remote_ip and requester"""
     agent: str
     """user_agent with its quotes, and version_id"""
     tail: str
-    """all that follows host_id"""
+    """everything after host_id"""
 
 
 @dataclass(frozen=True)
 class Audience:
-    """All clients in one list, ordinary visitors first, and where the named groups stand in it."""
+    """All clients in one list, ordinary visitors first, and the positions of the named groups."""
 
     clients: tuple[Client, ...]
     search_bots: range
@@ -109,8 +109,8 @@ class Audience:
 
 
 @lru_cache(maxsize=8)
-def audience(site: DemoSite) -> Audience:
-    """The site's audience, made once a process and site."""
+def make_audience(site: DemoSite) -> Audience:
+    """Return the site's audience, made once for each process and site."""
     clients = list(_visitors(site))
     groups = []
     for named in (SEARCH_BOTS, AI_CRAWLERS, MONITORS, ((SCRAPER_IP, SCRAPER_USER_AGENT),)):
@@ -127,7 +127,7 @@ def audience(site: DemoSite) -> Audience:
 def signed_tail(
     site: DemoSite, *, authentication: str = "AuthHeader", access_point: str = "-", source_region: str | None = None
 ) -> str:
-    """What follows host_id on the line of a signed request, from inside the site's region if nothing else is said."""
+    """Return the fields after host_id on the line of a signed request, by default from inside the site's region."""
     host = f"{site.bucket}.s3.{site.region}.amazonaws.com"
     region = site.region if source_region is None else source_region
     return f"SigV4 TLS_AES_128_GCM_SHA256 {authentication} {host} TLSv1.3 {access_point} - {region}"
@@ -139,7 +139,7 @@ def _anonymous_tail(site: DemoSite, cipher: int, host: str = "", acl: str = "-")
 
 
 def _visitors(site: DemoSite) -> Iterator[Client]:
-    """Visitors of every kind: a sixth comes by IPv6, a twelfth without TLS by the bucket's own host name."""
+    """Yield visitors of every kind: a sixth uses IPv6, a twelfth the bucket's own host name without TLS."""
     draws = site.draws("visitors")
     browsers = tuple(_browsers())
     agents = [*(browsers[i] for i in draws.below(len(browsers), VISITORS * 9 // 10).tolist())]

@@ -1,6 +1,6 @@
-"""Log objects as S3 would deliver them to the demo's log bucket: their names, their bodies, and what else lies there.
+"""Log objects as S3 would deliver them to the demo's log bucket: names, bodies, and other objects next to them.
 
-Everything is a function of the site and of the time: a demo that starts again delivers the same history, byte for byte.
+Everything depends only on the site and the time, so a restarted demo delivers the same history, byte for byte.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from tamarin_dagster.demo.draws import Draws, hex_name
 from tamarin_dagster.demo.site import AVERAGE_RHYTHM, DemoSite, rhythm, start_of_hour
-from tamarin_dagster.demo.traffic import lines_between, lines_of_hour, torn
+from tamarin_dagster.demo.traffic import lines_between, lines_of_hour, tear_line
 
 HOUR = timedelta(hours=1)
-# Of every 61 hours of history one has a key with a broken line: a prime, so that it falls on another time each day.
+# One log key in each 61 hours of history has a broken line. 61 is a prime, so it falls on a different hour each day.
 BROKEN_KEY_EVERY_HOURS, BROKEN_KEY_AT = 61, 17
 # Requests of this hour of each day (UTC) are partly delivered hours late, often on the next day.
 LATE_HOUR, LATE_BY_AT_LEAST, LATE_BY_MINUTES = 15, timedelta(hours=5), 540
@@ -22,8 +22,8 @@ LIVE_BROKEN_ONE_IN, LIVE_LATE_ONE_IN = 40, 20
 
 
 @dataclass(frozen=True)
-class LogObject:
-    """One object of the log bucket, as it is delivered."""
+class DemoObject:
+    """One object to deliver to the log bucket."""
 
     key: str
     body: bytes
@@ -31,17 +31,19 @@ class LogObject:
 
 
 def log_key_name(prefix: str, delivered: datetime, unique: str) -> str:
-    """The name that S3 gives a log key in the simple layout: nothing stands between the prefix and the date."""
+    """Return the name that S3 gives a log key in the simple layout, with nothing between the prefix and the date."""
     return f"{prefix}{delivered.astimezone(UTC):%Y-%m-%d-%H-%M-%S}-{unique}"
 
 
 def body_of(lines: Iterable[str]) -> bytes:
-    """Lines as a log object holds them: UTF-8, every line ended by LF."""
+    """Return the body of a log object: the lines in UTF-8, each ended by LF."""
     return ("\n".join(lines) + "\n").encode()
 
 
-def deliveries_of_hour(site: DemoSite, hour: datetime, prefix: str) -> list[LogObject]:
-    """The log keys with the requests of one hour: one within the next hour; for one hour a day, a second much later."""
+def deliveries_of_hour(site: DemoSite, hour: datetime, prefix: str) -> list[DemoObject]:
+    """Return the log keys of one hour's requests: one delivered within the next hour; for one hour a day, a second much
+    later.
+    """
     start = start_of_hour(hour)
     epoch_hour = int(start.timestamp()) // 3600
     draws = site.draws("delivery", start.isoformat())
@@ -50,34 +52,34 @@ def deliveries_of_hour(site: DemoSite, hour: datetime, prefix: str) -> list[LogO
         _break_one(lines, draws)
     delivered = start + HOUR + timedelta(seconds=200 + draws.one_below(3_000))
     if start.hour != LATE_HOUR or len(lines) < 2:
-        return [LogObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(lines), delivered)]
+        return [DemoObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(lines), delivered)]
     late_by = LATE_BY_AT_LEAST + timedelta(minutes=draws.one_below(LATE_BY_MINUTES))
     in_time, late = lines[: -max(1, len(lines) // 4)], lines[-max(1, len(lines) // 4) :]
     return [
-        LogObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(in_time), delivered),
-        LogObject(log_key_name(prefix, delivered + late_by, hex_name(draws)), body_of(late), delivered + late_by),
+        DemoObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(in_time), delivered),
+        DemoObject(log_key_name(prefix, delivered + late_by, hex_name(draws)), body_of(late), delivered + late_by),
     ]
 
 
-def history(site: DemoSite, now: datetime, days: int, prefix: str) -> Iterator[LogObject]:
-    """What has been delivered by `now` of the last `days` days' requests, newest hours first; about 25 keys a day."""
+def history(site: DemoSite, now: datetime, days: int, prefix: str) -> Iterator[DemoObject]:
+    """Yield what was delivered by `now` for the last `days` days, newest hours first; about 25 log keys a day."""
     newest = start_of_hour(now) - HOUR
     for back in range(days * 24):
         yield from (item for item in deliveries_of_hour(site, newest - back * HOUR, prefix) if item.delivered <= now)
 
 
-def live_deliveries(site: DemoSite, slot: int, interval_seconds: float, prefix: str) -> list[LogObject]:
-    """One to three keys of one slot, as if S3 delivered now. Slot n begins n intervals after 1970.
+def live_deliveries(site: DemoSite, slot: int, interval_seconds: float, prefix: str) -> list[DemoObject]:
+    """Return the one to three log keys of one slot, as if S3 delivered now. Slot n begins n intervals after 1970.
 
-    One key in 20 bears the name of some hours ago and holds that time's requests, as if S3 had been slow to deliver it.
-    One in 40 has a broken line.
+    One log key in 20 has a name and requests of some hours ago, as if S3 had delivered it late. One in 40 has a broken
+    line.
     """
     draws = site.draws("live", slot, interval_seconds)
     now = datetime.fromtimestamp(int(slot * interval_seconds), UTC)
     return [_live_delivery(site, now, prefix, f"{slot} {number}") for number in range(1 + draws.one_below(3))]
 
 
-def _live_delivery(site: DemoSite, now: datetime, prefix: str, name: str) -> LogObject:
+def _live_delivery(site: DemoSite, now: datetime, prefix: str, name: str) -> DemoObject:
     draws = site.draws("live key", now.isoformat(), name)
     is_late, is_broken = draws.one_below(LIVE_LATE_ONE_IN) == 0, draws.one_below(LIVE_BROKEN_ONE_IN) == 0
     named = now - (2 + draws.one_below(8)) * HOUR if is_late else now
@@ -85,21 +87,21 @@ def _live_delivery(site: DemoSite, now: datetime, prefix: str, name: str) -> Log
     lines = lines_between(site, named - LIVE_REQUESTS_BEFORE, named, count, name=f"live {name}")
     if is_broken:
         _break_one(lines, draws)
-    return LogObject(log_key_name(prefix, named, hex_name(draws)), body_of(lines), delivered=now)
+    return DemoObject(log_key_name(prefix, named, hex_name(draws)), body_of(lines), delivered=now)
 
 
 def _break_one(lines: list[str], draws: Draws) -> None:
     chosen = draws.one_below(len(lines))
-    lines[chosen] = torn(lines[chosen], draws.one_below(1 << 30))
+    lines[chosen] = tear_line(lines[chosen], draws.one_below(1 << 30))
 
 
-def stray_objects(now: datetime, days: int, prefix: str) -> list[LogObject]:
-    """What people leave in a log bucket: a note at the top, and one beside the keys of every Monday of the history."""
+def stray_objects(now: datetime, days: int, prefix: str) -> list[DemoObject]:
+    """Return what people leave in a log bucket: a note at the top, and one next to the log keys of every Monday."""
     readme = b"Server access logs of the media site. Kept for 90 days. Questions: webmaster@example.org\n"
-    strays = [LogObject(f"{prefix}README.txt", readme, now)]
+    strays = [DemoObject(f"{prefix}README.txt", readme, now)]
     for back in range(days):
         day = now.astimezone(UTC).date() - timedelta(days=back)
         if day.weekday() == 0:
             note = f"{day.isoformat()}: looked into the slow downloads, see the ticket.\n".encode()
-            strays.append(LogObject(f"{prefix}{day.isoformat()}-notes.txt", note, now))
+            strays.append(DemoObject(f"{prefix}{day.isoformat()}-notes.txt", note, now))
     return strays

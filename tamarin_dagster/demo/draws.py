@@ -1,7 +1,7 @@
 """Random draws that are the same on every machine.
 
-NumPy promises the raw words of a bit generator for ever, but not the streams of its distributions (NEP 19). So all of
-this is integer arithmetic on PCG64's raw words, seeded by a SHA-256 of names: no `hash()`, no floats.
+NumPy guarantees the raw words of a bit generator, but not the streams of its distributions (NEP 19). So all of this is
+integer arithmetic on PCG64's raw words, seeded by a SHA-256 of names: no `hash()`, no floats.
 """
 
 import hashlib
@@ -25,29 +25,31 @@ class Draws:
         self._bits = np.random.PCG64(int.from_bytes(digest, "big"))
 
     def words(self, count: int) -> npt.NDArray[np.uint64]:
-        """`count` words of 64 random bits."""
+        """Return `count` words of 64 random bits."""
         words: npt.NDArray[np.uint64] = self._bits.random_raw(count)
         return words
 
     def below(self, limit: int, count: int) -> Ints:
-        """`count` integers from 0 to `limit` - 1; `limit` at most 2**31."""
+        """Return `count` integers from 0 to `limit` - 1; `limit` is at most 2**31."""
         return ((self.words(count) >> np.uint64(33)) * np.uint64(limit) >> np.uint64(31)).astype(np.int64)
 
     def one_below(self, limit: int) -> int:
-        """One integer from 0 to `limit` - 1."""
+        """Return one integer from 0 to `limit` - 1."""
         return int(self.below(limit, 1)[0])
 
     def by_weight(self, weights: Sequence[int], count: int) -> Ints:
-        """`count` indices into `weights`, each as often as its integer weight says."""
+        """Return `count` indices into `weights`, each with the frequency of its integer weight."""
         return self.by_cumulated(np.cumsum(np.array(weights, dtype=np.int64)), count)
 
     def by_cumulated(self, cumulated: Ints, count: int) -> Ints:
-        """As `by_weight`, for weights that the caller has cumulated once."""
+        """Like `by_weight`, for weights that the caller has accumulated once."""
         found = np.searchsorted(cumulated, self.below(int(cumulated[-1]), count), side="right")
         return found.astype(np.int64)
 
     def letters(self, alphabet: bytes, width: int, count: int) -> npt.NDArray[np.uint8]:
-        """`count` rows of `width` letters; the alphabet's length is a power of two, so that no letter is favoured."""
+        """Return `count` rows of `width` letters; the alphabet's length is a power of two, so that all letters are
+        equally likely.
+        """
         table = np.frombuffer(alphabet, dtype=np.uint8)
         words = self.words((count * width + 7) // 8).astype("<u8")  # the same bytes on a big-endian machine
         raw = words.view(np.uint8)[: count * width] & np.uint8(len(alphabet) - 1)
@@ -56,26 +58,26 @@ class Draws:
 
 
 def rows_as_text(rows: npt.NDArray[np.uint8]) -> list[str]:
-    """Each row of ASCII letters as one string."""
+    """Return each row of ASCII letters as one string."""
     width = rows.shape[1]
     text = rows.tobytes().decode("ascii")
     return [text[start : start + width] for start in range(0, len(text), width)]
 
 
 def request_ids(draws: Draws, count: int) -> list[str]:
-    """Request ids as S3 writes them: 16 letters and digits."""
+    """Return request IDs as S3 writes them: 16 letters and digits."""
     return rows_as_text(draws.letters(ID_LETTERS, 16, count))
 
 
 def host_ids(draws: Draws, count: int) -> list[str]:
-    """Host ids as S3 writes them: 56 bytes in base64, so 76 characters of which the last is `=`."""
+    """Return host IDs as S3 writes them: 56 bytes in base64, which are 76 characters ending in `=`."""
     rows = np.empty((count, 76), dtype=np.uint8)
     rows[:, :74] = draws.letters(BASE64_LETTERS, 74, count)
-    rows[:, 74:75] = draws.letters(BASE64_LETTERS[::4], 1, count)  # the last letter carries four bits only
+    rows[:, 74:75] = draws.letters(BASE64_LETTERS[::4], 1, count)  # the last letter has only four bits
     rows[:, 75] = ord("=")
     return rows_as_text(rows)
 
 
 def hex_name(draws: Draws) -> str:
-    """The unique part of a log key's name: 16 hexadecimal digits."""
+    """Return the unique part of a log key's name: 16 hexadecimal digits."""
     return rows_as_text(draws.letters(HEX_LETTERS, 16, 1))[0]

@@ -1,6 +1,6 @@
 """A local S3 endpoint with a log bucket that fills itself: weeks of history at once, new log keys every few seconds.
 
-It listens on the loopback interface only, keeps everything in memory, and takes any credentials.
+It listens on the loopback interface only, keeps everything in memory, and accepts any credentials.
 """
 
 import logging
@@ -44,14 +44,14 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# Broken lines come in chosen keys only: by chance alone, three weeks of history might have none, or a dozen.
+# Broken lines are placed in chosen log keys. By chance, three weeks of history might have none, or a dozen.
 DEMO_SITE = DemoSite(broken_share=0.0, region=DEMO_REGION)
 DEFAULT_INTERVAL_SECONDS = 15.0
 DEFAULT_HISTORY_DAYS = 21
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on just now."""
+    """Return a free port of the loopback interface."""
     with socket.create_server((LOOPBACK, 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
@@ -67,14 +67,14 @@ def wait_until_ready(
     """Wait for a demo endpoint, of this or another process, until its newest log keys are there.
 
     Args:
-        endpoint_url: e.g. `http://127.0.0.1:40123`.
-        timeout_seconds: how long to wait at most.
+        endpoint_url: for example `http://127.0.0.1:40123`.
+        timeout_seconds: the maximum time to wait.
         complete: wait for all of the history.
-        alive: asked while waiting, e.g. `lambda: process.poll() is None`.
+        alive: called while waiting, for example `lambda: process.poll() is None`.
 
     Raises:
         TimeoutError: not ready in time.
-        RuntimeError: `alive` says no.
+        RuntimeError: `alive` returned false.
     """
     client = demo_client(endpoint_url, DEMO_SITE.region)
     wanted = {COMPLETE} if complete else {RECENT, COMPLETE}
@@ -89,14 +89,16 @@ def wait_until_ready(
         if not alive():
             raise RuntimeError(f"the demo's S3 endpoint at {endpoint_url} ended before it was ready: see its log")
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the demo's S3 endpoint at {endpoint_url} is not ready after {timeout_seconds:g} s")
+            raise TimeoutError(
+                f"the demo's S3 endpoint at {endpoint_url} is not ready after {timeout_seconds:g} s: see its log"
+            )
         time.sleep(0.1)
 
 
 class DemoEndpoint:
     """The S3 endpoint and its writer in threads of this process. `with DemoEndpoint() as demo:` starts and stops it.
 
-    moto keeps its buckets per process, not per server: a second endpoint of one process finds the first one's objects.
+    moto keeps its buckets per process, not per server: a second endpoint in one process finds the first one's objects.
     """
 
     def __init__(
@@ -107,9 +109,12 @@ class DemoEndpoint:
         interval_seconds: float = DEFAULT_INTERVAL_SECONDS,
         history_days: int = DEFAULT_HISTORY_DAYS,
     ) -> None:
-        """`port` 0 takes any free one; `history_days` may be 0."""
+        """Configure the endpoint. `port` 0 chooses a free one; `history_days` may be 0."""
         if interval_seconds <= 0 or history_days < 0:
-            raise ValueError(f"an interval of {interval_seconds:g} s and {history_days} days of history make no sense")
+            raise ValueError(
+                f"the interval ({interval_seconds:g} s) must be above 0 and the history ({history_days}"
+                " days) at least 0"
+            )
         self._port = port
         self._site = site
         self._interval_seconds = interval_seconds
@@ -120,20 +125,20 @@ class DemoEndpoint:
 
     @property
     def url(self) -> str:
-        """The endpoint's address, e.g. `http://127.0.0.1:40123`; known once it is started."""
+        """The endpoint's URL, for example `http://127.0.0.1:40123`; known after the start."""
         if self._server is None:
             raise RuntimeError("the demo endpoint is not started")
         host, port = self._server.get_host_and_port()
         return f"http://{host}:{port}"
 
     def start(self) -> None:
-        """Listen and begin to write; returns when the port answers.
+        """Listen and start writing; return when the port answers.
 
         Raises:
-            OSError: the port is taken.
+            OSError: the port is in use.
         """
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line for each request
-        # moto's thread would die silently on a taken port, and its start() wait for ever: find out before.
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # otherwise a line for each request
+        # On a port in use, moto's thread would die silently and its start() never return, so test the port first.
         with socket.create_server((LOOPBACK, self._port)):
             pass
         self._server = ThreadedMotoServer(LOOPBACK, self._port, verbose=False)

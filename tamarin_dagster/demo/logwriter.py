@@ -1,4 +1,4 @@
-"""Plays S3's log delivery for the demo: writes the history of a log bucket, and then goes on delivering."""
+"""Simulate S3's log delivery for the demo: write the history of a log bucket, then keep delivering."""
 
 import logging
 import time
@@ -13,11 +13,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from tamarin_dagster.demo.deliveries import LogObject, history, live_deliveries, stray_objects
+from tamarin_dagster.demo.deliveries import DemoObject, history, live_deliveries, stray_objects
 from tamarin_dagster.demo.site import DemoSite
 from tamarin_dagster.homes import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
-if TYPE_CHECKING:  # stubs: not there outside of a development environment
+if TYPE_CHECKING:  # stubs, which only a development environment has
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import TagTypeDef
 
@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 
 LOG_BUCKET = "tamarin-demo-logs"
 LOG_PREFIX = "logs/"
-# So many of the newest keys are there before the endpoint calls itself ready: a day and a bit.
+# How many of the newest log keys must exist before the endpoint is ready: slightly more than a day's.
 RECENT_KEYS = 30
-# The log bucket bears this tag, so that another process can see over HTTP how far the history is.
+# A tag on the log bucket, from which another process can read the progress of the history over HTTP.
 PROGRESS_TAG = "tamarin-demo"
 RECENT, COMPLETE = "recent", "complete"
 
 
 def demo_client(endpoint_url: str, region: str) -> "S3Client":
-    """A boto3 client for the endpoint."""
+    """Return a boto3 client for the endpoint."""
     return boto3.client(
         "s3",
         endpoint_url=endpoint_url,
@@ -53,7 +53,7 @@ class LogWriter:
         self._history_days = history_days
         self._stop = Event()
         self._client = demo_client(endpoint_url, site.region)
-        # 210 PUTs a second to moto where boto3 does 65: the history is there in 4 seconds instead of 9.
+        # 210 PUTs a second to moto, where boto3 does 65: the history takes 4 seconds instead of 9.
         self._store = S3Store(
             LOG_BUCKET,
             endpoint=endpoint_url,
@@ -65,9 +65,9 @@ class LogWriter:
         )
 
     def run(self) -> None:
-        """Write the history, newest first, and then one to three keys per interval, until `stop` is called.
+        """Write the history, newest first, and then one to three log keys in each interval, until `stop` is called.
 
-        What cannot be written is logged and left out: the demo goes on, as S3's best-effort delivery would.
+        What cannot be written is logged and left out, and the demo continues, like S3's best-effort delivery.
         """
         try:
             self._write_history(datetime.now(UTC))
@@ -75,7 +75,7 @@ class LogWriter:
             logger.exception("the history of %s could not be written", LOG_BUCKET)
         delivered = 0
         while not self._stop.is_set():
-            # The slot comes from the clock: after a night's sleep of the laptop the demo goes on with the present.
+            # The slot comes from the clock, so after a night's sleep of the laptop the demo continues with the present.
             slot = int(time.time() / self._interval_seconds)
             if slot > delivered:
                 self._deliver(slot)
@@ -110,7 +110,7 @@ class LogWriter:
         except BaseError:
             logger.exception("new log keys could not be written to %s", LOG_BUCKET)
 
-    def _put(self, item: LogObject) -> None:
+    def _put(self, item: DemoObject) -> None:
         attributes = {"Content-Type": "text/plain"}
         obstore.put(self._store, item.key, item.body, use_multipart=False, attributes=attributes)
 

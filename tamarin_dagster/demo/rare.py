@@ -1,6 +1,6 @@
-"""Lines whose shape is not the common one: presigned, signed and batch requests, and S3's own work without a request.
+"""Lines with a rare shape: presigned, signed and batch requests, and S3's own actions without a request.
 
-Together they are two lines in a hundred, so they are written one by one.
+They are two lines in a hundred, so they can be written one by one.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SIGNER = f"arn:aws:iam::{ACCOUNT}:user/media-shop"
 BACKUP = f"arn:aws:sts::{ACCOUNT}:assumed-role/nightly-backup/i-0abcd1234ef567890"
 CLEANER = f"arn:aws:iam::{ACCOUNT}:user/cleanup-job"
 ACCESS_POINT = "arn:aws:s3:{region}:" + ACCOUNT + ":accesspoint/editors"
-# The owner's canonical id, a user, a single-sign-on session with an @, and a service role: the requesters of uploads.
+# The requesters of uploads: the owner's canonical ID, a user, a single-sign-on session with an @, and a service role.
 UPLOADERS = (
     OWNER,
     f"arn:aws:iam::{ACCOUNT}:user/editor",
@@ -58,7 +58,7 @@ class _Request:
 
 
 def presigned_download(span: Span, request: _Request) -> str:
-    """A link that the shop has signed; half of them carry a file name in raw double quotes."""
+    """Return a download by a link that the shop has signed; half of the links have a file name in raw double quotes."""
     day = compact_day(request.second)
     signature = (
         f"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F{day}%2F{span.site.region}%2Fs3%2Faws4_request"
@@ -82,7 +82,7 @@ def presigned_download(span: Span, request: _Request) -> str:
 
 
 def upload(span: Span, request: _Request) -> str:
-    """A new or changed file, from one of four kinds of requester."""
+    """Return the upload of a new or changed file, by one of four kinds of requester."""
     which = request.chance % len(UPLOADERS)
     file = request.file
     access_point = ACCESS_POINT.format(region=span.site.region) if which == 2 else "-"
@@ -96,7 +96,7 @@ def upload(span: Span, request: _Request) -> str:
 
 
 def bucket_operation(span: Span, request: _Request) -> str:
-    """The nightly backup looks around: requests that name no key."""
+    """Return a bucket operation of the nightly backup: requests without a key."""
     operation, call, status, sent = (
         (
             "REST.GET.BUCKET",
@@ -116,7 +116,7 @@ def bucket_operation(span: Span, request: _Request) -> str:
 
 
 def lifecycle(span: Span, request: _Request) -> str:
-    """S3 itself removes or moves an object: no address, no request, no times."""
+    """Return an action of S3's own that removes or moves an object: no address, no request, no times."""
     del span
     operation = ("S3.EXPIRE.OBJECT", "S3.EXPIRE.OBJECT", "S3.TRANSITION_INT.OBJECT")[request.chance % 3]
     key = f"tmp/render-{request.chance:06d}.part" if operation == "S3.EXPIRE.OBJECT" else request.file.logged_key
@@ -132,7 +132,7 @@ BATCH_LINES = 8
 
 
 def batch_deletes(span: Span, count: int) -> RareLines:
-    """Multi-object deletes: the request's own line and one for each key, all with one request id and one host id.
+    """Return multi-object deletes: the line of the request and one for each key, with the same request ID and host ID.
 
     The lines of the keys have bare nulls, as S3 writes them, where other lines have quoted ones.
     """
@@ -157,7 +157,7 @@ def batch_deletes(span: Span, count: int) -> RareLines:
 
 
 def rare_lines(span: Span, counts: list[int]) -> RareLines:
-    """Rare lines, as many of each kind as `counts` says, in the order of `RARE_KINDS`."""
+    """Return rare lines, as many of each kind as `counts` says, in the order of `RARE_KINDS`."""
     batch = batch_deletes(span, counts[-1])
     total = sum(counts[:-1])
     writers = np.repeat(np.arange(len(_ONE_BY_ONE)), counts[:-1]).tolist()
@@ -181,5 +181,6 @@ def rare_lines(span: Span, counts: list[int]) -> RareLines:
     return RareLines(batch.seconds + seconds, batch.lines + lines)
 
 
-# Lines per 1,000, in the order of `_ONE_BY_ONE`, the batch deletes last. Half of the first have raw quotes in the URI.
+# Lines per 1,000, in the order of `_ONE_BY_ONE`, the batch deletes last. Half of the first kind have raw quotes in the
+# URI.
 RARE_KINDS = (6, 4, 2, 3, 3)

@@ -1,6 +1,6 @@
-"""What the audience asks for, kind by kind, as columns of numbers; `traffic` turns them into lines.
+"""The requests of the audience, kind by kind, as columns of numbers; `traffic` turns them into lines.
 
-Everything here has the common shape: one HTTP request for one key. Lines of other shapes are in `rare`.
+All of these have the common shape: one HTTP request for one key. Lines of other shapes are in `rare`.
 """
 
 from collections.abc import Callable
@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from tamarin_dagster.demo.audience import VISITORS, Audience, audience
-from tamarin_dagster.demo.catalogue import Catalogue, catalogue
+from tamarin_dagster.demo.audience import VISITORS, Audience, make_audience
+from tamarin_dagster.demo.catalogue import Catalogue, make_catalogue
 from tamarin_dagster.demo.draws import Draws, Ints
 from tamarin_dagster.demo.site import HOTLINK_REFERRER_HOST, DemoSite
 
@@ -69,10 +69,10 @@ ERROR_BODY_BYTES = 243
 
 @dataclass(frozen=True)
 class Targets:
-    """Everything that can be asked for: files first, then keys that are missing or forbidden, and the health check."""
+    """Everything that can be requested: files first, then keys that are missing or forbidden, and the health check."""
 
     texts: tuple[str, ...]
-    """operation, key and the quoted request, as a line holds them"""
+    """operation, key and the quoted request, as in a line"""
     sizes: tuple[int | str, ...]
     """object_size in bytes, or `-`"""
     missing: range
@@ -81,9 +81,9 @@ class Targets:
 
 
 @lru_cache(maxsize=8)
-def targets(site: DemoSite) -> Targets:
-    """The site's targets, made once a process and site."""
-    files = catalogue(site).files
+def make_targets(site: DemoSite) -> Targets:
+    """Return the site's targets, made once for each process and site."""
+    files = make_catalogue(site).files
     texts = [f'REST.GET.OBJECT {file.logged_key} "GET /{file.uri} HTTP/1.1"' for file in files]
     texts += [f'REST.GET.OBJECT {key} "GET /{key} HTTP/1.1"' for key in MISSING_KEYS + FORBIDDEN_KEYS]
     texts.append(f'REST.HEAD.OBJECT {HEALTH_KEY} "HEAD /{HEALTH_KEY} HTTP/1.1"')
@@ -95,7 +95,7 @@ def targets(site: DemoSite) -> Targets:
 
 @dataclass(frozen=True)
 class Columns:
-    """Requests, one array per column and one element per line."""
+    """Requests, with one array per column and one element per line."""
 
     second: Ints
     """time of the request, seconds since 1970"""
@@ -113,7 +113,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Span:
-    """The time that lines are drawn for, in seconds (`start`: since 1970), and the draws they come from."""
+    """The time span of the lines, in seconds (`start`: since 1970), and the draws for them."""
 
     site: DemoSite
     start: int
@@ -123,33 +123,33 @@ class Span:
     @property
     def files(self) -> Catalogue:
         """The site's catalogue."""
-        return catalogue(self.site)
+        return make_catalogue(self.site)
 
     @property
     def people(self) -> Audience:
         """The site's audience."""
-        return audience(self.site)
+        return make_audience(self.site)
 
     def moments(self, count: int) -> Ints:
-        """Random seconds of this span."""
+        """Return random seconds of this span."""
         return self.start + self.draws.below(self.seconds, count)
 
     def visitors(self, count: int) -> Ints:
-        """Ordinary visitors: some come often, most seldom, and every day it is partly others."""
+        """Return ordinary visitors: some come often, most rarely, and each day brings partly different ones."""
         often = self.draws.below(6_000, count) * self.draws.below(6_000, count) // 6_000
         return (often + self.start // 86_400 * 971) % VISITORS
 
     def files_by_popularity(self, count: int) -> Ints:
-        """Files by Zipf's law."""
+        """Return files by Zipf's law."""
         return self.draws.by_cumulated(self.files.zipf_cumulated, count)
 
     def among(self, indices: range, count: int) -> Ints:
-        """Indices from a range, each as likely."""
+        """Return indices from a range, all equally likely."""
         return indices.start + self.draws.below(len(indices), count)
 
 
 def visits(span: Span, count: int) -> Columns:
-    """Browsers and players: whole files, 304 for what the browser has, and media in several ranges."""
+    """Return visits by browsers and players: whole files, 304 for cached ones, and media in several ranges."""
     draws, files = span.draws, span.files
     target = span.files_by_popularity(count)
     chunk = files.range_bytes[target]
@@ -165,7 +165,7 @@ def visits(span: Span, count: int) -> Columns:
     size = files.sizes[target]
     sent = np.where(chunk > 0, np.minimum(chunk, size - nth * chunk), size)
     luck = draws.below(100, count)
-    sent = np.where((chunk > 0) & (luck < 12), sent * (luck + 20) // 100 + 1, sent)  # the viewer went away
+    sent = np.where((chunk > 0) & (luck < 12), sent * (luck + 20) // 100 + 1, sent)  # the viewer left
     cached = (files.cacheable[target] > 0) & (luck < 14)
     outcome = np.where(cached, NOT_MODIFIED, np.where(chunk > 0, PARTIAL, OK))
     second = np.minimum(moment + nth * gap, span.start + span.seconds - 1)
@@ -173,7 +173,7 @@ def visits(span: Span, count: int) -> Columns:
 
 
 def _referrers(draws: Draws, count: int) -> Ints:
-    """Mostly one of the site's own pages, often none, now and then a foreign page."""
+    """Return referrers: mostly one of the site's own pages, often none, rarely a foreign page."""
     return np.maximum(draws.below(HOTLINKS.start + 9, count) - 9, NO_REFERRER)
 
 
@@ -191,7 +191,7 @@ def _whole_files(span: Span, client: Ints, target: Ints, referrer: Ints | None =
 
 
 def search_bots(span: Span, count: int) -> Columns:
-    """Search engines ask for popular files, and often learn that nothing has changed."""
+    """Return requests of search engines for popular files; many are answered that nothing has changed."""
     whole = _whole_files(span, span.among(span.people.search_bots, count), span.files_by_popularity(count))
     unchanged = span.draws.below(100, count) < 45
     outcome, sent = np.where(unchanged, NOT_MODIFIED, OK), np.where(unchanged, -1, whole.sent)
@@ -199,14 +199,14 @@ def search_bots(span: Span, count: int) -> Columns:
 
 
 def ai_crawlers(span: Span, count: int) -> Columns:
-    """AI crawlers take whole files, popular or not."""
+    """Return requests of AI crawlers for whole files, popular or not."""
     return _whole_files(
         span, span.among(span.people.ai_crawlers, count), span.draws.below(len(span.files.files), count)
     )
 
 
 def scraper(span: Span, count: int) -> Columns:
-    """One address walks through all keys in order, from where it stood: about five hours at 8 keys a minute."""
+    """Return requests of one address that walks through all keys in order: about five hours at 8 keys a minute."""
     start = span.start // 60 * 8
     target = span.files.alphabetical[(start + np.arange(count)) % len(span.files.files)]
     walk = _whole_files(span, np.full(count, span.people.scraper.start), target)
@@ -214,31 +214,33 @@ def scraper(span: Span, count: int) -> Columns:
 
 
 def hotlinker(span: Span, count: int) -> Columns:
-    """A foreign forum shows three of the images; the forum's readers load them."""
+    """Return requests by readers of a foreign forum that shows three of the images."""
     target = span.files.images[span.draws.below(len(HOTLINKS), count)]
     return _whole_files(span, span.visitors(count), target, span.among(HOTLINKS, count))
 
 
 def origin_access(span: Span, count: int) -> Columns:
-    """CloudFront fetches for its own cache, with an origin access identity: a requester with blanks."""
+    """Return CloudFront's requests for its own cache, with an origin access identity: a requester with blanks."""
     return _whole_files(span, span.among(span.people.origin_access, count), span.files_by_popularity(count))
 
 
 def monitoring(span: Span, count: int) -> Columns:
-    """The uptime checks."""
+    """Return the uptime checks."""
     nothing = np.zeros(count, dtype=np.int64)
     client = span.among(span.people.monitors, count)
-    return Columns(span.moments(count), client, nothing + targets(span.site).health, nothing + OK, nothing - 1, nothing)
+    return Columns(
+        span.moments(count), client, nothing + make_targets(span.site).health, nothing + OK, nothing - 1, nothing
+    )
 
 
 def missing_files(span: Span, count: int) -> Columns:
-    """Requests for keys that do not exist."""
-    return _refused(span, count, targets(span.site).missing, NOT_FOUND)
+    """Return requests for keys that do not exist."""
+    return _refused(span, count, make_targets(span.site).missing, NOT_FOUND)
 
 
 def forbidden_files(span: Span, count: int) -> Columns:
-    """Requests for keys that the public may not read."""
-    return _refused(span, count, targets(span.site).forbidden, FORBIDDEN)
+    """Return requests for keys that the public may not read."""
+    return _refused(span, count, make_targets(span.site).forbidden, FORBIDDEN)
 
 
 def _refused(span: Span, count: int, keys: range, outcome: int) -> Columns:
@@ -247,8 +249,8 @@ def _refused(span: Span, count: int, keys: range, outcome: int) -> Columns:
     return Columns(span.moments(count), span.visitors(count), span.among(keys, count), nothing + outcome, sent, nothing)
 
 
-def joined(parts: list[Columns]) -> Columns:
-    """All parts as one, in their order; no parts make no requests."""
+def join_columns(parts: list[Columns]) -> Columns:
+    """Return all parts as one, in their order; no parts give no requests."""
     none = np.empty(0, dtype=np.int64)
     return Columns(
         *(np.concatenate([none, *(getattr(part, field.name) for part in parts)]) for field in fields(Columns))
@@ -257,7 +259,7 @@ def joined(parts: list[Columns]) -> Columns:
 
 Kind = Callable[[Span, int], Columns]
 
-# Kind of request -> lines per 1,000, on an ordinary hour.
+# The kinds of request, with their lines per 1,000 in an ordinary hour.
 COMMON_KINDS: tuple[tuple[Kind, int], ...] = (
     (visits, 796),
     (search_bots, 40),

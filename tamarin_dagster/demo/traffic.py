@@ -1,14 +1,14 @@
-"""Believable access log lines of the demo's media site, the same for the same site and hour on any machine.
+"""Make realistic access log lines of the demo's media site, the same for the same site and hour on any machine.
 
-The log of one hour is `lines_of_hour`; tests and benchmarks that need a certain number of lines ask
-for `lines_between`.
+`lines_of_hour` returns the log of one hour; tests and benchmarks that need a certain number of lines call
+`lines_between`.
 """
 
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from tamarin_dagster.demo.audience import audience
+from tamarin_dagster.demo.audience import make_audience
 from tamarin_dagster.demo.draws import Ints, host_ids, request_ids
 from tamarin_dagster.demo.rare import RARE_KINDS, rare_lines
 from tamarin_dagster.demo.requests import (
@@ -19,39 +19,41 @@ from tamarin_dagster.demo.requests import (
     Kind,
     Span,
     hotlinker,
-    joined,
+    join_columns,
+    make_targets,
     scraper,
-    targets,
 )
 from tamarin_dagster.demo.site import DemoSite, epoch_day, requests_in_hour, start_of_hour
 from tamarin_dagster.demo.texts import MINUTE_SECOND, hour_start
 
-# S3 writes the lines of a key roughly in order: two requests this many seconds apart may stand either way round.
+# S3 writes the lines of a log key roughly in order: requests this many seconds apart may be in either order.
 DISORDER_SECONDS = 6
 SHORTEST_BROKEN_LINE = 90
 
 
 def lines_of_hour(site: DemoSite, hour: datetime) -> list[str]:
-    """All lines of the hour that holds the moment `hour`, without line ends."""
+    """Return all lines of the hour that contains the moment `hour`, without line ends."""
     start = start_of_hour(hour)
     return lines_between(site, start, start + timedelta(hours=1), requests_in_hour(site, start), name="hour")
 
 
 def lines_between(site: DemoSite, start: datetime, end: datetime, count: int, *, name: str = "") -> list[str]:
-    """Exactly `count` lines of requests from `start` (inclusive) to `end` (exclusive), without line ends.
+    """Return exactly `count` lines of requests from `start` (inclusive) to `end` (exclusive), without line ends.
 
     The times are whole seconds and aware datetimes. Another `name` gives other lines for the same span.
     """
     first, last = int(start.timestamp()), int(end.timestamp())
     if last <= first:
-        raise ValueError(f"no time between {start.isoformat()} and {end.isoformat()}")
+        raise ValueError(f"there is no time between {start.isoformat()} and {end.isoformat()}")
     if count < 1:
         return []
     span = Span(site, first, last - first, site.draws("lines", first, last, count, name))
     weights = _mix(start.astimezone(UTC))
     counts = np.bincount(span.draws.by_weight(weights, count), minlength=len(weights)).tolist()
     common, rare = counts[: len(COMMON_KINDS)], counts[len(COMMON_KINDS) :]
-    columns = joined([kind(span, wanted) for (kind, _), wanted in zip(COMMON_KINDS, common, strict=True) if wanted])
+    columns = join_columns(
+        [kind(span, wanted) for (kind, _), wanted in zip(COMMON_KINDS, common, strict=True) if wanted]
+    )
     others = rare_lines(span, rare)
     lines = _common_lines(span, columns) + others.lines
     seconds: Ints = np.concatenate([columns.second, np.array(others.seconds, dtype=np.int64)])
@@ -63,7 +65,7 @@ def lines_between(site: DemoSite, start: datetime, end: datetime, count: int, *,
 
 
 def _mix(start: datetime) -> list[int]:
-    """Lines per 1,000 of every kind, rare ones last. Some nights the scraper works, some evenings the forum is busy."""
+    """Return the lines per 1,000 of every kind, rare ones last. Scraper and forum are active on some nights only."""
     special: dict[Kind, int] = {}
     if epoch_day(start) % 3 == 0 and 1 <= start.hour <= 4:
         special[scraper] = 250
@@ -73,9 +75,11 @@ def _mix(start: datetime) -> list[int]:
 
 
 def _common_lines(span: Span, columns: Columns) -> list[str]:
-    """The lines of all requests of the common shape. The inner loop of the generator: look-ups and one f-string."""
+    """Return the lines of all requests of the common shape. This is the generator's inner loop: look-ups and one
+    f-string.
+    """
     draws, count = span.draws, len(columns.second)
-    clients, target = audience(span.site).clients, targets(span.site)
+    clients, target = make_audience(span.site).clients, make_targets(span.site)
     texts, sizes, minute_second = target.texts, target.sizes, MINUTE_SECOND
     turnaround = 6 + draws.below(60, count)
     total = turnaround + np.maximum(columns.sent, 0) // (1_500 + draws.below(20_000, count))
@@ -106,16 +110,16 @@ def _common_lines(span: Span, columns: Columns) -> list[str]:
 def _break_some(span: Span, lines: list[str]) -> None:
     """Cut some lines in the middle, in place.
 
-    The draws are not the span's own: without broken lines the others are the same.
+    The draws are separate from the span's, so that the other lines are the same as without broken lines.
     """
     draws = span.site.draws("broken", span.start, span.seconds, lines[0])
     # The share in whole millionths, so that every machine chooses the same lines.
     chosen = np.nonzero(draws.below(1_000_000, len(lines)) < round(span.site.broken_share * 1_000_000))[0].tolist()
     for index in chosen:
-        lines[index] = torn(lines[index], draws.one_below(1 << 30))
+        lines[index] = tear_line(lines[index], draws.one_below(1 << 30))
 
 
-def torn(line: str, chance: int) -> str:
-    """The line's beginning, cut somewhere before its status by the number `chance`."""
+def tear_line(line: str, chance: int) -> str:
+    """Return the beginning of the line, cut before its status at a place that the number `chance` chooses."""
     longest = max(line.find(" HTTP/"), SHORTEST_BROKEN_LINE + 60)
     return line[: SHORTEST_BROKEN_LINE + chance % (longest - SHORTEST_BROKEN_LINE)].rstrip()

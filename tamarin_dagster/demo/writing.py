@@ -1,4 +1,4 @@
-"""Log keys as files: a directory tree that serves as a `file://` log bucket, of any size."""
+"""Write log keys as files: a directory tree of any size that can be a `file://` log bucket."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ LONGEST_SPAN_SECONDS, SHORTEST_SPAN_SECONDS = 3_600, 60
 
 @dataclass(frozen=True)
 class WrittenLogKeys:
-    """What `write_log_keys` wrote. `bytes` is the sum of the files' sizes, the days are those in the keys' names."""
+    """What `write_log_keys` wrote. `bytes` is the sum of the files' sizes, the days are those in the names."""
 
     keys: int
     lines: int
@@ -33,7 +33,7 @@ class WrittenLogKeys:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A log key to write: when it is delivered, how many lines it holds and how many seconds of requests."""
+    """A log key to write: its delivery time, its number of lines, and how many seconds its requests span."""
 
     number: int
     delivered: datetime
@@ -56,27 +56,27 @@ def write_log_keys(
 ) -> WrittenLogKeys:
     """Write exactly `lines` lines of access log into exactly `keys` log keys below the directory `out`.
 
-    The keys' names spread evenly over `days` days (UTC), and busier hours hold more lines. The same arguments write the
-    same names, bytes and modification times. Files that are in `out` already stay.
+    The names are spread evenly over `days` days (UTC), and busier hours have more lines. The same arguments give the
+    same names, bytes and modification times. Existing files in `out` stay.
 
-    Each file appears at once and whole: it is written in a hidden directory of `out` and then renamed. (Not in the
-    system's temporary directory: a rename must stay on one file system.)
+    Each file appears as a whole: it is written in a hidden directory of `out` and then renamed. (Not in the system's
+    temporary directory, because a rename must stay on one file system.)
 
     Args:
-        out: directory; made if it does not exist.
-        lines: lines in all, at least one per key.
-        keys: log keys in all; about 500 lines a key if not given.
-        days: days that have log keys, the last of them the day of `end`.
-        end: an aware time that all requests and names are before; if not given, a minute ago, so that a pull takes all
-            files at once.
-        seed: another seed, other lines.
+        out: the directory; created if it does not exist.
+        lines: the total number of lines, at least one for each log key.
+        keys: the total number of log keys; default: one for about 500 lines.
+        days: the number of days with log keys; the last one is the day of `end`.
+        end: an aware time that all requests and names are before; default: a minute ago, so that a pull takes all files
+            at once.
+        seed: another seed gives other lines.
         bucket: the logged bucket that the lines name.
-        prefix: of the names, e.g. `logs/`; relative, and nothing is added after it.
-        broken_share: share of broken lines, 0.0 to 1.0. With 0 every line is a record.
-        progress: called after each key with the lines written so far.
+        prefix: the prefix of the names, for example `logs/`; relative, and nothing is added after it.
+        broken_share: the share of broken lines, 0.0 to 1.0. With 0 every line is a record.
+        progress: called after each log key with the number of lines written so far.
 
     Raises:
-        ValueError: a number or the prefix makes no sense.
+        ValueError: a number or the prefix is out of range.
         OSError: `out` cannot be written.
     """
     wanted = max(1, round(lines / LINES_PER_KEY)) if keys is None else keys
@@ -84,7 +84,7 @@ def write_log_keys(
     plan = list(_plan(site, lines, wanted, days, end or datetime.now(UTC) - timedelta(seconds=DEFAULT_QUIET_SECONDS)))
     folder = PurePosixPath(prefix)
     if folder.is_absolute() or ".." in folder.parts:
-        raise ValueError(f"the prefix {prefix!r} leads out of {out}: give a relative one, e.g. {LOG_PREFIX!r}")
+        raise ValueError(f"the prefix {prefix!r} leads out of {out}: use a relative one, for example {LOG_PREFIX!r}")
     out.mkdir(parents=True, exist_ok=True)
     written_lines = written_bytes = 0
     with TemporaryDirectory(prefix=".incoming-", dir=out) as incoming:
@@ -102,11 +102,16 @@ def write_log_keys(
 
 
 def _plan(site: DemoSite, lines: int, keys: int, days: int, end: datetime) -> Iterator[_Planned]:
-    """Spread the keys evenly over the days, and the lines over the keys as the site's rhythm wants it."""
+    """Spread the log keys evenly over the days, and the lines over the log keys by the site's rhythm."""
     if keys < 1 or lines < keys or days < 1:
-        raise ValueError(f"{lines} lines in {keys} keys over {days} days: at least one key, one line a key and one day")
+        raise ValueError(
+            f"{lines} lines in {keys} keys over {days} days is not possible: use at least one key, one"
+            " line for each key, and one day"
+        )
     if end.tzinfo is None:
-        raise ValueError(f"the end {end.isoformat()} has no time zone: give an aware datetime, e.g. datetime.now(UTC)")
+        raise ValueError(
+            f"the end {end.isoformat()} has no time zone: give an aware datetime, for example datetime.now(UTC)"
+        )
     until = end.astimezone(UTC).replace(microsecond=0)
     last_day = (until - timedelta(seconds=1)).date()
     first = datetime.combine(last_day - timedelta(days=days - 1), time(), UTC)
@@ -132,7 +137,7 @@ def _body(site: DemoSite, item: _Planned) -> bytes:
 
 
 def _write_whole(part: Path, target: Path, body: bytes, delivered: datetime) -> None:
-    """Write and rename. The file's time is the delivery's, as an object's would be."""
+    """Write and rename. The file's time is the delivery time, as an object's would be."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part.write_bytes(body)
     os.utime(part, (delivered.timestamp(), delivered.timestamp()))

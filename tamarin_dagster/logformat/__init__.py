@@ -1,8 +1,9 @@
-"""The S3 server access log format. Pure: bytes in, DataFrames out; no network, no database, no Dagster.
+"""Parse the S3 server access log format: bytes in, DataFrames out. No network, no database, no Dagster.
 
-`parse_logs` and `parse_log` read log objects, `parse_parts` reads one of any size, `parse_key_name` their names,
-`decompress` and `unpacked` unpack them, `redact` removes the secrets of presigned URLs from records, `shape` masks a
-line, `FIELDS` lists the fields of a line, and `RECORDS_SCHEMA` is the schema of a DataFrame of records.
+`parse_logs` and `parse_log` parse log objects, `parse_parts` parses one of any size, `parse_key_name` parses their
+names. `decompress` and `decompress_chunks` decompress them, `redact` removes the secrets of presigned URLs from
+records, `mask_line` masks a line, `FIELDS` lists the fields of a line, and `RECORDS_SCHEMA` is the schema of a
+DataFrame of records.
 
 The way of a line: `lines` cuts bodies into lines, `compiled` or `regex_reader` reads them by the patterns of `fields`,
 `parser` makes the frames of `frames`, `redaction` removes secrets.
@@ -24,18 +25,19 @@ from tamarin_dagster.logformat.keynames import (
     partitioned_prefix,
     simple_prefix,
 )
-from tamarin_dagster.logformat.masking import SHAPE_BYTES, shape
+from tamarin_dagster.logformat.masking import SHAPE_BYTES, mask_line
 from tamarin_dagster.logformat.reasons import RejectReason
 from tamarin_dagster.logformat.redaction import redact, redact_text
 
 if TYPE_CHECKING:
-    from tamarin_dagster.logformat.compression import DecompressionError, decompress, unpacked
+    from tamarin_dagster.logformat.compression import DecompressionError, decompress, decompress_chunks
     from tamarin_dagster.logformat.frames import RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError
     from tamarin_dagster.logformat.parser import LogCounts, ParsedLog, ParsedLogs, parse_log, parse_logs, parse_parts
 
-# What needs pyarrow, which takes 0.2 s to import, is imported when it is used: most commands do without.
+# Names that need pyarrow, which takes 0.2 s to import, are imported on first use, because most commands do not need
+# them.
 _LAZY = {
-    "compression": ("DecompressionError", "decompress", "unpacked"),
+    "compression": ("DecompressionError", "decompress", "decompress_chunks"),
     "frames": ("RECORDS_SCHEMA", "REJECTED_SCHEMA", "FrameError"),
     "parser": ("LogCounts", "ParsedLog", "ParsedLogs", "parse_log", "parse_logs", "parse_parts"),
 }
@@ -62,8 +64,10 @@ __all__ = [
     "RejectReason",
     "dated_folders",
     "decompress",
+    "decompress_chunks",
     "delivery_day",
     "escape_bytes",
+    "mask_line",
     "parse_key_name",
     "parse_log",
     "parse_logs",
@@ -71,10 +75,8 @@ __all__ = [
     "partitioned_prefix",
     "redact",
     "redact_text",
-    "shape",
     "simple_prefix",
     "unescape_text",
-    "unpacked",
 ]
 
 

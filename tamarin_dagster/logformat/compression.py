@@ -1,7 +1,7 @@
-"""Compressed copies of log keys: recognised by their first bytes, unpacked within bounds, piece by piece.
+"""Decompress log keys, recognised by their first bytes, within limits and piece by piece.
 
-gzip and zstd are unpacked. Other formats, and one packed inside the other, are named and refused: their bytes are not
-lines, and whatever looks like a line in them is there by chance.
+gzip and zstd are decompressed. Other formats, and one inside the other, are refused by name: their bytes are not lines,
+and whatever looks like a line in them is there by chance.
 """
 
 import io
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MAX_BYTES = 4 * 1024**3
-"""Most bytes that one log key may unpack to: the largest log keys seen are a few hundred MB."""
+"""The maximum decompressed size of a log key: the largest log keys seen are a few hundred MB."""
 MAX_RATIO = 1000
-"""Most unpacked bytes per packed byte: repeated log lines reach about 100, DEFLATE's limit is 1032."""
+"""The maximum ratio of decompressed to stored bytes: repeated log lines reach about 100, DEFLATE's limit is 1032."""
 RATIO_FREE_BYTES = 16 * 1024**2
-"""The ratio counts only beyond this size: a tiny bomb does no harm."""
+"""The ratio is only checked above this size: a tiny bomb does no harm."""
 
 _GZIP = re.compile(rb"\x1f\x8b")
 # A zstd stream may begin with skippable frames (RFC 8878, 3.1.2), as pzstd and seekable files do.
 _ZSTD = re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18")
-# The whole of each magic number, so that no text is taken for one of these.
+# Each whole magic number, so that no text is taken for one of these.
 _REFUSED = {
     "a zip archive": re.compile(rb"PK(?:\x03\x04|\x05\x06|\x07\x08)"),
     "a bzip2 file": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
@@ -37,34 +37,35 @@ _REFUSED = {
 _MAGIC_BYTES = 10
 _PIECE_BYTES = 1024**2
 _PACKED_PIECE_BYTES = 64 * 1024
-"""Packed bytes handed to zlib at once: it copies what it has not come to yet with each piece that it gives."""
+"""How many stored bytes zlib gets at once: it copies the unread rest with each piece that it returns."""
 
 
 class DecompressionError(ValueError):
-    """A compressed log key that is corrupt, cut short, unpacks to too much, or is of a format that is not read."""
+    """A compressed log key that is corrupt, truncated, too large when decompressed, or in an unsupported format."""
 
 
-def unpacked(
+def decompress_chunks(
     chunks: Iterable[bytes], packed_bytes: int, *, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO
 ) -> Iterator[bytes]:
-    """Yield the body that comes in `chunks` (cut anywhere), unpacked if its first bytes are those of gzip or zstd.
+    """Yield the body that comes in `chunks` (cut anywhere), decompressed if it begins like gzip or zstd.
 
-    Several gzip members or zstd frames in a row are one body. Unpacked pieces have at most 1 MiB; the chunks of any
-    other body are passed on as they are.
+    Several gzip members or zstd frames in a row are one body. Decompressed pieces have at most 1 MiB; the chunks of any
+    other body are passed on unchanged.
 
     Args:
-        chunks: the body as it is stored. What they raise is passed on.
-        packed_bytes: length of the body as it was listed; what the ratio counts by.
-        max_bytes: most bytes to unpack.
-        max_ratio: most unpacked bytes per packed byte, beyond `RATIO_FREE_BYTES`.
+        chunks: the body as stored. Exceptions from it are passed on.
+        packed_bytes: the listed length of the body, for the ratio.
+        max_bytes: the maximum number of decompressed bytes.
+        max_ratio: the maximum number of decompressed bytes per stored byte, above `RATIO_FREE_BYTES`.
 
     Raises:
-        DecompressionError: corrupt or truncated data, or more unpacked bytes than the bounds allow; as soon as it is
-            known, when pieces have been given. Also another format, or one packed inside the other, before any piece.
+        DecompressionError: the data is corrupt or truncated, or exceeds the limits; raised as soon as that is known,
+            which
+            may be after some pieces. Also for another format, or one inside the other, before any piece.
     """
-    magic, chunks = _peeked(chunks)
-    if refused := _refused(magic):
-        raise DecompressionError(f"is {refused}, which is not read; replace it by the log key that it holds")
+    magic, chunks = _peek(chunks)
+    if refused := _find_refused_format(magic):
+        raise DecompressionError(f"is {refused}, which is not supported; replace it by the log key that it contains")
     if _GZIP.match(magic):
         pieces = _gunzip(chunks, packed_bytes)
     elif _ZSTD.match(magic):
@@ -72,30 +73,32 @@ def unpacked(
     else:
         yield from chunks
         return
-    inner, pieces = _peeked(_bounded(pieces, packed_bytes, max_bytes, max_ratio))
-    if nested := _packed_as(inner) or _refused(inner):
-        raise DecompressionError(f"is {nested} inside {_packed_as(magic)}, which is not read; unpack it once")
+    inner, pieces = _peek(_bound(pieces, packed_bytes, max_bytes, max_ratio))
+    if nested := _find_supported_format(inner) or _find_refused_format(inner):
+        raise DecompressionError(
+            f"is {nested} inside {_find_supported_format(magic)}, which is not supported; decompress it once"
+        )
     yield from pieces
 
 
 def decompress(body: bytes, *, max_bytes: int = MAX_BYTES, max_ratio: float = MAX_RATIO) -> bytes:
-    """The unpacked body if its first bytes are those of gzip or zstd, else the body itself; see `unpacked`."""
-    pieces = list(unpacked([body], len(body), max_bytes=max_bytes, max_ratio=max_ratio))
+    """Return the body, decompressed if it begins like gzip or zstd; see `decompress_chunks`."""
+    pieces = list(decompress_chunks([body], len(body), max_bytes=max_bytes, max_ratio=max_ratio))
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _packed_as(magic: bytes) -> str | None:
-    """Name the format that is unpacked and begins so."""
+def _find_supported_format(magic: bytes) -> str | None:
+    """Return the name of a supported format that begins so; None if there is none."""
     return "a gzip file" if _GZIP.match(magic) else "a zstd file" if _ZSTD.match(magic) else None
 
 
-def _refused(magic: bytes) -> str | None:
-    """Name the format that begins so and is not read."""
+def _find_refused_format(magic: bytes) -> str | None:
+    """Return the name of an unsupported format that begins so; None if there is none."""
     return next((name for name, start in _REFUSED.items() if start.match(magic)), None)
 
 
-def _peeked(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """The first bytes, and all chunks."""
+def _peek(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first bytes, and all chunks."""
     rest = iter(chunks)
     magic, seen = b"", []
     for chunk in rest:
@@ -106,16 +109,16 @@ def _peeked(chunks: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return magic, chain(seen, rest)
 
 
-def _bounded(pieces: Iterable[bytes], packed_bytes: int, max_bytes: int, max_ratio: float) -> Iterator[bytes]:
+def _bound(pieces: Iterable[bytes], packed_bytes: int, max_bytes: int, max_ratio: float) -> Iterator[bytes]:
     ratio_bytes = max(max_ratio * packed_bytes, min(RATIO_FREE_BYTES, max_bytes))
     size = 0
     for piece in pieces:
         size += len(piece)
         if size > max_bytes:
-            raise DecompressionError(f"unpacks to more than {max_bytes} bytes from {packed_bytes}")
+            raise DecompressionError(f"decompresses to more than {max_bytes} bytes from {packed_bytes}")
         if size > ratio_bytes:
             raise DecompressionError(
-                f"unpacks to more than {max_ratio:g} times its {packed_bytes} bytes: a decompression bomb?"
+                f"decompresses to more than {max_ratio:g} times its {packed_bytes} bytes: a decompression bomb?"
             )
         yield piece
 
@@ -126,7 +129,7 @@ def _gunzip(chunks: Iterable[bytes], packed_bytes: int) -> Iterator[bytes]:
         rest = packed
         while rest:
             if member.eof:
-                # tar and tape tools pad with NULs behind the last member, as gzip itself allows
+                # tar and tape tools append NULs to the last member, and gzip itself accepts them
                 rest = rest.lstrip(b"\0")
                 if not rest:
                     break
@@ -139,11 +142,11 @@ def _gunzip(chunks: Iterable[bytes], packed_bytes: int) -> Iterator[bytes]:
             if piece:
                 yield piece
     if not member.eof:
-        raise DecompressionError(f"gzip data of {packed_bytes} bytes is cut short")
+        raise DecompressionError(f"gzip data of {packed_bytes} bytes is truncated")
 
 
 def _cut(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The chunks, none longer than `size`."""
+    """Yield the chunks, cut to at most `size`."""
     for chunk in chunks:
         for start in range(0, len(chunk), size):
             yield chunk[start : start + size]
@@ -158,17 +161,17 @@ def _unzstd(chunks: Iterable[bytes], packed_bytes: int) -> Iterator[bytes]:
     except OSError as error:
         if error is file.error:
             raise
-        raise DecompressionError(f"zstd data of {packed_bytes} bytes is corrupt or cut short: {error}") from error
+        raise DecompressionError(f"zstd data of {packed_bytes} bytes is corrupt or truncated: {error}") from error
 
 
 class _ChunkFile(io.RawIOBase):
-    """Chunks as a file, which Arrow can read."""
+    """Chunks as a file that Arrow can read."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
         self._rest = memoryview(b"")
         self.error: OSError | None = None
-        """What the chunks raised: the network's fault, not that of the data."""
+        """The exception from the chunks, which is the network's fault, not the data's."""
 
     def readable(self) -> bool:
         return True

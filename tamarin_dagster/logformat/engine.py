@@ -1,6 +1,6 @@
-"""The compiled engine: the rules of this package as machine code, where numba is installed.
+"""The rules of this package as machine code, where numba is installed.
 
-Without it everything works by the written rules, only slower.
+Without numba everything works by the written rules, only slower.
 """
 
 import logging
@@ -11,20 +11,20 @@ from typing import Literal
 _log = logging.getLogger(__name__)
 
 ParserName = Literal["compiled", "regex"]
-"""Which reader reads the lines. Both give the same records."""
+"""The reader of the lines. Both give the same records."""
 
 
 @cache
 def compiled_engine() -> ModuleType | None:
-    """Return the package `compiled`; None, with a warning, where numba is not installed."""
+    """Return the package `compiled`; None, with a warning, if numba is not installed."""
     try:
         from tamarin_dagster.logformat import compiled  # noqa: PLC0415 - takes half a second, and is an extra
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("numba", "llvmlite"):
             raise
         _log.warning(
-            "numba is not installed: lines are read by the regex reader, which is several times slower."
-            " To install it: pip install 'tamarin-dagster[fast]'"
+            "numba is not installed: the regex reader reads the lines, which is several times slower. To install"
+            " it: pip install 'tamarin-dagster[fast]'"
         )
         return None
     return compiled

@@ -1,7 +1,7 @@
-r"""Bytes that Postgres text cannot hold, written as text that says which bytes they were.
+r"""Write bytes that Postgres text cannot hold as text that says which bytes they were.
 
-NUL and bytes that are not UTF-8 become `\xNN` (lower-case hex). So that such text can be told from a client that sent
-a literal backslash and x, the literal one is written `\x5cx`. `unescape_text` is the exact inverse.
+NUL and bytes that are not UTF-8 become `\xNN` (lower-case hex). To distinguish that from a literal backslash
+and x sent by a client, the literal one is written `\x5cx`. `unescape_text` is the exact inverse.
 """
 
 import re
@@ -15,8 +15,8 @@ def escape_bytes(data: bytes) -> str:
 
 
 def unescape_text(text: str) -> bytes:
-    """Return the bytes that `escape_bytes` made the text of."""
-    # split alternates: text between two escapes, the hex digits of an escape, text, ...
+    """Return the bytes from which `escape_bytes` made the text."""
+    # The split alternates: text, the hex digits of an escape, text, …
     return b"".join(
         bytes.fromhex(piece) if index % 2 else piece.encode("utf-8") for index, piece in enumerate(_ESCAPED.split(text))
     )

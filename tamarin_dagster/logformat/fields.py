@@ -1,11 +1,11 @@
 r"""The fields of a log line: the only place that lists them.
 
-Column order, names, Postgres types, descriptions and what both readers know of a field's shape derive from `FIELDS`.
+Column order, names, Postgres types, descriptions and the shapes for both readers derive from `FIELDS`.
 Source: S3 user guide, "Amazon S3 server access log format" (LogFormat), 2006 to 2026.
 
-The patterns are plain enough to be made into automata: no look-around, no `\d` (which takes any script's digits), no
-capture group. A pattern describes the field as the line writes it, `-`
-(null) included, without the quotes around a quoted field.
+The patterns are simple enough for automata: no look-around, no `\d` (which matches digits of any script), no capture
+group. A pattern describes the field as written in the line, including `-` (null), without the quotes of a
+quoted field.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SqlType = Literal["timestamptz", "inet", "smallint", "bigint", "text"]
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a log line, which is one column of the record table."""
+    """One field of a log line, and column of the record table."""
 
     name: str
     pattern: str
@@ -34,15 +34,15 @@ _NAME = r'[^ "]+'
 _NUMBER = r"(?:[0-9]+|-)"
 _SIGNATURE_VERSION = r"SigV[0-9][0-9A-Za-z]*"
 _TLS_VERSION = r"(?:TLS|SSL)[vV]?[0-9](?:\.[0-9])?"
-# Names of ciphers, by what they begin with: a host id of another store may be capitals and dashes too.
+# The beginnings of cipher names; another store's host ID may also consist of capitals and dashes.
 _CIPHER_SUITE = r"(?:ECDHE|DHE|AES[0-9]*|TLS|DES|RC4|CHACHA20|CAMELLIA[0-9]*)[_-][A-Z0-9_-]+"
-# Columns of the tail that are told by their shape wherever they stand. Without them, a tail that lacks a column would
-# be read one column further on. Cut-off TLS versions are among them.
+# Columns of the tail that are recognised by their shape. Otherwise, a tail that lacks a column would be read one column
+# further on. Truncated TLS versions are among them.
 _TOLD_APART = rf"{_SIGNATURE_VERSION}|{_CIPHER_SUITE}|AuthHeader|QueryString|(?:TLS|SSL)[vV]?[0-9.]*|Yes|arn:.*"
 
 FIELDS: tuple[Field, ...] = (
-    # A canonical id, or another store's user (`name`, `tenant$name`): printable ASCII without a backslash, which stands
-    # for bytes that are no text.
+    # A canonical ID, or another store's user (`name`, `tenant$name`): printable ASCII without a backslash, which marks
+    # bytes that are not text.
     Field(
         "bucket_owner",
         r"[!#-\[\]-~]+",
@@ -81,8 +81,8 @@ FIELDS: tuple[Field, ...] = (
     Field("turnaround_time", _NUMBER, "bigint", "Time that S3 spent on the request before it answered, in ms."),
     Field("referrer", r".*", "text", "HTTP Referer header, as the client sent it.", True),
     Field("user_agent", r".*", "text", "HTTP User-Agent header, as the client sent it.", True),
-    # S3's have 32 characters, dots among them; those of other stores and of documentation have none. A dot would make
-    # a host of it.
+    # S3's have 32 characters, which may be dots; those of other stores and of the documentation have no dots. With a
+    # dot, a host name would match.
     Field(
         "version_id",
         r"[A-Za-z0-9_-]+|[A-Za-z0-9._-]{32}|~|x-amz-copy-source:[!#-Z^-~]+",
@@ -110,7 +110,7 @@ FIELDS: tuple[Field, ...] = (
         "text",
         "AuthHeader, QueryString (presigned URL), or null if unsigned.",
     ),
-    # Dell OneFS writes it in quotes, which are no part of it.
+    # Dell OneFS writes it in quotes, which are not part of the value.
     Field(
         "host_header",
         r"(?:[A-Za-z0-9._:%*~-]+|\[[0-9A-Fa-f:.]+\](?::[0-9]+)?)",
@@ -139,24 +139,24 @@ _BY_NAME = {field.name: field for field in FIELDS}
 
 
 def pattern_of(name: str) -> str:
-    """Give the pattern of the field `name`, grouped so that it can stand inside a larger one."""
+    """Return the pattern of the field `name`, grouped so that it can be a part of a larger one."""
     return f"(?:{_BY_NAME[name].pattern})"
 
 
 def column_pattern_of(name: str) -> str:
-    """Give a pattern for `re` of a whole unquoted column `name`: what the field excludes is left out."""
+    """Return a pattern for `re` of a whole unquoted column `name`, without the texts that the field excludes."""
     field = _BY_NAME[name]
     excluded = f'(?!(?:{field.excludes})(?:[ "]|$))' if field.excludes else ""
     return f'{excluded}(?:{field.pattern})(?=[ "]|$)'
 
 
 def excludes_of(name: str) -> str:
-    """Give the pattern of the texts that the field `name` excludes; empty if there are none."""
+    """Return the pattern of the texts that the field `name` excludes; empty if there are none."""
     return _BY_NAME[name].excludes
 
 
 def names_between(first: str, last: str) -> tuple[str, ...]:
-    """Names of the fields from `first` to `last`, both included, in the line's order."""
+    """Return the names of the fields from `first` to `last`, both included, in the line's order."""
     return FIELD_NAMES[FIELD_NAMES.index(first) : FIELD_NAMES.index(last) + 1]
 
 
@@ -165,11 +165,11 @@ HEAD_FIELDS = names_between("bucket_owner", "key")
 REQUEST_FIELDS = names_between("request_method", "http_version")
 """The one quoted request, in three columns."""
 BLOCK_FIELDS = names_between("http_status", "turnaround_time")
-"""The numeric block behind the request; unquoted."""
+"""The numeric block after the request; unquoted."""
 TAIL_FIELDS = names_between("version_id", "source_region")
-"""Behind the user agent; unquoted, and fewer the older the line."""
+"""After the user agent; unquoted. Older lines have fewer of them."""
 
 LONG_HOST_ID_PATTERN = r"[A-Za-z0-9+/]{74,}={0,2}"
-"""A host id as S3 writes it: base64 of 56 bytes and more, 76 characters and more."""
+"""A host ID as S3 writes it: base64 of at least 56 bytes, so at least 76 characters."""
 MARCH_2019_PATTERN = r"(?:-|AIDA[A-Z0-9]{17})"
 """The column between version_id and host_id of the lines of 14 to 20 March 2019."""

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tamarin_dagster.logformat.fields import FIELDS
+from tamarin_dagster.plurals import count_noun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,11 +45,11 @@ REJECTED_SCHEMA = pa.schema(
     [
         pa.field("log_index", pa.int32(), nullable=False),
         pa.field("line_number", pa.int64(), nullable=False),
-        # one of `RejectReason`
+        # One of `RejectReason`.
         pa.field("reason", pa.string(), nullable=False),
-        # as it came, without its LF; of an oversized line the first `KEPT_BYTES`
+        # As received, without its LF; only the first `KEPT_BYTES` of an oversized line.
         pa.field("line", pa.large_binary(), nullable=False),
-        # length and digest of the whole line
+        # The length and digest of the whole line.
         pa.field("line_bytes", pa.int64(), nullable=False),
         pa.field("sha256", pa.binary(), nullable=False),
     ]
@@ -60,12 +61,12 @@ _EPOCH = date(1970, 1, 1)
 
 
 class FrameError(ValueError):
-    """A DataFrame that is not one of records, or of rejected lines."""
+    """A DataFrame does not have the schema of records or of rejected lines."""
 
 
 def to_frame(table: pa.Table) -> "pd.DataFrame":
     """Return a table as an Arrow-backed DataFrame, without a copy."""
-    import pandas as pd  # noqa: PLC0415 - takes half a second: imported while the first log keys are fetched
+    import pandas as pd  # noqa: PLC0415 - takes half a second, in which the first log keys are fetched
 
     columns = {name: pd.arrays.ArrowExtensionArray(table[name]) for name in table.column_names}
     return pd.DataFrame(columns, copy=False)
@@ -79,14 +80,14 @@ def to_series(column: pa.ChunkedArray) -> "pd.Series[Any]":
 
 
 def column_of(frame: "pd.DataFrame", name: str, type_: pa.DataType | None = None) -> pa.ChunkedArray:
-    """Return a column of a frame as Arrow has it, without a copy if it is Arrow-backed.
+    """Return a column of a frame as an Arrow array, without a copy if it is Arrow-backed.
 
     Raises:
         FrameError: there is no such column, or its values are not of `type_`.
     """
     try:
         series = frame[name]
-        # of an Arrow-backed column its array is handed on as it is, which a Series takes longer for
+        # The array of an Arrow-backed column is passed on directly, because going through a Series is slower.
         values = pa.array(series.array if hasattr(series.array, "__arrow_array__") else series, from_pandas=True)
         column = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
         return column if type_ is None or column.type == type_ else column.cast(type_)
@@ -105,7 +106,9 @@ def to_table(frame: "pd.DataFrame", schema: pa.Schema) -> pa.Table:
     columns = [column_of(frame, field.name, field.type) for field in schema]
     for field, column in zip(schema, columns, strict=True):
         if column.null_count and not field.nullable:
-            raise FrameError(f"column {field.name} of the DataFrame has {column.null_count} missing values")
+            raise FrameError(
+                f"column {field.name} of the DataFrame has {count_noun(column.null_count, 'missing value')}"
+            )
     return pa.table(columns, schema=schema)
 
 
@@ -124,14 +127,14 @@ def times_of(records: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def months_of(records: pa.Table) -> tuple[date, ...]:
-    """Return the first days of the months that request times fall into, in order."""
+    """Return the months of the request times, as their first days, in order."""
     months = np.unique(times_of(records).view("M8[us]").astype("M8[M]"))
     return tuple(months.astype("M8[D]").tolist())
 
 
 @dataclass(frozen=True, slots=True)
 class RequestDay:
-    """The records of a bucket's UTC day: the places of their rows, in order."""
+    """The records of a bucket's UTC day, as the positions of their rows, in order."""
 
     bucket: str
     day: date
@@ -139,7 +142,7 @@ class RequestDay:
 
 
 def days_of(records: pa.Table) -> list[RequestDay]:
-    """Return the buckets that the requests were made to, each with the UTC days of its requests."""
+    """Return the buckets in the records, each with the UTC days of its requests."""
     days = times_of(records) // _DAY_MICROSECONDS
     buckets = records["bucket"].combine_chunks().dictionary_encode(null_encoding="encode")
     names = buckets.dictionary.to_pylist()
@@ -156,7 +159,7 @@ def days_of(records: pa.Table) -> list[RequestDay]:
 
 
 def rows_of(table: pa.Table, logs: Sequence[int], *, renumbered: bool = False) -> pa.Table:
-    """Return the rows of these log objects; with `renumbered`, `log_index` is the position in `logs`."""
+    """Return the rows of these log objects; with `renumbered`, `log_index` becomes the position in `logs`."""
     chosen = table.filter(pc.is_in(table["log_index"], pa.array(logs, pa.int32())))
     if not renumbered:
         return chosen

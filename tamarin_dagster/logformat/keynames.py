@@ -1,4 +1,4 @@
-"""Log key names: what a name says about its delivery, and the prefix that the names of a day or an hour begin with.
+"""Parse log key names, and make the prefix that the names of a day or an hour begin with.
 
 Two layouts (S3 user guide, "Logging requests with server access logging"); S3 adds no separator after the prefix:
 
@@ -6,14 +6,14 @@ Two layouts (S3 user guide, "Logging requests with server access logging"); S3 a
     partitioned  <prefix><folders>/YYYY/mm/DD/YYYY-mm-DD-HH-MM-SS-<unique>
 
 In the partitioned layout the folders are `<account>/<region>/<source bucket>` if S3 delivers. Other stores have their
-own (`<zone>/<user>/<bucket>` on Dell OneFS, `<user>/<bucket>` on VAST), so any folders are fine, or none. The folders
-end at the first `YYYY/mm/DD/`, whose date must be that of the name. Folders that begin with an account and a region are
-S3's, and there are three of them.
+own (`<zone>/<user>/<bucket>` on Dell OneFS, `<user>/<bucket>` on VAST), so any folders are accepted, or none. The
+folders end at the first `YYYY/mm/DD/`, whose date must be that of the name. Folders that begin with an account and a
+region are S3's, and there are three of them.
 
-After the unique part a name may have what a copy gets: `.txt` or `.log` from a browser or an editor, `.gz` or `.zst`
-from a compressor, or one of each.
+After the unique part a name may have a suffix that a copy gets: `.txt` or `.log` from a browser or an editor, `.gz` or
+`.zst` from a compressor, or one of each.
 
-A key with any other name is a stray: it is somebody else's object, never to be read or deleted.
+A key with any other name is a stray: somebody else's object, which is never read or deleted.
 """
 
 import re
@@ -26,7 +26,7 @@ _NAME = re.compile(
     r"(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2})"
     rf"-(?P<unique>[0-9A-Za-z]{{16}})(?P<suffix>{_SUFFIX})?"
 )
-# By the shape alone, also of a date that does not exist. The second begins a folder's name.
+# Recognised by the shape alone, even if the date does not exist. The second one begins a folder's name.
 _AT_DATE = re.compile(r"(?P<year>[0-9]{4}/)(?P<day>[0-9]{2}/[0-9]{2}/)")
 _DATE = re.compile(f"(?<=/){_AT_DATE.pattern}")
 _ACCOUNT_AND_REGION = re.compile(r"[0-9]{12}/[a-z0-9-]+/")
@@ -37,7 +37,7 @@ _S3_FOLDER_COUNT = 3
 
 @dataclass(frozen=True, order=True, slots=True)
 class DeliveryHour:
-    """An hour (UTC, 0 to 23) of a day in which log keys are delivered; as text `2026-03-01-14`, as names have it."""
+    """An hour (UTC, 0 to 23) of a day of deliveries; as text `2026-03-01-14`, like in the names."""
 
     day: date
     hour: int
@@ -46,52 +46,52 @@ class DeliveryHour:
         return f"{self.day}-{self.hour:02}"
 
 
-# What is looked at, loaded, checked and purged together: a day (UTC) or an hour of deliveries, as the names tell it.
+# The unit of a look, a load, a check and a purge: a day (UTC) or an hour of deliveries, by the date in the names.
 DeliveryPeriod: TypeAlias = date | DeliveryHour
 
 
 def delivery_day(period: DeliveryPeriod) -> date:
-    """The day that a period is, or lies in."""
+    """Return the day that a period is, or is part of."""
     return period.day if isinstance(period, DeliveryHour) else period
 
 
 @dataclass(frozen=True)
 class LogKeyName:
-    """What the name of a log key says."""
+    """The parts of a log key's name."""
 
     key: str
     delivery_time: datetime
     """UTC, about the time of delivery; midnight if S3 delivers by event date."""
     unique: str
     source_bucket: str | None
-    """The bucket whose requests are logged; only the partitioned layout of S3 says it."""
+    """The bucket whose requests are logged; only S3's partitioned layout has it."""
     compression: Literal["gz", "zst"] | None
-    """The suffix of a compressed copy. Only a hint: `decompress` looks at the bytes."""
+    """The suffix of a compressed copy. Only a hint: `decompress` checks the bytes."""
 
     @property
     def delivery_date(self) -> date:
-        """The day (UTC) that the log key belongs to."""
+        """The day (UTC) of the log key."""
         return self.delivery_time.date()
 
     @property
     def delivery_hour(self) -> DeliveryHour:
-        """The hour (UTC) that the log key belongs to; the day's first if S3 delivers by event date."""
+        """The hour (UTC) of the log key; the day's first one if S3 delivers by event date."""
         return DeliveryHour(self.delivery_time.date(), self.delivery_time.hour)
 
     def is_of(self, period: DeliveryPeriod) -> bool:
-        """Whether the log key belongs to that day, or hour."""
+        """Return whether the log key belongs to that day or hour."""
         return period == (self.delivery_hour if isinstance(period, DeliveryHour) else self.delivery_date)
 
 
 @dataclass(frozen=True, slots=True)
 class DatedFolders:
-    """Where a name of the partitioned layout lies. Says nothing about what follows the folders.
+    """The folders of a name in the partitioned layout. Says nothing about the rest of the name.
 
     Attributes:
-        root: the prefix and the folders before the year; what `partitioned_prefix` takes.
+        root: the prefix and the folders before the year; the argument of `partitioned_prefix`.
         year: the root and the folder of the year.
-        source_bucket: the bucket that the folders name if they end as S3's do (`<account>/<region>/<bucket>/`).
-        is_of_s3: whether they begin as S3's do: only the bucket's own folder can be the root of a tree there.
+        source_bucket: the bucket in the folders, if they end like S3's (`<account>/<region>/<bucket>/`).
+        is_of_s3: whether they begin like S3's; then only the bucket's own folder can be the root of a tree.
     """
 
     root: str
@@ -120,10 +120,10 @@ def _source(folders: str) -> str | None:
 
 
 def parse_key_name(key: str, prefix: str = "") -> LogKeyName | None:
-    """Return what the name of `key` says, or None if the key is a stray.
+    """Return the parts of the name `key`, or None if the key is a stray.
 
-    Between `prefix` and the end of the key there must be exactly one of the two layouts: a prefix may hold dates
-    itself, and `<prefix>backup/2026-...` is somebody's copy.
+    The key must consist of `prefix` and exactly one of the two layouts: a prefix may hold dates itself, and
+    `<prefix>backup/2026-...` is somebody's copy.
     """
     if not key.startswith(prefix):
         return None
@@ -150,14 +150,14 @@ def parse_key_name(key: str, prefix: str = "") -> LogKeyName | None:
 
 
 def simple_prefix(prefix: str, period: DeliveryPeriod) -> str:
-    """What the period's log keys begin with in the simple layout: `<prefix>YYYY-mm-DD-`, of an hour with `HH-`."""
+    """Return the period's prefix in the simple layout: `<prefix>YYYY-mm-DD-`, for an hour with `HH-`."""
     return f"{prefix}{period}-"
 
 
 def partitioned_prefix(root: str, period: DeliveryPeriod) -> str:
-    """What the period's log keys begin with in the partitioned layout: `<root>YYYY/mm/DD/`.
+    """Return the period's prefix in the partitioned layout: `<root>YYYY/mm/DD/`.
 
-    Of an hour with `YYYY-mm-DD-HH-` after it. `root` is `<prefix><folders>/`, with its last slash, or the prefix alone.
+    For an hour, `YYYY-mm-DD-HH-` follows. `root` is `<prefix><folders>/`, with its last slash, or the prefix alone.
     """
     folder = root + delivery_day(period).isoformat().replace("-", "/") + "/"
     return simple_prefix(folder, period) if isinstance(period, DeliveryHour) else folder

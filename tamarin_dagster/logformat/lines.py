@@ -1,8 +1,8 @@
-"""Bytes -> lines: where each line of a batch of log objects begins and ends; and the lines of one that comes in chunks.
+"""Cut the bytes of log objects into lines, for a batch of objects, or for one that comes in chunks.
 
-Only LF ends a line: CR, VT, FF, U+0085 and U+2028 are data of the client's. A last line without LF is a line. A byte
-order mark at the start of an object is no part of its first line's text, nor is a CR at the end of a line (but both are
-part of the raw line).
+Only LF ends a line: CR, VT, FF, U+0085 and U+2028 are data of the client. A last line without LF is a line. A byte
+order mark at the start of an object is not part of its first line's text, and neither is a CR at the end of a line (but
+both are part of the raw line).
 """
 
 import hashlib
@@ -17,17 +17,18 @@ from tamarin_dagster.logformat.engine import compiled_engine
 from tamarin_dagster.logformat.escaping import escape_bytes
 
 PIECE_BYTES = 8 * 1024**2
-"""Bytes read in one pass: big enough to spread the cost of a pass, small enough to stay near the CPU (measured).
+"""How many bytes are read in one pass: enough to spread the cost of a pass, few enough to stay in the CPU's caches
+(measured).
 
-Also the most that is held of an object that comes in chunks, so that it must be more than
+This is also the maximum in memory for an object that comes in chunks, so it must be more than
 `regex_reader.MAX_LINE_BYTES`.
 """
 PIECE_LINES = 64 * 1024
-"""Lines read in one pass: more than `PIECE_BYTES` hold of real ones. Of bytes that are all LFs, what a pass keeps of
-each line would come to gigabytes.
+"""How many lines are read in one pass: more than the real lines in `PIECE_BYTES`. If all bytes were LFs, a pass would
+otherwise keep gigabytes about its lines.
 """
 KEPT_BYTES = 64 * 1024
-"""What is kept of an oversized line."""
+"""How many bytes of an oversized line are kept."""
 
 Integers = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
@@ -36,45 +37,45 @@ _BOM = b"\xef\xbb\xbf"
 _LF = ord(b"\n")
 _BLANKS = re.compile(rb"[ \t\r]*")
 _SEARCHED_BYTES = 64 * 1024
-"""Bytes that are searched for LFs at a time: a pass stops soon after it has found enough of them."""
+"""How many bytes are searched for LFs at a time, so that a pass stops soon after it has found enough of them."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Whole lines of one or more log objects in one run of bytes."""
+    """Whole lines of one or more log objects, in one block of bytes."""
 
     data: bytes
     starts: Integers
-    """Where the lines begin, a byte order mark included."""
+    """The starts of the lines, including a byte order mark."""
     ends: Integers
-    """Where they end, without their LF."""
+    """Their ends, without their LF."""
     text_starts: Integers
-    """Where they begin without a byte order mark."""
+    """Their starts, without a byte order mark."""
     log_index: Integers
     line_number: Integers
     unended: Integers
-    """Rows of the lines that had no LF: at most one of each log object, its last."""
+    """Rows of the lines without an LF: at most one of each log object, its last."""
 
     @property
     def octets(self) -> Octets:
-        """The bytes as numbers, not copied."""
+        """The bytes as numbers, without a copy."""
         return np.frombuffer(self.data, np.uint8)
 
     def raw(self, row: int) -> bytes:
-        """The bytes of a line, all but its LF."""
+        """Return the bytes of a line without its LF."""
         return self.data[self.starts[row] : self.ends[row]]
 
     def text(self, row: int) -> str:
-        """The text of a line, escaped where it must be."""
+        """Return the text of a line, escaped where necessary."""
         return escape_bytes(self.data[self.text_starts[row] : self.ends[row]].rstrip(b"\r"))
 
 
 def pieces_of(
     bodies: Sequence[bytes], piece_bytes: int = PIECE_BYTES, first_lines: Sequence[int] | None = None
 ) -> Iterator[Piece]:
-    """The lines of the log objects, in order, in pieces of about `piece_bytes`; a line is never cut.
+    """Yield the lines of the log objects, in order, in pieces of about `piece_bytes`; a line is never cut.
 
-    `first_lines` says which number the first line of each body has, if not 1.
+    `first_lines` is the number of the first line of each body; default 1.
     """
     pending: list[tuple[int, int, bytes]] = []
     pending_bytes = 0
@@ -96,7 +97,7 @@ def pieces_of(
 
 
 def _end_of_piece(body: bytes, start: int, room: int) -> int:
-    """Where a piece of about `room` bytes, or one line, ends."""
+    """Return the end of a piece of about `room` bytes, or of one line."""
     if len(body) - start <= room:
         return len(body)
     end = body.rfind(b"\n", start, start + room) + 1 or body.find(b"\n", start + room) + 1
@@ -104,7 +105,7 @@ def _end_of_piece(body: bytes, start: int, room: int) -> int:
 
 
 def _pieces(parts: list[tuple[int, int, bytes]]) -> Iterator[Piece]:
-    """The lines of (log index, number of the first line, whole lines), in pieces of up to `PIECE_LINES`."""
+    """Yield the lines of (log index, number of the first line, whole lines), in pieces of up to `PIECE_LINES`."""
     bodies = [body if body.endswith(b"\n") else body + b"\n" for _, _, body in parts]
     data = bodies[0] if len(bodies) == 1 else b"".join(bodies)
     body_ends = np.cumsum([len(body) for body in bodies])
@@ -131,7 +132,7 @@ def _pieces(parts: list[tuple[int, int, bytes]]) -> Iterator[Piece]:
 
 
 def _line_ends(octets: Octets, limit: int) -> Integers:
-    """Return where the first LFs are, at most `limit`."""
+    """Return the positions of the first LFs, at most `limit`."""
     engine = compiled_engine()
     if engine:
         found: Integers = engine.find_line_ends(octets, limit)
@@ -147,22 +148,22 @@ def _line_ends(octets: Octets, limit: int) -> Integers:
 
 @dataclass(frozen=True)
 class LongLine:
-    """What is kept of a line that is too long to be held."""
+    """What is kept of a line that is too long for memory."""
 
     start: bytes
-    """Its first `KEPT_BYTES`, a byte order mark included."""
+    """Its first `KEPT_BYTES`, including a byte order mark."""
     line_bytes: int
-    """Length without its LF."""
+    """Its length without its LF."""
     sha256: bytes
     is_blank: bool
-    """Whether there is nothing but blanks, tabs and CRs, a byte order mark not counted."""
+    """Whether there are only blanks, tabs and CRs, apart from a byte order mark."""
 
 
 def whole_lines(chunks: Iterable[bytes], block_bytes: int = PIECE_BYTES) -> Iterator[bytes | LongLine]:
-    """One log object, which comes in chunks cut anywhere, as runs of whole lines and long lines, in order.
+    """Yield one log object, which comes in chunks cut anywhere, as blocks of whole lines and as long lines, in order.
 
-    A run has at most `block_bytes` bytes; a line that does not fit one, its LF included, is a long line. The last line
-    may lack its LF. At most `block_bytes` are held, and no byte is looked at again when another chunk comes.
+    A block has at most `block_bytes` bytes; a line that does not fit into one with its LF is a long line. The last line
+    may lack its LF. At most `block_bytes` are in memory, and each byte is read once, however many chunks follow.
     """
     block, long, is_first = _Block(block_bytes), None, True
     for chunk in chunks:
@@ -189,7 +190,7 @@ def whole_lines(chunks: Iterable[bytes], block_bytes: int = PIECE_BYTES) -> Iter
 
 
 class _Block:
-    """Room for the bytes that come, and where the last whole line in it ends."""
+    """A buffer for incoming bytes, and the end of the last whole line in it."""
 
     def __init__(self, size: int) -> None:
         self.held_bytes = 0
@@ -200,7 +201,7 @@ class _Block:
         return self.held_bytes == len(self._octets)
 
     def add(self, chunk: bytes, start: int) -> int:
-        """Adds what there is room for; gives where in the chunk it ends."""
+        """Add as many bytes as fit; return their end in the chunk."""
         end = min(len(chunk), start + len(self._octets) - self.held_bytes)
         last = chunk.rfind(b"\n", start, end)
         if last >= 0:
@@ -211,7 +212,7 @@ class _Block:
         return end
 
     def taken(self, count: int) -> bytes:
-        """The first `count` bytes, at least all whole lines; what is behind them stays."""
+        """Return and remove the first `count` bytes, at least all whole lines; keep the rest."""
         with memoryview(self._octets) as view:
             block = bytes(view[:count])
             rest = self.held_bytes - count
@@ -221,7 +222,7 @@ class _Block:
 
 
 class _OpenLine:
-    """A line that is too long to be held, and has not ended yet."""
+    """A line that is too long for memory, and has not ended yet."""
 
     def __init__(self, start: bytes, is_first: bool) -> None:
         self.is_closed = False
@@ -232,7 +233,7 @@ class _OpenLine:
         self._add(start, 0, len(start), len(_BOM) if is_first and start.startswith(_BOM) else 0)
 
     def add(self, chunk: bytes, start: int) -> int:
-        """Adds the bytes up to a LF, or all; gives where the chunk goes on."""
+        """Add the bytes up to an LF, or all; return where the chunk continues."""
         end = chunk.find(b"\n", start)
         self.is_closed = end >= 0
         self._add(chunk, start, end if self.is_closed else len(chunk), start)

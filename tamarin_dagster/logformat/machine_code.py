@@ -11,10 +11,10 @@ from pathlib import Path
 
 @cache
 def machine_code_folder() -> Path | None:
-    """Return the folder for the machine code of these sources; None if there is nowhere to write.
+    """Return the folder for the machine code of these sources; None if none is writable.
 
-    It is named after the sources: numba looks at a function's own file alone, and would go on with machine code that
-    holds an older form of what other files gave to it.
+    It is named after a digest of all sources: numba only checks a function's own file, and would keep machine code that
+    contains an older version of another file's code.
     """
     here = Path(__file__).parent
     paths = sorted([*here.joinpath("compiled").glob("*.py"), *here.glob("*.py")])
@@ -32,7 +32,7 @@ def machine_code_folder() -> Path | None:
 
 
 def should_compile() -> bool:
-    """Tell whether the parser's machine code is missing and can be made and kept."""
+    """Return whether the parser's machine code is missing, and can be made and kept."""
     if importlib.util.find_spec("numba") is None:
         return False
     folder = machine_code_folder()

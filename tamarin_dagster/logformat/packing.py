@@ -1,4 +1,4 @@
-"""Pack the rows of a table: each value, big-endian, after its length. Postgres' binary COPY is of this form.
+"""Pack the rows of a table: each value, big-endian, after its length, as in Postgres' binary COPY.
 
 Source: PostgreSQL manual, COPY, "Binary Format".
 """
@@ -22,12 +22,12 @@ _NULL_LENGTH = b"\xff\xff\xff\xff"
 def pack_rows(leads: Octets, columns: Sequence[pa.Array]) -> memoryview:
     """Return rows, one after the other.
 
-    A row is the bytes of its lead, and of each column the length of the value in bytes (int32, big-endian; -1 is null)
-    and the value: text as it is, an integer big-endian.
+    A row is the bytes of its lead, and for each column the length of the value in bytes (int32, big-endian; -1 is null)
+    and the value: text unchanged, an integer big-endian.
 
     Args:
         leads: (rows, bytes).
-        columns: each of so many rows; of Arrow's types string, binary, int16, int32 or int64.
+        columns: each with as many rows; of Arrow's types string, binary, int16, int32 or int64.
     """
     engine = compiled_engine()
     if engine:

@@ -1,8 +1,8 @@
-"""Log objects -> records and rejected lines, as DataFrames.
+"""Parse log objects into records and rejected lines, as DataFrames.
 
-`parse_logs` reads a batch of log objects, `parse_parts` one that is too big to be held, `parse_log` one for people.
+`parse_logs` parses a batch of log objects, `parse_parts` one that is too large for memory, `parse_log` is for people.
 
-Each line is a record, a rejected line or blank; nothing else, and none is lost.
+Each line is a record, a rejected line or blank; no line is lost.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ from tamarin_dagster.logformat.reading import (
 from tamarin_dagster.logformat.reasons import RejectReason
 from tamarin_dagster.logformat.redaction import redact
 from tamarin_dagster.logformat.torn_lines import TornLines
-from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD, microseconds
+from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD, to_microseconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _distrusted: "list[Difference]" = []
-"""Once the compiled reader was wrong in this process, it is not used again: what else is wrong is not known."""
+"""Set once the compiled reader was wrong in this process. It is not used again, because more may be wrong."""
 
 
 @dataclass(frozen=True)
 class LogCounts:
-    """What one log object, or a part of one, holds: line_count = record_count + rejected_count + blank_count."""
+    """The counts of one log object, or a part of one: line_count = record_count + rejected_count + blank_count."""
 
     line_count: int = 0
     record_count: int = 0
@@ -61,7 +61,7 @@ class LogCounts:
     last_request_dtime: datetime | None = None
 
     def __add__(self, other: "LogCounts") -> "LogCounts":
-        """The counts of two parts together."""
+        """Return the counts of two parts together."""
         firsts = [time for time in (self.first_request_dtime, other.first_request_dtime) if time]
         lasts = [time for time in (self.last_request_dtime, other.last_request_dtime) if time]
         return LogCounts(
@@ -76,7 +76,7 @@ class LogCounts:
 
 @dataclass(frozen=True, eq=False)
 class ParsedLogs:
-    """What a batch of log objects holds."""
+    """The content of a batch of log objects."""
 
     records: "pd.DataFrame"
     """Columns of `frames.RECORDS_SCHEMA`, Arrow-backed, ordered by `log_index` and `line_number`."""
@@ -85,14 +85,14 @@ class ParsedLogs:
     counts: tuple[LogCounts, ...]
     """One per log object."""
     differences: "tuple[Difference, ...]" = ()
-    """Lines that the compiled reader read differently from the regex reader: their pieces were read by the latter."""
+    """Lines that the two readers read differently; their pieces have the regex reader's results."""
 
-    def redacted(self) -> "ParsedLogs":
+    def redact(self) -> "ParsedLogs":
         """Return the same without the secrets of presigned URLs; see `redaction`."""
         return replace(self, records=redact(self.records))
 
-    def only(self, logs: Sequence[int]) -> "ParsedLogs":
-        """Return what these log objects hold, numbered anew."""
+    def select(self, logs: Sequence[int]) -> "ParsedLogs":
+        """Return the content of these log objects, renumbered."""
         frames = (self.records, RECORDS_SCHEMA), (self.rejected, REJECTED_SCHEMA)
         records, rejected = (
             to_frame(rows_of(to_table(frame, schema), logs, renumbered=True)) for frame, schema in frames
@@ -102,7 +102,7 @@ class ParsedLogs:
 
 @dataclass(frozen=True, eq=False)
 class ParsedLog:
-    """What one log object holds, for people."""
+    """The content of one log object, for people."""
 
     records: "pd.DataFrame"
     """`line_number` (1-based) and the fields, Arrow-backed."""
@@ -113,7 +113,7 @@ class ParsedLog:
 
 
 def parse_log(data: bytes, *, now: datetime | None = None, parser: ParserName = "compiled") -> ParsedLog:
-    """Read one log object; see `parse_logs`."""
+    """Parse one log object; see `parse_logs`."""
     parsed = parse_logs([data], now=now, parser=parser)
     return ParsedLog(
         records=parsed.records.drop(columns="log_index"),
@@ -130,13 +130,13 @@ def parse_logs(
     first_lines: Sequence[int] | None = None,
     parser: ParserName = "compiled",
 ) -> ParsedLogs:
-    """Read the lines of many log objects at once.
+    """Parse the lines of many log objects at once.
 
     Args:
-        bodies: the objects' bytes, unpacked. Any bytes at all are fine.
+        bodies: the objects' bytes, decompressed. Any bytes are accepted.
         now: aware; request times more than a day later are out of range. Default: the clock.
         first_lines: the number of each body's first line, for bodies that are parts of a log object. Default: 1.
-        parser: `compiled`, or `regex`, which gives the same and is slower. Without numba it is `regex`.
+        parser: `compiled`, or `regex`, which gives the same result more slowly. Without numba it is `regex`.
     """
     task = _Parsing(_latest(now), parser)
     return task.parsed(pieces_of(bodies, first_lines=first_lines), len(bodies))
@@ -145,25 +145,25 @@ def parse_logs(
 def parse_parts(
     chunks: Iterable[bytes], *, now: datetime | None = None, parser: ParserName = "compiled"
 ) -> Iterator[ParsedLogs]:
-    """Read one log object of any size, as parts of whole lines; all parts together hold what `parse_logs` finds in it.
+    """Parse one log object of any size, as parts of whole lines; together they hold what `parse_logs` finds in it.
 
-    Memory is bounded, whatever the bytes are: a line longer than `PIECE_BYTES` is not held, but for what is kept of it.
-    Measured for a caller that holds one part at a time, less the chunks: 35 MiB, and 100 MiB where every byte is to be
-    escaped or every line rejected.
+    Memory is bounded for any bytes: only the start of a line longer than `PIECE_BYTES` is kept. Measured for a caller
+    that holds one part at a time, without the chunks: 35 MiB, and 100 MiB if every byte must be escaped or every line
+    rejected.
 
     Args:
-        chunks: the object's bytes, unpacked, cut anywhere. What they raise is passed on.
-        now: as in `parse_logs`; the clock is read once for all parts.
-        parser: as in `parse_logs`.
+        chunks: the object's bytes, decompressed, cut anywhere. Exceptions from it are passed on.
+        now: see `parse_logs`; the clock is read once for all parts.
+        parser: see `parse_logs`.
 
     Yields:
-        Parts of up to `PIECE_BYTES` and `PIECE_LINES` lines each, of which `log_index` is 0 and `counts` one item, that
-        of the part alone; the line numbers run on from part to part. None for an empty object.
+        Parts of up to `PIECE_BYTES` and `PIECE_LINES` lines each. Their `log_index` is 0, `counts` has one item for the
+        part alone, and the line numbers continue from part to part. An empty object has no parts.
     """
     task, line_number = _Parsing(_latest(now), parser), 1
     for lines in whole_lines(chunks, PIECE_BYTES):
         if isinstance(lines, LongLine):
-            yield _parsed_long(lines, line_number)
+            yield _parse_long(lines, line_number)
             line_number += 1
         else:
             for piece in pieces_of([lines], first_lines=[line_number]):
@@ -172,13 +172,13 @@ def parse_parts(
 
 
 def _latest(now: datetime | None) -> int:
-    """The last request time in range, in microseconds since 1970."""
-    return microseconds((now or datetime.now(UTC)) + MAX_AHEAD)
+    """Return the last request time in range, in microseconds since 1970."""
+    return to_microseconds((now or datetime.now(UTC)) + MAX_AHEAD)
 
 
 @dataclass(slots=True)
 class _Found:
-    """What the pieces of a batch hold."""
+    """The content of the pieces of a batch."""
 
     records: list[pa.Table] = field(default_factory=list)
     rejected: list[pa.Table] = field(default_factory=list)
@@ -188,15 +188,15 @@ class _Found:
 
 
 class _Parsing:
-    """Reads the pieces of one batch, or of one large log object."""
+    """Parses the pieces of one batch, or of one large log object."""
 
     def __init__(self, latest: int, parser: ParserName) -> None:
-        self._first_time, self._last_time = microseconds(EARLIEST_REQUEST), latest
+        self._first_time, self._last_time = to_microseconds(EARLIEST_REQUEST), latest
         self._compiled = parser == "compiled" and compiled_engine() is not None
         self._torn_lines = TornLines()
 
     def parsed(self, pieces: Iterable[Piece], logs: int) -> ParsedLogs:
-        """Return what the pieces of so many log objects hold."""
+        """Return the content of the pieces of this many log objects."""
         found = _Found()
         for piece in pieces:
             reading = self._read(piece, found)
@@ -204,12 +204,12 @@ class _Parsing:
             found.records.append(reading.table())
             found.rejected.append(_rejected_lines(piece, reading.outcomes))
             found.blanks.append(piece.log_index[reading.outcomes == BLANK_LINE])
-        records, rejected = _joined(RECORDS_SCHEMA, found.records), _joined(REJECTED_SCHEMA, found.rejected)
+        records, rejected = _concatenate(RECORDS_SCHEMA, found.records), _concatenate(REJECTED_SCHEMA, found.rejected)
         counts = _counts(logs, records, rejected, found.blanks)
         return ParsedLogs(to_frame(records), to_frame(rejected), counts, tuple(found.differences))
 
     def _read(self, piece: Piece, found: _Found) -> Reading:
-        """Read a piece with the compiled reader, until that is found to differ from the regex reader."""
+        """Read a piece with the compiled reader, unless it was found to differ from the regex reader."""
         if self._compiled and not _distrusted:
             from tamarin_dagster.logformat.compiled import read_piece  # noqa: PLC0415 - numba is an extra
             from tamarin_dagster.logformat.sampling import find_difference  # noqa: PLC0415
@@ -219,9 +219,9 @@ class _Parsing:
             if difference is None:
                 return reading
             _log.error(
-                "The compiled reader and the regex reader read line %d of a log key differently. From this batch on"
-                " this process uses the regex reader, which is slower. Please report the line, here with letters as a"
-                " and digits as 9: %s",
+                "The compiled reader and the regex reader read line %d of a log key differently. This process now"
+                " uses the regex reader, which is slower. Please report the line, here with letters as a and digits"
+                " as 9: %s",
                 difference.line_number,
                 difference.masked,
             )
@@ -230,12 +230,12 @@ class _Parsing:
         return RegexReading(piece, self._first_time, self._last_time)
 
 
-def _joined(schema: pa.Schema, tables: list[pa.Table]) -> pa.Table:
+def _concatenate(schema: pa.Schema, tables: list[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def _parsed_long(line: LongLine, line_number: int) -> ParsedLogs:
-    """Return what a line is that is too long to be held: blank or oversized."""
+def _parse_long(line: LongLine, line_number: int) -> ParsedLogs:
+    """Return the result for a line that is too long for memory: blank or oversized."""
     nothing = to_frame(RECORDS_SCHEMA.empty_table())
     if line.is_blank:
         rejected, counts = REJECTED_SCHEMA.empty_table(), LogCounts(line_count=1, blank_count=1)

@@ -1,6 +1,7 @@
-"""What a reader finds in a piece: an outcome for each line, and the records among them.
+"""The result of reading a piece: an outcome for each line, and the records among the lines.
 
-There are two readers: `regex_reader`, which is the rules, and `compiled`, which is the same rules as machine code.
+There are two readers: `regex_reader`, which defines the rules, and `compiled`, which has the same rules as machine
+code.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from tamarin_dagster.logformat.fields import NUMBER_NAMES, TEXT_NAMES
 from tamarin_dagster.logformat.frames import RECORDS_SCHEMA
 from tamarin_dagster.logformat.lines import Piece
 from tamarin_dagster.logformat.reasons import RejectReason
-from tamarin_dagster.logformat.values import Typed, typed
+from tamarin_dagster.logformat.values import Typed, convert_columns
 
 Outcomes = npt.NDArray[np.uint8]
 
@@ -30,11 +31,11 @@ def outcome_of(reason: RejectReason) -> int:
 
 
 class Reading(Protocol):
-    """The lines of a piece, read."""
+    """The lines of a piece after reading."""
 
     @property
     def outcomes(self) -> Outcomes:
-        """Return the outcomes, (lines,); they may be changed in place before `table` is asked."""
+        """Return the outcomes, (lines,); they may be changed in place before `table` is called."""
 
     def typed(self, row: int) -> Typed:
         """Return the values of a line that is a record."""
@@ -44,13 +45,13 @@ class Reading(Protocol):
 
 
 def read_row(piece: Piece, row: int, first_time: int, last_time: int) -> tuple[int, Typed | None]:
-    """Read one line of a piece with the regex reader: its outcome and, of a record, the values.
+    """Read one line of a piece with the regex reader; return its outcome, and the values of a record.
 
     Args:
         piece: the lines.
-        row: which of them.
+        row: the row to read.
         first_time: microseconds since 1970; an earlier request is out of range.
-        last_time: and so is a later one.
+        last_time: likewise; a later request is out of range.
     """
     start, end = int(piece.text_starts[row]), int(piece.ends[row])
     if not piece.data[start:end].strip(b" \t\r"):
@@ -58,7 +59,7 @@ def read_row(piece: Piece, row: int, first_time: int, last_time: int) -> tuple[i
     if end - start > regex_reader.MAX_LINE_BYTES:
         return outcome_of(RejectReason.OVERSIZED), None
     try:
-        return RECORD, typed(regex_reader.read_line(piece.text(row)), first_time, last_time)
+        return RECORD, convert_columns(regex_reader.read_line(piece.text(row)), first_time, last_time)
     except regex_reader.Rejected as refusal:
         return outcome_of(refusal.reason), None
 

@@ -1,15 +1,15 @@
-r"""Remove the secrets of presigned URLs from texts: what signs a URL is a credential for as long as the URL is valid.
+r"""Remove the secrets of presigned URLs from texts: a signature is a credential for as long as its URL is valid.
 
-Values of `SECRET_PARAMETERS` become `REDACTED`; every other character stays as it is. Clients send such URLs as the
-target of a request, as the page that they came from, and inside other URLs, where they are percent-encoded once more
-each time. So "X or encoded" means here: X, `%58`, `%2558` and so on, hex digits in either case.
+Values of `SECRET_PARAMETERS` become `REDACTED`; every other character stays unchanged. Clients send such URLs as the
+target of a request, as the referrer, and inside other URLs, where each level is percent-encoded once more. So here
+"X or encoded" means: X, `%58`, `%2558` and so on, hex digits in either case.
 
-- A name counts after `?`, `&`, `;` or `#`, or one of them encoded, and before `=` or encoded. Upper and lower case are
-  the same, and any character of it may be encoded: S3 decodes names before it compares them. A longer name that ends in
-  a secret one is another name.
+- A name counts after `?`, `&`, `;` or `#`, plain or encoded, and before `=`, plain or encoded. Case is ignored, and any
+  character may be encoded, because S3 decodes names before it compares them. A longer name that ends in a secret one
+  is another name.
 - Its value ends before the next `&`, `;`, `#`, blank or `"`; after an encoded separator also before an encoded `&` or
-  `#`, for then the URL around it goes on; or with the text. So a fragment counts too.
-- An empty value stays empty. A value that is `REDACTED` stays, so that to redact twice is to redact once.
+  `#`, because the outer URL continues there; otherwise with the text. So a fragment counts too.
+- An empty value stays empty. A value that is `REDACTED` stays, so redacting twice equals redacting once.
 
 These regular expressions are the rules. `compiled.redaction` follows them where numba is installed.
 
@@ -40,11 +40,11 @@ SECRET_PARAMETERS = (
 )
 """The query parameters whose values are redacted; the last two are those of SigV2.
 
-S3 takes any header that begins with x-amz- as a parameter of a presigned URL too, keys of SSE-C among them. The MD5 of
-such a key (…-Key-MD5) opens nothing, and stays.
+S3 also accepts any header that begins with x-amz- as a parameter of a presigned URL, including SSE-C keys. The MD5 of
+such a key (…-Key-MD5) gives no access, and stays.
 """
 REDACTED = "REDACTED"
-"""What stands in the place of a secret."""
+"""The replacement for a secret."""
 REDACTED_COLUMNS = ("request_uri", "referrer")
 """The columns in which clients send URLs."""
 
@@ -54,7 +54,7 @@ def _encoded(character: str) -> str:
 
 
 def _or_encoded(character: str) -> str:
-    """Match a character of a name in either case, or one of them encoded."""
+    """Return a pattern for a character of a name in either case, plain or encoded."""
     forms = [re.escape(character), *map(_encoded, sorted({character.lower(), character.upper()}))]
     return f"(?:{'|'.join(forms)})"
 
@@ -65,7 +65,7 @@ def _any_encoded(characters: str) -> str:
 
 @cache
 def _secret() -> re.Pattern[str]:
-    """Compile the rules, which takes a tenth of a second: a command that redacts nothing does without."""
+    """Compile the rules on first use, because that takes a tenth of a second."""
     names = "|".join("".join(map(_or_encoded, name)) for name in SECRET_PARAMETERS)
     name = f"(?:{names}){_or_encoded('=')}"
     return re.compile(
@@ -77,7 +77,7 @@ def _secret() -> re.Pattern[str]:
 def redact_text(text: str) -> str:
     """Return the text without the secrets of the URLs in it; also for messages that may quote a URL."""
     if "=" not in text and "%" not in text:
-        return text  # there is no parameter in it
+        return text  # it holds no parameter
     return _secret().sub(lambda found: f"{found[1] or found[2]}{REDACTED}", text)
 
 

@@ -1,35 +1,35 @@
-"""The regex reader: one line of any shape -> its fields, or the reason why it is not a record.
+"""The regex reader: split one line of any shape into its fields, or find the reason why it is not a record.
 
 This module is the definition of the format; `compiled` reads by the same rules, faster. Client-made text (URI,
-referrer, user agent) stands in the line as it came, raw quotes included, so a line cannot be cut at its quotes. It is
-read from both ends, by these rules:
+referrer, user agent) is in the line unchanged, with raw quotes, so a line cannot be split at its quotes. It is read
+from both ends, by these rules:
 
-1. Columns are separated by one or more blanks (U+0020 alone; every other character is data). Blanks around the line are
+1. Columns are separated by one or more blanks (U+0020 only; every other character is data). Blanks around the line are
    dropped.
-2. From the left: owner, bucket, [time], address, requester, request id, operation, key. None holds a blank, but for a
+2. From the left: owner, bucket, [time], address, requester, request ID, operation, key. None holds a blank, except a
    requester that begins with `arn:` and holds no `[`, `]` or `"` (CloudFront's origin access identities): it and the
-   request id reach up to the first column that is an operation.
-3. The request is a bare `-`, or begins with a quote. `"-"` and `""`, with the numeric block behind, are null. Else it
-   ends at the FIRST ` HTTP/n[.n]" ` that has the numeric block (status, error code, bytes, size, total and turnaround
-   time) and the beginning of a referrer (a quote or `-`) behind it; else at the first `" ` that has.
-4. Referrer and user agent are a bare `-` or quoted. A quoted referrer ends at the first quote that has blanks and a
-   quote behind it. If there is none, the user agent must be a bare `-`.
-5. A tail is the columns from the version id on, as many as there are, each in its documented shape; after the tenth and
+   request ID extend to the first column that is an operation.
+3. The request is a bare `-`, or begins with a quote. `"-"` and `""`, followed by the numeric block, are null. Otherwise
+   it ends at the FIRST ` HTTP/n[.n]" ` that is followed by the numeric block (status, error code, bytes, size, total
+   and turnaround time) and the beginning of a referrer (a quote or `-`); otherwise at the first `" ` that is.
+4. Referrer and user agent are a bare `-` or quoted. A quoted referrer ends at the first quote that is followed by
+   blanks and a quote. If there is none, the user agent must be a bare `-`.
+5. A tail is the columns from the version ID on, as many as there are, each in its documented shape; after the tenth and
    last known one, any text at all, which is kept verbatim as extra fields. The host header may be quoted (Dell OneFS).
-   In lines of March 2019 a column stands between version id and host id: known by its shape and by the long base64 host
-   id after it, and kept with the extra fields unless it is `-`. Columns that are missing are null (older lines have
+   Lines of March 2019 have a column between version ID and host ID: it is recognised by its shape and by the long
+   base64 host ID after it, and kept with the extra fields unless it is `-`. Missing columns are null (older lines have
    fewer).
-6. A quoted user agent ends at the RIGHTMOST quote that a tail follows which reaches the host header. So a client that
-   writes a whole tail into its user agent changes nothing. If there is none, it ends at the last quote, and a tail of
-   fewer columns must follow. There is no third way: no column is filled by a guess. At most `MAX_QUOTES` quotes are
-   looked at, which bounds the work for a line.
+6. A quoted user agent ends at the RIGHTMOST quote that is followed by a tail which reaches the host header. So a client
+   that writes a whole tail into its user agent changes nothing. If there is none, it ends at the last quote, and a tail
+   of fewer columns must follow. There is no third way: no column is filled by a guess. At most `MAX_QUOTES` quotes are
+   tried, which bounds the work for a line.
 7. One line is at most one record. A line that reads cleanly by these rules stays one record even if a quoted field
-   holds what looks like a second record: that is a lost newline or a forgery, and to split it would let a client invent
-   requests, to reject it would let a client hide its own. The bytes are all kept, in that field. A second record that
+   holds what looks like a second record: that is a lost newline or a forgery. Splitting it would let a client invent
+   requests, and rejecting it would let a client hide its own. All bytes are kept, in that field. A second record that
    begins outside of quotes makes the line a spliced one, which is rejected.
 
-Every pattern is anchored, or searched for with classes that cannot be re-read in a second way, so that a line costs
-time in proportion to its length, whatever it holds.
+Every pattern is anchored, or searched for with classes that match in only one way, so the time for a line is
+proportional to its length, whatever it holds.
 """
 
 import re
@@ -53,18 +53,18 @@ from tamarin_dagster.logformat.reasons import RejectReason
 MAX_LINE_BYTES = 1024**2
 """A longer line is not a record. S3 limits a request's headers to 8 KB and its URI to about the same."""
 MAX_QUOTES = 36
-"""Quotes that are looked at from the right for the end of the user agent: those of a quoted host header and of 16
+"""How many quotes, from the right, are tried as the end of the user agent: those of a quoted host header and of 16
 quoted extra fields. S3 has appended no quoted field so far.
 """
 
 Columns = tuple[str | None, ...]
-"""The texts of `RAW_NAMES`, in that order; `-` and empty text not yet null."""
+"""The texts of `RAW_NAMES`, in that order; `-` and empty text are not yet null."""
 
 RAW_NAMES: tuple[str, ...] = (
     *HEAD_FIELDS[:2], "time", "zone", *HEAD_FIELDS[3:],
     *REQUEST_FIELDS, *BLOCK_FIELDS, "referrer", "user_agent", *TAIL_FIELDS, "extra_fields",
 )  # fmt: skip
-"""What a line is cut into: the fields, the request time in two texts, `06/Feb/2019:00:00:38` and `+0000`."""
+"""The pieces of a line: the fields, with the request time in two texts, `06/Feb/2019:00:00:38` and `+0000`."""
 
 _BLOCK = "  *".join(f"({pattern_of(name)})" for name in BLOCK_FIELDS) + '  *(?="|-(?: |$))'
 _VERSION = pattern_of("http_version")
@@ -91,7 +91,7 @@ _MARCH_2019_COLUMN = f"(?:  *({MARCH_2019_PATTERN})(?=  *{LONG_HOST_ID_PATTERN}(
 
 
 def _tail_pattern(names: tuple[str, ...]) -> str:
-    """A pattern of the columns `names`, as many as there are, each a group; after the last of all, any text."""
+    """Return a pattern of the columns `names`, as many as there are, each a group; after the last of all, any text."""
     if not names:
         return "(?:  *([^ ].*))?"
     name, *rest = names
@@ -110,8 +110,8 @@ _NOTHING = re.compile("")
 _OWNER = re.compile(pattern_of("bucket_owner"))
 
 
-class Rejected(Exception):  # noqa: N818  # a finding, not a fault
-    """The line is no record."""
+class Rejected(Exception):  # noqa: N818  # a result, not a fault
+    """The line is not a record."""
 
     def __init__(self, reason: RejectReason) -> None:
         super().__init__(reason.description)
@@ -128,10 +128,10 @@ class _Request(NamedTuple):
 
 
 def read_line(line: str) -> Columns:
-    """The columns of `RAW_NAMES` that the line holds.
+    """Return the columns of `RAW_NAMES` in the line.
 
     Raises:
-        Rejected: the line is no record; with the reason.
+        Rejected: the line is not a record; with the reason.
     """
     text = line.strip(" ")
     try:
@@ -146,12 +146,12 @@ def read_line(line: str) -> Columns:
 
 
 def count_tail_columns(line: str) -> int:
-    """Count the columns after the user agent of a line that is a record, extra fields as one."""
+    """Return the number of columns after the user agent of a line that is a record; extra fields count as one."""
     return sum(column is not None for column in read_line(line)[-len(TAIL_FIELDS) - 1 :])
 
 
-def lacks_part_of_last_column(line: str) -> bool:
-    """Say whether the line, which is no record for its tail, is one without its last column."""
+def is_cut_in_last_column(line: str) -> bool:
+    """Return whether a line that is rejected for its tail would be a record without its last column."""
     try:
         read_line(line.rstrip(" ").rpartition(" ")[0])
     except Rejected:
@@ -165,7 +165,7 @@ def _holds_two_times(text: str) -> bool:
 
 
 def _read_head(text: str) -> tuple[Columns, int]:
-    """Rule 2: the columns from the owner to the key, and where the request begins."""
+    """Rule 2: return the columns from the owner to the key, and where the request begins."""
     opening = _OPENING.match(text)
     if opening is None:
         torn = _TORN_OPENING.fullmatch(text)
@@ -185,7 +185,7 @@ def _read_head(text: str) -> tuple[Columns, int]:
 
 
 def _read_requester(text: str, start: int) -> tuple[str, str, str, int]:
-    """Requester, request id, operation, and where the key begins."""
+    """Return requester, request ID, operation, and where the key begins."""
     requester, position = _column(text, start)
     request_id, position = _column(text, position)
     operation, position = _column(text, position)
@@ -199,7 +199,7 @@ def _read_requester(text: str, start: int) -> tuple[str, str, str, int]:
 
 
 def _column(text: str, position: int) -> tuple[str, int]:
-    """The unquoted column at `position`, and where the next one begins."""
+    """Return the unquoted column at `position`, and where the next one begins."""
     found = _COLUMN.match(text, position)
     if found is None:
         raise Rejected(RejectReason.TOO_FEW_FIELDS)
@@ -207,7 +207,7 @@ def _column(text: str, position: int) -> tuple[str, int]:
 
 
 def _read_request(text: str, start: int) -> _Request:
-    """Rule 3: the request and the numeric block."""
+    """Rule 3: return the request and the numeric block."""
     found = _NULL_REQUEST.match(text, start)
     if found:
         return _Request(None, None, None, found.groups(), found.end())
@@ -230,7 +230,7 @@ def _read_request(text: str, start: int) -> _Request:
 
 
 def _what_is_wrong(text: str, start: int) -> RejectReason:
-    """Why no numeric block stands behind the request that begins at `start`."""
+    """Return why no numeric block follows the request that begins at `start`."""
     if text.startswith('"', start):
         end = _ANY_END.search(text, start + 1)
         position = end.end() if end else len(text)
@@ -250,7 +250,7 @@ _WRONG = {"http_status": RejectReason.BAD_STATUS, "error_code": RejectReason.BAD
 
 
 def _read_agents(text: str, start: int) -> tuple[str, str, Columns]:
-    """Rules 4 to 6: referrer, user agent, and the columns from the version id on."""
+    """Rules 4 to 6: return referrer, user agent, and the columns from the version ID on."""
     if text[start] == '"':
         part = _PART.search(text, start + 1)
         if part is None:
@@ -274,7 +274,7 @@ def _read_agents(text: str, start: int) -> tuple[str, str, Columns]:
 
 
 def _find_end(text: str, opening: int, before_tail: re.Pattern[str]) -> tuple[int, Columns]:
-    """Rule 6: where the quote stands that closes what is opened at `opening`, and the columns of the tail.
+    """Rule 6: return the position of the quote that closes the one at `opening`, and the columns of the tail.
 
     `before_tail` must match between that quote and the tail.
     """
@@ -294,7 +294,7 @@ def _find_end(text: str, opening: int, before_tail: re.Pattern[str]) -> tuple[in
 
 
 def _quotes_from_the_right(text: str, opening: int) -> Iterator[int]:
-    """The last `MAX_QUOTES` quotes after `opening`, the rightmost first."""
+    """Yield the last `MAX_QUOTES` quotes after `opening`, the rightmost first."""
     quote = len(text)
     for _ in range(MAX_QUOTES):
         quote = text.rfind('"', opening + 1, quote)
@@ -304,7 +304,7 @@ def _quotes_from_the_right(text: str, opening: int) -> Iterator[int]:
 
 
 def _read_tail(text: str, start: int) -> Columns | None:
-    """Rule 5: the columns from the version id on, and the extra fields; None if it is no tail."""
+    """Rule 5: return the columns from the version ID on, and the extra fields; None if it is not a tail."""
     found = _TAIL.fullmatch(text, start)
     if found is None:
         return None

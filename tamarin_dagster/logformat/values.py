@@ -1,4 +1,4 @@
-"""Texts -> typed values, for the regex reader: nulls, numbers, times, addresses; and which lines they disqualify."""
+"""Convert texts to typed values, for the regex reader, and find values that disqualify the line."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST_REQUEST = datetime(2006, 1, 1, tzinfo=UTC)
 """S3 opened in March 2006."""
 MAX_AHEAD = timedelta(days=1)
-"""How far ahead of now a request time may be: clocks and time zones of S3-compatible stores."""
+"""How far in the future a request time may be, because of the clocks and time zones of S3-compatible stores."""
 MAX_BIGINT = 2**63 - 1
 _MAX_DIGITS = len(str(MAX_BIGINT))
 
@@ -28,31 +28,31 @@ _TEXTS = tuple((RAW_NAMES.index(name), ("-", "") if name in _QUOTED else ("-",))
 
 
 class Typed(NamedTuple):
-    """What a record's columns are worth."""
+    """The typed values of a record's columns."""
 
     time: int
     """Microseconds since 1970, UTC."""
     numbers: list[int | None]
-    """Of NUMBER_NAMES."""
+    """The columns of NUMBER_NAMES."""
     texts: list[str | None]
-    """Of TEXT_NAMES."""
+    """The columns of TEXT_NAMES."""
 
 
-def microseconds(when: datetime) -> int:
-    """Since 1970."""
+def to_microseconds(when: datetime) -> int:
+    """Return microseconds since 1970."""
     return (when - EPOCH) // _MICROSECOND
 
 
-def typed(columns: Columns, first_time: int, last_time: int) -> Typed:
-    """The columns that `regex_reader.read_line` gives, typed; `-` is null, and so is empty text in quotes.
+def convert_columns(columns: Columns, first_time: int, last_time: int) -> Typed:
+    """Return the typed values of the columns from `regex_reader.read_line`; `-` and empty text in quotes are null.
 
     Args:
         columns: the texts of RAW_NAMES.
-        first_time: microseconds since 1970; what is earlier is out of range.
-        last_time: and what is later.
+        first_time: microseconds since 1970; an earlier request is out of range.
+        last_time: likewise; a later request is out of range.
 
     Raises:
-        Rejected: the line is no record; with the first thing that is wrong.
+        Rejected: the line is not a record; with the first fault.
     """
     time = _time(str(columns[_TIME]), str(columns[_ZONE]))
     if time is None:
@@ -77,7 +77,7 @@ def _number(text: str) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _time(time: str, zone: str) -> int | None:
-    """Of texts like `06/Feb/2019:00:00:38` and `-0530`; None if there is no such time."""
+    """Return the time of texts like `06/Feb/2019:00:00:38` and `-0530`; None if there is no such time."""
     try:
         when = datetime(
             int(time[7:11]),
@@ -91,15 +91,15 @@ def _time(time: str, zone: str) -> int | None:
     except (KeyError, ValueError):
         return None
     ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5])) // _MICROSECOND
-    return microseconds(when) - (-ahead if zone.startswith("-") else ahead)
+    return to_microseconds(when) - (-ahead if zone.startswith("-") else ahead)
 
 
 @lru_cache(maxsize=4096)
 def _address(text: str) -> str:
-    """The address; an IPv4-mapped one (`::ffff:198.51.100.7`) as the IPv4 address that it is. Raises Rejected."""
+    """Return the address; an IPv4-mapped one (`::ffff:198.51.100.7`) as IPv4. Raises Rejected."""
     if text == "-":
         return text
-    # Postgres knows no zone ids (fe80::1%eth0)
+    # Postgres has no zone IDs (fe80::1%eth0).
     if "%" in text:
         raise Rejected(RejectReason.BAD_ADDRESS)
     try:

@@ -1,8 +1,8 @@
-"""Listing, fetching and deleting log keys. The only package that talks to S3, or to a local folder of log keys.
+"""List, fetch and delete log keys. The only package that talks to S3, or to a local folder of log keys.
 
-Two stores behind one small interface: `FolderLogStore`, and `S3LogStore`, which is imported from `logstore.s3` where it
-is used, since boto3 takes a fifth of a second. Both list in the order of the names' bytes, page by page, so that no
-listing is ever held whole.
+Two stores implement one small protocol: `FolderLogStore`, and `S3LogStore`, which is imported from `logstore.s3` where
+it is used, because boto3 takes a fifth of a second to import. Both list names in byte order, page by page, so that no
+listing is in memory as a whole.
 """
 
 from tamarin_dagster.logstore.folder import FolderLogStore

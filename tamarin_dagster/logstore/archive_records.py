@@ -1,4 +1,4 @@
-"""What an archive says of itself: which database a bucket's records there belong to, and what each delivery day holds.
+"""Read and write what an archive says about itself: which database a bucket belongs to, and what each day holds.
 
 Both are small JSON files under `_archived/BUCKET/`, which readers of Parquet folders skip.
 """
@@ -13,14 +13,14 @@ from typing import IO, Any
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
 
 FORMAT = 2
-# The end of a Parquet file has its metadata; longer metadata is asked for a second time.
+# A Parquet file ends with its metadata; longer metadata takes a second request.
 _FOOTER_BYTES = 64 * 1024
-# A record is short: a delivery day has requests of a day or two.
+# A record is short, because the requests of a delivery day fall on one or two days.
 _RECORD_BYTES = 16 * 1024 * 1024
 
 
 class UnreadableRecordError(ArchiveError):
-    """A file under `_archived/` is not what this project writes. It concerns only its own day, or its own bucket."""
+    """A file under `_archived/` is not one that this project writes. It affects only its own day or bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class FileState:
     """A Parquet file of the archive.
 
     Attributes:
-        rows: its records, by its own metadata.
+        rows: its number of records, by its own metadata.
         size: its bytes; None in a day record of an earlier version.
         end_sha256: SHA-256 of its last 64 KiB, which hold its metadata; None in a day record of an earlier version.
     """
@@ -38,20 +38,20 @@ class FileState:
     end_sha256: str | None = None
 
     def is_as(self, listed: "FileState") -> bool:
-        """Whether the file is what the day record says, as far as that says it."""
+        """Return whether the file agrees with the day record, as far as an earlier version's record goes."""
         return self == listed or (listed.size is None and self.rows == listed.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class DayRecord:
-    """What the archive says of a delivery day.
+    """What the archive says about a delivery day.
 
     Attributes:
         database: the identity of the database that wrote it; None if an earlier version did.
-        keys: log keys whose records the files hold.
-        digest: digest of these keys; of an earlier version's record its counts.
+        keys: the number of log keys whose records the files hold.
+        digest: the digest of these log keys; in a record of an earlier version their counts.
         is_complete: false from before the first file is written until the last one is durable.
-        files: by name.
+        files: the state of each file, by name.
     """
 
     database: str | None
@@ -62,27 +62,27 @@ class DayRecord:
 
     @property
     def rows(self) -> int:
-        """Records in all files."""
+        """The number of records in all files."""
         return sum(each.rows for each in self.files.values())
 
 
 def record_name(bucket: str, day: date) -> str:
-    """The name of the file that has a day's record."""
+    """Return the name of the file with a day's record."""
     return f"{record_folder(bucket)}/{day.isoformat()}.json"
 
 
 def record_folder(bucket: str) -> str:
-    """The folder of a bucket's day records."""
+    """Return the folder of a bucket's day records."""
     return f"_archived/{bucket}"
 
 
 def owner_name(bucket: str) -> str:
-    """The name of the file that says which database a bucket's records in the archive belong to."""
+    """Return the name of the file that says which database the bucket's records in the archive belong to."""
     return f"{record_folder(bucket)}/owner.json"
 
 
 def read_owner(place: ArchivePlace, bucket: str) -> str | None:
-    """The identity of the database that archives the bucket there; None if none has. Raises ArchiveError."""
+    """Return the identity of the database that archives the bucket there, or None. Raises ArchiveError."""
     found = _read(place, owner_name(bucket))
     if found is None:
         return None
@@ -93,12 +93,12 @@ def read_owner(place: ArchivePlace, bucket: str) -> str | None:
 
 
 def write_owner(place: ArchivePlace, bucket: str, database: str) -> None:
-    """Marks the place as that database's for the bucket. Raises ArchiveError."""
+    """Mark the place as that database's archive of the bucket. Raises ArchiveError."""
     _write(place, owner_name(bucket), {"format": FORMAT, "database": database, "bucket": bucket})
 
 
 def read_day(place: ArchivePlace, bucket: str, day: date) -> DayRecord | None:
-    """What the archive says of that delivery day; None if it says nothing. Raises ArchiveError."""
+    """Return what the archive says about that delivery day; None if there is no record. Raises ArchiveError."""
     name = record_name(bucket, day)
     found = _read(place, name)
     if found is None:
@@ -120,7 +120,7 @@ def read_day(place: ArchivePlace, bucket: str, day: date) -> DayRecord | None:
 
 
 def write_day(place: ArchivePlace, bucket: str, day: date, written: DayRecord) -> None:
-    """Writes a day's record. Raises ArchiveError."""
+    """Write a day's record. Raises ArchiveError."""
     files = {
         name: {"rows": each.rows, "bytes": each.size or 0, "end_sha256": each.end_sha256 or ""}
         for name, each in written.files.items()
@@ -138,15 +138,15 @@ def write_day(place: ArchivePlace, bucket: str, day: date, written: DayRecord) -
     _write(place, record_name(bucket, day), value)
 
 
-def written_state(file: IO[bytes], rows: int) -> FileState:
-    """The state of a file that was just written; it must be readable."""
+def read_written_state(file: IO[bytes], rows: int) -> FileState:
+    """Return the state of a file that was just written; the file must be readable."""
     size = file.seek(0, 2)
     file.seek(max(0, size - _FOOTER_BYTES))
     return FileState(rows, size, hashlib.sha256(file.read()).hexdigest())
 
 
-def file_state(place: ArchivePlace, name: str) -> FileState | None:
-    """What a Parquet file is now, from its end; None if there is no such file, or it is no Parquet file.
+def read_file_state(place: ArchivePlace, name: str) -> FileState | None:
+    """Return the present state of a Parquet file, from its end; None if it is missing or not a Parquet file.
 
     Raises ArchiveError.
     """
@@ -158,7 +158,7 @@ def file_state(place: ArchivePlace, name: str) -> FileState | None:
     if end is None:
         return None
     digest, data = hashlib.sha256(end.data).hexdigest(), end.data
-    # the last eight bytes are the metadata's length and `PAR1`
+    # The last eight bytes are the metadata's length and `PAR1`.
     length = int.from_bytes(data[-8:-4], "little") + 8
     if len(data) < length <= end.size:
         longer = place.end_of(name, length)
@@ -187,6 +187,6 @@ def _write(place: ArchivePlace, name: str, value: dict[str, Any]) -> None:
 
 def _unreadable(place: ArchivePlace, name: str, error: Exception) -> UnreadableRecordError:
     return UnreadableRecordError(
-        f"archive {place.url}: {name} is damaged, or this version does not know it ({type(error).__name__}: {error});"
-        " restore it from a copy, or name another archive"
+        f"archive {place.url}: {name} is damaged, or was written by a newer version ({type(error).__name__}:"
+        f" {error}); restore it from a copy, or name another archive"
     )

@@ -1,4 +1,4 @@
-"""Where records are archived: a folder, or a prefix of a bucket in S3. Files there are whole or not there at all."""
+"""Where records are archived: a folder, or a prefix of a bucket in S3. A file there is always complete."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.logstore.store import LogStoreError
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class ArchiveError(LogStoreError):
-    """The archive cannot be written or read, or is not what it should be. Its text names it, the cause and a remedy."""
+    """The archive cannot be written or read, or is not usable. The text names it, the cause and the remedy."""
 
 
 def place_name(url: str) -> str:
-    """One text for each place, however the settings spell it: a folder's path, or an s3:// URL."""
+    """Return one text for each place, whatever spelling the settings use: a folder's path, or an s3:// URL."""
     parts = urlsplit(url)
     if parts.scheme == "s3":
         return f"s3://{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
@@ -37,37 +37,39 @@ class FileEnd:
 
 
 class ArchivePlace(Protocol):
-    """What the project needs of an archive; names are paths below it. All raise ArchiveError."""
+    """What the project needs from an archive. Names are paths below it. All methods raise ArchiveError."""
 
     @property
     def url(self) -> str:
-        """As in the settings."""
+        """The place as written in the settings."""
         ...
 
     @property
     def name(self) -> str:
-        """See place_name."""
+        """The comparable name; see place_name."""
         ...
 
     def writing(self, name: str) -> Any:
-        """A context in which a file is written; it has its name, and is durable, once that is left without an error."""
+        """Return a context in which to write a file; it gets its name, and is durable, when the context ends without an
+        error.
+        """
         ...
 
     def end_of(self, name: str, size: int) -> FileEnd | None:
-        """The last `size` bytes of a file, all of a smaller one; None if there is no such file."""
+        """Return the last `size` bytes of a file, or all of a smaller one; None if there is no such file."""
         ...
 
-    def holds_any(self, folder: str) -> bool:
-        """Whether there is a file in that folder."""
+    def has_files(self, folder: str) -> bool:
+        """Return whether there is a file in that folder."""
         ...
 
     def remove(self, name: str) -> None:
-        """Deletes a file, if it is there."""
+        """Delete a file, if it exists."""
         ...
 
 
 class FolderArchive:
-    """A folder of this machine."""
+    """A folder on this machine."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -77,12 +79,12 @@ class FolderArchive:
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
         """See ArchivePlace."""
-        with self._explained(), whole_file(self._folder / name) as file:
+        with self._explain_errors(), write_whole_file(self._folder / name) as file:
             yield file
 
     def end_of(self, name: str, size: int) -> FileEnd | None:
         """See ArchivePlace."""
-        with self._explained():
+        with self._explain_errors():
             try:
                 with (self._folder / name).open("rb") as file:
                     whole = file.seek(0, 2)
@@ -91,36 +93,37 @@ class FolderArchive:
             except FileNotFoundError:
                 return None
 
-    def holds_any(self, folder: str) -> bool:
+    def has_files(self, folder: str) -> bool:
         """See ArchivePlace."""
-        with self._explained():
+        with self._explain_errors():
             try:
                 with os.scandir(self._folder / folder) as found:
-                    # names with a dot are files that a killed process was writing
+                    # Names that begin with a dot are files that a killed process was writing.
                     return any(not each.name.startswith(".") for each in found)
             except FileNotFoundError:
                 return False
 
     def remove(self, name: str) -> None:
         """See ArchivePlace."""
-        with self._explained():
+        with self._explain_errors():
             (self._folder / name).unlink(missing_ok=True)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             said = error.strerror or error
             raise ArchiveError(
-                f"archive {self.url}: {said} - may this account write there, and is there room?"
+                f"archive {self.url}: {said} - check this account's write permission and the free space"
             ) from error
 
 
 class S3Archive:
-    """A prefix of a bucket in S3 or a compatible store, reached as the log bucket is.
+    """A prefix of a bucket in S3 or a compatible store, reached with the log bucket's settings.
 
-    A file is made on this machine's disk and then uploaded, in parts if it is large; S3 shows it when all is there.
+    A file is written to the local disk and then uploaded, in parts if it is large; S3 shows it when the upload is
+    complete.
     """
 
     def __init__(self, client: "S3Client", url: str) -> None:
@@ -136,24 +139,25 @@ class S3Archive:
         with tempfile.TemporaryFile(prefix="tamarin-archive-") as file:
             yield file
             file.seek(0)
-            with self._explained("s3:PutObject"):
+            with self._explain_errors("s3:PutObject"):
                 self._client.upload_fileobj(file, self._bucket, self._prefix + name)
 
     def end_of(self, name: str, size: int) -> FileEnd | None:
         """See ArchivePlace."""
-        with self._explained("s3:GetObject"):
+        with self._explain_errors("s3:GetObject"):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name, Range=f"bytes=-{size}")
             except self._client.exceptions.NoSuchKey:
                 return None
             data = answer["Body"].read()
-            # "bytes 0-99/1234"; a store that ignores the range, or a smaller file, sends all of it
+            # The header looks like "bytes 0-99/1234". If the file is smaller, or the store ignores the range, all of it
+            # is sent.
             whole = answer.get("ContentRange", "").rpartition("/")[2]
             return FileEnd(data[-size:], int(whole) if whole.isdigit() else len(data))
 
-    def holds_any(self, folder: str) -> bool:
+    def has_files(self, folder: str) -> bool:
         """See ArchivePlace."""
-        with self._explained("s3:ListBucket"):
+        with self._explain_errors("s3:ListBucket"):
             found = self._client.list_objects_v2(
                 Bucket=self._bucket, Prefix=f"{self._prefix}{folder.rstrip('/')}/", MaxKeys=1
             )
@@ -161,20 +165,21 @@ class S3Archive:
 
     def remove(self, name: str) -> None:
         """See ArchivePlace."""
-        with self._explained("s3:DeleteObject"):
+        with self._explain_errors("s3:DeleteObject"):
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
 
     @contextmanager
-    def _explained(self, action: str) -> Iterator[None]:
-        # boto3 takes a fifth of a second to import, and is there once there is a client
+    def _explain_errors(self, action: str) -> Iterator[None]:
+        # boto3 takes a fifth of a second to import, and is already imported if there is a client.
         from boto3.exceptions import Boto3Error  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-        from tamarin_dagster.logstore.errors import brief  # noqa: PLC0415
+        from tamarin_dagster.logstore.errors import summarize_error  # noqa: PLC0415
 
         try:
             yield
         except (BotoCoreError, ClientError, Boto3Error) as error:
             raise ArchiveError(
-                f"archive {self.url}: {brief(error)} - does it exist, and is {action} granted there?", transient=True
+                f"archive {self.url}: {summarize_error(error)} - check that it exists, and that {action} is granted",
+                transient=True,
             ) from error

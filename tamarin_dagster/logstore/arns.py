@@ -1,14 +1,13 @@
-"""How S3's things are named, in policies and by us."""
+"""The names of S3's resources, in policies and in the doctor."""
 
 import re
 
-# What the name of a doctor's probe object is, between the log prefix and 32 hexadecimal digits; no log key's name
-# begins so.
+# A doctor's probe object is named: log prefix, this text, 32 hexadecimal digits. No log key's name looks like that.
 PROBE_NAME = ".tamarin-probe-"
 
 
-def partition(region: str | None) -> str:
-    """The part of AWS that a region belongs to, as ARNs begin with it."""
+def get_aws_partition(region: str | None) -> str:
+    """Return the AWS partition of a region, as it occurs in ARNs."""
     if region and region.startswith("cn-"):
         return "aws-cn"
     if region and region.startswith("us-gov-"):
@@ -17,10 +16,12 @@ def partition(region: str | None) -> str:
 
 
 def bucket_arn(bucket: str, region: str | None) -> str:
-    """The ARN of a bucket."""
-    return f"arn:{partition(region)}:s3:::{bucket}"
+    """Return the ARN of a bucket."""
+    return f"arn:{get_aws_partition(region)}:s3:::{bucket}"
 
 
-def literal(prefix: str) -> str:
-    """The prefix as policies write it: `*`, `?` and `$` mean themselves (IAM user guide, "Policy variables")."""
+def escape_literal(prefix: str) -> str:
+    """Return the prefix as written in policies, where `*`, `?` and `$` need escaping (IAM user guide, "Policy
+    variables").
+    """
     return re.sub(r"[*?$]", r"${\g<0>}", prefix)

@@ -1,6 +1,6 @@
-"""The boto3 client of a log bucket: whose credentials it uses, and how patient it is.
+"""Make the boto3 client of a log bucket: its credentials, and its timeouts and retries.
 
-Importing boto3 takes a quarter of a second: import this module only where a bucket in S3 is opened.
+Importing boto3 takes a quarter of a second, so import this module only where a bucket in S3 is opened.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class AccessKeys:
-    """Credentials that are given instead of looked up; never part of a text."""
+    """Credentials that are given instead of looked up. They are never part of a text."""
 
     key_id: str | None = None
     secret: str | None = None
@@ -38,7 +38,7 @@ _LOOKED_UP = AccessKeys()
 
 
 def client_of(bucket: LoggedBucket) -> "S3Client":
-    """Return a client for the bucket's log bucket: profile, role, endpoint and region as in the settings.
+    """Return a client for the bucket's log bucket, with the profile, role, endpoint and region of the settings.
 
     Raises what `make_client` raises.
     """
@@ -56,28 +56,28 @@ def make_client(
     keys: AccessKeys = _LOOKED_UP,
     max_attempts: int = MAX_ATTEMPTS,
 ) -> "S3Client":
-    """Return a client that acts as the role if there is one, and renews the role's credentials by itself.
+    """Return a client. If there is a role, it acts as the role, and renews the role's credentials by itself.
 
     Raises BotoCoreError (a profile that does not exist), ValueError (a URL that botocore refuses) and LogStoreError.
     """
     config = Config(
-        # It retries by itself, and each thread that deletes has a connection.
+        # The client retries by itself, and has a connection for each thread that deletes.
         retries={"mode": "standard", "total_max_attempts": max_attempts},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=STALL_TIMEOUT_SECONDS,
         max_pool_connections=DELETE_THREADS,
     )
-    session = boto3.Session(botocore_session=_session(profile, role_arn, keys), region_name=region)
+    session = boto3.Session(botocore_session=_make_session(profile, role_arn, keys), region_name=region)
     client: S3Client = session.client("s3", endpoint_url=endpoint_url, config=config)
-    if "@" in client.meta.endpoint_url:  # the settings refuse one; this is AWS_ENDPOINT_URL, or a profile's
+    if "@" in client.meta.endpoint_url:  # the settings refuse one, so this comes from AWS_ENDPOINT_URL or a profile
         raise LogStoreError(
-            "the endpoint in AWS_ENDPOINT_URL or in the profile holds a user or a password: put credentials into"
-            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into the profile"
+            "the endpoint in AWS_ENDPOINT_URL or in the profile holds a user or a password: set AWS_ACCESS_KEY_ID"
+            " and AWS_SECRET_ACCESS_KEY, or put the credentials into the profile"
         )
     return client
 
 
-def _session(profile: str | None, role_arn: str | None, keys: AccessKeys) -> botocore.session.Session:
+def _make_session(profile: str | None, role_arn: str | None, keys: AccessKeys) -> botocore.session.Session:
     base = botocore.session.Session(profile=profile)
     if keys.key_id and keys.secret:
         base.set_credentials(keys.key_id, keys.secret, keys.token)
@@ -87,6 +87,7 @@ def _session(profile: str | None, role_arn: str | None, keys: AccessKeys) -> bot
         base.create_client, base.get_credentials(), role_arn, extra_args={"RoleSessionName": "tamarin"}
     )
     acting = botocore.session.Session()
-    # There is no public way to hand a session credentials that renew themselves; everybody sets this attribute.
+    # There is no public way to give a session credentials that renew themselves; setting this attribute is common
+    # practice.
     vars(acting)["_credentials"] = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
     return acting

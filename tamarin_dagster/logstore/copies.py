@@ -1,4 +1,6 @@
-"""A folder tree of copies of log keys, which FolderLogStore reads: writing them whole, and knowing what they are of."""
+"""A folder tree of copies of log keys, which FolderLogStore reads. A copy is always complete, and its generation is
+known.
+"""
 
 import contextlib
 import errno
@@ -19,30 +21,30 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.tree import Tree
 from tamarin_dagster.private_files import PRIVATE_FILE, PRIVATE_FOLDER, make_private_folder
 
-# Hidden, so that no listing has it: the index, and what is not written to its end.
+# A hidden folder, which no listing shows, for the index and unfinished files.
 ASIDE = ".tamarin-mirror"
-# No key can be written any more.
+# After these errors no further log key can be written.
 _ENDS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class CopiesError(Exception):
-    """The folder can take no copies. Its text names the folder, the cause and the remedy."""
+    """The folder cannot hold copies. The text names the folder, the cause and the remedy."""
 
 
 class NotCopiedError(Exception):
-    """A key has no place in the folder; its text says why."""
+    """A log key cannot be copied into the folder; the text says why."""
 
 
 class Copies:
-    """Copies of a log bucket's keys in a folder tree; a key's path below the folder is its name.
+    """Copies of a log bucket's keys in a folder tree; a log key's path below the folder is its name.
 
-    A file cannot bear the entity tag that its key has in the log bucket, and one of a multipart or an encrypted upload
-    is no digest of its bytes: so an index beside the files has it. What the index does not know is copied again. One
-    process at a time may write.
+    A file has no place for the ETag that its log key has in the log bucket, and the ETag of a multipart or encrypted
+    upload is no digest of the content. So an index next to the files holds the ETags. A log key that is not in the
+    index is copied again. Only one process at a time may write.
 
-    `with Copies(folder) as copies` raises CopiesError, and OSError if the folder cannot be made.
+    `with Copies(folder) as copies` raises CopiesError, and OSError if the folder cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,8 +68,8 @@ class Copies:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CopiesError(f"{self.folder}: another mirror writes to it; wait for its end") from None
-        if self._incoming.exists():  # what a killed one has left
+            raise CopiesError(f"{self.folder}: another mirror is writing to it; wait until it ends") from None
+        if self._incoming.exists():  # left over from a killed mirror
             shutil.rmtree(self._incoming)
         self._incoming.mkdir(PRIVATE_FOLDER)
         index = self._incoming.parent / "index.sqlite"
@@ -81,7 +83,7 @@ class Copies:
         os.close(self._lock)
 
     def etags(self, objects: Sequence[LogObject]) -> list[str | None]:
-        """Of which generation each key's copy is; None if there is none of the listed size. Raises CopiesError."""
+        """Return the ETag of each object's copy; None if there is no copy of the listed size. Raises CopiesError."""
         keys = json.dumps([item.key for item in objects])
         with self._asking() as index:
             query = "SELECT key, etag FROM copy WHERE key IN (SELECT value FROM json_each(?))"
@@ -90,7 +92,7 @@ class Copies:
             return [known.get(item.key) if _has_copy(tree, item) else None for item in objects]
 
     def note(self, objects: Sequence[LogObject]) -> None:
-        """Keeps of which generations the copies are, once the disk has these. Raises CopiesError."""
+        """Note the generations of the copies, after making the copies durable. Raises CopiesError."""
         with Tree(self.folder) as tree:
             for _, item in sorted({item.key.rpartition("/")[0]: item for item in objects}.items()):
                 tree.settle(item.key)
@@ -98,12 +100,12 @@ class Copies:
             index.executemany("REPLACE INTO copy VALUES (?, ?)", [(item.key, item.etag) for item in objects])
 
     def write(self, item: LogObject, chunks: Iterable[bytes]) -> None:
-        """Writes a key's copy: the whole of it appears at once, with the time at which the key was modified.
+        """Write a log key's copy. It appears as a whole, with the time at which the log key was modified.
 
-        Threads may do so side by side. Raises NotCopiedError, CopiesError, and what iterating the chunks raises.
+        Thread-safe. Raises NotCopiedError, CopiesError, and whatever iterating the chunks raises.
         """
         if any(not part or part.startswith(".") for part in item.key.split("/")):
-            raise NotCopiedError("a folder cannot show it: a part of its name is empty, or begins with a dot")
+            raise NotCopiedError("it cannot be copied into a folder: a part of its name is empty, or begins with a dot")
         part = self._incoming / uuid4().hex
         try:
             with Tree(self.folder) as tree:
@@ -117,10 +119,10 @@ class Copies:
             part.unlink(missing_ok=True)
 
     def _time_of(self, tree: Tree, item: LogObject) -> int:
-        """The copy's modification time, in nanoseconds.
+        """Return the copy's modification time in nanoseconds.
 
-        For FolderLogStore it is, with the size, what names the generation: when a key was overwritten within the second
-        that S3 counts, the new copy is a nanosecond younger.
+        FolderLogStore distinguishes generations by it and the size. S3 counts in seconds, so if a log key was
+        overwritten within a second, the new copy is dated one nanosecond later.
         """
         modified = (item.last_modified - _EPOCH) // _MICROSECOND * 1000
         present = tree.stat(item.key)
@@ -136,7 +138,7 @@ class Copies:
                 yield self._index
         except sqlite3.Error as error:
             raise CopiesError(
-                f"{self.folder / ASIDE / 'index.sqlite'}: {error}; if it is damaged, delete it: the keys are then"
+                f"{self.folder / ASIDE / 'index.sqlite'}: {error}; if it is damaged, delete it, and the log keys are"
                 " fetched again"
             ) from error
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Write files that appear only when they are complete."""
 
 import os
 import tempfile
@@ -11,11 +11,11 @@ from tamarin_dagster.private_files import make_private_folder
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, that takes its name once all is on the disk; an older one of that name is replaced.
+def write_whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that gets its name, replacing an older file, when it is complete and durable.
 
-    Until then its name begins with a dot, which readers of folders pass over. Only its owner may read it, and enter the
-    folders that are made for it. Raises OSError.
+    Until then its name begins with a dot, and readers of folders skip it. Only the owner can read the file, and enter
+    folders that are created for it. Raises OSError.
     """
     make_private_folder(path.parent)
     # tempfile creates it with mode 600.
@@ -32,7 +32,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Puts the names in a folder on the disk."""
+    """Make the names in a folder durable."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

@@ -21,20 +21,20 @@ from tamarin_dagster.logstore.store import (
     FetchError,
     LogStoreError,
     Opened,
-    wrong_size,
+    explain_wrong_size,
 )
 from tamarin_dagster.logstore.tree import Tree, generation, is_quiet
 
-# A folder that was changed this short ago may change again without another modification time: some network file systems
-# count whole seconds.
+# A folder that was changed this recently may change again with the same modification time, because some network file
+# systems count whole seconds.
 _SETTLED_NANOSECONDS = 2 * 10**9
-# Names of a folder that are kept between listings; about 50 MB.
+# The maximum number of names that are cached between listings; about 50 MB.
 _MAX_KEPT_NAMES = 500_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """What a folder held when it was last modified, sorted as S3 sorts keys: folders' names end with a slash."""
+    """The content of a folder at its last modification, sorted like S3's keys; names of folders end with a slash."""
 
     base: str
     modified: int
@@ -44,7 +44,7 @@ class _Names:
 class FolderLogStore:
     """A folder tree of log keys; an object's key is its path below the folder.
 
-    Links are not followed, hidden files and folders (`.incoming`, `.DS_Store`) are not there. A file that was changed
+    Links are not followed; hidden files and folders (`.incoming`, `.DS_Store`) are ignored. A file that was changed
     less than `quiet_seconds` ago may still be written: it is listed as not quiet, and never deleted.
     """
 
@@ -52,13 +52,15 @@ class FolderLogStore:
         self.name = log_bucket_name
         self._folder = folder
         self._quiet_seconds = quiet_seconds
-        # Years of keys may lie in one folder, and each of their days is looked for with a listing of its own.
+        # One folder may hold years of log keys, and each of their days is a listing of its own.
         self._last = _Names("", -1, [])
 
     def pages(self, prefix: str, start_after: str = "", page_keys: int = LIST_PAGE_KEYS) -> Iterator[list[LogObject]]:
         """See LogStore."""
         if not self._folder.is_dir():
-            raise LogStoreError(f"log bucket {self.name}: there is no such folder")
+            raise LogStoreError(
+                f"log bucket {self.name}: the folder does not exist; check log_bucket_name, or mount it"
+            )
         page: list[LogObject] = []
         try:
             for item in self._walk("", prefix, start_after):
@@ -72,20 +74,20 @@ class FolderLogStore:
             yield page
 
     def _walk(self, base: str, prefix: str, start_after: str) -> Iterator[LogObject]:
-        """The files below `base` (a path that ends with a slash, or nothing)."""
-        wanted = _below(base, prefix)
-        behind = _below(base, start_after)
+        """Yield the files below `base`, which is empty or a path with a slash at its end."""
+        wanted = _cut_base(base, prefix)
+        rest = _cut_base(base, start_after)
         step = _first_step(wanted)
-        # On the way to the prefix's folder nothing else is looked at.
+        # On the way to the prefix's folder, look at nothing else.
         names = self._names_if_folder(base, step) if step.endswith("/") else self._names(base)
-        for number in range(max(bisect_left(names, step), bisect_left(names, _first_step(behind))), len(names)):
+        for number in range(max(bisect_left(names, step), bisect_left(names, _first_step(rest))), len(names)):
             name = names[number]
             if not name.startswith(step):
                 return
             if name.endswith("/"):
-                with contextlib.suppress(FileNotFoundError):  # it went while we looked
+                with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
                     yield from self._walk(base + name, prefix, start_after)
-            elif name != behind:
+            elif name != rest:
                 try:
                     found = os.lstat(f"{self._folder}/{base}{name}")
                 except FileNotFoundError:
@@ -100,7 +102,7 @@ class FolderLogStore:
         return [name] if name != "/" and name[0] != "." and path.is_dir() and not path.is_symlink() else []
 
     def _names(self, base: str) -> list[str]:
-        """The files and folders that are there, sorted; read again only if the folder has changed."""
+        """Return the sorted names of files and folders; read them again only if the folder has changed."""
         folder = self._folder / base
         modified = folder.stat().st_mtime_ns
         if (self._last.base, self._last.modified) == (base, modified):
@@ -117,7 +119,7 @@ class FolderLogStore:
         return names
 
     def fetch(self, objects: Sequence[LogObject]) -> list[Fetched]:
-        """See LogStore. One after the other: threads took five times the processor time on cached files."""
+        """See LogStore. One by one: threads took five times the processor time on cached files."""
         with Tree(self._folder) as tree:
             return [_fetch(tree, item) for item in objects]
 
@@ -157,11 +159,11 @@ def _open_generation(tree: Tree, item: LogObject) -> int:
 
 def _read(file: int, item: LogObject) -> bytes:
     body = os.read(file, item.size + 1)
-    while len(body) < item.size and (more := os.read(file, item.size + 1 - len(body))):  # 2 GiB come at a time
+    while len(body) < item.size and (more := os.read(file, item.size + 1 - len(body))):  # a read returns at most 2 GiB
         body += more
     _check_generation(file, item)
     if len(body) != item.size:
-        raise FetchError(wrong_size(len(body), item.size))
+        raise FetchError(explain_wrong_size(len(body), item.size))
     return body
 
 
@@ -173,7 +175,7 @@ def _chunks(file: FileIO, item: LogObject) -> Iterator[bytes]:
             yield chunk
         _check_generation(file.fileno(), item)
     if read != item.size:
-        raise FetchError(wrong_size(read, item.size))
+        raise FetchError(explain_wrong_size(read, item.size))
 
 
 def _check_generation(file: int, item: LogObject) -> None:
@@ -200,11 +202,11 @@ def _delete(tree: Tree, item: LogObject, quiet_seconds: float) -> Deleted:
         return Deleted(item, f"cannot be deleted: {error}")
 
 
-def _below(base: str, name: str) -> str:
-    """What of the name lies below `base`; nothing if all below `base` begins with it, or lies behind it."""
+def _cut_base(base: str, name: str) -> str:
+    """Return the part of the name below `base`; empty if `base` lies below it or sorts after it."""
     return name[len(base) :] if name.startswith(base) else ""
 
 
 def _first_step(name: str) -> str:
-    """The name up to its first slash, with it."""
+    """Return the name up to its first slash, including the slash."""
     return name[: name.find("/") + 1] or name

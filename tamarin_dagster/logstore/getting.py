@@ -1,4 +1,4 @@
-"""Reading the bytes of one generation from S3: what one request gives, and which failures may pass."""
+"""Read the bytes of one generation from S3: single requests, and which of their failures are transient."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore.errors import RESTORE, brief, code_of, status_of
+from tamarin_dagster.logstore.errors import RESTORE, code_of, status_of, summarize_error
 from tamarin_dagster.logstore.pacing import Pacer
 from tamarin_dagster.logstore.retries import TransientError
 from tamarin_dagster.logstore.store import CHANGED_SINCE_LISTED, FetchError, LogStoreError
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
     from obstore import GetOptions
 
 CONNECT_TIMEOUT_SECONDS = 5
-# How long a connection may be silent.
+# The maximum silence of a connection.
 STALL_TIMEOUT_SECONDS = 20
-# A whole request, so 140 KB/s at least for a chunk of a large object.
+# The maximum for a whole request, so a chunk of a large object needs at least 140 KB/s.
 REQUEST_TIMEOUT_SECONDS = 60
-# How long frozen credentials are used before the session is asked again; it renews those of a role by itself.
+# How long frozen credentials are used before they are requested again; the session renews those of a role by itself.
 _CREDENTIALS_TTL = timedelta(minutes=10)
 
-# What object_store writes: "… non-2xx status code: 503 Service Unavailable: <?xml …><Error><Code>SlowDown</Code>…".
+# object_store's error text: "… non-2xx status code: 503 Service Unavailable: <?xml …><Error><Code>SlowDown</Code>…".
 _STATUS = re.compile(r"non-2xx status code: (\d{3})([^:\n]*)")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
-# "HTTP error: error sending request", or "… response body error"; further down "HttpError { kind: Timeout, …".
+# "HTTP error: error sending request", or "… response body error"; later "HttpError { kind: Timeout, …".
 _BROKEN = re.compile(r"HTTP error: ([^\n]*)")
 _KIND = re.compile(r"HttpError \{\s*kind: (\w+)")
 _BUSY_STATUSES = (408, 429)
 _BUSY_CODES = ("SlowDown", "RequestTimeout")
 _ARCHIVED = "InvalidObjectState"
-# Segments of a name that obstore refuses or rewrites: empty ones, `.` and `..`.
+# The segments of a name that obstore refuses or rewrites: empty ones, `.` and `..`.
 _ODD_SEGMENTS = ("", ".", "..")
 
 
 class Getter:
-    """GETs of a bucket's objects, pinned to a generation by If-Match, paced and retried.
+    """Send GETs of a bucket's objects, with If-Match on the generation, pacing and retries.
 
-    obstore is fifteen times as fast as boto3; names that it cannot address go through the client.
+    obstore is fifteen times as fast as boto3. Names that obstore cannot address go through the client.
     """
 
     def __init__(self, client: "S3Client", bucket: str, pacer: Pacer, timeout: timedelta) -> None:
@@ -62,7 +62,7 @@ class Getter:
         self._objects = _obstore_of(client, bucket, timeout)
 
     def get(self, item: LogObject, first: int = 0, end: int | None = None) -> tuple[bytes, str | None]:
-        """The object's bytes from `first` up to (not including) `end`, default all; and its version id.
+        """Return the object's bytes from `first` up to but excluding `end` (default: all), and its version ID.
 
         Raises FetchError.
         """
@@ -78,9 +78,9 @@ class Getter:
             options["range"] = (first, end)
         try:
             answer = obstore.get(self._objects, item.key, options=options)
-            return bytes(answer.bytes()), _version(answer.meta["version"])
+            return bytes(answer.bytes()), _clean_version(answer.meta["version"])
         except (ObstoreError, OSError, ValueError) as error:
-            raise _judged(error) from error
+            raise _convert_error(error) from error
 
     def _by_client(self, item: LogObject, first: int, end: int | None) -> tuple[bytes, str | None]:
         wanted: GetObjectRequestTypeDef = {"Bucket": self._bucket, "Key": item.key, "IfMatch": f'"{item.etag}"'}
@@ -88,20 +88,20 @@ class Getter:
             wanted["Range"] = f"bytes={first}-{end - 1}"
         try:
             answer = self._client.get_object(**wanted)
-            return answer["Body"].read(), _version(answer.get("VersionId"))
+            return answer["Body"].read(), _clean_version(answer.get("VersionId"))
         except ClientError as error:
             gone = status_of(error) in (404, 412) and code_of(error) != "NoSuchBucket"
-            said = f"GET failed: {brief(error)}" + f" - {RESTORE}" * (code_of(error) == _ARCHIVED)
+            said = f"GET failed: {summarize_error(error)}" + f" - {RESTORE}" * (code_of(error) == _ARCHIVED)
             raise FetchError(CHANGED_SINCE_LISTED if gone else said) from error
         except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError) as error:
-            # The client tries again until an answer begins, but not when its body breaks off.
-            raise TransientError(f"GET failed: {brief(error)}") from error
+            # The client retries until a response begins, but not when its body breaks off.
+            raise TransientError(f"GET failed: {summarize_error(error)}") from error
         except (BotoCoreError, ValueError) as error:
-            raise FetchError(f"GET failed: {brief(error)}") from error
+            raise FetchError(f"GET failed: {summarize_error(error)}") from error
 
 
-def _judged(error: Exception) -> FetchError | TransientError:
-    """An error of obstore as one of ours. It tells statuses and broken connections apart in its text only."""
+def _convert_error(error: Exception) -> FetchError | TransientError:
+    """Convert an error of obstore into one of ours. Only its text has the status and says that a connection broke."""
     text = str(error)
     code = found[1] if (found := _CODE.search(text)) else ""
     if isinstance(error, PreconditionError) or (isinstance(error, FileNotFoundError) and code != "NoSuchBucket"):
@@ -114,17 +114,17 @@ def _judged(error: Exception) -> FetchError | TransientError:
         return TransientError(said) if busy else FetchError(said)
     if found := _BROKEN.search(text):
         kind = f" ({found[1]})" if (found := _KIND.search(text)) else ""
-        return TransientError(f"GET failed: {brief(error)}{kind}")
-    return FetchError(f"GET failed: {brief(error)}")
+        return TransientError(f"GET failed: {summarize_error(error)}{kind}")
+    return FetchError(f"GET failed: {summarize_error(error)}")
 
 
-def _version(version: str | None) -> str | None:
-    """The version's id. What was written before a bucket was versioned, or while that was suspended, has "null"."""
+def _clean_version(version: str | None) -> str | None:
+    """Return the version ID. An object from before versioning, or from while it was suspended, has "null"."""
     return version or None
 
 
 def _is_plain(key: str) -> bool:
-    """Whether obstore addresses the key as it is: it refuses or rewrites odd segments and odd characters."""
+    """Return whether obstore addresses the key unchanged: it refuses or rewrites odd segments and characters."""
     if "//" in key or "/." in key or key[0] in "./" or key[-1] == "/":
         return key.isprintable() and not any(segment in _ODD_SEGMENTS for segment in key.split("/"))
     return key.isprintable()
@@ -144,7 +144,7 @@ def _obstore_of(client: "S3Client", bucket: str, timeout: timedelta) -> S3Store:
             "read_timeout": timedelta(seconds=STALL_TIMEOUT_SECONDS),
             "timeout": timeout,
         },
-        # The pacer must see that the store is busy.
+        # Without retries here, the pacer sees that the store is busy.
         retry_config={"max_retries": 0},
     )
 

@@ -1,4 +1,4 @@
-"""What S3 tells of a bucket beside its objects: whether it answers, and how it is set up. Nothing is changed here."""
+"""Ask S3 about a bucket itself: whether it answers, and how it is configured. Nothing is changed here."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,17 +12,17 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore.endpoints import wrong_protocol
-from tamarin_dagster.logstore.errors import RESTORE, brief, code_of, status_of
+from tamarin_dagster.logstore.endpoints import explain_protocol
+from tamarin_dagster.logstore.errors import RESTORE, code_of, status_of, summarize_error
 from tamarin_dagster.logstore.store import LogStoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import LifecycleRuleOutputTypeDef
 
-# Pages of 1,000 names that are looked at for archived objects.
+# How many pages of 1,000 names are searched for archived objects.
 MAX_ARCHIVE_PAGES = 3
-# Classes that an object has to be restored from before it can be read; GLACIER_IR is read at once.
+# The storage classes whose objects must be restored before they can be read; GLACIER_IR is readable at once.
 _ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
 _DENIED = ("AccessDenied", "403")
 _NOT_OFFERED = (
@@ -30,28 +30,28 @@ _NOT_OFFERED = (
     *("501", "405"),
 )
 _NOT_OFFERED_STATUSES = (405, 501)
-# By S3's error code or the client's error class: what a person has to mend.
+# The remedy, by S3's error code or the client's error class.
 _REMEDIES = {
     "NoSuchBucket": "check the bucket's name, region and endpoint_url",
     "404": "check the bucket's name, region and endpoint_url",
     "InvalidAccessKeyId": "check profile or AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "check profile or AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "renew the credentials",
-    "RequestTimeTooSkewed": "set this machine's clock",
+    "RequestTimeTooSkewed": "correct this machine's clock",
     "301": "set the bucket's region",
     "PermanentRedirect": "set the bucket's region",
     "AuthorizationHeaderMalformed": "set the bucket's region",
     "InvalidObjectState": RESTORE,
     "NoCredentialsError": "set a profile or AWS_ACCESS_KEY_ID",
-    "ProfileNotFound": "name a profile that ~/.aws/config has",
-    "SSLError": "see that the endpoint's certificate is trusted; AWS_CA_BUNDLE names a file of authorities",
+    "ProfileNotFound": "name a profile that exists in ~/.aws/config",
+    "SSLError": "make the endpoint's certificate trusted: AWS_CA_BUNDLE names a file of authorities",
     "EndpointConnectionError": "check endpoint_url and the network",
     "ConnectTimeoutError": "check endpoint_url and the network",
 }
 
 
 class InspectionError(LogStoreError):
-    """A bucket does not tell what it was asked. `remedy` is what to do."""
+    """A bucket does not answer a question. `remedy` says what to do."""
 
     def __init__(self, text: str, remedy: str = "") -> None:
         super().__init__(text)
@@ -59,22 +59,22 @@ class InspectionError(LogStoreError):
 
 
 class NotPermittedError(InspectionError):
-    """The credentials may not ask; `remedy` names the permission to grant."""
+    """The credentials lack a permission; `remedy` names the permission to grant."""
 
 
 class NotOfferedError(InspectionError):
-    """The store has no such thing: not all that speak S3 have all of it."""
+    """The store does not support this; not every S3-compatible store supports everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """An answer of a bucket.
+    """A bucket's answer.
 
     Attributes:
-        permitted: false if it only said that it may not be asked: a policy that narrows s3:ListBucket to a prefix does
-            not allow HeadBucket.
-        region: where it is; None if the store does not say.
-        clock_seconds: our clock less the store's; None if the store does not say.
+        permitted: false if the bucket only refused permission: a policy that limits s3:ListBucket to a prefix does not
+            allow HeadBucket.
+        region: its region; None if the store does not say.
+        clock_seconds: our clock minus the store's; None if the store does not say.
     """
 
     permitted: bool
@@ -92,7 +92,7 @@ class LoggingTarget:
 
 @dataclass(frozen=True, slots=True)
 class LifecycleRule:
-    """What an enabled rule does with present objects. Days since an object was written; 0 for a rule with a date."""
+    """What an enabled rule does with current objects, in days after an object was written; 0 for a rule with a date."""
 
     name: str
     expires_after_days: int | None
@@ -100,23 +100,25 @@ class LifecycleRule:
 
 
 def reach(client: "S3Client", bucket: str, clock: Callable[[], float] = time.time) -> Reached:
-    """Whether the bucket is there, and where. Raises InspectionError."""
+    """Find out whether the bucket exists, and its region. Raises InspectionError."""
     with asking(bucket, "s3:ListBucket", client.meta.endpoint_url):
         try:
             answer: Any = client.head_bucket(Bucket=bucket)
         except ClientError as error:
-            if wrong := wrong_protocol(error, client.meta.endpoint_url):
+            if wrong := explain_protocol(error, client.meta.endpoint_url):
                 raise InspectionError(*wrong) from error
-            # The answer to a HEAD does not say more than a status; that to a listing will.
+            # The response to a HEAD has only a status; the response to a listing says more.
             if status_of(error) not in (400, 403) or error.operation_name != "HeadBucket":
                 raise
             answer = error.response
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
-    return Reached("Error" not in answer, headers.get("x-amz-bucket-region"), _ahead(headers.get("date"), clock()))
+    return Reached(
+        "Error" not in answer, headers.get("x-amz-bucket-region"), _count_seconds_ahead(headers.get("date"), clock())
+    )
 
 
-def _ahead(date: str | None, now: float) -> float | None:
-    """Seconds that `now` is ahead of a Date header."""
+def _count_seconds_ahead(date: str | None, now: float) -> float | None:
+    """Return how many seconds `now` is ahead of a Date header."""
     try:
         return now - parsedate_to_datetime(date).timestamp() if date else None
     except ValueError:
@@ -124,21 +126,21 @@ def _ahead(date: str | None, now: float) -> float | None:
 
 
 def check_listing(client: "S3Client", bucket: str, prefix: str) -> None:
-    """Lists one name under the prefix. Raises InspectionError."""
+    """List one name under the prefix. Raises InspectionError."""
     with asking(bucket, "s3:ListBucket", client.meta.endpoint_url):
         client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
 
 
-def archived_objects(client: "S3Client", bucket: str, prefix: str) -> tuple[list[LogObject], bool]:
-    """The objects that have to be restored before they can be read, and whether all were looked at.
+def find_archived_objects(client: "S3Client", bucket: str, prefix: str) -> tuple[list[LogObject], bool]:
+    """Return the objects that must be restored before they can be read, and whether all objects were searched.
 
-    Of the first MAX_ARCHIVE_PAGES pages, so of the oldest names. Raises InspectionError.
+    Only the first MAX_ARCHIVE_PAGES pages, which have the oldest names, are searched. Raises InspectionError.
     """
     found: list[LogObject] = []
     marker = ""
     for _ in range(MAX_ARCHIVE_PAGES):
         with asking(bucket, "s3:ListBucket", client.meta.endpoint_url):
-            # Not ListObjectsV2: of that the clients of log stores do not read the storage class, see listing.py.
+            # Not ListObjectsV2, from whose answers the clients of log stores drop the storage class; see listing.py.
             page = client.list_objects(Bucket=bucket, Prefix=prefix, Marker=marker)
         objects = page.get("Contents", [])
         found += [
@@ -153,54 +155,54 @@ def archived_objects(client: "S3Client", bucket: str, prefix: str) -> tuple[list
 
 
 def is_aws(client: "S3Client") -> bool:
-    """Whether the client asks AWS itself, not a store of another make."""
+    """Return whether the client talks to AWS itself, not to a compatible store."""
     host = urlsplit(client.meta.endpoint_url).hostname or ""
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def check_reading(client: "S3Client", bucket: str, item: LogObject) -> None:
-    """Reads the first byte of exactly this generation. Raises InspectionError."""
+    """Read the first byte of exactly this generation. Raises InspectionError."""
     with asking(bucket, "s3:GetObject"):
         wanted = {"Range": "bytes=0-0"} if item.size else {}
         client.get_object(Bucket=bucket, Key=item.key, IfMatch=f'"{item.etag}"', **wanted)["Body"].read()  # type: ignore[arg-type]
 
 
-def versioning(client: "S3Client", bucket: str) -> str:
-    """`Enabled`, `Suspended`, or nothing if the bucket never had versions. Raises InspectionError."""
+def get_versioning(client: "S3Client", bucket: str) -> str:
+    """Return `Enabled`, `Suspended`, or "" if the bucket never had versions. Raises InspectionError."""
     with asking(bucket, "s3:GetBucketVersioning"):
         return client.get_bucket_versioning(Bucket=bucket).get("Status", "")
 
 
-def object_lock(client: "S3Client", bucket: str) -> bool:
-    """Whether objects can be locked against deletion. Raises InspectionError."""
+def has_object_lock(client: "S3Client", bucket: str) -> bool:
+    """Return whether objects can be locked against deletion. Raises InspectionError."""
     with asking(bucket, "s3:GetBucketObjectLockConfiguration"):
-        answer = _unless_none(
+        answer = _ask_unless_none(
             lambda: client.get_object_lock_configuration(Bucket=bucket), "ObjectLockConfigurationNotFoundError"
         )
     return bool(answer) and answer["ObjectLockConfiguration"].get("ObjectLockEnabled") == "Enabled"
 
 
-def requester_pays(client: "S3Client", bucket: str) -> bool:
-    """Whether whoever asks pays. Raises InspectionError."""
+def has_requester_pays(client: "S3Client", bucket: str) -> bool:
+    """Return whether requesters pay. Raises InspectionError."""
     with asking(bucket, "s3:GetBucketRequestPayment"):
         return client.get_bucket_request_payment(Bucket=bucket).get("Payer") == "Requester"
 
 
-def logging_of(client: "S3Client", bucket: str) -> LoggingTarget | None:
-    """Where the requests of this bucket are logged to; None if nowhere. Raises InspectionError."""
+def get_logging_target(client: "S3Client", bucket: str) -> LoggingTarget | None:
+    """Return where the requests of this bucket are logged to, or None. Raises InspectionError."""
     with asking(bucket, "s3:GetBucketLogging"):
         target = client.get_bucket_logging(Bucket=bucket).get("LoggingEnabled")
     return LoggingTarget(target["TargetBucket"], target.get("TargetPrefix", "")) if target else None
 
 
-def lifecycle_rules(client: "S3Client", bucket: str, log_prefix: str) -> list[LifecycleRule]:
-    """The enabled rules that may touch log keys under the prefix. Raises InspectionError."""
+def get_lifecycle_rules(client: "S3Client", bucket: str, log_prefix: str) -> list[LifecycleRule]:
+    """Return the enabled rules that may affect log keys under the prefix. Raises InspectionError."""
     with asking(bucket, "s3:GetLifecycleConfiguration"):
-        answer = _unless_none(
+        answer = _ask_unless_none(
             lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket), "NoSuchLifecycleConfiguration"
         )
     return [
-        _rule(rule)
+        _convert_rule(rule)
         for rule in (answer or {}).get("Rules", [])
         if rule["Status"] == "Enabled" and _touches(rule, log_prefix)
     ]
@@ -210,13 +212,13 @@ def _touches(rule: "LifecycleRuleOutputTypeDef", log_prefix: str) -> bool:
     chosen = rule.get("Filter", {})
     both = chosen.get("And", {})
     if "Tag" in chosen or both.get("Tags"):
-        return False  # what S3 delivers has no tags
+        return False  # S3 delivers log keys without tags
     prefix = rule.get("Prefix") or chosen.get("Prefix") or both.get("Prefix") or ""
-    # Behind the log prefix both layouts go on with a digit: of a year or of an account.
+    # After the log prefix, both layouts continue with a digit: of a year or of an account.
     return log_prefix.startswith(prefix) or (prefix.startswith(log_prefix) and prefix[len(log_prefix)].isdigit())
 
 
-def _rule(rule: "LifecycleRuleOutputTypeDef") -> LifecycleRule:
+def _convert_rule(rule: "LifecycleRuleOutputTypeDef") -> LifecycleRule:
     archives = [_days(t) for t in rule.get("Transitions", []) if t.get("StorageClass") in _ARCHIVES]
     return LifecycleRule(
         rule.get("ID", ""),
@@ -226,12 +228,12 @@ def _rule(rule: "LifecycleRuleOutputTypeDef") -> LifecycleRule:
 
 
 def _days(when: Any) -> int | None:
-    """From its date on a rule is applied to all that is there, and to all that comes."""
+    """Return a rule's days; 0 for a date, from which on the rule applies to all present and future objects."""
     return 0 if when.get("Date") else when.get("Days")
 
 
-def _unless_none(ask: Callable[[], Any], none: str) -> Any:
-    """The answer; None if the error code says that there is no such configuration."""
+def _ask_unless_none(ask: Callable[[], Any], none: str) -> Any:
+    """Return the answer; None if the error code says that there is no such configuration."""
     try:
         return ask()
     except ClientError as error:
@@ -242,23 +244,23 @@ def _unless_none(ask: Callable[[], Any], none: str) -> Any:
 
 @contextmanager
 def asking(bucket: str, action: str, endpoint_url: str = "") -> Iterator[None]:
-    """Turns errors of the client into InspectionErrors; `action` is the permission that is needed."""
+    """Convert errors of the client into InspectionErrors; `action` is the permission that is needed."""
     try:
         yield
     except (ClientError, BotoCoreError, ValueError, ResponseParserError) as error:
-        if endpoint_url and (wrong := wrong_protocol(error, endpoint_url)):
+        if endpoint_url and (wrong := explain_protocol(error, endpoint_url)):
             raise InspectionError(*wrong) from error
-        raise explained(error, bucket, action) from error
+        raise explain_error(error, bucket, action) from error
 
 
-def explained(error: Exception, bucket: str, action: str) -> InspectionError:
-    """What is said of an error of the client: cause and remedy."""
+def explain_error(error: Exception, bucket: str, action: str) -> InspectionError:
+    """Return an error of the client with its cause and remedy."""
     code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
     if isinstance(error, ClientError) and error.operation_name.startswith("AssumeRole"):
-        remedy = "check role_arn; its trust policy must name who assumes it, and that one needs sts:AssumeRole"
-        return InspectionError(f"the role cannot be assumed: {brief(error)}", remedy)
+        remedy = "check role_arn: its trust policy must name the caller, and the caller needs sts:AssumeRole"
+        return InspectionError(f"the role cannot be assumed: {summarize_error(error)}", remedy)
     if code in _DENIED:
-        return NotPermittedError(f"access denied: {brief(error)}", f"grant {action} on {bucket}")
+        return NotPermittedError(f"access denied: {summarize_error(error)}", f"grant {action} on {bucket}")
     if code in _NOT_OFFERED or (isinstance(error, ClientError) and status_of(error) in _NOT_OFFERED_STATUSES):
-        return NotOfferedError(f"the store does not offer it: {brief(error)}")
-    return InspectionError(brief(error), _REMEDIES.get(code, ""))
+        return NotOfferedError(f"the store does not support it: {summarize_error(error)}")
+    return InspectionError(summarize_error(error), _REMEDIES.get(code, ""))

@@ -1,4 +1,4 @@
-"""Reading S3's listings fast, and what is said of one that fails."""
+"""Parse S3's listings fast, and explain one that fails."""
 
 import contextlib
 from datetime import datetime
@@ -7,19 +7,20 @@ from xml.etree import ElementTree as ET
 
 from botocore.exceptions import ClientError
 
-from tamarin_dagster.logstore.endpoints import wrong_protocol
-from tamarin_dagster.logstore.errors import brief, code_of
+from tamarin_dagster.logstore.endpoints import explain_protocol
+from tamarin_dagster.logstore.errors import code_of, summarize_error
 from tamarin_dagster.logstore.store import LogStoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# By S3's error code or the client's error class: what a person has to mend. Anything else may pass.
+# The cause and remedy, by S3's error code or the client's error class. Other errors may be transient.
 _REMEDIES = {
     "NoSuchBucket": "there is no such bucket; check log_bucket_name, region and endpoint_url",
-    "AccessDenied": "access denied; the credentials need s3:ListBucket on the bucket and s3:GetObject on its keys",
-    "InvalidAccessKeyId": "the access key is not known there; check profile or AWS_ACCESS_KEY_ID",
-    "SignatureDoesNotMatch": "the secret key does not fit; check profile or AWS_SECRET_ACCESS_KEY",
+    "AccessDenied": "access denied; grant s3:ListBucket on the bucket and s3:GetObject on its keys to these"
+    " credentials",
+    "InvalidAccessKeyId": "the access key is unknown there; check profile or AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the secret key is wrong; check profile or AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "the credentials have expired; renew them",
     "PermanentRedirect": "the bucket is in another region; set its region",
     "NoCredentialsError": "no AWS credentials found; set a profile or AWS_ACCESS_KEY_ID",
@@ -28,21 +29,21 @@ _NO_ANSWER = "EndpointConnectionError"
 
 
 def read_listings_fast(client: "S3Client") -> None:
-    """Makes the client read a page of 1,000 objects in 11 ms instead of 65, most of which is botocore's parser.
+    """Make the client parse a page of 1,000 objects in 11 ms instead of 65 ms, most of which is botocore's parser.
 
-    Of the objects it then tells Key, LastModified, ETag and Size only.
+    Its answers then have only Key, LastModified, ETag and Size of each object.
     """
-    # Handlers of a wildcard run first: so botocore looks for errors in the little that is left.
+    # Handlers of a wildcard run first, so botocore looks for errors in what little remains.
     client.meta.events.register_first("before-parse.*.ListObjectsV2", _take_contents, unique_id="tamarin-contents")
 
 
 def _take_contents(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
-    """Takes the objects out of the answer's body, where it has any in a form that is understood."""
+    """Take the objects out of the response body, if they have the expected form."""
     if response_dict["status_code"] != 200:
         return
-    # What is not understood here is read, or refused, by botocore.
+    # Botocore parses, or refuses, what this does not recognise.
     with contextlib.suppress(ET.ParseError, ValueError):
-        root = ET.fromstring(response_dict["body"])  # noqa: S314 - as botocore does
+        root = ET.fromstring(response_dict["body"])  # noqa: S314 - like botocore
         space = root.tag.removesuffix("ListBucketResult")
         key, modified, etag, size = (space + name for name in ("Key", "LastModified", "ETag", "Size"))
         objects = [
@@ -60,14 +61,14 @@ def _take_contents(response_dict: dict[str, Any], customized_response_dict: dict
             response_dict["body"] = ET.tostring(root)
 
 
-def listing_error(bucket: str, prefix: str, error: Exception, endpoint_url: str) -> LogStoreError:
-    """What is said of a listing that failed: bucket, cause, remedy."""
-    if wrong := wrong_protocol(error, endpoint_url):
+def explain_listing_error(bucket: str, prefix: str, error: Exception, endpoint_url: str) -> LogStoreError:
+    """Return the error for a failed listing, with bucket, cause and remedy."""
+    if wrong := explain_protocol(error, endpoint_url):
         return LogStoreError(f"log bucket {bucket} (prefix '{prefix}'): {wrong[0]}; {wrong[1]}")
     code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
     remedy = _REMEDIES.get(code)
     if code == _NO_ANSWER:
         what = "the endpoint does not answer; check endpoint_url and the network"
     else:
-        what = remedy or brief(error)
+        what = remedy or summarize_error(error)
     return LogStoreError(f"log bucket {bucket} (prefix '{prefix}'): {what} ({code})", transient=remedy is None)

@@ -1,4 +1,4 @@
-"""Opening what the settings name: the store of a bucket's log keys, and the archive of its records."""
+"""Open what the settings name: the store of a bucket's log keys, and the archive of its records."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def open_client(bucket: LoggedBucket) -> "S3Client":
 
 
 def open_log_store(bucket: LoggedBucket, client_of: "ClientOf" = open_client) -> LogStore:
-    """Return the store of the bucket's log keys: a folder, or a bucket in S3 that `client_of` gives the client of.
+    """Return the store of the bucket's log keys: a folder, or a bucket in S3 with a client from `client_of`.
 
     Raises LogStoreError.
     """
@@ -31,29 +31,29 @@ def open_log_store(bucket: LoggedBucket, client_of: "ClientOf" = open_client) ->
         return FolderLogStore(bucket.log_folder, bucket.log_bucket_name, quiet_seconds=bucket.quiet_seconds or 0)
     from tamarin_dagster.logstore.s3 import S3LogStore  # noqa: PLC0415 - a folder needs neither boto3 nor obstore
 
-    with _explained(LogStoreError, f"log bucket {bucket.log_bucket_name} (bucket '{bucket.name}')"):
+    with _explain_errors(LogStoreError, f"log bucket {bucket.log_bucket_name} (bucket '{bucket.name}')"):
         return S3LogStore(client_of(bucket), bucket.log_bucket_name)
 
 
 def open_archive(bucket: LoggedBucket, url: str, client_of: "ClientOf" = open_client) -> ArchivePlace:
-    """Return the archive of the bucket's records: a folder, or a prefix in S3, reached as its log bucket is.
+    """Return the archive of the bucket's records: a folder, or a prefix in S3 reached with the log bucket's settings.
 
     Raises ArchiveError.
     """
     if not url.startswith("s3:"):
         return FolderArchive(url)
-    with _explained(ArchiveError, f"archive {url} (bucket '{bucket.name}')"):
+    with _explain_errors(ArchiveError, f"archive {url} (bucket '{bucket.name}')"):
         return S3Archive(client_of(bucket), url)
 
 
 @contextmanager
-def _explained(kind: type[LogStoreError], place: str) -> Iterator[None]:
-    """Say which place it is that has no client."""
+def _explain_errors(kind: type[LogStoreError], place: str) -> Iterator[None]:
+    """Add to an error which place has no client."""
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - a folder does not need it
 
-    from tamarin_dagster.logstore.errors import brief  # noqa: PLC0415
+    from tamarin_dagster.logstore.errors import summarize_error  # noqa: PLC0415
 
     try:
         yield
     except (BotoCoreError, ValueError, LogStoreError) as error:
-        raise kind(f"{place}: {brief(error)}") from error
+        raise kind(f"{place}: {summarize_error(error)}") from error

@@ -1,4 +1,4 @@
-"""How many requests are under way at a time: as many as the store takes."""
+"""Limit how many requests are in flight, to what the store can take."""
 
 import threading
 import time
@@ -11,26 +11,27 @@ from tamarin_dagster.logstore.store import FetchError
 
 T = TypeVar("T")
 
-# GETs of 5 KB objects on loopback: 16 threads 21,000/s, more gained nothing.
+# Measured with GETs of 5 KB objects on loopback: 16 threads reach 21,000/s, and more gain nothing.
 MIN_CEILING = 16
-# 128 threads took a tenth off that rate; with answers after 35 ms they had 2,800/s.
+# 128 threads reach a tenth less than that rate; with a latency of 35 ms, they reach 2,800/s.
 MAX_CEILING = 128
-# S3 gives 5,500 GETs/s per prefix. With answers after 20 ms 3,300/s came of it: batches end, and some answers linger.
+# S3 allows 5,500 GETs/s for each prefix. With a latency of 20 ms, 3,300/s are reached, because batches end and some
+# answers are slow.
 TARGET_PER_SECOND = 5000
-# Weights of a new latency in the smoothed one. It keeps to the shorter ones: the longer are mostly waits for our own
-# processor, and more requests would make them longer yet.
+# The weights of a new latency in the smoothed one. They favour shorter latencies: longer ones are mostly waits for our
+# own processor, and more requests would make those longer still.
 _WEIGHT_OF_SHORTER = 1 / 8
 _WEIGHT_OF_LONGER = 1 / 64
-# Of so many answers one is looked at while the window is as wide as it should be; each takes time from the others.
+# Once the window is wide enough, only one of this many answers is evaluated, because each evaluation delays the others.
 _SAMPLED = 8
 
 
 class Pacer:
-    """Keeps the requests in flight within a window that the store's answers open and close. Threads share it.
+    """Keep the requests in flight within a window that grows and shrinks with the store's answers. Threads share it.
 
-    As TCP's congestion window does (RFC 5681), it opens by one with each answer until the store is first found busy;
-    from then on by one with each window of answers. It halves when the store is busy, once for requests that were under
-    way together. Its ceiling is what TARGET_PER_SECOND needs at the latency seen.
+    Like TCP's congestion window (RFC 5681), it grows by one with each answer until the store is first busy, and from
+    then on by one with each window of answers. It halves when the store is busy, once for requests that were in flight
+    together. Its ceiling is what TARGET_PER_SECOND needs at the observed latency.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Pacer:
         self._sleep = sleep
         self._changing = threading.Lock()
         self._window = float(MIN_CEILING)
-        # A token for each request that may be sent now. Of a window that closed, some are still to be given back.
+        # One token for each request that may be sent now. After the window shrinks, some tokens are yet to be returned.
         self._tokens: SimpleQueue[None] = SimpleQueue()
         self._owed = 0
         self._put(MIN_CEILING)
@@ -55,7 +56,8 @@ class Pacer:
         self._settled = False
         self._latency = 0.0
         self._answers = 0
-        # How many threads the window has work for, and those that wait to try again. No property: each object asks.
+        # How many threads the window has work for, plus those that wait to retry. Not a property, because it is read
+        # for each object.
         self.threads = MIN_CEILING
 
     @property
@@ -65,13 +67,13 @@ class Pacer:
 
     @property
     def ceiling(self) -> int:
-        """How far the window may open."""
+        """How far the window may grow."""
         return min(MAX_CEILING, max(MIN_CEILING, round(TARGET_PER_SECOND * self._latency)))
 
     def send(self, request: Callable[[], T]) -> T:
-        """What the request gives. It waits for room in the window; after a TransientError it is tried again.
+        """Return the result of the request. Wait for room in the window, and retry after a TransientError.
 
-        Raises the last TransientError, and at once the FetchError (or what else) that the request raises.
+        Raises the last TransientError; raises a FetchError, or anything else from the request, at once.
         """
         attempt = 0
         deadline = None
@@ -92,19 +94,19 @@ class Pacer:
                 raise
             except TransientError as error:
                 now = self._clock()
-                self._failed(halvings, now, error)
+                self._note_failure(halvings, now, error)
                 wait = self._retries.wait_after(attempt)
-                if attempt == self._retries.attempts or now + wait > deadline or self._outage.lasts(now):
+                if attempt == self._retries.attempts or now + wait > deadline or self._outage.is_down(now):
                     raise
             else:
-                self._answered(self._clock() - sent)
+                self._note_answer(self._clock() - sent)
                 return answer
             finally:
                 self._give_back()
             self._wait(wait)
 
-    def _answered(self, seconds: float) -> None:
-        # Threads may overwrite each other's counts and means: these are but samples.
+    def _note_answer(self, seconds: float) -> None:
+        # Threads may overwrite each other's counts and means, which is harmless, because these are only samples.
         self._answers += 1
         if self._settled and self._answers % _SAMPLED:
             return
@@ -120,7 +122,7 @@ class Pacer:
         self._failing = False
         self._outage.over()
 
-    def _failed(self, halvings: int, now: float, error: TransientError) -> None:
+    def _note_failure(self, halvings: int, now: float, error: TransientError) -> None:
         with self._changing:
             self._failing, self._settled = True, False
             self._outage.failed(now, error)

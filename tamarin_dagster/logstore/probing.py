@@ -1,4 +1,4 @@
-"""Whether log keys could be deleted, tried on an object of our own and on nothing else."""
+"""Find out whether log keys could be deleted, on an object of our own and on nothing else."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.errors import status_of
-from tamarin_dagster.logstore.inspection import InspectionError, explained
+from tamarin_dagster.logstore.inspection import InspectionError, explain_error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -21,14 +21,13 @@ _PRECONDITION_FAILED = 412
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What became of a probe object.
+    """The result for a probe object.
 
     Attributes:
         key: its name.
-        not_written, not_read, not_deleted: why it could not be; None if it could.
-        wrong_pin_refused: whether the store kept it from a deletion that was pinned to another generation; None if
-            that could not be told.
-        left: whether any of it may still be there.
+        not_written, not_read, not_deleted: the error of that step; None if it succeeded.
+        wrong_pin_refused: whether the store refused a deletion pinned to another generation; None if that is unknown.
+        left: whether any of it may still exist.
     """
 
     key: str
@@ -40,9 +39,9 @@ class Probe:
 
 
 def probe(client: "S3Client", bucket: str, log_prefix: str) -> Probe:
-    """Writes an object of a new name, reads it and deletes it: pinned to a wrong generation, then to the right one.
+    """Write an object with a new name, read it, and delete it: pinned to a wrong generation, then to the right one.
 
-    On a versioned bucket its version and the markers of its deletions are deleted too.
+    In a versioned bucket, its version and its delete markers are deleted too.
     """
     key = f"{log_prefix}{PROBE_NAME}{uuid4().hex}"
     versions: list[str] = []
@@ -66,28 +65,28 @@ def probe(client: "S3Client", bucket: str, log_prefix: str) -> Probe:
     def delete_version(version: str) -> None:
         client.delete_object(Bucket=bucket, Key=key, VersionId=version)
 
-    if error := _tried(write):
-        return Probe(key, not_written=explained(error, bucket, "s3:PutObject"))
-    unread = _tried(read)
-    wrong = _tried(lambda: delete(_WRONG_ETAG))
-    undeleted = _unless_gone(_tried(lambda: delete(etag)), ignored_pin=wrong is None)
-    kept = [error for version in versions if (error := _tried(partial(delete_version, version)))]
+    if error := _try(write):
+        return Probe(key, not_written=explain_error(error, bucket, "s3:PutObject"))
+    unread = _try(read)
+    wrong = _try(lambda: delete(_WRONG_ETAG))
+    undeleted = _unless_gone(_try(lambda: delete(etag)), ignored_pin=wrong is None)
+    kept = [error for version in versions if (error := _try(partial(delete_version, version)))]
     left = bool(kept)
-    if undeleted and not versions:  # a store that takes no pin at all may take this
-        left = _tried(lambda: client.delete_object(Bucket=bucket, Key=key)) is not None
-    # A version is what a purge deletes where there are any.
+    if undeleted and not versions:  # a store that supports no pin at all may accept this
+        left = _try(lambda: client.delete_object(Bucket=bucket, Key=key)) is not None
+    # In a versioned bucket, a purge deletes a version.
     failed = next(iter(kept), None) if versions else undeleted
     return Probe(
         key,
-        not_read=explained(unread, bucket, "s3:GetObject") if unread else None,
-        not_deleted=explained(failed, bucket, _action(versions)) if failed else None,
-        wrong_pin_refused=_refused(wrong),
+        not_read=explain_error(unread, bucket, "s3:GetObject") if unread else None,
+        not_deleted=explain_error(failed, bucket, _action(versions)) if failed else None,
+        wrong_pin_refused=_was_refused(wrong),
         left=left,
     )
 
 
-def _tried(step: Callable[[], object]) -> Exception | None:
-    """How the step failed; None if it did not."""
+def _try(step: Callable[[], object]) -> Exception | None:
+    """Return how the step failed; None if it succeeded."""
     try:
         step()
     except (ClientError, BotoCoreError, ValueError) as error:
@@ -96,13 +95,13 @@ def _tried(step: Callable[[], object]) -> Exception | None:
 
 
 def _unless_gone(error: Exception | None, *, ignored_pin: bool) -> Exception | None:
-    """A store that ignored the wrong pin has nothing left to delete, and may say so."""
+    """Return the error, unless it says that the object is gone and the store ignored the wrong pin."""
     if ignored_pin and isinstance(error, ClientError) and status_of(error) in (404, _PRECONDITION_FAILED):
         return None
     return error
 
 
-def _refused(error: Exception | None) -> bool | None:
+def _was_refused(error: Exception | None) -> bool | None:
     if error is None:
         return False
     return True if isinstance(error, ClientError) and status_of(error) == _PRECONDITION_FAILED else None

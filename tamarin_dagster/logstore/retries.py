@@ -1,29 +1,29 @@
-"""How often a request is sent again, and when no more."""
+"""How often a request is retried, and when retries end."""
 
 import random
 from dataclasses import dataclass
 
-# While the store is down a request is sent this often.
+# While the store is down, one request is sent at this interval.
 PROBE_SECONDS = 5
 
 
 class TransientError(Exception):
-    """A request failed in a way that may pass: the store is busy, or the connection broke."""
+    """A request failed in a way that may be temporary: the store is busy, or the connection broke."""
 
 
 class StoreDownError(TransientError):
-    """A request was not sent, since all others fail."""
+    """A request was not sent, because all others fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and how long a request is sent again. Waits are drawn from 0 to the backoff, which doubles.
+    """How often and how long a request is retried. Waits are drawn from 0 to the backoff, which doubles.
 
     Attributes:
-        attempts: requests in all. These eight wait 13 s on average, 25 s at most.
+        attempts: the number of requests in total. These eight wait 13 s on average, 25 s at most.
         deadline_seconds: no attempt begins later than this after the first one.
-        first_backoff_seconds: the most that the second attempt waits.
-        max_backoff_seconds: the most that any attempt waits.
+        first_backoff_seconds: the maximum wait before the second attempt.
+        max_backoff_seconds: the maximum wait before any attempt.
     """
 
     attempts: int = 8
@@ -32,15 +32,15 @@ class Retries:
     max_backoff_seconds: float = 20
 
     def wait_after(self, attempt: int) -> float:
-        """Seconds to wait after so many attempts. With full jitter, so that what failed together comes apart."""
+        """Return the seconds to wait after this many attempts. Full jitter spreads requests that failed together."""
         backoff = min(self.max_backoff_seconds, self.first_backoff_seconds * 2 ** (attempt - 1))
         return random.uniform(0, backoff)  # noqa: S311
 
 
 class Outage:
-    """Whether the store is down: for so many seconds it has answered nothing.
+    """Whether the store is down: it has answered nothing for this many seconds.
 
-    Else each of a day's keys would wait for its own deadline.
+    Otherwise each of a day's log keys would wait for its own deadline.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -51,24 +51,24 @@ class Outage:
         self._error = ""
 
     def failed(self, now: float, error: TransientError) -> None:
-        """Notes that a request failed."""
+        """Note that a request failed."""
         if self._since is None or now - self._last > self._seconds:
             self._since = now
         self._last = now
         self._error = str(error)
 
     def over(self) -> None:
-        """Notes that a request was answered."""
+        """Note that a request was answered."""
         self._since = None
 
-    def lasts(self, now: float) -> bool:
-        """Whether the store is down."""
+    def is_down(self, now: float) -> bool:
+        """Return whether the store is down."""
         since = self._since
         return since is not None and self._last - since > self._seconds >= now - self._last
 
     def check(self, now: float) -> None:
-        """Raises StoreDownError if the store is down, except for a probe now and then."""
-        if self.lasts(now):
+        """Raise StoreDownError if the store is down, except for an occasional probe."""
+        if self.is_down(now):
             if now - self._probed < PROBE_SECONDS:
-                raise StoreDownError(f"{self._error} (nothing else has come for {self._seconds:.0f} s)")
+                raise StoreDownError(f"{self._error} (no other answer for {self._seconds:.0f} s)")
             self._probed = now

@@ -11,7 +11,7 @@ from botocore.parsers import ResponseParserError
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.deleting import Deleter
 from tamarin_dagster.logstore.getting import REQUEST_TIMEOUT_SECONDS, Getter
-from tamarin_dagster.logstore.listing import listing_error, read_listings_fast
+from tamarin_dagster.logstore.listing import explain_listing_error, read_listings_fast
 from tamarin_dagster.logstore.pacing import MAX_CEILING, Pacer
 from tamarin_dagster.logstore.store import (
     CHUNK_BYTES,
@@ -20,7 +20,7 @@ from tamarin_dagster.logstore.store import (
     Fetched,
     FetchError,
     Opened,
-    wrong_size,
+    explain_wrong_size,
 )
 from tamarin_dagster.logstore.threads import Threads
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class S3LogStore:
     """A log bucket in S3 or a compatible store.
 
-    Listing and deleting go through the boto3 client (best one of `client`), GETs through obstore, which takes
-    endpoint, region and credentials from that very client. `pacer` and `timeout` are those of the GETs.
+    Listing and deleting go through the boto3 client (use one from `client`). GETs go through obstore, with the
+    endpoint, region and credentials of the same client. `pacer` and `timeout` apply to GETs.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class S3LogStore:
         read_listings_fast(client)
 
     def pages(self, prefix: str, start_after: str = "", page_keys: int = LIST_PAGE_KEYS) -> Iterator[list[LogObject]]:
-        """See LogStore. `Prefix` takes any string; obstore's would match whole path segments only."""
+        """See LogStore. `Prefix` takes any string; obstore's would only match whole path segments."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self.name, Prefix=prefix, StartAfter=start_after, PaginationConfig={"PageSize": page_keys}
         )
@@ -61,7 +61,7 @@ class S3LogStore:
                 if contents := page.get("Contents"):
                     yield [LogObject(o["Key"], o["ETag"].strip('"'), o["Size"], o["LastModified"]) for o in contents]
         except (ClientError, BotoCoreError, ResponseParserError) as error:
-            raise listing_error(self.name, prefix, error, self._client.meta.endpoint_url) from error
+            raise explain_listing_error(self.name, prefix, error, self._client.meta.endpoint_url) from error
 
     def fetch(self, objects: Sequence[LogObject]) -> list[Fetched]:
         """See LogStore."""
@@ -73,15 +73,15 @@ class S3LogStore:
         except FetchError as error:
             return Fetched(item, b"", str(error))
         if len(body) != item.size:
-            return Fetched(item, b"", wrong_size(len(body), item.size))
+            return Fetched(item, b"", explain_wrong_size(len(body), item.size))
         return Fetched(_read(item, version), body)
 
     def open(self, item: LogObject) -> Opened:
-        """See LogStore. Each chunk is a request, pinned to the generation and retried by itself."""
+        """See LogStore. Each chunk is a request of its own, pinned to the generation, with its own retries."""
         if item.size <= CHUNK_BYTES:
             body, version = self._getter.get(item)
             if len(body) != item.size:
-                raise FetchError(wrong_size(len(body), item.size))
+                raise FetchError(explain_wrong_size(len(body), item.size))
             return Opened(_read(item, version), iter([body] if body else []))
         chunk, version = self._chunk(item, 0)
         return Opened(_read(item, version), self._chunks(item, chunk))
@@ -96,7 +96,7 @@ class S3LogStore:
         end = min(start + CHUNK_BYTES, item.size)
         body, version = self._getter.get(item, start, end)
         if len(body) != end - start:
-            raise FetchError(wrong_size(start + len(body), item.size))
+            raise FetchError(explain_wrong_size(start + len(body), item.size))
         return body, version
 
     def delete(self, objects: Sequence[LogObject]) -> list[Deleted]:
@@ -105,5 +105,5 @@ class S3LogStore:
 
 
 def _read(item: LogObject, version: str | None) -> LogObject:
-    """The object with the version that was read."""
+    """Return the object with the version that was read."""
     return item if version == item.version_id else replace(item, version_id=version)

@@ -1,23 +1,24 @@
-"""What the project needs of a log bucket: the protocol of all stores, its values and its errors."""
+"""The protocol of all stores of log keys, its values and its errors."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from tamarin_dagster.logkey import LogObject
+from tamarin_dagster.plurals import count_noun
 
 # S3's own limit for a page of a listing.
 LIST_PAGE_KEYS = 1000
-# A chunk of a large object: S3 advises ranges of 8 to 16 MiB.
+# A chunk of a large object; S3 recommends ranges of 8 to 16 MiB.
 CHUNK_BYTES = 8 * 1024 * 1024
 
-CHANGED_SINCE_LISTED = "it was deleted or overwritten since it was listed; the next run takes what is there"
+CHANGED_SINCE_LISTED = "it was deleted or overwritten after it was listed; the next run takes what is there then"
 
 
 class LogStoreError(Exception):
-    """The log bucket cannot be listed. Its text names bucket, cause and remedy.
+    """The log bucket cannot be listed. The text names the bucket, the cause and the remedy.
 
-    `transient` says whether it may go away by itself.
+    `transient` says whether the cause may go away by itself.
     """
 
     def __init__(self, text: str, *, transient: bool = False) -> None:
@@ -26,12 +27,12 @@ class LogStoreError(Exception):
 
 
 class FetchError(Exception):
-    """An object's bytes cannot be had; its text is what `Fetched.error` says."""
+    """An object's bytes cannot be read; the text becomes `Fetched.error`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An object's bytes, or why they could not be had. `object` has the version id once it was read."""
+    """An object's bytes, or why they could not be read. After reading, `object` has the version ID."""
 
     object: LogObject
     body: bytes
@@ -39,14 +40,14 @@ class Fetched:
 
 
 def _nothing_to_close() -> None:
-    """What is read by requests holds nothing open."""
+    """Do nothing: a store that reads by requests holds nothing open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An object that is read in order, once, and then closed. `object` has the version id.
+    """An object that is read once, in order, and then closed. `object` has the version ID.
 
-    Each of the `chunks` has at most CHUNK_BYTES; iterating raises FetchError, also at the end if they are too few.
+    Each of the `chunks` has at most CHUNK_BYTES. Iterating raises FetchError, also at the end if bytes are missing.
     """
 
     object: LogObject
@@ -56,47 +57,49 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """Outcome of one deletion: `error` is None when the generation is gone, by us or by somebody before."""
+    """The result of one deletion: `error` is None if the generation is gone, whoever deleted it."""
 
     object: LogObject
     error: str | None = None
 
 
 class LogStore(Protocol):
-    """What the project needs of a log bucket."""
+    """What the project needs from a log bucket."""
 
     @property
     def name(self) -> str:
-        """The log bucket's name as in the settings."""
+        """The log bucket's name in the settings."""
         ...
 
     def pages(self, prefix: str, start_after: str = "", page_keys: int = LIST_PAGE_KEYS) -> Iterator[list[LogObject]]:
-        """The objects whose names begin with `prefix` and lie behind `start_after`, in the names' byte order.
+        """Yield pages of the objects whose names begin with `prefix` and sort after `start_after`, in byte order.
 
         Raises LogStoreError.
         """
         ...
 
     def fetch(self, objects: Sequence[LogObject]) -> list[Fetched]:
-        """The bodies of exactly these generations, in this order. What fails is told per object, nothing is raised."""
+        """Return the bodies of exactly these generations, in this order. A failure is reported on its object, not
+        raised.
+        """
         ...
 
     def open(self, item: LogObject) -> Opened:
-        """Begins to read exactly this generation, of any size, a chunk at a time. Raises FetchError."""
+        """Start reading exactly this generation, of any size, a chunk at a time. Raises FetchError."""
         ...
 
     def delete(self, objects: Sequence[LogObject]) -> list[Deleted]:
-        """Deletes exactly these generations. What fails is told per object, nothing is raised."""
+        """Delete exactly these generations. A failure is reported on its object, not raised."""
         ...
 
 
 def first_object(store: LogStore, prefix: str, start_after: str = "") -> LogObject | None:
-    """The first object with that prefix behind `start_after`: one cheap request."""
+    """Return the first object with that prefix after `start_after`, with one cheap request."""
     for page in store.pages(prefix, start_after, page_keys=1):
         return page[0]
     return None
 
 
-def wrong_size(read: int, listed: int) -> str:
-    """What is said of a body whose length (bytes) is not the listed one."""
-    return f"{read:,} bytes were read where {listed:,} are listed"
+def explain_wrong_size(read: int, listed: int) -> str:
+    """Return the error for a body whose length in bytes is not the listed one."""
+    return f"read {count_noun(read, 'byte')}, but {listed:,} are listed"

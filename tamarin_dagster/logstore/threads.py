@@ -1,4 +1,4 @@
-"""Threads that stay, for work on many objects at a time."""
+"""Threads that are kept, for work on many objects at a time."""
 
 import threading
 from collections import deque
@@ -9,25 +9,27 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# How long a width that has grown may go unseen.
+# How long a wider window may go unnoticed.
 _LOOK_SECONDS = 0.1
 
 
 class Threads:
-    """At most so many threads, each started when it is first needed."""
+    """A pool with a maximum number of threads; each is started when it is first needed."""
 
     def __init__(self, limit: int) -> None:
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="logstore")
 
     def map(self, work: Callable[[T], R], items: Sequence[T], width: Callable[[], int]) -> list[R]:
-        """What `work` gives for each item, in order, by as many threads as `width` says; that may change meanwhile."""
+        """Return the results of `work` for the items, in order. `width` says how many threads to use, and may change
+        meanwhile.
+        """
         if len(items) == 1:
             return [work(items[0])]
         return _Batch(self._pool, work, items, width).results()
 
 
 class _Batch(Generic[T, R]):
-    """Work under way. Its threads share one iterator: a future for each object cost a third of the rate."""
+    """Work in progress. Its threads share one iterator, because a future for each object cost a third of the rate."""
 
     def __init__(
         self, pool: ThreadPoolExecutor, work: Callable[[T], R], items: Sequence[T], width: Callable[[], int]
@@ -43,11 +45,11 @@ class _Batch(Generic[T, R]):
         self._counting = threading.Lock()
 
     def results(self) -> list[R]:
-        """What became of all items, in their order."""
+        """Return the results of all items, in order."""
         try:
             self._start_missing()
             for thread in self._threads:
-                # The threads themselves may all be waiting to try again.
+                # All threads may be waiting to retry, and none of them would start more.
                 while not wait((thread,), _LOOK_SECONDS).done:
                     self._start_missing()
                 thread.result()
@@ -72,12 +74,12 @@ class _Batch(Generic[T, R]):
             raise
 
     def _is_spare(self) -> bool:
-        """Whether there is a thread too many. It must end then."""
+        """Return whether there is a thread too many, which must end then."""
         with self._counting:
             spare = self._running > self._width()
             self._running -= spare
             return spare
 
     def _stop(self) -> None:
-        """After an error or an interrupt the threads end with what they have at hand."""
+        """After an error or an interrupt, let each thread finish its current item."""
         deque(self._numbers, maxlen=0)

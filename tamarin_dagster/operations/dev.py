@@ -27,7 +27,7 @@ from rich.markup import escape
 
 from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, is_demo_home
 from tamarin_dagster.logformat.machine_code import should_compile
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.operations.watchdog import LOCATION, watch
 from tamarin_dagster.private_files import make_home, make_private_folder
 from tamarin_dagster.recordstore.connections import embedded_postgres
@@ -129,7 +129,7 @@ def _demo(settings: Settings, console: Console) -> Iterator[Settings]:
     url = f"http://{endpoint.LOOPBACK}:{port}"
     make_home(settings.home)
     config = settings.home / DEMO_CONFIG
-    with whole_file(config) as file:
+    with write_whole_file(config) as file:
         file.write(_demo_config(url, settings).encode())
     os.environ |= {CONFIG_VARIABLE: str(config), "TAMARIN_HOME": str(settings.home)} | endpoint.demo_environment()
     os.environ.pop("AWS_PROFILE", None)  # a profile that does not exist here would stop every client
@@ -171,7 +171,7 @@ def _dagster_home(settings: Settings) -> Path:
     home = settings.home / "dagster"
     make_private_folder(home)
     if not (home / "dagster.yaml").exists():
-        with whole_file(home / "dagster.yaml") as file:
+        with write_whole_file(home / "dagster.yaml") as file:
             file.write(_DAGSTER_YAML.read_bytes())
     return home
 
@@ -183,7 +183,7 @@ def _workspace(settings: Settings) -> Path:
         return path
     path = settings.home / "dagster" / "workspace.yaml"
     module = {"module_name": "tamarin_dagster.code_location", "location_name": LOCATION}
-    with whole_file(path) as file:
+    with write_whole_file(path) as file:
         file.write(yaml.safe_dump({"load_from": [{"python_module": module}]}).encode())
     return path
 

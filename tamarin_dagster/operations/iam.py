@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from tamarin_dagster.logstore.arns import PROBE_NAME, bucket_arn, literal
+from tamarin_dagster.logstore.arns import PROBE_NAME, bucket_arn, escape_literal
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 _INSPECTIONS = (
@@ -26,7 +26,11 @@ def reading_policy(settings: Settings, bucket: str | None = None) -> dict[str, A
     prefixes = _prefixes(_in_s3(settings, bucket))
     listed = [
         _statement("s3:ListBucket", [log_bucket], sid=f"ListLogKeys{number}")
-        | ({} if "" in found else {"Condition": {"StringLike": {"s3:prefix": [f"{literal(p)}*" for p in found]}}})
+        | (
+            {}
+            if "" in found
+            else {"Condition": {"StringLike": {"s3:prefix": [f"{escape_literal(p)}*" for p in found]}}}
+        )
         for number, (log_bucket, found) in enumerate(prefixes.items(), start=1)
     ]
     return _policy(*listed, _statement("s3:GetObject", _keys(prefixes), sid="ReadLogKeys"))
@@ -84,7 +88,7 @@ def _in_s3(settings: Settings, name: str | None) -> list[LoggedBucket]:
 
 
 def _purging(settings: Settings, name: str | None) -> list[LoggedBucket]:
-    return [bucket for bucket in _in_s3(settings, name) if settings.purges(bucket)]
+    return [bucket for bucket in _in_s3(settings, name) if settings.should_purge(bucket)]
 
 
 def _prefixes(buckets: Iterable[LoggedBucket]) -> dict[str, list[str]]:
@@ -100,7 +104,7 @@ def _uncovered(prefixes: set[str]) -> Callable[[str], bool]:
 
 
 def _keys(prefixes: dict[str, list[str]], name: str = "") -> list[str]:
-    return [f"{arn}/{literal(prefix)}{name}*" for arn, found in prefixes.items() for prefix in found]
+    return [f"{arn}/{escape_literal(prefix)}{name}*" for arn, found in prefixes.items() for prefix in found]
 
 
 def _statement(action: str | list[str], resources: list[str], *, sid: str) -> dict[str, Any]:

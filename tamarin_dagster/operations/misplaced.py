@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tamarin_dagster.logformat import parse_key_name
-from tamarin_dagster.logkey import shown
+from tamarin_dagster.logkey import make_printable
 from tamarin_dagster.logstore import LogStore, first_object
 from tamarin_dagster.settings import LoggedBucket
 
@@ -39,7 +39,9 @@ class Places:
     is_complete: bool
 
     def __str__(self) -> str:
-        return ", ".join(f"'{shown(name)}'" for name in self.names) + ", and perhaps more" * (not self.is_complete)
+        return ", ".join(f"'{make_printable(name)}'" for name in self.names) + ", and perhaps more" * (
+            not self.is_complete
+        )
 
 
 class _Requests:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import dagster as dg
 
 from tamarin_dagster.logformat import FIELDS, DeliveryPeriod
-from tamarin_dagster.logkey import KeyFailure, counted
+from tamarin_dagster.logkey import KeyFailure, count_periods
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.orchestration import asset_checks
 from tamarin_dagster.orchestration.asset_checks import chosen_periods
@@ -23,12 +23,12 @@ from tamarin_dagster.orchestration.naming import (
 )
 from tamarin_dagster.orchestration.partitions import backfill_policy, delivery_partitions, partition_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.pipeline.discover import outdated_keys, waiting_files
+from tamarin_dagster.pipeline.discover import describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.preview import PREVIEW_COLUMNS, Preview
 from tamarin_dagster.pipeline.pull import MisreadLine, Progress, Pulled, PulledPeriod, pull
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
-from tamarin_dagster.settings import LoggedBucket, Partition, Settings
+from tamarin_dagster.settings import LoggedBucket, PartitionUnit, Settings
 
 # S3 and Postgres may stumble; a wrong setting does not get better, but costs no more than a minute.
 RETRY_POLICY = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
@@ -67,7 +67,7 @@ def build_delivered_log_keys(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
 
 def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
     """The asset that loads a bucket's unseen log keys, day by day (or hour by hour) of their delivery."""
-    unit = "hour" if bucket.partition == Partition.HOURLY else "day"
+    unit = "hour" if bucket.partition == PartitionUnit.HOURLY else "day"
 
     @dg.asset(
         key=records_key(slug),
@@ -101,7 +101,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         periods = chosen_periods(context)
-        span = f"{counted(periods)}, {periods[0]} to {periods[-1]}" if len(periods) > 1 else periods[0]
+        span = f"{count_periods(periods)}, {periods[0]} to {periods[-1]}" if len(periods) > 1 else periods[0]
         context.log.info(f"{bucket.name}: looking at {span}")
         engine = tamarin_database.open(settings)
         with cancellable(), retried_if_transient(bucket):
@@ -267,8 +267,8 @@ def _summary(bucket: LoggedBucket, pulled: Pulled) -> str:
         f" = {total('records'):,} rows + {total('rejected'):,} rejected + {total('blank'):,} blank,"
         f" in {pulled.seconds:.1f} s; {len(pulled.failures)} keys left alone"
         + (f"; {returned:,} keys have returned, and are purged again" if (returned := total("returned")) else "")
-        + (f"; {outdated_keys(outdated, pulled.outdated_names[0])}" if (outdated := total("outdated")) else "")
-        + (f"; {waiting_files(bucket, pulled.waiting)}" if pulled.waiting else "")
+        + (f"; {describe_outdated(outdated, pulled.outdated_names[0])}" if (outdated := total("outdated")) else "")
+        + (f"; {describe_waiting(bucket, pulled.waiting)}" if pulled.waiting else "")
     )
 
 
@@ -277,7 +277,7 @@ class _progress_log:  # noqa: N801 - used as a function
 
     def __init__(self, context: dg.AssetExecutionContext, periods: Sequence[DeliveryPeriod]) -> None:
         self._context = context
-        self._periods = counted(periods)
+        self._periods = count_periods(periods)
         self._started = self._last = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:

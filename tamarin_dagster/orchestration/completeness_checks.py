@@ -21,7 +21,7 @@ from tamarin_dagster.orchestration.asset_checks import (
     name_table,
 )
 from tamarin_dagster.orchestration.resources import LogBuckets
-from tamarin_dagster.pipeline.discover import count_strays, not_searched, survey
+from tamarin_dagster.pipeline.discover import count_strays, describe_unsearched, survey
 from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
@@ -184,7 +184,7 @@ def _stray_result(slug: str, bucket: LoggedBucket, log_buckets: LogBuckets) -> d
         metadata["names"] = name_table(strays)
     if seen.unsearched:
         metadata["folders not searched"] = name_table(seen.unsearched)
-        said.append(not_searched(seen))
+        said.append(describe_unsearched(seen))
     return check_result(EACH_NAME_BELONGS_TO_A_DAY, slug, not said, metadata, "; ".join(said) or None)
 
 

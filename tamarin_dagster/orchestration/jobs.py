@@ -19,7 +19,7 @@ from tamarin_dagster.orchestration.failures import held_back, raise_held_back
 from tamarin_dagster.orchestration.naming import named
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster.pipeline.reparse import Reparsed, reparse
-from tamarin_dagster.pipeline.retain import expire, first_kept_day, owed_warning, unpurged_warning
+from tamarin_dagster.pipeline.retain import describe_owed, describe_unpurged, expire, first_kept_day
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
@@ -71,8 +71,8 @@ def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.Jo
             done = expire(engine, months, archives=archives)
         context.log.info(str(done))
         for bucket in settings.buckets:
-            if settings.purges(bucket) and (left := done.unpurged.get(bucket.name)):
-                context.log.warning(unpurged_warning(bucket.name, left))
+            if settings.should_purge(bucket) and (left := done.unpurged.get(bucket.name)):
+                context.log.warning(describe_unpurged(bucket.name, left))
         context.add_output_metadata(
             {
                 "kept from": done.first_kept.isoformat(),
@@ -86,7 +86,7 @@ def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.Jo
         )
         for failure in rolled_up.failures:
             context.log.error(str(failure))
-        if stays := [*map(str, done.kept_back), *map(owed_warning, done.owed)]:
+        if stays := [*map(str, done.kept_back), *map(describe_owed, done.owed)]:
             raise dg.Failure("; ".join(stays), allow_retries=False)
 
     @dg.job(

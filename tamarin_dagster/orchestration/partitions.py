@@ -8,7 +8,7 @@ import dagster as dg
 
 from tamarin_dagster.logformat import DeliveryHour, DeliveryPeriod, parse_key_name
 from tamarin_dagster.logkey import LogKey
-from tamarin_dagster.settings import LoggedBucket, Partition, Settings
+from tamarin_dagster.settings import LoggedBucket, PartitionUnit, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def first_partition_date(bucket: LoggedBucket) -> date:
 
     It moves on with each January only: partitions that differ between two looks at the clock would not fit together.
     """
-    if bucket.partition == Partition.DAILY:
+    if bucket.partition == PartitionUnit.DAILY:
         return bucket.start_date
     return max(bucket.start_date, date(datetime.now(UTC).year - MAX_YEARS_OF_HOURS, 1, 1))
 
@@ -49,7 +49,7 @@ def warn_of_clamped(bucket: LoggedBucket) -> None:
 def delivery_partitions(bucket: LoggedBucket) -> dg.TimeWindowPartitionsDefinition:
     """The bucket's days (hours) from its start_date to the present one, which is incomplete but loaded as it fills."""
     start = first_partition_date(bucket)
-    if bucket.partition == Partition.HOURLY:
+    if bucket.partition == PartitionUnit.HOURLY:
         return dg.HourlyPartitionsDefinition(
             start_date=f"{datetime.combine(start, datetime.min.time()):{_HOUR_KEY}}", fmt=_HOUR_KEY, end_offset=1
         )
@@ -58,7 +58,7 @@ def delivery_partitions(bucket: LoggedBucket) -> dg.TimeWindowPartitionsDefiniti
 
 def backfill_policy(bucket: LoggedBucket, settings: Settings) -> dg.BackfillPolicy:
     """How many partitions of a backfill go into one run; smaller runs spread over more workers."""
-    hourly = bucket.partition == Partition.HOURLY
+    hourly = bucket.partition == PartitionUnit.HOURLY
     return dg.BackfillPolicy.multi_run(max_partitions_per_run=HOURS_PER_RUN if hourly else settings.days_per_run)
 
 
@@ -69,7 +69,7 @@ def partition_key(period: DeliveryPeriod) -> str:
 
 def whole_days(bucket: LoggedBucket, first: date, last: date) -> tuple[str, str]:
     """The keys of the bucket's first and last partition of these days, as far as they have come."""
-    if bucket.partition == Partition.DAILY:
+    if bucket.partition == PartitionUnit.DAILY:
         return partition_key(first), partition_key(last)
     return partition_key(DeliveryHour(first, 0)), partition_key(min(DeliveryHour(last, 23), _present_hour()))
 
@@ -97,7 +97,7 @@ def _present_hour() -> DeliveryHour:
 
 def period_of(bucket: LoggedBucket, key: LogKey) -> DeliveryPeriod:
     """The partition that a log key of the bucket belongs to."""
-    if bucket.partition == Partition.DAILY:
+    if bucket.partition == PartitionUnit.DAILY:
         return key.delivery_date
     name = parse_key_name(key.object.key, bucket.log_prefix)
     if name is None:

@@ -8,7 +8,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod
-from tamarin_dagster.logkey import KeyFailure, counted
+from tamarin_dagster.logkey import KeyFailure, count_periods
 from tamarin_dagster.orchestration import asset_checks
 from tamarin_dagster.orchestration.assets import RETRY_POLICY, add_metadata, failure_table, link_to, place_of
 from tamarin_dagster.orchestration.cancelling import cancellable
@@ -28,7 +28,9 @@ PURGE_POOL = "tamarin_purge"
 def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
     """Build the asset of a bucket's deleted log keys; its materializations are the record of deletions."""
     before = archived_key(slug) if settings.archive_of(bucket) else records_key(slug)
-    note = "" if settings.purges(bucket) else "\n\n`purge_parsed_keys` is off for this bucket: nothing is deleted."
+    note = (
+        "" if settings.should_purge(bucket) else "\n\n`purge_parsed_keys` is off for this bucket: nothing is deleted."
+    )
 
     @dg.asset(
         key=purged_key(slug),
@@ -37,7 +39,7 @@ def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -
             f"Log keys of {bucket.name} that were deleted from {place_of(bucket)}, their rows proved complete.\n\n"
             f"The proof is a count in `{s3_log_record.name}`, held against `{s3_log_key.name}`, just before. Keys with"
             " rejected lines stay"
-            f"{' only if a line is oversized' if settings.purges_rejected(bucket) else ''}.{note}"
+            f"{' only if a line is oversized' if settings.should_purge_rejected(bucket) else ''}.{note}"
         ),
         partitions_def=delivery_partitions(bucket),
         backfill_policy=backfill_policy(bucket, settings),
@@ -119,7 +121,7 @@ class _Purge:
     def purge(self, buckets: Iterable[LoggedBucket], periods: Sequence[DeliveryPeriod] | None = None) -> None:
         """Purge these buckets, of these periods (default: of all). A bucket that fails does not stop the others."""
         for bucket in buckets:
-            if not self.settings.purges(bucket):
+            if not self.settings.should_purge(bucket):
                 self.log.info(f"{bucket.name}: purge_parsed_keys is off, its log keys stay")
                 continue
             with cancellable(), held_back(self.failed, bucket):
@@ -134,14 +136,14 @@ class _Purge:
             self.log_buckets.store(bucket),
             self.engine,
             periods=periods,
-            with_rejected=self.settings.purges_rejected(bucket),
+            with_rejected=self.settings.should_purge_rejected(bucket),
             archive=self.log_buckets.archive(bucket, url) if url else None,
         )
         self.keys, self.bytes = self.keys + purged.keys, self.bytes + purged.bytes
         self.kept, self.waiting = self.kept + purged.kept.keys, self.waiting + purged.waiting_keys
         self.failures += purged.failures
         for problem, days in purged.days_by_archive_problem().items():
-            text = f"{bucket.name}: nothing of {counted(days)} from {days[0]} on is purged: {problem}"
+            text = f"{bucket.name}: nothing of {count_periods(days)} from {days[0]} on is purged: {problem}"
             self.failed.append(dg.Failure(text, allow_retries=False))
         self.log.info(
             f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s;"

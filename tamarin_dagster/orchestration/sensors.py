@@ -24,7 +24,14 @@ from tamarin_dagster.orchestration.naming import BUCKET_TAG, DIGEST_TAG, FIRST, 
 from tamarin_dagster.orchestration.partitions import first_partition_date, has_begun, partition_key, period_of
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.selections import Selection, load_selection
-from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Look, count_strays, days_with_keys, not_searched, survey
+from tamarin_dagster.pipeline.discover import (
+    DAYS_AHEAD,
+    Look,
+    count_strays,
+    days_with_keys,
+    describe_unsearched,
+    survey,
+)
 from tamarin_dagster.pipeline.retain import first_kept_day
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -179,7 +186,7 @@ def unseen_periods(
     today = datetime.now(UTC).date()
     seen = survey(store, bucket)
     tick.strays_elsewhere = list(seen.strays)
-    tick.not_searched = not_searched(seen)
+    tick.not_searched = describe_unsearched(seen)
     last = today + timedelta(days=DAYS_AHEAD)
     for day in days_with_keys(store, bucket, seen.roots, first, last, tick.strays_elsewhere):
         if tick.cut_short or time.monotonic() - started > TICK_BUDGET_SECONDS:

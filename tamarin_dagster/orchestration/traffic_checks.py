@@ -17,7 +17,7 @@ from tamarin_dagster.analytics import alarms
 from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers
 from tamarin_dagster.analytics.past import SETTLED_AFTER, last_settled_day, waiting_days
 from tamarin_dagster.analytics.reasons import Reason
-from tamarin_dagster.logkey import shown
+from tamarin_dagster.logkey import make_printable
 from tamarin_dagster.orchestration.naming import group_of, rollups_key, traffic_key
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -227,7 +227,7 @@ def _consumer_cells(by: ConsumerKind, consumer: Consumer) -> dict[str, int | str
 
 def cell_of(name: str | None) -> str:
     """A client's text, as a table may show it."""
-    text = "(none)" if name is None else shown(name[:SHOWN_CHARACTERS])
+    text = "(none)" if name is None else make_printable(name[:SHOWN_CHARACTERS])
     return text if name is None or len(name) <= SHOWN_CHARACTERS else f"{text}…"
 
 

@@ -183,7 +183,7 @@ def _hourly_results(
     engine: sa.Engine,
     log_buckets: LogBuckets,
 ) -> Iterator[dg.AssetCheckResult]:
-    yield from watch_results(bucket, slug, settings.purges(bucket), wanted, engine, log_buckets)
+    yield from watch_results(bucket, slug, settings.should_purge(bucket), wanted, engine, log_buckets)
     if not set(ALARMS).isdisjoint(wanted):
         yield from alarm_results(bucket, slug, settings, wanted, engine)
 

@@ -1,1 +1,1 @@
-"""The verbs: discover, pull, archive, purge, reparse, retain and their like, a file each. Knows nothing of Dagster."""
+"""The steps of a log key, one file each: discover, pull, archive, purge, reparse, retain and others. No Dagster."""

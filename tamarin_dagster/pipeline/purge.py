@@ -1,7 +1,7 @@
-"""Deleting log keys that the ledger proves loaded.
+"""Delete log keys that the ledger proves to be loaded.
 
-There is no way from a listing to a deletion: only keys of the ledger are candidates, each is proved by a query on
-committed data just before, and only the very generation that was loaded is deleted.
+A listing never leads to a deletion. Only log keys of the ledger are candidates, each is proved by a query on committed
+data just before, and only the exact generation that was loaded is deleted.
 """
 
 import logging
@@ -12,7 +12,7 @@ from datetime import date
 
 import sqlalchemy as sa
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure
 from tamarin_dagster.logstore import LogStore
@@ -24,23 +24,23 @@ from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
 
-# Keys that are proved and deleted at a time; what a kill -9 interrupts is deleted again, which finds it gone.
+# Log keys that are proved and deleted together. After a kill -9 they are deleted again, which finds them gone.
 PURGE_PAGE_KEYS = 1000
 
 
 @dataclass(slots=True)
 class Purged:
-    """What a purge did; or, of a dry run, what a purge would do.
+    """What a purge did, or what it would do, if it was a dry run.
 
     Attributes:
         keys, bytes: what was deleted.
-        rows: records and rejected lines that were counted in proof of them.
-        by_day: keys deleted, by delivery day.
-        failures: keys that stay, with the reason: the proof failed, or the deletion did.
-        kept: keys that stay for their rejected lines.
-        archive_problems: delivery days of which nothing was deleted, since the archive does not hold their records as
-            they were written there, each with the reason.
-        waiting_keys: keys that stay until their records are in the archive.
+        rows: records and rejected lines that were counted to prove it.
+        by_day: deleted log keys, by delivery day.
+        failures: log keys that stay because the proof or the deletion failed, with the reason.
+        kept: log keys that stay because of their rejected lines.
+        archive_problems: delivery days of which nothing was deleted, because the archive does not hold their records as
+            they were written, with the reason.
+        waiting_keys: log keys that stay until their records are in the archive.
     """
 
     keys: int = 0
@@ -54,22 +54,22 @@ class Purged:
     seconds: float = 0.0
 
     def days_by_archive_problem(self) -> dict[str, list[date]]:
-        """The days of `archive_problems` by their reason: an archive that is not there has one for all."""
+        """Group the days of `archive_problems` by their reason; a missing archive has the same reason for all."""
         found: dict[str, list[date]] = {}
         for day, problem in self.archive_problems.items():
             found.setdefault(problem, []).append(day)
         return found
 
     def add(self, key: LoadedKey) -> None:
-        """Counts a deleted key."""
+        """Count a deleted log key."""
         self.keys += 1
         self.bytes += key.object.size
         self.rows += key.record_count + key.rejected_count
         self.by_day[key.delivery_date] = self.by_day.get(key.delivery_date, 0) + 1
 
 
-def _archived(page: list[LoadedKey], proof: ArchiveProof | None, done: Purged) -> list[LoadedKey]:
-    """Those of the keys whose delivery day the archive holds; the days of the others are noted."""
+def _keep_archived(page: list[LoadedKey], proof: ArchiveProof | None, done: Purged) -> list[LoadedKey]:
+    """Return the log keys whose delivery day is in the archive; note the days of the others."""
     if proof is None:
         return page
     found = {day: proof.problem(day) for day in sorted({key.delivery_date for key in page})}
@@ -88,20 +88,21 @@ def purge(
     dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Purged:
-    """Deletes the loaded keys of these delivery periods (default: all) whose rows are proved complete.
+    """Delete the loaded log keys of these delivery periods (default: all) whose rows are proved complete.
 
-    A key with rejected lines is left alone, unless `with_rejected`; one with an oversized line always is, and so is a
-    key that expired, or whose rows are not what the ledger says. With an `archive` so is one whose records are not in
-    that place: the ledger must say so, and the place must hold now what was written there, asked once a delivery day.
-    A failed deletion is kept in the ledger and tried again by the next purge. A dry run proves, and deletes nothing.
-    `progress` gets the number of keys deleted so far.
+    These log keys stay: one with rejected lines, unless `with_rejected`; one with an oversized line; an expired one;
+    and one whose rows differ from the ledger. With an `archive`, a log key also stays unless the ledger says that its
+    records are archived there, and the place still holds what was written, which is checked once for each delivery day.
+
+    A failed deletion is recorded in the ledger, and the next purge tries it again. A dry run proves, and deletes
+    nothing. `progress` gets the number of log keys deleted so far.
     """
     started = time.monotonic()
     done = Purged()
     place = archive.name if archive else None
     proof = ArchiveProof(bucket, archive, engine) if archive else None
-    for page in _pages(bucket, store, engine, periods, with_rejected, place):
-        proved = _proved(engine, bucket, _archived(page, proof, done), done, place)
+    for page in _find_pages(bucket, store, engine, periods, with_rejected, place):
+        proved = _prove(engine, bucket, _keep_archived(page, proof, done), done, place)
         if dry_run:
             for key in proved:
                 done.add(key)
@@ -121,7 +122,7 @@ def purge(
     return done
 
 
-def _pages(
+def _find_pages(
     bucket: LoggedBucket,
     store: LogStore,
     engine: sa.Engine,
@@ -131,7 +132,7 @@ def _pages(
 ) -> Iterator[list[LoadedKey]]:
     last_id = 0
     while True:
-        reached(FailPoint.PURGE_QUERY_BEFORE)
+        hit(FailPoint.PURGE_QUERY_BEFORE)
         with engine.connect() as connection:
             page = ledger.list_purgeable(
                 connection,
@@ -149,30 +150,30 @@ def _pages(
         last_id = page[-1].id
 
 
-def _proved(
+def _prove(
     engine: sa.Engine, bucket: LoggedBucket, page: list[LoadedKey], done: Purged, place: str | None
 ) -> list[LoadedKey]:
-    """Those of the keys whose rows, counted now, are what the ledger says; the others are failures."""
+    """Return the log keys whose rows, counted now, agree with the ledger; the others are failures."""
     ids = [key.id for key in page]
     with engine.connect() as connection:
         unproved = {difference.key: difference for difference in ledger.count_differences(connection, ids)}
-        # Asked after the count, which leaves out what retention has marked meanwhile: that is not proved.
+        # Ask after the count, which leaves out what retention has marked meanwhile and so proves nothing about it.
         left_out = ledger.expired_ids(connection, ids)
-        if place:  # a reparse may have moved lines into a key's records meanwhile
+        if place:  # a reparse may have moved lines into the records meanwhile
             left_out |= archived.unarchived_ids(connection, ids, place)
-    reached(FailPoint.PURGE_QUERY_AFTER)
+    hit(FailPoint.PURGE_QUERY_AFTER)
     for key in page:
         if difference := unproved.get(key.object.key):
-            _fail(done, bucket, key, f"its rows are not what the ledger says: {difference}")
+            _fail(done, bucket, key, f"its rows differ from the ledger: {difference}")
     return [key for key in page if key.object.key not in unproved and key.id not in left_out]
 
 
 def _delete(store: LogStore, engine: sa.Engine, bucket: LoggedBucket, proved: list[LoadedKey], done: Purged) -> None:
     gone: list[int] = []
     errors: dict[int, str] = {}
-    reached(FailPoint.DELETE_BEFORE)
+    hit(FailPoint.DELETE_BEFORE)
     results = store.delete([key.object for key in proved])
-    reached(FailPoint.DELETE_AFTER)
+    hit(FailPoint.DELETE_AFTER)
     for key, deleted in zip(proved, results, strict=True):
         if deleted.error is None:
             gone.append(key.id)
@@ -180,13 +181,13 @@ def _delete(store: LogStore, engine: sa.Engine, bucket: LoggedBucket, proved: li
         else:
             errors[key.id] = deleted.error
             _fail(done, bucket, key, deleted.error)
-    reached(FailPoint.MARK_PURGED_BEFORE)
+    hit(FailPoint.MARK_PURGED_BEFORE)
     with engine.begin() as connection:
         if gone:
             ledger.mark_purged(connection, gone)
         if errors:
             ledger.note_purge_errors(connection, errors)
-    reached(FailPoint.MARK_PURGED_AFTER)
+    hit(FailPoint.MARK_PURGED_AFTER)
 
 
 def _fail(done: Purged, bucket: LoggedBucket, key: LoadedKey, error: str) -> None:

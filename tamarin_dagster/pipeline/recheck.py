@@ -1,4 +1,4 @@
-"""recheck: stored records that the present rules would not load, found and reported. Nothing is changed.
+"""recheck: find stored records that the present rules would not load, and report them. Changes nothing.
 
 An earlier version loaded lines whose tail had no documented shape, and purged their log keys. Knows nothing of Dagster.
 """
@@ -12,7 +12,7 @@ from datetime import date
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import redact_text
-from tamarin_dagster.logkey import shown
+from tamarin_dagster.logkey import make_printable
 from tamarin_dagster.recordstore.shapes import (
     CHECKED_FIELDS,
     MisshapenRecords,
@@ -23,23 +23,23 @@ from tamarin_dagster.recordstore.shapes import (
 )
 
 SAMPLES = 3
-"""Values of a column that are shown."""
+"""How many values of a column are shown."""
 NAMED_KEYS = 20
-"""Log keys that are named; the others are counted."""
+"""How many log keys are named; the others are counted."""
 COUNTED_KEYS = 100_000
-"""Log keys that are counted exactly: their ids are held in memory, about 10 MB."""
+"""How many log keys are counted exactly: their IDs are in memory, about 10 MB."""
 VALUE_CHARACTERS = 80
-"""Characters of a value that are shown."""
+"""How many characters of a value are shown."""
 _READ_CHARACTERS = 4_096
-"""Characters of a value that are looked through for secrets."""
+"""How many characters of a value are searched for secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredValue:
-    """A value that violates the shape of its column: safe to show on a terminal or in a log.
+    """A value that violates the shape of its column, made safe for a terminal or a log.
 
     Control characters and direction marks are escaped, the secrets of presigned URLs are redacted, and a long value is
-    cut, which `…` says.
+    cut and ends in `…`.
     """
 
     value: str
@@ -50,7 +50,7 @@ class StoredValue:
 
 @dataclass(slots=True)
 class ViolatedColumn:
-    """A column with records that violate its shape: how many, and some of their values."""
+    """A column with records that violate its shape: their number, and some of their values."""
 
     column: str
     records: int = 0
@@ -65,7 +65,7 @@ class ConcernedKey:
         id: its ledger row.
         bucket: the configured bucket that loaded it; None if the ledger lacks the row.
         key: its name; None if the ledger lacks the row.
-        is_purged: whether it was deleted from the log bucket, as far as the ledger knows.
+        is_purged: whether the ledger says that it was deleted from the log bucket.
         records: the number of these records.
     """
 
@@ -78,15 +78,15 @@ class ConcernedKey:
 
 @dataclass(slots=True)
 class Rechecked:
-    """What a recheck has looked at, and what it found.
+    """What a recheck has read and found.
 
     Attributes:
-        days: the request days that were looked at; `day_count` is how many there are to look at.
-        first_day, last_day: the first and the last of all of them.
+        days: the request days that were read, of `day_count`.
+        first_day, last_day: the first and the last of all request days.
         records: the records that would not be loaded today.
         columns: the columns that are violated, in the order of the line. A record may violate several.
-        keys: the first log keys with such records, NAMED_KEYS at most.
-        key_count: the number of all of them; if `has_more_keys`, there are more.
+        keys: the first log keys with such records, at most NAMED_KEYS.
+        key_count: the number of all such log keys; a minimum if `has_more_keys`.
     """
 
     days: int = 0
@@ -101,7 +101,7 @@ class Rechecked:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """In a line, for a person."""
+        """Return a summary in one line."""
         days = "1 day" if self.days == 1 else f"{self.days:,} days"
         span = (
             f" ({self.first_day} to {self.last_day})" if self.days > 1 else f" ({self.first_day})" if self.days else ""
@@ -123,15 +123,15 @@ def recheck(
 ) -> Rechecked:
     """Find stored records that violate the shape of a column of the tail, or of the bucket owner.
 
-    One day of requests at a time, each in a read-only transaction of its own: no partition of other days is read, and
-    no snapshot lasts longer than the reading of a day.
+    Each request day has its own read-only transaction. So no partition of other days is read, and no snapshot lasts
+    longer than the reading of a day.
 
     Args:
         engine: the database of the records.
-        bucket: a configured bucket; only records of the log keys that were loaded for it are looked at.
-        first: the first day of requests (UTC); None means the first that there is.
-        last: the last one.
-        progress: gets what was found so far and the day, after each day.
+        bucket: a configured bucket; only records of the log keys that were loaded for it are read.
+        first: the first request day (UTC); None means the first one in the records.
+        last: the last request day (UTC); None means the last one in the records.
+        progress: called after each day with the results so far and the day.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database refuses, or is gone.
@@ -190,7 +190,7 @@ def _recheck_day(
         for name in each.columns:
             value = values.get(place, {}).get(name)
             if value is not None:
-                _add_sample(columns[name], _safe(value), each)
+                _add_sample(columns[name], _make_safe(value), each)
 
 
 def _count_key(done: Rechecked, named: dict[int, ConcernedKey], ids: set[int], each: MisshapenRecords) -> None:
@@ -208,16 +208,17 @@ def _count_key(done: Rechecked, named: dict[int, ConcernedKey], ids: set[int], e
 
 
 def _add_sample(column: ViolatedColumn, value: str, each: MisshapenRecords) -> None:
-    """Add it unless there are enough, or one of the same text."""
+    """Add the value, unless there are enough, or one that looks the same."""
     if len(column.samples) < SAMPLES and all(sample.value != value for sample in column.samples):
         column.samples.append(StoredValue(value, each.log_key, each.log_key_id, each.line_number))
 
 
-def _safe(value: str) -> str:
-    """Return the value as anybody may see it.
+def _make_safe(value: str) -> str:
+    """Return the value in a form that is safe to show.
 
-    A column was cut at blanks, so its value may begin with the name of a secret: the question mark has it found there.
+    A column was cut at blanks, so its value may begin with the name of a secret. The prepended question mark lets the
+    redaction find it there.
     """
-    safe = shown(redact_text("?" + value[:_READ_CHARACTERS])[1:])
+    safe = make_printable(redact_text("?" + value[:_READ_CHARACTERS])[1:])
     is_cut = len(safe) > VALUE_CHARACTERS or len(value) > _READ_CHARACTERS
     return safe[:VALUE_CHARACTERS] + "…" if is_cut else safe

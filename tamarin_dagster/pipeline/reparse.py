@@ -1,6 +1,6 @@
-"""reparse: what the present parser makes of the rejected lines that an older one left, or an earlier hour.
+"""reparse: read rejected lines again, with the present parser and the present time.
 
-Lines that are records now are moved into the records, one transaction per key. Knows nothing of Dagster.
+Lines that are records now are moved into the records, in one transaction for each log key. Knows nothing of Dagster.
 """
 
 import logging
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from tamarin_dagster.logformat import ParsedLogs, parse_logs
 from tamarin_dagster.logformat.engine import ParserName
 from tamarin_dagster.logkey import KeyFailure
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import rejected
 from tamarin_dagster.recordstore.partitions import ensure_partitions
 from tamarin_dagster.recordstore.refusals import REFUSALS, describe_parse_error, describe_refusal
@@ -24,23 +25,23 @@ from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
 
-# Keys that are looked up at a time.
+# Log keys that are looked up together.
 REPARSE_PAGE_KEYS = 1000
 
 
 @dataclass(slots=True)
 class Reparsed:
-    """What a reparse did. Counts are of keys that are no failure: lines = moved + rejected + oversized.
+    """What a reparse did. Counts are of log keys without a failure: lines = moved + rejected + oversized.
 
     Attributes:
-        keys: those with rejected lines.
-        changed: those of them with lines that moved, or that have another reason now.
+        keys: log keys with rejected lines.
+        changed: how many of them have lines that moved, or that have another reason now.
         lines: their rejected lines.
         moved: lines that are records now.
-        rejected: lines that are no records still.
-        reasons_changed: those of them whose reason is another now.
-        oversized: lines that were not read again: oversized ones, of which only the start is stored, and torn ones.
-        failures: keys that were left as they are, with the reason.
+        rejected: lines that are still rejected.
+        reasons_changed: how many of these have another reason now.
+        oversized: lines that were not read again: oversized lines, of which only the start is stored, and torn lines.
+        failures: log keys that were not changed, with the reason.
     """
 
     keys: int = 0
@@ -54,11 +55,12 @@ class Reparsed:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """In a line, for a person."""
+        """Return a summary in one line."""
         return (
-            f"{self.changed:,} of {self.keys:,} keys with rejected lines changed; {self.lines:,} lines ="
-            f" {self.moved:,} records now + {self.rejected:,} rejected still ({self.reasons_changed:,} for another"
-            f" reason) + {self.oversized:,} oversized or torn, not read again; {self.seconds:.1f} s"
+            f"changed {self.changed:,} of {count_noun(self.keys, 'log key')} with rejected lines;"
+            f" {count_noun(self.lines, 'line')} = {count_noun(self.moved, 'record')} now + {self.rejected:,} still"
+            f" rejected ({self.reasons_changed:,} for another reason) + {self.oversized:,} oversized or torn, not read"
+            f" again; {self.seconds:.1f} s"
         )
 
 
@@ -73,18 +75,20 @@ def reparse(
     parser: ParserName = "compiled",
     progress: Callable[[Reparsed], None] | None = None,
 ) -> Reparsed:
-    """Reads the rejected lines of the bucket's keys again, and moves those that are records now into the records.
+    """Read the rejected lines of the bucket's log keys again, and move those that are records now into the records.
 
-    `first` and `last` are delivery days, `now` (aware; default: the clock) is what request times are measured by,
-    `redacts` says whether secrets of presigned URLs are left out of the records, `parser` which reader reads the lines.
-    A key whose lines cannot be read or moved is a failure, stays as it is and stops no other. `progress` gets what is
-    done so far, after each key. Raises sqlalchemy.exc.OperationalError when the database is gone; what was moved until
-    then stays.
+    `first` and `last` are delivery days, `now` (aware; default: the clock) is the time that request times are compared
+    with, `redacts` says whether secrets of presigned URLs are left out of the records, `parser` which parser reads the
+    lines.
+
+    A log key whose lines cannot be read or moved is a failure and is not changed; the others continue. `progress` gets
+    the results so far, after each log key. Raises sqlalchemy.exc.OperationalError when the database is gone; what was
+    moved until then stays.
     """
     started = time.monotonic()
     now = now or datetime.now(UTC)
     done = Reparsed()
-    for key in _keys(engine, bucket, first, last):
+    for key in _find_keys(engine, bucket, first, last):
         try:
             _count(done, _reparse_key(engine, key, _Reading(now, redacts, parser, bucket)))
         except REFUSALS as error:
@@ -99,7 +103,7 @@ def reparse(
     return done
 
 
-def _keys(engine: sa.Engine, bucket: LoggedBucket, first: date | None, last: date | None) -> Iterator[RejectedKey]:
+def _find_keys(engine: sa.Engine, bucket: LoggedBucket, first: date | None, last: date | None) -> Iterator[RejectedKey]:
     last_id = 0
     while True:
         with engine.connect() as connection:
@@ -112,13 +116,13 @@ def _keys(engine: sa.Engine, bucket: LoggedBucket, first: date | None, last: dat
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Rejected lines of a key, as the parser reads them now.
+    """Rejected lines of a log key, as the parser reads them now.
 
     Attributes:
-        parsed: what they hold; each is a log of its own.
-        moved: the numbers of those that are records.
-        reasons: the numbers of those that are rejected for another reason, by that reason.
-        oversized: how many more there are that cannot be read.
+        parsed: the result; each line is a log of its own.
+        moved: the numbers of the lines that are records.
+        reasons: by new reason, the numbers of the lines that are rejected for another reason than before.
+        oversized: how many more lines cannot be read again.
     """
 
     parsed: ParsedLogs
@@ -129,7 +133,7 @@ class _Chunk:
 
 @dataclass(slots=True)
 class _KeyCounts:
-    """What the parser makes of a key's rejected lines."""
+    """What the parser makes of a log key's rejected lines."""
 
     moved: int = 0
     rejected: int = 0
@@ -145,7 +149,7 @@ class _KeyCounts:
         return bool(self.moved or self.reasons_changed)
 
     def add(self, chunk: _Chunk) -> None:
-        """Counts a chunk of its lines."""
+        """Count a chunk of its lines."""
         self.moved += len(chunk.moved)
         self.rejected += len(chunk.parsed.counts) - len(chunk.moved)
         self.reasons_changed += sum(len(numbers) for numbers in chunk.reasons.values())
@@ -168,13 +172,13 @@ class _Reading:
 
 
 def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _KeyCounts:
-    """Reads a key's lines without a lock first: most keys stay as they are, and of the others the months are told.
+    """Reparse one log key. Read its lines without a lock first: most stay rejected, and it gives the others' months.
 
-    A partition must be there before the transaction that fills it: to make one within, on another connection, could
+    A partition must exist before the transaction that fills it. Creating one meanwhile, on another connection, could
     wait for somebody who waits for us.
     """
     expected = _KeyCounts()
-    with engine.connect() as connection, closing(_chunks(connection, key, reading)) as chunks:
+    with engine.connect() as connection, closing(_read_chunks(connection, key, reading)) as chunks:
         for chunk in chunks:
             expected.add(chunk)
     if not expected.is_changed:
@@ -184,7 +188,7 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _Key
     with engine.begin() as connection:
         if not rejected.lock(connection, key):
             return found
-        with closing(_chunks(connection, key, reading)) as chunks:
+        with closing(_read_chunks(connection, key, reading)) as chunks:
             for chunk in chunks:
                 of_bucket = reading.bucket
                 rejected.move(
@@ -197,7 +201,7 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _Key
     return found
 
 
-def _chunks(connection: sa.Connection, key: RejectedKey, reading: _Reading) -> Generator[_Chunk]:
+def _read_chunks(connection: sa.Connection, key: RejectedKey, reading: _Reading) -> Generator[_Chunk]:
     with closing(rejected.stored_lines(connection, key.id)) as chunks:
         for lines in chunks:
             yield _read(lines, reading)
@@ -209,7 +213,7 @@ def _read(lines: Sequence[StoredLine], reading: _Reading) -> _Chunk:
     bodies = [text + b"\n" for _, text in whole]
     parsed = parse_logs(bodies, now=reading.now, first_lines=numbers, parser=reading.parser)
     if reading.redacts:
-        parsed = parsed.redacted()
+        parsed = parsed.redact()
     moved = [number for number, counts in zip(numbers, parsed.counts, strict=True) if counts.record_count]
     reasons: dict[str, list[int]] = {}
     for log, number, reason in parsed.rejected[["log_index", "line_number", "reason"]].itertuples(index=False):
@@ -229,5 +233,5 @@ def _count(done: Reparsed, key: _KeyCounts) -> None:
 
 
 def _fail(done: Reparsed, bucket: LoggedBucket, key: RejectedKey, error: str) -> None:
-    _log.warning("bucket %s, key %s stays as it is: %s", bucket.name, key.key, error)
+    _log.warning("bucket %s, key %s is not changed: %s", bucket.name, key.key, error)
     done.failures.append(KeyFailure(key.key, key.delivery_date, error))

@@ -1,6 +1,6 @@
-"""expire: what is older than retention_months goes, whole monthly partitions at a time.
+"""expire: drop records that are older than retention_months, in whole monthly partitions.
 
-The ledger keeps its row of each key, so that nothing is loaded again. Knows nothing of Dagster.
+The ledger keeps its row of each log key, so that nothing is loaded again. Knows nothing of Dagster.
 """
 
 import logging
@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 import psycopg
 import sqlalchemy as sa
 
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import archived, expiry
 from tamarin_dagster.recordstore.archived import OwedKeys
 from tamarin_dagster.recordstore.database import DatabaseError
@@ -19,14 +20,14 @@ from tamarin_dagster.recordstore.partitions import MonthPartition, partitions_be
 
 _log = logging.getLogger(__name__)
 
-# Keys that are marked in one transaction.
+# Log keys that are marked in one transaction.
 MARK_PAGE_KEYS = 5000
-# Keys that are looked up at a time, and of which the rejected lines are deleted in one transaction: a key may have
-# hundreds of thousands.
+# Log keys that are looked up together, and whose rejected lines are deleted in one transaction; one may have hundreds
+# of thousands.
 REJECTED_PAGE_KEYS = 100_000
 REJECTED_CHUNK_KEYS = 100
-# While a drop waits for the record table, loads and queries wait behind it. Longer than the second after which
-# autovacuum gives way; shorter than the patience of `ensure_partitions`.
+# While a drop waits for the record table, loads and queries queue after it. This is longer than the second after which
+# autovacuum yields, and shorter than the patience of `ensure_partitions`.
 LOCK_TIMEOUT = "3s"
 LOCK_ATTEMPTS = 20
 LOCK_PAUSE_SECONDS = 5.0
@@ -34,7 +35,7 @@ LOCK_PAUSE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class KeptBack:
-    """A month that is not dropped yet: nobody could make its rollups again once its records are gone.
+    """A month that is not dropped yet, because its rollups could not be made again without its records.
 
     Attributes:
         partition: its partition.
@@ -45,7 +46,7 @@ class KeptBack:
     days: tuple[tuple[str | None, date], ...]
 
     def __str__(self) -> str:
-        """What holds it back, in a line, for a person."""
+        """Return what prevents the drop, in one line."""
         bucket, day = self.days[0]
         more = f" and {len(self.days) - 1:,} more" if len(self.days) > 1 else ""
         place = f"bucket {bucket}, day {day}" if bucket else f"day {day}"
@@ -57,14 +58,14 @@ class KeptBack:
 
 @dataclass(frozen=True, slots=True)
 class Expirable:
-    """What an expire would do now.
+    """What `expire` would do now.
 
     Attributes:
         first_kept: the first day (UTC) whose requests stay.
         partitions: the months that would be dropped, oldest first.
         keys: how many ledger rows would be marked.
-        rejected_lines: how many would be deleted.
-        owed: keys whose records are not in their archive yet, by bucket; the months from their earliest record on stay.
+        rejected_lines: how many rejected lines would be deleted.
+        owed: by bucket, log keys whose records are not in their archive yet; months from their earliest record on stay.
     """
 
     first_kept: date
@@ -76,17 +77,17 @@ class Expirable:
 
 @dataclass(slots=True)
 class Expired:
-    """What an expire did.
+    """What `expire` did.
 
     Attributes:
         first_kept: the first day (UTC) whose requests stay.
         partitions: the months that were dropped, oldest first.
-        keys: ledger rows that were marked: keys with a record in those months.
-        rejected_lines: how many were deleted.
-        kept_back: months that stay for now, since their rollups do not hold all of their records.
-        unpurged: by bucket, how many keys that expired now or earlier still lie in the log bucket. They are never
-            purged, since nothing can be proved of them any more.
-        owed: keys whose records are not in their archive yet, by bucket; the months from their earliest record on stay.
+        keys: ledger rows that were marked: log keys with a record in those months.
+        rejected_lines: how many rejected lines were deleted.
+        kept_back: months that stay for now, because their rollups do not hold all of their records.
+        unpurged: by bucket, how many log keys that expired now or earlier are still in the log bucket. They are never
+            purged, because nothing can be proved about them any more.
+        owed: by bucket, log keys whose records are not in their archive yet; months from their earliest record on stay.
     """
 
     first_kept: date
@@ -99,59 +100,61 @@ class Expired:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """In a line, for a person."""
+        """Return a summary in one line."""
         names = ", ".join(partition.name for partition in self.partitions)
         return (
-            f"{len(self.partitions):,} months dropped{f' ({names})' if names else ''}, {self.bytes:,} bytes;"
-            f" {self.keys:,} keys marked as expired, {self.rejected_lines:,} rejected lines deleted; kept is what was"
-            f" requested from {self.first_kept} on; {self.seconds:.1f} s"
+            f"dropped {count_noun(len(self.partitions), 'month')}{f' ({names})' if names else ''},"
+            f" {count_noun(self.bytes, 'byte')}; marked {count_noun(self.keys, 'log key')} as expired, deleted"
+            f" {count_noun(self.rejected_lines, 'rejected line')}; requests from {self.first_kept} on are kept;"
+            f" {self.seconds:.1f} s"
         )
 
     @property
     def bytes(self) -> int:
-        """What the dropped partitions took on disk, with their indexes."""
+        """The size of the dropped partitions on disk, with their indexes."""
         return sum(partition.bytes for partition in self.partitions)
 
 
 def first_kept_day(months: int, today: date) -> date:
-    """The first day of the month `months` before today's: 2025-11-01 for 12 and any day of November 2026."""
+    """Return the first day of the month `months` before today's: 2025-11-01 for 12 and any day of November 2026."""
     year, month = divmod(today.year * 12 + today.month - 1 - months, 12)
     return date(year, month + 1, 1)
 
 
-def unpurged_warning(bucket: str, keys: int) -> str:
-    """What to say of a bucket that is purged and has expired keys in its log bucket."""
+def describe_unpurged(bucket: str, keys: int) -> str:
+    """Return a warning about expired log keys in the log bucket of a bucket that is purged."""
     return (
-        f"{keys:,} expired keys of {bucket} still lie in the log bucket: what they held cannot be counted any more, so"
-        " they are never purged; a lifecycle rule of the log bucket can delete them"
+        f"{count_noun(keys, 'expired log key')} of {bucket} {'is' if keys == 1 else 'are'} still in the log bucket:"
+        " a purge never deletes what has expired, because nothing proves any more that it was loaded; delete it with a"
+        " lifecycle rule of the log bucket"
     )
 
 
-def owed_warning(owed: OwedKeys) -> str:
-    """What to say of keys that keep months from being dropped, since they wait for the archive."""
+def describe_owed(owed: OwedKeys) -> str:
+    """Return a warning about log keys that prevent months from being dropped, because they wait for the archive."""
     return (
-        f"{owed.keys:,} keys of {owed.bucket} are not in its archive yet, so no month from"
-        f" {owed.first_request:%Y-%m} on is dropped: tamarin-dagster pull --bucket {owed.bucket} --from"
-        f" {owed.first_day} --to {owed.last_day} archives them, or says why not"
+        f"{count_noun(owed.keys, 'log key')} of {owed.bucket} {'is' if owed.keys == 1 else 'are'} not in its archive"
+        f" yet, so no month from {owed.first_request:%Y-%m} on is dropped: run tamarin-dagster pull"
+        f" --bucket {owed.bucket} --from {owed.first_day} --to {owed.last_day}, which archives them or says why not"
     )
 
 
-def expirable(
+def plan_expiry(
     engine: sa.Engine, months: int, *, today: date | None = None, archives: Mapping[str, str] | None = None
 ) -> Expirable:
-    """What `expire` would do, without doing it."""
+    """Return what `expire` would do, without doing it."""
     with engine.connect() as connection:
-        first_kept, owed = _first_kept(connection, months, today, archives or {})
+        first_kept, owed = _find_first_kept(connection, months, today, archives or {})
         partitions = tuple(partitions_before(connection, expiry.midnight(first_kept)))
         keys = expiry.count_to_mark(connection, partitions[-1].end) if partitions else 0
         lines = expiry.count_lines_to_delete(connection, first_kept)
         return Expirable(first_kept, partitions, keys, lines, owed)
 
 
-def _first_kept(
+def _find_first_kept(
     connection: sa.Connection, months: int, today: date | None, archives: Mapping[str, str]
 ) -> tuple[date, tuple[OwedKeys, ...]]:
-    """The first day whose requests stay, and the keys for which it is earlier than the setting says."""
+    """Return the first day whose requests stay, and the log keys that make it earlier than the setting says."""
     first_kept = first_kept_day(months, today or datetime.now(UTC).date())
     owed = tuple(archived.owed_keys(connection, archives, expiry.midnight(first_kept)))
     for each in owed:
@@ -159,7 +162,7 @@ def _first_kept(
     return first_kept, owed
 
 
-def _planned(connection: sa.Connection, first_kept: date) -> tuple[list[MonthPartition], list[KeptBack]]:
+def _plan(connection: sa.Connection, first_kept: date) -> tuple[list[MonthPartition], list[KeptBack]]:
     """The months to drop, and those that are held back by a day that is not rolled up; oldest first."""
     old, held = [], []
     for partition in partitions_before(connection, expiry.midnight(first_kept)):
@@ -182,26 +185,27 @@ def expire(
     archives: Mapping[str, str] | None = None,
     progress: Callable[[Expired], None] | None = None,
 ) -> Expired:
-    """Drops the partitions that lie wholly before the month `months` before today's (UTC; default: the clock's).
+    """Drop the partitions that lie wholly before the month `months` before today's (UTC; default: the clock's).
 
-    First the keys with a record in them are marked as expired, in small transactions: they are neither counted nor
-    purged any more. Keys that lie wholly before lose their rejected lines. Then each month is dropped in a transaction
-    of its own. A kill at any point leaves a true ledger; the next call goes on. `progress` gets what is done so far.
+    First the log keys with a record in them are marked as expired, in small transactions, so that they are neither
+    counted nor purged any more. Log keys that lie wholly before lose their rejected lines. Then each month is dropped
+    in its own transaction. A kill at any point leaves a true ledger, and the next call continues. `progress` gets what
+    is done so far.
 
-    A month with a day that is not rolled up stays, and is one of the answer's `kept_back`; no other day matters.
-    `archives` has the place (see `place_name`) of each bucket that has an archive: while keys of it are not there, the
-    months from their earliest record on stay.
+    A month with a day that is not rolled up stays, and is one of the answer's `kept_back`; other months are not
+    affected. `archives` has the place (see `place_name`) of each bucket that has an archive: while some of its log keys
+    are not there, the months from their earliest record on stay.
 
     Raises DatabaseError if the record table stays in use; what was done until then stays.
     """
     started = time.monotonic()
     places = archives or {}
     spared = archived.is_owed_to(places) if places else None
-    tell = progress or _quiet
+    tell = progress or (lambda _: None)
     with engine.connect() as connection:
-        first_kept, owed = _first_kept(connection, months, today, places)
+        first_kept, owed = _find_first_kept(connection, months, today, places)
         done = Expired(first_kept, owed=owed)
-        old, done.kept_back = _planned(connection, done.first_kept)
+        old, done.kept_back = _plan(connection, done.first_kept)
     if old:
         _mark(engine, old[-1].end, done, tell, spared)
     _delete_rejected_lines(engine, done, tell)
@@ -213,7 +217,7 @@ def expire(
             continue
         except expiry.SparedKeysError:  # they were loaded since we looked
             with engine.connect() as connection:
-                done.first_kept, done.owed = _first_kept(connection, months, today, places)
+                done.first_kept, done.owed = _find_first_kept(connection, months, today, places)
             break
         done.partitions.append(partition)
         _log.info("dropped %s, about %d rows", partition.name, partition.rows)
@@ -222,10 +226,6 @@ def expire(
         done.unpurged = expiry.unpurged_expired_keys(connection)
     done.seconds = time.monotonic() - started
     return done
-
-
-def _quiet(_: Expired) -> None:
-    """Tells nobody."""
 
 
 def _mark(
@@ -260,9 +260,9 @@ def _delete_rejected_lines(engine: sa.Engine, done: Expired, tell: Callable[[Exp
 def _drop(
     engine: sa.Engine, partition: MonthPartition, kept: Sequence[MonthPartition], spared: sa.ColumnElement[bool] | None
 ) -> int:
-    """Drops one month: its files are removed while the lock is held, so that several at once would keep loads waiting.
+    """Drop one month. One at a time, because its files are removed under the lock, and loads wait meanwhile.
 
-    Returns how many keys were marked with it.
+    Returns how many log keys were marked with it.
     """
     for attempt in range(1, LOCK_ATTEMPTS + 1):
         try:
@@ -274,6 +274,6 @@ def _drop(
             _log.info("%s is in use, attempt %d of %d", partition.name, attempt, LOCK_ATTEMPTS)
         time.sleep(LOCK_PAUSE_SECONDS)
     raise DatabaseError(
-        f"{partition.name} cannot be dropped: a load or a query has s3_log_record in use since long (pg_stat_activity"
-        " shows it); let it end and run expire again, which goes on where this one stopped"
+        f"{partition.name} cannot be dropped: a load or a query has used s3_log_record for too long (see"
+        " pg_stat_activity); wait for its end and run expire again, which continues where it stopped"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import Settings
-from tamarin_dagster.settings.values import has_parameter, prepare_threshold, without_prepare_threshold
+from tamarin_dagster.settings.values import drop_prepare_threshold, has_parameter, read_prepare_threshold
 
 RECORDS_DATABASE = "tamarin"
 DAGSTER_DATABASE = "dagster"
@@ -30,16 +30,14 @@ def _server_of(home: Path) -> EmbeddedPostgres:
 def records_url(settings: Settings, driver: str = "postgresql+psycopg") -> str:
     """Return the URL of the records' database, for any driver. Starts the embedded server if none is configured."""
     if settings.database_url:
-        return driver + without_prepare_threshold(settings.database_url).removeprefix("postgresql")
+        return driver + drop_prepare_threshold(settings.database_url).removeprefix("postgresql")
     return embedded_postgres(settings.home).url(RECORDS_DATABASE, driver=driver)
 
 
 def dagster_url(settings: Settings) -> str:
     """Return the URL of Dagster's own storage. It names the driver, because SQLAlchemy 2.1 would choose psycopg 3."""
     if settings.dagster_database_url:
-        return "postgresql+psycopg2" + without_prepare_threshold(settings.dagster_database_url).removeprefix(
-            "postgresql"
-        )
+        return "postgresql+psycopg2" + drop_prepare_threshold(settings.dagster_database_url).removeprefix("postgresql")
     return embedded_postgres(settings.home).url(DAGSTER_DATABASE, driver="postgresql+psycopg2")
 
 
@@ -52,7 +50,7 @@ def connect_arguments(settings: Settings, application_name: str) -> dict[str, An
         # COPY is sent UTF-8, whatever PGCLIENTENCODING says.
         "client_encoding": "utf8",
         # Through PgBouncer the next statement may reach a server where another client has prepared the same name.
-        "prepare_threshold": prepare_threshold(url),
+        "prepare_threshold": read_prepare_threshold(url),
     }
     return {
         name: value for name, value in arguments.items() if name == "prepare_threshold" or not has_parameter(url, name)

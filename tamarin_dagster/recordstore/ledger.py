@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tamarin_dagster.logformat import SHAPE_BYTES, DeliveryHour, DeliveryPeriod, RejectReason, shape
+from tamarin_dagster.logformat import SHAPE_BYTES, DeliveryHour, DeliveryPeriod, RejectReason, mask_line
 from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record, s3_rejected_line
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
@@ -230,7 +230,7 @@ def rejected_samples(
         .limit(limit)
     )
     return [
-        RejectedSample(row.key, row.line_number, row.reason, row.line_bytes, shape(bytes(row.start)))
+        RejectedSample(row.key, row.line_number, row.reason, row.line_bytes, mask_line(bytes(row.start)))
         for row in connection.execute(statement)
     ]
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from tamarin_dagster.failpoints import FailPoint, reached
+from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError, LogCounts, ParsedLogs, parse_logs
 from tamarin_dagster.logformat.frames import months_of, rows_of, to_frame, to_table
 from tamarin_dagster.logkey import LogKey
@@ -114,7 +114,7 @@ class _Entered:
 
 def compile_ahead() -> None:
     """Makes the machine code of what parses and renders, where it is not on disk yet; that takes some seconds."""
-    render(_checked(parse_logs([_SAMPLE_LINE]).redacted()), [1])
+    render(_checked(parse_logs([_SAMPLE_LINE]).redact()), [1])
 
 
 def prepare(
@@ -244,9 +244,9 @@ def load_large(
 
 
 def _commit(connection: sa.Connection) -> None:
-    reached(FailPoint.COMMIT_BEFORE)
+    hit(FailPoint.COMMIT_BEFORE)
     connection.commit()
-    reached(FailPoint.COMMIT_AFTER)
+    hit(FailPoint.COMMIT_AFTER)
 
 
 def _outcome(batch: Batch, entered: _Entered) -> LoadedBatch:
@@ -413,14 +413,14 @@ def copy_parsed(cursor: psycopg.Cursor, parsed: ParsedLogs, ids: Sequence[int]) 
 
 
 def _copy_records(cursor: psycopg.Cursor, copy_data: Iterable[memoryview]) -> None:
-    reached(FailPoint.COPY_BEFORE)
+    hit(FailPoint.COPY_BEFORE)
     with cursor.copy(_COPY_RECORDS) as copy:
         copy.write(HEADER)
         for part in copy_data:
             for start in range(0, len(part), _COPY_PIECE_BYTES):
                 copy.write(part[start : start + _COPY_PIECE_BYTES])
         copy.write(TRAILER)
-    reached(FailPoint.COPY_AFTER)
+    hit(FailPoint.COPY_AFTER)
 
 
 def _copy_rejected(cursor: psycopg.Cursor, batch: Batch, lines: pa.Table) -> None:

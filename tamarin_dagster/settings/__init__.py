@@ -1,4 +1,4 @@
-"""The settings: tamarin.yaml and TAMARIN_* in the environment, validated. The environment wins over the file."""
+"""Read and validate the settings: tamarin.yaml, and TAMARIN_* variables, which win over the file."""
 
 from tamarin_dagster.settings.models import (
     DEFAULT_CONFIG,
@@ -9,11 +9,11 @@ from tamarin_dagster.settings.models import (
     FIRST_LOG_DATE,
     VARIABLE_PREFIX,
     LoggedBucket,
-    Partition,
+    PartitionUnit,
     Settings,
     SettingsError,
+    build_settings,
     load_settings,
-    settings_of,
 )
 
 __all__ = [
@@ -25,9 +25,9 @@ __all__ = [
     "FIRST_LOG_DATE",
     "VARIABLE_PREFIX",
     "LoggedBucket",
-    "Partition",
+    "PartitionUnit",
     "Settings",
     "SettingsError",
+    "build_settings",
     "load_settings",
-    "settings_of",
 ]

@@ -1,4 +1,4 @@
-"""What values a setting may have: names of buckets, URLs, folders, files. What is wrong is said without the value."""
+"""Validate single values: bucket names, URLs, folders and files. An error never repeats the value."""
 
 import json
 import re
@@ -11,23 +11,23 @@ from pydantic import AfterValidator, BeforeValidator
 from tamarin_dagster.urls import parse_database_url
 
 _ENCODING_HINT = "a password with / @ : # ? must be percent-encoded: / is %2F, @ is %40, : is %3A, # is %23, ? is %3F"
-# A `%` that begins no encoded character, and what no URL may hold as it is.
+# A `%` that begins no encoded character, and characters that a URL may not hold unencoded.
 _UNENCODED = re.compile(r"%(?![0-9A-Fa-f]{2})|[\x01-\x20\x7f]")
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 
 
 def is_bucket_name(value: str) -> bool:
-    """Whether a bucket may have that name. It can stand in a path then."""
+    """Return whether a bucket can have that name. Such a name is safe in a path."""
     return _BUCKET_NAME.fullmatch(value) is not None
 
 
-def _bucket_name(value: str) -> str:
+def _check_bucket_name(value: str) -> str:
     if not is_bucket_name(value):
         raise ValueError("must be a bucket name: 3 to 255 letters, digits, dots, dashes or underscores")
     return value
 
 
-def _log_bucket_name(value: str) -> str:
+def _check_log_bucket_name(value: str) -> str:
     if value.startswith("file:"):
         parts = urlsplit(value)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
@@ -35,48 +35,48 @@ def _log_bucket_name(value: str) -> str:
         return value
     if "/" in value or ":" in value:
         raise ValueError(
-            "must be a bucket name alone (the prefix goes into log_prefix), or a file:///… URL of a folder"
+            "must be a bucket name without a prefix (set log_prefix for that), or the file:///… URL of a folder"
         )
-    return _bucket_name(value)
+    return _check_bucket_name(value)
 
 
-def _http_url(value: str) -> str:
+def _check_http_url(value: str) -> str:
     if "@" in value:
         raise ValueError(
-            "must hold no user or password: put credentials into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into"
-            " the profile that `profile` names"
+            "must hold no user or password: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile in"
+            " `profile`"
         )
-    parts = _parts(value)
+    parts = _split_url(value)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a URL that starts with http:// or https://")
     if "?" in value or "#" in value:
-        raise ValueError("must be a URL without a query: https://host, with a port and a path if need be")
+        raise ValueError("must be a URL without a query, such as https://host:9000/path")
     return value
 
 
-def _archive(value: str) -> str:
+def _check_archive(value: str) -> str:
     if value.startswith("s3://"):
         parts = urlsplit(value)
         if parts.query or parts.fragment:
             raise ValueError("an s3:// URL must name a bucket and a prefix: s3://my-archive/records")
-        _bucket_name(parts.netloc)
+        _check_bucket_name(parts.netloc)
     elif urlsplit(value).scheme == "file":
-        _log_bucket_name(value)
+        _check_log_bucket_name(value)
     elif not value.startswith("/"):
         raise ValueError("must be an absolute folder, or a URL like s3://my-archive/records")
     return value.rstrip("/")
 
 
-def _database_url(value: str) -> str:
+def _check_database_url(value: str) -> str:
     value = value.strip()
-    parts, read = _parts(value), parse_database_url(value)
+    parts, read = _split_url(value), parse_database_url(value)
     if parts is None or read is None or not read.database.strip("/"):
         hint = f"; {_ENCODING_HINT}" if "://" in value else ""
         raise ValueError(f"must be a URL like postgresql://user:password@host:5432/database{hint}")
     try:
         decoded = unquote(value, errors="strict")
     except UnicodeDecodeError:
-        # libpq would repeat the password in its error
+        # libpq would repeat the password in its error.
         raise ValueError("its percent-encoded characters must be UTF-8") from None
     if "\0" in decoded:
         raise ValueError("must not hold %00")
@@ -84,8 +84,9 @@ def _database_url(value: str) -> str:
     return "postgresql" + _UNENCODED.sub(lambda found: f"%{ord(found[0][0]):02X}", value[len(parts.scheme) :])
 
 
-# Parameters that libpq has had since Postgres 14 (its manual, "Parameter Key Words"), and so psql, psycopg and psycopg2
-# alike; without client_encoding, since records are sent as UTF-8, and without replication, service and passfile.
+# Parameters that libpq has had since Postgres 14 (its manual, "Parameter Key Words"), so that psql, psycopg and
+# psycopg2 all accept them. client_encoding is missing because records are sent as UTF-8; replication, service and
+# passfile are not supported.
 _LIBPQ_PARAMETERS = frozenset(
     [
         "application_name",
@@ -126,50 +127,52 @@ _PARAMETER_NAME = re.compile(r"[a-z_]{1,40}")
 
 
 def _check_parameters(parts: SplitResult) -> None:
-    """Raises ValueError for a query that the drivers would fail for, each with a traceback of its own.
+    """Raise ValueError for a query string that the drivers would reject with a traceback.
 
-    Values are never shown. Nor is a name that is no word: a password with a raw `?` in it looks like one.
+    The error never shows a value. It shows a parameter's name only if it is a plain word, because a password with a raw
+    `?` in it looks like a name.
     """
     if parts.fragment:
-        raise ValueError("has a raw # in it; in a password it is written %23")
+        raise ValueError("has a raw # in it; write # in a password as %23")
     seen: set[str] = set()
     for piece in filter(None, parts.query.split("&")):
         name, equals, value = piece.partition("=")
         if not equals or not _PARAMETER_NAME.fullmatch(name):
-            raise ValueError("must have parameters like ?sslmode=require; a raw ? in a password is written %3F")
+            raise ValueError("must have parameters like ?sslmode=require; write ? in a password as %3F")
         if name not in _LIBPQ_PARAMETERS | {_PREPARE_THRESHOLD}:
             known = ", ".join(sorted(_LIBPQ_PARAMETERS | {_PREPARE_THRESHOLD}))
-            raise ValueError(f"has the parameter {name}, which is not supported; those are: {known}")
+            raise ValueError(f"has the parameter {name}, which is not supported; use only: {known}")
         if name in seen:
-            raise ValueError(f"has the parameter {name} twice; several hosts and ports are parted by commas")
+            raise ValueError(f"has the parameter {name} twice; separate several hosts or ports by commas")
         if name == _PREPARE_THRESHOLD and not (value.isascii() and (value.isdigit() or value.lower() == "none")):
             raise ValueError(f"has the parameter {name}, which must be a number, or none")
         seen.add(name)
 
 
-def without_prepare_threshold(url: str) -> str:
-    """The URL of a database as psql and other drivers take it: psycopg alone knows that parameter."""
+def drop_prepare_threshold(url: str) -> str:
+    """Return a database URL without the parameter that only psycopg knows, for psql and other drivers."""
     place, _, query = url.partition("?")
     kept = [piece for piece in query.split("&") if piece and not piece.startswith(f"{_PREPARE_THRESHOLD}=")]
     return place + ("?" + "&".join(kept) if kept else "")
 
 
-def prepare_threshold(url: str) -> int | None:
-    """After how many uses psycopg prepares a statement on the server; None, unless the URL says so, is never.
+def read_prepare_threshold(url: str) -> int | None:
+    """Return after how many uses psycopg prepares a statement on the server; None, the default, means never.
 
-    A pooler that hands the server's connections from client to client, as PgBouncer does, has them prepared already.
+    The default is never because a pooler such as PgBouncer hands a server connection, with its prepared statements,
+    from client to client.
     """
     found = re.search(rf"[?&]{_PREPARE_THRESHOLD}=([0-9]+)", url)
     return int(found[1]) if found else None
 
 
 def has_parameter(url: str, name: str) -> bool:
-    """Whether the URL of a database has that parameter in its query."""
+    """Return whether the query of a database URL has that parameter."""
     return any(piece.startswith(f"{name}=") for piece in url.partition("?")[2].split("&"))
 
 
-def _parts(url: str) -> SplitResult | None:
-    """The URL's parts; None if it is none. The standard library's own errors repeat the password."""
+def _split_url(url: str) -> SplitResult | None:
+    """Return the parts of a URL, or None if it is malformed. The standard library's own errors repeat the password."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -178,13 +181,13 @@ def _parts(url: str) -> SplitResult | None:
     return parts
 
 
-def _file(value: object) -> Path:
+def _to_path(value: object) -> Path:
     if not isinstance(value, str | Path):
-        raise ValueError("must be the name of a file")  # noqa: TRY004 - as pydantic wants it
+        raise ValueError("must be the name of a file")  # noqa: TRY004 - pydantic expects ValueError
     return Path(value)
 
 
-def _files(value: object) -> tuple[Path, ...]:
+def _to_paths(value: object) -> tuple[Path, ...]:
     if isinstance(value, str) and value.startswith("["):  # from the environment
         value = json.loads(value)
     if isinstance(value, str | Path):
@@ -194,16 +197,16 @@ def _files(value: object) -> tuple[Path, ...]:
     return tuple(map(Path, value))
 
 
-def spelled_out(url: str) -> str:
-    """A folder or bucket as one text, however it is written."""
+def normalize_place(url: str) -> str:
+    """Return a folder or bucket, given as a path or a URL, as one comparable text."""
     parts = urlsplit(url)
     return unquote(parts.path) if parts.scheme == "file" else url.removeprefix("s3://")
 
 
-BucketName = Annotated[str, AfterValidator(_bucket_name)]
-LogBucketName = Annotated[str, AfterValidator(_log_bucket_name)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-ArchiveUrl = Annotated[str, AfterValidator(_archive)]
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-FileName = Annotated[Path, BeforeValidator(_file)]
-FileNames = Annotated[tuple[Path, ...], BeforeValidator(_files)]
+BucketName = Annotated[str, AfterValidator(_check_bucket_name)]
+LogBucketName = Annotated[str, AfterValidator(_check_log_bucket_name)]
+HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
+ArchiveUrl = Annotated[str, AfterValidator(_check_archive)]
+DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
+FileName = Annotated[Path, BeforeValidator(_to_path)]
+FileNames = Annotated[tuple[Path, ...], BeforeValidator(_to_paths)]

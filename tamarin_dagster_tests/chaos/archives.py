@@ -154,7 +154,7 @@ def _vanishes(kind: str, how: str) -> None:
             give_back = _taken_away(world)
             for command in (("purge", "--dry-run"), ("purge",), ("pull",)):
                 ended = world.start(*command).ended()
-                require(ended.status == 1 and "mount it, or restore it" in ended.said, f"{command}: {ended.said}")
+                require(ended.status == 1 and "mount or restore the archive" in ended.said, f"{command}: {ended.said}")
                 require("Traceback" not in ended.said, ended.said)
             require(world.rows("SELECT count(*) FROM s3_log_key WHERE purged_at IS NOT NULL") == [(0,)], "purged")
             require(not world.archived_rows(), "another archive was begun")

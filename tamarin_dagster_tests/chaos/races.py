@@ -95,7 +95,7 @@ def _overwritten_before_delete(heeds: str, *, reduced: bool) -> None:
 
             bench.faulty.rule = overwrite
             first = world.pull()
-            require(first.status == 1 and f"key {_KEY}: it was overwritten since" in first.said, first.said)
+            require(first.status == 1 and f"key {_KEY}: it was overwritten after" in first.said, first.said)
             require(world.rows("SELECT count(*) FROM s3_log_key WHERE purged_at IS NULL") == [(4,)], "not purged")
             require(world.pull().status == 0, "the next pull failed")
             return f"exit 1, it stays; the next pull: {same(world, bench.undisturbed(_with_other()))}"
@@ -112,7 +112,7 @@ def _file_overwritten(bench: Bench) -> str:
         require(world.pull("--no-purge").status == 0, "the first pull failed")
         world.put(_KEY, _OTHER)
         refused = world.start("purge").ended()
-        require(refused.status == 1 and "overwritten since it was loaded" in refused.said, refused.said)
+        require(refused.status == 1 and "overwritten after it was loaded" in refused.said, refused.said)
         require(world.pull().status == 0, "the next pull failed")
         return f"the purge leaves it; the new generation is loaded: {same(world, bench.undisturbed(_with_other()))}"
 

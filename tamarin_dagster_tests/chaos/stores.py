@@ -65,7 +65,7 @@ def _wrong_size(bench: Bench) -> str:
     with bench.world() as world:
         bench.faulty.rule = lambda request: Fault(shorter=5) if request.path == name(1, 2) else None
         first = world.pull()
-        require(first.status == 1 and "bytes were read where" in first.said and name(1, 2) in first.said, first.said)
+        require(first.status == 1 and " are listed" in first.said and name(1, 2) in first.said, first.said)
         require(world.rows("SELECT count(*) FROM s3_log_key") == [(31,)], "others are missing")
         bench.faulty.reset()
         require(world.pull().status == 0, "the next pull failed")

@@ -180,7 +180,7 @@ def test_expire_drops_no_month_whose_keys_wait_for_the_archive(
     assert [month["name"] for month in json.loads(dry.stdout)["partitions"]] == ["s3_log_record_2025_01"]
     assert [month["name"] for month in json.loads(done.stdout)["partitions"]] == ["s3_log_record_2025_01"]
     assert json.loads(done.stdout)["waiting_keys"] == {"media": 1}
-    assert "1 keys of media are not in its archive yet, so no month from 2025-02 on is dropped" in done.stderr
+    assert "1 log key of media is not in its archive yet, so no month from 2025-02 on is dropped" in done.stderr
     assert "pull --bucket media --from 2025-02-05 --to 2025-02-05" in done.stderr
     assert rows("SELECT count(*) FROM s3_log_record") == [(3,)]
     (expired,) = rows("SELECT count(*) FROM s3_log_key WHERE expired_at IS NOT NULL")[0]

@@ -149,7 +149,7 @@ def test_a_look_ends_when_its_time_is_up_and_says_that_there_may_be_more(folder_
     def look(steps: int) -> backlog.Backlog:
         """Let a second pass at each look at the clock."""
         ticks = iter(range(1000))
-        return backlog.backlog(
+        return backlog.count_backlog(
             folder_bucket, folder_place.store, engine, first, last, seconds=steps, clock=lambda: float(next(ticks))
         )
 

@@ -82,13 +82,15 @@ def test_reparse_moves_what_the_present_parser_can_read_and_says_so(run, configu
 
     assert done.returncode == 0, done.stderr
     assert (
-        "media: 1 of 1 keys with rejected lines changed; 3 lines = 2 records now + 1 rejected still"
+        "media: changed 1 of 1 log key with rejected lines; 3 lines = 2 records now + 1 still rejected"
         " (0 for another reason) + 0 oversized or torn, not read again;"
     ) in done.stderr
     assert rows("SELECT line_count, record_count, rejected_count FROM s3_log_key") == [(5, 4, 1)]
     assert rows("SELECT line_number FROM s3_log_record ORDER BY 1") == [(1,), (2,), (3,), (4,)]
     assert again.returncode == 0
-    assert "media: 0 of 1 keys with rejected lines changed; 1 lines = 0 records now + 1 rejected still" in again.stderr
+    assert (
+        "media: changed 0 of 1 log key with rejected lines; 1 line = 0 records now + 1 still rejected" in again.stderr
+    )
 
 
 def test_reparse_keeps_to_the_bucket_and_the_days_asked_for(
@@ -132,7 +134,7 @@ def test_reparse_of_an_unknown_bucket_says_which_there_are(run, configured) -> N
     done = run("reparse", "--bucket", "flims")
 
     assert done.returncode == 2
-    assert "bucket 'flims' is not configured; configured are: media" in done.stderr
+    assert "bucket 'flims' is not configured; configured buckets: media" in done.stderr
 
 
 OLD = "2019-02-06"
@@ -155,8 +157,8 @@ def test_expire_drops_old_months_and_says_what_is_left_in_the_log_bucket(run, re
     assert "s3_log_record_2019_02" in dry.stdout
     assert "1 month would be dropped, 1 key marked as expired, 0 rejected lines deleted" in dry.stderr
     assert done.stderr.startswith("1 months dropped (s3_log_record_2019_02), ")
-    assert "1 keys marked as expired" in done.stderr
-    assert "1 expired keys of media still lie in the log bucket" in done.stderr
+    assert "marked 1 log key as expired" in done.stderr
+    assert "1 expired log key of media is still in the log bucket" in done.stderr
     assert again.stderr.startswith("0 months dropped, 0 bytes; 0 keys marked")
     assert rows("SELECT count(*) FROM s3_log_record") == [(2,)]
 
@@ -248,7 +250,7 @@ def test_a_bucket_that_cannot_be_listed_does_not_stop_the_others(run, tmp_path, 
     done = run("pull")
 
     assert done.returncode == 1
-    assert "nowhere: there is no such folder" in done.stderr
+    assert "nowhere: the folder does not exist" in done.stderr
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 2
 
@@ -258,7 +260,7 @@ def test_a_bucket_that_cannot_be_listed_does_not_stop_the_others(run, tmp_path, 
     [
         ("buckets: [{name: media}]", "buckets[0] 'media': log_bucket_name: is missing"),
         ("bucket: []", "bucket: unknown setting (did you mean buckets?)"),
-        ("buckets: [", "is no valid YAML"),
+        ("buckets: [", "is not valid YAML"),
         ("buckets: [{name: media, log_bucket_name: media}]", "is the logged bucket itself"),
     ],
 )
@@ -492,7 +494,7 @@ def test_purge_that_cannot_prove_a_key_says_so_and_fails(run, configured, put_ke
     done = run("purge")
 
     assert done.returncode == 1
-    assert f"bucket media, key {key}: its rows are not what the ledger says" in done.stderr
+    assert f"bucket media, key {key}: its rows differ from the ledger" in done.stderr
     assert len(list((log_folder / "logs").iterdir())) == 1
 
 
@@ -722,7 +724,7 @@ def test_a_pull_tells_a_script_what_it_did(run, configured, put_key, log_folder,
     assert (media["error"], media["purged"]["keys"], media["purged"]["kept_keys"]) == (None, 1, 1)
     assert media["purged"]["by_day"] == {"2026-03-05": 1}
     assert gone["bucket"] == "gone"
-    assert "there is no such folder" in gone["error"]
+    assert "the folder does not exist" in gone["error"]
     assert (log_folder / kept).exists()
 
 
@@ -755,9 +757,9 @@ def test_purge_reparse_and_expire_tell_a_script_what_they_did(run, retained, put
         (("pull", "--from", "2026-03-05", "--to", "2026-03-04"), 2, "--from 2026-03-05 is after --to 2026-03-04"),
         (("purge", "--from", "2026-03-05", "--to", "2026-03-04"), 2, "--from 2026-03-05 is after --to 2026-03-04"),
         (("reparse", "--from", "2026-03-05", "--to", "2026-03-04"), 2, "--from 2026-03-05 is after --to 2026-03-04"),
-        (("pull", "--bucket", ""), 2, "bucket '' is not configured; configured are: media"),
-        (("purge", "--bucket", "flims"), 2, "bucket 'flims' is not configured; configured are: media"),
-        (("buckets", "--bucket", "flims"), 2, "bucket 'flims' is not configured; configured are: media"),
+        (("pull", "--bucket", ""), 2, "bucket '' is not configured; configured buckets: media"),
+        (("purge", "--bucket", "flims"), 2, "bucket 'flims' is not configured; configured buckets: media"),
+        (("buckets", "--bucket", "flims"), 2, "bucket 'flims' is not configured; configured buckets: media"),
         (("--config", "nowhere.yaml", "buckets"), 2, "nowhere.yaml: no such file"),
         (("sql", "SELECT 1", "--format", "xml"), 2, "xml"),
         (("stop",), 2, "database_url is set: there is no embedded Postgres to stop"),

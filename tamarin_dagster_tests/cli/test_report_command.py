@@ -78,7 +78,7 @@ def test_a_month_of_one_bucket_goes_where_it_is_wanted(run, engine, tmp_path) ->
     [
         (("--month", "March"), "--month: 'March' is no month; one is written like 2026-03"),
         (("--out", "tamarin.yaml"), "--out tamarin.yaml is a file, and there are 2 buckets; name one with --bucket"),
-        (("--bucket", "press"), "bucket 'press' is not configured; configured are: media, films"),
+        (("--bucket", "press"), "bucket 'press' is not configured; configured buckets: media, films"),
     ],
 )
 def test_a_wrong_argument_is_told_with_what_to_do(run, arguments, said) -> None:

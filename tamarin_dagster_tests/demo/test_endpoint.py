@@ -111,7 +111,7 @@ def test_new_keys_arrive_with_requests_of_now(demo):
 
 @pytest.mark.slow
 def test_a_restart_brings_the_same_history(demo):
-    """The ledger knows the keys and their ETags: what a restart writes again must not be loaded again."""
+    """The ledger knows the log keys and their ETags; what a restart writes again must not be loaded again."""
     url, _ = demo
     with demo_process("--interval", "600", "--history-days", "2") as (second_url, _):
         again = objects(second_url)
@@ -139,7 +139,7 @@ def test_it_writes_nothing_to_stdout_and_no_line_per_request_and_ends_at_sigterm
 
 
 def test_it_ends_when_its_parent_is_killed():
-    """`kill -9` of `make dev` must leave no endpoint behind."""
+    """`kill -9` of `make dev` must leave no endpoint running."""
     port = free_port()
     program = (
         "import os, subprocess, sys;"
@@ -184,7 +184,7 @@ def test_the_endpoint_serves_within_this_process_too():
 
 
 def test_history_has_late_keys_and_a_broken_line_now_and_then():
-    """What the demo is to show must be in every three weeks of it, not by luck only."""
+    """Every three weeks of the demo must have what it is meant to show, not only with luck."""
     now = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
     items = list(history(DEMO_SITE, now, 21, LOG_PREFIX))
     assert 500 < len(items) < 560

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from tamarin_dagster.demo import DemoSite, lines_between, lines_of_hour
-from tamarin_dagster.demo.catalogue import catalogue
+from tamarin_dagster.demo.catalogue import make_catalogue
 from tamarin_dagster.demo.deliveries import body_of
 from tamarin_dagster.demo.site import AVERAGE_RHYTHM, SCRAPER_IP, rhythm
 from tamarin_dagster.logformat import parse_log
@@ -18,7 +18,7 @@ from tamarin_dagster.logformat import parse_log
 HOUR = datetime(2026, 11, 20, 20, tzinfo=UTC)
 WELL_FORMED = DemoSite(broken_share=0.0)
 
-# Written from the S3 user guide, not from the generator: 27 fields, one blank between any two.
+# Written from the S3 user guide, not from the generator: 27 fields, one blank between two fields.
 NUMBER = r"(?:-|\d+)"
 LINE = re.compile(
     r"(?P<owner>[0-9a-f]{64}) (?P<bucket>[a-z0-9.-]{3,63}) "
@@ -42,7 +42,7 @@ def fields(line):
 
 @pytest.fixture(scope="module")
 def mixed():
-    """The fields of 48,000 lines, from every third hour of two days."""
+    """Return the fields of 48,000 lines, from every third hour of two days."""
     starts = [datetime(2026, 11, 19, tzinfo=UTC) + timedelta(hours=3 * step) for step in range(16)]
     lines = [line for start in starts for line in lines_between(WELL_FORMED, start, start + timedelta(hours=1), 3_000)]
     assert len(lines) == 48_000
@@ -50,7 +50,7 @@ def mixed():
 
 
 def test_the_lines_of_an_hour_are_these_on_every_machine():
-    """The demo's history must outlive an upgrade of Python or NumPy: else it is loaded a second time."""
+    """The demo's history must survive an upgrade of Python or NumPy; otherwise it is loaded a second time."""
     body = body_of(lines_of_hour(WELL_FORMED, HOUR))
     assert (body.count(b"\n"), hashlib.sha256(body).hexdigest()) == (
         183,
@@ -59,7 +59,7 @@ def test_the_lines_of_an_hour_are_these_on_every_machine():
 
 
 def test_the_lines_do_not_depend_on_the_process():
-    """Nothing may come from `hash()`, which differs from process to process."""
+    """Nothing may come from `hash()`, which differs between processes."""
     program = (
         "from datetime import UTC, datetime; from tamarin_dagster.demo import *;"
         "print('\\n'.join(lines_of_hour(DemoSite(broken_share=0.0), datetime(2026, 11, 20, 20, tzinfo=UTC))))"
@@ -156,7 +156,7 @@ def test_the_scraper_walks_through_all_keys():
             for line in lines_between(site, start, start + timedelta(hours=1), 600)
             if f" {SCRAPER_IP} " in line
         }
-    assert len(asked) > 0.5 * len(catalogue(site).files)
+    assert len(asked) > 0.5 * len(make_catalogue(site).files)
 
 
 def test_batch_deletes_share_the_request_id_of_their_request(mixed):

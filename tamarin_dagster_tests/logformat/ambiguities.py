@@ -1,6 +1,6 @@
-"""Lines that may be read in two ways: those that the rules of `regex_reader` read otherwise than they were meant.
+"""Lines with two readings: those that the rules of `regex_reader` read differently from how they were meant.
 
-One predicate for each rule, in the rules' order. They look at the line as it is written, and know where each part of it
+There is one predicate for each rule, in the rules' order. They look at the written line, and know where each part of it
 was meant to end.
 """
 
@@ -22,12 +22,12 @@ _TIME = re.compile(rb"\[[0-3][0-9]/[A-Z][a-z]{2}/[0-9]{4}:[0-2][0-9]:[0-5][0-9]:
 
 
 def rule_1_the_end_of_the_line_is_data(line: Line) -> bool:
-    """CRs at the end of a line are no data: a last column may end with one only if a blank follows."""
+    """CRs at the end of a line are not data: a last column may end with one only if a blank follows."""
     return b"".join(line.parts()).endswith(b"\r") and not line.end.startswith(b" ")
 
 
 def rule_2_an_operation_in_the_requester(line: Line) -> bool:
-    """A requester with blanks reaches up to the first column that is an operation."""
+    """A requester with blanks extends to the first column that is an operation."""
     columns = [*line.requester.split(b" "), line.request_id]
     return len(columns) > 2 and any(map(_OPERATION.fullmatch, columns))
 
@@ -45,7 +45,7 @@ def rule_3_the_request_is_null_by_what_it_begins_with(line: Line) -> bool:
 
 
 def rule_3_the_request_ends_elsewhere(line: Line) -> bool:
-    """It ends at the first version, quote and block; else at the first quote and block."""
+    """It ends at the first version, quote and block, otherwise at the first quote and block."""
     if line.request in (None, b"", b"-"):
         return False
     _, *behind = line.parts()
@@ -58,7 +58,7 @@ def rule_3_the_request_ends_elsewhere(line: Line) -> bool:
 
 
 def rule_4_the_referrer_ends_elsewhere(line: Line) -> bool:
-    """It ends at the first quote with blanks and a quote behind it; before a bare user agent, at the last quote."""
+    """It ends at the first quote followed by blanks and a quote; before a bare user agent, at the last quote."""
     if line.referrer is None:
         return False
     text = line.referrer + b'"'
@@ -69,9 +69,10 @@ def rule_4_the_referrer_ends_elsewhere(line: Line) -> bool:
 
 
 def rule_6_the_user_agent_ends_elsewhere(line: Line) -> bool:
-    """It ends at the rightmost quote with a tail behind it that reaches the host header: perhaps one of the extra
-    fields', or the host header's own. Where the line's tail is shorter, perhaps one in the user agent; and else at the
-    last quote.
+    """It ends at the rightmost quote that is followed by a tail which reaches the host header.
+
+    That may be a quote of an extra field, or the host header's own. If the line's tail is shorter, it may be one in the
+    user agent; otherwise it is the last quote.
     """
     if line.user_agent is None:
         return False
@@ -83,7 +84,7 @@ def rule_6_the_user_agent_ends_elsewhere(line: Line) -> bool:
 
 
 def rule_7_a_second_record_begins(line: Line) -> bool:
-    """A time in brackets outside of quotes is another record's."""
+    """A time in brackets outside of quotes belongs to another record."""
     return bool(_TIME.search(b" ".join([*line.tail, line.extra_text.partition(b'"')[0]]) + b" "))
 
 
@@ -100,5 +101,5 @@ PREDICATES = (
 
 
 def is_ambiguous(line: Line) -> bool:
-    """Whether a rule reads the line otherwise than it was meant."""
+    """Return whether a rule reads the line differently from how it was meant."""
     return any(predicate(line) for predicate in PREDICATES)

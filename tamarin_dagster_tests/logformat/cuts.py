@@ -1,10 +1,10 @@
-"""Bytes that come in chunks, cut anywhere. As hypothesis strategies."""
+"""Bytes that come in chunks, cut anywhere, as hypothesis strategies."""
 
 from hypothesis import strategies as st
 
 
 def chunks_of(body: bytes, sizes: list[int]) -> list[bytes]:
-    """The body in chunks of these sizes, over and over; of one size if there is none but 0."""
+    """Return the body in chunks of these sizes, repeated; in one chunk if all sizes are 0."""
     if not any(sizes):
         return [body]
     chunks, start = [], 0
@@ -16,5 +16,5 @@ def chunks_of(body: bytes, sizes: list[int]) -> list[bytes]:
 
 
 def sizes(most: int) -> st.SearchStrategy[list[int]]:
-    """Sizes of chunks: any, often tiny, some of them 0."""
+    """Return sizes of chunks: any, often tiny, some of them 0."""
     return st.lists(st.one_of(st.integers(0, 4), st.integers(0, most)), max_size=6)

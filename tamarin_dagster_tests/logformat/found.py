@@ -1,4 +1,4 @@
-"""What a parser found, as tests like to compare it."""
+"""The results of a parser, in a form that tests can compare."""
 
 from typing import NamedTuple
 
@@ -18,11 +18,11 @@ class RejectedLine(NamedTuple):
 
 
 def records_of(parsed: ParsedLogs) -> pa.Table:
-    """The records, with None for null."""
+    """Return the records, with None for null."""
     return to_table(parsed.records, RECORDS_SCHEMA)
 
 
 def rejected_of(parsed: ParsedLogs) -> list[RejectedLine]:
-    """The rejected lines."""
+    """Return the rejected lines."""
     lines = [RejectedLine(*row) for row in parsed.rejected.itertuples(index=False)]
     return [line._replace(reason=RejectReason(line.reason)) for line in lines]

@@ -1,4 +1,4 @@
-"""What must hold for any bytes, as checks: nothing is lost, both readers agree. For property tests and for fuzzing."""
+"""Checks that must hold for any bytes: nothing is lost, both readers agree. For property tests and for fuzzing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from tamarin_dagster.logformat import NUMBER_NAMES, TEXT_NAMES, ParsedLogs, Reje
 from tamarin_dagster.logformat.frames import times_of
 from tamarin_dagster.logformat.lines import KEPT_BYTES
 from tamarin_dagster.logformat.regex_reader import MAX_LINE_BYTES
-from tamarin_dagster.logformat.values import EARLIEST_REQUEST, MAX_AHEAD, Typed, microseconds, typed
+from tamarin_dagster.logformat.values import EARLIEST_REQUEST, MAX_AHEAD, Typed, convert_columns, to_microseconds
 from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,7 +21,7 @@ Place = tuple[int, int]
 
 
 def lines_of(body: bytes) -> list[bytes]:
-    """The lines of a log object, without their LF."""
+    """Return the lines of a log object, without their LF."""
     lines = body.split(b"\n")
     return lines if lines[-1] else lines[:-1]
 
@@ -32,7 +32,7 @@ def escaped(data: bytes) -> str:
 
 
 def findings(parsed: ParsedLogs) -> dict[Place, Finding]:
-    """What was found in each line that is not blank."""
+    """Return the result for each line that is not blank."""
     found: dict[Place, Finding] = {(line.log_index, line.line_number): line.reason for line in rejected_of(parsed)}
     table = records_of(parsed)
     columns = (times_of(table).tolist(), *(table[name].to_pylist() for name in (*NUMBER_NAMES, *TEXT_NAMES)))
@@ -43,20 +43,20 @@ def findings(parsed: ParsedLogs) -> dict[Place, Finding]:
 
 
 def found_by_rules(line: bytes) -> Finding:
-    """What the regex reader alone finds in a line."""
+    """Return the regex reader's result for a line."""
     if not line.strip(b" \t\r"):
         return None
     if len(line) > MAX_LINE_BYTES:
         return RejectReason.OVERSIZED
     try:
         columns = regex_reader.read_line(escaped(line.rstrip(b"\r")))
-        return typed(columns, microseconds(EARLIEST_REQUEST), microseconds(NOW + MAX_AHEAD))
+        return convert_columns(columns, to_microseconds(EARLIEST_REQUEST), to_microseconds(NOW + MAX_AHEAD))
     except regex_reader.Rejected as rejected:
         return rejected.reason
 
 
 def check_readers_agree(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
-    """Both readers find the same in every line, reasons included."""
+    """Check that both readers have the same result for every line, including reasons."""
     assert not parsed.differences
     found = findings(parsed)
     for log, body in enumerate(bodies):
@@ -72,7 +72,7 @@ def check_readers_agree(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
 
 
 def check_nothing_is_lost(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
-    """Each line is a record, a rejected line with all its bytes, or blank; and is counted as what it is."""
+    """Check that each line is a record, a rejected line with all its bytes, or blank, and is counted as such."""
     lines = [lines_of(body) for body in bodies]
     found = findings(parsed)
     assert [count.line_count for count in parsed.counts] == [len(each) for each in lines]
@@ -87,7 +87,7 @@ def check_nothing_is_lost(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
         assert (count.record_count, count.rejected_count, count.blank_count) == (len(times), rejected, mine.count(None))
         assert count.line_count == count.record_count + count.rejected_count + count.blank_count
         first, last = count.first_request_dtime, count.last_request_dtime
-        assert [microseconds(when) for when in (first, last) if when] == ([min(times), max(times)] if times else [])
+        assert [to_microseconds(when) for when in (first, last) if when] == ([min(times), max(times)] if times else [])
         for number, (line, finding) in enumerate(zip(lines[log], mine, strict=True), 1):
             text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             assert (finding is None) == (not text.strip(b" \t\r")), line
@@ -101,7 +101,7 @@ def check_nothing_is_lost(bodies: Sequence[bytes], parsed: ParsedLogs) -> None:
 
 
 def check(bodies: Sequence[bytes]) -> ParsedLogs:
-    """All of it; gives what was parsed."""
+    """Run all checks; return what was parsed."""
     parsed = parse_logs(bodies, now=NOW)
     check_nothing_is_lost(bodies, parsed)
     check_readers_agree(bodies, parsed)

@@ -1,4 +1,4 @@
-"""Log lines written by hand in S3's shapes, and the words that matter to whoever reads one."""
+"""Log lines written by hand in S3's shapes, and words that matter to a reader."""
 
 OWNER = "0123456789abcdef" * 4
 HOST_ID = "Zm9yIHRlc3RzIG9ubHksIG5vdCBhIHJlYWwgaG9zdCBpZCBhdCBhbGwgLyArIGFuZCBwYWRkaW5nISE="
@@ -18,7 +18,7 @@ def line(
     user_agent: str = '"curl/8.1"',
     tail: str = TAIL,
 ) -> str:
-    """A line of the given parts, each as it is written, quotes included."""
+    """Return a line of the given parts, each as it is written, including quotes."""
     return " ".join(part for part in (head, request, block, referrer, user_agent, tail) if part)
 
 

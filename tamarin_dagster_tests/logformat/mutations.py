@@ -1,4 +1,4 @@
-"""Lines that are nearly records: good ones, mutated. As hypothesis strategies."""
+"""Lines that are nearly records: good ones, mutated, as hypothesis strategies."""
 
 from hypothesis import strategies as st
 
@@ -11,8 +11,10 @@ _MUTATIONS = ["put in", "cut out", "replace", "cut off", "splice", "swap columns
 
 @st.composite
 def mutated_lines(draw: st.DrawFn) -> bytes:
-    """A good line with words put in, cut out or replaced, columns swapped or doubled, spliced with another line; it may
-    hold a LF.
+    """Draw a good line with words inserted, removed or replaced, columns swapped or doubled, or spliced with another
+    line.
+
+    It may hold an LF.
     """
     line = draw(st.sampled_from(_BASES))
     for mutation in draw(st.lists(st.sampled_from(_MUTATIONS), max_size=4)):
@@ -21,7 +23,7 @@ def mutated_lines(draw: st.DrawFn) -> bytes:
 
 
 def single_lines() -> st.SearchStrategy[bytes]:
-    """Mutated lines that are one line each."""
+    """Return mutated lines that are one line each."""
     return mutated_lines().map(lambda line: line.replace(b"\n", b""))
 
 

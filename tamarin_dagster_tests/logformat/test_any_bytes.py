@@ -1,4 +1,4 @@
-"""Whatever the bytes are: no line is lost, none is counted twice, and where log objects are cut does not matter."""
+"""For any bytes: no line is lost, none is counted twice, and it does not matter where log objects are cut."""
 
 import itertools
 import re
@@ -74,7 +74,7 @@ def test_a_log_cut_at_line_ends_holds_the_same_lines(body, cuts):
     assert {number: finding for (_, number), finding in continued.items()} == {
         number: finding for (_, number), finding in whole.items()
     }
-    # as logs of their own: the same, but for a byte order mark that now stands at the start of one
+    # As logs of their own: the same, except for a byte order mark that is now at the start of one.
     alone = findings(parse_logs(parts, now=NOW))
     for (log, number), finding in alone.items():
         if number > 1 or log == 0 or not parts[log].startswith(BOM):

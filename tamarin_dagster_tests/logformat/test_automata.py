@@ -16,7 +16,7 @@ LATIN_1 = st.characters(max_codepoint=0xFF)
 
 
 def accepts(pattern: str, text: bytes) -> bool:
-    """Whether the pattern's automaton ends well behind the text."""
+    """Return whether the pattern's automaton accepts the text."""
     table = automaton(pattern).tolist()
     state = START
     for octet in text:
@@ -26,7 +26,7 @@ def accepts(pattern: str, text: bytes) -> bool:
 
 @st.composite
 def patterns_and_texts(draw):
-    """A pattern, and a text that it matches, or nearly, or that has nothing to do with it."""
+    """Draw a pattern, and a text that it matches, or nearly, or that is unrelated to it."""
     pattern = draw(st.sampled_from(PATTERNS))
     text = draw(st.from_regex(pattern, fullmatch=True, alphabet=LATIN_1).map(lambda text: text.encode("latin-1")))
     kind = draw(st.sampled_from(["match", "mutated", "cut", "random"]))

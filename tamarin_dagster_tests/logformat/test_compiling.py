@@ -14,7 +14,7 @@ from tamarin_dagster_tests.logformat.pointer_steps import steps
 
 @pytest.fixture
 def fresh_folder():
-    """The folder of machine code is looked for anew, before the test and after it."""
+    """Look for the folder of machine code anew, before the test and after it."""
     machine_code.machine_code_folder.cache_clear()
     yield
     machine_code.machine_code_folder.cache_clear()
@@ -25,7 +25,7 @@ def twice(number):
 
 
 def test_machine_code_is_kept_in_a_folder_named_after_all_sources(tmp_path, monkeypatch, fresh_folder):
-    """numba looks at a function's own file alone: what an edit of another one made stale would go on being run."""
+    """numba only checks a function's own file, and would run code that the edit of another file has made stale."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     assert machine_code.should_compile()
     assert compiled(twice)(21) == 42
@@ -45,7 +45,7 @@ print(find_line_ends(numpy.frombuffer(b"a\\nb\\n", numpy.uint8), 9).tolist())
 
 
 def test_the_first_use_says_that_it_compiles_and_a_later_one_is_silent(tmp_path):
-    """A first run did not say for half a minute what it was doing."""
+    """A first run was silent for half a minute."""
     said = []
     for _ in range(2):
         environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
@@ -55,14 +55,16 @@ def test_the_first_use_says_that_it_compiles_and_a_later_one_is_silent(tmp_path)
         assert done.stdout == "[1, 3]\n"
         said.append(done.stderr)
     (folder,) = tmp_path.iterdir()
-    expected = "Compiling the parser to machine code; that takes about half a minute, once, and it is kept in"
+    expected = (
+        "Compiling the parser to machine code, which takes about half a minute, only now; the machine code is kept in"
+    )
     assert said == [f"{expected} {folder}\n", ""]
 
 
 def test_where_nothing_may_be_written_the_message_says_that_each_process_compiles(monkeypatch, caplog):
     monkeypatch.setattr(compiling, "machine_code_folder", lambda: None)
     compiling._Announcer().on_start(SimpleNamespace(data={"dispatcher": SimpleNamespace(py_func=compiled)}))
-    assert "half a minute, in each process, since it can be kept nowhere" in caplog.text
+    assert "half a minute, in each process, because there is no folder to keep the machine code in" in caplog.text
 
 
 def test_another_source_is_another_folder(tmp_path, monkeypatch, fresh_folder):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamarin_dagster.logformat import DecompressionError, decompress, unpacked
+from tamarin_dagster.logformat import DecompressionError, decompress, decompress_chunks
 from tamarin_dagster.logformat.compression import RATIO_FREE_BYTES
 from tamarin_dagster_tests.examples import at_least
 from tamarin_dagster_tests.logformat.cuts import chunks_of, sizes
@@ -54,7 +54,7 @@ def test_plain_bytes_pass_through(data):
 def test_a_packed_body_cut_short_is_an_error(pack):
     packed = pack(TEXT)
     for length in (5, len(packed) // 2, len(packed) - 1):
-        with pytest.raises(DecompressionError, match=r"cut short|corrupt"):
+        with pytest.raises(DecompressionError, match=r"truncated|corrupt"):
             decompress(packed[:length])
 
 
@@ -88,7 +88,7 @@ MEMBERS = st.sampled_from([b"", b"x", TEXT, b"\n" * 2**20, b"\n" * 1_500_000])
 @given(st.lists(MEMBERS, min_size=1, max_size=4), sizes(3000))
 def test_a_packed_body_is_unpacked_wherever_its_chunks_are_cut(pack, members, cuts):
     packed = b"".join(packed_once(pack, member) for member in members)
-    pieces = list(unpacked(chunks_of(packed, cuts), len(packed)))
+    pieces = list(decompress_chunks(chunks_of(packed, cuts), len(packed)))
     assert b"".join(pieces) == decompress(packed) == b"".join(members)
     assert all(0 < len(piece) <= 2**20 for piece in pieces)
 
@@ -97,26 +97,26 @@ def test_a_packed_body_is_unpacked_wherever_its_chunks_are_cut(pack, members, cu
 @pytest.mark.parametrize("before", [[], [b"", b""]])
 def test_a_packed_body_is_known_though_its_first_bytes_come_one_by_one(pack, before):
     packed = pack(TEXT)
-    assert b"".join(unpacked([*before, *chunks_of(packed, [1])], len(packed))) == TEXT
+    assert b"".join(decompress_chunks([*before, *chunks_of(packed, [1])], len(packed))) == TEXT
 
 
 @given(st.binary(max_size=20), sizes(20))
 def test_plain_chunks_pass_through(data, cuts):
     chunks = chunks_of(b"x" + data, cuts)
-    assert [id(chunk) for chunk in unpacked(chunks, 0, max_bytes=0)] == [id(chunk) for chunk in chunks]
+    assert [id(chunk) for chunk in decompress_chunks(chunks, 0, max_bytes=0)] == [id(chunk) for chunk in chunks]
 
 
 @pytest.mark.parametrize("data", [b"", b"\x1f", b"\x28\xb5\x2f"])
 def test_less_than_a_magic_number_is_plain(data):
     assert decompress(data) is data
-    assert b"".join(unpacked(chunks_of(data, [1]), len(data))) == data
+    assert b"".join(decompress_chunks(chunks_of(data, [1]), len(data))) == data
 
 
 def test_padding_behind_a_gzip_member_may_be_cut_and_rubbish_is_found_behind_it():
     packed = gzip.compress(TEXT)
-    assert b"".join(unpacked([packed, b"\0", b"\0\0", packed, b"\0"], 0)) == 2 * TEXT
+    assert b"".join(decompress_chunks([packed, b"\0", b"\0\0", packed, b"\0"], 0)) == 2 * TEXT
     with pytest.raises(DecompressionError, match="corrupt"):
-        list(unpacked([packed, b"\0", b"\0rubbish"], 0))
+        list(decompress_chunks([packed, b"\0", b"\0rubbish"], 0))
 
 
 @PACKERS
@@ -125,7 +125,7 @@ def test_a_stream_cut_short_is_an_error_behind_what_it_held(pack, size):
     packed = pack(random.Random(1).randbytes(2_500_000) + TEXT)
     pieces = []
     with pytest.raises(DecompressionError, match=rf"data of {len(packed)} bytes is (corrupt or )?cut short"):
-        pieces.extend(unpacked(chunks_of(packed[:-5], [size]), len(packed)))
+        pieces.extend(decompress_chunks(chunks_of(packed[:-5], [size]), len(packed)))
     assert sum(map(len, pieces)) >= 2**20
 
 
@@ -135,7 +135,7 @@ def test_a_stream_cut_short_is_an_error_behind_what_it_held(pack, size):
     [({"max_bytes": 5_000_000}, 5_000_000), ({"max_ratio": 10}, RATIO_FREE_BYTES), ({}, RATIO_FREE_BYTES)],
 )
 def test_a_bomb_is_refused_before_it_has_grown(pack, bounds, most):
-    """And before the rest of it is read: behind the bomb there are chunks without end."""
+    """And before the rest of it is read: after the bomb there are endless chunks."""
     bomb, read = pack(b"\0" * 50_000_000), []
 
     def chunks():
@@ -146,7 +146,7 @@ def test_a_bomb_is_refused_before_it_has_grown(pack, bounds, most):
 
     lengths = []
     with pytest.raises(DecompressionError, match="more than"):
-        lengths.extend(map(len, unpacked(chunks(), 1000, **bounds)))
+        lengths.extend(map(len, decompress_chunks(chunks(), 1000, **bounds)))
     assert most - 2**21 < sum(lengths) <= most
     assert not read
 
@@ -159,12 +159,12 @@ def test_what_the_chunks_raise_is_not_taken_for_corrupt_data(pack, error):
         raise error
 
     with pytest.raises(type(error)) as raised:
-        list(unpacked(chunks(), 1000))
+        list(decompress_chunks(chunks(), 1000))
     assert raised.value is error
 
 
 def test_a_gzip_body_in_one_chunk_is_not_copied_over_and_over(monkeypatch):
-    """zlib copies the packed bytes that it has not come to, with each piece that it gives."""
+    """zlib copies the stored bytes that it has not read yet, with each piece that it returns."""
     handed = []
 
     class Member:
@@ -186,7 +186,7 @@ def test_a_gzip_body_in_one_chunk_is_not_copied_over_and_over(monkeypatch):
 
 
 def skippable(number: int, data: bytes = b"note") -> bytes:
-    """A skippable frame of zstd (RFC 8878, 3.1.2): one of sixteen magic numbers, a length, and any bytes."""
+    """Return a skippable frame of zstd (RFC 8878, 3.1.2): one of sixteen magic numbers, a length, and any bytes."""
     return struct.pack("<II", 0x184D2A50 + number, len(data)) + data
 
 
@@ -195,13 +195,13 @@ def skippable(number: int, data: bytes = b"note") -> bytes:
 def test_a_zstd_body_that_begins_with_skippable_frames_is_unpacked(number, cuts):
     """It was read as text: one rejected line, or a few."""
     body = skippable(number) + skippable(15 - number, b"\n" * 100_000) + zstd(TEXT) + skippable(0) + zstd(b"more\n")
-    assert b"".join(unpacked(chunks_of(body, cuts), len(body))) == TEXT + b"more\n"
+    assert b"".join(decompress_chunks(chunks_of(body, cuts), len(body))) == TEXT + b"more\n"
 
 
 def test_skippable_frames_alone_hold_nothing_and_text_after_them_is_corrupt():
     assert decompress(skippable(0) + skippable(9, b"")) == b""
     for body in (skippable(0) + TEXT, skippable(0)[:-1], skippable(0)[:4], skippable(0) + gzip.compress(TEXT)):
-        with pytest.raises(DecompressionError, match="corrupt or cut short"):
+        with pytest.raises(DecompressionError, match="corrupt or truncated"):
             decompress(body)
 
 
@@ -234,8 +234,8 @@ REFUSED = pytest.mark.parametrize(
 def test_a_body_of_another_format_is_named_and_gives_no_byte(body, name, cuts):
     """The lines of a stored zip archive were loaded, with the archive's bytes in their first and last columns."""
     pieces = []
-    with pytest.raises(DecompressionError, match=f"^is {name}, which is not read"):
-        pieces.extend(unpacked(chunks_of(body, cuts), len(body)))
+    with pytest.raises(DecompressionError, match=f"^is {name}, which is not supported"):
+        pieces.extend(decompress_chunks(chunks_of(body, cuts), len(body)))
     assert pieces == []
 
 
@@ -243,7 +243,9 @@ def test_a_body_of_another_format_is_named_and_gives_no_byte(body, name, cuts):
 @PACKERS
 def test_another_format_inside_a_packed_body_is_named_too(pack, body, name):
     outer = "a gzip file" if pack is gzip.compress else "a zstd file"
-    with pytest.raises(DecompressionError, match=f"^is {name} inside {outer}, which is not read; unpack it once"):
+    with pytest.raises(
+        DecompressionError, match=f"^is {name} inside {outer}, which is not supported; decompress it once"
+    ):
         decompress(pack(body))
 
 
@@ -254,10 +256,10 @@ def test_another_format_inside_a_packed_body_is_named_too(pack, body, name):
     ids=["gzip", "zstd", "skippable"],
 )
 def test_a_body_that_is_packed_twice_is_refused_and_gives_no_byte(pack, inner, name):
-    """gzip inside gzip was unpacked once, and its bytes were stored as rejected lines."""
+    """gzip inside gzip was decompressed once, and its bytes were stored as rejected lines."""
     body, pieces = pack(b"") + pack(inner(TEXT)), []
     with pytest.raises(DecompressionError, match=f"^is {name} inside a (gzip|zstd) file"):
-        pieces.extend(unpacked(chunks_of(body, [1]), len(body)))
+        pieces.extend(decompress_chunks(chunks_of(body, [1]), len(body)))
     assert pieces == []
 
 

@@ -81,11 +81,11 @@ def test_months_and_request_days_are_those_of_the_times():
 
 def test_a_part_of_a_batch_is_numbered_anew():
     parsed = parse_logs([body(line(), line()), body("junk", line()), body("more junk"), body(line(), line(), line())])
-    part = parsed.only([1, 3])
+    part = parsed.select([1, 3])
     assert records_of(part).select(["log_index", "line_number"]).to_pydict() == {
         "log_index": [0, 1, 1, 1],
         "line_number": [2, 1, 2, 3],
     }
     assert [(line.log_index, line.line) for line in rejected_of(part)] == [(0, b"junk")]
     assert part.counts == (parsed.counts[1], parsed.counts[3])
-    assert pa.concat_tables(records_of(parsed.only([log])) for log in range(4)).num_rows == 6
+    assert pa.concat_tables(records_of(parsed.select([log])) for log in range(4)).num_rows == 6

@@ -132,7 +132,7 @@ def test_a_name_is_of_its_day_and_of_its_hour():
 )
 @pytest.mark.parametrize("prefix", ["", "logs/", "2024/10/11/", "logs"])
 def test_any_folders_may_lie_before_the_year_and_do_not_say_whose_the_log_key_is(prefix, key, root, delivered):
-    """Other stores than S3 deliver so; their log keys were strays."""
+    """Other stores than S3 deliver like this; their log keys were strays."""
     found = parse_key_name(prefix + key, prefix)
     assert found is not None
     assert (found.delivery_time.hour, found.source_bucket) == (delivered, None)

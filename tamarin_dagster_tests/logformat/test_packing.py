@@ -1,4 +1,4 @@
-"""Rows are packed alike by the compiled engine and without it, wherever Arrow's buffers begin."""
+"""Rows are packed alike with and without the compiled engine, wherever Arrow's buffers begin."""
 
 import ipaddress
 import struct
@@ -32,7 +32,7 @@ def tables(draw):
 
 
 def written(type_, value):
-    """A value after its length, said in another way."""
+    """Return a value after its length, computed in another way."""
     if value is None:
         return struct.pack(">i", -1)
     if type_ in (pa.string(), pa.binary()):

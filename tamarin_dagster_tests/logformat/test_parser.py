@@ -13,7 +13,7 @@ COLUMNS_2006 = line(tail="")
 
 
 def record(text: str) -> dict[str, object]:
-    """The one record of the line, without its nulls."""
+    """Return the one record of the line, without its nulls."""
     parsed = parse_logs([text.encode()])
     assert not rejected_of(parsed)
     (row,) = records_of(parsed).to_pylist()
@@ -21,7 +21,7 @@ def record(text: str) -> dict[str, object]:
 
 
 def reason(text: str) -> RejectReason:
-    """Why the line, which has its LF, is no record."""
+    """Return why the line, which has its LF, is not a record."""
     parsed = parse_logs([text.encode() + b"\n"])
     assert len(parsed.records) == 0
     (rejected,) = rejected_of(parsed)
@@ -281,7 +281,7 @@ def test_words_after_the_user_agent_are_no_columns(tail):
 
 
 def test_a_quoted_host_header_is_read_without_its_quotes():
-    """As Dell OneFS writes it."""
+    """Dell OneFS writes it like this."""
     tail = '- 192.0.2.20 SigV4 TLS_AES_256_GCM_SHA384 AuthHeader "192.0.2.20:9021" TLSv1.3 - Yes'
     found = record(line(user_agent='"S3 Browser/12 "x" y"', tail=tail))
     names = ("user_agent", "host_id", "authentication_type", "host_header", "tls_version", "acl_required")
@@ -307,7 +307,7 @@ def test_carriage_returns_at_the_end_are_no_data():
 
 
 def torn(text: str, *before: str) -> tuple[int, list[str]]:
-    """How many records there are of lines of which the last has no LF, and why the others are none."""
+    """Return the number of records in lines of which the last has no LF, and why the others are not records."""
     parsed = parse_log("\n".join([*before, text]).encode())
     return len(parsed.records), list(parsed.rejected["reason"])
 
@@ -370,7 +370,7 @@ def test_an_ipv4_mapped_address_is_the_ipv4_address(address):
 
 @pytest.mark.parametrize("address", ["xx.xx.xx.xx", "192.0.2.xx"])
 def test_an_address_that_its_owner_has_masked_is_none(address):
-    """Null would say that S3 itself made the request."""
+    """Null would mean that S3 itself made the request."""
     assert reason(line(head=HEAD.replace("192.0.2.3", address))) == "bad_address"
 
 

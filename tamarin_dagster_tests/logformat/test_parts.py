@@ -1,4 +1,4 @@
-"""A log object read in parts holds what it holds when it is read at once, and is never held whole."""
+"""A log object read in parts has the same content as when it is read at once, and is never in memory as a whole."""
 
 import hashlib
 import re
@@ -41,7 +41,7 @@ BODIES = st.builds(lambda texts, end: b"\n".join(texts) + end, st.lists(ANY_LINE
 
 
 def check(body, chunks):
-    """The parts of the chunks together are what is found in the body at once; gives them."""
+    """Check that the parts of the chunks together equal the body read at once; return them."""
     parts = list(parse_parts(chunks, now=NOW))
     whole = parse_logs([body], now=NOW)
     assert all(len(part.counts) == 1 and part.counts[0].line_count for part in parts)

@@ -15,7 +15,7 @@ from tamarin_dagster_tests.logformat.mutations import single_lines
 
 
 def is_read_by_the_compiled_reader(line: bytes) -> bool:
-    """Whether the compiled reader takes the line."""
+    """Return whether the compiled reader reads the line."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pieces, "read_row", lambda *_: pytest.fail("left to the regex reader"))
         return len(parse_logs([line + b"\n"]).records) == 1
@@ -41,7 +41,9 @@ BAIT = [
 
 @pytest.mark.parametrize("bait", BAIT)
 def test_no_line_takes_longer_than_its_length_explains(bait):
-    """Grown four times, a hostile line may take four times as long; twice that again is left for a busy machine."""
+    """If a hostile line gets four times longer, it may take four times as long; a factor of two is left for a busy
+    machine.
+    """
 
     def seconds(size: int) -> float:
         fill = (bait * (size // len(bait) + 1))[:size]

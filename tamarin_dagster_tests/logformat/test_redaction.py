@@ -1,4 +1,4 @@
-"""Secrets of presigned URLs do not get past `redact`, and nothing else changes."""
+"""Secrets of presigned URLs do not pass `redact`, and nothing else changes."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tamarin_dagster_tests.logformat.lines_written import BASES, BLOCK, HOST_ID,
 
 
 def redact_text(text):
-    """The text, redacted by the rules, which the compiled engine must follow."""
+    """Return the text redacted by the rules, which the compiled engine must follow."""
     redacted = redaction.redact_text(text)
     (column,) = compiled.redact_texts(pa.array([text], pa.string())).to_pylist()
     assert column == redacted
@@ -191,7 +191,7 @@ def test_to_redact_twice_is_to_redact_once(text):
 
 _BASE64_CHARACTERS = "ABCXYZabcxyz0189+/"
 _BASE64 = st.text(_BASE64_CHARACTERS, min_size=16, max_size=120)
-# none of which looks like a secret
+# None of it looks like a secret.
 _URL_TEXTS = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0x24F, exclude_characters=_BASE64_CHARACTERS), max_size=20
 )
@@ -207,7 +207,7 @@ _URL_TEXTS = st.text(
     st.integers(0, 3),
 )
 def test_no_secret_of_a_presigned_url_survives(access_key, token, key, query, scheme, times_encoded):
-    """As botocore signs them; bare, and as a parameter of a URL that is a parameter of another one."""
+    """Signed by botocore; bare, and as a parameter of a URL that is a parameter of another one."""
     credentials = Credentials(access_key, "not looked at", token)
     request = AWSRequest("GET", f"https://films.s3.amazonaws.com/{quote(key)}?response-content-type={quote(query)}")
     signing = [credentials, "s3", "eu-west-1"] if scheme is S3SigV4QueryAuth else [credentials]
@@ -228,7 +228,7 @@ def test_no_secret_of_a_presigned_url_survives(access_key, token, key, query, sc
 
 _URLS = ["/k?X-Amz-Date=1&X-Amz-Signature=abc&x=1", "/k?a=%3Fsignature%3Dab%26b", "/k", "/?prefix=a%20b", "-"]
 _ODD = f"{BASES[0]} \0"
-# what is left to the regex reader: a column of March 2019, and an extra field
+# For the regex reader: a column of March 2019, and an extra field.
 _LEFT = line('"GET /k?Signature=abc HTTP/1.1"', tail=f"- - {HOST_ID} SigV4 C AuthHeader films.example TLSv1 - - - new")
 
 
@@ -245,7 +245,7 @@ def texts_of(records, name):
 
 
 def check_redacted(records):
-    """That these records are redacted as they should be, nothing else is changed, and what was given is not."""
+    """Check that these records are redacted as they should be, nothing else has changed, and the input is unchanged."""
     before = to_table(records, RECORDS_SCHEMA)
     redacted = redact(records)
     expected = before
@@ -275,7 +275,7 @@ def test_of_records_two_columns_are_redacted_and_nothing_else(lines):
 
 
 def test_texts_of_each_kind_of_line_are_redacted():
-    """Those that lie in the lines, those that were escaped, and those of the regex reader."""
+    """Texts in the lines, escaped texts, and those of the regex reader."""
     lines = [written(url, other) for url in _URLS for other in _URLS]
     lines += [written("/k?Signature=\0abc", "\\x?Signature=abc&\0"), _LEFT, line(tail=f"{TAIL} &Signature=abc")]
     records = parsed(lines)
@@ -295,7 +295,7 @@ def test_without_secrets_the_records_are_the_same_object():
 
 
 def test_a_slice_of_a_column_with_nulls_is_redacted():
-    """Arrow's slices begin anywhere in their buffers, validity bits included."""
+    """Arrow's slices begin anywhere in their buffers, including the validity bits."""
     texts = [None, "/k?Signature=a", "x" * 9, None, "/?Signature=b&c", "", None, "/k", None, "/?Signature=d"] * 3
     column = pa.array(texts, pa.string())
     for start in range(len(texts)):
@@ -322,7 +322,7 @@ def test_what_copy_is_sent_says_redacted():
 
 
 def test_many_secrets_in_one_text_are_redacted():
-    """A text grows by most where each value is one byte."""
+    """A text grows most if each value is one byte."""
     records = parsed([written("/" + "?Signature=x" * 3 + ";Signature=x" * 5000, "-")])
     assert texts_of(check_redacted(records), "request_uri")[0].endswith(";Signature=REDACTED" * 5000)
 
@@ -333,7 +333,7 @@ def test_one_value_that_holds_all_that_looks_like_secrets_is_one():
 
 @pytest.mark.parametrize("text", ["%25" * 200_000, "%253F" * 200_000, "?" * 400_000, "%3Fx%25" * 100_000])
 def test_a_hostile_text_takes_no_longer_than_its_length(text):
-    """As long as a line may be: a search that began anew at each byte would take minutes."""
+    """As long as a line may be: a search that restarted at each byte would take minutes."""
     assert redact_text(text) == text
 
 

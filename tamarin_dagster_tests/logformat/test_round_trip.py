@@ -1,4 +1,4 @@
-"""Lines written from arbitrary field values, the way S3 writes them, are read back as those values."""
+"""Lines written like S3's, from arbitrary field values, are read back as those values."""
 
 import ipaddress
 
@@ -15,7 +15,7 @@ from tamarin_dagster_tests.logformat.written_lines import Line, lines
 
 
 def texts_of(line: Line) -> dict[str, bytes | None]:
-    """What the text columns should hold, as bytes."""
+    """Return the expected text columns, as bytes."""
     march_2019 = None if line.march_2019 == b"-" else line.march_2019
     extras = [text for text in (march_2019, line.extra_text) if text]
     unquoted = {
@@ -44,7 +44,7 @@ def _unmapped(address: bytes) -> bytes:
 
 
 def numbers_of(line: Line) -> dict[str, int | None]:
-    """What the columns of numbers should hold."""
+    """Return the expected columns of numbers."""
     numbers = {name: text for name, text in zip(BLOCK_FIELDS, line.block, strict=True) if name != "error_code"}
     return {name: None if text == b"-" else int(text) for name, text in numbers.items()}
 
@@ -54,7 +54,7 @@ def numbers_of(line: Line) -> dict[str, int | None]:
 def test_fields_written_as_s3_writes_them_are_read_back(line, end):
     assume(not is_ambiguous(line))
     event(f"{17 + len(line.tail)} fields")
-    # behind another line, since a byte order mark at the start of a log is no data
+    # After another line, because a byte order mark at the start of a log is not data.
     parsed = parse_logs([b"\n" + line.written() + end], now=NOW)
     assert not rejected_of(parsed)
     (row,) = records_of(parsed).to_pylist()

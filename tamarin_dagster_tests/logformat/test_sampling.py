@@ -1,4 +1,4 @@
-"""The compiled reader is held to the regex reader, line shapes and all, and gives way to it."""
+"""The compiled reader is compared with the regex reader, including line shapes, and replaced by it."""
 
 import logging
 import sys
@@ -16,7 +16,7 @@ from tamarin_dagster_tests.logformat.lines_written import BASES, line
 
 @pytest.fixture(autouse=True)
 def trusted(monkeypatch):
-    """Each test begins with a compiled reader that is trusted, and with no shape known."""
+    """Start each test with a trusted compiled reader, and without known shapes."""
     monkeypatch.setattr(parser, "_distrusted", [])
     new_shapes.forget_shapes()
     yield
@@ -25,7 +25,7 @@ def trusted(monkeypatch):
 
 @pytest.fixture
 def faulty(monkeypatch):
-    """A compiled reader that takes 201 for 200, in lines with a version id."""
+    """Make the compiled reader take 201 for 200, in lines with a version ID."""
     read_lines = pieces.read_lines
 
     def misreading(*arguments):
@@ -56,7 +56,7 @@ def test_a_misread_line_is_found_by_its_shape_and_the_batch_is_read_again(faulty
 
 
 def test_after_a_difference_the_process_reads_with_the_regex_reader(faulty):
-    """The shape is known by then, and would not be looked at again."""
+    """The shape is known by then, and would not be compared again."""
     assert parse_logs([VERSIONED.encode()], now=NOW).differences
     again = parse_logs([("\n".join([ORDINARY] * 99 + [VERSIONED] + [ORDINARY] * 99)).encode()], now=NOW)
     assert again.differences == ()
@@ -83,7 +83,7 @@ def test_a_shape_is_looked_at_once(monkeypatch):
 
 
 def test_a_flood_of_shapes_is_bounded():
-    """Every combination of null columns is a shape: no more than so many lines are read twice."""
+    """Every combination of null columns is a shape, but only a limited number of lines is read twice."""
     rng = np.random.default_rng(7)
     lines = [
         line(
@@ -115,7 +115,7 @@ def test_without_numba_lines_are_read_by_the_regex_reader_and_that_is_said(monke
     engine.compiled_engine.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
-            parsed = parse_logs([body], now=NOW).redacted()
+            parsed = parse_logs([body], now=NOW).redact()
         assert records_of(parsed).select(["key", "bytes_sent"]).equals(expected.select(["key", "bytes_sent"]))
         assert "numba is not installed" in caplog.text
         assert isinstance(records_of(parsed), pa.Table)

@@ -1,4 +1,4 @@
-"""Tails of random columns: none is read into a column whose shape it does not have, and no line is lost."""
+"""Tails of random columns: no value gets into a column whose shape it does not have, and no line is lost."""
 
 import random
 import re
@@ -75,5 +75,5 @@ def test_no_random_tail_is_read_into_a_column_whose_shape_it_does_not_have():
             assert pattern.fullmatch(text), (name, text)
             assert not excluded.fullmatch(text), (name, text)
     agents = {agent for agent in records["user_agent"].to_pylist() if agent != "curl/8.1"}
-    # A quote in the tail may be one in the user agent: then its columns stand in the user agent, and a tail follows.
+    # A quote in the tail may close the user agent: then some columns belong to the user agent, and a tail follows.
     assert all('"' in agent for agent in agents)

@@ -1,4 +1,4 @@
-"""Addresses and times, in machine code: what Python's own modules say of the same text."""
+"""Addresses and times in machine code agree with Python's own modules."""
 
 import calendar
 import ipaddress
@@ -22,20 +22,20 @@ def _packed_address(octets, packed):
 
 @compiled
 def _read_times(octets, width, times):
-    """The times of texts that all are `width` bytes long."""
+    """Read the times of texts that all are `width` bytes long."""
     for row in range(len(times)):
         times[row] = read_time(pointer(octets), row * width, (row + 1) * width - 5)
 
 
 def packed(text: str) -> bytes | None:
-    """The address's bytes; None if it is none."""
+    """Return the address's bytes; None if it is not an address."""
     room = np.full(IPV6_BYTES, 0xAA, np.uint8)
     length = _packed_address(np.frombuffer(text.encode(), np.uint8), room)
     return room[:length].tobytes() if length else None
 
 
 def packed_by_python(text: str) -> bytes | None:
-    """The same; None for zone ids, which Postgres has not."""
+    """The same in Python; None for zone IDs, which Postgres does not have."""
     try:
         return None if "%" in text else ipaddress.ip_address(text).packed
     except ValueError:
@@ -43,7 +43,7 @@ def packed_by_python(text: str) -> bytes | None:
 
 
 def times(texts: list[str]) -> list[datetime | None]:
-    """Of texts like `06/Feb/2019:00:00:38 +0000`."""
+    """Return the times of texts like `06/Feb/2019:00:00:38 +0000`."""
     found = np.empty(len(texts), np.int64)
     _read_times(np.frombuffer("".join(texts).encode(), np.uint8), len(texts[0]), found)
     return [None if time == NO_TIME else time for time in found.tolist()]
@@ -51,7 +51,7 @@ def times(texts: list[str]) -> list[datetime | None]:
 
 @st.composite
 def addresses(draw):
-    """Texts that are addresses, or nearly."""
+    """Draw texts that are addresses, or nearly."""
     address = draw(st.ip_addresses())
     text = draw(st.sampled_from([str(address), address.exploded, address.compressed.upper()]))
     if draw(st.booleans()) and address.version == 6:

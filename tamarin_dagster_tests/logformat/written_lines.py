@@ -1,6 +1,6 @@
-"""Log lines written from arbitrary field values, the way S3 writes them: as they are, quotes and all.
+"""Log lines written like S3's, from arbitrary field values, with raw quotes.
 
-Nothing here knows how the parser reads. `ambiguities` says which of these lines may be read in two ways.
+Nothing here knows how the parser reads. `ambiguities` says which of these lines have two readings.
 """
 
 import itertools
@@ -20,9 +20,7 @@ TAIL_COLUMNS = 10
 
 @dataclass(frozen=True)
 class Line:
-    """The parts of a line. Texts are the bytes that stand in the line, without the quotes around a field; None for one
-    that is written `-` without quotes.
-    """
+    """The parts of a line. Texts are the bytes in the line, without the quotes of a field; None is a bare `-`."""
 
     opening: list[bytes]
     """Owner, bucket, and the time in two columns."""
@@ -59,11 +57,11 @@ class Line:
 
     @property
     def extra_text(self) -> bytes:
-        """The extras in one."""
+        """The extra fields as one text."""
         return self.extra_gap.join(self.extras)
 
     def parts(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """The line, cut behind the key, behind what closes the request, and behind what closes the referrer."""
+        """The line, cut after the key, after the end of the request, and after the end of the referrer."""
         gaps = (b" " * count for count in itertools.cycle(self.gaps))
         head = [*self.opening, self.address, self.requester, self.request_id, self.operation, self.key]
         tail = list(self.tail)
@@ -82,7 +80,7 @@ class Line:
 
 
 def quoted(text: Text) -> bytes:
-    """As the line holds a field that has quotes."""
+    """Return a field as written with quotes."""
     return b"-" if text is None else b'"' + text + b'"'
 
 
@@ -160,7 +158,7 @@ _OPERATIONS = ["REST.GET.OBJECT", "SOAP.ListBucket", "S3.COMPUTE.OBJECT.CHECKSUM
 
 @st.composite
 def lines(draw: st.DrawFn) -> Line:
-    """Lines of any field values; some may be read in two ways."""
+    """Draw lines of any field values; some have two readings."""
     time = draw(st.integers(1136073600, 1767225600))
     sign, hours, minutes = (
         draw(st.sampled_from([1, -1])),
@@ -188,7 +186,7 @@ def lines(draw: st.DrawFn) -> Line:
         request_id=draw(COLUMN),
         operation=draw(st.sampled_from(_OPERATIONS)).encode(),
         key=draw(KEY),
-        # a request has all that it has, or is null
+        # A request is complete, or null.
         method=method if uri else None,
         uri=uri,
         version=version if uri is not None else None,

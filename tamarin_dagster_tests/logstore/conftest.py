@@ -1,4 +1,4 @@
-"""Log buckets of either kind, and an S3 endpoint that fails."""
+"""Log buckets of both kinds, and an S3 endpoint that fails."""
 
 from pathlib import Path
 from typing import Any
@@ -41,5 +41,5 @@ def world(request: pytest.FixtureRequest) -> World:
 
 @pytest.fixture(scope="session")
 def faulty_client(faulty_server: Faulty) -> Any:
-    """A boto3 client of that endpoint; one for all tests, since making it takes longer than most of them."""
+    """Return a boto3 client of that endpoint; one for all tests, because making it takes longer than most of them."""
     return boto3.client("s3", endpoint_url=faulty_server.url)

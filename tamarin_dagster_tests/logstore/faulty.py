@@ -1,4 +1,4 @@
-"""An S3 endpoint that fails on demand: it passes requests on to another one, except where a test wants a fault."""
+"""An S3 endpoint that fails on demand: it forwards requests to another one, unless a test wants a fault."""
 
 import http.client
 import socket
@@ -15,13 +15,13 @@ from urllib.parse import quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 SIGNATURE = "X-Amz-Signature=s3cret"
-# What of an answer is about the connection to the other endpoint.
+# Response headers that belong to the connection with the other endpoint.
 _NOT_PASSED_ON = ("connection", "content-length", "transfer-encoding", "date", "server")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request, for a rule to look at: its path within the bucket (a listing has the path "") and its query string."""
+    """A request, as a rule sees it: its path within the bucket ("" for a listing) and its query string."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Request:
 
     @property
     def subresource(self) -> str:
-        """What is asked for: `lifecycle`, `list-type`; nothing for an object or a bucket itself."""
+        """The subresource: `lifecycle`, `list-type`; empty for an object or a bucket itself."""
         return next((part.partition("=")[0] for part in self.query.split("&") if part), "")
 
 
@@ -91,7 +91,7 @@ class Faulty:
         self.reset()
 
     def reset(self) -> None:
-        """As new: without a fault, and nothing counted."""
+        """Start anew: without a fault, and nothing counted."""
         self.faults: defaultdict[str, Iterator[Fault]] = defaultdict(lambda: iter(()))
         self.any_fault: Iterator[Fault] = iter(())
         self.rule: Callable[[Request], Fault | None] = lambda _: None
@@ -106,15 +106,15 @@ class Faulty:
         self.most_in_flight = 0
 
     def fail(self, path: str, faults: Iterable[Fault]) -> None:
-        """The next requests of this path fail so."""
+        """Fail the next requests of this path in this way."""
         self.faults[path] = iter(faults)
 
     def deny(self, method: str, subresource: str = "", *, code: str = "AccessDenied", status: int = 403) -> None:
-        """From now on such requests are answered with this error."""
+        """From now on, answer such requests with this error."""
         self._denied[method, subresource] = Fault(status, code)
 
     def begin(self, request: Request, wanted: str | None) -> Fault | None:
-        """Counts a request; what is to befall it."""
+        """Count a request; return its fault."""
         path = request.path
         ruled = self._denied.get((request.method, request.subresource)) or self.rule(request)
         with self._lock:
@@ -131,7 +131,7 @@ class Faulty:
             return ruled or next(self.faults[path], None) or next(self.any_fault, None)
 
     def end(self, path: str) -> None:
-        """Counts a request that was answered."""
+        """Count a request that was answered."""
         if path:
             with self._lock:
                 self._in_flight -= 1
@@ -139,7 +139,7 @@ class Faulty:
 
 @contextmanager
 def faulty_endpoint(target: str) -> Iterator[Faulty]:
-    """A faulty endpoint in front of the one at the URL `target`."""
+    """Return a faulty endpoint in front of the one at the URL `target`."""
     faulty = Faulty(target)
 
     class Server(ThreadingHTTPServer):
@@ -147,7 +147,7 @@ def faulty_endpoint(target: str) -> Iterator[Faulty]:
         request_queue_size = 256
 
         def handle_error(self, *_: object) -> None:
-            """A client that hangs up is what tests are about."""
+            """Ignore it: tests are about clients that hang up."""
 
     class Handler(_Handler):
         endpoint = faulty
@@ -210,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
         return answer.status, [item for item in answer.headers.items() if item[0].lower() not in _NOT_PASSED_ON], data
 
     def _delete_as_s3_does(self, body: bytes) -> None:
-        """DeleteObjects with the conditions heeded, each by a conditional DELETE of its own."""
+        """Answer DeleteObjects with conditions honoured, by a conditional DELETE for each."""
         results = []
         space = "{http://s3.amazonaws.com/doc/2006-03-01/}"
         bucket = urlsplit(self.path).path.strip("/")

@@ -1,4 +1,4 @@
-"""The clients of log buckets: whose credentials they use, and how patient they are."""
+"""The clients of log buckets: their credentials, timeouts and retries."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Deleting exactly the generation that is named, on stores that heed conditions everywhere, somewhere, nowhere."""
+"""Deleting exactly the named generation, on stores that honour conditions everywhere, somewhere, nowhere."""
 
 from collections import Counter
 from typing import Any
@@ -21,7 +21,7 @@ def _batches_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["heeds all", "heeds single", "heeds none"])
 def kind(request: pytest.FixtureRequest, faulty: Faulty) -> str:
-    """What conditions the store heeds."""
+    """Which conditions the store honours."""
     faulty.heeds_batches = request.param == "heeds all"
     faulty.heeds_conditions = request.param != "heeds none"
     return str(request.param)
@@ -76,7 +76,7 @@ def test_what_somebody_else_deleted_is_gone(kind, store, s3, s3_bucket, count):
 @pytest.mark.parametrize(
     ("heeds", "expected"),
     [
-        # two names that nobody has, and a batch of two; then one batch
+        # Two tests on names that nobody has, and a batch of two; then one batch.
         ("heeds all", {"DELETE": 2, "POST": 2}),
         ("heeds single", {"DELETE": 2 + MANY, "POST": 1}),
         ("heeds none", {"DELETE": 2 + MANY, "HEAD": MANY}),
@@ -102,7 +102,7 @@ def test_a_store_is_asked_once(methods, store, s3, s3_bucket):
 
 
 def test_a_store_that_knows_no_missing_key_is_not_believed(faulty, store, s3, s3_bucket):
-    """A 404 for whatever is not there (Google's XML API says so) tells nothing of conditions."""
+    """A 404 for whatever is missing (as in Google's XML API) says nothing about conditions."""
     faulty.heeds_conditions = False
     faulty.rule = lambda request: Fault(404, "NoSuchKey") if "tamarin-probe" in request.path else None
     put(s3, s3_bucket, 2)
@@ -113,7 +113,7 @@ def test_a_store_that_knows_no_missing_key_is_not_believed(faulty, store, s3, s3
 
 
 def test_on_a_bucket_that_became_versioned_the_question_leaves_nothing(store, s3, s3_bucket):
-    """Deleting a name that no object has makes a delete marker there."""
+    """Deleting a name that no object has creates a delete marker there."""
     put(s3, s3_bucket, 1)
     objects = listed(store)
     s3.put_bucket_versioning(Bucket=s3_bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -151,7 +151,7 @@ def test_a_store_that_is_down_when_asked_is_asked_again(faulty, store, s3, s3_bu
 
 
 def test_an_answer_that_is_lost_is_no_harm(faulty, store, s3, s3_bucket):
-    """The client sends the DELETE again, and finds the key gone."""
+    """The client sends the DELETE again, and finds the log key gone."""
     put(s3, s3_bucket, 1)
     lost = iter([Fault(lost=True)])
     faulty.rule = lambda request: next(lost, None) if request.path == "logs/000" else None
@@ -163,7 +163,7 @@ def test_an_answer_that_is_lost_is_no_harm(faulty, store, s3, s3_bucket):
 def test_a_store_whose_batches_refuse_what_was_not_overwritten_gets_no_more_of_them(
     faulty, methods, store, s3, s3_bucket
 ):
-    """How an ETag is written in a batch is not said anywhere: with quotes, as here, or without."""
+    """No specification says how an ETag is written in a batch: with quotes, as here, or without."""
     faulty.heeds_batches = True
     put(s3, s3_bucket, MANY)
     store.delete(listed(store))

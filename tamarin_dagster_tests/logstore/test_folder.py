@@ -1,4 +1,4 @@
-"""Folders of log keys: what lies there and is no log key, and what leads elsewhere."""
+"""Folders of log keys: files that are not log keys, and names that lead elsewhere."""
 
 import contextlib
 import os
@@ -70,7 +70,7 @@ def test_no_key_leads_out_of_the_folder(folder, log_folder, tmp_path, key):
 
 
 def test_a_file_that_goes_while_it_is_listed_is_left_out(folder):
-    """A purge beside a sensor's tick deletes what the tick is listing."""
+    """A purge deletes what a sensor's tick is listing at the same time."""
     for name in "abc":
         folder.put(name, b"x")
     pages = folder.store.pages("", page_keys=1)
@@ -103,7 +103,7 @@ def test_a_missing_folder_is_named(tmp_path):
         make()
         with pytest.raises(LogStoreError) as caught:
             list(store.pages("logs/"))
-        assert str(caught.value) == f"log bucket {url}: there is no such folder"
+        assert str(caught.value) == f"log bucket {url}: the folder does not exist; check log_bucket_name, or mount it"
         with pytest.raises(LogStoreError):
             first_object(store, "logs/")
 
@@ -155,7 +155,7 @@ def test_any_listing_is_what_a_filter_of_all_names_gives(tmp_path_factory, names
 
 
 def test_a_folder_that_has_not_changed_is_not_read_again(folder, log_folder, monkeypatch):
-    """Years of keys may lie in one folder, and each of their days is looked for by itself."""
+    """One folder may hold years of log keys, and each of their days is looked for separately."""
     scans = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: scans.append(path) or scandir(path))
@@ -176,7 +176,7 @@ def test_a_folder_that_has_not_changed_is_not_read_again(folder, log_folder, mon
 
 
 def test_a_folder_that_has_just_changed_is_read_again(folder, log_folder):
-    """Two changes within a tick of the file system's clock leave one modification time."""
+    """Two changes within one tick of the file system's clock have the same modification time."""
     folder.put("a", b"x")
     modified = log_folder.stat().st_mtime_ns
     assert folder.names() == ["a"]
@@ -198,7 +198,7 @@ def test_a_file_that_is_written_while_it_is_read_is_no_body(folder, log_folder, 
     (fetched,) = folder.store.fetch([item])
     assert (fetched.body, fetched.error) == (
         b"",
-        "it was deleted or overwritten since it was listed; the next run takes what is there",
+        "it was deleted or overwritten after it was listed; the next run takes what is there then",
     )
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_changes_between_two_chunks_is_an_error(folder, monkeypatch,
     opened = folder.store.open(item)
     assert next(opened.chunks) == b"be"
     folder.put("k", change)
-    with pytest.raises(FetchError, match=r"^it was deleted or overwritten since it was listed"):
+    with pytest.raises(FetchError, match=r"^it was deleted or overwritten after it was listed"):
         list(opened.chunks)
 
 

@@ -1,4 +1,4 @@
-"""GETs over HTTP from an endpoint that fails: what passes is tried again, what does not is told at once."""
+"""GETs over HTTP from an endpoint that fails: transient faults are retried, others are reported at once."""
 
 import itertools
 import threading
@@ -25,12 +25,12 @@ from tamarin_dagster_tests.logstore.faulty import (
     Faulty,
 )
 
-# A test is no place to wait in; and what takes longer than the timeout has stalled.
+# Short waits for tests; whatever takes longer than the timeout has stalled.
 QUICK = Retries(attempts=6, deadline_seconds=20, first_backoff_seconds=0.01, max_backoff_seconds=0.05)
 TIMEOUT = timedelta(seconds=0.5)
 STALL = Fault(stall=1.0, after=2)
 PASSING = [SLOW_DOWN, INTERNAL_ERROR, TOO_MANY, RESET, RESET_IN_BODY, CUT, STALL, Fault(400, "RequestTimeout")]
-CHANGED = "it was deleted or overwritten since it was listed; the next run takes what is there"
+CHANGED = "it was deleted or overwritten after it was listed; the next run takes what is there then"
 # One that obstore reads, and one that only boto3 can address.
 NAMES = ["logs/plain", "logs//odd"]
 
@@ -117,7 +117,7 @@ def test_no_object_is_waited_for_longer_than_the_deadline(world):
 
 
 def test_many_objects_that_fail_wait_at_the_same_time(world):
-    """They held the few threads of a window that their own failures had closed."""
+    """They occupied the few threads of a window that their own failures had narrowed."""
     world.use(Retries(attempts=3, first_backoff_seconds=1, max_backoff_seconds=1))
     items = [world.put(f"logs/{number:02}", b"12345") for number in range(60)]
     for item in items[20:]:
@@ -178,10 +178,10 @@ def test_no_more_than_the_window_is_in_flight(world):
     world.faulty.delay = 0.03
     at_first = world.pacer.window
     world.store.fetch(items)
-    # It may have closed in between, on a busy machine.
+    # It may have narrowed in between, on a busy machine.
     assert 8 < world.faulty.most_in_flight <= max(at_first, world.pacer.window)
     for _ in range(3):
-        world.pacer._failed(world.pacer._halvings, 0, TransientError("busy"))
+        world.pacer._note_failure(world.pacer._halvings, 0, TransientError("busy"))
     world.faulty.most_in_flight = 0
     world.store.fetch(items)
     assert 2 < world.faulty.most_in_flight <= world.pacer.window < 16
@@ -190,7 +190,7 @@ def test_no_more_than_the_window_is_in_flight(world):
 def test_batches_of_one_store_share_its_window(world):
     items = [world.put(f"logs/{number:02}", b"12345") for number in range(24)]
     for _ in range(3):
-        world.pacer._failed(world.pacer._halvings, 0, TransientError("busy"))
+        world.pacer._note_failure(world.pacer._halvings, 0, TransientError("busy"))
     world.faulty.delay = 0.03
     batches = [threading.Thread(target=world.store.fetch, args=[items[start::3]]) for start in range(3)]
     for batch in batches:
@@ -202,7 +202,7 @@ def test_batches_of_one_store_share_its_window(world):
 
 
 def test_a_body_that_breaks_off_under_an_odd_name_is_read_again(world):
-    """boto3 tries again until an answer begins, but not when its body breaks off."""
+    """boto3 retries until a response begins, but not when its body breaks off."""
     item = world.put("logs//odd", b"12345")
     world.faulty.fail("logs//odd", [CUT, RESET_IN_BODY, CUT])
     (fetched,) = world.store.fetch([item])
@@ -267,7 +267,7 @@ def test_a_last_range_that_is_too_short_is_an_error(world, name):
     item = world.put(name, b"1" * 2500)
     opened = world.store.open(replace(item, size=2700))
     assert [len(next(opened.chunks)) for _ in range(2)] == [1000, 1000]
-    with pytest.raises(FetchError, match=r"^2,500 bytes were read where 2,700 are listed$"):
+    with pytest.raises(FetchError, match=r"^read 2,500 bytes, but 2,700 are listed$"):
         next(opened.chunks)
 
 

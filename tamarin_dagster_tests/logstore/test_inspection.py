@@ -1,4 +1,4 @@
-"""What a bucket tells of itself, the probe that leaves nothing behind, and how logging is switched on."""
+"""What a bucket says about itself, the probe that leaves nothing behind, and how logging is enabled."""
 
 import json
 import time
@@ -8,14 +8,14 @@ import boto3
 import pytest
 
 from tamarin_dagster.logstore import inspection
-from tamarin_dagster.logstore.enabling import account_of, carry_out, plan_logging
+from tamarin_dagster.logstore.enabling import carry_out, find_account, plan_logging
 from tamarin_dagster.logstore.inspection import (
     InspectionError,
     LifecycleRule,
     LoggingTarget,
     NotOfferedError,
     NotPermittedError,
-    logging_of,
+    get_logging_target,
 )
 from tamarin_dagster.logstore.probing import probe
 from tamarin_dagster_tests.logstore.faulty import SIGNATURE
@@ -54,25 +54,25 @@ def test_a_bucket_that_is_not_there_is_said_with_a_remedy(s3):
 
 
 def test_a_bucket_that_may_not_be_asked_is_there_nevertheless(faulty, client, s3_bucket):
-    """README's own policy narrows s3:ListBucket to a prefix, which forbids HeadBucket."""
+    """The README's own policy limits s3:ListBucket to a prefix, which forbids HeadBucket."""
     faulty.deny("HEAD")
     assert inspection.reach(client, s3_bucket).permitted is False
 
 
 def test_a_new_bucket_has_none_of_it(s3, s3_bucket):
-    assert inspection.versioning(s3, s3_bucket) == ""
-    assert inspection.object_lock(s3, s3_bucket) is False
-    assert inspection.requester_pays(s3, s3_bucket) is False
-    assert inspection.logging_of(s3, s3_bucket) is None
-    assert inspection.lifecycle_rules(s3, s3_bucket, "logs/") == []
+    assert inspection.get_versioning(s3, s3_bucket) == ""
+    assert inspection.has_object_lock(s3, s3_bucket) is False
+    assert inspection.has_requester_pays(s3, s3_bucket) is False
+    assert inspection.get_logging_target(s3, s3_bucket) is None
+    assert inspection.get_lifecycle_rules(s3, s3_bucket, "logs/") == []
 
 
 def test_versioning_object_lock_and_requester_pays_are_told(s3, versioned, faulty, client):
-    assert inspection.versioning(s3, versioned) == "Enabled"
+    assert inspection.get_versioning(s3, versioned) == "Enabled"
     s3.create_bucket(Bucket="locking-bucket", ObjectLockEnabledForBucket=True)
-    assert inspection.object_lock(s3, "locking-bucket") is True
+    assert inspection.has_object_lock(s3, "locking-bucket") is True
     faulty.answers["GET", "requestPayment"] = PAYER
-    assert inspection.requester_pays(client, versioned) is True
+    assert inspection.has_requester_pays(client, versioned) is True
 
 
 @pytest.mark.parametrize(
@@ -109,15 +109,15 @@ def test_versioning_object_lock_and_requester_pays_are_told(s3, versioned, fault
 )
 def test_of_lifecycle_rules_those_are_told_that_may_touch_log_keys(s3, s3_bucket, rule, found):
     put_rules(s3, s3_bucket, rule)
-    assert inspection.lifecycle_rules(s3, s3_bucket, "logs/") == ([found] if found else [])
+    assert inspection.get_lifecycle_rules(s3, s3_bucket, "logs/") == ([found] if found else [])
 
 
 QUESTIONS = [
-    ("versioning", "s3:GetBucketVersioning", inspection.versioning),
-    ("object-lock", "s3:GetBucketObjectLockConfiguration", inspection.object_lock),
-    ("requestPayment", "s3:GetBucketRequestPayment", inspection.requester_pays),
-    ("logging", "s3:GetBucketLogging", inspection.logging_of),
-    ("lifecycle", "s3:GetLifecycleConfiguration", lambda c, b: inspection.lifecycle_rules(c, b, "")),
+    ("versioning", "s3:GetBucketVersioning", inspection.get_versioning),
+    ("object-lock", "s3:GetBucketObjectLockConfiguration", inspection.has_object_lock),
+    ("requestPayment", "s3:GetBucketRequestPayment", inspection.has_requester_pays),
+    ("logging", "s3:GetBucketLogging", inspection.get_logging_target),
+    ("lifecycle", "s3:GetLifecycleConfiguration", lambda c, b: inspection.get_lifecycle_rules(c, b, "")),
     ("list-type", "s3:ListBucket", lambda c, b: inspection.check_listing(c, b, "")),
 ]
 
@@ -134,7 +134,7 @@ def test_a_denied_question_names_the_permission_and_no_signature(faulty, client,
 def test_a_store_that_lacks_a_thing_is_told_from_one_that_denies_it(faulty, client, s3_bucket):
     faulty.deny("GET", "logging", code="NotImplemented", status=501)
     with pytest.raises(NotOfferedError):
-        inspection.logging_of(client, s3_bucket)
+        inspection.get_logging_target(client, s3_bucket)
 
 
 def left_in(s3, bucket) -> list[str]:
@@ -211,7 +211,7 @@ def test_logging_is_switched_on_with_the_policy_it_needs(s3, s3_bucket, source):
         f"PutBucketPolicy on {s3_bucket}: S3's logging service may write to it",
         f"PutBucketLogging on {source}: its requests are logged",
     ]
-    assert inspection.logging_of(s3, source) is None
+    assert inspection.get_logging_target(s3, source) is None
     assert json.loads(plan.policy) == {
         "Version": "2012-10-17",
         "Statement": [
@@ -234,7 +234,7 @@ def test_logging_is_switched_on_with_the_policy_it_needs(s3, s3_bucket, source):
 def test_what_is_carried_out_needs_no_second_time(s3, s3_bucket, source):
     wanted = LoggingTarget(s3_bucket, "media/")
     carry_out(s3, plan_logging(s3, source, wanted, ACCOUNT))
-    assert inspection.logging_of(s3, source) == wanted
+    assert inspection.get_logging_target(s3, source) == wanted
     assert plan_logging(s3, source, wanted, ACCOUNT).steps == []
 
 
@@ -251,7 +251,7 @@ def test_statements_of_others_are_kept_and_ours_is_replaced(s3, s3_bucket, sourc
     plan = plan_logging(s3, source, LoggingTarget(s3_bucket, "new/"), ACCOUNT, replace=True)
     assert plan.notes == (
         f"its logging to {s3_bucket!r} under 'old/' ends",
-        f"the policy of {s3_bucket} has Deny statements: see that none meets logging.s3.amazonaws.com",
+        f"the policy of {s3_bucket} has Deny statements: check that none applies to logging.s3.amazonaws.com",
     )
     carry_out(s3, plan)
     assert [statement["Sid"] for statement in statements(s3, s3_bucket)] == [
@@ -282,7 +282,7 @@ def test_a_bucket_logs_into_itself_only_under_a_prefix_and_with_a_note(s3, s3_bu
     plan = plan_logging(s3, s3_bucket, LoggingTarget(s3_bucket, "access-logs/"), ACCOUNT)
     assert plan.notes == (f"{s3_bucket} logs into itself: each delivery of a log key is a PUT that is logged in turn",)
     carry_out(s3, plan)
-    assert logging_of(s3, s3_bucket) == LoggingTarget(s3_bucket, "access-logs/")
+    assert get_logging_target(s3, s3_bucket) == LoggingTarget(s3_bucket, "access-logs/")
     with pytest.raises(InspectionError, match="would log into itself"):
         plan_logging(s3, s3_bucket, LoggingTarget(s3_bucket, ""), ACCOUNT)
 
@@ -304,4 +304,4 @@ def test_a_denied_step_names_its_permission(faulty, client, s3_bucket, source):
 
 def test_the_account_is_that_of_the_clients_own_credentials(s3, s3_endpoint, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3_endpoint)
-    assert account_of(s3) == ACCOUNT
+    assert find_account(s3) == ACCOUNT

@@ -1,4 +1,4 @@
-"""S3's listings: read fast, page by page, tried again; and what is said of one that fails."""
+"""S3's listings: parsed fast, page by page, retried; and the error for one that fails."""
 
 import time
 from datetime import UTC, datetime
@@ -99,7 +99,7 @@ NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 
 def taken(body: str, status: int = 200) -> tuple[Any, str]:
-    """What is read fast of a page, and what is left to botocore."""
+    """Return what is parsed fast of a page, and what is left to botocore."""
     answer = {"status_code": status, "body": body.encode()}
     customized: dict[str, Any] = {}
     _take_contents(answer, customized)
@@ -111,7 +111,7 @@ def taken(body: str, status: int = 200) -> tuple[Any, str]:
 def test_the_objects_of_a_page_are_taken_out_of_it(namespace, time):
     contents, left = taken(PAGE.format(namespace=namespace, time=time))
     modified = datetime(2026, 3, 5, 10, 11, 12, tzinfo=UTC)
-    # botocore decodes the key, whoever has read it.
+    # Botocore decodes the key, whoever has parsed it.
     assert contents == [{"Key": "a%26b+c", "LastModified": modified, "ETag": '"e"', "Size": 12}]
     assert "Contents" not in left
     assert "KeyCount>1<" in left
@@ -154,14 +154,14 @@ def test_the_fast_way_and_botocores_show_the_same(s3, s3_bucket, s3_endpoint):
 
 @pytest.fixture
 def counted(s3_logged_bucket, s3, faulty) -> tuple[LogStore, Faulty]:
-    """A store with five keys, and the endpoint that it is listed through."""
+    """Return a store with five log keys, and the endpoint that it is listed through."""
     for number in range(5):
         s3.put_object(Bucket=s3_logged_bucket.log_bucket_name, Key=f"logs/{number}", Body=b"x")
     return open_log_store(s3_logged_bucket.model_copy(update={"endpoint_url": faulty.url})), faulty
 
 
 def settled(faulty: Faulty) -> int:
-    """How many listings there were, once no more come."""
+    """Return the number of listings, once no more come."""
     time.sleep(0.3)
     return faulty.requests[""]
 

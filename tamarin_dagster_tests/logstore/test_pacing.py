@@ -1,4 +1,4 @@
-"""The window of requests in flight, by a clock of the test's own."""
+"""The window of requests in flight, with a clock of the test's own."""
 
 import threading
 from collections import Counter
@@ -80,7 +80,7 @@ def test_the_window_closes_again_when_answers_get_fast():
 
 
 def test_waits_for_our_own_processor_open_the_window_little():
-    """With the plain mean, requests that waited for each other's Python let in more requests, up to the ceiling."""
+    """With the plain mean, requests that waited for each other's Python widened the window up to the ceiling."""
     world = World()
     for _ in range(200):
         world.answer(0.001, times=8)
@@ -181,7 +181,7 @@ def test_no_attempt_begins_after_the_deadline():
 
 
 def test_a_store_that_is_down_fails_all_but_a_probe_at_once():
-    """A day's thousands of keys would each wait for their own deadline."""
+    """Each of a day's thousands of log keys would wait for its own deadline."""
     world = World(Retries(attempts=8, deadline_seconds=60, first_backoff_seconds=1))
     for _ in range(40):
         world.fail(TransientError("503"))
@@ -193,7 +193,7 @@ def test_a_store_that_is_down_fails_all_but_a_probe_at_once():
         world.now += 0.01
     probes = world.sent - sent
     assert probes == pytest.approx((world.now - started) / 5, abs=2)
-    assert said == {"503": probes, "503 (nothing else has come for 60 s)": 4000 - probes}
+    assert said == {"503": probes, "503 (no other answer for 60 s)": 4000 - probes}
     world.now += 5
     world.answer(times=20)
     assert world.sent - sent == probes + 20
@@ -215,7 +215,7 @@ STEPS = st.sampled_from(["enter"] * 6 + ["answer", "slow answer", "fail", "leave
 @given(st.lists(STEPS, min_size=50, max_size=300))
 @at_least(300)
 def test_no_more_than_the_window_is_ever_let_in(steps):
-    """Whatever comes in whichever order: room is never lost, and a window that has closed is never exceeded again."""
+    """In whatever order events come, room is never lost, and a window that has narrowed is never exceeded again."""
     pacer = Pacer(ONCE)
     in_flight: list[int] = []
     for step in steps:
@@ -229,8 +229,8 @@ def test_no_more_than_the_window_is_ever_let_in(steps):
         elif in_flight:
             halvings = in_flight.pop()
             if step == "fail":
-                pacer._failed(halvings, 0, TransientError("busy"))
+                pacer._note_failure(halvings, 0, TransientError("busy"))
             elif step != "leave":
-                pacer._answered(FAST if step == "answer" else 0.030)
+                pacer._note_answer(FAST if step == "answer" else 0.030)
             pacer._give_back()
         assert pacer._tokens.qsize() + len(in_flight) - pacer._owed == pacer.window

@@ -1,4 +1,4 @@
-"""How long a request waits before it is sent again."""
+"""How long a request waits before it is retried."""
 
 import pytest
 
@@ -38,8 +38,8 @@ def test_a_failure_long_ago_is_no_outage():
     outage = Outage(60)
     outage.failed(100, TransientError("503"))
     outage.failed(300, TransientError("503"))
-    assert not outage.lasts(300)
+    assert not outage.is_down(300)
     for now in range(301, 370):
         outage.failed(now, TransientError("503"))
-    assert outage.lasts(369)
-    assert not outage.lasts(500)
+    assert outage.is_down(369)
+    assert not outage.is_down(500)

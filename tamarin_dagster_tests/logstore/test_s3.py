@@ -1,4 +1,4 @@
-"""What S3 alone has: names that are no paths, versions, and refusals."""
+"""What only S3 has: names that are not paths, versions, and refusals."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def test_what_was_deleted_since_the_listing_from_s3_is_said_in_our_words(in_s3):
     wanted = in_s3.listed()
     in_s3.remove("logs/k")
     (fetched,) = in_s3.store.fetch(wanted)
-    assert fetched.error == "it was deleted or overwritten since it was listed; the next run takes what is there"
+    assert fetched.error == "it was deleted or overwritten after it was listed; the next run takes what is there then"
 
 
 ODD = ["//x", "/leading", "a//b", "a/./b", "a/../b", "./x", "..", "a/..", "trailing/", "...", "a/.hidden", "%2e%2e/x"]
@@ -38,7 +38,7 @@ def test_odd_names_that_changed_or_went_in_s3_fail_alone(in_s3):
     in_s3.put("a//b", b"after!")
     in_s3.remove("a/./b")
     failed = {f.object.key: f.error for f in in_s3.store.fetch(listed) if f.error}
-    changed = "it was deleted or overwritten since it was listed; the next run takes what is there"
+    changed = "it was deleted or overwritten after it was listed; the next run takes what is there then"
     assert failed == dict.fromkeys(["a//b", "a/./b"], changed)
 
 
@@ -111,7 +111,7 @@ def test_only_the_version_that_was_read_is_deleted(s3, s3_bucket, versioned):
     read = [fetched.object for fetched in versioned.store.fetch(versioned.listed())]
     versioned.put("a", b"2")
     newer = [v for v in versions(s3, s3_bucket) if v[0] == "a" and v[1] != read[0].version_id]
-    overwritten = "it was overwritten since it was loaded; the next pull loads the new generation"
+    overwritten = "it was overwritten after it was loaded; the next pull loads the new generation"
     for _ in range(2):
         assert [deleted.error for deleted in versioned.store.delete(read)] == [overwritten, None]
         assert versions(s3, s3_bucket) == newer
@@ -119,7 +119,7 @@ def test_only_the_version_that_was_read_is_deleted(s3, s3_bucket, versioned):
 
 @pytest.mark.parametrize("name", ["logs/plain", "logs//odd"])
 def test_objects_written_before_versioning_have_the_version_null(s3, s3_bucket, in_s3, name, monkeypatch):
-    """As S3 says it; moto, which is made to say it here, names none."""
+    """S3 names this version; moto does not, so the test makes it do so."""
     in_s3.put(name, b"1")
     assert [fetched.object.version_id for fetched in in_s3.store.fetch(in_s3.listed())] == [None]
     s3.put_bucket_versioning(Bucket=s3_bucket, VersioningConfiguration={"Status": "Enabled"})

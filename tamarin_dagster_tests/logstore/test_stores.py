@@ -1,4 +1,4 @@
-"""What both stores do alike: a folder of log keys, and a bucket in S3 over HTTP."""
+"""What both stores have in common: a folder of log keys, and a bucket in S3 over HTTP."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tamarin_dagster.logstore import CHUNK_BYTES, FetchError, FolderLogStore, fi
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 
-# What S3 and a file system both take as a name, in the order of the bytes.
+# Names that both S3 and a file system accept, in byte order.
 NAMES = sorted(
     [
         "a b",
@@ -65,7 +65,7 @@ def test_each_bucket_gets_the_store_of_its_kind(folder_bucket, s3_logged_bucket)
 
 
 def test_a_folder_needs_no_s3_client():
-    """boto3 and obstore take a fifth of a second to import, and a folder's pull is done in one."""
+    """boto3 and obstore take a fifth of a second to import, which is as long as a whole pull of a folder."""
     loaded = "import sys; import tamarin_dagster.logstore; print(*{'boto3', 'botocore', 'obstore'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
@@ -169,7 +169,7 @@ def test_what_changed_since_the_listing_fails_alone(world):
     fetched = world.store.fetch(wanted)
     assert [f.body for f in fetched] == [b"before", b"", b"before", b"", b"before"]
     assert [f.error is None for f in fetched] == [True, False, True, False, True]
-    assert "overwritten since it was listed" in fetched[1].error
+    assert "overwritten after it was listed" in fetched[1].error
     assert [f.object for f in fetched] == wanted
 
 
@@ -179,7 +179,7 @@ def test_a_body_of_another_size_than_listed_is_an_error(world):
     right, other = world.listed()
     fetched = world.store.fetch([right, replace(other, size=4)])
     assert fetched[0].body == b"123"
-    assert (fetched[1].body, fetched[1].error) == (b"", "3 bytes were read where 4 are listed")
+    assert (fetched[1].body, fetched[1].error) == (b"", "read 3 bytes, but 4 are listed")
 
 
 def test_exactly_the_listed_objects_are_deleted(world):
@@ -199,7 +199,7 @@ def test_an_overwritten_object_is_not_deleted(world):
     old = world.listed()
     world.put("a", b"after!")
     refused, gone = world.store.delete(old)
-    assert refused.error == "it was overwritten since it was loaded; the next pull loads the new generation"
+    assert refused.error == "it was overwritten after it was loaded; the next pull loads the new generation"
     assert gone.error is None
     (left,) = world.listed()
     assert world.store.fetch([left])[0].body == b"after!"
@@ -239,12 +239,12 @@ def test_what_changed_since_the_listing_cannot_be_opened(world):
     world.put("empty", b"not")
     world.remove("gone")
     for item in listed:
-        with pytest.raises(FetchError, match=r"^it was deleted or overwritten since it was listed"):
+        with pytest.raises(FetchError, match=r"^it was deleted or overwritten after it was listed"):
             world.store.open(item)
 
 
 def test_an_object_that_is_shorter_than_listed_is_an_error_in_the_end(world):
     world.put("k", b"123")
     (item,) = world.listed()
-    with pytest.raises(FetchError, match=r"^3 bytes were read where 4 are listed$"):
+    with pytest.raises(FetchError, match=r"^read 3 bytes, but 4 are listed$"):
         list(world.store.open(replace(item, size=4)).chunks)

@@ -1,4 +1,4 @@
-"""Work on many objects by threads that stay."""
+"""Work on many objects by threads that are kept."""
 
 import gc
 import threading
@@ -10,7 +10,7 @@ from tamarin_dagster.logstore.threads import Threads
 
 
 class Work:
-    """Work that notes by whom it is done, and how many do it at a time."""
+    """Work that notes its threads, and how many work at a time."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
@@ -49,7 +49,7 @@ def test_no_more_threads_work_than_there_are_items():
 
 
 def test_a_width_that_changes_is_followed():
-    """What a width allows is counted as items begin; one that has begun may be put off while others go on."""
+    """The width is compared as items begin; one that has begun may pause while others continue."""
     width = 2
     begun: list[tuple[int, int]] = []
     working = 0
@@ -72,7 +72,7 @@ def test_a_width_that_changes_is_followed():
     narrow = [count for allowed, count in begun if allowed == 3]
     assert max(count for allowed, count in begun if allowed == 2) == 2
     assert max(count for allowed, count in begun if allowed == 8) == 7
-    # Of the eight the others may have taken an item before the width was seen.
+    # The other threads may have taken one of the eight items before they noticed the width.
     assert max(narrow[8:]) == 3
 
 
@@ -119,7 +119,7 @@ def test_after_an_error_the_others_take_nothing_new():
 
 
 def test_results_are_not_kept():
-    """A batch of bodies is 8 MiB, and may not wait for the garbage collector."""
+    """A batch of bodies is 8 MiB, and must not wait for the garbage collector."""
 
     class Body:
         pass

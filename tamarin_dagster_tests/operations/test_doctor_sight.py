@@ -241,11 +241,11 @@ def test_a_store_that_does_not_know_of_logging_is_no_failure(other_store, faulty
 def test_enable_logging_says_that_a_store_cannot(other_store, faulty, s3_bucket):
     status, _, said = other_store("enable-logging", f"source-of-{s3_bucket}", "--yes")
     assert status == 1
-    assert f"{faulty.url} cannot switch server access logging on by S3's requests: the store does not" in said
-    assert "switch logging on by the store's own means" in said
+    assert f"{faulty.url} does not let S3's requests enable server access logging: the store does not" in said
+    assert "enable logging with the store's own tools" in said
     faulty.deny("GET", "logging", code="NotImplemented", status=501)
     status, _, said = other_store("enable-logging", f"source-of-{s3_bucket}", "--dry-run")
-    assert (status, "cannot switch server access logging on" in said) == (1, True)
+    assert (status, "does not let S3's requests enable server access logging" in said) == (1, True)
 
 
 @contextmanager
@@ -513,17 +513,17 @@ def test_an_http_endpoint_that_speaks_https_is_said_in_a_line(run, s3_endpoint, 
     with tls_server(certificate, REFUSALS[refusal]) as port:
         run.configure(at(f"http://127.0.0.1:{port}"))
         expected = f"http://127.0.0.1:{port} speaks https, not http"
-        assert run.findings()["log bucket"] == ("fail", expected, "write endpoint_url with https://")
+        assert run.findings()["log bucket"] == ("fail", expected, "begin endpoint_url with https://")
         status, _, said = run("pull")
         assert (status, said.count("\n")) == (1, 1)
-        assert said.startswith(f"bucket media: log bucket some-logs (prefix 'logs/'): {expected}; write endpoint_url")
+        assert said.startswith(f"bucket media: log bucket some-logs (prefix 'logs/'): {expected}; begin endpoint_url")
 
 
 def test_an_https_endpoint_that_speaks_http_is_said_in_a_line(run, s3_endpoint):
     url = s3_endpoint.replace("http:", "https:")
     run.configure(at(url))
     expected = f"{url} speaks http, not https"
-    assert run.findings()["log bucket"] == ("fail", expected, "write endpoint_url with http://")
+    assert run.findings()["log bucket"] == ("fail", expected, "begin endpoint_url with http://")
     for arguments in (("pull",), ("enable-logging", "media", "--dry-run"), ("buckets",)):
         status, shown, said = run(*arguments)
         assert status == 1

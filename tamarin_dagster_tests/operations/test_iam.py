@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tamarin_dagster.logstore.arns import literal
+from tamarin_dagster.logstore.arns import escape_literal
 from tamarin_dagster.operations.iam import archive_policy, doctor_policy, purge_policy, reading_policy
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
@@ -119,7 +119,7 @@ def test_the_doctor_takes_looks_and_a_probe_object_where_log_keys_are_purged() -
 )
 def test_a_wildcard_in_a_prefix_means_itself(prefix, written) -> None:
     """A prefix `*` would have granted access to every key of the log bucket."""
-    assert literal(prefix) == written
+    assert escape_literal(prefix) == written
     listing, reading = reading_policy(settings(bucket("media", prefix=prefix)))["Statement"]
     assert listing["Condition"]["StringLike"]["s3:prefix"] == [f"{written}*"]
     assert reading["Resource"] == [f"arn:aws:s3:::logs/{written}*"]

@@ -194,7 +194,7 @@ def test_a_log_bucket_that_cannot_be_listed_fails_that_check_alone(settings, ins
 
     assert not found.passed
     assert found.description == "it could not be looked at"
-    assert "there is no such folder" in found.metadata["error"].value
+    assert "the folder does not exist" in found.metadata["error"].value
 
 
 def deliver(engine, silent: timedelta, every: timedelta, deliveries: int, bucket: str = "media") -> datetime:

@@ -71,7 +71,7 @@ def test_all_buckets_and_days_are_reparsed(definitions, instance, older, rows) -
     assert rows("SELECT count(*) FROM s3_log_record") == [(18,)]
     logged = [entry.user_message for entry in instance.all_logs(result.run_id)]
     for bucket in ("media", "films"):
-        said = f"{bucket}: 3 of 3 keys with rejected lines changed; 6 lines = 3 records now + 3 rejected still"
+        said = f"{bucket}: changed 3 of 3 log keys with rejected lines; 6 lines = 3 records now + 3 still rejected"
         assert any(message.startswith(said) for message in logged)
     assert metadata(run(definitions, instance))["changed keys"] == 0
 
@@ -90,7 +90,7 @@ def test_the_config_narrows_buckets_and_days(definitions, instance, older, rows)
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"bucket": "flims"}, "bucket 'flims' is not configured; configured are: media, films"),
+        ({"bucket": "flims"}, "bucket 'flims' is not configured; configured buckets: media, films"),
         ({"from": "6 March"}, "from and to must be days like 2026-01-31"),
     ],
 )
@@ -145,7 +145,7 @@ def test_old_months_are_dropped_and_expired_keys_in_the_log_bucket_are_warned_of
         "keys waiting for the archive": 0,
     }
     assert rows("SELECT count(*), min(request_dtime) >= :first FROM s3_log_record", first=first_kept) == [(3, True)]
-    assert warnings(instance, result) == ["1 expired keys of media still lie in the log bucket"]
+    assert warnings(instance, result) == ["1 expired log key of media is still in the log bucket"]
 
 
 def test_a_run_for_a_day_that_expired_passes_its_checks_and_loads_and_purges_nothing(

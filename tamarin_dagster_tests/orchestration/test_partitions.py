@@ -15,7 +15,7 @@ from tamarin_dagster.orchestration.partitions import (
     partition_key,
     periods_of,
 )
-from tamarin_dagster.settings import LoggedBucket, Partition
+from tamarin_dagster.settings import LoggedBucket, PartitionUnit
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.orchestration.load_runs import (
     ADDED_UP,
@@ -34,7 +34,7 @@ from tamarin_dagster_tests.orchestration.load_runs import (
 
 @pytest.fixture
 def folder_bucket(folder_bucket: LoggedBucket) -> LoggedBucket:
-    return folder_bucket.model_copy(update={"partition": Partition.HOURLY})
+    return folder_bucket.model_copy(update={"partition": PartitionUnit.HOURLY})
 
 
 def test_partitions_go_from_the_start_date_to_the_present_hour(folder_bucket, today) -> None:
@@ -49,7 +49,7 @@ def test_partitions_go_from_the_start_date_to_the_present_hour(folder_bucket, to
 
 
 def test_a_run_of_a_backfill_takes_a_month_of_days_or_six_hours(folder_bucket, settings) -> None:
-    daily = folder_bucket.model_copy(update={"partition": Partition.DAILY})
+    daily = folder_bucket.model_copy(update={"partition": PartitionUnit.DAILY})
 
     assert backfill_policy(daily, settings).max_partitions_per_run == 31
     assert backfill_policy(folder_bucket, settings).max_partitions_per_run == 6
@@ -138,7 +138,7 @@ def test_a_day_loaded_as_hours_is_whole_as_a_day(settings, instance, put_key, en
     for hour in range(24):
         put_key(lines(1), time=f"{hour:02}-15-00")
     assert run_range(build_definitions(settings), instance, "2026-03-05-00:00", "2026-03-05-23:00").success
-    daily = settings.buckets[0].model_copy(update={"partition": Partition.DAILY})
+    daily = settings.buckets[0].model_copy(update={"partition": PartitionUnit.DAILY})
 
     result = run_day(build_definitions(settings.model_copy(update={"buckets": (daily,)})), instance)
 

@@ -221,7 +221,7 @@ def never_started(definitions: dg.Definitions, instance: dg.DagsterInstance, req
 def test_a_failed_listing_fails_the_tick_and_moves_no_cursor(settings, instance) -> None:
     gone = settings.buckets[0].model_copy(update={"log_bucket_name": "file:///nowhere/at/all"})
 
-    with pytest.raises(LogStoreError, match="nowhere/at/all: there is no such folder"):
+    with pytest.raises(LogStoreError, match="nowhere/at/all: the folder does not exist"):
         tick(build_definitions(settings.model_copy(update={"buckets": (gone,)})), instance)
 
 

@@ -1,4 +1,4 @@
-"""archive: each record is there once before its log key is purged, whatever comes late, twice or in between."""
+"""archive: each record is archived once before its log key is purged, whatever comes late, twice or in between."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -30,7 +30,7 @@ def name(day: date = DAY, number: int = 0) -> str:
 
 
 def later() -> datetime:
-    """When late keys that were loaded now have waited long enough."""
+    """Return a time when late log keys that were loaded now have waited long enough."""
     return datetime.now(UTC) + timedelta(hours=archiving.LATE_KEYS_WAIT_HOURS, minutes=1)
 
 
@@ -46,7 +46,7 @@ def kept(folder):
 
 @pytest.fixture
 def load(folder_place, engine):
-    """load({name: body}) puts log keys and loads what is new; as the purge sees it, `purged()` are deleted then."""
+    """load({name: body}): put log keys and load what is new."""
 
     def load(keys):
         for key, body in keys.items():
@@ -58,7 +58,7 @@ def load(folder_place, engine):
 
 @pytest.fixture
 def run(folder_place, kept, engine):
-    """run(now=…) archives, then purges what is archived; returns both."""
+    """run(now=…): archive, then purge what is archived; return both."""
 
     def run(place=kept, **options):
         done = archive(folder_place.bucket, place, engine, **options)
@@ -211,7 +211,7 @@ def test_a_kill_before_the_ledger_is_told_has_the_day_written_again(load, run, f
 def test_a_newer_generation_takes_the_place_of_the_older_one_there_too(
     load, run, folder, rows, kept, engine, folder_place
 ) -> None:
-    """Its records are of another day: the older one's file has to go. It does not wait for other late keys."""
+    """Its records are of another day, so the older one's file must go. It does not wait for other late log keys."""
     load({name(NEXT): lines(3), name(NEXT, 1): line("06/Mar/2026:00:00:00 +0000")})
     archive(folder_place.bucket, kept, engine)
     load({name(NEXT): lines(2, "06/Mar/2026:00:00:00 +0000")})
@@ -257,7 +257,9 @@ def test_a_key_that_is_reparsed_while_its_day_is_written_is_not_noted(
     monkeypatch.undo()
 
     assert (done.keys, purged.keys, rows(WAITING)) == (0, 0, [(2,)])
-    assert done.problems == {DAY: "keys of it were loaded or reparsed meanwhile; the next run writes it again"}
+    assert done.problems == {
+        DAY: "some of its log keys were loaded or reparsed meanwhile; the next run writes it again"
+    }
     assert run()[1].keys == 2
     assert rows_in(folder) == as_in_the_table(rows)
 
@@ -272,7 +274,7 @@ def test_a_day_that_the_database_refuses_stops_only_itself(load, run, rows) -> N
 
     done, purged = run()
 
-    assert done.problems == {DAY: "database: block is damaged; mend the cause, and the next run writes it"}
+    assert done.problems == {DAY: "database: block is damaged; remove the cause, and the next run writes the day"}
     assert (purged.keys, rows("SELECT delivery_date FROM s3_log_key WHERE purged_at IS NOT NULL")) == (1, [(NEXT,)])
     assert rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
     rows("DROP TRIGGER refuse ON s3_log_key")
@@ -302,7 +304,7 @@ def test_rows_that_are_missing_from_the_table_do_not_go_from_the_archive(load, r
 
     done, purged = run(now=later())
 
-    assert "its rows are not what the ledger says" in done.problems[DAY]
+    assert "its rows differ from the ledger" in done.problems[DAY]
     assert (purged.keys, len(rows_in(folder))) == (0, 3)
 
 
@@ -314,7 +316,7 @@ def test_a_day_with_more_keys_than_the_ledger_knows_is_not_written_over(load, ru
 
     done, purged = run()
 
-    assert "holds 2 keys of that day which this database" in done.problems[DAY]
+    assert "holds 2 log keys of that day that this database" in done.problems[DAY]
     assert (purged.keys, len(rows_in(folder))) == (0, 4)
 
 
@@ -328,7 +330,7 @@ def test_a_day_that_another_process_is_writing_is_left_to_it(load, run, engine, 
 
 
 def test_purged_keys_are_archived_when_their_day_is_asked_for(load, run, folder, rows, engine, folder_place) -> None:
-    """An archive that is set later: their records are still there."""
+    """The archive is set later, and their records are still in the table."""
     load({name(): lines(2)})
     purge(folder_place.bucket, folder_place.store, engine)
     assert run()[0].days == []

@@ -1,4 +1,4 @@
-"""An archive knows whose it is and what it holds: nobody writes over another's, and a purge asks it first."""
+"""An archive knows its owner and its content: no database overwrites another's, and a purge checks it first."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace, FolderArchive, S3Archive
 from tamarin_dagster.pipeline import archive as archiving
-from tamarin_dagster.pipeline.archive import Archived, archive, place_state, verify
+from tamarin_dagster.pipeline.archive import Archived, archive, read_place_state, verify
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.pipeline.purge import Purged, purge
 from tamarin_dagster.pipeline.reparse import reparse
@@ -67,7 +67,7 @@ def ours(engine: sa.Engine, folder_place: Place) -> Database:
 
 @pytest.fixture
 def copied(engine: sa.Engine, ours: Database) -> Iterator[Callable[[], Database]]:
-    """copied() makes a copy of our database as it is now, as a backup is, with the same log bucket."""
+    """copied() makes a copy of our database as it is now, like a backup, with the same log bucket."""
     made: list[sa.Engine] = []
     administration = sa.create_engine(engine.url.set(database="postgres"), isolation_level="AUTOCOMMIT")
 
@@ -127,7 +127,7 @@ def later() -> datetime:
 
 
 def as_of_an_earlier_version(database: Database, place: ArchivePlace, *days: date) -> None:
-    """The archive and the ledger as the version before left them, and migrated."""
+    """Put the archive and the ledger into the state that the previous version left, after the migration."""
     for day in days:
         record = read(place, f"_archived/media/{day}.json")
         old = {
@@ -174,7 +174,7 @@ def test_a_second_database_with_the_same_bucket_name_overwrites_nothing(
     theirs.load({name(number=2): lines(1), name(NEXT): lines(1), name(number=3): lines(1), name(number=4): lines(1)})
 
     with pytest.raises(
-        ArchiveError, match=f"database {ours.id} archives media there, and this is database {theirs.id}"
+        ArchiveError, match=f"database {ours.id} archives media there, but this is database {theirs.id}"
     ):
         theirs.archive(place)
 
@@ -187,7 +187,7 @@ def test_a_second_database_with_the_same_bucket_name_overwrites_nothing(
 def test_two_databases_that_begin_at_the_same_moment_do_not_purge_what_the_other_wrote_over(
     ours: Database, theirs: Database, place: ArchivePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both find the place empty; the other one's files and marks are there last."""
+    """Both find the place empty, and the other one writes its files and marks last."""
     ours.load({name(): lines(3)})
     theirs.load({name(number=1): lines(2)})
     write_day = archiving.write_day
@@ -204,7 +204,7 @@ def test_two_databases_that_begin_at_the_same_moment_do_not_purge_what_the_other
     done = ours.archive(place)
     monkeypatch.undo()
 
-    assert "another database is writing there too" in done.problems[DAY]
+    assert "another database writes there too" in done.problems[DAY]
     assert (ours.purge(place).keys, theirs.purge(place).keys) == (0, 0)
 
 
@@ -221,33 +221,36 @@ def test_a_database_restored_from_an_old_backup_does_not_write_over_what_was_arc
 
     done = restored.archive(place, now=later())
 
-    assert f"holds 2 keys of that day which this database ({restored.id}, 3 keys) does not know" in done.problems[DAY]
+    assert (
+        f"holds 2 log keys of that day that this database ({restored.id}, 3 log keys) does not know"
+        in done.problems[DAY]
+    )
     assert content(place, FILE) == before
     purged = restored.purge(place)
     assert purged.keys == 0
-    assert "is not what this database wrote there last" in purged.archive_problems[DAY]
+    assert "is not the one that this database wrote last" in purged.archive_problems[DAY]
 
 
 def test_a_file_that_no_record_explains_is_not_written_over(ours: Database, place: ArchivePlace) -> None:
-    """An export, or a copy of another archive without its records."""
+    """It may come from an export, or from a copy of another archive without its records."""
     write(place, FILE, b"somebody's")
     ours.load({name(): lines(3)})
 
     done = ours.archive(place)
 
-    assert f"{FILE} is there, and {RECORD} is not" in done.problems[DAY]
+    assert f"{FILE} exists, but not {RECORD}" in done.problems[DAY]
     assert (content(place, FILE), ours.purge(place).keys) == (b"somebody's", 0)
 
 
 def test_days_of_an_unknown_database_keep_ours_from_the_place(ours: Database, place: ArchivePlace) -> None:
-    """Records of an earlier version, of which our ledger knows nothing."""
+    """Records of an earlier version, which our ledger does not know."""
     write(
         place,
         "_archived/media/2025-01-01.json",
         b'{"bucket": "media", "delivered": "2025-01-01", "keys": 1, "files": {}}',
     )
     ours.load({name(): lines(3)})
-    with pytest.raises(ArchiveError, match="there are delivery days of media that this database has not archived"):
+    with pytest.raises(ArchiveError, match="it holds delivery days of media that this database has not archived"):
         ours.archive(place)
 
 
@@ -263,7 +266,7 @@ def test_other_buckets_of_another_database_may_be_in_the_same_place(
 
 
 def test_nothing_is_purged_while_the_archive_is_not_mounted(ours: Database, folder: Path, tmp_path: Path) -> None:
-    """An empty mount point is a folder that is there: only its mark is missing."""
+    """An empty mount point is an existing folder: only its mark is missing."""
     place = FolderArchive(str(folder))
     ours.load({name(): lines(3), name(NEXT): lines(1)})
     ours.archive(place)
@@ -273,11 +276,11 @@ def test_nothing_is_purged_while_the_archive_is_not_mounted(ours: Database, fold
             folder.mkdir()
         purged = ours.purge(place)
         assert purged.keys == 0
-        assert "owner.json is missing, and this database has archived 2 delivery days" in purged.archive_problems[DAY]
+        assert "owner.json is missing, but this database has archived 2 delivery days" in purged.archive_problems[DAY]
         assert list(purged.days_by_archive_problem().values()) == [[DAY, NEXT]]
         assert ours.purge(place, dry_run=True).keys == 0
         ours.load({name(number=1 + mount_point): lines(1)})
-        with pytest.raises(ArchiveError, match="mount it, or restore it; if it is lost, name another archive"):
+        with pytest.raises(ArchiveError, match="mount or restore the archive; if it is lost, name another archive"):
             ours.archive(place, now=later())
         assert list(folder.glob("*")) == []
     folder.rmdir()
@@ -375,7 +378,7 @@ def test_a_writing_that_was_interrupted_is_completed_at_once_and_not_purged_befo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archiving, "written_state", interrupted)
+    monkeypatch.setattr(archiving, "read_written_state", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ours.archive(place, now=later())
     monkeypatch.undo()
@@ -389,7 +392,7 @@ def test_two_interrupted_writings_in_a_row_are_still_ours(
 ) -> None:
     """The place has what the first one began; the second one ends before it changes anything there."""
     ours.load({name(): lines(3)})
-    for number, where in enumerate(["written_state", "write_day", "write_day"], start=1):
+    for number, where in enumerate(["read_written_state", "write_day", "write_day"], start=1):
 
         def interrupted(*_: object) -> None:
             raise KeyboardInterrupt
@@ -465,9 +468,9 @@ def test_a_new_archive_can_be_begun_by_hand_as_the_message_says(ours: Database, 
     ours.load({name(): lines(3)})
     ours.archive(place)
     shutil.rmtree(folder)
-    problem = place_state(ours.logs.bucket, place, ours.engine).problem or ""
+    problem = read_place_state(ours.logs.bucket, place, ours.engine).problem or ""
     write(place, OWNER, problem.partition("owner.json with ")[2].encode())
-    assert place_state(ours.logs.bucket, place, ours.engine).problem is None
+    assert read_place_state(ours.logs.bucket, place, ours.engine).problem is None
     ours.load({name(NEXT): lines(1)})
     assert ours.archive(place).keys == 1
     purged = ours.purge(place)

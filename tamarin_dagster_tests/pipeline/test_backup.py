@@ -1,4 +1,4 @@
-"""A backup: one file that is whole or not there, and a restore that destroys nothing."""
+"""A backup: one file that is complete or missing, and a restore that destroys nothing."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ NEEDS_15 = pytest.mark.skipif(not (DEBIANS / "postgres").exists(), reason="Debia
 
 @pytest.fixture
 def loaded(engine, folder_bucket, put_key):
-    """Seven records and a rejected line are in the test's database."""
+    """Load seven records and a rejected line into the test's database."""
     put_key(lines(3))
     put_key(lines(4) + b"no record\n")
     pull(folder_bucket, open_log_store(folder_bucket), engine)
@@ -61,7 +61,7 @@ def all_of(engine: sa.Engine) -> dict[str, tuple[int, str]]:
 
 
 def objects_of(engine: sa.Engine) -> list[tuple]:
-    """All tables, views, functions and indexes, with the rows of the tables' statistics left out."""
+    """Return all tables, views, functions and indexes, without the tables' statistics."""
     query = """
         SELECT c.relkind::text, c.relname, pg_get_userbyid(c.relowner), obj_description(c.oid)
         FROM pg_class c WHERE relnamespace = 'public'::regnamespace
@@ -102,7 +102,7 @@ def test_a_backup_is_one_file_that_only_its_owner_may_read(backup) -> None:
 def test_a_backup_replaces_no_file(loaded, database_url, file) -> None:
     file.parent.mkdir()
     file.write_text("the only copy")
-    with pytest.raises(BackupError, match="exists already, and a backup replaces nothing"):
+    with pytest.raises(BackupError, match="exists, and a backup never replaces a file"):
         back_up(database_url, file)
     assert file.read_text() == "the only copy"
     assert in_folder(file.parent) == ["tamarin.dump"]
@@ -114,7 +114,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced_either(loaded, database_url,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backups, "_POLL_SECONDS", 0.001)
-        with pytest.raises(BackupError, match="exists already"):
+        with pytest.raises(BackupError, match="exists, and"):
             back_up(database_url, file, progress=somebody_else)
     assert file.read_text() == "the only copy"
     assert in_folder(file.parent) == ["tamarin.dump"]
@@ -129,7 +129,7 @@ def test_a_database_with_records_is_not_restored_into(backup, database_url, engi
 
 
 def test_a_single_ledger_row_that_came_after_the_look_stops_a_restore(backup, empty_url, empty_engine) -> None:
-    """A pull under way may load between our look and the restore's first lock."""
+    """A pull under way may load between our check and the restore's first lock."""
     migrate(empty_engine)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backups, "_refuse_if_used", lambda _: _load_one(empty_url))
@@ -149,7 +149,7 @@ def _load_one(url: str) -> None:
 
 
 def test_a_migrated_database_without_records_is_restored_into(backup, engine, empty_url, empty_engine) -> None:
-    """Every command migrates what it opens, so that an empty database seldom is without tables."""
+    """Every command migrates what it opens, so an empty database rarely lacks tables."""
     migrate(empty_engine)
 
     restore(empty_url, backup)
@@ -164,7 +164,7 @@ def test_a_view_of_somebody_else_is_not_dropped_by_a_restore(backup, empty_url, 
         connection.execute(sa.text("CREATE VIEW mine AS SELECT key FROM s3_log_key"))
     before = objects_of(empty_engine)
 
-    with pytest.raises(BackupError, match=r"other objects depend on it.*is as it was; if it holds tables or views"):
+    with pytest.raises(BackupError, match=r"other objects depend on it.*is unchanged; if it holds tables or views"):
         restore(empty_url, backup)
 
     assert objects_of(empty_engine) == before
@@ -186,7 +186,11 @@ def test_a_truncated_backup_leaves_the_database_as_it_was(backup, empty_url, emp
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "is no backup"), (b"PGDMP but no more", "is no backup"), (b"CREATE TABLE x ();\n" * 400, "is no backup")],
+    [
+        (b"", "is damaged or not a backup"),
+        (b"PGDMP but no more", "is damaged or not a backup"),
+        (b"CREATE TABLE x ();\n" * 400, "is damaged or not a backup"),
+    ],
 )
 def test_a_file_that_is_no_backup_is_refused(tmp_path, empty_url, empty_engine, content, said) -> None:
     (tmp_path / "foreign").write_bytes(content)
@@ -198,11 +202,11 @@ def test_a_file_that_is_no_backup_is_refused(tmp_path, empty_url, empty_engine, 
 def test_a_dump_of_another_database_is_refused(empty_url, database_url, tmp_path) -> None:
     with psycopg.connect(empty_url) as connection:
         connection.execute("CREATE TABLE runs (id int)")
-    with pytest.raises(BackupError, match="has no tables of tamarin_dagster: there is nothing to back up"):
+    with pytest.raises(BackupError, match="has no tables of tamarin_dagster, so there is nothing to back up"):
         back_up(empty_url, tmp_path / "a.dump")
     program = EmbeddedPostgres(tmp_path).bin_dir / "pg_dump"
     subprocess.run([program, "--format=custom", f"--file={tmp_path / 'b.dump'}", empty_url], check=True)
-    with pytest.raises(BackupError, match="is a dump of another database: the table s3_log_key is not in it"):
+    with pytest.raises(BackupError, match="is a dump of another database: it has no table s3_log_key"):
         restore(database_url, tmp_path / "b.dump")
     assert in_folder(tmp_path) == ["b.dump"]
 
@@ -213,7 +217,7 @@ def test_a_backup_of_a_newer_version_is_refused_before_anything_is_touched(
     rows("UPDATE alembic_version SET version_num = '9999'")
     back_up(database_url, file)
     with pytest.raises(
-        BackupError, match=f"has schema revision 9999, and this version knows those up to {SCHEMA_REVISION}"
+        BackupError, match=f"has schema revision 9999, but this version only knows revisions up to {SCHEMA_REVISION}"
     ):
         restore(empty_url, file)
     assert objects_of(empty_engine) == []
@@ -228,7 +232,7 @@ def test_a_backup_is_noted_in_the_database_it_is_of(backup, rows, empty_engine) 
 
 
 def test_an_older_schema_is_backed_up_without_a_note_and_without_migrating_it(loaded, rows, database_url, file) -> None:
-    """Before an upgrade, that is."""
+    """For example before an upgrade."""
     rows("ALTER TABLE tamarin_database DROP COLUMN backed_up_at")
     rows("UPDATE alembic_version SET version_num = '0008'")
     assert not back_up(database_url, file).noted
@@ -282,14 +286,14 @@ def test_a_backup_that_is_interrupted_leaves_neither_a_file_nor_a_pg_dump(loaded
 
 @pytest.fixture
 def only_debians(monkeypatch):
-    """As if the wheel had no programs, and Debian's of Postgres 15 were on the PATH."""
-    monkeypatch.setattr(backups, "_candidates", lambda name: iter([DEBIANS / name]))
+    """Pretend that the wheel has no programs, and that Debian's of Postgres 15 are on the PATH."""
+    monkeypatch.setattr(backups, "_find_programs", lambda name: iter([DEBIANS / name]))
 
 
 @NEEDS_15
 def test_a_pg_dump_older_than_the_server_is_named_with_the_remedy(loaded, only_debians, database_url, file) -> None:
     said = (
-        r"the server is Postgres 18, and the newest pg_dump here is of version 15; install the client programs of"
+        r"the server is Postgres 18, but the newest pg_dump here has version 15; install the client programs of"
         r" Postgres 18 \(Debian: postgresql-client-18\), so that pg_dump is on the PATH"
     )
     with pytest.raises(BackupError, match=said):
@@ -304,7 +308,7 @@ def test_a_backup_of_a_newer_pg_dump_than_the_pg_restore_here_is_told(backup, on
 
 
 def test_no_pg_dump_at_all_is_told(loaded, database_url, file, monkeypatch) -> None:
-    monkeypatch.setattr(backups, "_candidates", lambda _: iter(()))
+    monkeypatch.setattr(backups, "_find_programs", lambda _: iter(()))
     with pytest.raises(BackupError, match=r"and there is no pg_dump here; install the client programs of Postgres 18"):
         back_up(database_url, file)
 
@@ -347,7 +351,7 @@ def _ids(name: str) -> tuple[int, int]:
 def test_a_backup_of_the_embedded_server_is_restored_into_an_older_server_and_back(
     backup, engine, debians_url, empty_url, empty_engine, file
 ) -> None:
-    """A dump of today's pg_dump begins with a setting that Postgres 15 does not know."""
+    """A dump of a current pg_dump begins with a setting that Postgres 15 does not know."""
     assert restore(debians_url, backup).records == 7
     theirs = sa.create_engine(debians_url.replace("postgresql:", "postgresql+psycopg:"))
     assert all_of(theirs) == all_of(engine)
@@ -360,7 +364,7 @@ def test_a_backup_of_the_embedded_server_is_restored_into_an_older_server_and_ba
 
 @pytest.fixture
 def command(tmp_path):
-    """command("backup", …) as a process in `tmp_path`, on the embedded server."""
+    """command("backup", …): run a process in `tmp_path`, on the embedded server."""
 
     def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("TAMARIN_")}
@@ -412,7 +416,7 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
         assert refused.returncode == 1
         assert "the table s3_log_key has rows, and a restore never replaces any" in refused.stderr
         damaged = command("restore", "tamarin.yaml", **new)
-        assert (damaged.returncode, "is no backup, or is damaged" in damaged.stderr) == (1, True)
+        assert (damaged.returncode, "is damaged or not a backup" in damaged.stderr) == (1, True)
         assert not (short_folder / "new").exists(), "no server is made for a file that is none"
         restored = command("restore", "a.dump", **new)
         assert restored.returncode == 0, restored.stderr

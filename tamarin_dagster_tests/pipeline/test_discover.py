@@ -1,4 +1,4 @@
-"""What lies in a log bucket, by day, and what of it is unseen; and how few requests it takes to know."""
+"""What lies in a log bucket, by day, and what of it is unseen; and how few requests that takes."""
 
 import threading
 import time
@@ -13,7 +13,14 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.roots import MAX_PAGES_WITHOUT_LOG_KEYS
 from tamarin_dagster.logstore.s3 import S3LogStore
-from tamarin_dagster.pipeline.discover import MAX_STRAYS_NAMED, Look, Survey, days_with_keys, not_searched, survey
+from tamarin_dagster.pipeline.discover import (
+    MAX_STRAYS_NAMED,
+    Look,
+    Survey,
+    days_with_keys,
+    describe_unsearched,
+    survey,
+)
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines
@@ -31,7 +38,7 @@ def partitioned(day: str, number: int = 0, root: str = ROOT) -> str:
 
 
 class Names:
-    """A log bucket of names alone, which counts the pages it lists and the names on them."""
+    """A log bucket of names only, which counts the pages that it lists and their names."""
 
     name = "names"
 
@@ -162,7 +169,7 @@ def test_an_impossible_date_hides_no_other_day():
     + ["", "!note", "2026/99/x", "2026/zzz", "zzz/x", "2025/12/31/"],
 )
 def test_nothing_odd_in_a_partitioned_tree_hides_other_days(odd):
-    """Sync tools make an empty object for each folder, people leave notes: the year went missing."""
+    """Sync tools create an empty object for each folder, and people leave notes: the year was missed."""
     names = [partitioned(day) for day in ("2026-01-05", "2026-03-05", "2026-12-01", "2027-01-01")]
     found = days_of([*names, ROOT + odd])
     assert [day for day in found if day != "2025-12-31"] == ["2026-01-05", "2026-03-05", "2026-12-01", "2027-01-01"]
@@ -174,7 +181,7 @@ def test_strays_are_told_and_folder_markers_are_not():
 
 
 def test_a_day_is_no_place_for_strays_of_the_survey():
-    """What lies under a day's or a year's prefix is told by the look at that day."""
+    """The look at a day reports what lies under the prefix of the day or its year."""
     assert survey(Names([simple("2026-03-05"), "logs/2026-03-05-junk"]), BUCKET).strays == ()
 
 
@@ -185,7 +192,7 @@ def test_a_foreign_tree_is_not_walked_to_its_end():
 
 
 def test_many_strays_do_not_hide_the_partitioned_tree():
-    """Keys of the partitioned layout were never loaded, and nothing said so."""
+    """Log keys of the partitioned layout were never loaded, without any message."""
     strays = [f"logs/000-backup/{number:06}" for number in range(MAX_STRAYS_NAMED)]
     assert survey(Names([*strays, partitioned("2026-03-05")]), BUCKET).roots == (ROOT,)
 
@@ -244,7 +251,7 @@ OTHERS = ["logs/zone/user/media/", "logs/vast-user1/bkt02/", "logs/", "logs/1001
 
 
 def test_trees_below_any_folders_are_found(world):
-    """Of other stores than S3 nothing was loaded: their log keys were strays."""
+    """Nothing was loaded from other stores than S3: their log keys were strays."""
     bucket, store, put = world
     for number, root in enumerate([*OTHERS, ROOT]):
         put(partitioned(f"2026-03-{number + 1:02}", root=root))
@@ -300,7 +307,7 @@ def test_a_tree_below_any_folders_costs_a_request_a_year_and_one_a_day(root):
 
 
 def test_both_layouts_at_the_log_prefix_itself_do_not_read_each_other():
-    """Their names lie among each other: 2025-…, 2025/…, 2026-…, and an account between two years."""
+    """Their names are interleaved: 2025-…, 2025/…, 2026-…, and an account between two years."""
     account = "logs/202500000000/eu-west-1/films/"
     at_prefix = [
         partitioned(day, n, "logs/") for day in ("2024-01-01", "2025-06-01", "2026-01-01") for n in range(3000)
@@ -352,7 +359,7 @@ def test_notes_and_markers_in_a_tree_do_not_hide_it():
 
 
 def test_dated_folders_of_other_logs_are_no_trees_and_cost_a_page_a_year():
-    """A load balancer's log lies in dated folders too: it was read to its end by each tick."""
+    """A load balancer's log has dated folders too; each tick read it to its end."""
     names = [
         f"logs/AWSLogs/{account:012}/elasticloadbalancing/eu-west-1/{year}/03/{day:02}/{account:012}_{number:04}.log.gz"
         for account in (1, 2)
@@ -370,7 +377,7 @@ def test_dated_folders_of_other_logs_are_no_trees_and_cost_a_page_a_year():
 
 
 def test_a_deep_foreign_tree_is_given_up_and_what_lies_after_it_is_found():
-    """It took a request for each thousand of its objects, at every tick."""
+    """Each tick made a request for each thousand of its objects."""
     foreign = [f"logs/photos/{folder:03}/{number:04}.jpg" for folder in range(100) for number in range(1000)]
     store = Names([*foreign, partitioned("2026-03-05", root="logs/z/user/media/"), partitioned("2026-03-05")])
     seen = survey(store, BUCKET)
@@ -378,9 +385,9 @@ def test_a_deep_foreign_tree_is_given_up_and_what_lies_after_it_is_found():
     assert seen.unsearched == ("logs/photos/",)
     assert MAX_PAGES_WITHOUT_LOG_KEYS == 50
     assert store.requests <= 50 + 8
-    assert "1 folder was not searched to the end" in not_searched(seen)
-    assert "'logs/photos/'; if log keys lie in it, set log_prefix" in not_searched(seen)
-    assert not_searched(Survey((), ())) == ""
+    assert "1 folder was not searched to the end" in describe_unsearched(seen)
+    assert "'logs/photos/'; if log keys lie in it, set log_prefix" in describe_unsearched(seen)
+    assert describe_unsearched(Survey((), ())) == ""
 
 
 def test_a_folder_that_is_given_up_is_named_in_the_log(caplog):
@@ -390,7 +397,7 @@ def test_a_folder_that_is_given_up_is_named_in_the_log(caplog):
 
 
 def test_of_several_buckets_with_one_log_bucket_a_tree_is_that_ones_whose_name_or_prefix_it_has():
-    """Otherwise the one that comes first would load, and purge, what the other one keeps."""
+    """Otherwise the first one would load, and purge, what another one keeps."""
     names = [
         "logs/z/u/media/",
         "logs/z/u/films/",
@@ -468,13 +475,13 @@ def test_a_look_lists_few_pages_ahead_and_ends_when_it_is_given_up(engine):
     with closing(iter(Look(store, engine, BUCKET, (), date(2026, 3, 5)))) as look:
         next(look)
         time.sleep(0.3)
-    # one in hand, one that waits, one that is being put
+    # One is in use, one waits, one is being queued.
     assert store.requests <= 3
     assert not [thread for thread in threading.enumerate() if thread.name == "pipeline"]
 
 
 def test_a_key_of_another_log_bucket_is_not_seen_here(engine, folder_bucket, put_key, tmp_path):
-    """The same name and generation in two log buckets are two keys."""
+    """The same name and generation in two log buckets are two log keys."""
     key = put_key(lines(1))
     pull(folder_bucket, open_log_store(folder_bucket), engine)
     store = open_log_store(folder_bucket)
@@ -485,7 +492,7 @@ def test_a_key_of_another_log_bucket_is_not_seen_here(engine, folder_bucket, put
 
 
 def test_names_with_an_impossible_date_are_told_of_as_strays(world):
-    """A survey jumps over whole years, and a look at a day never comes by a day that is none."""
+    """A survey jumps over whole years, and a look at a day never reads a day that does not exist."""
     bucket, store, put = world
     odd = [simple("2026-02-30"), simple("2026-03-32"), partitioned("2026-13-01"), f"{ROOT}2026-notes"]
     for name in [simple("2026-03-05"), partitioned("2026-03-05"), *odd, simple("2026-03-32", 1)]:
@@ -496,6 +503,6 @@ def test_names_with_an_impossible_date_are_told_of_as_strays(world):
 
 
 def test_a_name_cannot_pass_for_several_lines_of_a_log(folder_place):
-    """Whoever may write to the log bucket chooses names; strays are shown in logs and in the page."""
+    """Everybody who can write to the log bucket chooses names; strays are shown in logs and in the Dagster UI."""
     folder_place.put("logs/a\nERROR all is lost\x1b[31m", b"x")
     assert survey(folder_place.store, folder_place.bucket).strays == (r"logs/a\nERROR all is lost\x1b[31m",)

@@ -1,4 +1,4 @@
-"""Log keys that are downloaded to a folder: as they are, once, and so that the folder serves as a log bucket."""
+"""Log keys that are downloaded to a folder: unchanged, once, and so that the folder can serve as a log bucket."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, copies
 from tamarin_dagster.logstore.copies import ASIDE, Copies, CopiesError, NotCopiedError
 from tamarin_dagster.logstore.opening import open_log_store
-from tamarin_dagster.pipeline.mirror import Mirrored, folder_of, mirror
+from tamarin_dagster.pipeline.mirror import Mirrored, choose_folder, mirror
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import lines
@@ -132,7 +132,7 @@ def test_an_etag_that_is_no_digest_is_known_again(source, mirrored, s3) -> None:
 
 
 def test_an_overwritten_key_is_fetched_again_and_is_another_generation_even_within_the_second(source, mirrored) -> None:
-    """S3 counts whole seconds, and a folder's generations are told by time and size."""
+    """S3 counts whole seconds, and a folder distinguishes generations by time and size."""
     store = open_log_store(_as_source(mirrored()))
     before = next(store.pages(key_of(1)))[0]
     source.put(key_of(1), lines(2).swapcase())
@@ -156,7 +156,7 @@ def test_a_copy_that_was_cut_short_or_is_gone_is_fetched_again(mirrored) -> None
 
 
 def test_a_mirror_without_its_index_is_made_anew_and_nothing_is_loaded_again(mirrored, engine, rows) -> None:
-    """The files are other files, so they are read again; their bytes are the same."""
+    """The files are new files, so they are read again; their bytes are the same."""
     done = mirrored()
     source = _as_source(done)
     store = open_log_store(source)
@@ -164,7 +164,7 @@ def test_a_mirror_without_its_index_is_made_anew_and_nothing_is_loaded_again(mir
     listed = [(item.key, item.size, item.last_modified) for page in store.pages("") for item in page]
     loaded = rows("SELECT id, loaded_at FROM s3_log_key ORDER BY id")
     (done.folder / ASIDE / "index.sqlite").write_bytes(b"no database at all" * 100)
-    with pytest.raises(CopiesError, match="delete it: the keys are then fetched again"):
+    with pytest.raises(CopiesError, match="delete it, and the log keys are fetched again"):
         mirrored()
     (done.folder / ASIDE / "index.sqlite").unlink()
 
@@ -196,7 +196,7 @@ def test_buckets_of_one_log_bucket_share_a_folder_and_others_have_their_own(sour
 
     assert one.folder == two.folder == tmp_path / source.bucket.log_bucket_name
     assert (one.keys, two.keys) == (5, 1)
-    assert len({folder_of(each, tmp_path) for each in (source.bucket, here, there)}) == 3
+    assert len({choose_folder(each, tmp_path) for each in (source.bucket, here, there)}) == 3
 
 
 def test_a_folder_is_mirrored_too_but_not_into_itself(folder_place, tmp_path, log_folder) -> None:
@@ -237,7 +237,7 @@ def test_a_copy_appears_whole_or_not_at_all_and_what_was_there_stays(tmp_path) -
 def test_a_second_mirror_into_the_same_folder_is_refused_while_the_first_is_at_it(tmp_path) -> None:
     with (
         Copies(tmp_path),
-        pytest.raises(CopiesError, match="another mirror writes to it"),
+        pytest.raises(CopiesError, match="another mirror is writing to it"),
         Copies(tmp_path),
     ):
         pass
@@ -275,7 +275,7 @@ def configured(tmp_path, folder_place, monkeypatch) -> Path:
     )
     for number in range(3):
         folder_place.put(key_of(number), lines(1))
-    return folder_of(bucket, tmp_path / "out")
+    return choose_folder(bucket, tmp_path / "out")
 
 
 def test_the_command_says_what_it_did_and_how_the_folder_is_used(configured, folder_place) -> None:

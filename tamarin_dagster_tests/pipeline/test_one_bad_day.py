@@ -1,4 +1,4 @@
-"""One bad day, or one bad bucket, stops only itself: it is named, with what to do, and the command ends 1."""
+"""One bad day, or one bad bucket, stops only itself: it is named, with a remedy, and the command ends with status 1."""
 
 import json
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def refuse(rows: Callable[..., object], table: str, condition: str) -> None:
 
 
 def test_two_records_with_the_most_bytes_of_all_stop_no_command(put, run, rows, world, engine) -> None:
-    """`database: bigint out of range` ended roll-up, pull and expire for good; the report of the next bucket said 0."""
+    """`database: bigint out of range` ended roll-up, pull and expire for good; the next bucket's report showed 0."""
     huge = record(
         bucket="huge", key="k", sent=str(LARGEST), size=str(LARGEST), took=str(LARGEST), referrer="https://a.b/"
     )
@@ -211,7 +211,7 @@ def test_a_day_that_cannot_be_exported_is_named_and_the_other_files_are_written(
     wanted = {f"bucket={name}/date={day}" for name in ("aaa", "huge", "innocent") for day in days}
     assert files == wanted - {"bucket=huge/date=2026-03-05"}
 
-    # in one text nobody would see that a day is missing
+    # Nobody would notice a missing day within one text.
     text = world / "records.csv"
     said = run("export", "--format", "csv", "--out", str(text), status=1).stderr
     assert "day 2026-03-05: cannot export: division by zero - what is written ends before it" in said
@@ -219,7 +219,7 @@ def test_a_day_that_cannot_be_exported_is_named_and_the_other_files_are_written(
 
 
 def test_expire_needs_no_other_day_than_those_that_it_drops(put, run, rows) -> None:
-    """A day that cannot be rolled up ended `expire`, though it was to stay."""
+    """A day that cannot be rolled up ended `expire`, although it was to stay."""
     first_kept = first_kept_day(1, datetime.now(UTC).date())
     old = first_kept - timedelta(days=10)
     put("aaa", record(f"{old:%d/%b/%Y}:10:00:00 +0000", bucket="aaa"), day=old)

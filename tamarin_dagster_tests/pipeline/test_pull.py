@@ -1,4 +1,4 @@
-"""pull: the whole way from a log bucket to rows, completely and exactly once, whatever happens on it."""
+"""pull: the whole way from a log bucket to rows, completely and exactly once, whatever happens on the way."""
 
 import bz2
 import gzip
@@ -53,7 +53,7 @@ def in_sum(pulled: Pulled) -> tuple[int, ...]:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
-    """Whatever became of a pull, its threads have ended."""
+    """Check that a pull's threads have ended, whatever happened to it."""
     yield
     assert [thread.name for thread in threading.enumerate() if thread.name == "pipeline"] == []
 
@@ -65,7 +65,7 @@ def small_batches(monkeypatch):
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def a_week(request):
-    """Seven days of keys of all kinds in a place: 35 keys, 105 records, 7 rejected lines, 7 blank ones."""
+    """Seven days of log keys of all kinds in a place: 35 log keys, 105 records, 7 rejected lines, 7 blank ones."""
     place = request.getfixturevalue(f"{request.param}_place")
     for offset in range(7):
         day = DAY + timedelta(days=offset)
@@ -117,7 +117,7 @@ def test_a_second_pull_changes_nothing(a_week, engine, rows, contents):
 
 
 def test_both_parsers_load_the_same_rows(folder_place, engine, rows):
-    """As tables, not only as frames: what the regex reader gives is packed for COPY too."""
+    """As tables, not only as frames: the regex reader's results are packed for COPY too."""
     body = lines(4) + line(status="-", user_agent="caf\u00e9 \\x00") + JUNK + b"\n" + line(remote_ip="2001:db8::7")
     folder_place.put(name(DAY, 1), body)
     folder_place.put(name(NEXT, 1), body)
@@ -199,7 +199,7 @@ def test_a_corrupt_key_fails_alone_and_is_tried_again(place, engine, rows):
             (name(DAY, 1, ".gz"), DAY),
             (name(DAY, 2, ".zst"), DAY),
         ]
-        assert "cut short" in pulled.failures[0].error
+        assert "truncated" in pulled.failures[0].error
         assert rows(COUNTS) == [(1, 3, 0)]
     place.put(name(DAY, 1, ".gz"), gzip.compress(lines(300)))
     assert [failure.key for failure in pull_all(place, engine).failures] == [name(DAY, 2, ".zst")]
@@ -239,7 +239,7 @@ def test_other_formats_and_what_is_packed_twice_fail_alone_by_name_and_are_never
     found = {failure.key: failure.error for failure in pulled.failures}
     assert len(pulled.failures) == len(found) == len(bodies)
     for number, (said, _) in enumerate(bodies):
-        assert found[name(DAY, number)].startswith(f"{said}, which is not read; ")
+        assert found[name(DAY, number)].startswith(f"{said}, which is not supported; ")
         assert f"bucket media, key {name(DAY, number)}: {said}, " in caplog.text
     assert rows(COUNTS) == [(1, 3, 0)]
     assert len(place.names()) == len(bodies) + 1
@@ -268,7 +268,7 @@ def test_any_body_is_counted_line_by_line(folder_place, engine, rows, body, coun
 
 
 def test_records_of_many_months_in_one_key_go_each_to_its_partition(folder_place, engine, rows):
-    """A partition per month of two years, made by one load."""
+    """One load creates a partition for each month of two years."""
     months = [f"{year}-{month:02}" for year in (2024, 2025) for month in range(1, 13)]
     body = b"".join(
         line(f"15/{datetime.strptime(m, '%Y-%m').replace(tzinfo=UTC):%b/%Y}:12:00:00 +0000") for m in months
@@ -289,12 +289,12 @@ def test_a_day_may_take_many_batches(folder_place, engine, rows, monkeypatch, li
     told: list[Progress] = []
     pulled = pull_all(folder_place, engine, progress=told.append, connections=connections)
     assert in_sum(pulled) == (9, 0, 9, 54, 54, 0, 0)
-    # lines are counted batch by batch; keys as soon as they are committed, which may be two batches at once
+    # Lines are counted batch by batch; log keys as soon as they are committed, which may be two batches at once.
     assert (len({one.lines for one in told if one.lines}), rows(COUNTS)) == (batches, [(9, 54, 0)])
 
 
 def test_progress_tells_of_days_that_are_loaded_already(a_week, engine):
-    """A pull over years that are loaded would say nothing for minutes."""
+    """Otherwise a pull over years that are already loaded would be silent for minutes."""
     pull_all(a_week, engine)
     told: list[Progress] = []
     pull_all(a_week, engine, progress=told.append)
@@ -334,7 +334,7 @@ SUFFIXES = ["", ".txt", ".log", ".gz", ".zst", ".txt.gz", ".log.gz", ".txt.zst",
 
 
 def test_an_hour_has_the_log_keys_whose_names_have_a_suffix_too(place, engine, rows):
-    """The computed column delivery_hour knows .gz and .zst alone: the others were of no hour, and never purged."""
+    """The computed column delivery_hour only knows .gz and .zst: other suffixes had no hour, and were never purged."""
     for number, suffix in enumerate(SUFFIXES):
         body = lines(number + 1)
         packed = gzip.compress(body) if ".gz" in suffix else pa.compress(body, "zstd", asbytes=True)
@@ -356,7 +356,7 @@ def test_an_hour_has_the_log_keys_whose_names_have_a_suffix_too(place, engine, r
 
 
 def test_buckets_that_share_a_prefix_load_each_key_once(place, engine, rows, contents):
-    """Each line says which bucket it belongs to; who loads a key first does not matter."""
+    """Each line says which bucket it belongs to; it does not matter who loads a log key first."""
     films = place.bucket.model_copy(update={"name": "films"})
     for number in range(6):
         place.put(name(DAY, number), line(bucket="media") + line(bucket="films") + line(bucket="media"))
@@ -382,7 +382,7 @@ def test_a_key_that_is_overwritten_takes_the_place_of_its_old_self(place, engine
 
 
 def test_of_a_refused_batch_only_the_bad_key_is_left_alone(folder_place, engine, rows, contents, monkeypatch):
-    """It is halved until the bad keys stand alone; later pulls try them again."""
+    """It is halved until the bad log keys are alone; later pulls try them again."""
     render = loading.render
 
     def refusing(records, ids):
@@ -451,7 +451,7 @@ def test_a_log_bucket_that_cannot_be_listed_is_an_error(s3_place, folder_place, 
         with pytest.raises(LogStoreError, match="no-such-bucket"):
             pull(missing, open_log_store(missing), engine, periods=days)
     nowhere = folder_place.bucket.model_copy(update={"log_bucket_name": "file:///no/such/folder"})
-    with pytest.raises(LogStoreError, match="no such folder"):
+    with pytest.raises(LogStoreError, match="the folder does not exist"):
         pull(nowhere, open_log_store(nowhere), engine)
 
 
@@ -508,7 +508,7 @@ def test_an_error_in_any_step_leaves_what_was_committed_and_a_rerun_completes_it
         with pytest.raises(KeyboardInterrupt):
             pull(folder_place.bucket, store, engine, **options)
     loaded = rows(COUNTS)[0][0]
-    # the loaders run ahead of the progress: what they have at hand, and what waits, is committed
+    # The loaders are ahead of the progress: their current batches, and waiting ones, are committed.
     ahead = {"progress": 15, "load": 3}.get(step, 0)
     assert 3 * batch <= loaded <= min(3 * batch + ahead, 36)
     assert in_sum(pull_all(folder_place, engine))[:3] == (36, loaded, 36 - loaded)
@@ -613,7 +613,7 @@ def test_keys_that_another_run_loaded_meanwhile_are_counted_as_seen(folder_place
 def test_batches_ahead_stay_few(folder_place, engine, monkeypatch):
     """Memory does not grow with the size of a day: fetching waits for loading.
 
-    To ask the garbage collector for all batches would take hold of tuples that other threads are still making.
+    Asking the garbage collector for all batches would hold tuples that other threads are still making.
     """
     monkeypatch.setattr(pulling, "BATCH_KEYS", 1)
     for number in range(16):
@@ -647,13 +647,13 @@ def test_batches_ahead_stay_few(folder_place, engine, monkeypatch):
     monkeypatch.setattr(pulling, "prepare", noted)
     pull(folder_place.bucket, Broken(folder_place.store, before_fetch=before_fetch), engine)
     assert (begun, ended) == (16, 16)
-    # two are loaded, one waits parsed, one is parsed; one waits fetched, one is fetched
+    # Two are being loaded, one waits parsed, one is being parsed; one waits fetched, one is being fetched.
     assert 2 <= most_under_way <= 7
     assert most_batches <= 5
 
 
 def test_a_key_that_another_pull_loaded_and_purged_since_it_was_listed_is_no_failure(place, engine, rows):
-    """Two pulls of one day: the slower one finds the key gone, and nothing is left undone."""
+    """Two pulls of one day: the slower one finds the log key gone, and nothing is incomplete."""
     for number in range(3):
         place.put(name(DAY, number), lines(2))
 

@@ -1,4 +1,4 @@
-"""Keys that are too large to be held: one transaction each, in parts, whatever happens on the way."""
+"""Log keys that are too large for memory: one transaction each, in parts, whatever happens on the way."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ COUNTS = (
     "SELECT (SELECT count(*) FROM s3_log_key WHERE superseded_at IS NULL), (SELECT count(*) FROM s3_log_record),"
     " (SELECT count(*) FROM s3_rejected_line)"
 )
-# Lines of 3 months, some of them rejected or blank, the last without its end.
+# Lines of 3 months, some of them rejected or blank, the last without its LF.
 BODY = b"".join(lines(40, f"05/{month}/2026:09:58:01 +0000") + JUNK + b"\n" for month in ("Jan", "Feb", "Mar")) + line(
     request_id="ABCDEFABCDEFABCD"
 ).rstrip(b"\n")
@@ -36,13 +36,13 @@ def name(number: int = 0, suffix: str = "") -> str:
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def place(request):
-    """A log bucket of either kind: what a large key does to the database is the same."""
+    """A log bucket of either kind: a large log key does the same to the database."""
     return request.getfixturevalue(f"{request.param}_place")
 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    """What is large here is small elsewhere."""
+    """Large log keys in these tests would be small elsewhere."""
     monkeypatch.setattr(pulling, "BATCH_BYTES", 5000)
     monkeypatch.setattr(parser, "PIECE_BYTES", 4000)
 
@@ -120,7 +120,7 @@ def test_a_corrupt_large_key_fails_alone_and_leaves_nothing(place, engine, rows,
     place.put(name(1, ".gz"), gzip.compress(BODY * 3, compresslevel=0)[:cut])
     place.put(name(2), lines(3))
     (failure,) = pull_all(place, engine).failures
-    assert (failure.key, "cut short" in failure.error) == (name(1, ".gz"), True)
+    assert (failure.key, "truncated" in failure.error) == (name(1, ".gz"), True)
     assert rows(COUNTS) == [(1, 3, 0)]
     place.put(name(1, ".gz"), gzip.compress(BODY))
     assert pull_all(place, engine).failures == []
@@ -148,7 +148,7 @@ def test_a_large_key_that_postgres_refuses_fails_alone_and_leaves_nothing(place,
 
 
 class Interrupted:
-    """A store whose large keys do something in the middle; all else is the store's."""
+    """A store whose large log keys do something in the middle; everything else goes to the real store."""
 
     def __init__(self, store, in_the_middle, at=3) -> None:
         self._store, self._in_the_middle, self._at = store, in_the_middle, at
@@ -174,7 +174,7 @@ def test_a_large_key_that_changes_while_it_is_read_is_left_to_the_next_pull(plac
     place.put(name(2), lines(3))
 
     def change():
-        raise FetchError("it was deleted or overwritten since it was listed; the next run takes what is there")
+        raise FetchError("it was deleted or overwritten after it was listed; the next run takes what is there then")
 
     (failure,) = pull(place.bucket, Interrupted(place.store, change), engine).failures
     assert (failure.key, "overwritten" in failure.error) == (name(1), True)
@@ -182,7 +182,7 @@ def test_a_large_key_that_changes_while_it_is_read_is_left_to_the_next_pull(plac
 
 
 def test_an_interrupt_rolls_a_large_key_back_and_says_what_remains(place, engine, rows, contents, caplog):
-    """It does not wait for the key's end."""
+    """It does not wait for the log key's end."""
     place.put(name(1), (BODY + b"\n") * 4)
     begun, go_on = threading.Event(), threading.Event()
 
@@ -198,7 +198,7 @@ def test_an_interrupt_rolls_a_large_key_back_and_says_what_remains(place, engine
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
         pull(place.bucket, Interrupted(place.store, wait, at=2), engine, progress=interrupt)
     assert rows(COUNTS) == [(0, 0, 0)]
-    assert "0 keys are loaded; not done: 1 of 1 day, from 2026-03-05 on" in caplog.text
+    assert "0 log keys loaded; 1 of 1 day incomplete, from 2026-03-05 on" in caplog.text
     pull_all(place, engine)
     assert rows(COUNTS) == [(1, 484, 12)]
 

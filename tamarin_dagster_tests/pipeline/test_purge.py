@@ -1,4 +1,4 @@
-"""purge: deletes what the ledger proves loaded, and nothing else, ever."""
+"""purge: delete what the ledger proves to be loaded, and nothing else, ever."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from tamarin_dagster_tests.older_parser import reject
 
 JUNK = b"no log line at all\n"
 DAY, NEXT = date(2026, 3, 5), date(2026, 3, 6)
-OVERWRITTEN = "it was overwritten since it was loaded; the next pull loads the new generation"
+OVERWRITTEN = "it was overwritten after it was loaded; the next pull loads the new generation"
 LEDGER = (
     "SELECT key, record_count, purged_at IS NOT NULL, purge_error FROM s3_log_key WHERE superseded_at IS NULL"
     " ORDER BY key, id"
@@ -44,7 +44,7 @@ def failures(purged: Purged) -> list[tuple[str, date, str]]:
 
 
 class Refusing:
-    """A store that refuses to delete some keys; it notes what it was asked to delete."""
+    """A store that refuses to delete some log keys; it notes what it was asked to delete."""
 
     def __init__(self, store, refused: Sequence[str] = ()) -> None:
         self._store = store
@@ -175,7 +175,7 @@ def test_a_key_whose_rows_are_not_what_the_ledger_says_stays(folder_place, engin
     assert purged.by_day == {DAY: 1}
     ((key, day, said),) = failures(purged)
     assert (key, day) == (name(DAY, 1), DAY)
-    assert said.startswith("its rows are not what the ledger says: ")
+    assert said.startswith("its rows differ from the ledger: ")
     assert "expected_records=3" in said
     assert f"found_records={found}" in said
     assert store.asked == [name(DAY, 2)]
@@ -258,7 +258,7 @@ def test_a_purge_that_is_killed_between_deleting_and_noting_is_completed_by_the_
 
 
 def test_only_a_purge_deletes_from_a_log_bucket():
-    """There is no way from a listing to a deletion: nothing else asks a store to delete."""
+    """A listing never leads to a deletion: nothing else asks a store to delete."""
     package = Path(purging.__file__).parents[1]
     asking = {
         path.relative_to(package).as_posix()
@@ -284,7 +284,7 @@ def test_a_key_with_rejected_lines_stays_and_is_told_of(place, engine, rows):
 
 
 def test_purge_rejected_lets_all_go_but_keys_with_an_oversized_line(place, engine, rows):
-    """Of an oversized line only the start is stored: the log bucket alone has the whole."""
+    """Only the start of an oversized line is stored; only the log bucket has the whole line."""
     place.put(name(DAY, 1), lines(2) + JUNK)
     place.put(name(DAY, 2), lines(2))
     place.put(name(DAY, 3), lines(1) + OVERSIZED + JUNK)
@@ -359,7 +359,7 @@ def test_on_a_versioned_bucket_the_version_that_was_read_is_deleted(versioned, s
 
 
 def test_on_a_versioned_bucket_an_overwritten_key_ends_as_on_any_other(versioned, engine, rows):
-    """Whether the purge comes before or after the pull of the new generation must not show in the tables."""
+    """The tables must not show whether the purge comes before or after the pull of the new generation."""
     versioned.put(name(), lines(3))
     pull_all(versioned, engine)
     versioned.another_second()
@@ -372,7 +372,7 @@ def test_on_a_versioned_bucket_an_overwritten_key_ends_as_on_any_other(versioned
 
 
 def test_a_log_bucket_that_is_gone_purges_nothing(s3_place, s3, engine, rows):
-    """A wrong endpoint answers 404 too: the ledger would say purged of keys that are still there."""
+    """A wrong endpoint answers 404 too; the ledger would mark log keys as purged that are still there."""
     s3_place.put(name(), lines(3))
     pull_all(s3_place, engine)
     s3_place.remove(name())

@@ -1,4 +1,4 @@
-"""Files that are still being written: they wait until they have been quiet, before a load and before a deletion."""
+"""Files that are still being written: a load and a deletion wait until they have been quiet."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from tamarin_dagster.operations.doctor.finding import Status
 from tamarin_dagster.operations.doctor.folder import examine_folder
 from tamarin_dagster.operations.doctor.names import NOTHING_KNOWN
 from tamarin_dagster.pipeline import pull as pulling
-from tamarin_dagster.pipeline.backlog import backlog
-from tamarin_dagster.pipeline.discover import waiting_files
+from tamarin_dagster.pipeline.backlog import count_backlog
+from tamarin_dagster.pipeline.discover import describe_waiting
 from tamarin_dagster.pipeline.purge import purge
 from tamarin_dagster.settings import load_settings
 from tamarin_dagster_tests.lines import lines
@@ -38,7 +38,7 @@ def config(tmp_path, database_url, monkeypatch, folder_bucket):
 
 @pytest.fixture
 def put(log_folder, today):
-    """put(number, age, count): a log key of today that was written so many seconds ago; returns its name."""
+    """put(number, age, count): put a log key of today that was written `age` seconds ago; return its name."""
 
     def put(number: int, age: float = 0, count: int = 2) -> str:
         key = f"logs/{today}-00-00-00-{number:016X}"
@@ -94,7 +94,7 @@ def test_a_bucket_may_have_its_own_quiet_seconds(config):
 
 
 def test_a_key_in_s3_does_not_wait(s3_place, engine, today):
-    """It is there whole or not at all."""
+    """It is there as a whole or not at all."""
     bucket = s3_place.bucket.model_copy(update={"quiet_seconds": 60})
     s3_place.put(f"logs/{today}-00-00-00-{1:016X}", lines(2))
     pulled = pulling.pull(bucket, open_log_store(bucket), engine)
@@ -106,9 +106,9 @@ def test_a_key_in_s3_does_not_wait(s3_place, engine, today):
     [
         (-61, -61, True),
         (-59, -59, False),
-        # copied with its time, as cp -p and rsync do once it is complete
+        # copied with its time, as cp -p and rsync do after it is complete
         (-86_400, -1, True),
-        # a time ahead was set by somebody: when the file was really changed is known
+        # a time in the future was set by somebody; the inode says when the file was really changed
         (86_400, -61, True),
         (86_400, -59, False),
         # a file server's clock that is ahead: waited for, but not for ever
@@ -126,7 +126,7 @@ def test_a_file_is_quiet_when_it_was_last_changed_long_enough_ago(mtime, ctime, 
 
 
 def test_a_file_that_is_still_fresh_is_not_deleted(put, folder_bucket, log_folder, engine, rows):
-    """Loaded with quiet_seconds: 0, say; a later purge takes it."""
+    """For example, it was loaded with quiet_seconds: 0; a later purge deletes it."""
     key = put(1)
     pulling.pull(folder_bucket, open_log_store(folder_bucket), engine)
     store = FolderLogStore(log_folder, folder_bucket.log_bucket_name, quiet_seconds=60)
@@ -164,7 +164,7 @@ def test_buckets_doctor_and_mirror_mention_files_that_wait(
     put(2)
     put(3)
     bucket = load_settings().bucket("media")
-    found = backlog(bucket, open_log_store(bucket), engine, today, today)
+    found = count_backlog(bucket, open_log_store(bucket), engine, today, today)
     assert (found.unloaded, found.listed, found.waiting) == (1, 1, 2)
     done = run("buckets", "--json")
     (state,) = json.loads(done.stdout)
@@ -173,7 +173,7 @@ def test_buckets_doctor_and_mirror_mention_files_that_wait(
     examined = examine_folder(bucket, log_folder, open_log_store(bucket), NOTHING_KNOWN, purges=True)
     findings = {each.subject: each for each in examined}
     waiting = findings["media: quiet files"]
-    assert (waiting.status, waiting_files(bucket, 2) in str(waiting)) == (Status.warn, True)
+    assert (waiting.status, describe_waiting(bucket, 2) in str(waiting)) == (Status.warn, True)
     done = run("mirror", "--out", str(tmp_path / "copies"), "--json")
     (mirrored,) = json.loads(done.stdout)
     assert (done.exit_code, mirrored["keys"], mirrored["waiting"]) == (1, 1, 2)
@@ -181,7 +181,7 @@ def test_buckets_doctor_and_mirror_mention_files_that_wait(
 
 
 def test_demo_logs_can_be_pulled_at_once(config, log_folder, rows):
-    """Their times are those in their names, and the newest is old enough, also just after midnight."""
+    """Their times are those in their names, and the newest one is old enough, even just after midnight."""
     done = run("demo-logs", "--lines", "300", "--keys", "30", "--days", "2", "--out", str(log_folder))
     assert done.exit_code == 0, done.output
     newest = max(path.stat().st_mtime for path in (log_folder / "logs").iterdir())

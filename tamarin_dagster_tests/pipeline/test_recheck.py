@@ -1,4 +1,4 @@
-"""Stored records that the present rules would not load: found by the fields' patterns, reported, left as they are."""
+"""Stored records that the present rules would not load: found by the fields' patterns, reported, not changed."""
 
 import json
 import random
@@ -23,7 +23,7 @@ from tamarin_dagster_tests.lines import HOST_ID, OWNER, line, lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 
 TAIL = f"- {HOST_ID} - TLS_AES_128_GCM_SHA256 - media.s3.amazonaws.com TLSv1.3 - - us-east-1"
-# What an earlier version took for the column, or could have.
+# Values that an earlier version stored in the column, or could have stored.
 WRONG = {
     "bucket_owner": ["PK\x03\x04\x14", "\ufeff" + OWNER, "a\\x00b", "a b", "", 'a"b'],
     "version_id": ["TLSv1.3", "SigV4", "QueryString", "arn:aws:s3:::x", "a.b", "Yes", "é", "ECDHE-RSA-AES128-SHA"],
@@ -116,7 +116,7 @@ def test_no_line_of_a_documented_or_public_shape_is_found(engine, rows):
 
 
 def test_postgres_reads_each_pattern_as_python_does(engine, rows):
-    """Over texts that are right for one column and wrong for others, their parts, and each character of ASCII."""
+    """Compared on texts that are right for one column and wrong for others, their parts, and each ASCII character."""
     draws = random.Random(20261128)
     right = {word.strip('"') for tail in ODD_TAILS.values() for word in tail.split(" ")} - {""}
     wrong = {text for texts in WRONG.values() for text in texts}
@@ -408,7 +408,7 @@ def test_a_log_key_that_is_still_there_is_loaded_again_as_the_page_says(
     rows,
     log_folder,
 ):
-    """Its bad line is a rejected one then, its other lines are records, and its days are rolled up again."""
+    """Then its bad line is a rejected line, its other lines are records, and its days are rolled up again."""
     wrong = line(request_id="BAD").replace(f"- {HOST_ID}".encode(), b"TLSv1.3 words words")
     assert parse_logs([wrong]).rejected["reason"].tolist() == ["bad_tail"]
     key, other = put_key(lines(2) + line(request_id="BAD")), put_key(lines(4))

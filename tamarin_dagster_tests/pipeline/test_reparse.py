@@ -31,7 +31,7 @@ RECORDS = "SELECT k.key, line_number FROM s3_log_record JOIN s3_log_key k ON k.i
 REJECTED = (
     "SELECT k.key, line_number, reason FROM s3_rejected_line JOIN s3_log_key k ON k.id = log_key_id ORDER BY 1, 2"
 )
-# What Postgres takes from nobody.
+# What Postgres refuses from everybody.
 REFUSE = f"ALTER TABLE s3_log_record ADD CONSTRAINT refuse CHECK (request_id <> '{BAD_ID}') NOT VALID"
 
 
@@ -50,7 +50,7 @@ def ids(rows) -> list[int]:
 
 @pytest.fixture
 def is_true(engine, rows):
-    """is_true(): whether the ledger says what the rows are."""
+    """is_true(): return whether the ledger agrees with the rows."""
 
     def is_true() -> bool:
         with engine.connect() as connection:
@@ -61,9 +61,10 @@ def is_true(engine, rows):
 
 @pytest.fixture
 def older(engine, rows, contents):
-    """Three keys as an older parser left them; returns what `contents` would be had the present one read them.
+    """Load three log keys like an older parser; return what `contents` would be if the present one had read them.
 
-    a: 4 records, 3 rejected lines that are records now, a blank one; b: 2 and 1 that is junk; c: no record, 3 that are.
+    a: 4 records, 3 rejected lines that are records now, a blank one; b: 2 records, and 1 line that is junk; c: no
+    record, 3 lines that are records now.
     """
     wide = b"\xef\xbb\xbf" + lines(1, "04/Mar/2026:01:02:03 +0000") + lines(5).replace(b"\n", b"\r\n") + b"\n"
     wide += lines(1, "28/Feb/2026:23:59:59 +0000")
@@ -78,7 +79,7 @@ def older(engine, rows, contents):
 
 
 def test_the_tables_are_as_if_the_present_parser_had_read_the_keys(engine, rows, contents, older, is_true):
-    """With the numbers the lines have in their keys, a byte order mark before the first one, CRs, and ledger times."""
+    """With the lines' numbers in their log keys, a byte order mark before the first one, CRs, and ledger times."""
     assert rows(LEDGER)[0] == ("a", 8, 4, 3, 1, at("2026-03-05T09:58:01"), at("2026-03-05T09:58:01"))
     assert rows(LEDGER)[2] == ("c", 3, 0, 3, 0, None, None)
     done = reparse(MEDIA, engine)
@@ -160,7 +161,7 @@ def test_a_key_of_which_only_a_reason_changes_keeps_its_counts(engine, rows):
 
 
 def test_an_oversized_line_is_never_read_again(engine, rows, contents):
-    """Of its first 64 KiB a record could be made, but it would not be the line's."""
+    """Its first 64 KiB could be parsed as a record, but that would not be the line's."""
     long = lines(1)[:-1] + b" x" * 600_000
     body = long + b"\n" + lines(2)
     load_keys(engine, [log_key("a"), log_key("b")], [body, long])
@@ -232,7 +233,7 @@ def test_a_superseded_generation_is_not_looked_at_and_a_purged_one_is(engine, ro
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
 def test_keys_come_page_by_page(engine, rows, contents, monkeypatch, page):
-    """Those that stay rejected, too, are looked at once."""
+    """Those that stay rejected are read once, too."""
     monkeypatch.setattr(reparsing, "REPARSE_PAGE_KEYS", page)
     load_keys(engine, [log_key(f"{n}") for n in range(7)], [lines(2) + (JUNK if n % 2 else b"") for n in range(7)])
     before = contents()
@@ -264,7 +265,7 @@ def test_a_key_of_many_chunks_is_one_transaction(engine, rows, contents, monkeyp
 
 
 def fail_at(monkeypatch, call: int, error: BaseException | type[BaseException] = KeyboardInterrupt) -> None:
-    """Lets the copying of records fail, that call after the deletion of the lines they were."""
+    """Make the copying of records fail, at that call after the deletion of the lines."""
     copy_parsed, calls = rejected.copy_parsed, 0
 
     def failing(*arguments):
@@ -289,7 +290,7 @@ def test_an_interrupt_leaves_the_key_at_hand_as_it_was(engine, rows, contents, m
 
 
 def test_a_connection_that_is_cut_leaves_the_key_at_hand_as_it_was(engine, rows, contents, monkeypatch, older):
-    """And is no failure of the key's."""
+    """And it is not a failure of the log key."""
     copy_parsed = rejected.copy_parsed
 
     def cut(cursor, *arguments):
@@ -379,7 +380,7 @@ def test_reparses_at_once_move_each_line_once(engine, rows, contents, monkeypatc
 
 
 def test_two_reparses_that_saw_the_same_lines_move_them_once(engine, contents, monkeypatch, older):
-    """The second one looks again once it has its turn."""
+    """The second one reads them again under its lock."""
     ensure_partitions = reparsing.ensure_partitions
     others: list[Reparsed] = []
 
@@ -396,7 +397,7 @@ def test_two_reparses_that_saw_the_same_lines_move_them_once(engine, contents, m
 
 
 def test_a_key_that_is_superseded_meanwhile_is_left_alone(engine, rows, contents, monkeypatch, is_true):
-    """By a load that ends between the first look and the key's turn."""
+    """By a load that ends between the first look and the lock."""
     load_keys(engine, [log_key("a", "old")], [lines(4)])
     reject(rows, "a", lines(4), [2, 3])
     ensure_partitions = reparsing.ensure_partitions
@@ -414,7 +415,7 @@ def test_a_key_that_is_superseded_meanwhile_is_left_alone(engine, rows, contents
 
 
 def test_a_load_waits_for_the_reparse_of_its_day_and_takes_the_moved_records_out(engine, rows, monkeypatch, is_true):
-    """Also those of a time that the key's other records do not have."""
+    """Also those of a time that the log key's other records do not have."""
     body = lines(2) + lines(1, "01/Jan/2026:00:00:00 +0000")
     load_keys(engine, [log_key("a", "old")], [body])
     reject(rows, "a", body, [3])

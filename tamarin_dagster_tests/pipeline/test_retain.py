@@ -1,4 +1,4 @@
-"""expire: whole months go, the ledger stays true at every moment, and nothing is loaded a second time for it."""
+"""expire: whole months are dropped, the ledger stays true at every moment, and nothing is loaded a second time."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from tamarin_dagster.pipeline import retain as retention
 from tamarin_dagster.pipeline.pull import pull
 from tamarin_dagster.pipeline.purge import purge
 from tamarin_dagster.pipeline.reparse import reparse
-from tamarin_dagster.pipeline.retain import Expired, expirable, expire, first_kept_day
+from tamarin_dagster.pipeline.retain import Expired, expire, first_kept_day, plan_expiry
 from tamarin_dagster.recordstore import expiry, ledger
 from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.loading import load
@@ -39,7 +39,7 @@ def at(day: date, hour: int = 9) -> str:
 
 
 def expire_now(engine: sa.Engine, months: int = 2, **options: Any) -> Expired:
-    """What is kept of the tests' five months is March, April and May. First the roll-up, as the command does it."""
+    """Roll up first, like the command. Of the tests' five months, March, April and May are kept."""
     roll_up(engine)
     return expire(engine, months, today=TODAY, **options)
 
@@ -63,7 +63,7 @@ def expired_keys(rows) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def five_months(folder_place, engine) -> list[str]:
-    """Two keys of each month, each with three records and a rejected line; returns their names."""
+    """Load two log keys of each month, each with three records and a rejected line; return their names."""
     names = [name(day) for day in DAYS]
     for key, day in zip(names, DAYS, strict=True):
         folder_place.put(key, lines(3, at(day)) + JUNK)
@@ -72,7 +72,7 @@ def five_months(folder_place, engine) -> list[str]:
 
 
 def differences(engine: sa.Engine, place) -> list[ledger.CountDifference]:
-    """What the check of each day would find wrong."""
+    """Return what the check of each day would find wrong."""
     found = []
     with engine.connect() as connection:
         for day in [*DAYS, date(2026, 2, 28), date(2026, 3, 1)]:
@@ -132,13 +132,13 @@ def test_a_second_expire_has_nothing_to_do(five_months, engine, rows):
 def test_an_empty_database_has_nothing_to_expire(engine):
     done = expire_now(engine)
     assert (done.partitions, done.keys, done.rejected_lines, done.unpurged, done.bytes) == ([], 0, 0, {}, 0)
-    assert expirable(engine, 2, today=TODAY).partitions == ()
+    assert plan_expiry(engine, 2, today=TODAY).partitions == ()
 
 
 def test_what_would_go_is_told_without_doing_it(five_months, engine, rows, contents):
     rows("ANALYZE s3_log_record")
     before = contents()
-    found = expirable(engine, 2, today=TODAY)
+    found = plan_expiry(engine, 2, today=TODAY)
     assert [(partition.name, partition.rows) for partition in found.partitions] == [
         ("s3_log_record_2026_01", 6),
         ("s3_log_record_2026_02", 6),
@@ -150,7 +150,7 @@ def test_what_would_go_is_told_without_doing_it(five_months, engine, rows, conte
 
 
 def test_a_partition_is_dropped_by_its_bounds_whatever_its_name(engine, rows, partitions):
-    """Somebody has made years of their own, and a default; a session may have another time zone."""
+    """Somebody has created partitions of years, and a default; a session may have another time zone."""
     for table, values in {
         "years_2024": "FROM ('2024-01-01 00:00Z') TO ('2025-01-01 00:00Z')",
         "years_2026": "FROM ('2026-01-01 00:00Z') TO ('2027-01-01 00:00Z')",
@@ -201,7 +201,7 @@ def test_keys_without_any_record_lose_their_rejected_lines_by_their_delivery_day
         folder_place.put(name(day, 1), b"\n")
     assert pull(folder_place.bucket, folder_place.store, engine).failures == []
 
-    assert expirable(engine, 2, today=TODAY).rejected_lines == 2
+    assert plan_expiry(engine, 2, today=TODAY).rejected_lines == 2
     done = expire_now(engine)
 
     assert (done.partitions, done.rejected_lines) == ([], 2)
@@ -244,7 +244,7 @@ def test_a_key_that_was_purged_before_is_not_said_to_lie_in_the_log_bucket(folde
 
 
 def test_a_key_that_expires_while_it_is_being_proved_is_not_purged(folder_place, engine, monkeypatch):
-    """It is left out of the count, which must not pass for a proof."""
+    """The count leaves it out, which must not pass for a proof."""
     folder_place.put(name(DAYS[0]), lines(2, at(DAYS[0])))
     assert pull(folder_place.bucket, folder_place.store, engine).failures == []
     count = ledger.count_differences
@@ -311,7 +311,7 @@ def test_an_overwritten_key_takes_the_place_of_its_expired_generation(folder_pla
 def test_old_records_that_come_late_are_loaded_once_and_go_with_the_next_expire(
     five_months, folder_place, engine, rows, partitions, expired_keys
 ):
-    """A late key of a month that is gone, and a record of it in a key of today."""
+    """A late log key of a month that is gone, and a record of it in a log key of today."""
     expire_now(engine)
     late, odd = name(date(2026, 1, 25)), name(date(2026, 5, 19))
     folder_place.put(late, lines(2, at(date(2026, 1, 25))))
@@ -361,7 +361,7 @@ def test_what_is_loaded_between_the_marks_and_the_drop_is_marked_with_the_drop(
 def test_what_is_loaded_between_the_roll_up_and_the_drop_is_rolled_up_before_it_goes(
     folder_place, engine, rows, expired_keys, partitions, monkeypatch
 ):
-    """Its traffic was lost: nobody can make the rollups of a day again whose records are gone."""
+    """Its traffic was lost: the rollups of a day cannot be made again without its records."""
     load_keys(engine, [log_key("early", day=DAYS[0])], [lines(3, at(DAYS[0]))])
     with monkeypatch.context() as patched:
 
@@ -401,7 +401,7 @@ def test_a_month_with_a_day_that_cannot_be_rolled_up_is_kept_and_the_others_go(
     assert [(each.partition.name, each.days) for each in done.kept_back] == [
         ("s3_log_record_2026_01", (("media", DAYS[1]),))
     ]
-    # of January only the key with records of February: those are gone
+    # Of January, only the log key that also has records of February, which are gone.
     assert expired_keys() == sorted([name(DAYS[2]), name(DAYS[3]), both])
     assert differences(engine, folder_place) == []
     assert rows("SELECT request_date, expired_at IS NOT NULL FROM traffic_day ORDER BY 1") == [
@@ -416,7 +416,7 @@ def test_a_month_with_a_day_that_cannot_be_rolled_up_is_kept_and_the_others_go(
 
 
 def test_no_load_comes_between_the_last_mark_and_the_drop(folder_place, engine, rows, expired_keys, monkeypatch):
-    """Its rows would be gone, and its ledger row would say otherwise."""
+    """Its rows would be gone, but not according to its ledger row."""
     load_keys(engine, [log_key("early", day=DAYS[0])], [lines(3, at(DAYS[0]))])
     batch = prepared(engine, "media", "logs", [log_key("late", day=DAYS[0])], [lines(2, at(DAYS[0]))])
     drop_partition = expiry.drop_partition
@@ -458,11 +458,11 @@ def test_lines_of_a_key_that_gets_younger_records_meanwhile_stay(engine, rows, m
 
 
 class KilledError(Exception):
-    """Stands for a kill: nothing after it runs, open transactions are rolled back."""
+    """Simulates a kill: nothing after it runs, open transactions are rolled back."""
 
 
 def state(rows) -> list[Any]:
-    """All that an expire changes, less ids and times."""
+    """Return all that an expire changes, without IDs and times."""
     return [
         rows("SELECT key, etag, record_count, rejected_count, expired_at IS NOT NULL FROM s3_log_key ORDER BY 1, 2"),
         rows(
@@ -479,7 +479,7 @@ def state(rows) -> list[Any]:
 def test_killed_anywhere_and_run_again_it_ends_in_the_same_state(
     five_months, folder_place, engine, rows, monkeypatch, step, call, when
 ):
-    """With the counts true at each moment. Keys are marked one by one here, and lines deleted key by key."""
+    """The counts are true at each moment. Here log keys are marked one by one, and lines deleted for each log key."""
     monkeypatch.setattr(retention, "MARK_PAGE_KEYS", 1)
     monkeypatch.setattr(retention, "REJECTED_CHUNK_KEYS", 1)
     original = getattr(expiry, step)
@@ -547,7 +547,7 @@ def test_a_month_that_stays_in_use_is_an_error_that_leaves_a_true_ledger(
 
 
 def test_loads_go_on_while_an_expire_waits_for_a_reader(five_months, engine, monkeypatch):
-    """It never stands in front of them for longer than its lock timeout."""
+    """It never blocks them for longer than its lock timeout."""
     monkeypatch.setattr(retention, "LOCK_ATTEMPTS", 1000)
     monkeypatch.setattr(retention, "LOCK_PAUSE_SECONDS", 0.1)
     reading = engine.connect()
@@ -565,7 +565,7 @@ def test_loads_go_on_while_an_expire_waits_for_a_reader(five_months, engine, mon
 def test_who_has_locked_a_key_and_waits_for_the_record_table_is_let_through(
     engine, rows, partitions, expired_keys, monkeypatch
 ):
-    """A reparse, or a load that supersedes: else each would wait for the other until one is thrown out."""
+    """A reparse, or a load that supersedes; otherwise each would wait for the other until a deadlock is detected."""
     monkeypatch.setattr(retention, "LOCK_TIMEOUT", "10s")
     monkeypatch.setattr(retention, "LOCK_PAUSE_SECONDS", 0.1)
     load_keys(engine, [log_key("a", day=DAYS[0])], [lines(3, at(DAYS[0]))])
@@ -613,7 +613,7 @@ def test_two_expires_at_once_do_it_once(five_months, folder_place, engine, parti
 
 
 def test_what_is_to_be_marked_is_found_by_an_index(rows):
-    """The second time while loads wait: no walk through ten million ledger rows."""
+    """The second time while loads wait, so it must not scan ten million ledger rows."""
     rows(
         "INSERT INTO s3_log_key (bucket, log_bucket_name, key, etag, size, last_modified, delivery_date, line_count,"
         " record_count, rejected_count, blank_count, first_request_dtime, last_request_dtime)"
@@ -627,7 +627,7 @@ def test_what_is_to_be_marked_is_found_by_an_index(rows):
 
 
 def test_an_older_row_with_rejected_lines_that_nobody_counts_is_left(engine, rows):
-    """A rejected line of a key that is not wholly expired stays, whatever else goes."""
+    """A rejected line of a log key that is not wholly expired stays, whatever else goes."""
     load_keys(engine, [log_key("young", day=DAYS[-1])], [lines(1, at(DAYS[-1])) + JUNK])
     load_keys(engine, [log_key("old", day=DAYS[0])], [lines(1, at(DAYS[0]))])
     ((id_,),) = rows("SELECT id FROM s3_log_key WHERE key = 'young'")

@@ -1,4 +1,4 @@
-"""Log keys that come back after their purge, on stores of either kind: the same bytes are the same delivery."""
+"""Log keys that come back after their purge, in both kinds of stores: the same bytes are the same delivery."""
 
 import os
 from datetime import UTC, date, datetime
@@ -23,7 +23,7 @@ def name(number: int = 0) -> str:
 
 
 def in_sum(pulled: Pulled) -> tuple[int, ...]:
-    """listed, seen, returned, keys, outdated, failures."""
+    """Return listed, seen, returned, keys, outdated, failures."""
     columns = ("listed", "seen", "returned", "keys", "outdated")
     return (*(sum(getattr(day, each) for day in pulled.periods) for each in columns), len(pulled.failures))
 
@@ -40,7 +40,7 @@ def purge_all(place, engine) -> int:
 
 @pytest.fixture(params=["small", "large"])
 def size(request, monkeypatch) -> str:
-    """Keys that are loaded in batches, and keys that are each loaded in parts."""
+    """Log keys that are loaded in batches, and log keys that are each loaded in parts."""
     if request.param == "large":
         monkeypatch.setattr(pulling, "BATCH_BYTES", 1000)
     return str(request.param)
@@ -49,7 +49,7 @@ def size(request, monkeypatch) -> str:
 def test_content_that_is_put_back_after_its_purge_is_counted_and_deleted_and_not_loaded_twice(
     place, engine, rows, contents, size
 ):
-    """It was never loaded, deleted or mentioned on S3, and loaded again from a folder."""
+    """On S3 it was never loaded, deleted or mentioned, and it was loaded again from a folder."""
     for number in range(3):
         place.put(name(number), lines(number + 8))
     assert in_sum(pull_all(place, engine)) == (3, 0, 0, 3, 0, 0)
@@ -106,7 +106,7 @@ def test_a_pull_that_read_a_key_before_a_newer_one_was_loaded_and_purged_does_no
 
 
 def test_a_listing_that_still_has_purged_keys_is_no_failure(place, engine, rows):
-    """Pages that were read before another pull purged, and stores whose listings lag behind."""
+    """Pages that were read before another pull's purge, and stores whose listings are delayed."""
     place.put(name(), lines(3))
     (page,) = place.store.pages("logs/")
     pull_all(place, engine)
@@ -162,7 +162,7 @@ def test_a_folder_that_was_moved_and_files_whose_mode_was_changed_are_read_and_n
 def test_after_an_upgrade_the_files_of_a_folder_are_read_once_more_and_take_the_place_of_their_old_rows(
     folder_place, log_folder, engine, rows
 ):
-    """Rows of an earlier version name a file by time and size, and have no digest."""
+    """Rows of an earlier version identify a file by time and size, and have no digest."""
     for number in range(3):
         folder_place.put(name(number), lines(number + 1))
     pull_all(folder_place, engine)

@@ -1,4 +1,4 @@
-"""Versioned log buckets: of each name the newest generation counts, whatever comes to light when it is purged."""
+"""Versioned log buckets: the newest generation of each name counts, whatever reappears after a purge."""
 
 import itertools
 from datetime import date
@@ -34,14 +34,14 @@ def pull_all(place, engine):
 
 
 def put_all(place, count: int) -> None:
-    """Each key with so many lines, a second after what is there."""
+    """Put log keys with `count` lines each, a second later than what is there."""
     place.another_second()
     for number in range(KEYS):
         place.put(name(number), lines(count))
 
 
 def until_nothing_changes(place, engine, rows) -> int:
-    """Loads and purges again and again; returns how often."""
+    """Load and purge until nothing changes; return how often."""
     before = None
     for round_ in itertools.count(1):
         assert pull_all(place, engine).failures == []
@@ -69,7 +69,7 @@ def test_a_purge_that_uncovers_older_versions_does_not_load_them(versioned, engi
     assert [(day.listed, day.seen, day.outdated) for day in pulled.periods] == [(KEYS, 0, KEYS)]
     assert pulled.outdated_names == [name(number) for number in range(KEYS)]
     assert rows("SELECT count(*) FROM s3_log_record") == [(KEYS * 5,)]
-    # what is older is never deleted
+    # older versions are never deleted
     assert len(versions(s3, versioned)) == KEYS * 2
 
 
@@ -99,7 +99,7 @@ def test_versions_of_the_same_bytes_are_one_delivery_and_all_of_them_go(versione
 def test_a_purge_that_was_killed_after_it_uncovered_older_versions_is_completed_by_the_next(
     versioned, engine, rows, s3
 ):
-    """The older version was taken for one that overwrote what was loaded: the purge failed for ever."""
+    """The older version was taken for one that overwrote what was loaded, so the purge failed for ever."""
     put_all(versioned, 3)
     put_all(versioned, 5)
     pull_all(versioned, engine)
@@ -115,7 +115,7 @@ def test_a_purge_that_was_killed_after_it_uncovered_older_versions_is_completed_
 
 @pytest.fixture(params=[False, True], ids=["it names no version", 'it names "null"'])
 def tells_null(request, monkeypatch) -> bool:
-    """Whether the store names the version of what was written before versioning: S3 does, moto does not."""
+    """Whether the store names the version of objects from before versioning: S3 does, moto does not."""
     if request.param:
         monkeypatch.setattr(FakeKey, "_is_versioned", property(lambda _: 1, lambda *_: None), raising=False)
     return bool(request.param)
@@ -144,7 +144,7 @@ def test_a_version_of_before_that_comes_to_light_is_not_loaded(tells_null, s3_pl
 def test_while_versioning_is_suspended_the_etag_tells_which_null_version_is_meant(
     tells_null, versioned, engine, rows, s3
 ):
-    """Each object that is written then becomes the version "null"."""
+    """Each object that is then written becomes the version "null"."""
     set_versioning(s3, versioned, "Suspended")
     put_all(versioned, 3)
     pull_all(versioned, engine)

@@ -29,7 +29,7 @@ def prepared(
     digests: Sequence[bytes | None] | None = None,
 ) -> Batch:
     """Parse these bodies, ready to load."""
-    return prepare(engine, bucket, log_bucket_name, keys, parse_logs(bodies).redacted(), digests=digests)
+    return prepare(engine, bucket, log_bucket_name, keys, parse_logs(bodies).redact(), digests=digests)
 
 
 def load_keys(

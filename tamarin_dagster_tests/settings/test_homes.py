@@ -1,4 +1,4 @@
-"""Homes: the demo has its own, none is destroyed by our tools, and what is in them is the owner's alone."""
+"""Homes: the demo has its own, our tools destroy none, and only the owner can read what is in them."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from tamarin_dagster.analytics.report import Month, write_report
 from tamarin_dagster.logstore.archiving import FolderArchive
 from tamarin_dagster.logstore.copies import Copies
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.operations import dev
 from tamarin_dagster.private_files import make_home
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
@@ -26,7 +26,7 @@ BUCKETS = "buckets: [{name: media, log_bucket_name: my-logs}]\n"
 
 @pytest.fixture
 def home_of(tmp_path, monkeypatch):
-    """home_of(text, …): the home in use with these settings, below the folder of their file."""
+    """home_of(text, …): return the home in use with these settings, below the folder of their file."""
 
     def home_of(text: str, *, for_demo: bool = False, **environment: str) -> str:
         (tmp_path / "tamarin.yaml").write_text(text)
@@ -66,7 +66,7 @@ def test_the_demo_and_real_buckets_never_share_a_home(home_of, tmp_path, text, e
 
 
 def test_a_home_with_records_of_an_earlier_demo_stays_and_real_buckets_keep_it(home_of, tmp_path) -> None:
-    """Before, the demo wrote its settings and its records into the default home."""
+    """An earlier version wrote the demo's settings and records into the default home."""
     set_up_demo(tmp_path / ".tamarin")
     assert home_of("") == ".tamarin"
     assert home_of(BUCKETS) == ".tamarin"
@@ -76,7 +76,7 @@ def test_a_home_with_records_of_an_earlier_demo_stays_and_real_buckets_keep_it(h
 def test_buckets_of_ones_own_are_refused_in_the_demos_home_and_the_demo_itself_is_not(home_of, tmp_path) -> None:
     demo = tmp_path / ".tamarin-demo"
     set_up_demo(demo)
-    with pytest.raises(SettingsError, match=r"is the demo's home; buckets of your own need another one"):
+    with pytest.raises(SettingsError, match=r"is the demo's home; set another home for your own buckets"):
         home_of("home: .tamarin-demo\n" + BUCKETS)
     assert load_settings(demo / "demo.yaml").home == demo
 
@@ -90,7 +90,7 @@ def test_a_home_that_may_not_be_entered_is_no_demos(home_of, tmp_path) -> None:
 
 @pytest.fixture
 def said(tmp_path, database_url):
-    """said("buckets", …): what a command says in `tmp_path`, as (status, standard output, standard error)."""
+    """said("buckets", …): run a command in `tmp_path`; return (status, standard output, standard error)."""
 
     def said(*arguments: str, **environment: str) -> tuple[int, str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("TAMARIN_", "AWS_"))}
@@ -109,7 +109,7 @@ def said(tmp_path, database_url):
 
 
 def test_a_command_works_on_the_demo_and_says_so_until_a_bucket_is_configured(said, tmp_path, s3_endpoint, s3) -> None:
-    """In a second terminal `doctor`, `hogs` and `buckets` did not know the demo that `make dev` ran."""
+    """In a second terminal, `doctor`, `hogs` and `buckets` did not find the demo that `make dev` ran."""
     s3.create_bucket(Bucket="demo-logs")
     s3.put_object(Bucket="demo-logs", Key="logs/2026-03-05-10-00-00-000000000000AAAA", Body=lines(2))
     home = tmp_path / ".tamarin-demo"
@@ -158,7 +158,7 @@ HOMES = re.compile(r"\.tamarin\b|TAMARIN_HOME|tamarin-demo|\bhome\b|/var/lib/tam
 
 
 def test_no_target_no_script_and_no_page_removes_a_home() -> None:
-    """`.ci/run` began with `rm -rf .venv .tamarin`, and the tutorial said `rm -r .tamarin`."""
+    """`.ci/run` began with `rm -rf .venv .tamarin`, and the tutorial told people to run `rm -r .tamarin`."""
     files = [*PAGES, "Makefile", ".ci/run", "CHANGELOG.md"]
     files += [str(path.relative_to(PROJECT)) for path in (PROJECT / "deploy").rglob("*") if path.is_file()]
     removals = [
@@ -184,13 +184,13 @@ def test_make_clean_touches_no_home(tmp_path) -> None:
 
 
 def modes(folder: Path) -> dict[str, str]:
-    """The mode of each file and folder below."""
+    """Return the mode of each file and folder below."""
     return {str(path.relative_to(folder)): f"{stat.S_IMODE(path.stat().st_mode):03o}" for path in folder.rglob("*")}
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o277], ids=lambda mask: f"umask {mask:03o}")
 def allowed(request):
-    """allowed(mode): what the umask leaves of it."""
+    """allowed(mode): return the part of the mode that the umask permits."""
     before = os.umask(request.param)
     yield lambda mode: f"{mode & ~request.param:03o}"
     os.umask(before)
@@ -199,7 +199,7 @@ def allowed(request):
 def test_a_file_for_a_user_is_never_more_open_than_600_and_its_folders_than_700(tmp_path, allowed) -> None:
     if os.geteuid() and allowed(0o700) == "500":
         pytest.skip("in a folder that may not be written to nothing is made")
-    with whole_file(tmp_path / "a" / "b" / "file") as file:
+    with write_whole_file(tmp_path / "a" / "b" / "file") as file:
         file.write(b"192.0.2.3")
     assert modes(tmp_path) == {"a": allowed(0o700), "a/b": allowed(0o700), "a/b/file": allowed(0o600)}
 
@@ -208,7 +208,7 @@ def test_a_file_that_was_open_is_the_owners_alone_once_it_is_written_again(tmp_p
     (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "file").chmod(0o644)
     tmp_path.chmod(0o755)
-    with whole_file(tmp_path / "file") as file:
+    with write_whole_file(tmp_path / "file") as file:
         file.write(b"new")
     assert modes(tmp_path) == {"file": "600"}
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755, "a folder that was there keeps its mode"
@@ -234,7 +234,7 @@ def test_an_archive_a_report_and_a_mirror_are_the_owners_alone(tmp_path, engine)
 
 
 def test_a_home_lets_nobody_look_into_it(tmp_path) -> None:
-    """Root's is passed through by the account that runs Postgres, which root may not do."""
+    """The account that runs Postgres passes through root's home, because Postgres refuses to run as root."""
     before = os.umask(0)
     try:
         make_home(tmp_path / "a" / "home")

@@ -1,4 +1,4 @@
-"""Settings: one clear line per wrong entry, no secret in any text, the environment before the file."""
+"""Settings: one clear line for each wrong entry, no secret in any text, the environment before the file."""
 
 import os
 from datetime import date
@@ -14,7 +14,7 @@ DATABASE = "postgresql://tamarin:s3cret@db.example.org:5432/tamarin"
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch, tmp_path):
-    """No TAMARIN_ variable of the caller, and a working directory without tamarin.yaml."""
+    """Remove the caller's TAMARIN_ variables, and work in a directory without tamarin.yaml."""
     for name in [name for name in os.environ if name.upper().startswith("TAMARIN_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -31,7 +31,7 @@ def load(tmp_path):
 
 @pytest.fixture
 def complaint(load):
-    """The text of the one SettingsError that a file gives."""
+    """complaint(text): return the text of the one SettingsError that a file causes."""
 
     def complaint(text: str) -> str:
         with pytest.raises(SettingsError) as caught:
@@ -108,7 +108,9 @@ def test_a_tree_belongs_to_the_bucket_that_its_last_folder_names_or_to_the_longe
         + bucket("away", "z/u/", "  endpoint_url: http://127.0.0.1:9000\n")
     )
     owners = {
-        root: [each.name for each in settings.buckets if each.owns_tree(root) and root.startswith(each.log_prefix)]
+        root: [
+            each.name for each in settings.buckets if each.is_owner_of_tree(root) and root.startswith(each.log_prefix)
+        ]
         for root in ("", "a/b/", "z/u/media/", "z/u/films/", "z/u/x/", "z/", "films/", "a/zoo/", "media/")
     }
     assert owners == {
@@ -150,8 +152,8 @@ def test_the_purge_flag_of_a_bucket_goes_before_the_global_one(load):
         "- {name: two, log_bucket_name: logs, purge_parsed_keys: true}\n"
         "- {name: three, log_bucket_name: logs, purge_parsed_keys: false}\n"
     )
-    assert [settings.purges(bucket) for bucket in settings.buckets] == [False, True, False]
-    assert load(MEDIA).purges(load(MEDIA).bucket("media")) is True
+    assert [settings.should_purge(bucket) for bucket in settings.buckets] == [False, True, False]
+    assert load(MEDIA).should_purge(load(MEDIA).bucket("media")) is True
 
 
 def test_the_archive_of_a_bucket_goes_before_the_global_one(load):
@@ -241,12 +243,12 @@ SERVER = "postgresql://tamarin:s3cret@db/tamarin"
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("?sslmod=require", "has the parameter sslmod, which is not supported; those are: application_name, "),
+        ("?sslmod=require", "has the parameter sslmod, which is not supported; use only: application_name, "),
         ("?client_encoding=latin1", "has the parameter client_encoding, which is not supported"),
         ("?sslmode=require&sslmode=disable", "has the parameter sslmode twice"),
         ("?prepare_threshold=s3cret", "has the parameter prepare_threshold, which must be a number, or none"),
         ("?prepare_threshold=-1", "has the parameter prepare_threshold, which must be a number, or none"),
-        ("?s3cret", "must have parameters like ?sslmode=require; a raw ? in a password is written %3F"),
+        ("?s3cret", "must have parameters like ?sslmode=require; write ? in a password as %3F"),
         ("?S3CRET=s3cret", "must have parameters like ?sslmode=require"),
         (
             "#s3cret",
@@ -256,7 +258,7 @@ SERVER = "postgresql://tamarin:s3cret@db/tamarin"
 )
 @pytest.mark.parametrize("setting", ["database_url", "dagster_database_url"])
 def test_a_parameter_of_a_database_url_that_cannot_work_is_named_without_its_value(complaint, setting, query, said):
-    """The drivers ended with a traceback each, or the parameter was silently another one's."""
+    """The drivers ended with a traceback each, or silently used another driver's parameter."""
     text = complaint(f"{setting}: {SERVER}{query}\n")
     assert text.startswith(f"{setting}: {said}") or f"{setting}: {said}" in text
     assert "s3cret" not in text.lower()
@@ -268,9 +270,9 @@ def test_parameters_of_a_database_url_that_libpq_knows_are_kept(load):
 
 
 def test_an_unknown_bucket_is_answered_with_the_known_ones(load):
-    with pytest.raises(SettingsError, match=r"^bucket 'films' is not configured; configured are: media$"):
+    with pytest.raises(SettingsError, match=r"^bucket 'films' is not configured; configured buckets: media$"):
         load(MEDIA).bucket("films")
-    with pytest.raises(SettingsError, match="configured are: none"):
+    with pytest.raises(SettingsError, match="configured buckets: none"):
         Settings().bucket("films")
 
 
@@ -278,24 +280,28 @@ IN_BUCKET = "buckets[0] 'media': "
 WRONG = {
     "an unknown setting": ("bukets: []\n", "bukets: ", "did you mean buckets?"),
     "an unknown setting of a bucket": (bucket_with("start_dat: 2026-01-01"), IN_BUCKET + "start_dat: ", "start_date?"),
-    "a setting like no other": ("colour: red\n", "colour: unknown setting; ", "known are: home, database_url"),
+    "a setting like no other": ("colour: red\n", "colour: unknown setting; ", "the settings are: home, database_url"),
     "no log bucket": ("buckets:\n- name: media\n", IN_BUCKET + "log_bucket_name: ", "is missing"),
     "no name": ("buckets:\n- log_bucket_name: logs\n", "buckets[0]: name: ", "is missing"),
     "a bucket listed twice": (MEDIA + "- name: media\n  log_bucket_name: x-logs\n", "buckets: ", "'media' is listed 2"),
     "logs in the logged bucket": (
         "buckets:\n- name: media\n  log_bucket_name: media\n",
         IN_BUCKET + "log_bucket_name: ",
-        "must be another bucket",
+        "name another bucket",
     ),
     "logs among its own objects": (
         "buckets:\n- name: media\n  log_bucket_name: media\n  log_prefix: ''\n",
         IN_BUCKET + "log_bucket_name: ",
-        "or log_prefix must be a prefix of their own, such as access-logs/",
+        "or set log_prefix to a prefix that only log keys have, such as access-logs/",
     ),
     "a name with a blank": ("buckets:\n- name: my media\n  log_bucket_name: logs\n", "name: ", "3 to 255 letters"),
     "a name of two letters": ("buckets:\n- name: ab\n  log_bucket_name: logs\n", "name: ", "3 to 255 letters"),
     "a number as name": ("buckets:\n- name: 123\n  log_bucket_name: logs\n", "buckets[0]: name: ", "string"),
-    "an s3 URL": ("buckets:\n- name: media\n  log_bucket_name: s3://logs\n", "log_bucket_name: ", "bucket name alone"),
+    "an s3 URL": (
+        "buckets:\n- name: media\n  log_bucket_name: s3://logs\n",
+        "log_bucket_name: ",
+        "bucket name without a prefix",
+    ),
     "a prefix in the bucket": (
         "buckets:\n- name: media\n  log_bucket_name: logs/2026\n",
         IN_BUCKET + "log_bucket_name: ",
@@ -342,7 +348,7 @@ WRONG = {
     "an archive among log keys": (
         bucket_with("archive: s3://my-logs/records"),
         "buckets: archive: of bucket 'media' lies under its log_prefix",
-        "must be elsewhere",
+        "choose another place",
     ),
     "another database": ("database_url: mysql://tamarin:s3cret@db/t\n", "database_url: ", "postgresql://user:"),
     "a server without database": ("database_url: postgresql://u:s3cret@db\n", "database_url: ", "/database"),
@@ -355,13 +361,13 @@ WRONG = {
         "must be the name of a file, or a list of such names",
     ),
     "a file that is none": ("prices: 3\n", "prices: ", "must be the name of a file"),
-    "an entry given twice": ("home: a\nhome: b\n", " line 2 ", "'home' is given twice"),
-    "an entry of a bucket given twice": (bucket_with("name: films"), " line 4 ", "'name' is given twice"),
-    "a bracket left open": ("buckets: [\n", " line 2 ", "no valid YAML"),
-    "a tab": ("buckets:\n\t- name: media\n", " line 2 ", "no valid YAML"),
-    "a list": ("- media\n", "must hold settings, ", "known are: home"),
-    "a word": ("media\n", "must hold settings, ", "known are: home"),
-    "a number as setting": ("1: 2\n", "must hold settings, ", "known are: home"),
+    "an entry given twice": ("home: a\nhome: b\n", " line 2 ", "'home' occurs twice"),
+    "an entry of a bucket given twice": (bucket_with("name: films"), " line 4 ", "'name' occurs twice"),
+    "a bracket left open": ("buckets: [\n", " line 2 ", "not valid YAML"),
+    "a tab": ("buckets:\n\t- name: media\n", " line 2 ", "not valid YAML"),
+    "a list": ("- media\n", "must hold settings as ", "the settings are: home"),
+    "a word": ("media\n", "must hold settings as ", "the settings are: home"),
+    "a number as setting": ("1: 2\n", "must hold settings as ", "the settings are: home"),
 }
 
 
@@ -383,10 +389,10 @@ def test_each_of_several_wrong_entries_has_its_line(complaint):
 
 
 def test_a_file_that_was_named_must_be_there(tmp_path, monkeypatch):
-    with pytest.raises(SettingsError, match=r"other\.yaml: no such file; it was named by --config"):
+    with pytest.raises(SettingsError, match=r"other\.yaml: no such file; --config names it"):
         load_settings(tmp_path / "other.yaml")
     monkeypatch.setenv("TAMARIN_CONFIG", "third.yaml")
-    with pytest.raises(SettingsError, match=r"third\.yaml: no such file; it was named by TAMARIN_CONFIG"):
+    with pytest.raises(SettingsError, match=r"third\.yaml: no such file; TAMARIN_CONFIG names it"):
         load_settings()
 
 

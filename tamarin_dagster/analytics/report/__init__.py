@@ -15,7 +15,7 @@ from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.analytics.report.pseudonyms import as_it_is, pseudonyms
 from tamarin_dagster.analytics.report.queries import ask_all
 from tamarin_dagster.extras import needing
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 
 FEATURE = "The report"
 
@@ -68,6 +68,6 @@ def write_report(
     name_of = pseudonyms(key.encode() if key else None) if anonymize_ips else as_it_is
     report = ask_all(engine, bucket, month, now=now or datetime.now(UTC), name_of=name_of)
     text = page(report, drawn(report) if report.days else {}).encode()
-    with whole_file(path) as file:
+    with write_whole_file(path) as file:
         file.write(text)
     return ReportFile(report, path, len(text))

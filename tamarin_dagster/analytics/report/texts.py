@@ -7,7 +7,7 @@ the direction of what follows, are written as `\u202e`.
 import re
 
 from tamarin_dagster.logformat.redaction import redact_text
-from tamarin_dagster.logkey import shown
+from tamarin_dagster.logkey import make_printable
 
 # What a line of a table has room for, and what one may want to read who opens it.
 SHORT_CHARACTERS = 80
@@ -36,4 +36,4 @@ def shortened(text: str, characters: int = SHORT_CHARACTERS) -> str:
 
 
 def _shown(text: str) -> str:
-    return shortened(shown(redact_text(text[:LONG_CHARACTERS])), LONG_CHARACTERS)
+    return shortened(make_printable(redact_text(text[:LONG_CHARACTERS])), LONG_CHARACTERS)

@@ -1,6 +1,6 @@
-"""The engine room: the rules of `logformat` as machine code, made by numba. Nothing else imports numba.
+"""The rules of `logformat` as machine code, made by numba. Nothing else imports numba.
 
-What is not named here is private to this package: spans, pointers, automata.
+Everything that is not named here is private to this package: spans, pointers, automata.
 """
 
 from tamarin_dagster.logformat.compiled.line_ends import find_line_ends

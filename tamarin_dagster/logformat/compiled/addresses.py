@@ -1,4 +1,4 @@
-"""The text of an IP address -> its bytes, for compiled loops."""
+"""Convert the text of an IP address to its bytes, in compiled loops."""
 
 from tamarin_dagster.logformat.compiled.compiling import Octets, compiled, signed
 
@@ -11,10 +11,10 @@ _DOT, _COLON, _0, _9, _A, _F, _CASE = b".:09af\x20"
 
 @compiled
 def pack_address(octets: Octets, start: int, end: int, packed: Octets) -> int:
-    """Writes the address at `start` to `packed` (16 bytes of room), in network order; both are pointers.
+    """Write the address at `start` to `packed` (16 bytes of room), in network order; both are pointers.
 
-    Returns its length, `IPV4_BYTES` or `IPV6_BYTES`; 0 if the text is no address. Takes what `ipaddress.ip_address`
-    takes, less zone ids: Postgres' inet has none.
+    Returns its length, `IPV4_BYTES` or `IPV6_BYTES`; 0 if the text is not an address. Accepts what
+    `ipaddress.ip_address` accepts, except zone IDs, which Postgres' inet does not have.
     """
     at = start
     while at < end and octets[at] != _COLON:
@@ -26,7 +26,7 @@ def pack_address(octets: Octets, start: int, end: int, packed: Octets) -> int:
 
 @compiled
 def is_ipv4_mapped(packed: Octets) -> bool:
-    """Whether the 16 bytes are an IPv4-mapped address, `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2)."""
+    """Return whether the 16 bytes are an IPv4-mapped address, `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2)."""
     mapped = packed[10] == 0xFF and packed[11] == 0xFF
     for index in range(10):
         mapped &= packed[index] == 0
@@ -87,7 +87,7 @@ def _pack_ipv6(octets: Octets, start: int, end: int, packed: Octets) -> bool:
         return group == _MAX_GROUPS
     if group == _MAX_GROUPS:
         return False
-    # what stands behind the gap moves to the end
+    # Move the groups after the gap to the end.
     behind = 2 * (group - gap)
     for back in range(1, behind + 1):
         packed[IPV6_BYTES - back] = packed[2 * group - back]

@@ -1,7 +1,7 @@
-"""Patterns of the field table -> automata: tables that a compiled loop walks, one step per byte.
+"""Turn the patterns of the field table into automata: tables that a compiled loop walks, one step for each byte.
 
-Only what those patterns use is understood: characters, classes, groups, alternatives and repeats. A test holds each
-automaton to what `re` finds.
+Only the syntax of those patterns is supported: characters, classes, groups, alternatives and repeats. A test compares
+each automaton with `re`.
 """
 
 import re
@@ -15,16 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 Automaton = npt.NDArray[np.uint16]
-"""One row per state, and in it the next state for each byte. 0 is the dead end, 1 the start; column 256 tells whether a
-text may end in the state."""
+"""One row for each state, with the next state for each byte. 0 is the dead end, 1 the start; column 256 says whether a
+text may end in the state.
+"""
 
 START = 1
 ENDS_HERE = 256
 MAX_STATES = 1024
-"""More are a mistake in a pattern: each takes half a KiB of the table."""
+"""A pattern with more states is a mistake: each takes half a KiB of the table."""
 
-# A pattern is one of: a set of bytes; "then", parts in a row; "or", parts of which one; "star", a part any number of
-# times. Nothing is "or" of no parts, the empty text is "then" of none.
+# A pattern is one of: a set of bytes; "then", a sequence of parts; "or", alternative parts; "star", a repeated part.
+# "or" without parts matches nothing, "then" without parts matches the empty text.
 _Node = tuple[Any, ...]
 _NOTHING: _Node = ("or", frozenset())
 _EMPTY: _Node = ("then",)
@@ -32,20 +33,20 @@ _EMPTY: _Node = ("then",)
 
 @cache
 def automaton(pattern: str) -> Automaton:
-    """The automaton of the texts that the pattern matches whole (as UTF-8), by Brzozowski's derivatives.
+    """Return the automaton of the texts (as UTF-8) that the pattern matches as a whole, by Brzozowski's derivatives.
 
     Raises:
-        ValueError: the pattern uses what is not understood.
+        ValueError: the pattern uses unsupported syntax.
     """
     parsed = syntax.parse(pattern)
     if not pattern.isascii() or parsed.state.flags & ~re.UNICODE:
-        raise ValueError(f"a pattern of the field table may hold neither flags nor what is not ASCII: {pattern}")
+        raise ValueError(f"a pattern of the field table may use neither flags nor non-ASCII characters: {pattern}")
     start = _node(parsed)
     alike = _alike_bytes(start)
     states = {_NOTHING: 0, start: START}
     rows: list[list[int]] = []
     waiting = list(states)
-    for state in waiting:  # grows as it is walked
+    for state in waiting:  # grows during the loop
         nodes = {byte: _after(state, byte) for byte in set(alike)}
         for node in nodes.values():
             if node not in states:
@@ -59,13 +60,15 @@ def automaton(pattern: str) -> Automaton:
 
 @cache
 def difference(pattern: str, excluded: str) -> Automaton:
-    """Make the automaton of the texts that `pattern` matches whole and `excluded` does not. Raises as `automaton`."""
+    """Return the automaton of the texts that `pattern` matches as a whole and `excluded` does not. Raises like
+    `automaton`.
+    """
     wanted, unwanted = automaton(pattern), automaton(excluded)
-    # A state of both is one number. Past the dead end of `pattern` it does not matter where `excluded` is.
+    # A pair of states is one number. After the dead end of `pattern`, the state of `excluded` does not matter.
     states = {0: 0, START * MAX_STATES + START: START}
     rows: list[npt.NDArray[np.uint16]] = []
     waiting = list(states)
-    for state in waiting:  # grows as it is walked
+    for state in waiting:  # grows during the loop
         here, there = divmod(state, MAX_STATES)
         after = wanted[here, :256].astype(np.int64)
         distinct, places = np.unique(
@@ -82,7 +85,7 @@ def difference(pattern: str, excluded: str) -> Automaton:
 
 
 def _alike_bytes(node: _Node) -> list[int]:
-    """For each byte the first one that the pattern's classes do not tell from it."""
+    """For each byte, return the first byte that the pattern's classes do not distinguish from it."""
     classes: set[frozenset[int]] = set()
 
     def collect(part: _Node) -> None:
@@ -98,7 +101,7 @@ def _alike_bytes(node: _Node) -> list[int]:
 
 
 def _node(parsed: Iterable[tuple[Any, Any]]) -> _Node:
-    """Python's syntax tree of a pattern as one of our nodes."""
+    """Convert Python's syntax tree of a pattern to one of our nodes."""
     return _then([_node_of(operation, argument) for operation, argument in parsed])
 
 
@@ -159,7 +162,7 @@ def _or(parts: Iterable[_Node]) -> _Node:
 
 
 def _may_end(node: _Node) -> bool:
-    """Whether the empty text matches."""
+    """Return whether the empty text matches."""
     kind = node[0]
     if kind == "then":
         return all(map(_may_end, node[1:]))
@@ -169,7 +172,7 @@ def _may_end(node: _Node) -> bool:
 
 
 def _after(node: _Node, byte: int) -> _Node:
-    """What may follow the byte: the derivative."""
+    """Return what may follow the byte: the derivative."""
     kind = node[0]
     if kind == "bytes":
         return _EMPTY if byte in node[1] else _NOTHING

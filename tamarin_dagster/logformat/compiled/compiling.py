@@ -1,8 +1,8 @@
-"""How the loops over bytes are compiled: by numba, at their first use, and kept on disk from then on.
+"""Compile the loops over bytes with numba, at their first use, and keep the machine code on disk.
 
-Compiled functions hand each other pointers, not arrays: numba counts the references to an array that is handed on, and
-reckons with negative indexes, which together took longer than the reading. A pointer knows no length: whoever indexes
-it keeps within what the array's owner said. In plain Python (`NUMBA_DISABLE_JIT=1`) pointers are arrays.
+Compiled functions pass pointers, not arrays: numba counts the references to an array that is passed, and checks for
+negative indexes, which together took longer than the reading. A pointer has no length: a function that indexes it must
+stay within the length that the array's owner stated. In plain Python (`NUMBA_DISABLE_JIT=1`) pointers are arrays.
 """
 
 import ctypes
@@ -28,15 +28,15 @@ _log = logging.getLogger(__name__)
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _INDEX = numba.intp
 _MAX_BYTES = 2**46
-"""More than any buffer has."""
+"""More items than any buffer has."""
 _config: Any = numba.config
 
 
 def compiled(function: F) -> F:
-    """The function as machine code that holds no lock of Python's while it runs.
+    """Return the function as machine code that releases Python's lock while it runs.
 
-    The machine code is kept on disk; where nothing may be written (a read-only image), each process compiles anew,
-    which takes some seconds.
+    The machine code is kept on disk. If nothing can be written (a read-only image), each process compiles anew, which
+    takes half a minute.
     """
     folder = machine_code_folder()
     if folder is None:
@@ -50,69 +50,75 @@ def compiled(function: F) -> F:
 
 
 class _Announcer(event.Listener):
-    """Says once in a process that the parser is being compiled: the first run would be silent for half a minute."""
+    """Log, once in a process, that the parser is being compiled; otherwise the first run would be silent for half a
+    minute.
+    """
 
     has_spoken = False
 
     def on_start(self, event: Any) -> None:
-        """Called by numba when the machine code of a function is not on disk."""
+        """Handle numba's event that the machine code of a function is not on disk."""
         if self.has_spoken or not event.data["dispatcher"].py_func.__module__.startswith("tamarin_dagster."):
             return
         self.has_spoken = True
         folder = machine_code_folder()
-        kept = f"once, and it is kept in {folder}" if folder else "in each process, since it can be kept nowhere"
-        # A warning: the command line shows those, and so does Dagster.
-        _log.warning("Compiling the parser to machine code; that takes about half a minute, %s", kept)
+        kept = (
+            f"only now; the machine code is kept in {folder}"
+            if folder
+            else ("in each process, because there is no folder to keep the machine code in")
+        )
+        # A warning, because both the command line and Dagster show warnings.
+        _log.warning("Compiling the parser to machine code, which takes about half a minute, %s", kept)
 
     def on_end(self, event: Any) -> None:
-        """Called by numba when the function is compiled."""
+        """Handle numba's event that the function is compiled."""
 
 
 event.register("numba:compile", _Announcer())  # type: ignore[no-untyped-call]
 
 
 def inlined(function: F) -> F:
-    """Compiled as a part of whatever compiled function calls it: for steps so small that a call would cost more."""
+    """Compile the function into its callers: for steps so small that a call would cost more."""
     return numba.njit(function, forceinline=True, **_OPTIONS)  # type: ignore[no-any-return]
 
 
 @inlined
 def signed(octet: int) -> int:
-    """A byte to count with: numba would keep it unsigned, and numpy in eight bits."""
+    """Return a byte as a number to calculate with: numba would keep it unsigned, and numpy in eight bits."""
     return np.int64(octet)  # type: ignore[return-value]
 
 
 def pointer(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Where the array's items begin, whatever its shape (C order); to be indexed like a flat array."""
+    """Return a pointer to the array's first item, whatever its shape (C order), to be indexed like a flat array."""
     return array.reshape(-1)
 
 
 def moved(place: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
-    """The pointer, `count` items further on."""
+    """Return the pointer moved by `count` items."""
     return place[count:]
 
 
 def copy_octets(target: Octets, at: int, source: Octets, start: int, count: int) -> None:
-    """`target[at : at + count] = source[start : start + count]`, of pointers; in compiled code by memcpy."""
+    """Do `target[at : at + count] = source[start : start + count]` with pointers; in compiled code by memcpy."""
     target[at : at + count] = source[start : start + count]
 
 
 def eight_octets(source: Octets, at: int) -> np.uint64:
-    """The eight bytes at `at` of a pointer as one number; in compiled code by one load."""
+    """Return the eight bytes at `at` of a pointer as one number; in compiled code by one load."""
     return np.frombuffer(source[at : at + 8].tobytes(), np.uint64)[0]  # type: ignore[no-any-return]
 
 
 def pointer_to(address: int) -> Octets:
-    """The bytes at an address, such as that of an Arrow buffer, which the caller keeps alive."""
+    """Return a pointer to an address, such as that of an Arrow buffer, which the caller keeps alive."""
     return np.ctypeslib.as_array((ctypes.c_uint8 * _MAX_BYTES).from_address(address))
 
 
 def integer_at(address: int, width: int) -> int:
-    """The integer of 2, 4 or 8 bytes at an address; in compiled code by one load."""
+    """Return the integer of 2, 4 or 8 bytes at an address; in compiled code by one load."""
     return int.from_bytes(pointer_to(address)[:width].tobytes(), sys.byteorder, signed=True)
 
 
-# What numba makes of them: intrinsics get types, and give a signature and what writes the code.
+# The numba side: an intrinsic gets types, and returns a signature and a function that writes the code.
 
 
 @intrinsic
@@ -151,7 +157,7 @@ def _pointer_to(_typing: Any, _address: Any) -> tuple[Any, Any]:
 
 
 def _loader(bits: int) -> Any:
-    """The intrinsic that loads a signed integer of so many bits from an address."""
+    """Return the intrinsic that loads a signed integer of this many bits from an address."""
 
     @intrinsic
     def load(_typing: Any, _address: Any) -> tuple[Any, Any]:

@@ -6,20 +6,20 @@ import numpy.typing as npt
 from tamarin_dagster.logformat.compiled.compiling import Octets, compiled, copy_octets, inlined, pointer, signed
 
 MAX_GROWTH = 4
-"""How many bytes a byte may become."""
+"""The maximum length of an escaped byte."""
 
 _BACKSLASH, _X = rb"\x"
 _ESCAPES = np.frombuffer(b"".join(rb"\x%02x" % octet for octet in range(256)), np.uint8)
-"""Each byte's escape, one behind the other."""
+"""The escapes of all bytes, concatenated."""
 _LENGTHS = np.array([1] * 0x80 + [0] * 0x42 + [2] * 0x1E + [3] * 0x10 + [4] * 5 + [0] * 11, np.int64)
-"""Bytes of the character that a byte begins in UTF-8; 0 if it begins none."""
+"""The length of the UTF-8 character that a byte begins; 0 if it begins none."""
 
 
 @compiled
 def needs_escapes(octets: Octets, at: int, end: int) -> bool:
-    r"""Whether there is a NUL, a literal `\x`, or a byte that is no UTF-8."""
+    r"""Return whether there is a NUL, a literal `\x`, or a byte that is not UTF-8."""
     odd = False
-    for index in range(at, end):  # without a branch, so that many bytes are looked at at a time
+    for index in range(at, end):  # without a branch, so that many bytes are tested together
         octet = octets[index]
         odd = odd | (octet >= 0x80) | (octet == 0) | (octet == _BACKSLASH)
     if not odd:
@@ -35,17 +35,17 @@ def needs_escapes(octets: Octets, at: int, end: int) -> bool:
 def escape_texts(
     octets: Octets, rows: npt.NDArray[np.int64], spans: npt.NDArray[np.int32], escaped: Octets, offset: int
 ) -> int:
-    """Escapes those texts of the rows that need it, and points their spans to where they then stand.
+    """Escape those texts of the rows that need it, and point their spans to the escaped texts.
 
     Args:
-        octets: (bytes,): what the spans are of.
+        octets: (bytes,): the bytes that the spans refer to.
         rows: which rows of `spans` to look at.
         spans: (lines, columns, 2): start and length; a negative length is null.
-        escaped: where to write: `MAX_GROWTH` times the lines' bytes are enough.
-        offset: what `escaped[0]` is as a position.
+        escaped: where to write; `MAX_GROWTH` times the lines' bytes are enough.
+        offset: the position that `escaped[0]` counts as.
 
     Returns:
-        How many bytes were written.
+        The number of bytes written.
     """
     used = 0
     text, target = pointer(octets), pointer(escaped)
@@ -61,7 +61,7 @@ def escape_texts(
 
 @compiled
 def _escape(octets: Octets, at: int, end: int, escaped: Octets, used: int) -> int:
-    """Writes the text, escaped, to `escaped[used:]`; gives where it ends."""
+    """Write the escaped text to `escaped[used:]`; return its end."""
     while at < end:
         if _is_escaped(octets, at, end):
             copy_octets(escaped, used, pointer(_ESCAPES), MAX_GROWTH * signed(octets[at]), MAX_GROWTH)
@@ -75,7 +75,7 @@ def _escape(octets: Octets, at: int, end: int, escaped: Octets, used: int) -> in
 
 @inlined
 def _is_escaped(octets: Octets, at: int, end: int) -> bool:
-    """Whether the byte at `at`, where a character begins, must be escaped."""
+    """Return whether the byte at `at`, where a character begins, must be escaped."""
     octet = octets[at]
     if octet < 0x80:
         return bool(octet == 0 or (octet == _BACKSLASH and at + 1 < end and octets[at + 1] == _X))
@@ -84,7 +84,7 @@ def _is_escaped(octets: Octets, at: int, end: int) -> bool:
 
 @compiled
 def _is_character(octets: Octets, at: int, end: int) -> bool:
-    """Whether the bytes that UTF-8's first byte at `at` asks for are there."""
+    """Return whether the bytes that UTF-8's first byte at `at` requires are there."""
     first, length = octets[at], _LENGTHS[octets[at]]
     if at + length > end:
         return False
@@ -92,7 +92,7 @@ def _is_character(octets: Octets, at: int, end: int) -> bool:
         if octets[index] & 0xC0 != 0x80:
             return False
     second = octets[at + 1]
-    # too long a form, a surrogate, beyond U+10FFFF
+    # an overlong form, a surrogate, or above U+10FFFF
     if (first == 0xE0 and second < 0xA0) or (first == 0xED and second >= 0xA0):
         return False
     return not ((first == 0xF0 and second < 0x90) or (first == 0xF4 and second >= 0x90))

@@ -12,14 +12,14 @@ _VECTOR_BYTES = 64
 
 
 def find_line_ends(octets: Octets, limit: int) -> Integers:
-    """Return where the first LFs are, at most `limit`."""
+    """Return the positions of the first LFs, at most `limit`."""
     room = np.empty(min(len(octets), limit), np.int64)
     return room[: _find(octets, room)]
 
 
 @compiled
 def _find(octets: Octets, ends: Integers) -> int:
-    """Writes where the first LFs are, as many as `ends` has room for; gives their number."""
+    """Write the positions of the first LFs, as many as fit into `ends`; return their number."""
     text, places, size, room = pointer(octets), pointer(ends), len(octets), len(ends)
     at = count = 0
     while count < room:
@@ -36,7 +36,9 @@ def _find(octets: Octets, ends: Integers) -> int:
 
 @inlined
 def _holds_line_end(octets: Octets, at: int) -> bool:
-    """Whether a LF is among the `_VECTOR_BYTES` at `at`: without a branch, so that vector instructions tell."""
+    """Return whether an LF is among the `_VECTOR_BYTES` at `at`; without a branch, so that vector instructions are
+    used.
+    """
     lfs = np.uint8(0)
     for index in range(_VECTOR_BYTES):
         lfs |= np.uint8(octets[at + index] == _LF)

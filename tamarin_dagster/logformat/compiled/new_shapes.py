@@ -1,6 +1,6 @@
-"""Find the lines whose shape was not met before: an outcome, and which columns are null or had to be escaped.
+"""Find lines with a new shape: an outcome, and which columns are null or had to be escaped.
 
-Shapes are remembered for the life of the process, in a hash table that is handed to the compiled loop.
+Shapes are remembered for the life of the process, in a hash table that the compiled loop uses.
 """
 
 import threading
@@ -14,12 +14,12 @@ from tamarin_dagster.logformat.fields import NUMBER_NAMES, TEXT_NAMES
 from tamarin_dagster.logformat.reading import RECORD
 
 MAX_NEW_SHAPES = 64
-"""How many of one piece are named at most: a flood of them would be read twice otherwise."""
+"""The maximum number of rows named in one piece; otherwise a flood of new shapes would be read twice."""
 
 _SLOT_BITS = 14
 _SLOTS = 2**_SLOT_BITS
 _MAX_KNOWN = _SLOTS // 2
-"""Shapes that are remembered; real logs have a few hundred. Later ones are not named."""
+"""The maximum number of shapes that are remembered; real logs have a few hundred. Later ones are not named."""
 _TEXTS, _NUMBERS = len(TEXT_NAMES), len(NUMBER_NAMES)
 
 _known = np.zeros(_SLOTS, np.int64)
@@ -28,10 +28,10 @@ _lock = threading.Lock()
 
 
 def rows_of_new_shapes(numbers: Integers, spans: Spans, outcomes: Octets, odd: npt.NDArray[np.bool_]) -> Integers:
-    """Return the rows of the first lines of each shape that was not met before in this process.
+    """Return the rows of the first lines of each shape that is new in this process.
 
     Args:
-        numbers: as `reader.read_lines` writes them, like the others.
+        numbers: written by `reader.read_lines`, like the other arguments.
         spans: (lines, columns of TEXT_NAMES, 2).
         outcomes: (lines,).
         odd: (lines,).
@@ -58,7 +58,7 @@ def _find(
     count: Integers,
     rows: Integers,
 ) -> int:
-    """Write the rows of new shapes to `rows`, and the shapes to `known`; return how many there are."""
+    """Write the rows of new shapes to `rows`, and the shapes to `known`; return their number."""
     table, found, before = pointer(known), 0, 0
     for row in range(len(outcomes)):
         shape = (1 + signed(outcomes[row])) << 1 | signed(odd[row])

@@ -29,7 +29,7 @@ def pack_rows(leads: Octets, columns: Sequence[pa.Array]) -> memoryview:
     texts = sum(_text_bytes(column) for column in columns)
     room = rows * (leads.shape[1] + _LENGTH_BYTES * len(columns) + int(plan[:, _WIDTH].sum())) + texts
     packed = np.empty(room, np.uint8)
-    # the columns are held by the caller for as long as their addresses are used
+    # The caller keeps the columns alive while their addresses are used.
     return packed.data[: _pack_rows(leads, plan, packed)]
 
 
@@ -79,7 +79,7 @@ def _text_bytes(column: pa.Array) -> int:
 
 @compiled
 def _pack_rows(leads: Octets, plan: npt.NDArray[np.int64], packed: Octets) -> int:
-    """Write the rows; return how many bytes they are."""
+    """Write the rows; return the number of bytes."""
     at, target, source, lead_bytes = 0, pointer(packed), pointer(leads), leads.shape[1]
     for row in range(len(leads)):
         copy_octets(target, at, source, row * lead_bytes, lead_bytes)
@@ -111,7 +111,7 @@ def _is_null(bitmap: int, bit: int) -> bool:
 
 @inlined
 def _put(packed: Octets, at: int, value: int, count: int) -> int:
-    """Write an integer of `count` bytes in network order; return where it ends."""
+    """Write an integer of `count` bytes in network order; return its end."""
     for index in range(count):
         packed[at + index] = (value >> (8 * (count - 1 - index))) & 0xFF
     return at + count
@@ -129,7 +129,7 @@ def _pack_addresses(
     places: npt.NDArray[np.int32],
     packed: Octets,
 ) -> int:
-    """Write the addresses and where each begins; return the first row that is not one, or -1."""
+    """Write the addresses and their positions; return the first row that is not an address, or -1."""
     at, target, lead, address = 0, pointer(packed), pointer(leads), pointer(room)
     for row in range(len(places) - 1):
         places[row] = at

@@ -20,13 +20,13 @@ from tamarin_dagster.logformat.values import Typed
 
 @dataclass(frozen=True)
 class CompiledReading:
-    """The lines of a piece, read; see `reading.Reading`."""
+    """The lines of a piece after reading; see `reading.Reading`."""
 
     outcomes: Outcomes
     new_shapes: Integers
-    """Rows of lines whose shape no piece before had in this process."""
+    """Rows of the first lines of each shape that is new in this process."""
     _records: Records
-    """A row for each line, of which those of records have values."""
+    """A row for each line; only those of records have values."""
 
     def typed(self, row: int) -> Typed:
         """Return the values of a line that is a record."""
@@ -43,7 +43,7 @@ def read_piece(piece: Piece, first_time: int, last_time: int) -> CompiledReading
     Args:
         piece: the lines.
         first_time: microseconds since 1970; an earlier request is out of range.
-        last_time: and so is a later one.
+        last_time: likewise; a later request is out of range.
     """
     lines = len(piece.starts)
     times = np.empty(lines, np.int64)
@@ -72,7 +72,7 @@ def read_piece(piece: Piece, first_time: int, last_time: int) -> CompiledReading
 
 
 def _with_escaped(piece: Piece, rows: Integers, spans: Spans) -> Octets:
-    """Return the piece's bytes and, after them, those texts of the rows that need escapes; their spans point there."""
+    """Return the piece's bytes, followed by the escaped texts of the rows that need it; their spans point there."""
     count, line_bytes = len(piece.data), int((piece.ends[rows] - piece.text_starts[rows]).sum())
     octets = np.empty(count + MAX_GROWTH * line_bytes, np.uint8)
     octets[:count] = piece.octets
@@ -81,7 +81,7 @@ def _with_escaped(piece: Piece, rows: Integers, spans: Spans) -> Octets:
 
 
 def _readonly(octets: Octets) -> Octets:
-    """Make the bytes read-only, as a piece's are: numba compiles for one of both."""
+    """Make the bytes read-only, like a piece's bytes, because numba compiles for only one of the two."""
     octets.setflags(write=False)
     return octets
 

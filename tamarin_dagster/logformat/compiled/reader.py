@@ -1,9 +1,9 @@
 """The compiled reader: the rules of `regex_reader`, as loops over bytes.
 
-The fields' regular expressions are walked as automata, which are made from the same table. Each text is a span of the
-lines' bytes, times and numbers are integers, and a line that is not a record has its reason. Lines whose fields are not
-spans of the line (a column of March 2019 with extra fields after it, an IPv4-mapped address in hexadecimal groups) are
-left to `regex_reader`. Tests hold both readers to the same findings for every line, and so does each load (`sampling`).
+It walks the fields' regular expressions as automata, made from the same table. Each text is a span of the line's bytes,
+times and numbers are integers, and a line that is not a record has its reason. Lines whose fields are not spans of the
+line (a column of March 2019 followed by extra fields, an IPv4-mapped address in hexadecimal groups) are left to
+`regex_reader`. Tests compare both readers on every line, and each load does so on some (`sampling`).
 """
 
 import numpy as np
@@ -53,7 +53,7 @@ Integers = npt.NDArray[np.int64]
 Spans = npt.NDArray[np.int32]
 
 NULL = -1
-"""A number that is null, and the length of a text that is null."""
+"""A null number, and the length of a null text."""
 
 LEFT = 255
 """The outcome of a line that is left to `regex_reader`."""
@@ -61,8 +61,8 @@ LEFT = 255
     _NOT_A_RECORD, _TOO_FEW_FIELDS, _SPLICED, _BAD_TIME, _TIME_OUT_OF_RANGE, _BAD_ADDRESS, _BAD_REQUESTER,
     _BAD_OPERATION, _BAD_STATUS, _BAD_ERROR_CODE, _BAD_NUMBER, _BAD_TAIL, _TORN, _OVERSIZED,
 ) = range(REJECTED, REJECTED + len(REASONS))  # fmt: skip
-# Functions below give a position, or what the line becomes, negated: no position is negative. They are handed pointers:
-# to the bytes and the shapes, and to the one row of times, numbers and spans that is the line's.
+# The functions below return a position, or an outcome of the line, negated; positions are never negative. Their
+# arguments are pointers: to the bytes, the shapes, and the line's own row of times, numbers and spans.
 
 _SHORTEST_IPV4 = len("1.1.1.1")
 _FIRST_COLUMNS = TEXT_NAMES.index("remote_ip")
@@ -84,9 +84,9 @@ _CLOSE_AT = 1 + TIME_BYTES + 1 + ZONE_BYTES
 _VERSION_BYTES = len("HTTP/1.1")
 _MAX_BIGINT = 2**63 - 1
 _SAFE_DIGITS = 18
-"""So many digits are always a bigint's."""
+"""A number with at most this many digits always fits a bigint."""
 _TOO_BIG = -2
-"""A number that is no bigint."""
+"""A number that does not fit a bigint."""
 
 _TAB, _CR, _SLASH, _COLON, _PLUS, _DOT = b"\t\r/:+."
 _0, _9, _A, _F, _Z = b"09afz"
@@ -109,21 +109,21 @@ def read_lines(
     outcomes: Octets,
     odd: npt.NDArray[np.bool_],
 ) -> None:
-    """Reads the lines `octets[starts[i]:ends[i]]`, and writes what it finds to row i of the last five arguments.
+    """Read the lines `octets[starts[i]:ends[i]]`, and write the results to row i of the last five arguments.
 
     Args:
         octets: (bytes,).
-        starts: (lines,), behind a byte order mark if there is one.
+        starts: (lines,), after a byte order mark if there is one.
         ends: (lines,), before the LF.
-        first_time: an earlier request is out of range. Microseconds since 1970, as all times here.
-        last_time: and so is a later one.
+        first_time: an earlier request is out of range. Microseconds since 1970, like all times here.
+        last_time: a later request is out of range.
         shapes: `scanning.SHAPES`.
-        packed: (IPV6_BYTES,): room to work in.
+        packed: (IPV6_BYTES,): scratch space.
         times: (lines,).
         numbers: (lines, columns of NUMBER_NAMES).
         spans: (lines, columns of TEXT_NAMES, 2): start and length of each text.
-        outcomes: (lines,): see `reading`, or LEFT. The other arrays have values for a RECORD only.
-        odd: (lines,): whether a record holds what must be escaped.
+        outcomes: (lines,): see `reading`, or LEFT. The other arrays are only valid for a RECORD.
+        odd: (lines,): whether a record holds something that must be escaped.
     """
     text, table, room = pointer(octets), pointer(shapes), pointer(packed)
     for row in range(len(starts)):
@@ -149,7 +149,7 @@ def read_lines(
 
 @inlined
 def _is_blank(octets: Octets, at: int, end: int) -> bool:
-    """Whether there is nothing but blanks, tabs and CRs."""
+    """Return whether there are only blanks, tabs and CRs."""
     while at < end and (octets[at] == BLANK or octets[at] == _TAB or octets[at] == _CR):
         at += 1
     return at >= end
@@ -157,7 +157,7 @@ def _is_blank(octets: Octets, at: int, end: int) -> bool:
 
 @inlined
 def _text_end(octets: Octets, end: int) -> int:
-    """The end less the CRs there, and less the blanks before them. The line is not blank."""
+    """Return the end without trailing CRs, and without the blanks before them. The line is not blank."""
     while octets[end - 1] == _CR:
         end -= 1
     while octets[end - 1] == BLANK:
@@ -175,7 +175,7 @@ def _judge(
     numbers: Integers,
     spans: Spans,
 ) -> int:
-    """Whether the values of a line that is cut like a record are a record's: what becomes of it."""
+    """Check the values of a line that is cut like a record; return the outcome."""
     if times[0] == NO_TIME:
         return _BAD_TIME
     if not first_time <= times[0] <= last_time:
@@ -186,7 +186,7 @@ def _judge(
         if size == 0:
             return _BAD_ADDRESS
         if size == IPV6_BYTES and is_ipv4_mapped(packed):
-            # the IPv4 address is a part of the text, unless it is written in hexadecimal groups
+            # The IPv4 address is a part of the text, unless it is written in hexadecimal groups.
             at = start + length - 1
             while octets[at] != _COLON:
                 at -= 1
@@ -203,7 +203,7 @@ def _judge(
 def _read_line(
     octets: Octets, at: int, end: int, shapes: Shapes, times: Integers, numbers: Integers, spans: Spans
 ) -> int:
-    """Cuts the line, which has no blank at either end; what becomes of it."""
+    """Cut the line, which has no blank at either end; return the outcome."""
     found = _read_opening(octets, at, end, shapes, times, spans)
     if found >= 0:
         found = _read_head(octets, found, end, shapes, spans)
@@ -236,7 +236,7 @@ def _holds_two_times(octets: Octets, at: int, end: int, shapes: Shapes) -> bool:
 
 @inlined
 def _put(octets: Octets, start: int, stop: int, spans: Spans, column: int) -> None:
-    """Writes the span of a text; `-` and empty text are null."""
+    """Write the span of a text; `-` and empty text are null."""
     spans[2 * column] = start
     is_null = stop == start or (stop == start + 1 and octets[start] == DASH)
     spans[2 * column + 1] = NULL if is_null else stop - start
@@ -244,7 +244,7 @@ def _put(octets: Octets, start: int, stop: int, spans: Spans, column: int) -> No
 
 @compiled
 def _read_opening(octets: Octets, at: int, end: int, shapes: Shapes, times: Integers, spans: Spans) -> int:
-    """Owner, bucket and time; gives where the address begins."""
+    """Read owner, bucket and time; return where the address begins."""
     odd = False
     for column in range(_FIRST_COLUMNS):
         stop = column_end(octets, at, end)
@@ -275,7 +275,7 @@ def _read_opening(octets: Octets, at: int, end: int, shapes: Shapes, times: Inte
 
 @compiled
 def _may_be_torn(octets: Octets, at: int, end: int) -> bool:
-    """Whether what is there may be the beginning of a time."""
+    """Return whether the bytes there may be the beginning of a time."""
     while at < end:
         octet = signed(octets[at])
         sign = octet in (_SLASH, _COLON, BLANK, _PLUS, DASH)
@@ -287,7 +287,7 @@ def _may_be_torn(octets: Octets, at: int, end: int) -> bool:
 
 @compiled
 def _read_head(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans) -> int:
-    """From the address to the key; gives where the request begins."""
+    """Read from the address to the key; return where the request begins."""
     stop = column_end(octets, at, end)
     _put(octets, at, stop, spans, _ADDRESS)
     requester = skip_blanks(octets, stop, end)
@@ -336,7 +336,7 @@ def _begins_with_arn(octets: Octets, at: int, end: int) -> bool:
 
 @compiled
 def _read_request(octets: Octets, at: int, end: int, shapes: Shapes, numbers: Integers, spans: Spans) -> int:
-    """The request and the numeric block behind it; gives where the referrer begins."""
+    """Read the request and the numeric block after it; return where the referrer begins."""
     if at == end:
         return -_TOO_FEW_FIELDS
     for column in (_METHOD, _URI, _VERSION):
@@ -356,8 +356,10 @@ def _read_request(octets: Octets, at: int, end: int, shapes: Shapes, numbers: In
 
 @compiled
 def _read_quoted_request(octets: Octets, at: int, end: int, shapes: Shapes, numbers: Integers, spans: Spans) -> int:
-    """The request that is opened at `at`, and the block. It ends at the first quote behind a version that the block
-    follows; else at the first quote at all that it follows.
+    """Read the request whose quote opens at `at`, and the block; return where the referrer begins.
+
+    It ends at the first quote after a version that the block follows, otherwise at the first quote that the block
+    follows.
     """
     uri, quote, version, bare, after, first = at + 1, at + 1, NO, NO, NO, end
     while quote + 1 < end:
@@ -390,7 +392,7 @@ def _read_quoted_request(octets: Octets, at: int, end: int, shapes: Shapes, numb
 
 @inlined
 def _may_begin_block(octets: Octets, at: int, end: int) -> bool:
-    """Whether a blank, a status and a blank are there: soon told, where many quotes are."""
+    """Return whether a blank, a status and a blank are there: a fast test, for many quotes."""
     at = skip_blanks(octets, at, end)
     if at == end or (octets[at] != DASH and not _0 <= octets[at] <= _9):
         return False
@@ -400,7 +402,7 @@ def _may_begin_block(octets: Octets, at: int, end: int) -> bool:
 
 @compiled
 def _version_before(octets: Octets, quote: int, opening: int, shapes: Shapes) -> int:
-    """Where the version begins that ends at the quote and has a blank before it; NO if there is none."""
+    """Return where the version begins that ends at the quote and has a blank before it; NO if there is none."""
     at = quote - 1
     while at > opening and octets[at] != BLANK and quote - at <= _VERSION_BYTES:
         at -= 1
@@ -411,9 +413,9 @@ def _version_before(octets: Octets, quote: int, opening: int, shapes: Shapes) ->
 
 @inlined
 def _read_block(octets: Octets, at: int, end: int, shapes: Shapes, numbers: Integers, spans: Spans) -> int:
-    """Status, error code, bytes, size and the two durations, each behind a blank, and the beginning of a referrer.
+    """Read status, error code, bytes, size and the two durations, each after a blank, and the beginning of a referrer.
 
-    Gives where the referrer begins; NO if something else stands there.
+    Returns where the referrer begins; NO if anything else is there.
     """
     for column in range(_NUMBERS):
         start = skip_blanks(octets, at, end)
@@ -439,7 +441,7 @@ def _read_block(octets: Octets, at: int, end: int, shapes: Shapes, numbers: Inte
 
 @inlined
 def _read_number(octets: Octets, at: int, end: int, numbers: Integers, column: int) -> int:
-    """A number or a dash; gives where it ends, or NO."""
+    """Read a number or a dash; return where it ends, or NO."""
     if octets[at] == DASH:
         numbers[column] = NULL
         return at + 1
@@ -459,7 +461,7 @@ def _read_number(octets: Octets, at: int, end: int, numbers: Integers, column: i
 
 @compiled
 def _what_is_wrong(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
-    """Why what stands at `at`, behind a request, is no numeric block."""
+    """Return why the bytes at `at`, after a request, are not a numeric block."""
     if at < end and shape_end(octets, at, end, shapes, STATUS) == NO:
         return -_BAD_STATUS
     at = skip_blanks(octets, column_end(octets, at, end), end)
@@ -474,9 +476,10 @@ def _what_is_wrong(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
 
 @compiled
 def _read_referrer(octets: Octets, at: int, end: int, spans: Spans) -> int:
-    """The referrer, bare or in quotes; gives where the user agent begins.
+    """Read the referrer, bare or in quotes; return where the user agent begins.
 
-    If no quoted user agent is behind a quoted one, its end is not known yet: then it gives where that begins.
+    If no quoted user agent follows a quoted referrer, its end is not known yet; then it returns where the referrer
+    begins.
     """
     if octets[at] != QUOTE:
         _put(octets, at, at + 1, spans, _REFERRER)
@@ -494,7 +497,7 @@ def _read_referrer(octets: Octets, at: int, end: int, spans: Spans) -> int:
 
 @compiled
 def _read_user_agent_and_tail(octets: Octets, referrer: int, at: int, end: int, shapes: Shapes, spans: Spans) -> int:
-    """All that is behind the referrer, which begins at `referrer`; gives `end`."""
+    """Read everything after the referrer, which begins at `referrer`; return `end`."""
     if at == end:
         return -_TOO_FEW_FIELDS
     if octets[at] != QUOTE:
@@ -509,7 +512,7 @@ def _read_user_agent_and_tail(octets: Octets, referrer: int, at: int, end: int, 
     stop = next_quote(octets, at + 1, end)
     if stop < end and (stop + 1 == end or octets[stop + 1] == BLANK):
         found = _read_tail(octets, stop + 1, end, shapes, spans)
-        # the only quote: a tail that ends with its known columns holds none, unless around the host header
+        # The only quote: a tail that ends with its known columns holds none, except around the host header.
         if (0 <= found <= _TAIL_COLUMNS and not _is_host_quoted(octets, spans)) or next_quote(
             octets, stop + 1, end
         ) == end:
@@ -531,10 +534,11 @@ def _is_host_quoted(octets: Octets, spans: Spans) -> bool:
 
 @compiled
 def _read_quoted_and_tail(octets: Octets, opening: int, end: int, shapes: Shapes, spans: Spans, column: int) -> int:
-    """The text that is opened at `opening`, which is that of `column`, and the tail; gives `end`.
+    """Read the text of `column`, whose quote opens at `opening`, and the tail; return `end`.
 
-    It ends at the rightmost quote that a tail follows which reaches the host header; if there is none, at the last
-    quote, which must be followed by a tail of fewer columns. Between a referrer and its tail stands a bare user agent.
+    The text ends at the rightmost quote that is followed by a tail which reaches the host header. If there is none, it
+    ends at the last quote, which must be followed by a tail of fewer columns. Between a referrer and its tail comes a
+    bare user agent.
     """
     last = quote = quote_before(octets, end, opening)
     for _ in range(MAX_QUOTES):
@@ -557,7 +561,9 @@ def _read_quoted_and_tail(octets: Octets, opening: int, end: int, shapes: Shapes
 
 @inlined
 def _tail_start(octets: Octets, quote: int, end: int, column: int) -> int:
-    """Where the tail may begin if `quote` closes the user agent, or the referrer before a bare one; else NO."""
+    """Return where the tail may begin if `quote` closes the user agent, or the referrer before a bare one; otherwise
+    NO.
+    """
     if quote + 1 < end and octets[quote + 1] != BLANK:
         return NO
     if column == _USER_AGENT:
@@ -568,7 +574,7 @@ def _tail_start(octets: Octets, quote: int, end: int, column: int) -> int:
 
 @inlined
 def _behind_march_2019(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
-    """Where the host id begins if the column of March 2019 stands at `at`; else `at`."""
+    """Return where the host ID begins if the column of March 2019 is at `at`; otherwise `at`."""
     stop = shape_end(octets, at, end, shapes, MARCH_2019)
     if stop == NO:
         return at
@@ -578,9 +584,9 @@ def _behind_march_2019(octets: Octets, at: int, end: int, shapes: Shapes) -> int
 
 @compiled
 def _read_tail(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans) -> int:
-    """The columns from the version id on, each in its shape, as many as there are, and the extra fields.
+    """Read the columns from the version ID on, each in its shape, as many as there are, and the extra fields.
 
-    Gives how many columns there are, one more if there are extra fields.
+    Returns the number of columns, plus one if there are extra fields.
     """
     _put(octets, end, end, spans, _EXTRA)
     columns = 0
@@ -628,14 +634,14 @@ def _read_tail(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans) 
 
 @inlined
 def _may_be_second_record(octets: Octets, at: int, end: int) -> bool:
-    """Whether the bracket at `at` is closed where that of a time is: soon told, where many brackets are."""
+    """Return whether the bracket at `at` closes where that of a time does: a fast test, for many brackets."""
     close = at + _CLOSE_AT
     return bool(close < end and octets[close] == CLOSE)
 
 
 @compiled
 def _is_second_record(octets: Octets, at: int, end: int, shapes: Shapes) -> bool:
-    """Whether a time stands in the brackets at `at`, and behind it an address, a quote or nothing."""
+    """Return whether the brackets at `at` hold a time, followed by an address, a quote or nothing."""
     zone, close = at + _CLOSE_AT - ZONE_BYTES, at + _CLOSE_AT
     if not is_time(octets, at, end, shapes) or shape_end(octets, zone, close, shapes, ZONE) != close:
         return False

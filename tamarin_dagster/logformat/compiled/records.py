@@ -1,4 +1,4 @@
-"""Records as the compiled reader finds them, and as Arrow columns. Texts are spans of bytes until then."""
+"""Records as the compiled reader finds them, with texts as spans of bytes, and their conversion to Arrow columns."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Records:
     """The records of one piece, in the order of its lines."""
 
     octets: Octets
-    """(bytes,): what the spans are of, UTF-8 throughout."""
+    """(bytes,): the bytes that the spans refer to, all of them UTF-8."""
     log_index: Integers
     """(records,): position of the log object in the batch."""
     line_number: Integers
@@ -34,7 +34,7 @@ class Records:
         return len(self.times)
 
     def chosen(self, rows: npt.NDArray[np.bool_]) -> "Records":
-        """Only the records of these rows."""
+        """Return only the records of these rows."""
         if rows.all():
             return self
         return Records(
@@ -56,7 +56,7 @@ class Records:
         return Typed(int(self.times[row]), numbers, texts)
 
     def table(self) -> pa.Table:
-        """The records as columns of `RECORDS_SCHEMA`."""
+        """Return the records as columns of `RECORDS_SCHEMA`."""
         texts = dict(zip(TEXT_NAMES, self._texts(), strict=True))
         columns = [pa.array(self.log_index.astype(np.int32)), pa.array(self.line_number)]
         for field in RECORDS_SCHEMA.names[2:]:
@@ -71,7 +71,7 @@ class Records:
         return pa.table(columns, schema=RECORDS_SCHEMA)
 
     def _texts(self) -> list[pa.Array]:
-        """The columns of TEXT_NAMES, which share one buffer."""
+        """Return the columns of TEXT_NAMES, which share one buffer."""
         count = len(self)
         offsets = np.zeros((len(TEXT_NAMES), count + 1), np.int32)
         nulls = np.zeros(len(TEXT_NAMES), np.int64)
@@ -94,7 +94,7 @@ class Records:
 
 @compiled
 def _measure(spans: Spans, offsets: Spans, valid: Octets, nulls: Integers) -> None:
-    """Where each text begins in its column, which are not null (Arrow's bits), and how many are."""
+    """Write where each text begins in its column, Arrow's validity bits, and the number of nulls of each column."""
     for row in range(len(spans)):
         for column in range(spans.shape[1]):
             length = spans[row, column, 1]
@@ -108,7 +108,7 @@ def _measure(spans: Spans, offsets: Spans, valid: Octets, nulls: Integers) -> No
 
 @compiled
 def _gather(octets: Octets, spans: Spans, offsets: Spans, bases: Integers, texts: Octets) -> None:
-    """Copies each text to its place; row by row, so that a line's bytes are read once."""
+    """Copy each text to its place; row by row, so that a line's bytes are read once."""
     for row in range(len(spans)):
         for column in range(spans.shape[1]):
             if spans[row, column, 1] > 0:

@@ -24,7 +24,7 @@ Offsets = npt.NDArray[np.int32]
 T = TypeVar("T", bound=np.generic)
 
 _MAX_GROWTH = 2
-"""How many bytes a byte may become, at most: `?Signature=x`, 12 bytes, becomes 19."""
+"""The maximum growth of a byte: `?Signature=x`, 12 bytes, becomes 19."""
 _MAX_OFFSET = np.iinfo(np.int32).max
 """The largest offset of Arrow's type string."""
 
@@ -34,7 +34,7 @@ def _any_case(name: str) -> str:
 
 
 _NAMES = automaton(f"[?&;#](?:{'|'.join(map(_any_case, SECRET_PARAMETERS))})=")
-"""Of what stands before a secret, decoded."""
+"""The decoded bytes that may precede a secret."""
 _ROW = _NAMES.shape[1]
 _REDACTED = np.frombuffer(REDACTED.encode(), np.uint8)
 
@@ -43,7 +43,7 @@ _0, _2, _5, _9, _A, _F = b"0259af"
 _LOWER = ord("a") - ord("A")
 _SEPARATES, _ENDS = 1, 2
 _KINDS = np.array([_SEPARATES * (octet in b"?&;#%") | _ENDS * (octet in b'&;# "') for octet in range(256)], np.uint8)
-"""Of each byte, whether a separator may begin with it, and whether a value ends before it."""
+"""For each byte, whether a separator may begin with it, and whether a value ends before it."""
 _EIGHT_LOW_BITS, _EIGHT_HIGH_BITS, _EIGHT_PERCENTS, _EIGHT_EQUALS = (
     np.uint64(octet * 0x0101010101010101) for octet in (0x7F, 0x80, _PERCENT, _EQUALS)
 )
@@ -53,7 +53,7 @@ def redact_texts(texts: pa.StringArray) -> pa.StringArray:
     """Return a column without secrets: the same object if there are none. See `redaction.redact_texts`.
 
     Raises:
-        ValueError: the texts would become longer than an array of strings may be, 2 GiB.
+        ValueError: the texts would be longer than 2 GiB, the limit of an array of strings.
     """
     count = len(texts)
     validity, offsets_buffer, octets_buffer = texts.buffers()
@@ -78,7 +78,7 @@ def redact_texts(texts: pa.StringArray) -> pa.StringArray:
 
 
 def _readonly(array: npt.NDArray[T]) -> npt.NDArray[T]:
-    """Make a view that cannot be written: numba compiles for one of both."""
+    """Return a read-only view, because numba compiles for only one of the two."""
     view = array.view()
     view.setflags(write=False)
     return view
@@ -100,7 +100,7 @@ def _find_secrets(octets: Octets, offsets: Offsets, names: Automaton, found: Int
 def _redact_texts(
     octets: Octets, offsets: Offsets, found: Integers, names: Automaton, redacted: Octets, new_offsets: Offsets
 ) -> int:
-    """Write all texts, those of `found` redacted, and their offsets; return how many bytes were written."""
+    """Write all texts and their offsets, with those of `found` redacted; return the number of bytes."""
     text, table, target = pointer(octets), pointer(names), pointer(redacted)
     used, row = 0, 0
     for following in range(len(found) + 1):
@@ -120,7 +120,7 @@ def _redact_texts(
 
 @compiled
 def _redact(octets: Octets, at: int, end: int, names: Automaton, redacted: Octets, used: int) -> int:
-    """Writes the text, redacted, to `redacted[used:]`; gives where it ends."""
+    """Write the redacted text to `redacted[used:]`; return its end."""
     start, stop = _next_secret(octets, at, end, names)
     while start != NO:
         copy_octets(redacted, used, octets, at, start - at)
@@ -134,8 +134,9 @@ def _redact(octets: Octets, at: int, end: int, names: Automaton, redacted: Octet
 
 @inlined
 def _may_hold_secret(octets: Octets, at: int, end: int) -> bool:
-    """Whether there is a `%` or `=`. Most texts are short and hold none: so eight bytes at a time, and the last eight,
-    some of them for the second time, rather than a byte at a time.
+    """Return whether there is a `%` or `=`.
+
+    Most texts are short and hold none, so it tests eight bytes at a time; the last eight overlap others.
     """
     if end - at < 8:
         while at < end and octets[at] != _PERCENT and octets[at] != _EQUALS:
@@ -150,7 +151,7 @@ def _may_hold_secret(octets: Octets, at: int, end: int) -> bool:
 
 @inlined
 def _neither_of_eight(eight: np.uint64) -> np.uint64:
-    """Sets the high bit of each byte that is neither `%` nor `=` (as `scanning` does it); other bits mean nothing."""
+    """Set the high bit of each byte that is neither `%` nor `=` (like `scanning`); other bits mean nothing."""
     percents, equals = eight ^ _EIGHT_PERCENTS, eight ^ _EIGHT_EQUALS
     return (((percents & _EIGHT_LOW_BITS) + _EIGHT_LOW_BITS) | percents) & (
         ((equals & _EIGHT_LOW_BITS) + _EIGHT_LOW_BITS) | equals
@@ -159,7 +160,7 @@ def _neither_of_eight(eight: np.uint64) -> np.uint64:
 
 @compiled
 def _next_secret(octets: Octets, at: int, end: int, names: Automaton) -> tuple[int, int]:
-    """Where the next value that is to be replaced begins and ends; NO twice if there is none."""
+    """Return where the next value to replace begins and ends; NO twice if there is none."""
     while at < end:
         while at < end and not _KINDS[octets[at]] & _SEPARATES:
             at += 1
@@ -175,9 +176,10 @@ def _next_secret(octets: Octets, at: int, end: int, names: Automaton) -> tuple[i
 
 @compiled
 def _value_start(octets: Octets, at: int, end: int, names: Automaton) -> int:
-    """Where the value begins, if a separator, a secret's name and `=` stand at `at`, or encoded; else NO.
+    """Return where the value begins if a separator, a secret's name and `=`, plain or encoded, are at `at`; otherwise
+    NO.
 
-    No name holds a separator, so that each byte is looked at for the sake of one separator before it, or its own.
+    No name holds a separator, so each byte is read for at most one separator before it, or as one itself.
     """
     state = START
     while at < end:
@@ -192,7 +194,7 @@ def _value_start(octets: Octets, at: int, end: int, names: Automaton) -> int:
 
 @inlined
 def _value_end(octets: Octets, at: int, end: int, encoded: bool) -> int:
-    """Where the value at `at` ends; `encoded` is whether its name stands behind an encoded separator."""
+    """Return where the value at `at` ends; `encoded` says whether the separator before its name is encoded."""
     while at < end and not _KINDS[octets[at]] & _ENDS:
         if encoded and octets[at] == _PERCENT:
             meant, _ = _decoded(octets, at, end)
@@ -214,7 +216,7 @@ def _is_redacted(octets: Octets, at: int, end: int) -> bool:
 
 @inlined
 def _decoded(octets: Octets, at: int, end: int) -> tuple[int, int]:
-    """The byte that is meant at `at`, however often it is encoded, and where the next one stands."""
+    """Return the decoded byte at `at`, however often it is encoded, and where the next one begins."""
     octet, digits = signed(octets[at]), at + 1
     if octet != _PERCENT:
         return octet, digits
@@ -229,7 +231,7 @@ def _decoded(octets: Octets, at: int, end: int) -> tuple[int, int]:
 
 @inlined
 def _digit(octet: int) -> int:
-    """What a hex digit counts; NO if it is none."""
+    """Return the value of a hex digit; NO if it is not one."""
     if _0 <= octet <= _9:
         return octet - _0
     octet |= _LOWER

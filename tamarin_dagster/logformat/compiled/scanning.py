@@ -1,4 +1,4 @@
-"""What a compiled reader asks of bytes: where a column ends, whether it has a field's shape, which time it is."""
+"""Answer the compiled reader's questions about bytes: a column's end, whether it has a field's shape, its time."""
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from tamarin_dagster.logformat.fields import (
 from tamarin_dagster.logformat.values import MONTHS
 
 NO = -1
-"""No position: what was looked for is not there."""
+"""No position: the search found nothing."""
 NO_TIME = np.iinfo(np.int64).min
 """A time that does not exist."""
 
@@ -39,13 +39,15 @@ _SHAPED_FIELDS = (
 (
     TIME, ZONE, MARCH_2019, LONG_HOST_ID, OWNER, OPERATION, METHOD, VERSION, STATUS, ERROR_CODE, NUMBER, FIRST_OF_TAIL,
 ) = range(12)  # fmt: skip
-"""Which shape of `SHAPES`; FIRST_OF_TAIL + n is that of the tail's column n."""
+"""Indices of shapes in `SHAPES`; FIRST_OF_TAIL + n is that of the tail's column n."""
 
 Shapes = npt.NDArray[np.uint16]
 
 
 def _shapes() -> Shapes:
-    """All automata in one table: row s is state s, and holds the next state for each byte; row 0 each one's start."""
+    """Return all automata in one table. Row s is state s, with the next state for each byte; row 0 has the start
+    states.
+    """
     rows = [np.zeros((1, 256), np.uint16)]
     states = 1
     patterns = [(pattern, "") for pattern in _TABLE_PATTERNS]
@@ -81,18 +83,18 @@ _EIGHT_LOW_BITS, _EIGHT_HIGH_BITS, _EIGHT_BLANKS, _EIGHT_QUOTES, _EIGHT_BRACKETS
 
 @inlined
 def skip_blanks(octets: Octets, at: int, end: int) -> int:
-    """The first byte from `at` on that is no blank."""
+    """Return the first byte from `at` on that is not a blank."""
     while at < end and octets[at] == BLANK:
         at += 1
     return at
 
 
-# Below, some bytes are looked at one by one first: where what is looked for is near, to look at eight costs more.
+# Below, the first bytes are tested one by one: near matches are common, and testing eight together costs more there.
 
 
 @inlined
 def column_end(octets: Octets, at: int, end: int) -> int:
-    """The next blank; `end` if there is none, here as below."""
+    """Return the next blank; here and below, `end` if there is none."""
     near = min(at + _NEAR_BYTES, end)
     while at < near and octets[at] != BLANK:
         at += 1
@@ -107,7 +109,7 @@ def column_end(octets: Octets, at: int, end: int) -> int:
 
 @inlined
 def next_quote(octets: Octets, at: int, end: int) -> int:
-    """The first quote from `at` on."""
+    """Return the first quote from `at` on."""
     near = min(at + _NEAR_BYTES, end)
     while at < near and octets[at] != QUOTE:
         at += 1
@@ -122,8 +124,9 @@ def next_quote(octets: Octets, at: int, end: int) -> int:
 
 @inlined
 def _is_among(eight_alike: np.uint64, eight: np.uint64) -> bool:
-    """Whether the octet of `eight_alike` is one of the `eight` (S. E. Anderson, "Bit Twiddling Hacks", a zero byte; the
-    form in which no sum overflows, which numpy would warn of).
+    """Return whether the octet of `eight_alike` is one of the `eight`.
+
+    See S. E. Anderson, "Bit Twiddling Hacks", a zero byte; in the form without overflow, of which numpy would warn.
     """
     differences = eight ^ eight_alike
     return bool(~(((differences & _EIGHT_LOW_BITS) + _EIGHT_LOW_BITS) | differences) & _EIGHT_HIGH_BITS)
@@ -131,7 +134,7 @@ def _is_among(eight_alike: np.uint64, eight: np.uint64) -> bool:
 
 @inlined
 def next_opening(octets: Octets, at: int, end: int) -> int:
-    """The first opening bracket from `at` on."""
+    """Return the first opening bracket from `at` on."""
     near = min(at + _NEAR_BYTES, end)
     while at < near and octets[at] != OPEN:
         at += 1
@@ -146,7 +149,7 @@ def next_opening(octets: Octets, at: int, end: int) -> int:
 
 @inlined
 def next_bracket(octets: Octets, at: int, end: int) -> int:
-    """The first bracket of either kind from `at` on."""
+    """Return the first bracket of either kind from `at` on."""
     while at < end and octets[at] != OPEN and octets[at] != CLOSE:
         at += 1
     return at
@@ -154,7 +157,7 @@ def next_bracket(octets: Octets, at: int, end: int) -> int:
 
 @inlined
 def quote_before(octets: Octets, at: int, opening: int) -> int:
-    """The last quote between `opening` and `at`, neither included; NO if there is none."""
+    """Return the last quote between `opening` and `at`, both excluded; NO if there is none."""
     at -= 1
     while at > opening and octets[at] != QUOTE:
         at -= 1
@@ -163,7 +166,7 @@ def quote_before(octets: Octets, at: int, opening: int) -> int:
 
 @inlined
 def shape_end(octets: Octets, at: int, end: int, shapes: Shapes, which: int) -> int:
-    """Where the column at `at` ends, if the whole of it has the shape; else NO."""
+    """Return the end of the column at `at` if the whole column has the shape; otherwise NO."""
     state = shapes[which]
     row = 256 * signed(state & _STATE)
     while at < end and octets[at] != BLANK:
@@ -172,7 +175,7 @@ def shape_end(octets: Octets, at: int, end: int, shapes: Shapes, which: int) -> 
             return NO
         at += 1
         if following == state:
-            # a run of bytes of one class: no step waits for the one before. No shape has a blank.
+            # A run of bytes of one class: no step depends on the one before. No shape has a blank.
             while at < end and shapes[row + octets[at]] == state:
                 at += 1
         else:
@@ -183,7 +186,7 @@ def shape_end(octets: Octets, at: int, end: int, shapes: Shapes, which: int) -> 
 
 @inlined
 def is_time(octets: Octets, at: int, end: int, shapes: Shapes) -> bool:
-    """Whether an opening bracket, a time and a blank stand at `at`."""
+    """Return whether an opening bracket, a time and a blank are at `at`."""
     blank = at + 1 + TIME_BYTES
     return bool(
         blank < end
@@ -195,7 +198,7 @@ def is_time(octets: Octets, at: int, end: int, shapes: Shapes) -> bool:
 
 @compiled
 def read_time(octets: Octets, at: int, zone: int) -> int:
-    """The time at `at`, which has its shape, in the zone at `zone`: microseconds since 1970; or NO_TIME."""
+    """Return the time at `at`, which has the shape, in the zone at `zone`: microseconds since 1970; or NO_TIME."""
     letters = (signed(octets[at + 3]) << 16) | (signed(octets[at + 4]) << 8) | signed(octets[at + 5])
     month = 0
     while month < len(_MONTH_LETTERS) and _MONTH_LETTERS[month] != letters:
@@ -219,7 +222,7 @@ def _two_digits(octets: Octets, at: int) -> int:
 
 @compiled
 def _days_since_1970(year: int, month: int, day: int) -> int:
-    """Of a date of the Gregorian calendar (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms")."""
+    """Return the day number of a Gregorian date (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms")."""
     year -= month <= 2
     era = year // 400
     year_of_era = year - 400 * era

@@ -11,7 +11,7 @@ from tamarin_dagster.logstore.archive_records import record_folder
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
 from tamarin_dagster.logstore.opening import open_archive
 from tamarin_dagster.operations.doctor.finding import Finding, fail, ok, warn
-from tamarin_dagster.pipeline.archive import ArchiveProof, place_state
+from tamarin_dagster.pipeline.archive import ArchiveProof, read_place_state
 from tamarin_dagster.recordstore import archived
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
 from tamarin_dagster.recordstore.database import schema_revision
@@ -67,7 +67,7 @@ def _engine(settings: Settings, stack: ExitStack) -> sa.Engine | None:
 
 
 def _examine(subject: str, bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> Iterator[Finding]:
-    state = place_state(bucket, place, engine)
+    state = read_place_state(bucket, place, engine)
     if state.problem:
         yield fail(subject, state.problem, "until then nothing is archived, and no log key is purged")
         return

@@ -26,7 +26,7 @@ def backup_findings(settings: Settings, engine: sa.Engine, now: datetime | None 
 
     The database must be at the current schema revision.
     """
-    alone = [bucket for bucket in settings.buckets if settings.purges(bucket) and not settings.archive_of(bucket)]
+    alone = [bucket for bucket in settings.buckets if settings.should_purge(bucket) and not settings.archive_of(bucket)]
     if settings.database_url or not alone or is_demo_home(settings.home):
         return
     with engine.connect() as connection:

@@ -11,7 +11,7 @@ from tamarin_dagster.recordstore.database import create_engine
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster.recordstore.server.place import has_cluster
 from tamarin_dagster.settings import Settings
-from tamarin_dagster.settings.values import without_prepare_threshold
+from tamarin_dagster.settings.values import drop_prepare_threshold
 
 GROWTH_DAYS = 1
 
@@ -38,7 +38,7 @@ def storage_findings(settings: Settings) -> Iterator[Finding]:
 
 def _url(settings: Settings) -> str | None:
     if url := settings.dagster_database_url:
-        return "postgresql+psycopg" + without_prepare_threshold(url).removeprefix("postgresql")
+        return "postgresql+psycopg" + drop_prepare_threshold(url).removeprefix("postgresql")
     # The examination of the records' database keeps the embedded server running.
     return EmbeddedPostgres(settings.home).url(DAGSTER_DATABASE) if has_cluster(settings.home) else None
 

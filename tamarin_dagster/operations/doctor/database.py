@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tamarin_dagster.logstore.errors import brief
+from tamarin_dagster.logstore.errors import summarize_error
 from tamarin_dagster.operations.doctor.backups import backup_findings
 from tamarin_dagster.operations.doctor.encoding import encoding_findings
 from tamarin_dagster.operations.doctor.finding import Finding, fail, ok, warn
@@ -47,16 +47,16 @@ def examine_database(settings: Settings, clock: Callable[[], float], stack: Exit
         yield from _examine(settings, clock, stack)
     except EmbeddedPostgresNotReadyError as error:
         remedy = "a recovery continues by itself, and may take minutes; to end and restart it: tamarin-dagster stop"
-        yield fail(_SUBJECT, brief(error), remedy)
+        yield fail(_SUBJECT, summarize_error(error), remedy)
     except (EmbeddedPostgresError, OSError) as error:
         remedy = "see its server.log, or set TAMARIN_DATABASE_URL"
         with suppress(OSError):
             remedy = f"see {find_folder(settings.home) / 'server.log'}, or set TAMARIN_DATABASE_URL"
-        yield fail(_SUBJECT, brief(error), remedy)
+        yield fail(_SUBJECT, summarize_error(error), remedy)
     except DatabaseError as error:
-        yield fail(_SUBJECT, brief(error), "check TAMARIN_DATABASE_URL")
+        yield fail(_SUBJECT, summarize_error(error), "check TAMARIN_DATABASE_URL")
     except sa.exc.DBAPIError as error:
-        text = brief(error.orig if isinstance(error.orig, Exception) else error)
+        text = summarize_error(error.orig if isinstance(error.orig, Exception) else error)
         yield fail(_SUBJECT, text, "check that the server is running and that TAMARIN_DATABASE_URL is right")
 
 

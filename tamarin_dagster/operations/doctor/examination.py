@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tamarin_dagster.logstore import LogStore
-from tamarin_dagster.logstore.errors import brief
+from tamarin_dagster.logstore.errors import summarize_error
 from tamarin_dagster.logstore.inspection import InspectionError
 from tamarin_dagster.operations.doctor.archive import examine_archives
 from tamarin_dagster.operations.doctor.backups import home_findings
@@ -60,7 +60,7 @@ def examine(
         for bucket in chosen:
             try:
                 store = open_store(bucket)
-                purges = settings.purges(bucket)
+                purges = settings.should_purge(bucket)
                 known = Known.of(settings, bucket, engine)
                 if bucket.log_folder is not None:
                     yield from examine_folder(bucket, bucket.log_folder, store, known, purges=purges)
@@ -69,4 +69,4 @@ def examine(
             except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others must still be checked
                 remedy = error.remedy if isinstance(error, InspectionError) else ""
                 remedy = remedy or (_FOLDER_REACHED_BY if bucket.log_folder else _REACHED_BY)
-                yield fail(f"{bucket.name}: log bucket", brief(error) or type(error).__name__, remedy)
+                yield fail(f"{bucket.name}: log bucket", summarize_error(error) or type(error).__name__, remedy)

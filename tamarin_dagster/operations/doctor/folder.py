@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, LogStore
-from tamarin_dagster.logstore.errors import brief
+from tamarin_dagster.logstore.errors import summarize_error
 from tamarin_dagster.operations.doctor.finding import Finding, Status, fail, ok, warn
 from tamarin_dagster.operations.doctor.keys import find_log_key, stray_finding
 from tamarin_dagster.operations.doctor.names import Known, name_findings, nothing_to_read
-from tamarin_dagster.pipeline.discover import Listing, days_with_keys, survey, waiting_files
+from tamarin_dagster.pipeline.discover import Listing, days_with_keys, describe_waiting, survey
 from tamarin_dagster.settings import LoggedBucket
 
 # The number of folders to check. Those of a tree mostly have the same owner and mode.
@@ -58,7 +58,7 @@ def _check_reading(
         finally:
             opened.close()
     except FetchError as error:
-        return fail(subject, f"{item.key!r}: {brief(error)}", "let this account read the files")
+        return fail(subject, f"{item.key!r}: {summarize_error(error)}", "let this account read the files")
     return ok(subject, "a log key was read")
 
 
@@ -75,7 +75,7 @@ def _check_waiting(subject: str, bucket: LoggedBucket, store: LogStore, roots: t
         return ok(subject, "no file of the last days may still be written")
     return warn(
         subject,
-        waiting_files(bucket, waiting),
+        describe_waiting(bucket, waiting),
         "write each file under a name that begins with a dot, and rename it when it is complete",
     )
 

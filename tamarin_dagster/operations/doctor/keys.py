@@ -7,7 +7,7 @@ from tamarin_dagster.logformat import parse_key_name, partitioned_prefix, simple
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.operations.doctor.finding import Finding, ok, warn
-from tamarin_dagster.pipeline.discover import Survey, count_strays, days_with_keys, not_searched
+from tamarin_dagster.pipeline.discover import Survey, count_strays, days_with_keys, describe_unsearched
 from tamarin_dagster.settings import LoggedBucket
 
 NOTHING_TO_READ = "there is no log key yet, so nothing to read"
@@ -37,7 +37,7 @@ def stray_finding(subject: str, seen: Survey) -> Finding:
     if seen.strays:
         parts.append(f"names that are not log keys: {count_strays(seen.strays)}, for example '{seen.strays[0]}'")
     if seen.unsearched:
-        parts.append(not_searched(seen))
+        parts.append(describe_unsearched(seen))
     return warn(
         subject, "; ".join(parts), "they are never read nor deleted; if they should be log keys, check log_prefix"
     )

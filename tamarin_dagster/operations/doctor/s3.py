@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tamarin_dagster.logformat import parse_key_name
-from tamarin_dagster.logkey import shown
+from tamarin_dagster.logkey import make_printable
 from tamarin_dagster.logstore import LogStore, LogStoreError, inspection
 from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.enabling import OTHER_MEANS
@@ -117,7 +117,7 @@ def _keys(scene: Scene, subject: str) -> Iterator[Finding]:
 
 def _archived(scene: Scene, subject: str) -> Iterator[Finding]:
     """Find log keys that must be restored before they can be read; those that are loaded need not be."""
-    found, is_complete = inspection.archived_objects(scene.client, scene.log_bucket, scene.bucket.log_prefix)
+    found, is_complete = inspection.find_archived_objects(scene.client, scene.log_bucket, scene.bucket.log_prefix)
     log_keys = [item for item in found if parse_key_name(item.key, scene.bucket.log_prefix)]
     unseen = scene.known.unseen(scene.bucket, log_keys)
     if not unseen:
@@ -127,7 +127,8 @@ def _archived(scene: Scene, subject: str) -> Iterator[Finding]:
     verb = "is" if len(unseen) == 1 and is_complete else "are"
     yield warn(
         subject,
-        f"{count} that {verb} not loaded {verb} in GLACIER or DEEP_ARCHIVE, for example '{shown(unseen[0].key)}'",
+        f"{count} that {verb} not loaded {verb} in GLACIER or DEEP_ARCHIVE, for example"
+        f" '{make_printable(unseen[0].key)}'",
         "restore the keys to load (aws s3api restore-object), and exclude the log prefix from the lifecycle rule",
     )
 
@@ -151,11 +152,11 @@ def _deletion(scene: Scene, subject: str) -> Iterator[Finding]:
 def _may_be_locked(scene: Scene) -> str:
     """Return why a probe object might be locked; empty if it cannot be. Locks need versions."""
     try:
-        on = inspection.object_lock(scene.client, scene.log_bucket)
+        on = inspection.has_object_lock(scene.client, scene.log_bucket)
     except NotOfferedError:
         return ""
     except NotPermittedError:
-        if inspection.versioning(scene.client, scene.log_bucket):
+        if inspection.get_versioning(scene.client, scene.log_bucket):
             return "the bucket is versioned, and its object lock could not be checked"
         return ""
     return "object lock is on, and might keep the probe object" if on else ""
@@ -184,7 +185,7 @@ def _report_probe(scene: Scene, subject: str, tried: Probe) -> Iterator[Finding]
 
 
 def _versioning(scene: Scene, subject: str) -> Iterator[Finding]:
-    status = inspection.versioning(scene.client, scene.log_bucket)
+    status = inspection.get_versioning(scene.client, scene.log_bucket)
     if status == "Suspended":
         yield warn(
             subject,
@@ -196,7 +197,7 @@ def _versioning(scene: Scene, subject: str) -> Iterator[Finding]:
 
 
 def _object_lock(scene: Scene, subject: str) -> Iterator[Finding]:
-    if not inspection.object_lock(scene.client, scene.log_bucket):
+    if not inspection.has_object_lock(scene.client, scene.log_bucket):
         yield ok(subject, "off")
     elif scene.purges:
         remedy = "set purge_parsed_keys: false, or expect the purge to report such keys until their locks end"
@@ -206,7 +207,7 @@ def _object_lock(scene: Scene, subject: str) -> Iterator[Finding]:
 
 
 def _requester_pays(scene: Scene, subject: str) -> Iterator[Finding]:
-    if inspection.requester_pays(scene.client, scene.log_bucket):
+    if inspection.has_requester_pays(scene.client, scene.log_bucket):
         yield warn(subject, "on: requests of other accounts are refused", "turn it off, or use the owner's credentials")
     else:
         yield ok(subject, "off")
@@ -214,7 +215,7 @@ def _requester_pays(scene: Scene, subject: str) -> Iterator[Finding]:
 
 def _lifecycle(scene: Scene, subject: str) -> Iterator[Finding]:
     found: list[Finding] = []
-    for rule in inspection.lifecycle_rules(scene.client, scene.log_bucket, scene.bucket.log_prefix):
+    for rule in inspection.get_lifecycle_rules(scene.client, scene.log_bucket, scene.bucket.log_prefix):
         name = f"rule {rule.name!r}"
         if (days := rule.expires_after_days) is not None:
             text = f"{name} deletes log keys after {days} days"
@@ -233,7 +234,7 @@ def _lifecycle(scene: Scene, subject: str) -> Iterator[Finding]:
 
 
 def _own_logging(scene: Scene, subject: str) -> Iterator[Finding]:
-    target = inspection.logging_of(scene.client, scene.log_bucket)
+    target = inspection.get_logging_target(scene.client, scene.log_bucket)
     if target is None or target.bucket != scene.log_bucket:
         yield ok(subject, "it does not log into itself")
         return
@@ -253,7 +254,7 @@ def _own_logging(scene: Scene, subject: str) -> Iterator[Finding]:
 
 def _loops(scene: Scene, subject: str) -> Iterator[Finding]:
     def target_of(bucket: str) -> str | None:
-        target = inspection.logging_of(scene.client, bucket)
+        target = inspection.get_logging_target(scene.client, bucket)
         return target.bucket if target else None
 
     yield from loop_findings(subject, scene.log_bucket, target_of)
@@ -264,7 +265,7 @@ def _logging(scene: Scene, subject: str) -> Iterator[Finding]:
     wanted = LoggingTarget(scene.log_bucket, scene.bucket.log_prefix)
     is_aws = inspection.is_aws(scene.client)
     try:
-        target = inspection.logging_of(scene.client, name)
+        target = inspection.get_logging_target(scene.client, name)
     except NotOfferedError as error:
         yield ok(subject, f"cannot be checked, and enable-logging cannot switch it on: {error}")
         return

@@ -1,17 +1,18 @@
-"""Records for the tools that people have: web log analysers, spreadsheets, DuckDB, Athena, Spark.
+"""Export records for common tools: web log analysers, spreadsheets, DuckDB, Athena, Spark.
 
-`text` makes lines and CSV, `columnar` Parquet files in folders that `hive` names. Each day of requests is a statement
-of its own, and is sent on as it comes. Knows nothing of Dagster.
+`text` writes lines and CSV, `columnar` writes Parquet files in folders that `hive` names. Each request day is one
+statement, sent on as it arrives. Knows nothing of Dagster.
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.failures import DayFailure
 
 
 class ExportFormat(StrEnum):
-    """What records are written as."""
+    """The format of an export."""
 
     combined = "combined"
     csv = "csv"
@@ -23,11 +24,11 @@ class Exported:
     """What an export has written so far.
 
     Attributes:
-        days: days of requests that were looked at, of `all_days`.
+        days: request days that were read, of `all_days`.
         rows: records.
-        bytes: of text, or of files.
+        bytes: the size of the text or the files.
         files: Parquet files.
-        failures: buckets and days whose file could not be written; a file that was there before stays.
+        failures: buckets and days whose file could not be written; an earlier file stays.
     """
 
     all_days: int = 0
@@ -39,7 +40,10 @@ class Exported:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """In a line, for a person."""
-        files = f" in {self.files:,} files" if self.files else ""
+        """Return a summary in one line."""
+        files = f" in {count_noun(self.files, 'file')}" if self.files else ""
         rate = self.rows / self.seconds if self.seconds else 0
-        return f"{self.rows:,} records{files}, {self.bytes:,} bytes; {self.seconds:.1f} s, {rate:,.0f} records/s"
+        return (
+            f"{count_noun(self.rows, 'record')}{files}, {count_noun(self.bytes, 'byte')}; {self.seconds:.1f} s,"
+            f" {rate:,.0f} records/s"
+        )

@@ -1,7 +1,7 @@
-"""Records as Parquet files in folders bucket=…/date=…, as DuckDB, Athena and Spark read them, partition by partition.
+"""Write records as Parquet files in folders bucket=…/date=…, which DuckDB, Athena and Spark read as partitions.
 
-Postgres sends CSV, which Arrow reads faster than Python could take values one by one; it tells NULL, an empty cell,
-from an empty text, a quoted one.
+Postgres sends CSV, which Arrow parses faster than Python could convert single values. CSV distinguishes NULL, an empty
+cell, from an empty text, a quoted one.
 """
 
 import time
@@ -20,17 +20,17 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.pipeline.export import Exported
 from tamarin_dagster.pipeline.export.hive import partition_folder
 from tamarin_dagster.recordstore.extracts import Extract, copy_out, open_snapshot, request_days, requested_buckets
 from tamarin_dagster.recordstore.failures import isolate_failure
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 
-# What a row group is made of, as CSV: about 100,000 records. Two of them are held, one that comes and one that is
+# The CSV bytes of one row group: about 100,000 records. Two groups are in memory, the one arriving and the one being
 # written.
 GROUP_BYTES = 48 * 1024 * 1024
-# A folder has one file; several would be numbered.
+# Each folder has one file, so the number is always 0.
 FILE_NAME = "part-0.parquet"
 
 _TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pa.DataType], ...] = (
@@ -43,24 +43,24 @@ _TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pa.DataType], ...] = (
 )
 
 
-def _arrow_type(column: sa.Column[Any]) -> pa.DataType:
+def _find_arrow_type(column: sa.Column[Any]) -> pa.DataType:
     return next(arrow for kind, arrow in _TYPES if isinstance(column.type, kind))
 
 
 SCHEMA = pa.schema(
-    [pa.field(column.name, _arrow_type(column)) for column in s3_log_record.columns if column.name != "bucket"]
+    [pa.field(column.name, _find_arrow_type(column)) for column in s3_log_record.columns if column.name != "bucket"]
 )
-"""The columns of a file: those of the records less the bucket, which stands in the folder's name, as the day does."""
+"""The columns of a file: those of the records except the bucket, which is in the folder's name, like the day."""
 
 _READ = pyarrow.csv.ReadOptions(column_names=SCHEMA.names, block_size=2 * GROUP_BYTES)
 _PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
 _CONVERT = pyarrow.csv.ConvertOptions(
     column_types=SCHEMA, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
 )
-_REMEDY = "the other files are written: mend the cause, then export this day again"
+_REMEDY = "the other files are written; remove the cause, then export this day again"
 CSV_OPTIONS = sql.SQL("FORMAT csv")
 COLUMNS = sql.SQL(", ").join(map(sql.Identifier, SCHEMA.names))
-"""What `write_parquet` takes its rows in."""
+"""The CSV format of the rows for `write_parquet`."""
 
 
 def parquet_files(
@@ -72,15 +72,15 @@ def parquet_files(
     last: date | None = None,
     progress: Callable[[Exported], None] | None = None,
 ) -> Exported:
-    """Writes bucket=…/date=…/part-0.parquet for each bucket and day of requests (UTC), in the order of the requests.
+    """Write bucket=…/date=…/part-0.parquet for each bucket and request day (UTC), in the order of the requests.
 
-    A file that is there is replaced, once the new one is on the disk; one of a bucket and day without records stays.
-    A bucket's day that cannot be read stops only itself, and is one of the answer's `failures`.
+    An existing file is replaced once the new one is durable; a file of a bucket and day without records stays. A
+    bucket's day that cannot be read is one of the answer's `failures`, and the others continue.
 
     For the other arguments see `text.combined_lines`. Raises OSError.
     """
     started = time.monotonic()
-    tell = progress or _quiet
+    tell = progress or (lambda _: None)
     with engine.connect() as connection:
         days = request_days(connection, first, last)
     done = Exported(all_days=len(days))
@@ -96,7 +96,7 @@ def parquet_files(
                 isolate_failure(done.failures, "export", bucket, day, _REMEDY),
                 open_snapshot(engine) as connection,
                 copy_out(connection, Extract(day, (bucket,)).copy(COLUMNS, CSV_OPTIONS)) as rows,
-                whole_file(path) as file,
+                write_whole_file(path) as file,
             ):
                 done.rows += write_parquet(file, rows).total()
                 done.bytes += file.tell()
@@ -109,17 +109,13 @@ def parquet_files(
     return done
 
 
-def _quiet(_: Exported) -> None:
-    """Tells nobody."""
-
-
 def write_parquet(file: IO[bytes], rows: Iterable[bytes]) -> Counter[int]:
-    """Writes rows of CSV, in the columns of SCHEMA, as a Parquet file; returns how many they were by log_key_id."""
+    """Write CSV rows with the columns of SCHEMA as a Parquet file; return the number of rows by log_key_id."""
     counts: Counter[int] = Counter()
-    # One group is written while the next one comes.
+    # Write one group while the next one arrives.
     with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer, ThreadPoolExecutor(1) as thread:
         writing = None
-        for group in _groups(rows):
+        for group in _cut_groups(rows):
             if writing is not None:
                 counts += writing.result()
             writing = thread.submit(_write_group, writer, group)
@@ -128,7 +124,7 @@ def write_parquet(file: IO[bytes], rows: Iterable[bytes]) -> Counter[int]:
     return counts
 
 
-def _groups(rows: Iterable[bytes]) -> Iterator[bytes]:
+def _cut_groups(rows: Iterable[bytes]) -> Iterator[bytes]:
     held: list[bytes] = []
     size = 0
     for row in rows:

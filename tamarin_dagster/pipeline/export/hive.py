@@ -1,21 +1,22 @@
-"""Folders as Hive names them: column=value."""
+"""Name folders as Hive does: column=value."""
 
 import hashlib
 from datetime import date
 from urllib.parse import quote
 
-# What Hive, Spark, DuckDB and pyarrow take for NULL in a folder's name.
+# The folder name that Hive, Spark, DuckDB and pyarrow read as NULL.
 NULL_VALUE = "__HIVE_DEFAULT_PARTITION__"
-# A name of a file or folder has 255 bytes at most.
+# File systems limit a name to 255 bytes.
 _MOST_BYTES = 200
 _DIGEST_CHARACTERS = 16
 
 
 def hive_folder(column: str, value: str | None) -> str:
-    """`bucket=media` for a value of a column, percent-encoded: `..%2Fetc`, never a path.
+    """Return the folder for a value of a column, percent-encoded so that it is never a path: `bucket=media`,
+    `..%2Fetc`.
 
-    Of a longer value than a folder can be named after, a part and a digest. Source: Hive's FileUtils.escapePathName,
-    whose set is a part of what is encoded here.
+    A value that is too long for a folder name is cut, and a digest is appended. Source: Hive's
+    FileUtils.escapePathName; we encode all characters that it encodes, and more.
     """
     if value is None:
         return f"{column}={NULL_VALUE}"
@@ -29,5 +30,5 @@ def hive_folder(column: str, value: str | None) -> str:
 
 
 def partition_folder(bucket: str | None, day: date) -> str:
-    """`bucket=media/date=2026-03-05`."""
+    """Return the folder for a bucket and day: `bucket=media/date=2026-03-05`."""
     return f"{hive_folder('bucket', bucket)}/date={day.isoformat()}"

@@ -1,7 +1,7 @@
-r"""Records as text: lines in Apache's combined format, and CSV. Postgres makes them, so that Python only sends them on.
+r"""Export records as text: lines in Apache's combined format, and CSV. Postgres makes the text, Python passes it on.
 
-Source: Apache HTTP Server manual, mod_log_config, "Format Notes": in %r, %{Referer}i and %{User-agent}i a quote and a
-backslash stand behind a backslash, control characters are `\xhh`.
+Source: Apache HTTP Server manual, mod_log_config, "Format Notes": in %r, %{Referer}i and %{User-agent}i, a backslash
+precedes a quote and a backslash, and control characters are `\xhh`.
 """
 
 import time
@@ -17,14 +17,14 @@ from tamarin_dagster.recordstore.extracts import Extract, copy_out, open_snapsho
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 
-# Rows are sent on in pieces of about that many bytes: a call for each would take half as long again.
+# Rows are yielded in pieces of about this many bytes: one call for each row would take half as long again.
 PIECE_BYTES = 256 * 1024
 
-# Of a client's text, what is escaped: controls of all kinds, and what some programs take for the end of a line.
+# The characters of a client's text to escape: all control characters, and those that some programs read as a line end.
 _CONTROLS = r"\x01-\x1f\x7f-\x9f\u2028\u2029"
-# A byte that was no UTF-8 stands in the records as \xNN already, and a literal \x as \x5cx.
+# In the records, a byte that was not UTF-8 is \xNN, and a literal \x is \x5cx.
 _PIECES = rf"""\\x[0-9a-f]{{2}}|["\\]|[{_CONTROLS}]|[^"\\{_CONTROLS}]+"""
-# What most texts are made of: printable ASCII without a quote or a backslash. They are looked at once.
+# Most texts are printable ASCII without a quote or a backslash, and need only this one test.
 _ODD = r"[^ !#-[\]-~]"
 _ESCAPED = sql.SQL(
     r"""CASE WHEN {text} ~ {odd} THEN (
@@ -36,10 +36,10 @@ _ESCAPED = sql.SQL(
     FROM regexp_matches({text}, {pieces}, 'g') WITH ORDINALITY AS matched (pieces, place), unnest(pieces) AS piece
 ) ELSE {text} END"""
 )
-# One word; AWStats takes neither a slash nor a bracket in it, GoAccess finds the time by the first bracket.
+# One word. AWStats accepts neither a slash nor a bracket in it, and GoAccess finds the time by the first bracket.
 _USER = sql.SQL(r"""CASE WHEN requester ~ '[^!#-.0-Z^-~]' THEN regexp_replace(requester, '[^!#-.0-Z^-~]', '_', 'g')
     ELSE coalesce(requester, '-') END""")
-# A month's name is English, whatever lc_time says: only with TM would it not be.
+# Without TM, to_char writes English month names, whatever lc_time says.
 _LINE = sql.SQL(
     """concat(coalesce(host(remote_ip), '-'), ' - ', {user},
     to_char(request_dtime, ' [DD/Mon/YYYY:HH24:MI:SS "+0000] '),
@@ -47,18 +47,19 @@ _LINE = sql.SQL(
     coalesce(CAST(http_status AS text), '-'), ' ', coalesce(CAST(bytes_sent AS text), '-'),
     ' "', coalesce({referrer}, '-'), '" "', coalesce({agent}, '-'), '"')"""
 )
-# COPY's text format would double backslashes. As CSV a line with neither of these controls in it is sent as it is.
+# COPY's text format would double backslashes. As CSV, a line without these two control characters is sent unchanged.
 _LINE_OPTIONS = sql.SQL(r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'")
 _CSV_OPTIONS = sql.SQL("FORMAT csv")
-# A spreadsheet takes for a formula what begins with +, -, = or @, or another form of these (full-width, small, raised,
-# lowered), after any blanks and invisible characters. A tab or a line end in front is escaped whatever follows.
+# Spreadsheets evaluate a cell as a formula if it begins with +, -, = or @, or another form of these (full-width, small,
+# superscript, subscript), after any spaces and invisible characters. A leading tab or line end is escaped, whatever
+# follows.
 _SIGNS = r"=+@\u207a-\u207c\u208a-\u208c\u2212\ufb29\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20-"
 _BLANKS = (
     r"\u0001-\u0020\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f"
     r"\u2800\u3000\u3164\ufeff\uffa0"
 )
 _FORMULA = rf"^[{_BLANKS}]*[{_SIGNS}]|^[\t\n\r]"
-# The comparisons spare most cells the regular expression.
+# The comparisons save most cells the regular expression.
 _FORMULA_SAFE = sql.SQL(
     """CASE WHEN ({cell} < 'A' COLLATE "C" AND (ascii({cell}) <= 32 OR ascii({cell}) IN (43, 45, 61, 64))
     OR {cell} > '~' COLLATE "C") AND {cell} ~ {formula} THEN '''' || {cell} ELSE {cell} END"""
@@ -73,14 +74,14 @@ def combined_lines(
     last: date | None = None,
     progress: Callable[[Exported], None] | None = None,
 ) -> Generator[bytes]:
-    """A line for each record in Apache's combined log format, in the order of the requests; in pieces of whole lines.
+    """Yield records as lines of Apache's combined log format, in the order of the requests, in pieces of whole lines.
 
-    `buckets` are those in the records (default: all), `first` and `last` days of requests (UTC). The user is the
-    requester as one word. What there was none of is `-`: of S3's own actions host, request, status and bytes.
+    `buckets` are bucket names in the records (default: all), `first` and `last` are request days (UTC). The user is the
+    requester as one word. Missing values are `-`: S3's own actions have no host, request, status or bytes.
     """
     texts = {"uri": "request_uri", "referrer": "referrer", "agent": "user_agent"}
-    line = _LINE.format(user=_USER, **{name: _escaped(column) for name, column in texts.items()})
-    return _pieces(engine, line, _LINE_OPTIONS, b"", buckets, first, last, progress)
+    line = _LINE.format(user=_USER, **{name: _escape(column) for name, column in texts.items()})
+    return _copy_pieces(engine, line, _LINE_OPTIONS, b"", buckets, first, last, progress)
 
 
 def csv_rows(
@@ -92,26 +93,26 @@ def csv_rows(
     formula_safe: bool = False,
     progress: Callable[[Exported], None] | None = None,
 ) -> Generator[bytes]:
-    """The records as CSV with a header, all columns, in the order of the requests; in pieces of whole rows.
+    """Yield records as CSV with a header and all columns, in the order of the requests, in pieces of whole rows.
 
-    NULL is an empty cell, times are in UTC. With `formula_safe` a text that a spreadsheet would take for a formula gets
-    an apostrophe before it. For the others see `combined_lines`.
+    NULL is an empty cell, times are in UTC. With `formula_safe`, a text that a spreadsheet would evaluate as a formula
+    gets an apostrophe before it. For the other arguments see `combined_lines`.
     """
-    columns = [_cell(column) if formula_safe else sql.Identifier(column.name) for column in s3_log_record.columns]
+    columns = [_make_cell(column) if formula_safe else sql.Identifier(column.name) for column in s3_log_record.columns]
     header = ",".join(column.name for column in s3_log_record.columns).encode() + b"\n"
-    return _pieces(engine, sql.SQL(", ").join(columns), _CSV_OPTIONS, header, buckets, first, last, progress)
+    return _copy_pieces(engine, sql.SQL(", ").join(columns), _CSV_OPTIONS, header, buckets, first, last, progress)
 
 
-def _escaped(column: str) -> sql.Composable:
+def _escape(column: str) -> sql.Composable:
     return _ESCAPED.format(text=sql.Identifier(column), odd=_ODD, control=f"^[{_CONTROLS}]", pieces=_PIECES)
 
 
-def _cell(column: sa.Column[object]) -> sql.Composable:
+def _make_cell(column: sa.Column[object]) -> sql.Composable:
     name = sql.Identifier(column.name)
     return _FORMULA_SAFE.format(cell=name, formula=_FORMULA) if isinstance(column.type, sa.Text) else name
 
 
-def _pieces(
+def _copy_pieces(
     engine: sa.Engine,
     columns: sql.Composable,
     options: sql.Composable,
@@ -135,18 +136,21 @@ def _pieces(
                     size += len(row)
                     done.rows += 1
                     if size >= PIECE_BYTES:
-                        yield _told(held, done, started, progress)
+                        yield _report(held, done, started, progress)
                         held, size = [], 0
         except DATABASE_ERRORS as error:
-            # In one text a day that is missing would not be seen, so the text ends here.
+            # Nobody would notice a missing day within one text, so the text ends before it.
             raise_if_lost(error)
-            remedy = "what is written ends before it; mend the cause, or export the days around it with --from and --to"
+            remedy = (
+                "what is written ends before that day; remove the cause, or export the days around it with --from"
+                " and --to"
+            )
             raise DatabaseError(f"day {day}: cannot export: {cause_of(error)} - {remedy}") from None
         done.days += 1
-    yield _told(held, done, started, progress)
+    yield _report(held, done, started, progress)
 
 
-def _told(held: list[bytes], done: Exported, started: float, progress: Callable[[Exported], None] | None) -> bytes:
+def _report(held: list[bytes], done: Exported, started: float, progress: Callable[[Exported], None] | None) -> bytes:
     piece = b"".join(held)
     done.bytes += len(piece)
     done.seconds = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""What other tools are handed: each record once, on one line or in one row, whatever a client has sent."""
+"""Other tools get each record once, on one line or in one row, whatever a client has sent."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from tamarin_dagster.logstore.files import whole_file
+from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.pipeline.export import columnar
 from tamarin_dagster.pipeline.export.columnar import parquet_files, write_parquet
 from tamarin_dagster.pipeline.export.hive import hive_folder
@@ -20,7 +20,7 @@ from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS
 from tamarin_dagster_tests.lines import HOST_ID, OWNER, line
 
 TAIL = f"- {HOST_ID} - TLS_AES_128_GCM_SHA256 - media.s3.amazonaws.com TLSv1.3 - - us-east-1\n"
-# Apache's combined format: seven fields; within quotes nothing but what is no quote, or stands behind a backslash
+# Apache's combined format: seven fields; within quotes, a quote is always escaped by a backslash.
 COMBINED = re.compile(
     rb'(\S+) - (\S+) \[([^]]+)\] "((?:[^"\\]|\\.)*)" (\S+) (\S+) "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)"\n'
 )
@@ -44,7 +44,7 @@ def written(
 
 @pytest.fixture
 def loaded(folder_place, engine, put_key):
-    """loaded(body, …): puts each as a log key and loads them."""
+    """loaded(body, …): put each body as a log key and load them."""
 
     def load(*bodies, **where):
         for body in bodies:
@@ -164,7 +164,7 @@ BLANKS = [" ", "\u00a0", "\u3000", "\u2003", "\ufeff", "\u200b", "\u200e", "\u20
 
 
 def test_a_sign_of_any_width_is_a_formula_and_so_it_is_after_blanks(engine, loaded) -> None:
-    """Spreadsheets trim blanks, and take full-width signs for the plain ones."""
+    """Spreadsheets trim blanks, and treat full-width signs like the plain ones."""
     signs = [*"=+-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212", "\u207a", "\u208c"]
     formulas = [f"{sign}1" for sign in signs] + [f"{blank}{sign}1" for blank in BLANKS for sign in "=\uff1d@"]
     harmless = [
@@ -234,21 +234,21 @@ def test_an_export_of_one_partition_replaces_its_file_and_leaves_the_others(engi
 
 def test_a_file_that_fails_half_way_leaves_the_older_one_and_nothing_else(tmp_path) -> None:
     path = tmp_path / "a" / "part-0.parquet"
-    with whole_file(path) as file:
+    with write_whole_file(path) as file:
         file.write(b"old")
 
     def breaking():
         yield b"1,2\n"
         raise OSError("the disk is full")
 
-    with pytest.raises(OSError, match="full"), whole_file(path) as file:
+    with pytest.raises(OSError, match="full"), write_whole_file(path) as file:
         write_parquet(file, breaking())
     assert path.read_bytes() == b"old"
     assert [each.name for each in path.parent.iterdir()] == ["part-0.parquet"]
 
 
 def test_whoever_reads_the_folder_meanwhile_does_not_see_what_is_being_written(tmp_path) -> None:
-    with whole_file(tmp_path / "part-0.parquet") as file:
+    with write_whole_file(tmp_path / "part-0.parquet") as file:
         file.write(b"half")
         file.flush()
         assert ds.dataset(tmp_path, format="parquet").files == []
