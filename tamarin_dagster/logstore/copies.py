@@ -121,8 +121,8 @@ class Copies:
     def _time_of(self, tree: Tree, item: LogObject) -> int:
         """Return the copy's modification time in nanoseconds.
 
-        FolderLogStore distinguishes generations by it and the size. S3 counts in seconds, so if a log key was overwritten
-        within a second, the new copy is dated one nanosecond later.
+        FolderLogStore distinguishes generations by it and the size. S3 counts in seconds, so if a log key was
+        overwritten within a second, the new copy is dated one nanosecond later.
         """
         modified = (item.last_modified - _EPOCH) // _MICROSECOND * 1000
         present = tree.stat(item.key)
