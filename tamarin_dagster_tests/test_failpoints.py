@@ -48,8 +48,8 @@ def test_it_sleeps(monkeypatch):
 
 def test_the_environment_arms_it_and_kill_is_kill_9():
     program = (
-        "from tamarin_dagster.failpoints import FailPoint, reached; reached(FailPoint.COMMIT_AFTER); print('alive')\n"
-        "reached(FailPoint.COMMIT_BEFORE); print('still')"
+        "from tamarin_dagster.failpoints import FailPoint, hit; hit(FailPoint.COMMIT_AFTER); print('alive')\n"
+        "hit(FailPoint.COMMIT_BEFORE); print('still')"
     )
     environment = {"TAMARIN_FAILPOINT": "commit.before:kill"}
     done = subprocess.run([sys.executable, "-uc", program], env=environment, capture_output=True, check=False)

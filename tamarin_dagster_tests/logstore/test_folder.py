@@ -258,8 +258,8 @@ def test_a_folder_that_is_gone_is_no_deleted_object(folder, log_folder, tmp_path
     log_folder.rename(tmp_path / "not mounted")
     (deleted,) = folder.store.delete([item])
     (fetched,) = folder.store.fetch([item])
-    assert deleted.error == f"cannot be deleted: there is no folder {log_folder}"
-    assert fetched.error == f"cannot be read: there is no folder {log_folder}"
+    assert deleted.error == f"cannot be deleted: the folder {log_folder} does not exist"
+    assert fetched.error == f"cannot be read: the folder {log_folder} does not exist"
 
 
 def test_no_file_stays_open(folder, log_folder, tmp_path):

@@ -273,7 +273,7 @@ def test_the_statement_of_one_source_never_replaces_anothers(s3, s3_bucket):
 
 def test_logging_to_another_place_is_not_replaced_unasked(s3, s3_bucket, source):
     carry_out(s3, plan_logging(s3, source, LoggingTarget(s3_bucket, "old/"), ACCOUNT))
-    with pytest.raises(InspectionError, match=f"logs to '{s3_bucket}' under 'old/' already") as raised:
+    with pytest.raises(InspectionError, match=f"already logs to '{s3_bucket}' under 'old/'") as raised:
         plan_logging(s3, source, LoggingTarget(s3_bucket, "new/"), ACCOUNT)
     assert "--replace" in raised.value.remedy
 
@@ -290,7 +290,7 @@ def test_a_bucket_logs_into_itself_only_under_a_prefix_and_with_a_note(s3, s3_bu
 def test_buckets_of_two_regions_are_refused(s3, s3_bucket):
     s3.create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     with pytest.raises(
-        InspectionError, match=r"far-away is in eu-central-1, its log bucket log-bucket-.* in us-east-1"
+        InspectionError, match=r"far-away is in eu-central-1, but its log bucket log-bucket-.* is in us-east-1"
     ):
         plan_logging(s3, "far-away", LoggingTarget(s3_bucket, ""), ACCOUNT)
 
