@@ -1,8 +1,9 @@
-"""Rollups of traffic: the parts of a day are merged, and the day's rows written, in one transaction.
+"""Roll up traffic: merge the parts of a day, and write the day's rows, in one transaction.
 
-Each load stores the sums of its records (`recordstore.parts`), so the cost of a roll-up follows what was loaded since
-the last one, not the size of the day. Only when records were taken away (a newer generation of a log key) are the
-records of the day read again, and summed up by the same functions. So a rollup is exact, or its day is due.
+Each load stores the sums of its records (`recordstore.parts`). So the cost of a roll-up grows with the records that
+were loaded since the last one, not with the size of the day. If records were deleted (by a newer generation of a log
+key), the records of the day are read again, and summed up by the same functions. So a rollup is exact, or its day is
+due.
 """
 
 import logging
@@ -39,19 +40,19 @@ from tamarin_dagster.traffic.measures import RECORD_COLUMNS
 from tamarin_dagster.traffic.sums import sum_up
 from tamarin_dagster.traffic.totals import Total
 
-# Dimensions of a day that are merged and made rows at a time: each may take some 150 MB.
+# The number of dimensions that are merged and turned into rows at the same time: each may take about 150 MB.
 _THREADS = 2
 _log = logging.getLogger(__name__)
 
-# The share of the time that a day which goes on filling may be rolled up: one that took 6 s is left alone for a minute.
-# So the work of a day's rollups grows with its hours, not with the number of its loads.
+# The maximum share of the time that the roll-ups of a growing day may take: a day that took 6 s is skipped for a
+# minute. So the work for a day grows with its hours, not with the number of its loads.
 PATIENT_SHARE = 0.1
-_REMEDY = "the other days are not affected and this one stays noted: mend the cause, then run `tamarin-dagster roll-up`"
+_REMEDY = "the other days are not affected and this one stays noted: fix the cause, then run `tamarin-dagster roll-up`"
 
 
 @dataclass(frozen=True, slots=True)
 class RolledUpDay:
-    """One UTC day of a bucket's requests, as it is rolled up now."""
+    """One UTC day of a bucket's requests after its roll-up."""
 
     bucket: str
     day: date
@@ -61,14 +62,15 @@ class RolledUpDay:
 
 @dataclass(slots=True)
 class RolledUp:
-    """What a roll-up did.
+    """The result of a roll-up.
 
     Attributes:
-        days: those whose rows were written, in order.
-        waiting: days left for later, since they were rolled up a moment ago.
-        kept: days that needed nothing: retention has dropped their records, so that their rollups stay as they are,
-            or another process was faster.
+        days: the days whose rows were written, in order.
+        waiting: number of days left for later, because they were rolled up a moment ago.
+        kept: number of days that needed no work: retention has dropped their records, so that their rollups stay as
+            they are, or another process was faster.
         failures: days that could not be rolled up; each is as it was, and stays noted.
+        seconds: duration.
     """
 
     days: list[RolledUpDay] = field(default_factory=list)
@@ -79,17 +81,17 @@ class RolledUp:
 
     @property
     def requests(self) -> int:
-        """Records of all these days."""
+        """Return the number of records of all these days."""
         return sum(day.requests for day in self.days)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept of a day.
+    """How much of a day is kept.
 
     Attributes:
-        rows: of each dimension, as rows of single values; the rest is folded.
-        part_days: how long the sums of a day are kept after its last roll-up.
+        rows: the maximum number of rows of single values in each dimension; other values are folded.
+        part_days: the number of days for which the parts of a day are kept after its last roll-up.
     """
 
     rows: int = DEFAULT_ROLLUP_ROWS
@@ -97,12 +99,12 @@ class Limits:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Return how much is kept of a day by the settings."""
+    """Return how much of a day the settings keep."""
     return Limits(settings.rollup_rows, settings.rollup_parts_days)
 
 
 def pending_days(connection: sa.Connection, *, skips: Collection[str] = ()) -> list[tuple[str, date]]:
-    """Return the buckets and days that are due, less the buckets `skips`, in order."""
+    """Return the buckets and days that are due, in order, without the buckets `skips`."""
     due = due_days().c
     statement = (
         sa.select(due.bucket, due.request_date)
@@ -123,18 +125,19 @@ def roll_up(
     limits: Limits = Limits(),
     progress: Callable[[RolledUpDay, int], None] | None = None,
 ) -> RolledUp:
-    """Rolls up each day whose records have changed. A kill leaves the day at hand as it was, and the rest noted.
+    """Roll up each day whose records have changed. After a kill, the present day is as it was, and the rest noted.
 
-    A day that cannot be rolled up stops only itself: it is one of the answer's `failures`, and the others go on.
+    A day that cannot be rolled up does not stop the others: it is one of the result's `failures`.
 
     Args:
-        engine: of the records' database.
-        regions: where buckets live, as far as it is known: to tell transfer within the region from that to another.
-        skips: buckets that are left to others.
-        last: only days up to this one; default: all.
-        patient: leaves a day alone that was rolled up a moment ago (see PATIENT_SHARE): for runs that come often.
-        limits: how much is kept of a day.
-        progress: called after each day, with how many are left.
+        engine: connects to the records' database.
+        regions: the regions of buckets, as far as they are known: they separate transfer within a region from transfer
+            to another region.
+        skips: buckets that other processes roll up.
+        last: the last day to roll up; default: all days.
+        patient: skip days that were rolled up a moment ago (see PATIENT_SHARE); for runs that come often.
+        limits: how much of a day is kept.
+        progress: called after each day, with the number of days left.
     """
     started = time.monotonic()
     done = RolledUp()
@@ -162,7 +165,7 @@ def roll_up(
 
 
 def _name_buckets(engine: sa.Engine) -> None:
-    """Gives days that are noted for all buckets the names of those that have records or rollups of them."""
+    """Replace each note for all buckets by notes for the buckets that have records or rollups of its day."""
     pending, record, rolled_up = traffic_pending_day.c, s3_log_record.c, traffic_day.c
     with engine.connect() as connection:
         days = connection.scalars(
@@ -181,7 +184,7 @@ def _name_buckets(engine: sa.Engine) -> None:
 
 
 def _rolled_up_lately(connection: sa.Connection) -> set[tuple[str, date]]:
-    """Days whose last roll-up took more than PATIENT_SHARE of the time since."""
+    """Return the days whose last roll-up took more than PATIENT_SHARE of the time since then."""
     day = traffic_day.c
     age = sa.extract("epoch", sa.func.now() - day.rolled_up_at)
     statement = sa.select(day.bucket, day.request_date).where(day.seconds > PATIENT_SHARE * age)
@@ -191,20 +194,21 @@ def _rolled_up_lately(connection: sa.Connection) -> set[tuple[str, date]]:
 def _roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, limits: Limits) -> RolledUpDay | None:
     """Roll up a day in one transaction on one connection.
 
-    Returns None if its records have expired, or if another process has rolled it up while this one waited.
+    Return None if its records have expired, or if another process has rolled it up while this one waited.
 
-    Each statement sees what is committed when it begins. Parts are deleted by their ids, after they were read: one that
-    a load commits later stays, and the day stays due. One statement reads records and the ids of their parts.
+    Each statement sees what is committed when it begins. Parts are deleted by their ids after they were read, so a part
+    that a load commits later stays, and the day stays due. Records and the ids of their parts are read by one
+    statement.
     """
     started = time.monotonic()
     this = sa.and_(traffic_day.c.bucket == bucket, traffic_day.c.request_date == day)
     with engine.begin() as connection:
-        # One roll-up of a day at a time. The lock goes with the transaction, as a
-        # pooler between us and Postgres needs it.
+        # One roll-up of a day at a time. The lock ends with the transaction, because a pooler may give the session to
+        # somebody else after that.
         lock = sa.func.hashtextextended(f"traffic {bucket}", day.toordinal())
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-        # `expire` drops the month before this transaction, or after it. The same lock first, so that neither waits
-        # for the other with a lock in hand.
+        # `expire` drops the month before this transaction or after it. Both take this lock first, so that neither
+        # waits for the other while it holds a lock.
         connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS SHARE MODE")
         is_noted = _delete_notes(connection, bucket, day)
         found = parts.find(connection, bucket, day)
@@ -216,7 +220,7 @@ def _roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, 
             _log.info("%s, %s: the records have expired, the rollups stay as they are", bucket, day)
             return None
         ids = list(found.ids)
-        # Rollups without a merged part are of a version that had no parts, or their part was deleted since it is old.
+        # If rollups have no merged part, an older version made them without parts, or their part was old and deleted.
         if is_noted or (rolled_up is not None and not found.has_merged):
             ids.clear()
             totals: Iterable[Total] = _totals_of_records(connection, bucket, day, region, ids)
@@ -247,7 +251,7 @@ def _delete_notes(connection: sa.Connection, bucket: str, day: date) -> bool:
 
 
 def _totals_of_parts(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Total]:
-    """Yield the sums of the day's parts, one dimension after the other."""
+    """Yield the sums of the day's parts, one dimension after another."""
     for dimension in PART_COLUMNS:
         total = Total(dimension)
         for sums in parts.read(connection, ids, dimension):
@@ -258,7 +262,7 @@ def _totals_of_parts(connection: sa.Connection, ids: Sequence[int]) -> Iterator[
 def _totals_of_records(
     connection: sa.Connection, bucket: str, day: date, region: str | None, ids: list[int]
 ) -> list[Total]:
-    """Return the sums of the day's records, in one reading; append the ids of the parts of their loads to `ids`."""
+    """Return the sums of the day's records, read once; append the ids of the parts of their loads to `ids`."""
     totals = {dimension: Total(dimension) for dimension in PART_COLUMNS}
     for records in records_and_parts(connection, bucket, day, RECORD_COLUMNS, ids):
         for dimension, sums in sum_up(records, region).items():
@@ -269,14 +273,14 @@ def _totals_of_records(
 def _write(
     connection: sa.Connection, bucket: str, day: date, totals: Iterable[Total], limits: Limits
 ) -> tuple[int, int]:
-    """Write the rows of the day in place of the former ones, and its part; return its requests and bytes."""
+    """Replace the rows of the day, and store its part; return its requests and bytes."""
     for table in ROLLUPS:
         connection.execute(sa.delete(table).where(table.c.bucket == bucket, _of_that_day(table, day)))
     fold = traffic_fold.c
     connection.execute(sa.delete(traffic_fold).where(fold.bucket == bucket, fold.request_date == day))
     packed = {}
     requests = size = 0
-    # While this thread reads and writes, the other dimensions are merged and made rows.
+    # While this thread reads and writes, others merge the next dimensions and make their rows.
     with ThreadPoolExecutor(_THREADS) as pool:
         making = (pool.submit(rows_of_day, total, bucket, day, limits.rows) for total in totals)
         for rows in _in_order(making):
@@ -293,7 +297,7 @@ def _write(
 
 
 def _in_order(making: Iterator["Future[DayRows | None]"]) -> Iterator[DayRows | None]:
-    """Yield what is made, in order, while at most so many are being made as there are threads."""
+    """Yield the results in order; at most _THREADS are in the making at a time."""
     waiting: deque[Future[DayRows | None]] = deque()
     for future in making:
         waiting.append(future)

@@ -152,7 +152,7 @@ def _look(
     share, least_bytes = asked
     share = settings.hog_share_of(bucket) if share is None else share
     with err.status("Asking the rollups"), engine.connect() as connection:
-        found = largest_consumers(connection, bucket.name, by, first, last, share=share, least_bytes=least_bytes)
+        found = largest_consumers(connection, bucket.name, by, first, last, share=share, min_bytes=least_bytes)
         waiting = waiting_days(connection, bucket.name, first, last)
     limit = f"{decimal(least_bytes)} or more" if least_bytes else f"more than {share:.1%}"
     count = f"{found.count:,}" if found.fold is None else f"at least {found.count:,}"
@@ -212,8 +212,8 @@ def _ban(
         yield from bans.nginx_lines(addresses)
         return
     about = f"Hogs of {', '.join(sorted(banned))} since {found[0].first}"
-    for ip_set in bans.waf_ip_sets("tamarin-hogs", about[: bans.MOST_DESCRIPTION], addresses):
-        _warn_of_many(len(ip_set["Addresses"]), bans.MOST_WAF_ADDRESSES, "addresses are more than an IP set takes")
+    for ip_set in bans.waf_ip_sets("tamarin-hogs", about[: bans.MAX_DESCRIPTION], addresses):
+        _warn_of_many(len(ip_set["Addresses"]), bans.MAX_WAF_ADDRESSES, "addresses are more than an IP set takes")
         yield json.dumps(ip_set)
 
 
@@ -232,7 +232,7 @@ def _policy(bucket: LoggedBucket, by: ConsumerKind, consumers: Sequence[Consumer
             return
         policy = bans.policy_of_principals(arn, (each for patterns in principals.values() for each in patterns))
     size = len(json.dumps(policy, separators=(",", ":")))
-    _warn_of_many(size, bans.MOST_POLICY_BYTES, "bytes are more than a bucket policy takes")
+    _warn_of_many(size, bans.MAX_POLICY_BYTES, "bytes are more than a bucket policy takes")
     yield json.dumps(policy, indent=2)
 
 

@@ -1,4 +1,4 @@
-"""What traffic is told apart by, and the parent of each value: where a value without a row of its own is counted."""
+"""Define the dimensions of traffic, and the parent of each value, in which a value without its own row is counted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ _IPV4_PARENT_BITS, _IPV6_PARENT_BITS = 24, 48
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """Something that traffic is told apart by.
+    """A property of requests that traffic is summed up by.
 
     Attributes:
         name: the column of the record, and of `traffic_daily_by_…`.
-        type: of its values. Addresses are as Postgres sends them, so that networks are values too.
+        type: the type of its values. Addresses are in Postgres' binary form, so that networks are values too.
         parents: returns the parent of each value (none is null): a prefix, network, role, host or product.
-        roots: returns the parent of each parent, of which there are one or two.
+        roots: returns the parent of each parent; there are one or two different ones.
     """
 
     name: str
@@ -47,17 +47,17 @@ def _products(agents: pa.Array) -> pa.Array:
 
 
 def _principals(requesters: pa.Array) -> pa.Array:
-    """Return the role of each assumed role, the account of any other ARN, and '' of what is no ARN."""
+    """Return the role of each assumed role, the account of any other ARN, and '' for a text that is not an ARN."""
     is_arn = pc.starts_with(requesters, "arn:")
     is_role = pc.and_(is_arn, pc.match_substring(requesters, ":assumed-role/"))
-    # Most requesters of a day are of one kind, and cutting is what takes the time.
+    # Most requesters of a day are of one kind, and cutting takes most of the time.
     named = _cut_where(requesters, is_role, b"/", 2)
     named = _cut_where(named, pc.and_not(is_arn, is_role), b":", 5)
     return named if pc.all(is_arn).as_py() else pc.if_else(is_arn, named, "")
 
 
 def _cut_where(texts: pa.Array, chosen: pa.Array, mark: bytes, nth: int) -> pa.Array:
-    """Return the texts, the chosen ones up to the nth mark."""
+    """Return the texts, with the chosen ones cut off at the nth mark."""
     if not pc.any(chosen).as_py():
         return texts
     if pc.all(chosen).as_py():

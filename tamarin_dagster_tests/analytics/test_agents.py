@@ -62,7 +62,7 @@ def test_what_is_interrupted_goes_on_where_it_was(engine, monkeypatch) -> None:
     put_rollup(engine, "user_agent", {"Wget/1.21": {}}, day=date(2026, 3, 4))
     put_rollup(engine, "user_agent", {f"curl/8.{number}": {} for number in range(5)})
     monkeypatch.setattr(agents, "PAGE_AGENTS", 2)
-    real, pages = agents._told, []
+    real, pages = agents._parameters, []
 
     def falls_over(page):
         pages.append(len(page))
@@ -70,7 +70,7 @@ def test_what_is_interrupted_goes_on_where_it_was(engine, monkeypatch) -> None:
             raise KeyboardInterrupt
         return real(page)
 
-    monkeypatch.setattr(agents, "_told", falls_over)
+    monkeypatch.setattr(agents, "_parameters", falls_over)
     with pytest.raises(KeyboardInterrupt):
         classify(engine)
     assert (pages, rows_of(engine, "SELECT user_agent FROM user_agent_kind")) == ([1, 2, 2, 1], [("Wget/1.21",)])

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.analytics.agents import _unknown_of
-from tamarin_dagster.analytics.consumers import ConsumerKind, largest_consumers, unseen
+from tamarin_dagster.analytics.consumers import ConsumerKind, find_unseen, largest_consumers
 from tamarin_dagster.analytics.folds import Fold, folds_of
 from tamarin_dagster.analytics.networks import _unknown_of as unknown_addresses_of
 from tamarin_dagster.analytics.reasons import Measure, reasons_for
@@ -80,7 +80,7 @@ def test_a_folded_network_is_no_consumer_and_its_bytes_are_in_the_whole(folded, 
     assert (found.count, found.bytes_sent, found.median_bytes) == (3, 200_000, None)
     assert found.largest[0].share == 0.4
     assert found.fold == Fold("remote_ip", 1, 500, 100, 100_000, 300)
-    assert unseen(connection, folded.bucket, ConsumerKind.ip, ["198.51.100.0"], FIRST, LAST) == {"198.51.100.0"}
+    assert find_unseen(connection, folded.bucket, ConsumerKind.ip, ["198.51.100.0"], FIRST, LAST) == {"198.51.100.0"}
 
     whole = largest_consumers(connection, folded.bucket, ConsumerKind.ip, FIRST, FIRST)
     assert (whole.median_bytes, whole.fold, whole.largest[0].times_median) == (5000, None, 8)

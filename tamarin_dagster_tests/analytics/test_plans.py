@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.alarms import bandwidth_spikes, hogs, new_top_consumers
+from tamarin_dagster.analytics.anomalies import bandwidth_spikes, new_top_consumers, top_talkers
 from tamarin_dagster.analytics.consumers import ConsumerKind, largest_consumers
 from tamarin_dagster.analytics.report import Month
 from tamarin_dagster.analytics.report.queries import ask_all
@@ -124,7 +124,7 @@ def test_anomalies_and_top_talkers_do_not_sum_up_all_consumers_for_each_of_them(
         for by in ConsumerKind:
             assert largest_consumers(connection, "media", by, DAY, DAY).count == VALUES
         new_top_consumers(connection, "media", NOW)
-        hogs(connection, "media", NOW, 0.1)
+        top_talkers(connection, "media", NOW, 0.1)
         bandwidth_spikes(connection, "media", NOW, 6)
     with unanalyzed.begin() as connection:
         most = max(most_rows_of(connection, statement, given) for statement, given in statements)

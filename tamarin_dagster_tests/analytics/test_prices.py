@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import yaml
 
 from tamarin_dagster.analytics import prices as module
-from tamarin_dagster.analytics.prices import Prices, price, read_prices
+from tamarin_dagster.analytics.prices import PriceList, price, read_prices
 from tamarin_dagster.recordstore.database import mirror_buckets
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
 from tamarin_dagster.settings import LoggedBucket, SettingsError
@@ -23,7 +23,7 @@ ENTRIES = {
         "there": {"put_requests": 50, "get_requests": 10, "internet_gb": {0: 1}, "interregion_gb": 0.2},
     },
 }
-PRICES = Prices.model_validate(ENTRIES)
+PRICES = PriceList.model_validate(ENTRIES)
 TRAFFIC = {
     # of six requests two are free, one is a PUT; of 50 GB 8 are free, 2 go to another region: 40 to the internet
     "a": {
@@ -234,5 +234,5 @@ def test_a_missing_file_and_no_yaml_are_clear_errors(tmp_path) -> None:
     with pytest.raises(SettingsError, match=r"No such file or directory; it must name a file like prices\.yaml"):
         read_prices(path)
     path.write_text("as_of: [")
-    with pytest.raises(SettingsError, match="is no valid YAML"):
+    with pytest.raises(SettingsError, match="this is not valid YAML"):
         read_prices(path)

@@ -407,7 +407,7 @@ def test_a_day_that_cannot_be_rolled_up_stops_only_itself(load, engine, rows, ba
     assert (failure.bucket, failure.day) == (bad, DAY)
     assert str(failure) == (
         f'bucket {bad}, day 2026-03-05: cannot roll up: new row for relation "traffic_daily_by_key" violates check'
-        ' constraint "refuse" - the other days are not affected and this one stays noted: mend the cause, then run'
+        ' constraint "refuse" - the other days are not affected and this one stays noted: fix the cause, then run'
         " `tamarin-dagster roll-up`"
     )
     assert due(engine) == [(bad, DAY)]

@@ -76,7 +76,7 @@ def test_a_month_of_one_bucket_goes_where_it_is_wanted(run, engine, tmp_path) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--month", "March"), "--month: 'March' is no month; one is written like 2026-03"),
+        (("--month", "March"), "--month: 'March' is not a month; write it like 2026-03"),
         (("--out", "tamarin.yaml"), "--out tamarin.yaml is a file, and there are 2 buckets; name one with --bucket"),
         (("--bucket", "press"), "bucket 'press' is not configured; configured are: media, films"),
     ],

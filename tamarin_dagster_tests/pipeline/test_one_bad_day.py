@@ -116,7 +116,7 @@ def test_a_bucket_that_cannot_be_rolled_up_is_named_and_the_others_are_done(put,
     for command in ("pull", "roll-up"):
         said = run(command, status=1).stderr
         assert 'bucket huge, day 2026-03-05: cannot roll up: new row for relation "traffic_daily_by_key"' in said
-        assert "mend the cause, then run `tamarin-dagster roll-up`" in said
+        assert "fix the cause, then run `tamarin-dagster roll-up`" in said
     assert rows("SELECT bucket, requests FROM traffic_day ORDER BY 1") == [("aaa", 1), ("innocent", 1)]
 
     rows("ALTER TABLE traffic_daily_by_key DROP CONSTRAINT refuse")

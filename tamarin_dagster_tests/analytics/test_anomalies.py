@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamarin_dagster.analytics import alarms
-from tamarin_dagster.analytics.alarms import Rise, bandwidth_spikes, error_rate_jumps, request_spikes
+from tamarin_dagster.analytics import anomalies
+from tamarin_dagster.analytics.anomalies import Rise, bandwidth_spikes, error_rate_jumps, request_spikes
 from tamarin_dagster.analytics.consumers import ConsumerKind
 from tamarin_dagster.analytics.past import known_days_before, last_settled_day, waiting_days
 from tamarin_dagster.analytics.reasons import Reason
@@ -114,8 +114,8 @@ def test_two_weeks_are_history_enough(traffic, connection, days, judged) -> None
 
 
 def test_a_bucket_without_any_traffic_is_not_judged(traffic, connection) -> None:
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6) == alarms.Rises(0)
-    assert alarms.new_top_consumers(connection, traffic.bucket, NOW).is_judged is False
+    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6) == anomalies.Rises(0)
+    assert anomalies.new_top_consumers(connection, traffic.bucket, NOW).is_judged is False
 
 
 def test_a_day_without_rollups_was_quiet_if_somebody_was_loading_by_then(traffic, connection) -> None:
@@ -265,7 +265,7 @@ def test_who_was_never_seen_and_takes_much_is_new(traffic, connection) -> None:
     traffic.daily("remote_ip", YESTERDAY - 28 * DAY, **{seen: 1})
     traffic.daily("requester", YESTERDAY, **{"arn:aws:iam::123456789012:user/new": 30 * GB, "": 60 * GB})
 
-    found = alarms.new_top_consumers(connection, traffic.bucket, NOW)
+    found = anomalies.new_top_consumers(connection, traffic.bucket, NOW)
 
     assert (found.day, found.days) == (YESTERDAY, 28)
     assert [(each.by, each.rank, each.consumer.name) for each in found.newcomers] == [
@@ -280,14 +280,14 @@ def test_who_was_seen_longer_ago_is_new_again(traffic, connection) -> None:
     settled(traffic, **{"203.0.113.1": 40 * GB})
     traffic.daily("remote_ip", YESTERDAY - 29 * DAY, **{"203.0.113.1": 40 * GB})
 
-    assert len(alarms.new_top_consumers(connection, traffic.bucket, NOW).newcomers) == 1
+    assert len(anomalies.new_top_consumers(connection, traffic.bucket, NOW).newcomers) == 1
 
 
 def test_nobody_is_new_while_there_are_but_13_days(traffic, connection) -> None:
     traffic.days(YESTERDAY - 13 * DAY, YESTERDAY)
     traffic.daily("remote_ip", YESTERDAY, **{"203.0.113.1": 40 * GB})
 
-    assert not alarms.new_top_consumers(connection, traffic.bucket, NOW).is_judged
+    assert not anomalies.new_top_consumers(connection, traffic.bucket, NOW).is_judged
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_a_day_is_settled_hours_after_its_end(now, day) -> None:
 def hogs_found(traffic, connection, share: float) -> list[tuple[str, date, str]]:
     return [
         (each.by.value, each.first, consumer.name)
-        for each in alarms.hogs(connection, traffic.bucket, NOW, share)
+        for each in anomalies.top_talkers(connection, traffic.bucket, NOW, share)
         for consumer in each.largest
     ]
 
