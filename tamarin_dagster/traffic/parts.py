@@ -1,6 +1,7 @@
 """Turn sums into bytes, and back: a zstd-compressed Arrow IPC stream, which other programs can read too.
 
-Measures that are 0 in all rows are left out, and so are columns that are null in all rows: small loads make small parts.
+Measures that are 0 in all rows are left out, and so are columns that are null in all rows. So small loads make small
+parts.
 """
 
 import pyarrow as pa

@@ -53,7 +53,7 @@ def test_a_name_is_short_whatever_the_client_sends() -> None:
 
 @pytest.mark.parametrize("bait", ["(" * 8000, "a-" * 4000, "a." * 4000, "bot " * 2000, "Mozilla/5.0 (" + ";" * 8000])
 def test_no_agent_takes_long(bait) -> None:
-    """A hundred thousand of them, each of 8 KB, are to be classified in minutes."""
+    """A hundred thousand user agents of 8 KB each must be classified within minutes."""
     classify_agent("warm")
     start = time.process_time()
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""Who takes how much, and who is one's own, on rollups whose answers are known."""
+"""The bytes of consumers, and which of them are your own, on rollups whose answers are known."""
 
 from datetime import date
 

@@ -74,7 +74,7 @@ def unanalyzed(engine: sa.Engine) -> sa.Engine:
 
 @contextmanager
 def asked(engine: sa.Engine) -> Iterator[list[tuple[str, Any]]]:
-    """The statements that are executed meanwhile, with their parameters."""
+    """Collect the statements that are executed in the body, with their parameters."""
     statements: list[tuple[str, Any]] = []
 
     def note(_connection, _cursor, statement, parameters, _context, _many) -> None:
@@ -89,7 +89,7 @@ def asked(engine: sa.Engine) -> Iterator[list[tuple[str, Any]]]:
 
 
 def rows_handled(plan: dict[str, Any]) -> int:
-    """The most rows that one node of a plan made or threw away, in all its loops."""
+    """Return the maximum number of rows that one node of a plan made or discarded, in all its loops."""
     of_each_loop = sum(
         plan.get(name, 0) for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
     )

@@ -1,4 +1,4 @@
-"""Estimated cost: what a month's requests and bytes come to, by the prices of a day."""
+"""Estimated cost of a month's requests and bytes, at the prices of a day."""
 
 from datetime import date
 from decimal import Decimal
@@ -213,7 +213,7 @@ def test_a_terabyte_from_us_east_1_costs_what_the_bill_says(engine) -> None:
         ({"discount": 3}, "discount: Extra inputs are not permitted"),
     ],
 )
-def test_wrong_prices_are_told_with_their_place(tmp_path, change, problem) -> None:
+def test_wrong_prices_are_reported_with_their_place(tmp_path, change, problem) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(yaml.safe_dump(ENTRIES | change))
     with pytest.raises(SettingsError) as raised:

@@ -1,4 +1,4 @@
-"""What has no row of its own is counted in its parent: totals, networks and prefixes stay exact."""
+"""Values without rows of their own count in their parents: totals, networks and prefixes stay exact."""
 
 import random
 from ipaddress import ip_address, ip_network
@@ -53,7 +53,7 @@ def test_an_address_has_its_network():
 
 
 def network_of(packed: bytes):
-    """The network that Postgres would read of it."""
+    """Return the network that Postgres would read from it."""
     return ip_network(f"{ip_address(packed[4:])}/{packed[1]}")
 
 

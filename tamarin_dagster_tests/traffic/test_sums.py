@@ -1,4 +1,4 @@
-"""Sums of sums are the sums of all records, however these are divided, and whatever goes through bytes between."""
+"""Merged sums are the sums of all records, however these are divided, and whether or not they were bytes in between."""
 
 from collections import Counter
 from datetime import timedelta
@@ -35,7 +35,7 @@ CHANGES = st.fixed_dictionaries(
 
 
 def rows_of(dimension: str, sums: pa.Table) -> Counter:
-    """The rows in no order; numbers as Python has them."""
+    """Return the rows in no order, with Python's numbers."""
     schema = {each.name: schema_of(each) for each in DIMENSIONS} | {HOUR: HOURS_SCHEMA}
     table = complete(sums, schema[dimension])
     return Counter(
@@ -85,7 +85,7 @@ def test_percentiles_of_an_hour_hold_for_its_requests(changes):
 
 
 def test_a_part_of_a_few_lines_is_small():
-    """A log key of five lines must not leave more sums than records, which take some 580 bytes each."""
+    """The sums of a log key with five lines must not be larger than its records, which take about 580 bytes each."""
     changes = [{"key": f"films/{number}.mp4", "remote_ip": f"192.0.2.{number}"} for number in range(5)]
     assert sum(len(to_bytes(sums)) for sums in sum_up(records(changes)).values()) < 5 * 580
 

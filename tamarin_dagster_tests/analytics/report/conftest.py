@@ -1,4 +1,4 @@
-"""A report of a single row of each kind, to be changed by tests."""
+"""A report with a single row of each kind, which tests change."""
 
 from datetime import UTC, date, datetime
 

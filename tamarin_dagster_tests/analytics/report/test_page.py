@@ -1,4 +1,4 @@
-"""The page: whatever clients sent is text in it."""
+"""The page: texts from clients are always shown as text."""
 
 import re
 from dataclasses import replace
@@ -55,7 +55,7 @@ class Elements(HTMLParser):
 
 
 def with_texts(report: Report, *, key: str, other: str) -> Report:
-    """The report with these texts in the place of all that a client sends."""
+    """Return the report with these texts in place of all texts from clients."""
     [file], [agent], [referrer], [requester] = (
         report.files.largest,
         report.agents.largest,

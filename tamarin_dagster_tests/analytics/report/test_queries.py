@@ -1,4 +1,4 @@
-"""A report tells what the rollups hold of its bucket and month, and nothing else."""
+"""A report shows the rollups of its bucket and month, and nothing else."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -237,7 +237,7 @@ def test_the_cost_is_that_of_the_view(engine) -> None:
 
 @pytest.fixture
 def loaded(engine, folder_bucket, folder_place, put_key) -> None:
-    """Records of two days of March, some of them late, twice or none."""
+    """Load records of two days of March: some are late, some are delivered twice, some lines are no records."""
     early, late = line("30/Mar/2026:10:00:00 +0000"), line("31/Mar/2026:22:00:00 +0000", request_id="B" * 16)
     put_key(early + line("30/Mar/2026:10:00:00 +0000", request_id="A" * 16), day="2026-03-30", time="10-30-00")
     put_key(early + b"no record\n" * 3, day="2026-03-31", time="10-00-00")

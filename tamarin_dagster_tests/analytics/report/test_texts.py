@@ -1,4 +1,4 @@
-"""What clients sent, made fit to be shown."""
+"""Texts from clients, made safe to show."""
 
 from hypothesis import given
 from hypothesis import strategies as st
