@@ -125,7 +125,7 @@ def error_rate_jumps(connection: sa.Connection, bucket: str, now: datetime, thre
     """
     last = _hour_of(now - SETTLED_AFTER) - timedelta(hours=1)
     past = _past(connection, bucket, last)
-    found = _judged(last, past, _error_rate, partial(baseline_of, threshold=threshold, min_rise=MIN_RATE_RISE))
+    found = _judge(last, past, _error_rate, partial(baseline_of, threshold=threshold, min_rise=MIN_RATE_RISE))
     rises = tuple(rise for rise in found.rises if past.at(rise.hour).error_count >= MIN_ERRORS)
     return _with_reasons(connection, bucket, Measure.ERRORS, now, replace(found, rises=rises))
 
@@ -170,7 +170,7 @@ def _spikes(
     """Return the rises; the present hour is judged too, because records that come late only raise its sums."""
     last = _hour_of(now)
     baseline = partial(baseline_of, threshold=threshold, min_rise=min_rise, min_multiple=MIN_MULTIPLE)
-    found = _judged(last, _past(connection, bucket, last), attrgetter(measure), baseline)
+    found = _judge(last, _past(connection, bucket, last), attrgetter(measure), baseline)
     return _with_reasons(connection, bucket, measure, now, found)
 
 
@@ -216,7 +216,7 @@ _ValueOf = Callable[[Hour], float | None]
 _BaselineOf = Callable[[Sequence[float]], Baseline]
 
 
-def _judged(last: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Rises:
+def _judge(last: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Rises:
     rises, judged = [], 0
     for hour in _judged_hours(last):
         usual = _baseline_at(hour, past, value_of, baseline)

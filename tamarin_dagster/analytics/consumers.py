@@ -124,7 +124,7 @@ def largest_consumers(
     The period is the UTC days `first` to `last`. Requests without an address (S3's own) or without a requester
     (anonymous) belong to no consumer: they count in the sum only.
     """
-    taken = _taken(bucket, by, first, last)
+    taken = _sum_by_consumer(bucket, by, first, last)
     consumer = taken.c
     named = consumer.name.is_not(None)
     middle = median_of(consumer.bytes_sent).filter(named)
@@ -172,7 +172,7 @@ def find_unseen(
     return set(names) - set(connection.scalars(seen.distinct()))
 
 
-def _taken(bucket: str, by: ConsumerKind, first: date, last: date) -> sa.CTE:
+def _sum_by_consumer(bucket: str, by: ConsumerKind, first: date, last: date) -> sa.CTE:
     """Return the sums of each consumer. The row without a name has those of no consumer, and the folded ones."""
     column = _COLUMNS[by]
     table = column.table

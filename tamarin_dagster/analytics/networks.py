@@ -192,13 +192,15 @@ def _network(record: Mapping[str, Any]) -> Network:
     asn = record.get("autonomous_system_number", record.get("asn"))
     name = record.get("autonomous_system_organization") or record.get("as_name")
     return Network(
-        country=_filled(country.get("iso_code") if isinstance(country, dict) else record.get("country_code", country)),
+        country=_text_or_none(
+            country.get("iso_code") if isinstance(country, dict) else record.get("country_code", country)
+        ),
         asn=_number(asn),
-        name=_filled(name),
+        name=_text_or_none(name),
     )
 
 
-def _filled(value: object) -> str | None:
+def _text_or_none(value: object) -> str | None:
     return value.replace("\0", "") if isinstance(value, str) and value else None
 
 

@@ -67,15 +67,15 @@ def _cut_where(texts: pa.Array, chosen: pa.Array, mark: bytes, nth: int) -> pa.A
 
 def _networks(addresses: pa.Array) -> pa.Array:
     """Return the /24 of each IPv4 address and the /48 of each IPv6 address."""
-    return _masked(addresses, _IPV4_PARENT_BITS, _IPV6_PARENT_BITS)
+    return _mask(addresses, _IPV4_PARENT_BITS, _IPV6_PARENT_BITS)
 
 
 def _families(networks: pa.Array) -> pa.Array:
     """Return 0.0.0.0/0 for each IPv4 network, ::/0 for each IPv6 network."""
-    return _masked(networks, 0, 0)
+    return _mask(networks, 0, 0)
 
 
-def _masked(addresses: pa.Array, ipv4_bits: int, ipv6_bits: int) -> pa.Array:
+def _mask(addresses: pa.Array, ipv4_bits: int, ipv6_bits: int) -> pa.Array:
     lengths = np.asarray(pc.binary_length(addresses))
     groups, places = [], []
     for lead, octets, bits in ((IPV4_LEAD, 4, ipv4_bits), (IPV6_LEAD, 16, ipv6_bits)):

@@ -45,13 +45,13 @@ def fold(sums: pa.Table, dimension: Dimension, limit: int) -> Folded:
     """
     own, folded = split(sums)
     if own.num_rows <= limit:
-        return Folded(concat([own, _limited(folded, dimension, limit)]) if folded.num_rows else sums)
+        return Folded(concat([own, _limit_folded(folded, dimension, limit)]) if folded.num_rows else sums)
     keeps = _choose(own, limit)
     tail = own.filter(pa.array(~keeps))
     parents = _set(tail, "value", dimension.parents(_one(tail["value"])))
     parents = parents.append_column("folded_values", pa.array(np.ones(tail.num_rows, np.int64)))
     return Folded(
-        concat([own.filter(pa.array(keeps)), _limited(merge([folded, parents]), dimension, limit)]),
+        concat([own.filter(pa.array(keeps)), _limit_folded(merge([folded, parents]), dimension, limit)]),
         largest_requests=int(pc.max(tail["requests"]).as_py()),
         largest_bytes=int(pc.max(tail["bytes_sent"]).as_py()) if "bytes_sent" in tail.column_names else 0,
     )
@@ -104,7 +104,7 @@ def _ranks(sums: pa.Table, name: str) -> npt.NDArray[np.float64]:
     return np.asarray(pc.fill_null(sums[name], 0).cast(pa.float64()))
 
 
-def _limited(folded: pa.Table, dimension: Dimension, limit: int) -> pa.Table:
+def _limit_folded(folded: pa.Table, dimension: Dimension, limit: int) -> pa.Table:
     """Return the folded rows, limited in their number: the smallest are folded into their roots."""
     maximum = max(limit // PARENTS_SHARE, 4)
     if folded.num_rows <= maximum:

@@ -138,7 +138,7 @@ def measure(records: pa.Table, region: str | None = None) -> Measured:
     errors = encode(records["error_code"])
     requesters = encode(records["requester"])
     agents = encode(records["user_agent"])
-    addresses = encode(records["remote_ip"]).map(_packed)
+    addresses = encode(records["remote_ip"]).map(_pack)
 
     anonymous = _anonymous(requesters.values)
     is_anonymous = anonymous[requesters.codes]
@@ -229,7 +229,7 @@ def _mask_of(network: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]
 _MASKS = tuple(map(_mask_of, PRIVATE_NETWORKS))
 
 
-def _packed(addresses: pa.Array) -> pa.Array:
+def _pack(addresses: pa.Array) -> pa.Array:
     """Return addresses in Postgres' binary form: texts of one address become one value."""
     known = addresses.drop_null() if addresses.null_count else addresses
     packed = pack_addresses(known, IPV4_LEAD, IPV6_LEAD)

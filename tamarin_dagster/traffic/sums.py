@@ -122,7 +122,7 @@ def _hour_codes(
     return codes, len(found), columns
 
 
-def _merged_hours(table: pa.Table) -> pa.Table:
+def _merge_hours(table: pa.Table) -> pa.Table:
     """Return the rows with those of the same hour, class and bin merged."""
     table = complete(table, HOURS_SCHEMA)
     kinds = encode(table["operation_class"])
@@ -144,9 +144,9 @@ def merge(tables: Sequence[pa.Table]) -> pa.Table:
         return tables[0]
     whole = concat(tables)
     if HOUR in whole.column_names:
-        return _merged_hours(whole)
+        return _merge_hours(whole)
     own, folded = split(whole)
-    return concat([_merged(own), _merged(folded)]) if folded.num_rows else _merged(own)
+    return concat([_merge_values(own), _merge_values(folded)]) if folded.num_rows else _merge_values(own)
 
 
 def split(sums: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -162,7 +162,7 @@ def concat(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _merged(table: pa.Table) -> pa.Table:
+def _merge_values(table: pa.Table) -> pa.Table:
     """Return the rows with those of the same value merged; all of them single values, or all folded."""
     encoded = encode(table["value"])
     codes, size = encoded.codes, len(encoded.values)

@@ -19,12 +19,12 @@ _QUERY_OF_URL = re.compile(r"([a-z][a-z0-9+.-]*://[^\s?\"'<>]*)\?[^\s\"'<>)]*", 
 def name_of_object(key: str) -> str:
     """Return an object key as S3 logs it, without the text after a question mark."""
     name, mark, _ = key.partition("?")
-    return _shown(name + (mark and mark + _CUT))
+    return _make_printable(name + (mark and mark + _CUT))
 
 
 def free_text(text: str) -> str:
     """Return a user agent, a requester or a host; URLs in it lose their queries."""
-    return _shown(_QUERY_OF_URL.sub(rf"\1?{_CUT}", text[:LONG_CHARACTERS]))
+    return _make_printable(_QUERY_OF_URL.sub(rf"\1?{_CUT}", text[:LONG_CHARACTERS]))
 
 
 def shorten(text: str, characters: int = SHORT_CHARACTERS) -> str:
@@ -35,5 +35,5 @@ def shorten(text: str, characters: int = SHORT_CHARACTERS) -> str:
     return text[:start] + _CUT + text[len(text) - (characters - 1 - start) :]
 
 
-def _shown(text: str) -> str:
+def _make_printable(text: str) -> str:
     return shorten(shown(redact_text(text[:LONG_CHARACTERS])), LONG_CHARACTERS)
