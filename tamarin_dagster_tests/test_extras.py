@@ -85,7 +85,7 @@ def test_without_the_extra_user_agents_wait_and_prices_do_not(engine, without, m
         assert (done.failures, rows_of(engine, "SELECT * FROM user_agent_kind")) == ([], [])
         assert pending_dimensions(engine, settings) == "", "a schedule would run each hour for nothing"
 
-    assert pending_dimensions(engine, settings) == "1 days of rollups are new"
+    assert pending_dimensions(engine, settings) == "1 day of rollups is new"
     done = refresh_dimensions(engine, settings)
     assert (done.classified.agents, done.lacking) == (1, None)
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from benchmarks.command_line import command_line, show
 from benchmarks.sheet import Sheet
-from tamarin_dagster.analytics.agent_kinds import kind_of
+from tamarin_dagster.analytics.agent_kinds import classify_agent
 from tamarin_dagster.analytics.agents import classify
 from tamarin_dagster.demo import DemoSite, lines_between
 from tamarin_dagster.logformat import parse_log
@@ -122,7 +122,7 @@ def main() -> None:
     start = time.perf_counter()
     for counts in ordinary.values():
         for agent in counts.elements():
-            kind_of(agent)
+            classify_agent(agent)
     rows.append(row("each record's agent, nothing written", ordinary, [time.perf_counter() - start]))
     headings = ("what is classified", "records", "distinct agents", "seconds", "min", "max")
     title = f"Classifying user agents; {options.rounds} rounds"

@@ -1,1 +1,1 @@
-"""Answers from the records: views, rollups, reports."""
+"""Answer questions about the records: rollups, dimensions, anomalies, top talkers and the report."""

@@ -1,6 +1,6 @@
-"""What a user agent claims to be: the products that it names, then what ua-parser makes of it.
+"""Classify user agents by what they claim to be: by the products that they name, otherwise by ua-parser.
 
-Claims, no proofs: a scraper may call itself Chrome, and anyone Googlebot.
+A claim is no proof: a scraper may call itself Chrome, and anyone may call themselves Googlebot.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from ua_parser import PartialResult
 
 FEATURE = "The classification of user agents"
-# Browsers send up to 300 characters. What a client sends beyond is there to cost time.
+# Browsers send up to 300 characters. A client that sends many more only wants to cost us time.
 READ_CHARACTERS = 512
 _NAME_CHARACTERS = 80
 
 
-class Kind(StrEnum):
-    """What sends a request, as far as it says so."""
+class AgentKind(StrEnum):
+    """The kind of client that a user agent claims to be."""
 
     SEARCH_ENGINE = "search engine"
     AI_CRAWLER = "AI crawler"
@@ -37,17 +37,17 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Agent(NamedTuple):
-    """The kind of a user agent, and what it calls itself, without a version, if that is known."""
+class UserAgent(NamedTuple):
+    """The kind of a user agent, and its name for itself without a version (None if it is not known)."""
 
-    kind: Kind
+    kind: AgentKind
     name: str | None
 
 
-# Products by name; `aws-sdk` stands for `aws-sdk-go-v2` too. An agent that names several is of the kind that comes
-# first here: bots name a browser beside themselves.
+# Product names; `aws-sdk` covers `aws-sdk-go-v2` too. If an agent names several products, the kind that comes first
+# here wins, because bots name a browser in addition to themselves.
 _PRODUCTS = {
-    Kind.AI_CRAWLER: (
+    AgentKind.AI_CRAWLER: (
         "AI2Bot Ai2Bot-Dolma Amazonbot anthropic-ai Applebot-Extended Brightbot Bytespider CCBot ChatGPT ChatGPT-User"
         " Claude-SearchBot Claude-User Claude-Web ClaudeBot cohere-ai cohere-training-data-crawler Crawlspace"
         " DeepSeekBot Diffbot DuckAssistBot FacebookBot FirecrawlAgent GoogleOther Google-CloudVertexBot"
@@ -55,30 +55,30 @@ _PRODUCTS = {
         " MistralAI-User NovaAct OAI-SearchBot omgili omgilibot PanguBot Perplexity-User PerplexityBot Timpibot"
         " TikTokSpider VelenPublicWebCrawler Webzio-Extended YouBot"
     ),
-    Kind.SEARCH_ENGINE: (
+    AgentKind.SEARCH_ENGINE: (
         "360Spider AdsBot-Google Applebot AspiegelBot Baiduspider Bingbot BingPreview coccocbot Daum DuckDuckBot"
         " DuckDuckGo-Favicons-Bot Exabot Googlebot Google-InspectionTool ia_archiver Mediapartners-Google Mojeekbot"
         " msnbot Naverbot PetalBot Qwantbot Qwantify SeznamBot Slurp Sogou Sosospider Storebot-Google Teoma Yandex"
         " YandexBot YandexImages YandexMedia YandexMobileBot YandexVideo Yeti YisouSpider"
     ),
-    Kind.MONITORING: (
+    AgentKind.MONITORING: (
         "Amazon-Route53-Health-Check-Service AppDynamics Blackbox-Exporter BetterStack Catchpoint check_http"
         " Checkly CloudWatchSynthetics Cloudflare-Traffic-Manager Datadog DatadogSynthetics DatadogUptimeRobot"
         " Dynatrace ELB-HealthChecker Elastic-Heartbeat Freshping GoogleStackdriverMonitoring HetrixTools hyperping"
         " kube-probe NewRelicPinger New-Relic NodePing Pingdom PingdomPageSpeed PingdomTMS PRTG Site24x7"
         " StatusCake Statuspage updown UptimeRobot Uptime-Kuma Uptimia Zabbix"
     ),
-    Kind.OTHER_BOT: (
+    AgentKind.OTHER_BOT: (
         "AhrefsBot AhrefsSiteAudit archive.org_bot Barkrowler BLEXBot CensysInspect DataForSeoBot DotBot Expanse"
         " facebookexternalhit HeadlessChrome Heritrix InternetMeasurement LinkedInBot masscan MJ12bot Nikto Nmap"
         " Nutch PhantomJS Playwright Puppeteer Screaming-Frog Selenium SemrushBot SiteAuditBot Slackbot"
         " Slackbot-LinkExpanding sqlmap TelegramBot trendictionbot Twitterbot WhatsApp zgrab Zoominfobot"
     ),
-    Kind.AWS: (
+    AgentKind.AWS: (
         "AmazonAthena AWSSupport-TrustedAdvisor aws-internal AWSGlue CloudFront CloudTrail S3Console"
         " aws-datasync awsdatasync"
     ),
-    Kind.LIBRARY: (
+    AgentKind.LIBRARY: (
         "aiohttp Apache-HttpClient aria2 aws-cli aws-sdk aws-sdk-cpp aws-sdk-dotnet aws-sdk-java aws-sdk-js"
         " aws-sdk-nodejs aws-sdk-php aws-sdk-ruby aws-sdk-ruby3 aws-sdk-rust axios Axel azcopy Boto Boto3 Botocore"
         " cpp-httplib curl Cyberduck Deno duckdb Elastic-s3 ffmpeg git git-annex git-lfs go-resty Go-http-client got"
@@ -87,16 +87,16 @@ _PRODUCTS = {
         " python-requests Python-urllib python-urllib3 rclone reqwest restic Ruby s3cmd s3fs S3Browser s5cmd Scrapy"
         " s3transfer Symfony Trino undici unirest urllib3 Wget Wget2 WindowsPowerShell WinHTTP WinSCP yt-dlp"
     ),
-    Kind.APP: (
+    AgentKind.APP: (
         "AntennaPod AppleCoreMedia BeyondPod CastBox Castro CFNetwork Downcast ExoPlayer ExoPlayerLib GStreamer iTunes"
         " Kodi LibVLC Lavc mpv NSPlayer Overcast PlayerFM Podcasts PocketCasts RadioPublic Roku Sonos Spotify"
         " stagefright VLC WMPlayer"
     ),
 }
-# As many parts as the longest name has: a word of hundreds of them would be looked up by each.
+# As many parts as the longest name has: a word with hundreds of parts would cost hundreds of lookups.
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+){0,4}")
-# How words begin or end that tell the kind of what the list lacks; by themselves they are no names, and `Cubot` is a
-# maker of phones.
+# Beginnings and ends of words that give away the kind of a product that is not in the list. By themselves they are no
+# names, and `Cubot` makes phones.
 _MONITORING_BEGINS = "uptime"
 _MONITORING_ENDS = ("monitor", "monitoring", "healthcheck", "health-check", "healthchecker")
 _BOT_ENDS = ("bot", "crawler", "spider", "scraper")
@@ -106,7 +106,10 @@ _BROWSERS = ("Mozilla/", "Opera/")
 
 @cache
 def rules_version() -> str:
-    """Which rules these are: the release of ua-parser's, and a digest of ours. Raises MissingExtraError."""
+    """Return the version of the rules: the release of ua-parser's rules, and a digest of ours.
+
+    Raises MissingExtraError.
+    """
     own = (
         _PRODUCTS,
         _WORD,
@@ -122,20 +125,20 @@ def rules_version() -> str:
     return f"ua-parser {theirs}, own {hashlib.sha256(repr(own).encode()).hexdigest()[:8]}"
 
 
-def kind_of(user_agent: str) -> Agent:
-    """What it claims to be. In time that is linear in its length: any client may send any 8 KB.
+def classify_agent(user_agent: str) -> UserAgent:
+    """Return what the user agent claims to be, in time linear in its length: any client may send any 8 KB.
 
     Raises MissingExtraError.
     """
     text = user_agent[:READ_CHARACTERS]
     words = dict.fromkeys(_WORD.findall(text))
-    if named := min(_named(words), key=itemgetter(0), default=None):
+    if named := min(_find_products(words), key=itemgetter(0), default=None):
         return named[1]
-    return next(_spoken(words), None) or _parsed(text)
+    return next(_find_suffixes(words), None) or _parse(text)
 
 
-def _named(words: Iterable[str]) -> Iterator[tuple[int, Agent]]:
-    """The products among the words, each with the rank of its kind."""
+def _find_products(words: Iterable[str]) -> Iterator[tuple[int, UserAgent]]:
+    """Yield the known products among the words, each with the rank of its kind."""
     products = _products()
     for word in words:
         stem = word.lower()
@@ -145,41 +148,41 @@ def _named(words: Iterable[str]) -> Iterator[tuple[int, Agent]]:
             yield products[stem]
 
 
-def _spoken(words: Iterable[str]) -> Iterator[Agent]:
-    """What a word says of itself, as UptimeWatch and SomeBot do."""
+def _find_suffixes(words: Iterable[str]) -> Iterator[UserAgent]:
+    """Yield the agents whose kind is part of a word, as in UptimeWatch and SomeBot."""
     for word in words:
         lower = word.lower()
         if lower in _NO_NAMES:
             continue
         if lower.startswith(_MONITORING_BEGINS) or lower.endswith(_MONITORING_ENDS):
-            yield Agent(Kind.MONITORING, word[:_NAME_CHARACTERS])
+            yield UserAgent(AgentKind.MONITORING, word[:_NAME_CHARACTERS])
         if lower.endswith(_BOT_ENDS):
-            yield Agent(Kind.OTHER_BOT, word[:_NAME_CHARACTERS])
+            yield UserAgent(AgentKind.OTHER_BOT, word[:_NAME_CHARACTERS])
 
 
 @cache
-def _products() -> dict[str, tuple[int, Agent]]:
+def _products() -> dict[str, tuple[int, UserAgent]]:
     return {
-        name.lower(): (rank, Agent(kind, name))
+        name.lower(): (rank, UserAgent(kind, name))
         for rank, (kind, names) in enumerate(_PRODUCTS.items())
         for name in names.split()
     }
 
 
-def _parsed(text: str) -> Agent:
-    """What ua-parser makes of it, which knows browsers, and hundreds of lesser bots."""
+def _parse(text: str) -> UserAgent:
+    """Return what ua-parser finds: it knows browsers, and hundreds of less frequent bots."""
     parsed = _resolver()(text)
     name = parsed.user_agent.family[:_NAME_CHARACTERS] if parsed.user_agent else None
     if parsed.device and parsed.device.family == "Spider":
-        return Agent(Kind.OTHER_BOT, name)
+        return UserAgent(AgentKind.OTHER_BOT, name)
     if name is None:
-        return Agent(Kind.UNKNOWN, None)
-    return Agent(Kind.BROWSER if text.startswith(_BROWSERS) else Kind.APP, name)
+        return UserAgent(AgentKind.UNKNOWN, None)
+    return UserAgent(AgentKind.BROWSER if text.startswith(_BROWSERS) else AgentKind.APP, name)
 
 
 @cache
 def _resolver() -> Callable[[str], "PartialResult"]:
-    """Rust's regular expressions, which no agent can make slow; to compile them takes a sixth of a second."""
+    """Return ua-parser on Rust's regular expressions, which no agent can make slow. Compiling them takes 0.17 s."""
     with needing("agents", FEATURE):
         from ua_parser import Domain  # noqa: PLC0415 - an extra
         from ua_parser.loaders import load_lazy_builtins  # noqa: PLC0415

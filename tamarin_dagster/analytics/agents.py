@@ -1,4 +1,4 @@
-"""classify: the kind of each distinct user agent in the rollups, once; again when the rules have changed."""
+"""Store the kind of each distinct user agent in the rollups; classify again when the rules have changed."""
 
 import time
 from collections.abc import Sequence
@@ -6,41 +6,41 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.agent_kinds import kind_of, rules_version
-from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, alone, is_unseen, note_days, unseen_days
+from tamarin_dagster.analytics.agent_kinds import classify_agent, rules_version
+from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, is_unseen, lock_dimensions, note_days, unseen_days
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.schema.dimension_tables import user_agent_kind
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_user_agent
 
 DIMENSION = "user_agent"
-# Of 8 KB each at the most; twice as many are no faster.
+# A user agent has at most 8 KB. Pages of twice this size were no faster.
 PAGE_AGENTS = 2000
 
 _KINDS = user_agent_kind.c
 _INSERT = sa.text("""
 INSERT INTO user_agent_kind (user_agent, kind, name, rules, classified_at)
-SELECT told.user_agent, told.kind, told.name, :rules, now()
-FROM unnest(CAST(:agents AS text[]), CAST(:kinds AS text[]), CAST(:names AS text[])) AS told (user_agent, kind, name)
+SELECT given.user_agent, given.kind, given.name, :rules, now()
+FROM unnest(CAST(:agents AS text[]), CAST(:kinds AS text[]), CAST(:names AS text[])) AS given (user_agent, kind, name)
 ON CONFLICT DO NOTHING
 """)
 _UPDATE = sa.text("""
 UPDATE user_agent_kind k
-SET kind = told.kind, name = told.name, rules = :rules, classified_at = now()
-FROM unnest(CAST(:agents AS text[]), CAST(:kinds AS text[]), CAST(:names AS text[])) AS told (user_agent, kind, name)
-WHERE k.user_agent = told.user_agent
+SET kind = given.kind, name = given.name, rules = :rules, classified_at = now()
+FROM unnest(CAST(:agents AS text[]), CAST(:kinds AS text[]), CAST(:names AS text[])) AS given (user_agent, kind, name)
+WHERE k.user_agent = given.user_agent
 """)
 
 
 @dataclass(slots=True)
 class Classified:
-    """What a classification did.
+    """The result of a classification.
 
     Attributes:
-        days: buckets' days of rollups that were looked at.
-        agents: distinct agents that were new.
-        again: those that other rules had classified.
+        days: number of buckets' days whose rollups were read.
+        agents: number of distinct agents that were new.
+        again: number of agents that were classified again because other rules had classified them.
         failures: days whose agents could not be classified; they stay pending.
-        seconds: how long it took.
+        seconds: duration.
     """
 
     days: int = 0
@@ -50,7 +50,7 @@ class Classified:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """In a line, for a person."""
+        """Return one line for a person."""
         return (
             f"{self.agents:,} user agents classified, {self.again:,} once more, of {self.days:,} days;"
             f" {self.seconds:.1f} s"
@@ -58,28 +58,28 @@ class Classified:
 
 
 def classify(engine: sa.Engine) -> Classified:
-    """Classifies the agents of days that are rolled up anew, and those that other rules have classified.
+    """Classify the agents of days with new rollups, and those that other rules have classified.
 
-    A day is a transaction: if the process is interrupted, the next one goes on with that day. All is done on one
-    connection, since several processes that each hold one and wait for a second would wait for each other.
+    Each day is a transaction: if the process is interrupted, the next one continues with that day. One connection is
+    used at a time, because processes that each hold one and wait for a second would wait for each other.
 
     Raises MissingExtraError if the extra `agents` is not installed.
     """
-    rules_version()  # raises it before a day is reported as failed
+    rules_version()  # a missing extra must not be reported as the failure of a day
     done = Classified()
     start = time.perf_counter()
     with engine.connect() as connection:
         days = unseen_days(connection, DIMENSION)
     for day in days:
         with isolate_failure(done.failures, "classify the user agents", day.bucket, day.request_date, REMEDY):
-            with alone(engine) as connection:
+            with lock_dimensions(engine) as connection:
                 if not is_unseen(connection, DIMENSION, day):
                     continue
                 agents = _classify(connection, _unknown_of(day), _INSERT)
                 note_days(connection, DIMENSION, [day])
             done.agents += agents
             done.days += 1
-    with alone(engine) as connection:
+    with lock_dimensions(engine) as connection:
         outdated = sa.select(_KINDS.user_agent).where(_KINDS.rules != rules_version())
         done.again = _classify(connection, outdated, _UPDATE)
     done.seconds = time.perf_counter() - start
@@ -87,7 +87,7 @@ def classify(engine: sa.Engine) -> Classified:
 
 
 def is_outdated(connection: sa.Connection) -> bool:
-    """Whether agents are there that other rules have classified."""
+    """Return whether other rules than today's have classified any agent."""
     return bool(connection.scalar(sa.select(sa.exists().where(_KINDS.rules != rules_version()))))
 
 
@@ -103,17 +103,17 @@ def _unknown_of(day: UnseenDay) -> sa.Select[str]:
 
 
 def _classify(connection: sa.Connection, agents: sa.Select[str], statement: sa.TextClause) -> int:
-    """Writes the kinds of these agents, a page at a time; says of how many."""
+    """Write the kinds of these agents, a page at a time; return their number."""
     count = 0
     found = connection.scalars(agents, execution_options={"yield_per": PAGE_AGENTS})
     for page in found.partitions():
-        connection.execute(statement, _told(page))
+        connection.execute(statement, _parameters(page))
         count += len(page)
     return count
 
 
-def _told(agents: Sequence[str]) -> dict[str, object]:
-    kinds = [kind_of(agent) for agent in agents]
+def _parameters(agents: Sequence[str]) -> dict[str, object]:
+    kinds = [classify_agent(agent) for agent in agents]
     return {
         "agents": list(agents),
         "kinds": [each.kind.value for each in kinds],

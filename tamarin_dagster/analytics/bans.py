@@ -1,6 +1,6 @@
-"""Consumers as lists that others ban by: bucket policies, AWS WAF's IP sets, nginx. Text alone; nobody is banned here.
+"""Write lists of consumers for bucket policies, AWS WAF IP sets and nginx. These are texts only: nobody is banned here.
 
-What is written is made of parsed addresses and ARNs, never of the text that a log line had.
+The lists are made from parsed addresses and ARNs, never from the text of a log line.
 """
 
 import re
@@ -10,21 +10,21 @@ from typing import Any
 from tamarin_dagster.analytics.consumers import Address
 
 # S3 user guide, "Bucket policies": 20 KB.
-MOST_POLICY_BYTES = 20 * 1024
+MAX_POLICY_BYTES = 20 * 1024
 # AWS WAF developer guide, "AWS WAF quotas".
-MOST_WAF_ADDRESSES = 10_000
-# Characters: AWS WAF API reference, CreateIPSet.
-MOST_DESCRIPTION = 256
+MAX_WAF_ADDRESSES = 10_000
+# In characters: AWS WAF API reference, CreateIPSet.
+MAX_DESCRIPTION = 256
 
 _SESSION = re.compile(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([\w+=,.@-]+)/[\w+=,.@-]+", re.ASCII)
 _USER = re.compile(r"arn:aws[a-z-]*:(iam::\d{12}:user|sts::\d{12}:federated-user)/[\w+=,.@/-]+", re.ASCII)
 
 
 def principals_of(requester: str) -> tuple[str, ...]:
-    """What `aws:PrincipalArn` is of the requester, as patterns; nothing if the requester is no user's or role's ARN.
+    """Return the patterns of the requester's `aws:PrincipalArn`; none if it is not the ARN of a user or role.
 
-    A session's is the ARN of its role (IAM user guide, "Global condition context keys"): with the role's path, which
-    the session's has not.
+    For a session it is the ARN of its role (IAM user guide, "Global condition context keys"). That ARN includes the
+    role's path, which the session's ARN lacks: hence a pattern with a path.
     """
     if session := _SESSION.fullmatch(requester):
         partition, account, role = session.groups()
@@ -33,19 +33,19 @@ def principals_of(requester: str) -> tuple[str, ...]:
 
 
 def policy_of_addresses(bucket_arn: str, addresses: Iterable[Address]) -> dict[str, Any]:
-    """A bucket policy that denies these addresses to read objects."""
+    """Return a bucket policy that stops these addresses from reading objects."""
     return _denial(bucket_arn, {"IpAddress": {"aws:SourceIp": _ranges(addresses)}})
 
 
 def policy_of_principals(bucket_arn: str, principals: Iterable[str]) -> dict[str, Any]:
-    """A bucket policy that denies these principals (ARNs, or patterns of some) to read objects."""
+    """Return a bucket policy that stops these principals (ARNs, or patterns of ARNs) from reading objects."""
     return _denial(bucket_arn, {"ArnLike": {"aws:PrincipalArn": sorted(set(principals))}})
 
 
 def waf_ip_sets(name: str, description: str, addresses: Sequence[Address]) -> Iterator[dict[str, Any]]:
-    """What `aws wafv2 create-ip-set --cli-input-json` takes: a set holds addresses of one version.
+    """Yield inputs for `aws wafv2 create-ip-set --cli-input-json`, one for each IP version, which a set requires.
 
-    For CloudFront, which is where WAF can stand before a bucket.
+    The scope is CLOUDFRONT, because WAF can protect a bucket only through CloudFront.
     """
     for version in (4, 6):
         if ranges := _ranges(address for address in addresses if address.version == version):
@@ -59,7 +59,7 @@ def waf_ip_sets(name: str, description: str, addresses: Sequence[Address]) -> It
 
 
 def nginx_lines(addresses: Iterable[Address]) -> Iterator[str]:
-    """Directives of ngx_http_access_module."""
+    """Yield `deny` directives of nginx's ngx_http_access_module."""
     for address in _in_order(addresses):
         yield f"deny {address};"
 

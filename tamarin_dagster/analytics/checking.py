@@ -1,4 +1,4 @@
-"""Whether rollups add up to the records that they were made of."""
+"""Check that rollups add up to the records that they were made of."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from tamarin_dagster.recordstore.pending_days import due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS, traffic_day, traffic_hourly
 
-# Days that are added up in one call: after a backfill of years the next calls take the rest.
+# Days that one call adds up. After a backfill of years, later calls take the rest.
 CHECKED_DAYS = 62
-_REMEDY = "the other days are checked, and the next check takes this one again: mend the cause"
+_REMEDY = "the other days are checked, and the next check tries this one again: fix the cause"
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What a rollup, or the records themselves, come to."""
+    """The sums of a rollup, or of the records themselves."""
 
     requests: int
     bytes_sent: int
@@ -39,7 +39,7 @@ class SumDifference:
 
 @dataclass(frozen=True, slots=True)
 class CheckedSums:
-    """The days that were added up, how many are left for the next time, what was found, and what failed."""
+    """The number of days added up and of those left for the next call, the differences, and the failures."""
 
     days: int
     left: int
@@ -48,9 +48,10 @@ class CheckedSums:
 
 
 def check_sums(engine: sa.Engine, *, skips: Collection[str] = ()) -> CheckedSums:
-    """Adds up each day that was rolled up since it was found right, less the buckets `skips`; the latest first.
+    """Add up each day that was rolled up since it was last found right, latest first; without the buckets `skips`.
 
-    A day that has changed meanwhile is left out: it is noted, and comes again. One that is not right comes each time.
+    A day that has changed since its roll-up is left out: it is noted, and comes again after the next roll-up. A day
+    with a difference is checked in each call.
     """
     day, pending = traffic_day.c, due_days().c
     is_pending = sa.exists().where(pending.request_date == day.request_date, pending.bucket == day.bucket)
@@ -74,7 +75,7 @@ def check_sums(engine: sa.Engine, *, skips: Collection[str] = ()) -> CheckedSums
 
 
 def _check_day(engine: sa.Engine, bucket: str, when: date) -> list[SumDifference]:
-    """Adds up a day, all of one snapshot, and notes that it is right."""
+    """Add up a day in one snapshot, and note it if it is right."""
     record, day, pending = s3_log_record.c, traffic_day.c, due_days().c
     with engine.connect() as plain:
         connection = plain.execution_options(isolation_level="REPEATABLE READ")

@@ -1,4 +1,4 @@
-"""Who takes most of a bucket's bytes, and whom one would hurt oneself by shutting out."""
+"""Find the consumers that take most of a bucket's bytes, and those that are your own and must not be banned."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ Address = IPv4Address | IPv6Address
 
 
 class ConsumerKind(StrEnum):
-    """What a consumer is told by."""
+    """What identifies a consumer."""
 
     ip = "ip"
     requester = "requester"
 
 
 class Own(StrEnum):
-    """Why somebody is one's own rather than a stranger: a ban would shut out oneself."""
+    """Why a consumer is your own rather than a stranger: a ban would hit yourself."""
 
     PRIVATE = "a private address: of a VPC, or of this network"
     FREE = "most of its bytes are not billed: CloudFront, or AWS in the region"
@@ -36,14 +36,14 @@ class Own(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """What one address or requester took.
+    """The traffic of one address or requester.
 
     Attributes:
         name: an IP address, or a canonical user id, ARN or service.
         bytes_sent: bytes of the responses to it.
-        share: of all bytes of the bucket, those of nobody in particular too; 0 to 1.
-        times_median: how many times what the median consumer took; None if that is nothing, or not known.
-        own: why it is one's own; None for a stranger.
+        share: its share of all bytes of the bucket, with those that belong to no consumer; 0 to 1.
+        times_median: its bytes divided by those of the median consumer; None if these are 0 or not known.
+        own: why it is your own; None for a stranger.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Consumers:
     """The consumers of a bucket over some days.
 
     Attributes:
-        count: how many took anything at all, or asked for it; at least, if some are folded.
-        bytes_sent: of all of them, and of requests that are nobody's in particular.
-        median_bytes: the median of what each took; None if some are folded, since it is not known then.
-        largest: those who were asked for, the largest first.
-        fold: the consumers that have no rows of their own, which are in `bytes_sent` alone; None if all have.
+        count: number of consumers with any request; if some are folded, the minimum of that number.
+        bytes_sent: bytes of all of them, and of requests that belong to no consumer.
+        median_bytes: the median of the bytes of each; None if some are folded, because it is not known then.
+        largest: the consumers that match the limits, the largest first.
+        fold: the consumers that have no rows of their own: they count in `bytes_sent` only. None if all have rows.
     """
 
     bucket: str
@@ -77,8 +77,8 @@ class Consumers:
     fold: Fold | None = None
 
 
-# And this host, this network, several hosts, none: RFC 1122, 3927, 4291. Not `ip_address.is_private`, which has the
-# addresses of documentation too, and others from version to version of Python.
+# Private networks, and the addresses of this host, this network, several hosts, or none: RFC 1122, 3927, 4291.
+# `ip_address.is_private` has the addresses for documentation too, and changes with the version of Python.
 _OWN_NETWORKS = tuple(
     ip_network(text)
     for text in (
@@ -86,7 +86,7 @@ _OWN_NETWORKS = tuple(
         *("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"),
     )
 )
-# S3 user guide, LogFormat, and what logs have: AmazonS3, svc:…, s3.amazonaws.com, CloudFront's access identities and
+# S3 user guide, LogFormat, and real logs: AmazonS3, svc:…, s3.amazonaws.com, CloudFront's access identities, and
 # service-linked roles.
 _SERVICE = re.compile(
     r"AmazonS3|svc:.*|(.+\.)?amazonaws\.com(\.cn)?|arn:aws[a-z-]*:iam::cloudfront:.*"
@@ -99,12 +99,12 @@ _COLUMNS: Mapping[ConsumerKind, sa.Column[Any]] = {
 
 
 def median_of(bytes_sent: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Return the median of what consumers took, as s3_hogs has it; of an even number the mean of the middle two."""
+    """Return the median of the consumers' bytes, as s3_hogs has it: of an even number, the mean of the middle two."""
     return sa.func.percentile_cont(0.5).within_group(bytes_sent)
 
 
 def is_one_value(table: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Return the condition that a row of a daily rollup stands for one value: it is not folded."""
+    """Return the condition that a row of a daily rollup is of one value: it is not folded."""
     return table.c.folded_values.is_(None)
 
 
@@ -116,14 +116,15 @@ def largest_consumers(
     last: date,
     *,
     share: float = 0,
-    least_bytes: int = 0,
+    min_bytes: int = 0,
     limit: int | None = None,
 ) -> Consumers:
-    """Who took more than that share of the bucket's bytes, and at least so many, over the UTC days `first` to `last`.
+    """Return the consumers with more than `share` of the bucket's bytes and at least `min_bytes`.
 
-    Requests without an address (S3's own) or a requester (anonymous) are nobody's: they count for the sum alone.
+    The period is the UTC days `first` to `last`. Requests without an address (S3's own) or without a requester
+    (anonymous) belong to no consumer: they count in the sum only.
     """
-    taken = _taken(bucket, by, first, last)
+    taken = _sum_by_consumer(bucket, by, first, last)
     consumer = taken.c
     named = consumer.name.is_not(None)
     middle = median_of(consumer.bytes_sent).filter(named)
@@ -135,7 +136,7 @@ def largest_consumers(
     largest = (
         sa.select(*consumer)
         .where(named, consumer.bytes_sent > share * sa.select(every.c.bytes_sent).scalar_subquery())
-        .where(consumer.bytes_sent >= least_bytes)
+        .where(consumer.bytes_sent >= min_bytes)
         .order_by(consumer.bytes_sent.desc(), consumer.requests.desc(), consumer.name)
         .limit(limit)
         .subquery("largest")
@@ -160,10 +161,10 @@ def largest_consumers(
     )
 
 
-def unseen(
+def find_unseen(
     connection: sa.Connection, bucket: str, by: ConsumerKind, names: Sequence[str], first: date, last: date
 ) -> set[str]:
-    """Those of the names who asked for nothing over the UTC days `first` to `last`."""
+    """Return those of the names that made no request on the UTC days `first` to `last`."""
     name, table = _name(_COLUMNS[by]), _COLUMNS[by].table
     seen = sa.select(name).where(
         table.c.bucket == bucket, table.c.request_date.between(first, last), name.in_(names), is_one_value(table)
@@ -171,8 +172,8 @@ def unseen(
     return set(names) - set(connection.scalars(seen.distinct()))
 
 
-def _taken(bucket: str, by: ConsumerKind, first: date, last: date) -> sa.CTE:
-    """What each took; the row without a name has what is nobody's, and what is folded."""
+def _sum_by_consumer(bucket: str, by: ConsumerKind, first: date, last: date) -> sa.CTE:
+    """Return the sums of each consumer. The row without a name has those of no consumer, and the folded ones."""
     column = _COLUMNS[by]
     table = column.table
     one = sa.case((is_one_value(table), column))
@@ -210,11 +211,11 @@ def _own(by: ConsumerKind, name: str, bytes_sent: int, unbilled_bytes: int) -> O
 
 
 def as_address(name: str) -> Address:
-    """The address; an IPv4 one that is written as IPv6 as what it is. Raises ValueError."""
+    """Return the address; an IPv4 address that is written as IPv6 becomes IPv4. Raises ValueError."""
     address = ip_address(name)
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 def is_private(address: Address) -> bool:
-    """Whether it is nobody's on the internet."""
+    """Return whether the address belongs to nobody on the internet."""
     return any(address.version == network.version and address in network for network in _OWN_NETWORKS)

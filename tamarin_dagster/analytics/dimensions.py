@@ -1,4 +1,4 @@
-"""refresh_dimensions: what is to be known of the values in new rollups. Knows nothing of Dagster."""
+"""Refresh what is known about the values in new rollups: kinds of user agents, prices, networks. Knows no Dagster."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ from tamarin_dagster.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What was done about each dimension.
+    """The result of a refresh, by dimension.
 
     Attributes:
         classified: user agents; None without the extra `agents`.
-        priced: days.
+        priced: months.
         looked_up: addresses; None without a geoip_database.
-        lacking: what to install for user agents that wait for their classification; None if none waits.
+        lacking: what to install for the user agents that wait to be classified; None if none waits.
     """
 
     classified: Classified | None
@@ -32,22 +32,22 @@ class Refreshed:
 
     @property
     def failures(self) -> list[DayFailure]:
-        """The days of which something is still to be known."""
+        """Return the days that could not be refreshed."""
         return [failure for each in (self.classified, self.looked_up) if each is not None for failure in each.failures]
 
     def __str__(self) -> str:
-        """A line for each, for a person."""
+        """Return a line for each dimension, for a person."""
         done = (self.classified, self.priced, self.looked_up, self.lacking)
         return "\n".join(str(each) for each in done if each is not None)
 
 
 def refresh_dimensions(engine: sa.Engine, settings: Settings) -> Refreshed:
-    """Classifies new user agents, prices new days, and looks up new addresses: what is pending, and no more.
+    """Classify new user agents, price new months, and look up new addresses: only what is pending.
 
-    Without the extra `agents` no user agent is classified; all of them are once it is installed.
+    Without the extra `agents`, no user agent is classified. Once it is installed, the next call classifies all.
 
-    Several processes may call it at once. Raises SettingsError for a file of prices or networks that cannot be used;
-    the agents are classified by then.
+    Several processes may call it at once. Raises SettingsError if a file of prices or networks cannot be used; the
+    agents are classified by then.
     """
     lacking = _agents_missing()
     classified = None if lacking else classify(engine)
@@ -67,7 +67,7 @@ def _agents_wait(engine: sa.Engine) -> bool:
 
 
 def pending_dimensions(engine: sa.Engine, settings: Settings) -> str:
-    """What `refresh_dimensions` would do, for a person; empty if there is nothing. Raises SettingsError."""
+    """Return why `refresh_dimensions` has work to do, for a person; empty if it has none. Raises SettingsError."""
     paths = settings.geoip_database
     reasons = []
     with engine.connect() as connection:
@@ -77,7 +77,7 @@ def pending_dimensions(engine: sa.Engine, settings: Settings) -> str:
             dimensions.append(agents.DIMENSION)
         days = {day for dimension in dimensions for day in unseen_days(connection, dimension)}
         if days:
-            reasons.append(f"{len(days):,} days of rollups are new")
+            reasons.append("1 day of rollups is new" if len(days) == 1 else f"{len(days):,} days of rollups are new")
         if has_agents and agents.is_outdated(connection):
             reasons.append("user agents were classified by other rules")
         if prices.is_outdated(connection, read_prices(settings.prices)):

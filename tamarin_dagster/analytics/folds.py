@@ -1,4 +1,4 @@
-"""How much of a bucket's traffic is folded: it belongs to values that have no rows of their own (see traffic_fold)."""
+"""Find how much of a bucket's traffic is folded: that of values without rows of their own (see traffic_fold)."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -19,13 +19,13 @@ _WHAT = {
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """What is folded of a dimension in some days.
+    """The folded traffic of a dimension over some days.
 
     Attributes:
         dimension: key, remote_ip, requester, referrer or user_agent.
-        days: UTC days with folded rows.
-        values: without rows of their own; one that is folded on several days counts on each.
-        missing_bytes: how many bytes the rows of one value may lack, at most.
+        days: number of UTC days with folded rows.
+        values: number of values without rows of their own; a value that is folded on several days counts on each.
+        missing_bytes: the maximum number of bytes that the rows of one value may lack.
     """
 
     dimension: str
@@ -36,17 +36,18 @@ class Fold:
     missing_bytes: int
 
     def __str__(self) -> str:
-        """In a sentence, for a person."""
+        """Return a sentence for a person."""
         days = "1 day" if self.days == 1 else f"{self.days:,} days"
         one, several = _WHAT[self.dimension]
         values = (
             f"1 {one} has no row of its" if self.values == 1 else f"{self.values:,} {several} have no rows of their"
         )
-        return f"On {days} with too many {several}, {values} own in the rollups ({self.requests:,} requests)."
+        requests = "1 request" if self.requests == 1 else f"{self.requests:,} requests"
+        return f"On {days} with too many {several}, {values} own in the rollups ({requests})."
 
 
 def folds_of(connection: sa.Connection, bucket: str, first: date, last: date) -> dict[str, Fold]:
-    """Return what is folded from `first` to `last`, by dimension; without those of which nothing is."""
+    """Return what is folded from `first` to `last`, by dimension; dimensions without folded values are left out."""
     fold = traffic_fold.c
     names = ("folded_values", "requests", "bytes_sent", "missing_bytes")
     statement = (

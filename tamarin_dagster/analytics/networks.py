@@ -1,6 +1,6 @@
-"""look_up: country and network of each distinct address in the rollups, from MMDB files that the user names.
+"""Look up the country and network of each distinct address in the rollups, in MMDB files that the user names.
 
-GeoLite2, GeoIP2 and DB-IP have the same fields; IPinfo has others, which are read too.
+GeoLite2, GeoIP2 and DB-IP have the same fields. IPinfo has other fields, which are read too.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, alone, is_unseen, note_days, unseen_days
+from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, is_unseen, lock_dimensions, note_days, unseen_days
 from tamarin_dagster.extras import MissingExtraError, needing
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.schema.dimension_tables import remote_ip_network
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 DIMENSION = "remote_ip"
 PAGE_ADDRESSES = 10_000
-_REMEDY = "geoip_database must name an MMDB file, as GeoLite2-Country.mmdb and GeoLite2-ASN.mmdb are"
+_REMEDY = "geoip_database must name an MMDB file, such as GeoLite2-Country.mmdb or GeoLite2-ASN.mmdb"
 
 _NETWORKS = remote_ip_network.c
 _UPSERT = sa.text("""
 INSERT INTO remote_ip_network (remote_ip, country, asn, network_name, database_build, looked_up_at)
-SELECT CAST(told.remote_ip AS inet), told.country, told.asn, told.network_name, :build, now()
+SELECT CAST(given.remote_ip AS inet), given.country, given.asn, given.network_name, :build, now()
 FROM unnest(
     CAST(:addresses AS text[]), CAST(:countries AS text[]), CAST(:asns AS bigint[]), CAST(:names AS text[])
-) AS told (remote_ip, country, asn, network_name)
+) AS given (remote_ip, country, asn, network_name)
 ON CONFLICT (remote_ip) DO UPDATE
 SET country = excluded.country, asn = excluded.asn, network_name = excluded.network_name,
     database_build = excluded.database_build, looked_up_at = excluded.looked_up_at
@@ -41,7 +41,7 @@ SET country = excluded.country, asn = excluded.asn, network_name = excluded.netw
 
 
 class Network(NamedTuple):
-    """Where an address is, as far as the databases know."""
+    """The country and the autonomous system (ASN) of an address; None if no database knows it."""
 
     country: str | None = None
     asn: int | None = None
@@ -50,14 +50,14 @@ class Network(NamedTuple):
 
 @dataclass(slots=True)
 class LookedUp:
-    """What a look-up did.
+    """The result of a look-up.
 
     Attributes:
-        days: buckets' days of rollups that were looked at.
-        addresses: distinct addresses that were new.
-        again: those that other databases, or older ones, had told.
+        days: number of buckets' days whose rollups were read.
+        addresses: number of distinct addresses that were new.
+        again: number of addresses looked up again because other or older databases had answered for them.
         failures: days whose addresses could not be looked up; they stay pending.
-        seconds: how long it took.
+        seconds: duration.
     """
 
     days: int = 0
@@ -67,7 +67,7 @@ class LookedUp:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """In a line, for a person."""
+        """Return one line for a person."""
         return (
             f"{self.addresses:,} addresses looked up, {self.again:,} once more, of {self.days:,} days;"
             f" {self.seconds:.1f} s"
@@ -75,21 +75,21 @@ class LookedUp:
 
 
 class NetworkDatabases:
-    """Open MMDB files, asked as if they were one: of each field the first that knows it."""
+    """Open MMDB files as one database: each field comes from the first file that knows it."""
 
     def __init__(self, readers: "Sequence[Reader]") -> None:
         self._readers = readers
 
     @property
     def build(self) -> str:
-        """Their types and when they were built (UTC)."""
-        told = (reader.metadata() for reader in self._readers)
+        """Return the types of the files, and when they were built (UTC)."""
+        files = (reader.metadata() for reader in self._readers)
         return ", ".join(
-            f"{each.database_type} {datetime.fromtimestamp(each.build_epoch, UTC):%Y-%m-%d %H:%M:%S}" for each in told
+            f"{each.database_type} {datetime.fromtimestamp(each.build_epoch, UTC):%Y-%m-%d %H:%M:%S}" for each in files
         )
 
     def network(self, address: str) -> Network:
-        """Where the address is. An IPv6 address in a database of IPv4 is unknown."""
+        """Return where the address is. An IPv6 address is unknown to a database of IPv4 addresses."""
         networks = [_network(self._record(reader, address)) for reader in self._readers]
         return Network(*(next((each for each in field if each is not None), None) for field in zip(*networks)))  # noqa: B905
 
@@ -97,14 +97,14 @@ class NetworkDatabases:
     def _record(reader: "Reader", address: str) -> Mapping[str, Any]:
         try:
             record = reader.get(address)
-        except ValueError:  # how it says that the database is of IPv4 alone
+        except ValueError:  # the reader's answer to an IPv6 address if the database has only IPv4
             return {}
         return record if isinstance(record, dict) else {}
 
 
 @contextmanager
 def open_networks(paths: Sequence[Path]) -> Iterator[NetworkDatabases]:
-    """The databases of these files. Raises SettingsError for one that is missing or is none, or without the extra."""
+    """Open these files. Raises SettingsError if one is missing or is no MMDB file, or if the extra is not installed."""
     try:
         with needing("geoip", "geoip_database"):
             import maxminddb  # noqa: PLC0415 - an extra
@@ -118,14 +118,15 @@ def open_networks(paths: Sequence[Path]) -> Iterator[NetworkDatabases]:
             except OSError as error:
                 raise SettingsError(f"geoip_database: {path}: {error.strerror or error}; {_REMEDY}") from None
             except maxminddb.InvalidDatabaseError:
-                raise SettingsError(f"geoip_database: {path}: is no MMDB file; {_REMEDY}") from None
+                raise SettingsError(f"geoip_database: {path}: this is not an MMDB file; {_REMEDY}") from None
         yield NetworkDatabases(readers)
 
 
 def look_up(engine: sa.Engine, paths: Sequence[Path]) -> LookedUp:
-    """Looks up the addresses of days that are rolled up anew, and those that other databases have told.
+    """Look up the addresses of days with new rollups, and those that other databases answered for.
 
-    A day is a transaction: if the process is interrupted, the next one goes on with that day. Raises SettingsError.
+    Each day is a transaction: if the process is interrupted, the next one continues with that day. Raises
+    SettingsError.
     """
     done = LookedUp()
     start = time.perf_counter()
@@ -134,14 +135,14 @@ def look_up(engine: sa.Engine, paths: Sequence[Path]) -> LookedUp:
             days = unseen_days(connection, DIMENSION)
         for day in days:
             with isolate_failure(done.failures, "look up the addresses", day.bucket, day.request_date, REMEDY):
-                with alone(engine) as connection:
+                with lock_dimensions(engine) as connection:
                     if not is_unseen(connection, DIMENSION, day):
                         continue
                     addresses = _look_up(connection, _unknown_of(day), databases)
                     note_days(connection, DIMENSION, [day])
                 done.addresses += addresses
                 done.days += 1
-        with alone(engine) as connection:
+        with lock_dimensions(engine) as connection:
             outdated = sa.select(_text(_NETWORKS.remote_ip)).where(_NETWORKS.database_build != databases.build)
             done.again = _look_up(connection, outdated, databases)
     done.seconds = time.perf_counter() - start
@@ -149,7 +150,7 @@ def look_up(engine: sa.Engine, paths: Sequence[Path]) -> LookedUp:
 
 
 def is_outdated(connection: sa.Connection, databases: NetworkDatabases) -> bool:
-    """Whether addresses are there that other databases, or older ones, have told."""
+    """Return whether any address was looked up in other or older databases."""
     return bool(connection.scalar(sa.select(sa.exists().where(_NETWORKS.database_build != databases.build))))
 
 
@@ -169,19 +170,19 @@ def _text(address: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
 
 
 def _look_up(connection: sa.Connection, addresses: sa.Select[str], databases: NetworkDatabases) -> int:
-    """Writes where these addresses are, a page at a time; says of how many."""
+    """Write where these addresses are, a page at a time; return their number."""
     count = 0
     found = connection.scalars(addresses, execution_options={"yield_per": PAGE_ADDRESSES})
     for page in found.partitions():
         networks = [databases.network(address) for address in page]
-        told = {
+        parameters = {
             "addresses": list(page),
             "countries": [each.country for each in networks],
             "asns": [each.asn for each in networks],
             "names": [each.name for each in networks],
             "build": databases.build,
         }
-        connection.execute(_UPSERT, told)
+        connection.execute(_UPSERT, parameters)
         count += len(page)
     return count
 
@@ -191,18 +192,20 @@ def _network(record: Mapping[str, Any]) -> Network:
     asn = record.get("autonomous_system_number", record.get("asn"))
     name = record.get("autonomous_system_organization") or record.get("as_name")
     return Network(
-        country=_filled(country.get("iso_code") if isinstance(country, dict) else record.get("country_code", country)),
+        country=_text_or_none(
+            country.get("iso_code") if isinstance(country, dict) else record.get("country_code", country)
+        ),
         asn=_number(asn),
-        name=_filled(name),
+        name=_text_or_none(name),
     )
 
 
-def _filled(value: object) -> str | None:
+def _text_or_none(value: object) -> str | None:
     return value.replace("\0", "") if isinstance(value, str) and value else None
 
 
 def _number(asn: object) -> int | None:
-    """15169, or AS15169, as a number."""
+    """Return the number of an ASN, which may be written as 15169 or AS15169."""
     if isinstance(asn, str):
         digits = asn.removeprefix("AS")
         return int(digits) if digits.isascii() and digits.isdigit() else None

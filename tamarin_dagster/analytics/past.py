@@ -1,4 +1,4 @@
-"""The past that a bucket's traffic is measured by: which of its days are known, and when a day can be judged."""
+"""Find the days that a bucket's traffic is compared with: which are known, and when a day can be judged."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -8,15 +8,15 @@ import sqlalchemy as sa
 from tamarin_dagster.recordstore.pending_days import due_days
 from tamarin_dagster.traffic.baseline import PAST_DAYS
 
-# Days that a warning names; the others are counted.
+# The number of days that a warning names; it counts the others.
 MAX_NAMED_DAYS = 5
-# S3 delivers most records within a few hours (docs/explanation/completeness.md). A late record makes a sum
-# too low, never too high: so a rise is reported at once, and only what is a proportion waits.
+# S3 delivers most records within a few hours (docs/explanation/completeness.md). Until a late record comes, a sum is
+# too low, never too high. So a rise is reported at once, and only shares and rates have to wait.
 SETTLED_AFTER = timedelta(hours=3)
 
 
 def last_settled_day(now: datetime) -> date:
-    """The last UTC day that ended SETTLED_AFTER ago or earlier. `now` is aware, in UTC."""
+    """Return the last UTC day that ended at least SETTLED_AFTER ago. `now` is aware, in UTC."""
     return (now - SETTLED_AFTER).date() - timedelta(days=1)
 
 
@@ -27,12 +27,12 @@ def known_days(connection: sa.Connection, bucket: str, first: date, last: date) 
 
 
 def known_days_before(connection: sa.Connection, bucket: str, day: date) -> frozenset[date]:
-    """Those of the PAST_DAYS before that day whose traffic is known."""
+    """Return those of the PAST_DAYS before that day whose traffic is known."""
     return known_days(connection, bucket, day - timedelta(days=PAST_DAYS), day - timedelta(days=1))
 
 
 def waiting_days(connection: sa.Connection, bucket: str, first: date, last: date) -> tuple[date, ...]:
-    """Those of these days that have records which their rollups do not hold yet, in order."""
+    """Return those of the days `first` to `last` with records that are not in their rollups yet, in order."""
     pending = due_days().c
     statement = (
         sa.select(pending.request_date)
@@ -44,7 +44,7 @@ def waiting_days(connection: sa.Connection, bucket: str, first: date, last: date
 
 
 def incomplete_warning(bucket: str, days: Sequence[date]) -> str:
-    """What to say of an answer that lacks records of these days."""
+    """Return the warning for an answer that lacks records of these days."""
     named = ", ".join(map(str, days[:MAX_NAMED_DAYS]))
     more = f" and {len(days) - MAX_NAMED_DAYS:,} more" if len(days) > MAX_NAMED_DAYS else ""
     return (

@@ -1,4 +1,4 @@
-"""Prices: what prices.yaml says, and what it makes of a bucket's month. Every figure made with them is an estimate."""
+"""Read price lists (prices.yaml), and store the prices of each bucket's month. Every cost from them is an estimate."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tamarin_dagster.analytics.unseen_days import alone, note_days, unseen_days
+from tamarin_dagster.analytics.unseen_days import lock_dimensions, note_days, unseen_days
 from tamarin_dagster.recordstore.schema.dimension_tables import s3_price
 from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.traffic.operations import TRANSITIONS
@@ -26,7 +26,7 @@ _Gb = Annotated[Decimal, Field(ge=0)]
 
 
 class RegionPrices(BaseModel):
-    """What a region costs in USD: per 1,000 requests, per GB of 2^30 bytes.
+    """The prices of a region in USD: per 1,000 requests, and per GB of 2^30 bytes.
 
     Transitions without a price are left out of estimates, and counted as unpriced.
     """
@@ -49,8 +49,8 @@ class RegionPrices(BaseModel):
         return self
 
 
-class Prices(BaseModel):
-    """A price list, right as of a day. The free GB come before a region's first tier."""
+class PriceList(BaseModel):
+    """A price list as of a day. The free GB come before a region's first tier."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,12 +64,12 @@ class Prices(BaseModel):
     def _default_is_listed(self) -> Self:
         if self.default_region not in self.regions:
             raise ValueError(
-                f"default_region must be one of the regions: {', '.join(self.regions) or 'there are none'}"
+                f"default_region must be one of the regions: {', '.join(self.regions) or 'none is listed'}"
             )
         return self
 
     def rows(self) -> list[dict[str, object]]:
-        """As rows of s3_price."""
+        """Return the rows of s3_price."""
         return [
             {"region": region, "item": item, "from_gb": from_gb, "usd": usd, "price_date": self.as_of}
             for region, prices in self.regions.items()
@@ -89,17 +89,17 @@ class Prices(BaseModel):
             yield "internet_gb", from_gb + self.free_internet_gb, usd
 
 
-def read_prices(path: Path | None = None) -> Prices:
-    """The prices of the file; without one, those that come with this package. Raises SettingsError."""
+def read_prices(path: Path | None = None) -> PriceList:
+    """Return the price list of the file; without a path, the one in this package. Raises SettingsError."""
     try:
         source = path or files(__package__).joinpath(SHIPPED)
         entries = yaml.safe_load(source.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"prices: {path}: {error.strerror or error}; it must name a file like {SHIPPED}") from None
     except (UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
-        raise SettingsError(f"prices: {path}: is no valid YAML: {str(error).splitlines()[0]}") from None
+        raise SettingsError(f"prices: {path}: this is not valid YAML: {str(error).splitlines()[0]}") from None
     try:
-        return Prices.model_validate(entries)
+        return PriceList.model_validate(entries)
     except ValidationError as error:
         raise SettingsError("\n".join(_lines(path, error))) from None
 
@@ -113,12 +113,12 @@ def _lines(path: Path | None, error: ValidationError) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Priced:
-    """What pricing did.
+    """The result of pricing.
 
     Attributes:
-        months: buckets' months whose prices were made.
-        price_date: the day as of which they are right.
-        seconds: how long it took.
+        price_date: the day of the price list.
+        months: number of buckets' months whose prices were stored.
+        seconds: duration.
     """
 
     price_date: date
@@ -126,11 +126,11 @@ class Priced:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        """In a line, for a person."""
+        """Return one line for a person."""
         return f"{self.months:,} months of buckets priced as of {self.price_date}; {self.seconds:.1f} s"
 
 
-# Months with days that are rolled up anew, and those whose bucket has another region than when they were priced.
+# The months of buckets that have another region than when they were priced.
 _MONTHS = sa.text("""
 SELECT DISTINCT p.month
 FROM s3_monthly_price p
@@ -138,7 +138,7 @@ LEFT JOIN s3_logged_bucket b ON b.name = p.bucket
 WHERE p.region IS DISTINCT FROM coalesce((SELECT min(s.region) FROM s3_price s WHERE s.region = b.region), :default)
    OR p.region_is_assumed <> NOT EXISTS (SELECT FROM s3_price s WHERE s.region = b.region)
 """)
-# The tiers are those of a region's month, all logged buckets together: a byte costs what it costs on average.
+# Tiers apply to the month of a region, all logged buckets together. So each byte has the average price of that month.
 _PRICE = sa.text("""
 INSERT INTO s3_monthly_price (
     bucket, month, region, region_is_assumed, price_date,
@@ -212,33 +212,33 @@ SET region = excluded.region, region_is_assumed = excluded.region_is_assumed, pr
 """)
 
 
-def price(engine: sa.Engine, prices: Prices) -> Priced:
-    """Prices the months with days that are rolled up anew; all of them if the prices are others than before."""
+def price(engine: sa.Engine, prices: PriceList) -> Priced:
+    """Price the months of days with new rollups; all months if the price list has changed."""
     done = Priced(price_date=prices.as_of)
     start = time.perf_counter()
-    with alone(engine) as connection:
+    with lock_dimensions(engine) as connection:
         days = unseen_days(connection, DIMENSION)
         months = {day.request_date.replace(day=1) for day in days}
         if _replace(connection, prices):
             months |= set(connection.scalars(sa.text("SELECT DISTINCT month FROM s3_monthly_price")))
         months |= set(connection.scalars(_MONTHS, {"default": prices.default_region}))
         if months:
-            told = {"months": sorted(months), "default": prices.default_region}
-            done.months = connection.execute(_PRICE, told).rowcount
+            parameters = {"months": sorted(months), "default": prices.default_region}
+            done.months = connection.execute(_PRICE, parameters).rowcount
         note_days(connection, DIMENSION, days)
     done.seconds = time.perf_counter() - start
     return done
 
 
-def is_outdated(connection: sa.Connection, prices: Prices) -> bool:
-    """Whether other prices are in use, or a bucket has another region than when it was priced."""
+def is_outdated(connection: sa.Connection, prices: PriceList) -> bool:
+    """Return whether the stored prices are others, or a bucket has another region than when it was priced."""
     return not _holds(connection, prices.rows()) or bool(
         connection.scalars(_MONTHS, {"default": prices.default_region}).first()
     )
 
 
-def _replace(connection: sa.Connection, prices: Prices) -> bool:
-    """Makes s3_price hold these prices; whether it held others."""
+def _replace(connection: sa.Connection, prices: PriceList) -> bool:
+    """Make s3_price hold these prices; return whether it held others."""
     rows = prices.rows()
     if _holds(connection, rows):
         return False

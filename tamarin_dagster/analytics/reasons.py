@@ -1,4 +1,4 @@
-"""Why a day's traffic rose: which keys, addresses, requesters, referrers and user agents brought more than usual."""
+"""Find why a day's traffic rose: object keys, addresses, requesters, referrers, user agents with more than usual."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ from tamarin_dagster.recordstore.schema.traffic_tables import (
 )
 from tamarin_dagster.recordstore.whole_numbers import total
 
-# Who brings much more than usual is among those who bring most; the past is read of so many.
+# A value with much more than usual is among the largest of the day. So the past is read only for this many of them.
 CANDIDATES = 200
-# How many of each kind are named.
+# The number of reasons named for each dimension.
 NAMED = 5
 
 
 class Measure(StrEnum):
-    """What is summed up: a column of each rollup."""
+    """A column that each rollup sums up."""
 
     REQUESTS = "requests"
     BYTES = "bytes_sent"
@@ -34,13 +34,13 @@ class Measure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Who or what brought more than usual on a day.
+    """A value of a dimension that brought more than usual on a day.
 
     Attributes:
-        dimension: what it is: `key`, `remote_ip`, `requester`, `referrer` or `user_agent`.
-        name: None for requests that have none. Of the client's making.
-        value: of the day.
-        usual: the median of the known days before; 0 for one who comes seldom.
+        dimension: `key`, `remote_ip`, `requester`, `referrer` or `user_agent`.
+        name: the value, which a client may have made up; None for requests without one.
+        value: the measure on that day.
+        usual: the median of the known days before; 0 for one that is seen on fewer than half of them.
     """
 
     dimension: str
@@ -50,7 +50,7 @@ class Reason:
 
     @property
     def more(self) -> float:
-        """How much more than usual."""
+        """Return how much more than usual it brought."""
         return self.value - self.usual
 
 
@@ -66,12 +66,17 @@ _ROLLUPS: Mapping[str, sa.Table] = {
 def reasons_for(
     connection: sa.Connection, bucket: str, measure: Measure, day: date, known: Collection[date], *, part: float = 1
 ) -> tuple[Reason, ...]:
-    """The NAMED of each dimension that brought most more than usual, most first. `known` are the days before.
+    """Return, for each dimension, the NAMED values that rose most above the usual, the largest rise first.
 
-    A row that stands for several values is none of them.
+    Whole days are compared, because no rollup has these values by hour. Folded rows are left out.
 
-    By whole days, since no rollup tells who brought what in an hour. `part` is how much of the day is over, up to 1:
-    usual is that part of what its days were.
+    Args:
+        connection: to the records' database.
+        bucket: the logged bucket.
+        measure: the column to compare.
+        day: the UTC day that rose.
+        known: the known days before it.
+        part: the share of the day that is over, up to 1: the usual is this part of the median of a whole day.
     """
     found = []
     for dimension, table in _ROLLUPS.items():
@@ -117,10 +122,10 @@ def _past_of_the_largest(
 
 
 def _name(column: sa.Column[Any]) -> sa.ColumnElement[str]:
-    """As a text that equals itself, which null does not."""
+    """Return the column as text, with '' for null, because null does not equal itself."""
     return sa.func.coalesce(sa.func.host(column) if column.name == "remote_ip" else column, "")
 
 
 def _usual(values: list[int], days: int) -> float:
-    """The median of so many days, of which those without a value had none."""
+    """Return the median over that many days; a day without a value counts as 0."""
     return median(values + [0] * (days - len(values)) or [0])

@@ -1,4 +1,4 @@
-"""The rows of a day's rollup, out of its sums: folded, as CSV for COPY, and the sums as bytes."""
+"""Make the rows of a day's rollup from its sums: folded, as CSV for COPY, and the sums as bytes."""
 
 import socket
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from tamarin_dagster.traffic.folding import fold
 from tamarin_dagster.traffic.hourly import hourly_rows
 from tamarin_dagster.traffic.measures import IPV4_LEAD
 from tamarin_dagster.traffic.parts import to_bytes
-from tamarin_dagster.traffic.sums import HOUR, completed, schema_of, split
+from tamarin_dagster.traffic.sums import HOUR, complete, schema_of, split
 from tamarin_dagster.traffic.totals import Total
 
 _DIMENSIONS = {each.name: each for each in DIMENSIONS}
 _TABLES = {table.name.removeprefix("traffic_daily_by_"): table for table in ROLLUPS if table is not traffic_hourly}
-# A missing value is empty, an empty text is quoted.
+# COPY reads an empty field as null, and a quoted empty field as an empty text.
 _CSV = pyarrow.csv.WriteOptions(include_header=False, quoting_style="all_valid")
 
 
@@ -32,9 +32,9 @@ class DayRows:
     """The rows of a day in one rollup.
 
     Attributes:
-        dimension: what the rows differ by, a dimension or HOUR.
-        columns: of `table`, in the order of the CSV.
-        packed: the sums they are made of, with all their values.
+        dimension: the name of a dimension, or HOUR.
+        columns: the columns of `table`, in the order of the CSV.
+        packed: the sums that the rows are made of, with all values, as bytes.
         fold: the row of `traffic_fold`; None if no value is folded.
     """
 
@@ -65,7 +65,7 @@ def rows_of_day(total: Total, bucket: str, day: date, limit: int) -> DayRows | N
         rows = _of_bucket(bucket, _hours(hourly_rows(sums), day))
         return _day_rows(HOUR, traffic_hourly, rows, packed)
     dimension = _DIMENSIONS[total.dimension]
-    limited = completed(fold(sums, dimension, limit).sums, schema_of(dimension))
+    limited = complete(fold(sums, dimension, limit).sums, schema_of(dimension))
     table = _TABLES[dimension.name]
     rows = _of_bucket(bucket, _values(limited, dimension, table, day))
     return _day_rows(dimension.name, table, rows, packed, _fold_row(limited, bucket, day, total))
@@ -79,7 +79,7 @@ def _day_rows(
 
 
 def _fold_row(limited: pa.Table, bucket: str, day: date, total: Total) -> dict[str, object] | None:
-    """Return how much of the day is folded, and what a row of a single value may lack."""
+    """Return how much of the day is folded, and how much a row of a single value may lack."""
     _, folded = split(limited)
     if not folded.num_rows:
         return None
@@ -100,14 +100,14 @@ def _sum(column: pa.ChunkedArray) -> int:
 
 
 def _hours(rows: pa.Table, day: date) -> dict[str, pa.Array | pa.ChunkedArray]:
-    """Return the columns of `hourly_rows` as `traffic_hourly` has them."""
+    """Return the columns of `hourly_rows` in the form of `traffic_hourly`."""
     names = np.array([str(midnight(day) + timedelta(hours=hour)) for hour in range(24)])
     hours = pa.array(names[np.asarray(rows["hour"])], pa.string())
     return {"hour": hours} | {name: rows[name] for name in rows.column_names[1:]}
 
 
 def _values(sums: pa.Table, dimension: Dimension, table: sa.Table, day: date) -> dict[str, pa.Array | pa.ChunkedArray]:
-    """Return the columns of sums as the rollup of their dimension has them."""
+    """Return the columns of sums in the form of their dimension's rollup."""
     values = _addresses(sums["value"]) if dimension.name == "remote_ip" else sums["value"]
     columns = {"request_date": pa.array(np.full(sums.num_rows, str(day)), pa.string()), dimension.name: values}
     for name in (column.name for column in table.columns if column.name in sums.column_names):
@@ -116,7 +116,7 @@ def _values(sums: pa.Table, dimension: Dimension, table: sa.Table, day: date) ->
 
 
 def _or_null(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the column with null for 0, where a rollup has null for none."""
+    """Return the column with null for 0, as in the rollups."""
     return pc.if_else(pc.equal(column, 0), pa.scalar(None, column.type), column)
 
 
@@ -126,7 +126,7 @@ def _of_bucket(bucket: str, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -
 
 
 def _addresses(packed: pa.ChunkedArray) -> pa.Array:
-    """Return addresses and networks, which are as Postgres sends them, as texts."""
+    """Return addresses and networks, given in Postgres' binary form, as texts."""
     texts: list[str | None] = []
     for value in packed.to_pylist():
         if value is None:

@@ -1,8 +1,9 @@
-"""Rollups of traffic: the parts of a day are merged, and the day's rows written, in one transaction.
+"""Roll up traffic: merge the parts of a day, and write the day's rows, in one transaction.
 
-Each load stores the sums of its records (`recordstore.parts`), so the cost of a roll-up follows what was loaded since
-the last one, not the size of the day. Only when records were taken away (a newer generation of a log key) are the
-records of the day read again, and summed up by the same functions. So a rollup is exact, or its day is due.
+Each load stores the sums of its records (`recordstore.parts`). So the cost of a roll-up grows with the records that
+were loaded since the last one, not with the size of the day. If records were deleted (by a newer generation of a log
+key), the records of the day are read again, and summed up by the same functions. So a rollup is exact, or its day is
+due.
 """
 
 import time
@@ -20,15 +21,15 @@ from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traffic_pending_day
 from tamarin_dagster.settings import DEFAULT_ROLLUP_PARTS_DAYS, DEFAULT_ROLLUP_ROWS, Settings
 
-# The share of the time that a day which goes on filling may be rolled up: one that took 6 s is left alone for a minute.
-# So the work of a day's rollups grows with its hours, not with the number of its loads.
+# The maximum share of the time that the roll-ups of a growing day may take: a day that took 6 s is skipped for a
+# minute. So the work for a day grows with its hours, not with the number of its loads.
 PATIENT_SHARE = 0.1
-_REMEDY = "the other days are not affected and this one stays noted: mend the cause, then run `tamarin-dagster roll-up`"
+_REMEDY = "the other days are not affected and this one stays noted: fix the cause, then run `tamarin-dagster roll-up`"
 
 
 @dataclass(frozen=True, slots=True)
 class RolledUpDay:
-    """One UTC day of a bucket's requests, as it is rolled up now."""
+    """One UTC day of a bucket's requests after its roll-up."""
 
     bucket: str
     day: date
@@ -38,14 +39,15 @@ class RolledUpDay:
 
 @dataclass(slots=True)
 class RolledUp:
-    """What a roll-up did.
+    """The result of a roll-up.
 
     Attributes:
-        days: those whose rows were written, in order.
-        waiting: days left for later, since they were rolled up a moment ago.
-        kept: days that needed nothing: retention has dropped their records, so that their rollups stay as they are,
-            or another process was faster.
+        days: the days whose rows were written, in order.
+        waiting: number of days left for later, because they were rolled up a moment ago.
+        kept: number of days that needed no work: retention has dropped their records, so that their rollups stay as
+            they are, or another process was faster.
         failures: days that could not be rolled up; each is as it was, and stays noted.
+        seconds: duration.
     """
 
     days: list[RolledUpDay] = field(default_factory=list)
@@ -56,17 +58,17 @@ class RolledUp:
 
     @property
     def requests(self) -> int:
-        """Records of all these days."""
+        """Return the number of records of all these days."""
         return sum(day.requests for day in self.days)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much is kept of a day.
+    """How much of a day is kept.
 
     Attributes:
-        rows: of each dimension, as rows of single values; the rest is folded.
-        part_days: how long the sums of a day are kept after its last roll-up.
+        rows: the maximum number of rows of single values in each dimension; other values are folded.
+        part_days: the number of days for which the parts of a day are kept after its last roll-up.
     """
 
     rows: int = DEFAULT_ROLLUP_ROWS
@@ -74,12 +76,12 @@ class Limits:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Return how much is kept of a day by the settings."""
+    """Return how much of a day the settings keep."""
     return Limits(settings.rollup_rows, settings.rollup_parts_days)
 
 
 def pending_days(connection: sa.Connection, *, skips: Collection[str] = ()) -> list[tuple[str, date]]:
-    """Return the buckets and days that are due, less the buckets `skips`, in order."""
+    """Return the buckets and days that are due, in order, without the buckets `skips`."""
     due = due_days().c
     statement = (
         sa.select(due.bucket, due.request_date)
@@ -100,18 +102,19 @@ def roll_up(
     limits: Limits = Limits(),
     progress: Callable[[RolledUpDay, int], None] | None = None,
 ) -> RolledUp:
-    """Rolls up each day whose records have changed. A kill leaves the day at hand as it was, and the rest noted.
+    """Roll up each day whose records have changed. After a kill, the present day is as it was, and the rest noted.
 
-    A day that cannot be rolled up stops only itself: it is one of the answer's `failures`, and the others go on.
+    A day that cannot be rolled up does not stop the others: it is one of the result's `failures`.
 
     Args:
-        engine: of the records' database.
-        regions: where buckets live, as far as it is known: to tell transfer within the region from that to another.
-        skips: buckets that are left to others.
-        last: only days up to this one; default: all.
-        patient: leaves a day alone that was rolled up a moment ago (see PATIENT_SHARE): for runs that come often.
-        limits: how much is kept of a day.
-        progress: called after each day, with how many are left.
+        engine: connects to the records' database.
+        regions: the regions of buckets, as far as they are known: they separate transfer within a region from transfer
+            to another region.
+        skips: buckets that other processes roll up.
+        last: the last day to roll up; default: all days.
+        patient: skip days that were rolled up a moment ago (see PATIENT_SHARE); for runs that come often.
+        limits: how much of a day is kept.
+        progress: called after each day, with the number of days left.
     """
     started = time.monotonic()
     done = RolledUp()
@@ -153,7 +156,7 @@ def _roll_up_days(
 
 
 def _name_buckets(engine: sa.Engine) -> None:
-    """Gives days that are noted for all buckets the names of those that have records or rollups of them."""
+    """Replace each note for all buckets by notes for the buckets that have records or rollups of its day."""
     pending, record, rolled_up = traffic_pending_day.c, s3_log_record.c, traffic_day.c
     with engine.connect() as connection:
         days = connection.scalars(
@@ -172,7 +175,7 @@ def _name_buckets(engine: sa.Engine) -> None:
 
 
 def _rolled_up_lately(connection: sa.Connection) -> set[tuple[str, date]]:
-    """Days whose last roll-up took more than PATIENT_SHARE of the time since."""
+    """Return the days whose last roll-up took more than PATIENT_SHARE of the time since then."""
     day = traffic_day.c
     age = sa.extract("epoch", sa.func.now() - day.rolled_up_at)
     statement = sa.select(day.bucket, day.request_date).where(day.seconds > PATIENT_SHARE * age)

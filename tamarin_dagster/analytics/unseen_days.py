@@ -1,4 +1,4 @@
-"""Which days' rollups a dimension has yet to look at, and that only one process does it at a time."""
+"""Find the days whose rollups a dimension has not read yet, and let only one process do that at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +11,14 @@ from sqlalchemy.dialects import postgresql
 from tamarin_dagster.recordstore.schema.dimension_tables import dimension_day
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 
-# One process at a time fills dimensions; the number has no meaning but must not change.
+# One process at a time fills dimensions. The number is arbitrary, but must not change: all versions share the lock.
 _LOCK = 2011_0306
-REMEDY = (
-    "the day stays pending, and the other days are not affected: mend the cause, then run `tamarin-dagster roll-up`"
-)
+REMEDY = "the day stays pending, and the other days are not affected: fix the cause, then run `tamarin-dagster roll-up`"
 
 
 @dataclass(frozen=True, slots=True)
 class UnseenDay:
-    """A bucket's day whose rollups were made at `rolled_up_at`, and have not been looked at since."""
+    """A bucket's day whose rollups were made at `rolled_up_at`, and that a dimension has not read since."""
 
     bucket: str
     request_date: date
@@ -28,15 +26,15 @@ class UnseenDay:
 
 
 @contextmanager
-def alone(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction of which there is one at a time: each statement in it sees what another process has done."""
+def lock_dimensions(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Begin a transaction that only one process has at a time: it sees what the process before it has committed."""
     with engine.begin() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         yield connection
 
 
 def unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
-    """The days that are rolled up anew since the dimension looked at them, oldest first."""
+    """Return the days that were rolled up since the dimension read them, oldest first."""
     seen = dimension_day.c
     day = traffic_day.c
     is_same_day = sa.and_(seen.dimension == dimension, seen.bucket == day.bucket, seen.request_date == day.request_date)
@@ -50,7 +48,7 @@ def unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
 
 
 def is_unseen(connection: sa.Connection, dimension: str, day: UnseenDay) -> bool:
-    """Whether no other process has looked at these rollups since `unseen_days` was asked."""
+    """Return whether no other process has read these rollups since `unseen_days` returned the day."""
     seen = dimension_day.c
     found = sa.select(seen.rolled_up_at).where(
         seen.dimension == dimension, seen.bucket == day.bucket, seen.request_date == day.request_date
@@ -59,7 +57,7 @@ def is_unseen(connection: sa.Connection, dimension: str, day: UnseenDay) -> bool
 
 
 def note_days(connection: sa.Connection, dimension: str, days: list[UnseenDay]) -> None:
-    """These rollups are looked at; later ones of the same days are pending again."""
+    """Note that these rollups were read; a later roll-up of the same days makes them pending again."""
     if not days:
         return
     insert = postgresql.insert(dimension_day)

@@ -57,7 +57,8 @@ def backup_command(
             url, file, progress=lambda size: advance(size, None, f"{size / _MEGABYTE:,.1f} MB written")
         )
     err.print(
-        f"{printable(str(file))}: {count_noun(done.bytes, 'byte')} in {done.seconds:.1f} s, a backup of {_name(settings)}",
+        f"{printable(str(file))}: {count_noun(done.bytes, 'byte')} in {done.seconds:.1f} s,"
+        f" a backup of {_name(settings)}",
         highlight=False,
         soft_wrap=True,
     )

@@ -332,8 +332,8 @@ def _summarise(bucket: LoggedBucket, pulled: pulling.Pulled) -> None:
     rate = total("lines") / pulled.seconds if pulled.seconds else 0
     err.print(
         f"[bold]{escape(bucket.name)}[/]: {count_noun(total('keys'), 'key')} loaded ({total('seen'):,} loaded before);"
-        f" {count_noun(total('lines'), 'line')} = {count_noun(total('records'), 'record')} + {total('rejected'):,} rejected"
-        f" + {total('blank'):,} blank; {pulled.seconds:.1f} s, {rate:,.0f} lines/s",
+        f" {count_noun(total('lines'), 'line')} = {count_noun(total('records'), 'record')}"
+        f" + {total('rejected'):,} rejected + {total('blank'):,} blank; {pulled.seconds:.1f} s, {rate:,.0f} lines/s",
         highlight=False,
     )
     if returned := total("returned"):

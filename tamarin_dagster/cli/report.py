@@ -110,8 +110,8 @@ def _chosen(month: str | None) -> Month:
 def _tell(done: ReportFile) -> None:
     traffic = done.report.traffic
     err.print(
-        f"[bold]{printable(done.report.bucket)}[/], {done.report.month.name}: {count_noun(traffic.requests, 'request')},"
-        f" {count_noun(traffic.bytes_sent, 'byte')} sent",
+        f"[bold]{printable(done.report.bucket)}[/], {done.report.month.name}:"
+        f" {count_noun(traffic.requests, 'request')}, {count_noun(traffic.bytes_sent, 'byte')} sent",
         highlight=False,
     )
     if days := done.report.completeness.pending_days:

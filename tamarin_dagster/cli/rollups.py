@@ -69,7 +69,8 @@ def roll_up_due(settings: Settings, engine: sa.Engine, *, last: date | None = No
         done = roll_up(engine, regions=settings.regions, limits=limits_of(settings), last=last, progress=tell)
     if done.days:
         err.print(
-            f"{count_noun(len(done.days), 'day')} rolled up: {count_noun(done.requests, 'request')} in {done.seconds:.1f} s",
+            f"{count_noun(len(done.days), 'day')} rolled up: {count_noun(done.requests, 'request')}"
+            f" in {done.seconds:.1f} s",
             highlight=False,
         )
     try:

@@ -152,7 +152,7 @@ def _find(
     share, min_bytes = asked
     share = settings.hog_share_of(bucket) if share is None else share
     with err.status("Asking the rollups"), engine.connect() as connection:
-        found = largest_consumers(connection, bucket.name, by, first, last, share=share, least_bytes=min_bytes)
+        found = largest_consumers(connection, bucket.name, by, first, last, share=share, min_bytes=min_bytes)
         waiting = waiting_days(connection, bucket.name, first, last)
     limit = f"{decimal(min_bytes)} or more" if min_bytes else f"more than {share:.1%}"
     count = f"{found.count:,}" if found.fold is None else f"at least {found.count:,}"
@@ -212,8 +212,8 @@ def _ban(
         yield from bans.nginx_lines(addresses)
         return
     about = f"Top talkers of {', '.join(sorted(banned))} since {found[0].first}"
-    for ip_set in bans.waf_ip_sets("tamarin-hogs", about[: bans.MOST_DESCRIPTION], addresses):
-        _warn_if_over(len(ip_set["Addresses"]), bans.MOST_WAF_ADDRESSES, "addresses do not fit into an IP set")
+    for ip_set in bans.waf_ip_sets("tamarin-hogs", about[: bans.MAX_DESCRIPTION], addresses):
+        _warn_if_over(len(ip_set["Addresses"]), bans.MAX_WAF_ADDRESSES, "addresses do not fit into an IP set")
         yield json.dumps(ip_set)
 
 
@@ -232,7 +232,7 @@ def _policy(bucket: LoggedBucket, by: ConsumerKind, consumers: Sequence[Consumer
             return
         policy = bans.policy_of_principals(arn, (each for patterns in principals.values() for each in patterns))
     size = len(json.dumps(policy, separators=(",", ":")))
-    _warn_if_over(size, bans.MOST_POLICY_BYTES, "bytes do not fit into a bucket policy")
+    _warn_if_over(size, bans.MAX_POLICY_BYTES, "bytes do not fit into a bucket policy")
     yield json.dumps(policy, indent=2)
 
 

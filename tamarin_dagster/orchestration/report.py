@@ -114,11 +114,11 @@ def build_report_schedule(settings: Settings, slugs: Mapping[str, str], prefix: 
 
 def _metadata(done: ReportFile) -> dict[str, Any]:
     # What draws takes half a second to import, and so does what cuts secrets out.
-    from tamarin_dagster.analytics.report.summary import summary  # noqa: PLC0415
+    from tamarin_dagster.analytics.report.summary import summarize  # noqa: PLC0415
 
     report = done.report
     metadata: dict[str, Any] = {
-        "summary": dg.MetadataValue.md(summary(report)),
+        "summary": dg.MetadataValue.md(summarize(report)),
         "report": dg.MetadataValue.path(done.path),
         "requests": report.traffic.requests,
         "bytes sent": report.traffic.bytes_sent,

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics import alarms
+from tamarin_dagster.analytics import anomalies
 from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers
 from tamarin_dagster.analytics.past import SETTLED_AFTER, last_settled_day, waiting_days
 from tamarin_dagster.analytics.reasons import Reason
@@ -42,27 +42,27 @@ _USUAL = (
 )
 _DESCRIPTIONS: Mapping[str, str] = {
     BANDWIDTH_KEEPS_ITS_HABIT: (
-        f"In no hour of the last {alarms.JUDGED_HOURS} were more bytes sent than usual. If nobody expects it, see who"
-        " takes them: `tamarin-dagster hogs --bucket {bucket}`." + _USUAL
+        f"In no hour of the last {anomalies.JUDGED_HOURS} were more bytes sent than usual. If nobody expects it, see"
+        " who takes them: `tamarin-dagster hogs --bucket {bucket}`." + _USUAL
     ),
     REQUESTS_KEEP_THEIR_HABIT: (
-        f"In no hour of the last {alarms.JUDGED_HOURS} were more requests made than usual. If nobody expects it, see"
+        f"In no hour of the last {anomalies.JUDGED_HOURS} were more requests made than usual. If nobody expects it, see"
         " whose addresses and user agents are new in the metadata." + _USUAL
     ),
     ERROR_RATE_KEEPS_ITS_HABIT: (
-        f"In no hour of the last {alarms.JUDGED_HOURS} was a larger part of the requests answered with a 4xx or 5xx"
+        f"In no hour of the last {anomalies.JUDGED_HOURS} was a larger part of the requests answered with a 4xx or 5xx"
         " than usual. A key with many errors is missing or closed; an address with many tries names. An hour is judged"
         f" {_SETTLED_HOURS} hours after its end." + _USUAL
     ),
     NO_NEW_TOP_CONSUMER: (
-        f"Of the {alarms.TOP} addresses and requesters that took most of the last day's bytes, none with"
-        f" {alarms.MIN_NEW_SHARE:.0%} of them or more is new: not seen in the {PAST_DAYS} days before. If one is,"
+        f"Of the {anomalies.TOP} addresses and requesters that took most of the last day's bytes, none with"
+        f" {anomalies.MIN_NEW_SHARE:.0%} of them or more is new: not seen in the {PAST_DAYS} days before. If one is,"
         " find out who that is; what it read is in s3_log_record."
     ),
     NO_CONSUMER_TAKES_MORE_THAN_ITS_SHARE: (
         f"No address and no requester took more than hog_share of the bytes of the last day, or of the last"
-        f" {alarms.HOG_DAYS}. Private addresses and AWS itself are left out, and buckets with fewer than"
-        f" {alarms.MIN_CONSUMERS} consumers. If one did, `tamarin-dagster hogs --bucket {{bucket}}` shows it beside"
+        f" {anomalies.TOP_TALKER_DAYS}. Private addresses and AWS itself are left out, and buckets with fewer than"
+        f" {anomalies.MIN_CONSUMERS} consumers. If one did, `tamarin-dagster hogs --bucket {{bucket}}` shows it beside"
         " the others, and writes ban lists; if it may, give the bucket a larger hog_share."
     ),
 }
@@ -107,7 +107,7 @@ def alarm_results(
     """Judge the bucket's traffic. It reads only the rollups."""
     threshold, share = settings.alarm_threshold_of(bucket), settings.hog_share_of(bucket)
     now = datetime.now(UTC)
-    first = last_settled_day(now) - timedelta(days=alarms.HOG_DAYS - 1)
+    first = last_settled_day(now) - timedelta(days=anomalies.TOP_TALKER_DAYS - 1)
     with engine.connect() as connection:
         waiting = waiting_days(connection, bucket.name, first, now.date())
     for name in sorted(set(ALARMS) & set(wanted)):
@@ -145,17 +145,17 @@ def _judge(
 ) -> _Judgement:
     """The check of that name, now."""
     if name == BANDWIDTH_KEEPS_ITS_HABIT:
-        return _rises(alarms.bandwidth_spikes(connection, bucket, now, threshold), int)
+        return _rises(anomalies.bandwidth_spikes(connection, bucket, now, threshold), int)
     if name == REQUESTS_KEEP_THEIR_HABIT:
-        return _rises(alarms.request_spikes(connection, bucket, now, threshold), int)
+        return _rises(anomalies.request_spikes(connection, bucket, now, threshold), int)
     if name == ERROR_RATE_KEEPS_ITS_HABIT:
-        return _rises(alarms.error_rate_jumps(connection, bucket, now, threshold), _percent)
+        return _rises(anomalies.error_rate_jumps(connection, bucket, now, threshold), _percent)
     if name == NO_NEW_TOP_CONSUMER:
-        return _newcomers(alarms.new_top_consumers(connection, bucket, now))
-    return _hogs(alarms.hogs(connection, bucket, now, share), share)
+        return _newcomers(anomalies.new_top_consumers(connection, bucket, now))
+    return _hogs(anomalies.top_talkers(connection, bucket, now, share), share)
 
 
-def _rises(found: alarms.Rises, as_cell: Callable[[float], int | str]) -> _Judgement:
+def _rises(found: anomalies.Rises, as_cell: Callable[[float], int | str]) -> _Judgement:
     metadata: dict[str, Any] = {"days known": found.days, "hours judged": found.judged}
     largest = found.largest
     if largest is None:
@@ -195,7 +195,7 @@ def _reason_cells(reason: Reason) -> dict[str, int | str]:
     }
 
 
-def _newcomers(found: alarms.Newcomers) -> _Judgement:
+def _newcomers(found: anomalies.Newcomers) -> _Judgement:
     metadata: dict[str, Any] = {"days known": found.days, "day": found.day.isoformat()}
     if not found.is_judged:
         return _Judgement(True, metadata, TOO_LITTLE_HISTORY)

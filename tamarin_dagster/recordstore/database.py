@@ -21,7 +21,7 @@ import tamarin_dagster.recordstore.schema.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.connections import connect_arguments, records_url
 from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
 from tamarin_dagster.recordstore.rights import rights_of
-from tamarin_dagster.recordstore.schema.repeatable import InUseError, digest_of_files, dropped, replace_all
+from tamarin_dagster.recordstore.schema.repeatable import InUseError, digest_of_files, recreate, replace_all
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
 from tamarin_dagster.recordstore.waiting import announce_wait
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -226,7 +226,7 @@ def _change(connection: sa.Connection) -> None:
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
-        with dropped(connection):
+        with recreate(connection):
             command.upgrade(config, "head")
     for table in metadata.tables.values():
         connection.execute(SetTableComment(table))

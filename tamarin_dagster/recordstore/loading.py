@@ -1,13 +1,14 @@
-"""One batch of keys becomes rows and ledger, in one transaction: all of it is there, or none.
+"""Load a batch of log keys, their rows and their ledger rows, in one transaction: all of it is committed, or nothing.
 
-The ids of the ledger rows are taken from their sequence before the transaction, so that what COPY sends can be made
-ready while an earlier batch is still being loaded. A key that is too large to be held comes as a batch of its own in
-parts, and is one transaction too.
+The ids of the ledger rows are taken from their sequence before the transaction. So the data for COPY can be prepared
+while an earlier batch is still being loaded. A log key that does not fit into memory is a batch of its own, which comes
+in parts, and is one transaction too.
 
 A batch is a DataFrame of records (`logformat.RECORDS_SCHEMA`) from any source, with the counts of each log key.
 
-Any number of loads may run at once, also of the same keys: unique indexes of the ledger decide who has a generation,
-and that a name has one live generation at most. So the ledger rows are written first, in the order of the names.
+Any number of loads may run at once, even of the same log keys. Unique indexes of the ledger decide which load gets a
+generation, and keep a name from having two live generations. So the ledger rows are written first, in the order of the
+names.
 """
 
 import random
@@ -36,17 +37,17 @@ _COPY_RECORDS = f"COPY {s3_log_record.name} ({', '.join(RECORD_COLUMNS)}) FROM S
 _COPY_REJECTED = (
     f"COPY {s3_rejected_line.name} ({', '.join(c.name for c in s3_rejected_line.columns)}) FROM STDIN (FORMAT binary)"
 )
-# A record that must be escaped and redacted: all that is compiled has a part in it.
+# A record that must be escaped and redacted, so that reading it uses all compiled code.
 _SAMPLE_LINE = (
     b'o b [06/Feb/2019:00:00:38 +0000] 192.0.2.1 - 1 REST.GET.OBJECT k "GET /k?Signature=s HTTP/1.1" 200 - 1 1 1 1'
     b' "\0" - -'
 )
 _REJECTED_TYPES = ("int8", "int4", "text", "bytea", "int8", "bytea")
-# psycopg hands larger pieces to libpq in one go; 1 MiB keeps the copy of it in the processor's cache.
+# psycopg copies a piece as a whole for libpq. With 1 MiB, the copy stays in the processor's cache.
 _COPY_PIECE_BYTES = 1024 * 1024
-# Rejected lines that are made Python's at a time: each may have 1 MiB.
+# The number of rejected lines that are converted to Python objects at a time: each may have 1 MiB.
 _REJECTED_ROWS = 256
-# Loads that are at the same names at once: the one that Postgres sends back looks again. It is rare, and soon over.
+# If loads of the same names meet, Postgres rejects one of them, which then tries again. This is rare, and short.
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 0.05
 _RACES = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
@@ -54,13 +55,13 @@ _RACES = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Parsed keys of one bucket, ready to load. `ids[i]` will be the ledger id of `keys[i]`.
+    """Parsed log keys of one bucket, ready to load. `ids[i]` will be the ledger id of `keys[i]`.
 
     Attributes:
         records: columns of RECORDS_SCHEMA; `log_index` is the position in `keys`.
-        copy_data: the records as COPY is sent them, in pieces.
-        digests: of each key the SHA-256 of its bytes as stored; None if it is not known.
-        region: where the bucket is; None if it is not known.
+        copy_data: the records in the form of COPY, in pieces.
+        digests: the SHA-256 of each log key's bytes as stored; None if it is not known.
+        region: the bucket's region; None if it is not known.
     """
 
     bucket: str
@@ -76,7 +77,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some lines of a large key, parsed and ready to load, and what they add to the sums."""
+    """Some lines of a large log key, parsed and ready to load, and their sums."""
 
     parsed: ParsedLogs
     copy_data: tuple[memoryview, ...]
@@ -85,14 +86,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LoadedBatch:
-    """What became of a batch.
+    """The result of loading a batch.
 
     Attributes:
-        loaded: the keys loaded, with their counts.
-        already_loaded: those that another run had loaded before.
-        superseded: how many older generations gave way.
-        returned: keys whose bytes were loaded and purged before; their rows are live again.
-        outdated: keys that are skipped, since a newer generation of their name is loaded and purged.
+        loaded: the log keys loaded, with their counts.
+        already_loaded: log keys that another run had loaded before.
+        superseded: number of older generations that were replaced.
+        returned: log keys whose bytes were loaded and purged before; their rows are live again.
+        outdated: log keys that are skipped, because a newer generation of their name was loaded and purged.
     """
 
     loaded: tuple[tuple[LogKey, LogCounts], ...]
@@ -104,7 +105,7 @@ class LoadedBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Entered:
-    """What became of a batch in the ledger: indexes of its keys, and how many generations were superseded."""
+    """The result of entering a batch in the ledger: indexes of its log keys, and how many rows were superseded."""
 
     won: set[int]
     superseded: int = 0
@@ -113,8 +114,8 @@ class _Entered:
 
 
 def compile_ahead() -> None:
-    """Makes the machine code of what parses and renders, where it is not on disk yet; that takes some seconds."""
-    render(_checked(parse_logs([_SAMPLE_LINE]).redact()), [1])
+    """Compile the code that parses and renders, unless its machine code is on disk; compiling takes some seconds."""
+    render(_check(parse_logs([_SAMPLE_LINE]).redact()), [1])
 
 
 def prepare(
@@ -127,17 +128,17 @@ def prepare(
     digests: Sequence[bytes | None] | None = None,
     region: str | None = None,
 ) -> Batch:
-    """Make a batch of keys, what they hold and the digests of what is stored (in the same order).
+    """Make a batch of log keys from their parsed lines and the digests of their stored bytes (in the same order).
 
-    The `region` is the bucket's, by which transfer within the region is told from that to another.
+    `region` is the bucket's region: it separates transfer within the region from transfer to another one.
 
-    Validates the DataFrame, creates missing partitions, takes ids, renders what COPY will send: everything that need
-    not wait for a transaction.
+    This does everything that need not wait for a transaction: validate the DataFrame, create missing partitions, take
+    ids, and render the data for COPY.
 
     Raises:
-        FrameError: the DataFrame of records is not of RECORDS_SCHEMA, or is not what the counts say.
+        FrameError: the DataFrame of records is not of RECORDS_SCHEMA, or does not match the counts.
     """
-    records = _checked(parsed)
+    records = _check(parsed)
     ensure_partitions(engine, months_of(records))
     ids = _take_ids(engine, len(keys))
     known = tuple(digests) if digests is not None else (None,) * len(keys)
@@ -154,25 +155,25 @@ def prepare_large(
     *,
     region: str | None = None,
 ) -> Batch:
-    """Make a batch of one key, whose lines come in parts."""
+    """Make a batch of one log key whose lines come in parts."""
     records = RECORDS_SCHEMA.empty_table()
     nothing = ParsedLogs(to_frame(records), to_frame(REJECTED_SCHEMA.empty_table()), (LogCounts(),))
     return Batch(bucket, log_bucket_name, (key,), _take_ids(engine, 1), nothing, records, (), (digest,), region)
 
 
 def prepare_parts(engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs]) -> Iterator[Part]:
-    """Make the parts of a batch of `prepare_large`, each when it is asked for. Raises FrameError, see `prepare`."""
+    """Yield the parts of a batch of `prepare_large`. Raises FrameError, see `prepare`."""
     for part in parsed:
-        records = _checked(part)
+        records = _check(part)
         ensure_partitions(engine, months_of(records))
         yield Part(part, render(records, batch.ids), parts.parts_of(records, batch.bucket, batch.region))
 
 
-def _checked(parsed: ParsedLogs) -> pa.Table:
-    """Return the records as a table, once it has what the counts say.
+def _check(parsed: ParsedLogs) -> pa.Table:
+    """Return the records as a table, after comparing it with the counts.
 
     Raises:
-        FrameError: the DataFrame is not one of records, or has other numbers of records than the counts.
+        FrameError: the DataFrame is not of RECORDS_SCHEMA, or its numbers of records differ from the counts.
     """
     records = to_table(parsed.records, RECORDS_SCHEMA)
     indexes, logs = np.asarray(records["log_index"]), len(parsed.counts)
@@ -180,7 +181,9 @@ def _checked(parsed: ParsedLogs) -> pa.Table:
         raise FrameError(f"column log_index of the DataFrame must be from 0 to {logs - 1}")
     for log, (found, counts) in enumerate(zip(np.bincount(indexes, minlength=logs), parsed.counts, strict=True)):
         if found != counts.record_count:
-            raise FrameError(f"the DataFrame has {found} records of log key {log}, its counts {counts.record_count}")
+            raise FrameError(
+                f"the DataFrame has {found} records of log key {log}, but its counts say {counts.record_count}"
+            )
     return records
 
 
@@ -192,11 +195,11 @@ def _take_ids(engine: sa.Engine, count: int) -> tuple[int, ...]:
 
 
 def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBatch:
-    """Loads a batch: ledger, rejected lines, records and their partial sums commit together.
+    """Load a batch: ledger, rejected lines, records and their partial sums are committed together.
 
-    Of keys that another run has loaded meanwhile nothing is loaded again, nor of those whose bytes were loaded before.
-    A key whose older generation is loaded and not purged takes that one's place. Raises sqlalchemy.exc.DBAPIError or
-    psycopg.Error; then nothing of the batch is loaded.
+    A log key is not loaded again if another run has loaded it in the meantime, or if its bytes were loaded before. If
+    an older generation of a log key is loaded and not purged, the new one replaces it. Raises sqlalchemy.exc.DBAPIError
+    or psycopg.Error; then nothing of the batch is loaded.
     """
     sums = parts.parts_of(batch.records, batch.bucket, batch.region)
     with engine.connect() as connection:
@@ -219,11 +222,11 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
 def load_large(
     engine: sa.Engine, batch: Batch, pieces: Iterable[Part], run_id: str | None = None, *, digest: Callable[[], bytes]
 ) -> Generator[LogCounts, None, LoadedBatch]:
-    """Loads a batch of `prepare_large`, in one transaction for all its pieces; see `load`.
+    """Load a batch of `prepare_large`, in one transaction for all its pieces; see `load`.
 
-    Yields the counts of each part once it is sent, and returns what became of the key. An error of `pieces` undoes the
-    load, as closing the generator does. `digest` is asked for the SHA-256 of what is stored once all parts are there.
-    Raises DigestNeededError if the batch has none, and it must be known before.
+    Yield the counts of each part once it is sent, and return the result. An error of `pieces` undoes the load, and so
+    does closing the generator. `digest` returns the SHA-256 of the stored bytes; it is called after the last part.
+    Raises DigestNeededError if the batch has no digest, and it must be known earlier.
     """
     with engine.connect() as connection:
         entered = _enter(connection, batch, run_id, asks_digest=True)
@@ -261,14 +264,14 @@ def _outcome(batch: Batch, entered: _Entered) -> LoadedBatch:
 
 
 class _OvertakenError(Exception):
-    """Another load, and a purge after it, came between our look at the ledger and our entry."""
+    """Another load and its purge happened after we read the ledger and before we entered our rows."""
 
 
 def _enter(connection: sa.Connection, batch: Batch, run_id: str | None, *, asks_digest: bool = False) -> _Entered:
-    """Begins the transaction of a load: its keys are in the ledger, older generations of them are out.
+    """Begin the transaction of a load: enter its log keys in the ledger, and remove their older generations.
 
-    If another load has just done something to the same names, a unique index tells, or a last look; then all is looked
-    at once more. Raises DigestNeededError if `asks_digest`, see `judge`.
+    If another load has just changed the same names, a unique index or a last query detects it, and everything is tried
+    again. Raises DigestNeededError if `asks_digest`, see `judge`.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -283,7 +286,10 @@ def _enter(connection: sa.Connection, batch: Batch, run_id: str | None, *, asks_
 
 
 def _enter_once(connection: sa.Connection, batch: Batch, run_id: str | None, *, asks_digest: bool) -> _Entered:
-    """The rows are locked in the order of the names: another process that changes them comes before or after."""
+    """Enter the log keys in one attempt.
+
+    Rows are locked in the order of the names, so another process changes them before this one or after it.
+    """
     rows = generations.lock_rows(connection, batch.log_bucket_name, [key.object.key for key in batch.keys])
     judged = [
         generations.judge(key, digest, rows.get(key.object.key, ()), asks_digest=asks_digest)
@@ -307,7 +313,7 @@ def _enter_once(connection: sa.Connection, batch: Batch, run_id: str | None, *, 
 
 
 def _supersede(connection: sa.Connection, outgoing: Sequence[generations.Row]) -> None:
-    """Takes out what these rows stand for: their objects were overwritten before they were purged."""
+    """Remove the records and rejected lines of these rows: their objects were overwritten before they were purged."""
     for row in outgoing:
         record = s3_log_record.c
         if row.first_request_dtime is not None:
@@ -325,11 +331,11 @@ def _supersede(connection: sa.Connection, outgoing: Sequence[generations.Row]) -
 def _insert(
     connection: sa.Connection, batch: Batch, chosen: Sequence[int], run_id: str | None, *, outdated: bool = False
 ) -> set[int]:
-    """Writes the ledger rows; returns the indexes of those that are ours to load.
+    """Write the ledger rows; return the indexes of those that this load has to load.
 
-    A generation that was superseded and has come back is entered again. Rows are written in the order of the names, so
-    that two loads never wait for each other in a circle. Rows of `outdated` keys are superseded from the start and
-    count nothing: they say that these generations were read, and are not to be read again.
+    A superseded generation that has come back is entered again. Rows are written in the order of the names, so that two
+    loads never wait for each other. Rows of `outdated` log keys are superseded from the start, and all their counts are
+    0: they only say that these generations were read, and must not be read again.
     """
     if not chosen:
         return set()
@@ -354,7 +360,10 @@ _NOTHING = {
 
 
 def _insert_statement(*, outdated: bool) -> sa.sql.dml.ReturningInsert[int]:
-    """One statement for any number of rows, each column as an array: planned once, where VALUES would be each time."""
+    """Return one statement for any number of rows, with an array for each column.
+
+    It is planned once, unlike VALUES, which would be planned each time.
+    """
     types = {name: s3_log_key.c[name].type for name in _LEDGER_COLUMNS}
     arrays = [sa.bindparam(name, type_=sa.ARRAY(type_)) for name, type_ in types.items()]
     rows = (
@@ -406,8 +415,8 @@ def _ledger_row(batch: Batch, index: int, run_id: str | None) -> dict[str, objec
 
 
 def copy_parsed(cursor: psycopg.Cursor, parsed: ParsedLogs, ids: Sequence[int]) -> pa.Table:
-    """Put the records of `parsed` in, `ids[i]` being the ledger id of its log `i`; return them."""
-    records = _checked(parsed)
+    """Insert the records of `parsed`, and return them. `ids[i]` is the ledger id of its log `i`."""
+    records = _check(parsed)
     _copy_records(cursor, render(records, ids))
     return records
 

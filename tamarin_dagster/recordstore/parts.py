@@ -1,4 +1,4 @@
-"""Partial sums of loads: rows of `traffic_part`, written in the load's own transaction and merged by a roll-up."""
+"""Store the partial sums of loads: rows of `traffic_part`, written in the load's transaction, merged by a roll-up."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from tamarin_dagster.recordstore.schema.traffic_tables import PART_COLUMNS, traf
 from tamarin_dagster.traffic.parts import from_bytes, to_bytes
 from tamarin_dagster.traffic.sums import sum_up
 
-# A load has records of a few days of one bucket. Lines of thousands of buckets or days do not get a part each: days
-# beyond this number are noted, and summed up from their records.
+# A load has records of a few days of one bucket. If its lines are of thousands of buckets or days, not each gets a
+# part: days beyond this number are noted, and summed up from their records.
 MAX_DAYS = 32
 
 
@@ -30,7 +30,7 @@ class DayPart:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a load adds to the sums.
+    """The sums of a load.
 
     Attributes:
         parts: one for each of its days.
@@ -47,7 +47,7 @@ def parts_of(records: pa.Table, bucket: str, region: str | None) -> Parts:
     Args:
         records: columns of `logformat.RECORDS_SCHEMA`.
         bucket: the logged bucket.
-        region: where that bucket is; None if it is not known.
+        region: the bucket's region; None if it is not known.
     """
     groups = days_of(records)
     named = [each for each in groups if len(each.bucket.encode()) <= BUCKET_BYTES]
@@ -90,7 +90,7 @@ class FoundParts:
     """The parts of a day.
 
     Attributes:
-        ids: of the parts, oldest first.
+        ids: the ids of the parts, oldest first.
         has_merged: whether one of them holds all sums of the day's rollups.
         has_new: whether one of them is not in the rollups yet.
     """
@@ -101,7 +101,7 @@ class FoundParts:
 
 
 def find(connection: sa.Connection, bucket: str, day: date) -> FoundParts:
-    """Return which parts the day has, and keep all others from deleting them until the transaction ends."""
+    """Return the parts of the day, and lock them, so that nobody else deletes them before the transaction ends."""
     part = traffic_part.c
     statement = sa.select(part.id, part.is_merged).where(part.bucket == bucket, part.request_date == day)
     found = connection.execute(statement.order_by(part.id).with_for_update()).all()
@@ -125,12 +125,12 @@ def delete_parts(connection: sa.Connection, ids: Sequence[int]) -> None:
 
 
 def delete_old(connection: sa.Connection, days: int) -> int:
-    """Delete merged parts that are older than so many days; return how many.
+    """Delete merged parts that are older than `days`; return their number.
 
-    The rollups stay. A later load of such a day sums its records up again.
+    The rollups stay. After a later load of such a day, its records are summed up again.
     """
     part = traffic_part.c
     is_old = part.made_at < sa.func.now() - sa.func.make_interval(0, 0, 0, days)
-    # a roll-up that reads one has locked it
+    # A locked part is being read by a roll-up.
     chosen = sa.select(part.id).where(part.is_merged, is_old).with_for_update(skip_locked=True)
     return connection.execute(sa.delete(traffic_part).where(part.id.in_(chosen))).rowcount

@@ -1,6 +1,7 @@
-"""The days that are to be rolled up: those with parts that are not merged yet, and those noted to be summed up again.
+"""Find the days to roll up: those with parts that are not merged yet, and those noted to be summed up again.
 
-A load stores its sums as parts (`recordstore.parts`). What deletes records notes their days, in the same transaction.
+A load stores its sums as parts (`recordstore.parts`). Code that deletes records notes their days in the same
+transaction.
 """
 
 from collections.abc import Collection
@@ -13,14 +14,14 @@ from tamarin_dagster.recordstore.ledger import is_delivered_in_any
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traffic_part, traffic_pending_day
 
-# No bucket's name is longer (63 characters, and 255 before 2018); an index could not hold what is much longer.
+# No bucket has a longer name (63 characters, and 255 before 2018), and an index cannot hold much longer ones.
 BUCKET_BYTES = 255
 
 
 def due_days() -> sa.Subquery:
     """Return a subquery of the buckets and days that are due; a day may be in it more than once.
 
-    A bucket that is null stands for all buckets of the day.
+    A null bucket means all buckets of the day.
     """
     pending, part = traffic_pending_day.c, traffic_part.c
     return sa.union_all(
@@ -48,9 +49,9 @@ _NOTE = sa.insert(traffic_pending_day).from_select(
 def note_delivered(
     connection: sa.Connection, bucket: str, periods: Collection[DeliveryPeriod], skips: Collection[str]
 ) -> None:
-    """Notes the request days of the bucket's log keys of these delivery periods once more.
+    """Note the request days of the bucket's log keys from these delivery periods, to sum them up again.
 
-    Besides the bucket's own those of buckets that only its lines name, if they are rolled up: not of `skips`.
+    If other buckets in its lines have rollups of these days, their days are noted too, without the buckets `skips`.
     """
     key, rolled_up = s3_log_key.c, traffic_day.c
     first, last = (
@@ -70,14 +71,14 @@ def note_delivered(
 
 
 def note_rolled_up(connection: sa.Connection, first: date, last: date) -> None:
-    """Notes the days from `first` to `last` that are rolled up once more."""
+    """Note the days from `first` to `last` that have rollups, to sum them up again."""
     rolled_up = traffic_day.c
     days = sa.select(rolled_up.bucket, rolled_up.request_date).where(rolled_up.request_date.between(first, last))
     connection.execute(sa.insert(traffic_pending_day).from_select(["bucket", "request_date"], days))
 
 
 def delete_records(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> None:
-    """Deletes those records, and notes their days."""
+    """Delete the chosen records, and note their days."""
     record = s3_log_record.c
     gone = sa.delete(s3_log_record).where(chosen).returning(record.bucket, record.request_dtime).cte("gone")
     day = sa.cast(sa.func.timezone("UTC", gone.c.request_dtime), sa.Date)

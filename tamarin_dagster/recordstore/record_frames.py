@@ -1,4 +1,4 @@
-"""The records of a day as Arrow tables again: read by COPY, some megabytes at a time."""
+"""Read the records of a day as Arrow tables, by COPY, a few megabytes at a time."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -12,10 +12,10 @@ from psycopg import sql
 from tamarin_dagster.logformat import RECORDS_SCHEMA
 from tamarin_dagster.recordstore.extracts import Extract, copy_out
 
-# A record must fit into a block: its line may have 1 MiB.
+# A record must fit into a block, and its line may have 1 MiB.
 _BLOCK_BYTES = 8 * 1024 * 1024
 _PART_ID = "part_id"
-# What COPY sends instead of a column: an address without its mask, a time in microseconds since 1970.
+# Expressions that COPY sends instead of a column: an address without its mask, a time in microseconds since 1970.
 _SENT = {
     "remote_ip": sql.SQL("host(remote_ip)"),
     "request_dtime": sql.SQL("CAST(extract(epoch FROM request_dtime) * 1000000 AS bigint)"),
@@ -25,7 +25,7 @@ _SENT = {
 def records_and_parts(
     connection: sa.Connection, bucket: str, day: date, columns: Sequence[str], part_ids: list[int]
 ) -> Iterator[pa.Table]:
-    """Yield the records of a bucket's UTC day, in no order: these columns, as RECORDS_SCHEMA has them.
+    """Yield these columns of the records of a bucket's UTC day, with the types of RECORDS_SCHEMA, in no order.
 
     The ids of the day's parts are appended to `part_ids`. One statement reads both, so the parts are exactly those of
     the loads whose records are read.
@@ -73,7 +73,7 @@ def _statement(bucket: str, day: date, columns: Sequence[str]) -> sql.Composed:
 
 
 class _Pieces(io.RawIOBase):
-    """What COPY sends, as a file that is read once."""
+    """The output of COPY as a file that can be read once."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces

@@ -1,6 +1,6 @@
-"""What requests add up to: each figure is defined here once, and sums of records are made, merged and stored here.
+"""Define each figure of traffic once, and compute, merge and pack the sums of records.
 
-`operations`, `unbilled` and `requesters` say what a record means: its class, what is billed, who asked.
-`measures` applies that to a DataFrame of records, `sums` adds the measures up by each dimension, `times` keeps response
+`operations`, `unbilled` and `requesters` define what a record means: its class, its billing, its requester.
+`measures` applies that to a table of records, `sums` adds the measures up by each dimension, `times` keeps response
 times as a histogram, and `parts` turns sums into bytes. Nothing here knows Postgres or Dagster.
 """

@@ -1,23 +1,23 @@
-"""The beginnings of texts, up to a mark: for whole columns at once, without an object for each text."""
+"""Cut texts off at a mark: for whole columns at once, without a Python object for each text."""
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-# Texts that are cut at a time: an index of 8 bytes is needed for each byte of them, which is to stay in the cache.
+# The number of texts that are cut at a time: each byte of them needs an index of 8 bytes, which should fit the cache.
 _ROWS = 8192
 
 Integers = npt.NDArray[np.int64]
 
 
 def cut(texts: pa.Array, marks: bytes, nth: int = 1, *, keeps_mark: bool = False) -> pa.Array:
-    """Return each text up to the nth of the marks; a text that has fewer of them as it is. Null stays null.
+    """Return each text up to its nth mark. A text with fewer marks stays whole, and null stays null.
 
     Args:
         texts: of type string or binary.
         marks: each byte of them is a mark; they are ASCII.
         nth: from 1.
-        keeps_mark: whether the mark itself belongs to what is returned.
+        keeps_mark: whether the result includes the mark itself.
     """
     pieces = [_cut(texts.slice(start, _ROWS), marks, nth, keeps_mark) for start in range(0, len(texts), _ROWS)]
     return pa.concat_arrays(pieces) if pieces else texts
@@ -47,7 +47,7 @@ def _cut(texts: pa.Array, marks: bytes, nth: int, keeps_mark: bool) -> pa.Array:
 
 
 def _bounds(texts: pa.Array) -> tuple[Integers, Integers, npt.NDArray[np.uint8]]:
-    """Return where each text begins and ends in the bytes of all, and these bytes."""
+    """Return where each text begins and ends in the bytes of all texts, and these bytes."""
     _, offsets, data = texts.buffers()
     places = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
     octets = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)

@@ -1,4 +1,4 @@
-"""What traffic is told apart by, and the parent of each value: where a value without a row of its own is counted."""
+"""Define the dimensions of traffic, and the parent of each value, in which a value without its own row is counted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ _IPV4_PARENT_BITS, _IPV6_PARENT_BITS = 24, 48
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """Something that traffic is told apart by.
+    """A property of requests that traffic is summed up by.
 
     Attributes:
         name: the column of the record, and of `traffic_daily_by_…`.
-        type: of its values. Addresses are as Postgres sends them, so that networks are values too.
+        type: the type of its values. Addresses are in Postgres' binary form, so that networks are values too.
         parents: returns the parent of each value (none is null): a prefix, network, role, host or product.
-        roots: returns the parent of each parent, of which there are one or two.
+        roots: returns the parent of each parent; there are one or two different ones.
     """
 
     name: str
@@ -47,17 +47,17 @@ def _products(agents: pa.Array) -> pa.Array:
 
 
 def _principals(requesters: pa.Array) -> pa.Array:
-    """Return the role of each assumed role, the account of any other ARN, and '' of what is no ARN."""
+    """Return the role of each assumed role, the account of any other ARN, and '' for a text that is not an ARN."""
     is_arn = pc.starts_with(requesters, "arn:")
     is_role = pc.and_(is_arn, pc.match_substring(requesters, ":assumed-role/"))
-    # Most requesters of a day are of one kind, and cutting is what takes the time.
+    # Most requesters of a day are of one kind, and cutting takes most of the time.
     named = _cut_where(requesters, is_role, b"/", 2)
     named = _cut_where(named, pc.and_not(is_arn, is_role), b":", 5)
     return named if pc.all(is_arn).as_py() else pc.if_else(is_arn, named, "")
 
 
 def _cut_where(texts: pa.Array, chosen: pa.Array, mark: bytes, nth: int) -> pa.Array:
-    """Return the texts, the chosen ones up to the nth mark."""
+    """Return the texts, with the chosen ones cut off at the nth mark."""
     if not pc.any(chosen).as_py():
         return texts
     if pc.all(chosen).as_py():
@@ -67,15 +67,15 @@ def _cut_where(texts: pa.Array, chosen: pa.Array, mark: bytes, nth: int) -> pa.A
 
 def _networks(addresses: pa.Array) -> pa.Array:
     """Return the /24 of each IPv4 address and the /48 of each IPv6 address."""
-    return _masked(addresses, _IPV4_PARENT_BITS, _IPV6_PARENT_BITS)
+    return _mask(addresses, _IPV4_PARENT_BITS, _IPV6_PARENT_BITS)
 
 
 def _families(networks: pa.Array) -> pa.Array:
     """Return 0.0.0.0/0 for each IPv4 network, ::/0 for each IPv6 network."""
-    return _masked(networks, 0, 0)
+    return _mask(networks, 0, 0)
 
 
-def _masked(addresses: pa.Array, ipv4_bits: int, ipv6_bits: int) -> pa.Array:
+def _mask(addresses: pa.Array, ipv4_bits: int, ipv6_bits: int) -> pa.Array:
     lengths = np.asarray(pc.binary_length(addresses))
     groups, places = [], []
     for lead, octets, bits in ((IPV4_LEAD, 4, ipv4_bits), (IPV6_LEAD, 16, ipv6_bits)):

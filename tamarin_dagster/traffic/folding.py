@@ -1,6 +1,6 @@
-"""A limit for the number of a day's sums: the largest values keep rows of their own, the others are folded.
+"""Limit the number of a day's sums: the largest values keep rows of their own, the others are folded.
 
-A folded row stands for all values of one parent (see `dimensions`), so that totals always add up, and those of
+A folded row has the sums of all folded values of one parent (see `dimensions`). So totals always add up, and those of
 prefixes, networks, roles, hosts and products stay exact. Parents are limited too: the smallest are folded into their
 root.
 """
@@ -18,7 +18,7 @@ from tamarin_dagster.traffic.sums import concat, merge, split
 
 Flags = npt.NDArray[np.bool_]
 
-# Of the rows of a dimension's day these many, at most, are folded rows.
+# A dimension's day has at most one folded row for this many rows of single values.
 PARENTS_SHARE = 4
 
 
@@ -27,9 +27,9 @@ class Folded:
     """Sums with a limited number of rows.
 
     Attributes:
-        sums: rows of their own, and folded rows.
-        largest_requests: the most requests that a value had that was folded now; 0 if none was.
-        largest_bytes: the most bytes that a value had that was folded now.
+        sums: rows of single values, and folded rows.
+        largest_requests: the maximum number of requests of a value that was folded now; 0 if none was.
+        largest_bytes: the maximum number of bytes of a value that was folded now; 0 if none was.
     """
 
     sums: pa.Table
@@ -38,32 +38,32 @@ class Folded:
 
 
 def fold(sums: pa.Table, dimension: Dimension, limit: int) -> Folded:
-    """Return the sums with at most `limit` rows of their own, and at most a quarter as many folded rows.
+    """Return the sums with at most `limit` rows of single values, and at most a quarter as many folded rows.
 
     One half of the rows goes to the values with the most bytes, the other to those with the most requests. The missing
     value (no referrer, not authenticated) always keeps its row.
     """
     own, folded = split(sums)
     if own.num_rows <= limit:
-        return Folded(concat([own, _limited(folded, dimension, limit)]) if folded.num_rows else sums)
-    keeps = _kept(own, limit)
+        return Folded(concat([own, _limit_folded(folded, dimension, limit)]) if folded.num_rows else sums)
+    keeps = _choose(own, limit)
     tail = own.filter(pa.array(~keeps))
     parents = _set(tail, "value", dimension.parents(_one(tail["value"])))
     parents = parents.append_column("folded_values", pa.array(np.ones(tail.num_rows, np.int64)))
     return Folded(
-        concat([own.filter(pa.array(keeps)), _limited(merge([folded, parents]), dimension, limit)]),
+        concat([own.filter(pa.array(keeps)), _limit_folded(merge([folded, parents]), dimension, limit)]),
         largest_requests=int(pc.max(tail["requests"]).as_py()),
         largest_bytes=int(pc.max(tail["bytes_sent"]).as_py()) if "bytes_sent" in tail.column_names else 0,
     )
 
 
-def _kept(own: pa.Table, limit: int) -> Flags:
-    """Return which rows keep a row of their own."""
+def _choose(own: pa.Table, limit: int) -> Flags:
+    """Return the flags of the values that keep a row of their own."""
     keeps = np.zeros(own.num_rows, bool)
     keeps[np.asarray(pc.is_null(own["value"]))] = True
     for first, second in (("bytes_sent", "requests"), ("requests", "bytes_sent")):
         keeps[_largest(own, first, second, limit // 2)] = True
-    # values that are among the largest in both ways leave room
+    # Values that are among the largest by both measures leave room for more.
     left = limit - int(keeps.sum())
     if left > 0:
         rest = np.flatnonzero(~keeps)
@@ -72,9 +72,9 @@ def _kept(own: pa.Table, limit: int) -> Flags:
 
 
 def _largest(sums: pa.Table, first: str, second: str, count: int) -> npt.NDArray[np.int64]:
-    """Return the places of the `count` rows with the most of a measure.
+    """Return the places of the `count` rows with the largest first measure.
 
-    Of rows with equally much the second measure decides, and then the values' checksums.
+    Among equal rows, the second measure decides, and then the values' checksums.
     """
     if count >= sums.num_rows:
         return np.arange(sums.num_rows)
@@ -87,7 +87,7 @@ def _largest(sums: pa.Table, first: str, second: str, count: int) -> npt.NDArray
     level = np.flatnonzero(ranks == threshold)
     wanted = count - len(above)
     if wanted < len(level):
-        # Which of them is of no importance, but must not depend on their order. To sort texts takes ten times as long.
+        # Any of them will do, but the choice must not depend on their order. Sorting texts takes ten times as long.
         digests = _digests(sums["value"].take(pa.array(level)))
         level = level[np.argsort(digests, kind="stable")[:wanted]]
     return np.concatenate([above, level])
@@ -104,13 +104,13 @@ def _ranks(sums: pa.Table, name: str) -> npt.NDArray[np.float64]:
     return np.asarray(pc.fill_null(sums[name], 0).cast(pa.float64()))
 
 
-def _limited(folded: pa.Table, dimension: Dimension, limit: int) -> pa.Table:
-    """Return folded rows, as few as may be: the smallest are folded into their roots."""
-    most = max(limit // PARENTS_SHARE, 4)
-    if folded.num_rows <= most:
+def _limit_folded(folded: pa.Table, dimension: Dimension, limit: int) -> pa.Table:
+    """Return the folded rows, limited in their number: the smallest are folded into their roots."""
+    maximum = max(limit // PARENTS_SHARE, 4)
+    if folded.num_rows <= maximum:
         return folded
     keeps = np.zeros(folded.num_rows, bool)
-    keeps[_largest(folded, "bytes_sent", "requests", most - 2)] = True
+    keeps[_largest(folded, "bytes_sent", "requests", maximum - 2)] = True
     tail = folded.filter(pa.array(~keeps))
     roots = _set(tail, "value", dimension.roots(_one(tail["value"])))
     return merge([folded.filter(pa.array(keeps)), roots])

@@ -1,11 +1,11 @@
-"""The rows of `traffic_hourly`, from a day's sums by hour: response times become percentiles."""
+"""Make the rows of `traffic_hourly` from a day's sums by hour: response times become percentiles."""
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from tamarin_dagster.traffic.measures import integers_of
-from tamarin_dagster.traffic.sums import HOURS_SCHEMA, completed
+from tamarin_dagster.traffic.sums import HOURS_SCHEMA, complete
 from tamarin_dagster.traffic.times import largest_of
 
 _KEYS = ("hour", "operation_class", "status_class")
@@ -14,14 +14,14 @@ Integers = npt.NDArray[np.int64]
 
 
 def hourly_rows(hours: pa.Table) -> pa.Table:
-    """Return a row for each hour, operation class and status class, with the times that requests took (ms).
+    """Return a row for each hour, operation class and status class, with the response times (ms).
 
     A percentile is at most `times.MAX_RELATIVE_ERROR` too large, and never too small.
 
     Args:
         hours: sums by hour, of HOURS_SCHEMA.
     """
-    hours = completed(hours, HOURS_SCHEMA).sort_by([(name, "ascending") for name in (*_KEYS, "time_bin")])
+    hours = complete(hours, HOURS_SCHEMA).sort_by([(name, "ascending") for name in (*_KEYS, "time_bin")])
     kinds = hours["operation_class"].combine_chunks().dictionary_encode()
     hour, status = integers_of(hours["hour"], 0), integers_of(hours["status_class"], -1)
     keys = np.stack([hour, np.asarray(kinds.indices), status])
@@ -63,6 +63,6 @@ def _percentile(bins: Integers, timed: Integers, groups: Integers, count: int, s
     so_far = np.cumsum(timed, dtype=np.float64) - before[groups]
     reached = np.flatnonzero((bins >= 0) & (so_far >= share * totals[groups]))
     found = np.full(count, -1, np.int64)
-    # the first of each group: written last
+    # In reverse order, so that the first of each group is written last, and stays.
     found[groups[reached][::-1]] = largest_of(bins[reached].astype(np.int16))[::-1]
     return found

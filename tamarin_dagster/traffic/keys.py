@@ -1,4 +1,4 @@
-"""One spelling for each object key, since S3 spells a key in two ways.
+"""Give each object key one spelling, because S3 logs a key in two spellings.
 
 Public log lines and one project's experience are the only evidence; the S3 user guide says only that keys are
 URL-encoded. REST, WEBSITE and SOAP operations log a key encoded twice (`date_%253D2021/a+b.txt`). S3's own actions
@@ -20,7 +20,7 @@ def rest_spelling(keys: pa.StringArray, operations: pa.StringArray) -> pa.String
         keys: as logged; null for operations on the bucket. Arrays and chunked arrays of strings are accepted.
         operations: of the same rows; null counts as a REST operation.
     """
-    # Few operations are different, and most records have one of REST.
+    # There are few different operations, and most records have a REST operation.
     names = pc.unique(operations)
     once = [name for name in names.to_pylist() if name is not None and name.startswith(ENCODED_ONCE)]
     if not once:

@@ -1,4 +1,4 @@
-"""What each record counts for: the measures that all sums are made of, as one array of numbers each."""
+"""Compute the measures of each record that all sums are made of, as one array for each measure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,10 +53,10 @@ RECORD_COLUMNS = (
     "user_agent",
     "source_region",
 )
-"""What is read of a record."""
+"""The columns of a record that the measures need."""
 
 IPV4_LEAD, IPV6_LEAD = bytes((2, 32, 0, 4)), bytes((3, 128, 0, 16))
-"""What precedes the bytes of an address in Postgres' binary form: family, bits of the mask, is_cidr, length."""
+"""The bytes before an address in Postgres' binary form: family, bits of the mask, is_cidr, length."""
 
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -75,7 +75,7 @@ class Encoded:
     values: pa.Array
 
     def look_up(self, of_values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """Return for each row what `of_values` has for its value."""
+        """Return, for each row, the item of `of_values` for its value."""
         return of_values[self.codes]
 
     def map(self, change: Callable[[pa.Array], pa.Array]) -> "Encoded":
@@ -98,18 +98,18 @@ def encode(column: pa.Array | pa.ChunkedArray) -> Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Records by what sums are made of. All arrays have a row for each record.
+    """The measures of records. All arrays have a row for each record.
 
     Attributes:
-        counts: flags by the names of COUNTS, less `requests`, which each record is; a name is left out if no record
-            has it.
+        counts: flags by the names of COUNTS, without `requests`, which every record counts for; a name is left out if
+            no record has it.
         sizes: numbers by the names of BYTES; a name is left out if all are 0.
-        object_sizes: bytes, -1 where there is none.
+        object_sizes: bytes, -1 for none.
         dimensions: the values of the record by the names of DIMENSIONS.
         kinds: operation classes.
-        statuses: HTTP status, -1 where there is none.
-        times: response times in ms, -1 where there is none.
-        hours: of the request's UTC day, 0 to 23.
+        statuses: HTTP status, -1 for none.
+        times: response times in ms, -1 for none.
+        hours: the hour of the request's UTC day, 0 to 23.
     """
 
     counts: dict[str, Flags]
@@ -125,12 +125,12 @@ class Measured:
 def measure(records: pa.Table, region: str | None = None) -> Measured:
     """Return the measures of records.
 
-    Transfer is free to CloudFront and within a region: the address is private then, or S3 names the region.
+    Transfer is free to CloudFront and within a region. Within a region, the address is private, or S3 names the region.
 
     Args:
         records: RECORD_COLUMNS, as in `logformat.RECORDS_SCHEMA`.
-        region: of the bucket; None if it is not known. Then a request whose region S3 names is taken to come from the
-            bucket's own.
+        region: the bucket's region. If it is None (not known), a request whose region S3 names counts as a request from
+            the bucket's region.
     """
     operations = encode(records["operation"])
     known = [describe_operation(name) for name in operations.values.to_pylist()]
@@ -138,7 +138,7 @@ def measure(records: pa.Table, region: str | None = None) -> Measured:
     errors = encode(records["error_code"])
     requesters = encode(records["requester"])
     agents = encode(records["user_agent"])
-    addresses = encode(records["remote_ip"]).map(_packed)
+    addresses = encode(records["remote_ip"]).map(_pack)
 
     anonymous = _anonymous(requesters.values)
     is_anonymous = anonymous[requesters.codes]
@@ -200,7 +200,7 @@ def integers_of(column: pa.ChunkedArray | pa.Array, missing: int) -> Integers:
 
 
 def short_referrers(referrers: pa.Array) -> pa.Array:
-    """Return referrers without query and fragment, which may hold secrets and are different each time."""
+    """Return referrers without query and fragment, which may hold secrets, and are often different each time."""
     return cut(referrers, b"?#")
 
 
@@ -217,7 +217,7 @@ _BILLING = (
 
 
 def _mask_of(network: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], int]:
-    """Return the mask and the address of a network, and the length of what precedes an address of its family."""
+    """Return the mask and the address of a network, and the number of bytes before an address of its family."""
     parsed = ip_network(network)
     return (
         np.frombuffer(parsed.netmask.packed, np.uint8),
@@ -229,7 +229,7 @@ def _mask_of(network: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]
 _MASKS = tuple(map(_mask_of, PRIVATE_NETWORKS))
 
 
-def _packed(addresses: pa.Array) -> pa.Array:
+def _pack(addresses: pa.Array) -> pa.Array:
     """Return addresses in Postgres' binary form: texts of one address become one value."""
     known = addresses.drop_null() if addresses.null_count else addresses
     packed = pack_addresses(known, IPV4_LEAD, IPV6_LEAD)
@@ -246,7 +246,7 @@ def _anonymous(requesters: pa.Array) -> Flags:
 
 
 def _without(values: pa.Array, flags: Flags) -> pa.Array:
-    """Return the values with null for those of the flags."""
+    """Return the values with null for the flagged ones."""
     if not (flags & np.asarray(values.is_valid())).any():
         return values
     return pc.if_else(pa.array(flags), pa.scalar(None, values.type), values)

@@ -1,4 +1,4 @@
-"""What an operation means: its class, its price, and whether it reads or deletes an object.
+"""Define what an operation means: its class, its price, and whether it reads or deletes an object.
 
 Source: S3 user guide, "Amazon S3 server access log format" (LogFormat), and S3 pricing ("Requests & data retrievals").
 The patterns are read by Python and by Postgres (`recordstore.schema.functions`): use only what both understand.
@@ -23,7 +23,7 @@ OTHER = "other"
 # The first pattern that matches decides. An operation without a pattern has the price of a GET.
 # The read half of a copy is part of the copy, which is one request at the price of PUT. S3 charges a lifecycle
 # transition per object, at the price of the class it goes to. Everything else that S3 does by itself is free, and so is
-# a transition to a class that is not known here, since its price is not.
+# a transition to a class that is not known here, because its price is not known either.
 GET_PRICE = "get"
 BILLING: tuple[tuple[str, str], ...] = (
     (r"^S3[.]TRANSITION_(SIA|ZIA|INT)[.]OBJECT$", "ia_transition"),
@@ -38,7 +38,6 @@ TRANSITIONS = ("ia_transition", "gir_transition", "glacier_transition", "deep_ar
 DOWNLOADS = r"^(REST|WEBSITE|SOAP)[.]GET[.]OBJECT$"
 READS = rf"{DOWNLOADS}|^(REST|SOAP)[.]COPY[.](OBJECT|PART)_GET$"
 DELETES = r"[.]DELETE[.]OBJECT$|^S3[.]EXPIRE[.]OBJECT$|^S3[.]CREATE[.]DELETEMARKER$"
-DOWNLOADS = r"^(REST|WEBSITE|SOAP)[.]GET[.]OBJECT$"
 # The first pattern that matches decides. An operation without a pattern changes no object.
 CHANGES: tuple[tuple[str, str], ...] = (
     (r"^S3[.](EXPIRE[.]OBJECT|CREATE[.]DELETEMARKER)$", "expire"),
@@ -50,7 +49,7 @@ CHANGES: tuple[tuple[str, str], ...] = (
 ENCODED_ONCE = ("S3.", "BATCH.")
 """Beginnings of the operations that log an object key encoded once, see `keys`."""
 
-# Operations of a hostile bucket may all be different.
+# A client can make every operation different, so the cache needs a limit.
 _KNOWN_OPERATIONS = 4096
 
 

@@ -1,6 +1,7 @@
-"""Sums as bytes, and back: a zstd-compressed Arrow IPC stream, which other programs can read too.
+"""Turn sums into bytes, and back: a zstd-compressed Arrow IPC stream, which other programs can read too.
 
-A measure that is 0 in all rows, and any column that is null in all, are left out: a part of a few lines is small.
+Measures that are 0 in all rows are left out, and so are columns that are null in all rows. So small loads make small
+parts.
 """
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ def from_bytes(data: bytes) -> pa.Table:
     """Return the table of sums of `to_bytes`.
 
     Raises:
-        pyarrow.ArrowException: the bytes are no such table.
+        pyarrow.ArrowException: the bytes are not such a table.
     """
     with pa.CompressedInputStream(pa.BufferReader(data), _CODEC) as unpacked, pa.ipc.open_stream(unpacked) as stream:
         table: pa.Table = stream.read_all()

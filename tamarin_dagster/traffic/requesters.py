@@ -1,8 +1,8 @@
-"""Who asked: who is not authenticated, and from where transfer costs nothing."""
+"""Recognize requesters: those that are not authenticated, and those to which transfer is free."""
 
 import re
 
-# Not authenticated: what S3 wrote from 2006 to 2009, and the word that other stores write, in any case.
+# Not authenticated: S3 wrote this id from 2006 to 2009, and other stores write this word, in any case.
 ANONYMOUS_ID = "65a011a29cdf8ec533ec3d1ccaae921c"
 ANONYMOUS_WORD = "anonymous"
 
@@ -19,7 +19,7 @@ def is_anonymous(requester: str | None) -> bool:
 
 
 def is_cloudfront(requester: str | None, user_agent: str | None) -> bool:
-    """Return whether CloudFront asked: by its requester, or for a public bucket by its user agent."""
+    """Return whether the request came from CloudFront: by its requester or, for a public bucket, by its user agent."""
     if is_anonymous(requester):
         return user_agent == CLOUDFRONT_AGENT
     return re.search(CLOUDFRONT_REQUESTER, requester or "", re.IGNORECASE) is not None

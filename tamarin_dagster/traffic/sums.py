@@ -1,8 +1,8 @@
-"""Sums of records by dimension: made of a load's records, merged with other sums, and limited in their number.
+"""Sum up records by dimension, and merge sums.
 
 Sums are Arrow tables of SUMS_SCHEMA (by a dimension) and HOURS_SCHEMA (by hour). A measure that is 0 in all rows, and a
-column that is null in all, may be left out. Sums of sums are exact, whatever the order in which they are merged. Bytes
-are int64 where that holds the sum, otherwise decimal128.
+column that is null in all rows, may be left out. Merged sums are exact in whatever order they are merged. Bytes are
+int64 if the sum fits, otherwise decimal128.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ SUMS_SCHEMA = pa.schema(
         *(pa.field(name, pa.int64(), nullable=False) for name in (*COUNTS, *BYTES)),
         # the largest; null if none was logged
         pa.field("object_size", pa.int64()),
-        # how many values the row stands for; null for one
+        # number of values in the row; null for one
         pa.field("folded_values", pa.int64()),
     ]
 )
@@ -47,7 +47,7 @@ HOURS_SCHEMA = pa.schema(
 
 HOUR = "hour"
 _WIDE = pa.decimal128(38, 0)
-# A sum of float64 is exact below 2**53; half of it, so that the estimate of the sum may be rounded.
+# A sum of float64 is exact below 2**53. This is half of it, because the estimate of the sum may be rounded.
 _EXACT_SUM = 2.0**52
 _LOW_BITS = 32
 
@@ -99,14 +99,14 @@ def _by_hour(measured: Measured) -> pa.Table:
     return pa.table(columns)
 
 
-# Of the classes of a status there are ten, each with room for one more: none.
+# A status has ten classes (0 to 9), and one more for requests without a status.
 _STATUS_CLASSES, _TIME_BINS = 11, BINS + 1
 
 
 def _hour_codes(
     hours: Integers, kinds: Encoded, statuses: Integers, bins: npt.NDArray[np.integer]
 ) -> tuple[Codes, int, dict[str, pa.Array]]:
-    """Return a code for each row, the number of codes, and the columns that a code stands for. -1 is none."""
+    """Return a code for each row, the number of codes, and the columns of each code. In the input, -1 is none."""
     room = max(len(kinds.values), 1)
     combined = ((hours * room + kinds.codes) * _STATUS_CLASSES + statuses + 1) * _TIME_BINS + bins + 1
     found, codes = np.unique(combined, return_inverse=True)
@@ -122,9 +122,9 @@ def _hour_codes(
     return codes, len(found), columns
 
 
-def _merged_hours(table: pa.Table) -> pa.Table:
-    """Return the rows of each hour, class and bin as one."""
-    table = completed(table, HOURS_SCHEMA)
+def _merge_hours(table: pa.Table) -> pa.Table:
+    """Return the rows with those of the same hour, class and bin merged."""
+    table = complete(table, HOURS_SCHEMA)
     kinds = encode(table["operation_class"])
     hours, statuses, bins = (
         integers_of(table["hour"], 0),
@@ -144,13 +144,13 @@ def merge(tables: Sequence[pa.Table]) -> pa.Table:
         return tables[0]
     whole = concat(tables)
     if HOUR in whole.column_names:
-        return _merged_hours(whole)
+        return _merge_hours(whole)
     own, folded = split(whole)
-    return concat([_merged(own), _merged(folded)]) if folded.num_rows else _merged(own)
+    return concat([_merge_values(own), _merge_values(folded)]) if folded.num_rows else _merge_values(own)
 
 
 def split(sums: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the rows of single values, and those that stand for several."""
+    """Return the rows of single values, and the folded rows."""
     if "folded_values" not in sums.column_names:
         return sums, sums.slice(0, 0)
     is_own = pc.is_null(sums["folded_values"])
@@ -158,12 +158,12 @@ def split(sums: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def concat(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of all tables; where one has wide bytes, all have."""
+    """Return the rows of all tables; if one table has wide bytes, the result has."""
     return pa.concat_tables(tables, promote_options="permissive")
 
 
-def _merged(table: pa.Table) -> pa.Table:
-    """Return the rows of each value as one: of single values, or of folded ones."""
+def _merge_values(table: pa.Table) -> pa.Table:
+    """Return the rows with those of the same value merged; all of them single values, or all folded."""
     encoded = encode(table["value"])
     codes, size = encoded.codes, len(encoded.values)
     columns: dict[str, pa.Array] = {"value": encoded.values}
@@ -214,8 +214,8 @@ def _largest(codes: Codes, size: int, values: Integers) -> pa.Array:
     return pa.array(largest, mask=largest < 0)
 
 
-def completed(columns: Mapping[str, pa.Array] | pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return a table of the schema: a missing column is 0, or null where that is possible. Bytes may be wide."""
+def complete(columns: Mapping[str, pa.Array] | pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table of the schema: a missing column becomes null if it may be, otherwise 0. Bytes may be wide."""
     names = columns.column_names if isinstance(columns, pa.Table) else columns.keys()
     rows = len(columns[next(iter(names))])
     given = []

@@ -1,8 +1,8 @@
-"""Response times as a histogram that can be merged: percentiles of a day without its records.
+"""Keep response times as a histogram that can be merged, for percentiles of a day without its records.
 
-Times below EXACT_BELOW ms have a bin each. Above, each doubling is divided into BINS_PER_DOUBLING bins of equal width.
-A percentile is the largest time of its bin: at least that share of the requests took no longer, and the exact
-percentile is at most MAX_RELATIVE_ERROR smaller.
+Each time below EXACT_BELOW ms has its own bin. Above that, each doubling is divided into BINS_PER_DOUBLING bins of
+equal width. A percentile is the largest time of its bin: at least that share of the requests took no longer, and the
+exact percentile is at most MAX_RELATIVE_ERROR smaller.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The sums of a day, out of any number of parts, in memory that does not grow with their number."""
+"""Add up the sums of a day from any number of parts, in memory that does not grow with their number."""
 
 from dataclasses import dataclass, field
 
@@ -8,10 +8,10 @@ from tamarin_dagster.traffic.dimensions import DIMENSIONS
 from tamarin_dagster.traffic.folding import fold
 from tamarin_dagster.traffic.sums import merge
 
-# A dimension's sums are exact as long as the day has no more values than this. 250,000 rows take some 30 MB of memory,
-# and 1 to 2.5 MB as a part.
+# A dimension's sums are exact if the day has at most this many values. 250,000 rows take about 30 MB of memory, and 1
+# to 2.5 MB as a part.
 MAX_VALUES = 250_000
-# Rows that are collected before they are merged, by values: 120 MB, and few merges.
+# Rows are merged once there are this many times `max_values` of them: 120 MB of memory, and few merges.
 _COLLECTED = 4
 
 _MISSING_REQUESTS, _MISSING_BYTES = b"missing_requests", b"missing_bytes"
@@ -22,8 +22,8 @@ _BY_NAME = {each.name: each for each in DIMENSIONS}
 class Total:
     """The sums by one dimension, or by hour, added up part by part.
 
-    A day with more than `max_values` values is folded here already. A value that is folded, and comes again in a later
-    part, then has a row that lacks what it had before: at most `missing_requests` and `missing_bytes`.
+    A day with more than `max_values` values is already folded here. If a folded value comes again in a later part, its
+    row lacks the earlier sums: at most `missing_requests` and `missing_bytes`.
     """
 
     dimension: str
@@ -44,7 +44,7 @@ class Total:
             self._merge()
 
     def sums(self) -> pa.Table | None:
-        """Return the sums of all parts, None without any. Metadata say what a row may lack; `add` reads them."""
+        """Return the sums of all parts; None if there are none. Metadata say what a row may lack; `add` reads them."""
         if not self._tables:
             return None
         self._merge()

@@ -1,9 +1,9 @@
-"""Which errors S3 does not bill."""
+"""List the errors that S3 does not bill."""
 
 # S3 user guide, "Billing for Amazon S3 error responses" (ErrorCodeBilling), in its order: 301, 307, then 400 to 416.
-# On websites, custom error documents and redirects are billed all the same. AccessDenied is no member: it is unbilled
-# since May 2024 if the request came from outside the owner's account and organisation, which the requester tells.
-# Answers with a 5xx are never billed, whatever their code.
+# On websites, custom error documents and redirects are billed nevertheless. AccessDenied is not in the list: since May
+# 2024 it is unbilled if the request came from outside the owner's account and organisation, which the requester shows.
+# Responses with a 5xx are never billed, whatever their code.
 UNBILLED_ERROR_CODES: tuple[str, ...] = (
     "PermanentRedirect",
     "PermanentRedirectControlError",

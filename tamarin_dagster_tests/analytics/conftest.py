@@ -13,7 +13,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def traffic(shared_engine: sa.Engine) -> Traffic:
-    """Writes the traffic of a bucket that no other test has."""
+    """Return a writer for the traffic of a bucket that no other test uses."""
     return Traffic(shared_engine, f"media-{next(_numbers)}")
 
 

@@ -1,4 +1,4 @@
-"""A writer of small MMDB files, as MaxMind DB's specification (2.0) describes them: 32-bit records, IPv6 or IPv4."""
+"""Write small MMDB files by the specification of MaxMind DB (2.0): 32-bit records, IPv6 or IPv4."""
 
 import ipaddress
 import struct
@@ -10,7 +10,7 @@ _BUILT = 1_772_000_000  # 2026-02-25 06:13:20 UTC
 
 
 class _Short(int):
-    """An unsigned number of 16 bits, as the metadata must have it."""
+    """An unsigned number of 16 bits, which the metadata requires."""
 
     kind = 5
 
@@ -29,7 +29,7 @@ def write_mmdb(
     ip_version: int = 6,
     built: int = _BUILT,
 ) -> Path:
-    """Writes a file that has these records for these networks; IPv4 lies below ::/96 as the format wants it."""
+    """Write a file with these records for these networks; the format puts IPv4 below ::/96."""
     tree: list[list[int | None]] = [[None, None]]
     data = b""
     offsets = []
@@ -39,7 +39,7 @@ def write_mmdb(
         data += _encoded(record)
 
     def pointer(child: int | None) -> int:
-        """A node's number, the number of nodes for nothing, or where the data are behind the tree and 16 zeros."""
+        """A node's number, the number of nodes for nothing, or where the data are after the tree and 16 zeros."""
         if child is None:
             return len(tree)
         return child if child >= 0 else len(tree) + 16 + offsets[-child - 1]
@@ -90,6 +90,6 @@ def _encoded(value: Any) -> bytes:
 
 
 def _control(kind: int, size: int) -> bytes:
-    """The kind in three bits, or in a byte of its own if it is over seven; sizes up to 284."""
+    """Return the type in three bits, or in a byte of its own if it is above seven; sizes up to 284."""
     first = (kind if kind <= 7 else 0) << 5 | min(size, 29)
     return bytes([first]) + (bytes([kind - 7]) if kind > 7 else b"") + (bytes([size - 29]) if size >= 29 else b"")

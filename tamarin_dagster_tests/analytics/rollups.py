@@ -1,4 +1,4 @@
-"""Rows of rollups, put in as they are."""
+"""Insert rows of rollups directly."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -21,7 +21,7 @@ def put_rollup(
     bucket: str = "media",
     day: date = DAY,
 ) -> None:
-    """A day's rollup by that dimension: of each value its measures, one request and no bytes if nothing is said."""
+    """Insert a day's rollup by that dimension: the measures of each value, by default one request and no bytes."""
     table = metadata.tables[f"traffic_daily_by_{dimension}"]
     zeros = dict.fromkeys(_MEASURES, 0) | ({"reads": 0, "deletes": 0} if dimension == "key" else {})
     filled = [
@@ -34,7 +34,7 @@ def put_rollup(
 
 
 def roll_up_again(engine: sa.Engine, *, bucket: str = "media", day: date = DAY) -> None:
-    """The day's rollups are newer than anything that looked at them."""
+    """Make the day's rollups newer than anything that has read them."""
     insert = postgresql.insert(traffic_day)
     row = {
         "bucket": bucket,
@@ -51,6 +51,6 @@ def roll_up_again(engine: sa.Engine, *, bucket: str = "media", day: date = DAY) 
 
 
 def rows_of(engine: sa.Engine, query: str) -> list[tuple[object, ...]]:
-    """What the query answers."""
+    """Return the result of the query."""
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(sa.text(query))]

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tamarin_dagster.analytics.agent_kinds import Agent, Kind, kind_of
+from tamarin_dagster.analytics.agent_kinds import AgentKind, UserAgent, classify_agent
 
 CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.7390.122"
 
@@ -43,19 +43,19 @@ CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.7390.122"
     ],
 )
 def test_kinds_and_names(user_agent, kind, name) -> None:
-    assert kind_of(user_agent) == Agent(Kind(kind), name)
+    assert classify_agent(user_agent) == UserAgent(AgentKind(kind), name)
 
 
 def test_a_name_is_short_whatever_the_client_sends() -> None:
-    assert kind_of("x" * 8000 + "bot") == Agent(Kind.UNKNOWN, None)
-    assert kind_of("x" * 500 + "bot") == Agent(Kind.OTHER_BOT, "x" * 80)
+    assert classify_agent("x" * 8000 + "bot") == UserAgent(AgentKind.UNKNOWN, None)
+    assert classify_agent("x" * 500 + "bot") == UserAgent(AgentKind.OTHER_BOT, "x" * 80)
 
 
 @pytest.mark.parametrize("bait", ["(" * 8000, "a-" * 4000, "a." * 4000, "bot " * 2000, "Mozilla/5.0 (" + ";" * 8000])
 def test_no_agent_takes_long(bait) -> None:
-    """A hundred thousand of them, each of 8 KB, are to be classified in minutes."""
-    kind_of("warm")
+    """A hundred thousand user agents of 8 KB each must be classified within minutes."""
+    classify_agent("warm")
     start = time.process_time()
     for _ in range(20):
-        kind_of(bait)
+        classify_agent(bait)
     assert time.process_time() - start < 20 * 0.02

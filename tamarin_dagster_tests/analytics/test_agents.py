@@ -58,11 +58,11 @@ def test_other_rules_classify_all_agents_again(engine, agents_of_a_day, monkeypa
 
 
 def test_what_is_interrupted_goes_on_where_it_was(engine, monkeypatch) -> None:
-    """A day is a transaction: the next process goes on with the day at which this one was interrupted."""
+    """A day is a transaction: the next process continues with the day at which this one was interrupted."""
     put_rollup(engine, "user_agent", {"Wget/1.21": {}}, day=date(2026, 3, 4))
     put_rollup(engine, "user_agent", {f"curl/8.{number}": {} for number in range(5)})
     monkeypatch.setattr(agents, "PAGE_AGENTS", 2)
-    real, pages = agents._told, []
+    real, pages = agents._parameters, []
 
     def falls_over(page):
         pages.append(len(page))
@@ -70,7 +70,7 @@ def test_what_is_interrupted_goes_on_where_it_was(engine, monkeypatch) -> None:
             raise KeyboardInterrupt
         return real(page)
 
-    monkeypatch.setattr(agents, "_told", falls_over)
+    monkeypatch.setattr(agents, "_parameters", falls_over)
     with pytest.raises(KeyboardInterrupt):
         classify(engine)
     assert (pages, rows_of(engine, "SELECT user_agent FROM user_agent_kind")) == ([1, 2, 2, 1], [("Wget/1.21",)])
@@ -79,7 +79,7 @@ def test_what_is_interrupted_goes_on_where_it_was(engine, monkeypatch) -> None:
 
 
 def test_several_processes_at_once_need_one_connection_each(engine) -> None:
-    """Each held one, with the lock, and waited for a second."""
+    """Each process held one connection, with the lock, and waited for a second one."""
     put_rollup(engine, "user_agent", {f"curl/8.{number}": {} for number in range(50)})
     small = sa.create_engine(engine.url, pool_size=2, max_overflow=0, pool_timeout=20)
     with ThreadPoolExecutor(2) as threads:

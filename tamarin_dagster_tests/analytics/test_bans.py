@@ -1,4 +1,4 @@
-"""What others ban by, read as they would read it."""
+"""Lists for bans, read as the programs that use them would read them."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -24,17 +24,19 @@ def test_a_policy_denies_reading_to_these_addresses_and_to_nobody_else() -> None
 
 
 def test_an_ip_set_holds_addresses_of_one_version() -> None:
-    sets = list(bans.waf_ip_sets("hogs", "Hogs of media", ADDRESSES))
+    sets = list(bans.waf_ip_sets("top-talkers", "Top talkers of media", ADDRESSES))
 
     assert [(each["Name"], each["Scope"], each["IPAddressVersion"]) for each in sets] == [
-        ("hogs-ipv4", "CLOUDFRONT", "IPV4"),
-        ("hogs-ipv6", "CLOUDFRONT", "IPV6"),
+        ("top-talkers-ipv4", "CLOUDFRONT", "IPV4"),
+        ("top-talkers-ipv6", "CLOUDFRONT", "IPV6"),
     ]
     assert [[ip_network(each).version for each in ip_set["Addresses"]] for ip_set in sets] == [[4, 4], [6]]
-    assert [each["IPAddressVersion"] for each in bans.waf_ip_sets("hogs", "Hogs", ADDRESSES[1:2])] == ["IPV6"]
+    assert [each["IPAddressVersion"] for each in bans.waf_ip_sets("top-talkers", "Top talkers", ADDRESSES[1:2])] == [
+        "IPV6"
+    ]
 
 
-def test_nginx_is_told_each_address_once() -> None:
+def test_nginx_gets_each_address_once() -> None:
     assert list(bans.nginx_lines(ADDRESSES)) == ["deny 192.0.2.1;", "deny 203.0.113.9;", "deny 2001:db8::9;"]
 
 
@@ -57,7 +59,7 @@ def test_nginx_is_told_each_address_once() -> None:
     ],
 )
 def test_a_requester_is_named_by_its_arn_or_not_at_all(requester, principals) -> None:
-    """No pattern that a requester's name holds becomes one of the policy."""
+    """A pattern in a requester's name never becomes a pattern of the policy."""
     assert bans.principals_of(requester) == principals
 
 
@@ -66,8 +68,10 @@ def test_a_policy_of_principals_matches_arns() -> None:
     assert statement["Condition"] == {"ArnLike": {"aws:PrincipalArn": ["arn:a", "arn:b"]}}
 
 
-def test_what_waf_is_told_has_the_characters_that_it_takes() -> None:
+def test_waf_gets_only_characters_that_it_accepts() -> None:
     """AWS WAF API reference, CreateIPSet."""
-    (ip_set,) = bans.waf_ip_sets("tamarin-hogs", "Hogs of media.example.org, films since 2026-03-01", ADDRESSES[:1])
+    (ip_set,) = bans.waf_ip_sets(
+        "tamarin-hogs", "Top talkers of media.example.org, films since 2026-03-01", ADDRESSES[:1]
+    )
     assert re.fullmatch(r"[\w\-]{1,128}", ip_set["Name"])
     assert re.fullmatch(r"[\w+=:#@/\-,\.][\w+=:#@/\-,\.\s]+[\w+=:#@/\-,\.]", ip_set["Description"])

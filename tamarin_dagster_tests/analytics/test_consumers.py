@@ -1,4 +1,4 @@
-"""Who takes how much, and who is one's own, on rollups whose answers are known."""
+"""The bytes of consumers, and which of them are your own, on rollups whose answers are known."""
 
 from datetime import date
 
@@ -76,7 +76,7 @@ def test_of_anonymous_requests_nobody_is_the_consumer(traffic, connection) -> No
 def test_bytes_that_are_asked_for_are_the_least(traffic, connection) -> None:
     traffic.daily("remote_ip", FIRST, **{"192.0.2.1": 5000, "192.0.2.2": 4999, "192.0.2.3": 0})
 
-    found = largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST, least_bytes=5000)
+    found = largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST, min_bytes=5000)
 
     assert [each.name for each in found.largest] == ["192.0.2.1"]
     assert found.median_bytes == 4999

@@ -1,4 +1,4 @@
-"""Rows that stand for several values: views, report and commands keep their traffic, and name none of them."""
+"""Folded rows: views, report and commands keep their traffic, and name none of their values."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.analytics.agents import _unknown_of
-from tamarin_dagster.analytics.consumers import ConsumerKind, largest_consumers, unseen
+from tamarin_dagster.analytics.consumers import ConsumerKind, find_unseen, largest_consumers
 from tamarin_dagster.analytics.folds import Fold, folds_of
 from tamarin_dagster.analytics.networks import _unknown_of as unknown_addresses_of
 from tamarin_dagster.analytics.reasons import Measure, reasons_for
@@ -59,7 +59,7 @@ def folded(traffic: Traffic) -> Traffic:
     return traffic
 
 
-def test_what_is_folded_is_told_by_dimension(folded, connection) -> None:
+def test_folded_values_are_reported_by_dimension(folded, connection) -> None:
     found = folds_of(connection, folded.bucket, FIRST, LAST)
     assert found["remote_ip"] == Fold("remote_ip", 1, 500, 100, 100_000, 300)
     assert set(found) == {"remote_ip", "key", "user_agent", "referrer"}
@@ -80,7 +80,7 @@ def test_a_folded_network_is_no_consumer_and_its_bytes_are_in_the_whole(folded, 
     assert (found.count, found.bytes_sent, found.median_bytes) == (3, 200_000, None)
     assert found.largest[0].share == 0.4
     assert found.fold == Fold("remote_ip", 1, 500, 100, 100_000, 300)
-    assert unseen(connection, folded.bucket, ConsumerKind.ip, ["198.51.100.0"], FIRST, LAST) == {"198.51.100.0"}
+    assert find_unseen(connection, folded.bucket, ConsumerKind.ip, ["198.51.100.0"], FIRST, LAST) == {"198.51.100.0"}
 
     whole = largest_consumers(connection, folded.bucket, ConsumerKind.ip, FIRST, FIRST)
     assert (whole.median_bytes, whole.fold, whole.largest[0].times_median) == (5000, None, 8)
@@ -161,16 +161,19 @@ def test_cold_objects_say_how_far_back_they_are_exact(folded, connection) -> Non
 
 
 def test_the_report_lists_no_folded_row_and_says_what_is_folded(folded) -> None:
-    told = ask_all(folded.engine, folded.bucket, MARCH, now=NOW)
-    assert [each.key for each in told.files.largest] == ["films/a"]
-    assert [each.name for each in told.addresses.largest] == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
-    assert (told.addresses.median_bytes, told.addresses.multiple_of_median(told.addresses.largest[0])) == (None, None)
-    assert [(each.name, each.traffic.bytes_sent) for each in told.agents.largest] == [
+    report = ask_all(folded.engine, folded.bucket, MARCH, now=NOW)
+    assert [each.key for each in report.files.largest] == ["films/a"]
+    assert [each.name for each in report.addresses.largest] == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
+    assert (report.addresses.median_bytes, report.addresses.multiple_of_median(report.addresses.largest[0])) == (
+        None,
+        None,
+    )
+    assert [(each.name, each.traffic.bytes_sent) for each in report.agents.largest] == [
         ("curl/8", 60_000),
         ("Mozilla", 2000),
     ]
-    assert {each.site: each.traffic.bytes_sent for each in told.referrers} == {
+    assert {each.site: each.traffic.bytes_sent for each in report.referrers} == {
         "own.example": 18_000,
         "thief.example": 7000,
     }
-    assert told.folds["key"].values == 500
+    assert report.folds["key"].values == 500

@@ -75,13 +75,13 @@ def test_fields_of_other_makers_are_read_too(tmp_path, record, network) -> None:
 
 
 def test_a_wrong_file_is_one_clear_error(engine, tmp_path, country) -> None:
-    remedy = "geoip_database must name an MMDB file, as GeoLite2-Country.mmdb and GeoLite2-ASN.mmdb are"
+    remedy = "geoip_database must name an MMDB file, such as GeoLite2-Country.mmdb or GeoLite2-ASN.mmdb"
     missing, wrong = tmp_path / "missing.mmdb", tmp_path / "wrong.mmdb"
     wrong.write_bytes(b"<html>" * 100)
     for path, problem in (
         (missing, "No such file or directory"),
-        (wrong, "is no MMDB file"),
-        (tmp_path, "is no MMDB file"),
+        (wrong, "this is not an MMDB file"),
+        (tmp_path, "this is not an MMDB file"),
     ):
         with pytest.raises(SettingsError) as raised:
             look_up(engine, (country, path))

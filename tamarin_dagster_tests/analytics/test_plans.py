@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.alarms import bandwidth_spikes, hogs, new_top_consumers
+from tamarin_dagster.analytics.anomalies import bandwidth_spikes, new_top_consumers, top_talkers
 from tamarin_dagster.analytics.consumers import ConsumerKind, largest_consumers
 from tamarin_dagster.analytics.report import Month
 from tamarin_dagster.analytics.report.queries import ask_all
@@ -74,7 +74,7 @@ def unanalyzed(engine: sa.Engine) -> sa.Engine:
 
 @contextmanager
 def asked(engine: sa.Engine) -> Iterator[list[tuple[str, Any]]]:
-    """The statements that are executed meanwhile, with their parameters."""
+    """Collect the statements that are executed in the body, with their parameters."""
     statements: list[tuple[str, Any]] = []
 
     def note(_connection, _cursor, statement, parameters, _context, _many) -> None:
@@ -89,7 +89,7 @@ def asked(engine: sa.Engine) -> Iterator[list[tuple[str, Any]]]:
 
 
 def rows_handled(plan: dict[str, Any]) -> int:
-    """The most rows that one node of a plan made or threw away, in all its loops."""
+    """Return the maximum number of rows that one node of a plan made or discarded, in all its loops."""
     of_each_loop = sum(
         plan.get(name, 0) for name in ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
     )
@@ -124,7 +124,7 @@ def test_anomalies_and_top_talkers_do_not_sum_up_all_consumers_for_each_of_them(
         for by in ConsumerKind:
             assert largest_consumers(connection, "media", by, DAY, DAY).count == VALUES
         new_top_consumers(connection, "media", NOW)
-        hogs(connection, "media", NOW, 0.1)
+        top_talkers(connection, "media", NOW, 0.1)
         bandwidth_spikes(connection, "media", NOW, 6)
     with unanalyzed.begin() as connection:
         most = max(most_rows_of(connection, statement, given) for statement, given in statements)

@@ -1,4 +1,4 @@
-"""Estimated cost: what a month's requests and bytes come to, by the prices of a day."""
+"""Estimated cost of a month's requests and bytes, at the prices of a day."""
 
 from datetime import date
 from decimal import Decimal
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 import yaml
 
 from tamarin_dagster.analytics import prices as module
-from tamarin_dagster.analytics.prices import Prices, price, read_prices
+from tamarin_dagster.analytics.prices import PriceList, price, read_prices
 from tamarin_dagster.recordstore.database import mirror_buckets
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
 from tamarin_dagster.settings import LoggedBucket, SettingsError
@@ -23,7 +23,7 @@ ENTRIES = {
         "there": {"put_requests": 50, "get_requests": 10, "internet_gb": {0: 1}, "interregion_gb": 0.2},
     },
 }
-PRICES = Prices.model_validate(ENTRIES)
+PRICES = PriceList.model_validate(ENTRIES)
 TRAFFIC = {
     # of six requests two are free, one is a PUT; of 50 GB 8 are free, 2 go to another region: 40 to the internet
     "a": {
@@ -210,7 +210,7 @@ def test_a_terabyte_from_us_east_1_costs_what_the_bill_says(engine) -> None:
         ({"discount": 3}, "discount: Extra inputs are not permitted"),
     ],
 )
-def test_wrong_prices_are_told_with_their_place(tmp_path, change, problem) -> None:
+def test_wrong_prices_are_reported_with_their_place(tmp_path, change, problem) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(yaml.safe_dump(ENTRIES | change))
     with pytest.raises(SettingsError) as raised:
@@ -231,5 +231,5 @@ def test_a_missing_file_and_no_yaml_are_clear_errors(tmp_path) -> None:
     with pytest.raises(SettingsError, match=r"No such file or directory; it must name a file like prices\.yaml"):
         read_prices(path)
     path.write_text("as_of: [")
-    with pytest.raises(SettingsError, match="is no valid YAML"):
+    with pytest.raises(SettingsError, match="this is not valid YAML"):
         read_prices(path)

@@ -1,4 +1,4 @@
-"""What a load, a roll-up and the views say of lines whose meaning is easily mistaken."""
+"""Answers of a load, a roll-up and the views for lines whose meaning is easily mistaken."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -43,24 +43,24 @@ def line(time: datetime, operation: str, key: str, **fields: object) -> bytes:
 
 
 @pytest.fixture
-def told(engine: sa.Engine, rows: Callable[..., list[tuple[Any, ...]]]) -> Callable[..., Any]:
-    """told(lines, query, …): the answer after these lines are loaded and rolled up."""
+def answer(engine: sa.Engine, rows: Callable[..., list[tuple[Any, ...]]]) -> Callable[..., Any]:
+    """answer(lines, query, …): the answer after these lines are loaded and rolled up."""
 
-    def told(lines: list[bytes], query: str, **values: object) -> list[tuple[Any, ...]]:
+    def answer(lines: list[bytes], query: str, **values: object) -> list[tuple[Any, ...]]:
         load_keys(engine, [log_key("a")], [b"".join(lines)])
         roll_up(engine)
         return rows(query, **values)
 
-    return told
+    return answer
 
 
-def test_an_object_that_is_only_copied_is_read(told, rows) -> None:
+def test_an_object_that_is_only_copied_is_read(answer, rows) -> None:
     lines = [
         line(JUNE, "REST.PUT.OBJECT", "master/film.mov", size=5 * 10**9),
         line(NOVEMBER, "REST.COPY.OBJECT_GET", "master/film.mov", size=5 * 10**9),
         line(NOVEMBER, "REST.COPY.PART_GET", "master/film.mov", status=206, size=5 * 10**9),
     ]
-    assert told(lines, "SELECT key FROM s3_cold_objects('media', 90, '2026-11-27')") == []
+    assert answer(lines, "SELECT key FROM s3_cold_objects('media', 90, '2026-11-27')") == []
     query = "SELECT last_read, last_written FROM s3_cold_objects('media', 90, '2027-11-27')"
     assert rows(query) == [(NOVEMBER.date(), JUNE.date())]
     query = "SELECT sum(requests) FROM traffic_hourly WHERE operation_class = 'read'"
@@ -68,14 +68,14 @@ def test_an_object_that_is_only_copied_is_read(told, rows) -> None:
     assert rows("SELECT count(*) FROM s3_download") == [(0,)], "nobody downloaded it"
 
 
-def test_an_expiry_deletes_the_object_that_requests_spell_in_another_way(told, rows) -> None:
+def test_an_expiry_deletes_the_object_that_requests_spell_in_another_way(answer, rows) -> None:
     lines = [
         line(JUNE, "REST.PUT.OBJECT", "date_%253D2021/a+b.txt"),
         line(JUNE, "REST.PUT.OBJECT", "b%2526c.txt"),
         line(NOVEMBER, "S3.EXPIRE.OBJECT", "date_%3D2021/a+b.txt"),
         line(NOVEMBER, "BATCH.DELETE.OBJECT", "b%26c.txt", status=204),
     ]
-    assert told(lines, "SELECT key FROM s3_cold_objects('media', 90, '2027-11-27')") == []
+    assert answer(lines, "SELECT key FROM s3_cold_objects('media', 90, '2027-11-27')") == []
     query = "SELECT key, change FROM s3_change ORDER BY key, request_dtime"
     assert rows(query) == [
         ("b%2526c.txt", "write"),
@@ -99,29 +99,29 @@ def test_an_expiry_deletes_the_object_that_requests_spell_in_another_way(told, r
         ("S3.EXPIRE.OBJECT", 0),
     ],
 )
-def test_a_transition_costs_what_its_target_class_does(told, engine, rows, tmp_path, operation, usd) -> None:
+def test_a_transition_costs_what_its_target_class_does(answer, engine, rows, tmp_path, operation, usd) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(PRICES % TRANSITIONS)
-    told([line(JUNE, operation, f"cold/{number}") for number in range(5)], "SELECT 1")
+    answer([line(JUNE, operation, f"cold/{number}") for number in range(5)], "SELECT 1")
     price(engine, read_prices(path))
     query = "SELECT requests, estimated_requests_usd, unpriced_requests FROM s3_cost_daily"
     assert rows(query) == [(5, Decimal(5 * usd) / 1000, 0)]
 
 
-def test_transitions_without_a_price_are_left_out_of_the_estimate_and_counted(told, engine, rows, tmp_path) -> None:
+def test_transitions_without_a_price_are_left_out_of_the_estimate_and_counted(answer, engine, rows, tmp_path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(PRICES % "")
     lines = [line(JUNE, "S3.TRANSITION_GDA.OBJECT", f"cold/{number}") for number in range(5)]
-    told([*lines, line(JUNE, "REST.PUT.OBJECT", "a")], "SELECT 1")
+    answer([*lines, line(JUNE, "REST.PUT.OBJECT", "a")], "SELECT 1")
     price(engine, read_prices(path))
     query = "SELECT requests, estimated_requests_usd, unpriced_requests FROM s3_cost_daily"
     assert rows(query) == [(6, Decimal("0.005"), 5)]
 
 
-def test_a_copy_is_two_records_and_one_billed_request(told, engine, rows, tmp_path) -> None:
+def test_a_copy_is_two_records_and_one_billed_request(answer, engine, rows, tmp_path) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(PRICES % TRANSITIONS)
-    told([line(JUNE, "REST.COPY.OBJECT_GET", "src"), line(JUNE, "REST.COPY.OBJECT", "dst")], "SELECT 1")
+    answer([line(JUNE, "REST.COPY.OBJECT_GET", "src"), line(JUNE, "REST.COPY.OBJECT", "dst")], "SELECT 1")
     price(engine, read_prices(path))
     query = "SELECT sum(requests), sum(put_requests), sum(unbilled_requests) FROM traffic_daily_by_requester"
     assert rows(query) == [(2, 1, 1)]
@@ -129,13 +129,13 @@ def test_a_copy_is_two_records_and_one_billed_request(told, engine, rows, tmp_pa
 
 
 @pytest.mark.parametrize("requester", ["-", ANONYMOUS_ID, "Anonymous", "anonymous", "ANONYMOUS"])
-def test_who_is_not_authenticated_is_no_requester(told, engine, rows, requester) -> None:
+def test_who_is_not_authenticated_is_no_requester(answer, engine, rows, requester) -> None:
     public = line(JUNE, "REST.GET.OBJECT", "pub.jpg", requester=requester, sent=10**9)
     public = public.replace(b"SigV4", b"-").replace(b"AuthHeader", b"-")
     refused = line(JUNE, "REST.GET.OBJECT", "p", requester=requester, status=403, error="AccessDenied", sent=243)
     refused = refused.replace(b"SigV4", b"-").replace(b"AuthHeader", b"-")
     lines = [public, refused, line(JUNE, "REST.PUT.OBJECT", "a", sent=7)]
-    found = told(lines, "SELECT sum(requests), sum(refused_requests) FROM s3_anonymous_access")
+    found = answer(lines, "SELECT sum(requests), sum(refused_requests) FROM s3_anonymous_access")
     assert found == [(2, 1)]
     assert rows("SELECT consumer FROM s3_hogs('media', '2026-06-01', '2026-06-01') WHERE kind = 'requester'") == [
         (ANNA,)
@@ -150,30 +150,30 @@ def test_who_is_not_authenticated_is_no_requester(told, engine, rows, requester)
     assert (report.requesters.nobody.requests, report.requesters.nobody.bytes_sent) == (2, 10**9 + 243)
 
 
-def test_a_completion_that_fails_with_200_is_an_error(told, rows) -> None:
+def test_a_completion_that_fails_with_200_is_an_error(answer, rows) -> None:
     lines = [
         line(JUNE, "REST.POST.UPLOAD", "a", status=200, error="InternalError"),
         line(JUNE, "REST.POST.UPLOAD", "b", status=200),
     ]
-    assert told(lines, "SELECT key, http_status, requests FROM s3_error") == [("a", 200, 1)]
+    assert answer(lines, "SELECT key, http_status, requests FROM s3_error") == [("a", 200, 1)]
     assert rows("SELECT key, error_count FROM traffic_daily_by_key ORDER BY key") == [("a", 1), ("b", 0)]
     assert rows("SELECT key FROM s3_change") == [("b",)]
 
 
-def test_a_referrer_may_name_an_ipv6_host(told) -> None:
+def test_a_referrer_may_name_an_ipv6_host(answer) -> None:
     with_referrer = line(JUNE, "REST.GET.OBJECT", "a", sent=5).replace(
         b' "-" "curl', b' "http://[2001:DB8::1]:80/x?y" "curl'
     )
-    assert told([with_referrer], "SELECT referrer_host, bytes_sent FROM s3_hotlink") == [("[2001:db8::1]", 5)]
+    assert answer([with_referrer], "SELECT referrer_host, bytes_sent FROM s3_hotlink") == [("[2001:db8::1]", 5)]
 
 
-def test_the_report_and_hogs_give_the_same_times_the_median(told, engine, rows) -> None:
+def test_the_report_and_hogs_give_the_same_times_the_median(answer, engine, rows) -> None:
     lines = [
         line(JUNE, "REST.GET.OBJECT", "a", ip=f"198.51.100.{number}", sent=1000 * number, requester="-")
         for number in range(1, 7)
     ]
     query = "SELECT consumer, times_median FROM s3_hogs('media', '2026-06-01', '2026-06-01') ORDER BY 2 DESC LIMIT 1"
-    assert told(lines, query) == [("198.51.100.6", pytest.approx(6000 / 3500))]
+    assert answer(lines, query) == [("198.51.100.6", pytest.approx(6000 / 3500))]
     addresses = ask_all(engine, "media", Month(2026, 6), now=NOVEMBER).addresses
     assert addresses.multiple_of_median(addresses.largest[0]) == pytest.approx(6000 / 3500)
     with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Rollups are what the records of a day come to, whatever comes when, and whoever is killed or at work meanwhile."""
+"""Rollups are the sums of a day's records, in whatever order loads, kills and other processes happen."""
 
 import random
 import threading
@@ -177,7 +177,7 @@ def test_a_region_that_is_not_known_is_taken_for_the_requests(load, engine, by):
 
 
 def test_a_region_that_is_set_later_counts_when_the_records_are_read_again(load, engine, by):
-    """`roll-up --from` sums up the records of the days again, with the region that is set by then."""
+    """`roll-up --from` sums up the records of the days again, with the region of the present settings."""
     load(record(region="us-east-1"))
     roll_up(engine)
     with engine.begin() as connection:
@@ -302,7 +302,7 @@ def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_due(load, engine, mon
 
 
 def test_a_roll_up_whose_day_is_checked_meanwhile_is_not_disturbed(load, engine, rows, sums):
-    """With one snapshot for all statements Postgres sent the transaction back, and the day was summed up twice."""
+    """With one snapshot for all statements, Postgres rejected the transaction, and the day was summed up twice."""
     load(lines(2))
     roll_up(engine)
     load(lines(3))
@@ -334,7 +334,7 @@ def test_several_roll_ups_at_once_are_as_one(load, engine):
 
 
 def test_several_roll_ups_at_once_need_one_connection_each(load, engine):
-    """Each held one, with the lock of a day, and waited for a second: three at once hung, through a pool of three."""
+    """Each roll-up held one connection, with a day's lock, and waited for a second: three hung in a pool of three."""
     load(b"".join(line(f"{day:02}/Mar/2026:10:00:00 +0000") for day in range(1, 6)))
     small = sa.create_engine(engine.url, pool_size=3, max_overflow=0, pool_timeout=20)
     found: list[rollups.RolledUp] = []
@@ -372,7 +372,7 @@ def test_two_records_with_the_most_bytes_are_summed_up_exactly(load, engine, by,
 
 @pytest.mark.parametrize("bad", ["aaa", "media", "zzz"])
 def test_a_day_that_cannot_be_rolled_up_stops_only_itself(load, engine, rows, bad):
-    """What came after it in the alphabet was never reached."""
+    """Buckets after it in the alphabet were never reached."""
     load(b"".join(record(bucket=each) for each in ("aaa", "media", "zzz")) + record("06/Mar/2026:10:00:00 +0000"))
     rows(f"ALTER TABLE traffic_daily_by_key ADD CONSTRAINT refuse CHECK (bucket <> '{bad}' OR request_date <> '{DAY}')")
 
@@ -385,7 +385,7 @@ def test_a_day_that_cannot_be_rolled_up_stops_only_itself(load, engine, rows, ba
     assert (failure.bucket, failure.day) == (bad, DAY)
     assert str(failure) == (
         f'bucket {bad}, day 2026-03-05: cannot roll up: new row for relation "traffic_daily_by_key" violates check'
-        ' constraint "refuse" - the other days are not affected and this one stays noted: mend the cause, then run'
+        ' constraint "refuse" - the other days are not affected and this one stays noted: fix the cause, then run'
         " `tamarin-dagster roll-up`"
     )
     assert due(engine) == [(bad, DAY)]
@@ -423,7 +423,7 @@ def test_a_day_whose_sums_cannot_be_checked_stops_only_itself(load, engine, rows
 
 
 def test_days_that_are_noted_for_all_buckets_get_their_names(load, engine, rows):
-    """As a migration notes the days of what was loaded before there were rollups."""
+    """A migration notes the days of records that were loaded before there were rollups."""
     load(record() + record(bucket="films"))
     rows("DELETE FROM traffic_pending_day")
     rows("INSERT INTO traffic_pending_day (request_date) VALUES ('2026-03-05'), ('2026-03-06')")
@@ -482,7 +482,7 @@ def test_sums_are_checked_once_and_a_wrong_one_each_time(load, engine, rows):
 
 
 def rollup_rows(engine: sa.Engine) -> dict[str, list[tuple]]:
-    """All rows of the rollups, in no order; of the days what does not tell of a run."""
+    """Return all rows of the rollups, in no order, and the columns of the days that are the same in each run."""
     with engine.connect() as connection:
         found = {table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr) for table in ROLLUPS}
         days = connection.execute(sa.text("SELECT request_date, requests, bytes_sent FROM traffic_day ORDER BY 1"))
@@ -490,7 +490,7 @@ def rollup_rows(engine: sa.Engine) -> dict[str, list[tuple]]:
 
 
 def test_values_of_a_hostile_client_are_stored_as_they_are(load, engine, by, rows):
-    """Rows go to Postgres as CSV: quotes, ends of lines and its end-of-data mark stand in values, too."""
+    """Rows go to Postgres as CSV, and values may contain quotes, line ends and its end-of-data mark."""
     agents = ["\\.", 'x"y', '""', "tab\there", "cr\rhere", "\\N", "a,b", "'; DROP TABLE traffic_day; --", "é\U0001f600"]
     load(b"".join(record(agent=each, referrer=each) for each in agents))
     kept = dict(rows("SELECT user_agent, count(*) FROM s3_log_record GROUP BY 1"))

@@ -1,4 +1,4 @@
-"""Rows of rollups, written as they stand: traffic whose answers are known."""
+"""Write rows of rollups directly: traffic whose answers are known."""
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
@@ -27,7 +27,7 @@ class Traffic:
                 connection.execute(sa.insert(table), held)
 
     def days(self, first: date, last: date, rolled_up_at: datetime | None = None) -> None:
-        """These days are rolled up; at a time after them all, unless told."""
+        """Mark these days as rolled up, by default at a time after all of them."""
         made = rolled_up_at or midnight(last + 10 * DAY)
         days = [first + number * DAY for number in range((last - first).days + 1)]
         counts = {"requests": 1, "bytes_sent": 1, "seconds": 0.1, "rolled_up_at": made}
@@ -41,7 +41,7 @@ class Traffic:
         requests: Callable[[datetime], int] = lambda _: 1000,
         error_count: Callable[[datetime], int] = lambda _: 0,
     ) -> None:
-        """A row for each hour, halved between two classes of operations."""
+        """Write a row for each hour and half of its traffic, in two operation classes."""
         hours = [first + number * HOUR for number in range(int((last - first) / HOUR) + 1)]
         self.insert(
             traffic_hourly,
@@ -69,7 +69,7 @@ class Traffic:
 
 
 def daily_row(dimension: str, day: date, name: str | None, value: int | tuple[int, int]) -> dict:
-    """A request for each 1,000 bytes; every tenth of them an error."""
+    """Return a request for each 1,000 bytes; every tenth is an error."""
     bytes_sent, unbilled = value if isinstance(value, tuple) else (value, 0)
     row = {dimension: name or None, "request_date": day, "bytes_sent": bytes_sent, "unbilled_bytes": unbilled}
     row |= {"requests": bytes_sent // 1000, "error_count": bytes_sent // 10_000}

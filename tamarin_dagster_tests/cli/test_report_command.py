@@ -36,7 +36,7 @@ def test_each_bucket_has_a_file_of_the_present_month_and_its_path_is_told(run, t
     paths = [tmp_path / f"told/{name}-{today:%Y-%m}.html" for name in ("media", "films")]
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(path) for path in paths]
-    assert all("Nothing is known of this month" in path.read_text("utf-8") for path in paths)
+    assert all("No records of this month are loaded." in path.read_text("utf-8") for path in paths)
 
 
 def test_where_no_bucket_is_configured_what_is_rolled_up_has_a_report(run, rows, tmp_path) -> None:
@@ -67,7 +67,7 @@ def test_a_month_of_one_bucket_goes_where_it_is_wanted(run, engine, tmp_path) ->
     assert "media, March 2026: 4,321 requests, 0 bytes sent" in done.stderr
     text = (tmp_path / "march.html").read_text("utf-8")
     assert '<dd class="figure">4,321</dd>' in text
-    assert "shown under names that hold within this report" in text
+    assert "shown as pseudonyms, which are valid within this report" in text
     assert run("report", "--bucket", "media", "--month", "2026-03", "--out", str(tmp_path)).stdout.splitlines() == [
         str(tmp_path / "media-2026-03.html")
     ]
@@ -76,7 +76,7 @@ def test_a_month_of_one_bucket_goes_where_it_is_wanted(run, engine, tmp_path) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--month", "March"), "--month: 'March' is no month; one is written like 2026-03"),
+        (("--month", "March"), "--month: 'March' is not a month; write it like 2026-03"),
         (("--out", "tamarin.yaml"), "--out tamarin.yaml is a file, and there are 2 buckets; name one with --bucket"),
         (("--bucket", "press"), "bucket 'press' is not configured; configured buckets: media, films"),
     ],

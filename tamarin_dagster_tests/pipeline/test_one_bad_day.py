@@ -116,7 +116,7 @@ def test_a_bucket_that_cannot_be_rolled_up_is_named_and_the_others_are_done(put,
     for command in ("pull", "roll-up"):
         said = run(command, status=1).stderr
         assert 'bucket huge, day 2026-03-05: cannot roll up: new row for relation "traffic_daily_by_key"' in said
-        assert "mend the cause, then run `tamarin-dagster roll-up`" in said
+        assert "fix the cause, then run `tamarin-dagster roll-up`" in said
     assert rows("SELECT bucket, requests FROM traffic_day ORDER BY 1") == [("aaa", 1), ("innocent", 1)]
 
     rows("ALTER TABLE traffic_daily_by_key DROP CONSTRAINT refuse")
@@ -156,7 +156,7 @@ def test_answers_name_the_days_that_they_lack_instead_of_showing_zeros(put, run,
     assert lacking in run("report", *asked, "--month", "2026-03", "--out", str(page)).stderr
     assert "Totals are incomplete" in page.read_text()
     assert "Records of day 5, 6 are not in the rollups yet." in page.read_text()
-    assert "Nothing is known of this month" not in page.read_text()
+    assert "No records of this month are loaded." not in page.read_text()
     done = run("hogs", *asked, "--since", "2026-03-01", "--format", "json")
     assert lacking in done.stderr
     assert json.loads(done.stdout)[0]["pending_days"] == ["2026-03-05", "2026-03-06"]

@@ -256,7 +256,7 @@ def test_a_view_of_somebody_elses_in_the_way_of_a_migration_is_named_and_nothing
     with pytest.raises(DatabaseError) as raised:
         open_database(Settings(database_url=database_url))
     assert "view mine depends on view s3_cost_by_key" in str(raised.value)
-    assert str(raised.value).endswith("drop it, run `tamarin-dagster migrate`, and make it again")
+    assert str(raised.value).endswith("drop it, run `tamarin-dagster migrate`, and create it again")
     assert seen() == before
     rows("DROP VIEW mine")
     assert migrate(engine) is True

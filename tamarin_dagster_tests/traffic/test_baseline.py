@@ -1,4 +1,4 @@
-"""What is usual: properties of the median and of the limit."""
+"""The baseline: properties of the median and of the limit."""
 
 from statistics import median
 

@@ -1,4 +1,4 @@
-"""What has no row of its own is counted in its parent: totals, networks and prefixes stay exact."""
+"""Values without rows of their own count in their parents: totals, networks and prefixes stay exact."""
 
 import random
 from ipaddress import ip_address, ip_network
@@ -10,7 +10,7 @@ import pytest
 from tamarin_dagster.traffic.dimensions import DIMENSIONS
 from tamarin_dagster.traffic.folding import fold
 from tamarin_dagster.traffic.parts import from_bytes, to_bytes
-from tamarin_dagster.traffic.sums import completed, merge, schema_of, split, sum_up
+from tamarin_dagster.traffic.sums import complete, merge, schema_of, split, sum_up
 from tamarin_dagster.traffic.totals import Total
 from tamarin_dagster_tests.traffic.records import records
 
@@ -53,7 +53,7 @@ def test_an_address_has_its_network():
 
 
 def network_of(packed: bytes):
-    """The network that Postgres would read of it."""
+    """Return the network that Postgres would read from it."""
     return ip_network(f"{ip_address(packed[4:])}/{packed[1]}")
 
 
@@ -155,7 +155,7 @@ def test_bytes_beyond_64_bits_are_folded_exactly():
     changes = [{"key": f"d/{number}", "bytes_sent": 2**63 - 1 - number} for number in range(300)]
     sums = sum_up(records(changes))["key"]
     total = merge([sums, sums])
-    folded = completed(fold(total, BY_NAME["key"], 100).sums, schema_of(BY_NAME["key"]))
+    folded = complete(fold(total, BY_NAME["key"], 100).sums, schema_of(BY_NAME["key"]))
     assert sum(int(value) for value in folded["bytes_sent"].to_pylist()) == 2 * sum(
         each["bytes_sent"] for each in changes
     )

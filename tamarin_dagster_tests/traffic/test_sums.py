@@ -1,4 +1,4 @@
-"""Sums of sums are the sums of all records, however these are divided, and whatever goes through bytes between."""
+"""Merged sums are the sums of all records, however these are divided, and whether or not they were bytes in between."""
 
 from collections import Counter
 from datetime import timedelta
@@ -12,7 +12,7 @@ from tamarin_dagster.traffic.dimensions import DIMENSIONS
 from tamarin_dagster.traffic.hourly import hourly_rows
 from tamarin_dagster.traffic.measures import BYTES, COUNTS
 from tamarin_dagster.traffic.parts import from_bytes, to_bytes
-from tamarin_dagster.traffic.sums import HOUR, HOURS_SCHEMA, completed, merge, schema_of, sum_up
+from tamarin_dagster.traffic.sums import HOUR, HOURS_SCHEMA, complete, merge, schema_of, sum_up
 from tamarin_dagster_tests.traffic.records import TIME, records
 
 LARGEST = 2**63 - 1
@@ -35,9 +35,9 @@ CHANGES = st.fixed_dictionaries(
 
 
 def rows_of(dimension: str, sums: pa.Table) -> Counter:
-    """The rows in no order; numbers as Python has them."""
+    """Return the rows in no order, with Python's numbers."""
     schema = {each.name: schema_of(each) for each in DIMENSIONS} | {HOUR: HOURS_SCHEMA}
-    table = completed(sums, schema[dimension])
+    table = complete(sums, schema[dimension])
     return Counter(
         tuple(
             int(value) if isinstance(value, (int,)) or hasattr(value, "as_tuple") else value for value in row.values()
@@ -66,7 +66,7 @@ def test_each_dimension_adds_up_to_the_records(changes):
     by_key = Counter()
     for each in changes:
         by_key[each["key"]] += each["bytes_sent"] or 0
-    found = completed(sums["key"], schema_of(DIMENSIONS[0]))
+    found = complete(sums["key"], schema_of(DIMENSIONS[0]))
     assert {row["value"]: int(row["bytes_sent"]) for row in found.to_pylist()} == by_key
 
 
@@ -85,7 +85,7 @@ def test_percentiles_of_an_hour_hold_for_its_requests(changes):
 
 
 def test_a_part_of_a_few_lines_is_small():
-    """A log key of five lines must not leave more sums than records, which take some 580 bytes each."""
+    """The sums of a log key with five lines must not be larger than its records, which take about 580 bytes each."""
     changes = [{"key": f"films/{number}.mp4", "remote_ip": f"192.0.2.{number}"} for number in range(5)]
     assert sum(len(to_bytes(sums)) for sums in sum_up(records(changes)).values()) < 5 * 580
 
@@ -128,7 +128,7 @@ BILLING = [
 
 @pytest.mark.parametrize(("change", "counts", "sizes"), BILLING)
 def test_a_record_counts_for_what_it_is(change, counts, sizes):
-    (row,) = completed(sum_up(records([change]), "eu-west-1")["key"], schema_of(DIMENSIONS[0])).to_pylist()
+    (row,) = complete(sum_up(records([change]), "eu-west-1")["key"], schema_of(DIMENSIONS[0])).to_pylist()
     assert {name: row[name] for name in COUNTS if row[name]} == {"requests": 1} | counts
     assert {name for name in BYTES if row[name]} == {"bytes_sent"} | set(sizes)
 

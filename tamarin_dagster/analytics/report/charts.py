@@ -1,8 +1,7 @@
-"""Charts as SVG to stand inside a page: drawn by Vega-Altair from numbers and days, never from a client's texts.
+"""Draw charts as SVG inside the page, with Vega-Altair: from numbers and days, never from a client's texts.
 
-Their colours are the page's custom properties, so that light, dark and print are the page's business; their texts are
-texts in the page's font. Styles, links, scripts and ids, which a page with a strict policy may not have, do not get
-through.
+Their colours are the page's custom properties, so the page alone decides about light, dark and print. Their texts use
+the page's font. Styles, links, scripts and ids are removed, because the page's strict policy forbids them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,13 +23,13 @@ from tamarin_dagster.analytics.report.wording import (
     as_status_class,
 )
 
-# As wide as half of a page; a phone's whole width makes it a fifth smaller.
+# Half the width of a page. On a phone, which shows a chart in its full width, it is a fifth smaller.
 _WIDTH, _HEIGHT = 440, 190
 _FONT_PIXELS = 12
-# The first of each seven days has its number below.
+# Every seventh day has its number below the axis.
 _LABELLED_DAYS = [1, 8, 15, 22, 29]
 _STATUSES = (2, 3, 4, 5, None)
-# d3 writes 1.5G, and we 1.5 GB.
+# d3 writes 1.5G; the page writes 1.5 GB.
 _BYTES_LABEL = "replace(format(datum.value, '.3~s'), /([kMGTPE]?)$/, ' $1B')"
 _COUNT_LABEL = "format(datum.value, '.3~s')"
 _MILLISECONDS_LABEL = "format(datum.value, ',') + ' ms'"
@@ -47,19 +46,19 @@ Row = Mapping[str, object]
 
 
 def bytes_by_day(days: Sequence[DayTraffic], month: Month) -> Markup:
-    """A bar a day."""
+    """Draw a bar for each day."""
     sums: dict[date, int] = {}
     for each in days:
         sums[each.day] = sums.get(each.day, 0) + each.traffic.bytes_sent
     rows = [
-        {"day": day.day, "value": value, "told": f"{as_day(day)}: {as_bytes(value)}"} for day, value in sums.items()
+        {"day": day.day, "value": value, "label": f"{as_day(day)}: {as_bytes(value)}"} for day, value in sums.items()
     ]
     chart = _bars_by_day(rows, month, _BYTES_LABEL).encode(color=alt.value("var(--accent)"))
-    return _drawn(chart, "Bytes sent, by day")
+    return _draw(chart, "Bytes sent, by day")
 
 
 def requests_by_day(days: Sequence[DayTraffic], month: Month) -> Markup:
-    """A bar a day, in the colours of the classes of status."""
+    """Draw a bar for each day, in the colours of the status classes."""
     sums: dict[tuple[date, int | None], int] = {}
     for each in days:
         of = each.day, each.status_class
@@ -70,7 +69,7 @@ def requests_by_day(days: Sequence[DayTraffic], month: Month) -> Markup:
             "value": value,
             "status": as_status_class(status),
             "order": _STATUSES.index(status) if status in _STATUSES else len(_STATUSES),
-            "told": f"{as_day(day)}: {as_count(value)} × {as_status_class(status)}",
+            "label": f"{as_day(day)}: {as_count(value)} × {as_status_class(status)}",
         }
         for (day, status), value in sums.items()
     ]
@@ -80,17 +79,17 @@ def requests_by_day(days: Sequence[DayTraffic], month: Month) -> Markup:
         color=alt.Color("status:N", scale=alt.Scale(domain=names, range=colours), legend=None),
         order=alt.Order("order:Q"),
     )
-    return _drawn(chart, "Requests by day and class of status")
+    return _draw(chart, "Requests by day and status class")
 
 
 def hours_of_the_week(hours: Sequence[HourOfWeek]) -> Markup:
-    """A square for each hour of the week, the darker the more requests."""
+    """Draw a square for each hour of the week: the more requests, the darker it is."""
     rows = [
         {
             "hour": each.hour,
             "weekday": WEEKDAYS[each.weekday - 1],
             "value": each.requests,
-            "told": f"{WEEKDAYS[each.weekday - 1]} {each.hour:02}:00: {as_count(round(each.requests))} requests,"
+            "label": f"{WEEKDAYS[each.weekday - 1]} {each.hour:02}:00: {as_count(round(each.requests))} requests,"
             f" {as_bytes(round(each.bytes_sent))}",
         }
         for each in hours
@@ -108,14 +107,14 @@ def hours_of_the_week(hours: Sequence[HourOfWeek]) -> Markup:
             y=alt.Y("weekday:O", title=None, scale=alt.Scale(domain=list(WEEKDAYS), paddingInner=0.12)),
             color=alt.value("var(--accent)"),
             fillOpacity=alt.FillOpacity("value:Q", scale=alt.Scale(domainMin=0, range=[0.06, 1]), legend=None),
-            description="told:N",
+            description="label:N",
         )
     )
-    return _drawn(chart, "Requests by weekday and hour (UTC)")
+    return _draw(chart, "Requests by weekday and hour (UTC)")
 
 
 def latency_by_day(latencies: Sequence[DayLatency], month: Month) -> Markup:
-    """Two lines: what half of the reads took at most, and what 95 of 100 took."""
+    """Draw two lines: the maximum time of the faster half of the reads, and of the faster 95 %."""
     rows = [
         {"day": each.day.day, "value": value, "kind": kind}
         for each in latencies
@@ -131,17 +130,17 @@ def latency_by_day(latencies: Sequence[DayLatency], month: Month) -> Markup:
             color=alt.Color("kind:N", scale=colours, legend=None),
         )
     )
-    return _drawn(chart, "How long reads took, by day")
+    return _draw(chart, "How long reads took, by day")
 
 
 def bytes_by_object_size(sizes: Sequence[SizeClass]) -> Markup:
-    """A bar for each class of size: the bytes sent of objects of that size."""
+    """Draw a bar for each size class: the bytes sent of objects of that size."""
     names = [as_size_class(each) for each in sizes]
     rows = [
         {
             "size": name,
             "value": each.traffic.bytes_sent,
-            "told": f"{name}: {as_count(each.files)} files, {as_bytes(each.traffic.bytes_sent)}",
+            "label": f"{name}: {as_count(each.files)} files, {as_bytes(each.traffic.bytes_sent)}",
         }
         for name, each in zip(names, sizes, strict=True)
     ]
@@ -152,15 +151,15 @@ def bytes_by_object_size(sizes: Sequence[SizeClass]) -> Markup:
             y=alt.Y("size:O", title=None, sort=None, scale=alt.Scale(domain=names, paddingInner=0.3)),
             x=alt.X("value:Q", title=None, axis=alt.Axis(labelExpr=_BYTES_LABEL, tickCount=4, grid=True, domain=False)),
             color=alt.value("var(--accent)"),
-            description="told:N",
+            description="label:N",
         )
     )
-    return _drawn(chart, "Bytes sent, by the size of the object")
+    return _draw(chart, "Bytes sent, by the size of the object")
 
 
 def _bars_by_day(rows: Iterable[Row], month: Month, label: str) -> alt.Chart:
     chart: alt.Chart = alt.Chart(alt.InlineData(values=list(rows))).mark_bar()
-    return chart.encode(x=_day_axis(month), y=_value_axis(label), description="told:N")
+    return chart.encode(x=_day_axis(month), y=_value_axis(label), description="label:N")
 
 
 def _day_axis(month: Month) -> alt.X:
@@ -178,8 +177,8 @@ def _value_axis(label: str) -> alt.Y:
     return alt.Y("value:Q", title=None, axis=axis, scale=alt.Scale(zero=True))
 
 
-def _drawn(chart: alt.Chart, label: str) -> Markup:
-    """The chart's SVG, with a name for who cannot see it."""
+def _draw(chart: alt.Chart, label: str) -> Markup:
+    """Return the chart as SVG, with a label for screen readers."""
     axis = alt.AxisConfig(
         domainColor="var(--line)",
         gridColor="var(--line)",
@@ -194,13 +193,13 @@ def _drawn(chart: alt.Chart, label: str) -> Markup:
         .configure(axis=axis, background="transparent", padding=2)
         .configure_view(stroke=None)
     )
-    return _fit_to_stand_in_a_page(vl_convert.vegalite_to_svg(configured.to_dict(), allowed_base_urls=[]), label)
+    return _embed(vl_convert.vegalite_to_svg(configured.to_dict(), allowed_base_urls=[]), label)
 
 
-def _fit_to_stand_in_a_page(svg: str, label: str) -> Markup:
-    drawn = _cleaned(ET.fromstring(svg))  # noqa: S314 - the library's own
+def _embed(svg: str, label: str) -> Markup:
+    drawn = _clean(ET.fromstring(svg))  # noqa: S314 - the library's own
     if drawn is None:
-        raise ValueError(f"the chart {label!r} came without anything to show")
+        raise ValueError(f"the chart {label!r} is empty")
     drawn.set("role", "img")
     drawn.set("aria-label", label)
     drawn.attrib.pop("width", None)
@@ -208,16 +207,16 @@ def _fit_to_stand_in_a_page(svg: str, label: str) -> Markup:
     return Markup(ET.tostring(drawn, encoding="unicode"))  # noqa: S704 - of known elements and attributes alone
 
 
-def _cleaned(element: ET.Element) -> ET.Element | None:
-    """A copy with the elements and attributes that are known, a mark's words as its tooltip; None for the rest."""
+def _clean(element: ET.Element) -> ET.Element | None:
+    """Return a copy with known elements and attributes only, and a mark's label as its tooltip; None if it is empty."""
     name = element.tag.removeprefix(_NAMESPACE)
     if name not in _ELEMENTS or element.get("display") == "none":
         return None
     kept = ET.Element(name, {key: value for key, value in element.attrib.items() if key in _ATTRIBUTES})
     kept.text = element.text
-    if element.get("aria-roledescription") in _MARKS and (told := element.get("aria-label")):
-        ET.SubElement(kept, "title").text = told
-    kept.extend(child for each in element if (child := _cleaned(each)) is not None)
+    if element.get("aria-roledescription") in _MARKS and (label := element.get("aria-label")):
+        ET.SubElement(kept, "title").text = label
+    kept.extend(child for each in element if (child := _clean(each)) is not None)
     is_empty_group = name == "g" and not len(kept)
     return None if is_empty_group or _is_invisible(kept, element) else kept
 
@@ -226,5 +225,5 @@ _MARKS = {"bar", "rect mark", "point", "circle"}
 
 
 def _is_invisible(kept: ET.Element, element: ET.Element) -> bool:
-    """Vega draws the background of each group, though mostly with nothing."""
+    """Return whether it is a background without a colour: Vega draws one for each group."""
     return element.get("class") == "background" and not {"fill", "stroke"} & set(kept.attrib)

@@ -1,4 +1,4 @@
-"""How much of a month the figures have: days, log keys, rejected lines, lateness, records that S3 delivered twice."""
+"""Find how complete a month's figures are: days, log keys, rejected lines, lateness, records delivered twice."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
@@ -11,14 +11,14 @@ from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.recordstore.schema.tables import s3_delivery_lateness, s3_duplicate_record, s3_log_key
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 
-# Lateness and duplicates are found in the records themselves: a million take two seconds on two cores.
+# Lateness and duplicates are read from the records themselves: a million take two seconds on two cores.
 MEASURED_RECORDS = 1_000_000
 # S3 delivers nearly all records within a day.
 _OPEN_AFTER = timedelta(hours=24)
 
 
 def completeness_of(connection: sa.Connection, bucket: str, month: Month, now: datetime) -> Completeness:
-    """What is known of it. Records are read of the newest days only, MEASURED_RECORDS of them at the most."""
+    """Return how complete the month is. Only the newest days' records are read, at most MEASURED_RECORDS."""
     today = now.astimezone(UTC).date()
     last = min(month.last, today)
     key = s3_log_key.c
@@ -54,7 +54,7 @@ def _is_open(day: date, now: datetime) -> bool:
 
 
 def _rolled_up_days(connection: sa.Connection, bucket: str, month: Month) -> list[sa.Row[tuple[date, int, bool]]]:
-    """Each with its records, and whether these are still there; the newest first."""
+    """Return the days, the newest first, with their number of records and whether these still exist."""
     day = traffic_day.c
     statement = (
         sa.select(day.request_date, day.requests, day.expired_at.is_(None).label("has_records"))
@@ -75,7 +75,7 @@ def _measured_from(newest_first: list[sa.Row[tuple[date, int, bool]]]) -> date |
 
 
 def _lateness(connection: sa.Connection, bucket: str, first: date, last: date) -> tuple[Lateness | None, set[date]]:
-    """Of the days from `first` to `last` how late they were, and those that are open."""
+    """Return the lateness of the days from `first` to `last`, and the days that S3 may still add to."""
     day = s3_delivery_lateness.c
     statement = sa.select(day.request_date, day.median_lateness, day.p95_lateness, day.is_open).where(
         day.bucket == bucket, day.request_date.between(first, last)

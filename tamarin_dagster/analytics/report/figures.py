@@ -1,6 +1,6 @@
-"""What a report tells of a bucket and month, as values: counts, UTC days, bytes and milliseconds.
+"""Define the values of a report about a bucket and month: counts, UTC days, bytes and milliseconds.
 
-Texts in them are as the client sent them, and so hostile: `texts` makes them fit to be shown.
+Texts in them are as the client sent them, and may be hostile: `texts` makes them safe to show.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tamarin_dagster.analytics.report.month import Month
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Requests, the bytes of their responses, and those of them that were answered with a 4xx or 5xx."""
+    """The number of requests, the bytes of their responses, and the number of requests answered with a 4xx or 5xx."""
 
     requests: int = 0
     bytes_sent: int = 0
@@ -21,7 +21,7 @@ class Traffic:
 
     @property
     def error_share(self) -> float:
-        """Errors of all requests: 0 to 1."""
+        """Return the share of errors in all requests: 0 to 1."""
         return self.error_count / self.requests if self.requests else 0.0
 
     def __add__(self, other: "Traffic") -> "Traffic":
@@ -34,7 +34,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class DayTraffic:
-    """A day's traffic of a kind of operation and a class of status (2 for 2xx; None: there was none)."""
+    """A day's traffic of an operation class and a status class (2 for 2xx; None for requests without a status)."""
 
     day: date
     operation_class: str
@@ -44,7 +44,7 @@ class DayTraffic:
 
 @dataclass(frozen=True, slots=True)
 class HourOfWeek:
-    """The requests and bytes that an hour of the week has on average.
+    """The average requests and bytes of an hour of the week.
 
     Attributes:
         weekday: 1 for Monday to 7.
@@ -59,7 +59,7 @@ class HourOfWeek:
 
 @dataclass(frozen=True, slots=True)
 class DayLatency:
-    """How long reads took on a day, in ms: of its hours' medians, and of their 95th percentiles, the middle one."""
+    """The duration of reads on a day, in ms: the median of its hours' medians, and of their 95th percentiles."""
 
     day: date
     p50_ms: int
@@ -71,8 +71,8 @@ class File:
     """An object's traffic; its key is URL-encoded, as S3 logs it.
 
     Attributes:
-        object_size: the largest seen, in bytes, if any was.
-        dollars: what it is estimated to cost; None if no prices are known.
+        object_size: the largest size seen, in bytes; None if none was logged.
+        dollars: the estimated cost; None if no prices are known.
     """
 
     key: str
@@ -83,9 +83,9 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class SizeClass:
-    """Objects of a size from `least` to below `below` bytes (None: any above), and their traffic."""
+    """Objects of `min_bytes` or more and less than `below` bytes (None: no limit), and their traffic."""
 
-    least: int
+    min_bytes: int
     below: int | None
     files: int
     traffic: Traffic
@@ -93,7 +93,7 @@ class SizeClass:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The objects that were asked for: how many, those with the most bytes, with the most errors, and by their size."""
+    """The requested objects: their number, those with the most bytes, those with the most errors, and by size."""
 
     count: int = 0
     largest: tuple[File, ...] = ()
@@ -102,11 +102,8 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
-class Consumer:
-    """Somebody's traffic, and what it is estimated to cost, if prices are known.
-
-    An IP address, or its pseudonym, or a requester.
-    """
+class ConsumerTraffic:
+    """The traffic of an IP address (or its pseudonym) or of a requester, and its estimated cost if prices are known."""
 
     name: str
     traffic: Traffic
@@ -114,33 +111,33 @@ class Consumer:
 
 
 @dataclass(frozen=True, slots=True)
-class Consumers:
-    """How many there are, the median of what each took (None: not known), and those with the most bytes.
+class TopConsumers:
+    """The number of consumers, the median of their bytes (None: not known), and those with the most bytes.
 
     `nobody` is the traffic of no consumer: without an address, or not authenticated.
     """
 
     count: int = 0
     median_bytes: float | None = 0
-    largest: tuple[Consumer, ...] = ()
+    largest: tuple[ConsumerTraffic, ...] = ()
     nobody: Traffic = Traffic()
 
-    def multiple_of_median(self, consumer: Consumer) -> float | None:
-        """How often the median's bytes it has taken; None if the median is nothing, or not known."""
+    def multiple_of_median(self, consumer: ConsumerTraffic) -> float | None:
+        """Return the consumer's bytes divided by the median; None if the median is 0 or not known."""
         return consumer.traffic.bytes_sent / self.median_bytes if self.median_bytes else None
 
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
-    """The traffic from a site's pages: its host name; empty if it was no web address, None if none was sent."""
+    """The traffic from a site's pages. `site` is its host name; '' if it was no web address, None if none was sent."""
 
     site: str | None
     traffic: Traffic
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
-    """The traffic of a user agent, and its kind; None if none was sent, or it is not known."""
+class AgentTraffic:
+    """The traffic of a user agent: its name (None: none was sent), and its kind (None: not known)."""
 
     name: str | None
     kind: str | None
@@ -149,20 +146,20 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """User agents by kind, if these are known, and those with the most bytes."""
+    """The traffic of each kind of user agent, if kinds are known, and the user agents with the most bytes."""
 
     kinds: tuple[tuple[str, Traffic], ...] = ()
-    largest: tuple[Agent, ...] = ()
+    largest: tuple[AgentTraffic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Prices:
-    """What a request and a byte are estimated to cost in the month, in US dollars; see s3_monthly_price.
+class MonthPrices:
+    """The estimated prices of a request and a byte in the month, in US dollars; see s3_monthly_price.
 
     Attributes:
-        region: whose prices these are.
-        is_assumed: whether that only stands for the bucket's own.
-        price_date: as of which they are right.
+        region: the region of the prices.
+        is_assumed: whether the bucket's own region is not set, or has no prices.
+        price_date: the day for which the prices are right.
         transitions: in the order of `traffic.operations.TRANSITIONS`; None for one without a price.
     """
 
@@ -178,7 +175,7 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Billed:
-    """What is paid for, of some traffic: requests by their prices, bytes by where they went."""
+    """The billed part of some traffic: requests by their prices, bytes by where they went."""
 
     put_requests: int
     get_requests: int
@@ -195,14 +192,14 @@ _TRANSITIONS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the month's traffic is estimated to cost."""
+    """The estimated cost of the month's traffic."""
 
-    prices: Prices
+    prices: MonthPrices
     billed: Billed
 
     @property
     def parts(self) -> tuple[tuple[str, int, float], ...]:
-        """For what: how many requests or bytes, and US dollars."""
+        """Return the parts of the cost: a name, the number of requests or bytes, and US dollars."""
         prices, billed = self.prices, self.billed
         return (
             ("Bytes to the internet", billed.internet_bytes, billed.internet_bytes * prices.internet_byte),
@@ -218,13 +215,13 @@ class Cost:
 
     @property
     def dollars(self) -> float:
-        """All of it."""
+        """Return the total in US dollars."""
         return sum(dollars for _, _, dollars in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Lateness:
-    """How late the records of a usual day came: half of them within `median`, 95 of 100 within `p95`."""
+    """The lateness of the records of a typical day: half arrived within `median`, 95 % within `p95`."""
 
     median: timedelta
     p95: timedelta
@@ -232,19 +229,19 @@ class Lateness:
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """How much of the month the figures have.
+    """How complete the month's figures are.
 
     Attributes:
-        days: of the month, up to the present one.
-        rolled_up_days: those of them that have any record; the others have none, or are not rolled up yet.
-        pending_days: those whose records have changed since they were rolled up.
-        open_days: those for which S3 may still deliver records.
-        log_keys: delivered in the month and loaded.
-        rejected_lines: of these log keys; they are lines that are no records.
-        measured_from: the first day that lateness and duplicates were looked for in; None if in none: the records of a
-            day were too many, or are gone.
+        days: number of days of the month, up to the present one.
+        rolled_up_days: number of these days with any record; the others have none, or are not rolled up yet.
+        pending_days: days whose records have changed since they were rolled up.
+        open_days: days for which S3 may still deliver records.
+        log_keys: number of loaded log keys that were delivered in the month.
+        rejected_lines: number of rejected lines in these log keys.
+        measured_from: the first day whose records were searched for lateness and duplicates; None if there is none,
+            because a day has too many records, or they were deleted.
         lateness: None if it was not measured.
-        duplicate_records: rows too many, which S3 delivered twice; None if it was not measured.
+        duplicate_records: number of surplus rows that S3 delivered twice; None if it was not measured.
     """
 
     days: int
@@ -259,13 +256,13 @@ class Completeness:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the figures are final, and nothing is missing that is known of."""
+        """Return whether the figures are final, and nothing is known to be missing."""
         return self.rolled_up_days == self.days and not (self.pending_days or self.open_days or self.rejected_lines)
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """The month before, for comparison: all of it, or only as much of it as this month has so far."""
+    """The month before, for comparison: all of it, or only the part that this month has reached so far."""
 
     month: Month
     traffic: Traffic
@@ -274,14 +271,14 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that is told of a bucket and month, as one snapshot of the database has it.
+    """All values of a report on a bucket and month, from one snapshot of the database.
 
     Attributes:
         made_at: aware, in UTC.
         anonymous: whether addresses are pseudonyms.
-        before: None if nothing is known of the month before.
+        before: None if the month before has no traffic.
         cost: None if no prices are known.
-        foreign: what is said if all that was loaded for the bucket is of others: its name may be wrong.
+        foreign: a warning if all records loaded for the bucket are of other buckets: its name may be wrong.
         folds: what is folded, by dimension; empty if every value has rows of its own.
     """
 
@@ -294,8 +291,8 @@ class Report:
     hours: tuple[HourOfWeek, ...]
     latencies: tuple[DayLatency, ...]
     files: Files
-    addresses: Consumers
-    requesters: Consumers
+    addresses: TopConsumers
+    requesters: TopConsumers
     referrers: tuple[Referrer, ...]
     agents: Agents
     cost: Cost | None
@@ -305,5 +302,5 @@ class Report:
 
     @property
     def traffic(self) -> Traffic:
-        """All of the month."""
+        """Return the traffic of the whole month."""
         return sum((each.traffic for each in self.days), Traffic())

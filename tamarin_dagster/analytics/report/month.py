@@ -1,4 +1,4 @@
-"""A month of UTC days: what a report is of."""
+"""Define a month of UTC days, the period of a report."""
 
 import re
 from dataclasses import dataclass
@@ -10,52 +10,52 @@ _WRITTEN = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 @dataclass(frozen=True, order=True, slots=True)
 class Month:
-    """A month; written `2026-03`."""
+    """A month, written as `2026-03`."""
 
     year: int
     number: int
 
     @classmethod
     def of(cls, day: date) -> Self:
-        """The month that the day is in."""
+        """Return the month of the day."""
         return cls(day.year, day.month)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The month that is written like `2026-03`. Raises ValueError."""
+        """Return the month that is written like `2026-03`. Raises ValueError."""
         found = _WRITTEN.fullmatch(text)
         if found is None or found[1] == "0000":
-            raise ValueError(f"{text!r} is no month; one is written like 2026-03")
+            raise ValueError(f"{text!r} is not a month; write it like 2026-03")
         return cls(int(found[1]), int(found[2]))
 
     @property
     def first(self) -> date:
-        """Its first day."""
+        """Return its first day."""
         return date(self.year, self.number, 1)
 
     @property
     def last(self) -> date:
-        """Its last day."""
+        """Return its last day."""
         return (self.first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
 
     @property
     def start(self) -> datetime:
-        """Its first moment (UTC)."""
+        """Return its first moment (UTC)."""
         return datetime(self.year, self.number, 1, tzinfo=UTC)
 
     @property
     def end(self) -> datetime:
-        """The first moment (UTC) after it."""
+        """Return the first moment (UTC) after it."""
         return datetime.combine(self.last, datetime.min.time(), UTC) + timedelta(days=1)
 
     @property
     def before(self) -> Self:
-        """The month before."""
+        """Return the month before."""
         return type(self).of(self.first - timedelta(days=1))
 
     @property
     def name(self) -> str:
-        """In words: `March 2026`."""
+        """Return it in words: `March 2026`."""
         return f"{self.first:%B} {self.year}"
 
     def __str__(self) -> str:

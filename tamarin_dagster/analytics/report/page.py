@@ -1,7 +1,7 @@
-"""The report as one HTML file that loads nothing and runs nothing.
+"""Render the report as one HTML file that loads nothing and runs nothing.
 
-Its policy allows the page's own style sheet, by its digest, and nothing else: no script, request, form or frame. What
-clients have sent is only ever the text of an element, never an attribute, and escaped.
+Its policy allows the page's own style sheet, by its digest, and nothing else: no script, request, form or frame. Texts
+from clients are escaped, and are always the text of an element, never an attribute.
 """
 
 import base64
@@ -21,8 +21,8 @@ _BAR = Markup('<svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" a
 _FILLED = Markup('<rect width="100" height="6" class="rest"/><rect width="{}" height="6"/>')
 
 
-def drawn(report: Report) -> dict[str, Markup]:
-    """The charts of the page."""
+def draw_charts(report: Report) -> dict[str, Markup]:
+    """Draw the charts of the page, by their names in the template."""
     return {
         "bytes": charts.bytes_by_day(report.days, report.month),
         "requests": charts.requests_by_day(report.days, report.month),
@@ -32,8 +32,8 @@ def drawn(report: Report) -> dict[str, Markup]:
     }
 
 
-def page(report: Report, drawings: Mapping[str, Markup]) -> str:
-    """The page, all of it, with what `drawn` gives."""
+def render_page(report: Report, drawings: Mapping[str, Markup]) -> str:
+    """Return the whole page as HTML, with the drawings of `draw_charts`."""
     style = _own(_STYLE)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return _template().render(
@@ -49,7 +49,7 @@ def page(report: Report, drawings: Mapping[str, Markup]) -> str:
 
 
 def by_operation(report: Report) -> list[tuple[str, Traffic]]:
-    """The month's traffic of each kind of operation, the most frequent first."""
+    """Return the month's traffic of each operation class, the most frequent first."""
     sums: dict[str, Traffic] = {}
     for each in report.days:
         sums[each.operation_class] = sums.get(each.operation_class, Traffic()) + each.traffic
@@ -57,7 +57,7 @@ def by_operation(report: Report) -> list[tuple[str, Traffic]]:
 
 
 def by_status(report: Report) -> list[tuple[int | None, Traffic]]:
-    """The month's traffic of each class of status; those without one come last."""
+    """Return the month's traffic of each status class; requests without a status come last."""
     sums: dict[int | None, Traffic] = {}
     for each in report.days:
         sums[each.status_class] = sums.get(each.status_class, Traffic()) + each.traffic
@@ -86,7 +86,7 @@ def _template() -> jinja2.Template:
     environment.filters |= {
         "object": texts.name_of_object,
         "free_text": texts.free_text,
-        "shortened": texts.shortened,
+        "shorten": texts.shorten,
         "bar": _bar,
     }
     environment.globals["share"] = lambda part, all_: part / all_ if all_ else 0.0
@@ -94,7 +94,7 @@ def _template() -> jinja2.Template:
 
 
 def _bar(share: float) -> Markup:
-    """A bar that is filled so far: 0 to 1."""
+    """Draw a bar that is filled up to the share: 0 to 1."""
     return _BAR.format(_FILLED.format(f"{100 * min(max(share, 0), 1):.1f}"))
 
 

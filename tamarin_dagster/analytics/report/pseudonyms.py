@@ -1,4 +1,4 @@
-"""Names for IP addresses that tell them apart and do not tell which they are."""
+"""Make names for IP addresses that distinguish them without revealing them."""
 
 import hashlib
 import hmac
@@ -6,19 +6,19 @@ import secrets
 from collections.abc import Callable
 from ipaddress import ip_address
 
-# Of 1,000 addresses two have the same name once in 8,600 reports.
+# In one of 8,600 reports with 1,000 addresses, two of them have the same name.
 _HEX_DIGITS = 8
 _KEY_BYTES = 32
 
 NameOfAddress = Callable[[str], str]
-"""What an address is called in a report."""
+"""Returns the name of an address in a report."""
 
 
-def pseudonyms(key: bytes | None = None) -> NameOfAddress:
-    """`203.0.113.7` as `ip-3fa9c1d2`: the same for the same key, which is drawn anew if none is given.
+def make_pseudonyms(key: bytes | None = None) -> NameOfAddress:
+    """Return a function that names `203.0.113.7` `ip-3fa9c1d2`, and the same with the same key (default: a random one).
 
-    Keyed, since there are so few IPv4 addresses that a digest without a key is undone in seconds by trying them all.
-    An address has one name however it is written. Raises ValueError for what is no address.
+    The digest needs a key: there are so few IPv4 addresses that trying them all would reveal each within seconds. An
+    address has one name however it is written. The function raises ValueError for a text that is not an address.
     """
     secret = key or secrets.token_bytes(_KEY_BYTES)
 
@@ -30,5 +30,5 @@ def pseudonyms(key: bytes | None = None) -> NameOfAddress:
 
 
 def as_it_is(address: str) -> str:
-    """The address itself."""
+    """Return the address itself."""
     return address

@@ -1,4 +1,4 @@
-"""All that a report asks, of one snapshot of the database: the rollups of a bucket and month, and of the one before."""
+"""Read a report's values in one snapshot of the database: the rollups of a bucket's month and of the month before."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -8,19 +8,19 @@ import sqlalchemy as sa
 from tamarin_dagster.analytics.folds import Fold, folds_of
 from tamarin_dagster.analytics.report import times, tops
 from tamarin_dagster.analytics.report.evidence import completeness_of
-from tamarin_dagster.analytics.report.figures import Consumers, Report
+from tamarin_dagster.analytics.report.figures import Report, TopConsumers
 from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.analytics.report.pseudonyms import NameOfAddress, as_it_is
 from tamarin_dagster.recordstore.bucket_names import find_foreign_records
 
-# Of 25,000 keys the sums take 25 MB; what does not fit is sorted on the disk, which takes twice as long.
+# The sums of 25,000 object keys take 25 MB. Sums that do not fit are sorted on disk, which takes twice as long.
 WORK_MEM = "64MB"
 
 
 def ask_all(
     engine: sa.Engine, bucket: str, month: Month, *, now: datetime, name_of: NameOfAddress = as_it_is
 ) -> Report:
-    """All of the report, as one snapshot has it; `name_of` is what addresses are called. Nothing is written."""
+    """Read all values of the report in one snapshot. `name_of` names addresses. Nothing is written."""
     with (
         engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
         connection.begin(),
@@ -52,6 +52,6 @@ def ask_all(
         )
 
 
-def _without_median(consumers: Consumers, fold: Fold | None) -> Consumers:
-    """Of what the small ones took nothing is known one by one, if they are folded."""
+def _without_median(consumers: TopConsumers, fold: Fold | None) -> TopConsumers:
+    """Remove the median if small consumers are folded: the bytes of each of them are not known then."""
     return consumers if fold is None else replace(consumers, median_bytes=None)

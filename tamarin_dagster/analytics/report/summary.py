@@ -1,4 +1,4 @@
-"""The report in a few lines of Markdown, for the page of the asset."""
+"""Summarize the report in a few lines of Markdown, for the asset in the Dagster UI."""
 
 import re
 
@@ -9,36 +9,36 @@ from tamarin_dagster.analytics.report.wording import (
     as_change,
     as_count,
     as_date,
-    as_days,
     as_dollars,
     as_duration,
     as_multiple,
+    as_named_days,
     as_share,
 )
 
 _TOP = 5
 
 
-def summary(report: Report) -> str:
-    """Headline figures, how complete they are, the top of the files and consumers."""
+def summarize(report: Report) -> str:
+    """Return headline figures, how complete they are, and the top files and consumers."""
     title = f"**{report.month.name}**"
     pending = report.completeness.pending_days
-    missing = [f"**Totals are incomplete**: records of day {as_days(pending)} are not in the rollups yet."]
+    missing = [f"**Totals are incomplete**: records of {as_named_days(pending)} are not in the rollups yet."]
     if not report.days:
         known = (
-            f"{title}: nothing is rolled up of this month yet."
+            f"{title}: no day of this month is rolled up yet."
             if pending
-            else f"{title}: nothing is known of this month."
+            else f"{title}: no records of this month are loaded."
         )
         return "\n\n".join([known, *(missing if pending else [])]) + "\n"
-    told = [f"{title}: {_headline(report)}", *(missing if pending else []), _completeness(report), *_lists(report)]
-    return "\n\n".join(told) + "\n"
+    lines = [f"{title}: {_headline(report)}", *(missing if pending else []), _completeness(report), *_lists(report)]
+    return "\n\n".join(lines) + "\n"
 
 
 def code(text: str) -> str:
-    """The text as code, which is the one place where Markdown makes nothing of it: no link, no image, no markup.
+    """Return the text as code, the one place where Markdown does not interpret it as a link, an image or markup.
 
-    Its fence is longer than any run of backticks in it. It is one line: `texts` leaves no line end in it.
+    Its fence is longer than any run of backticks in it. It is one line, because `texts` removes line ends.
     """
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     padding = " " if text[:1] in {"`", " ", ""} or text[-1:] in {"`", " "} else ""
@@ -48,44 +48,45 @@ def code(text: str) -> str:
 def _headline(report: Report) -> str:
     traffic = report.traffic
     said = [
-        f"{as_count(traffic.requests)} requests",
+        f"{as_count(traffic.requests)} request{'s' * (traffic.requests != 1)}",
         f"{as_bytes(traffic.bytes_sent)} sent",
         f"{as_share(traffic.error_share)} errors",
     ]
     if report.cost:
-        said.append(f"about {as_dollars(report.cost.dollars)} by prices of {as_date(report.cost.prices.price_date)}")
+        date = as_date(report.cost.prices.price_date)
+        said.append(f"about {as_dollars(report.cost.dollars)} at the prices of {date}")
     if report.before and (change := as_change(traffic.bytes_sent, report.before.traffic.bytes_sent)):
         days = "the same days of " if report.before.is_part else ""
-        said.append(f"bytes {change} against {days}{report.before.month.name}")
+        said.append(f"bytes {change} compared with {days}{report.before.month.name}")
     return ", ".join(said) + "."
 
 
 def _completeness(report: Report) -> str:
-    told = report.completeness
-    said = [f"{told.rolled_up_days} of {told.days} days have requests"]
-    if told.open_days:
-        said.append(f"S3 may add to day {as_days(told.open_days)}")
-    if told.pending_days:
-        said.append(f"to be counted again: day {as_days(told.pending_days)}")
+    state = report.completeness
+    said = [f"{state.rolled_up_days} of {state.days} days have requests"]
+    if state.open_days:
+        said.append(f"S3 may add to {as_named_days(state.open_days)}")
+    if state.pending_days:
+        said.append(f"to be counted again: {as_named_days(state.pending_days)}")
     if report.foreign:
         said.append(code(report.foreign))
-    said.append(f"{as_count(told.rejected_lines)} rejected lines")
-    if told.duplicate_records is not None:
-        said.append(f"{as_count(told.duplicate_records)} records delivered twice")
-    if told.lateness:
-        said.append(f"95 of 100 records within {as_duration(told.lateness.p95)}")
+    said.append(f"{as_count(state.rejected_lines)} rejected line{'s' * (state.rejected_lines != 1)}")
+    if state.duplicate_records is not None:
+        said.append(f"{as_count(state.duplicate_records)} record{'s' * (state.duplicate_records != 1)} delivered twice")
+    if state.lateness:
+        said.append(f"95 % of the records arrived within {as_duration(state.lateness.p95)}")
     return "; ".join(said) + "."
 
 
 def _lists(report: Report) -> list[str]:
     all_bytes = report.traffic.bytes_sent or 1
     files = [
-        f"1. {code(texts.shortened(texts.name_of_object(each.key)))} {as_bytes(each.traffic.bytes_sent)},"
+        f"1. {code(texts.shorten(texts.name_of_object(each.key)))} {as_bytes(each.traffic.bytes_sent)},"
         f" {as_share(each.traffic.bytes_sent / all_bytes)}, {as_count(each.traffic.requests)} requests"
         for each in report.files.largest[:_TOP]
     ]
     consumers = [
-        f"1. {code(texts.shortened(texts.free_text(each.name)))} {as_bytes(each.traffic.bytes_sent)},"
+        f"1. {code(texts.shorten(texts.free_text(each.name)))} {as_bytes(each.traffic.bytes_sent)},"
         f" {as_share(each.traffic.bytes_sent / all_bytes)}"
         + (f", {multiple} the median" if (multiple := as_multiple(report.addresses.multiple_of_median(each))) else "")
         for each in report.addresses.largest[:_TOP]

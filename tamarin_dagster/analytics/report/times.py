@@ -1,4 +1,4 @@
-"""A month's traffic over time: by day, by hour of the week, and against the month before."""
+"""Read a month's traffic over time: by day, by hour of the week, and of the month before."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,16 +7,16 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics.report.figures import Before, DayLatency, DayTraffic, HourOfWeek
 from tamarin_dagster.analytics.report.month import Month
-from tamarin_dagster.analytics.report.sums import hours_of, in_utc, sums, traffic_of
+from tamarin_dagster.analytics.report.sums import hours_of, in_utc, sum_columns, traffic_of
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_hourly
 
 
 def traffic_by_day(connection: sa.Connection, bucket: str, month: Month) -> tuple[DayTraffic, ...]:
-    """By day, kind of operation and class of status."""
+    """Return the traffic by day, operation class and status class."""
     hour = traffic_hourly.c
     day = in_utc(hour.hour, sa.Date)
     statement = (
-        sa.select(day.label("day"), hour.operation_class, hour.status_class, *sums(traffic_hourly))
+        sa.select(day.label("day"), hour.operation_class, hour.status_class, *sum_columns(traffic_hourly))
         .where(*hours_of(bucket, month.start, month.end))
         .group_by(day, hour.operation_class, hour.status_class)
         .order_by(day, hour.operation_class, hour.status_class)
@@ -28,7 +28,7 @@ def traffic_by_day(connection: sa.Connection, bucket: str, month: Month) -> tupl
 
 
 def traffic_before(connection: sa.Connection, bucket: str, month: Month, now: datetime) -> Before | None:
-    """The month before; of an unfinished month only as much of it as this one has hours with records."""
+    """Return the month before; if this month has not ended, only up to the hour of this month's newest records."""
     before, start, end = month.before, month.before.start, month.start
     is_part = now < month.end
     if is_part:
@@ -37,12 +37,12 @@ def traffic_before(connection: sa.Connection, bucket: str, month: Month, now: da
         if newest is None:
             return None
         end = min(end, start + (newest.astimezone(UTC) + timedelta(hours=1) - month.start))
-    row = connection.execute(sa.select(*sums(traffic_hourly)).where(*hours_of(bucket, start, end))).one()
+    row = connection.execute(sa.select(*sum_columns(traffic_hourly)).where(*hours_of(bucket, start, end))).one()
     return Before(before, traffic_of(row), is_part) if row.requests else None
 
 
 def traffic_by_hour(connection: sa.Connection, bucket: str, month: Month) -> tuple[HourOfWeek, ...]:
-    """By hour of the week, on the average of the weeks that have records on that weekday."""
+    """Return the average traffic of each hour of the week, over the weeks with records on that weekday."""
     hour = traffic_hourly.c
     weekday = sa.func.extract("isodow", in_utc(hour.hour, sa.DateTime))
     of_the_day = sa.func.extract("hour", in_utc(hour.hour, sa.DateTime))
@@ -54,7 +54,7 @@ def traffic_by_hour(connection: sa.Connection, bucket: str, month: Month) -> tup
         .subquery()
     )
     of_the_hour = (
-        sa.select(weekday.label("weekday"), of_the_day.label("hour"), *sums(traffic_hourly))
+        sa.select(weekday.label("weekday"), of_the_day.label("hour"), *sum_columns(traffic_hourly))
         .where(*within)
         .group_by(weekday, of_the_day)
         .subquery()
@@ -71,7 +71,7 @@ def traffic_by_hour(connection: sa.Connection, bucket: str, month: Month) -> tup
 
 
 def latencies(connection: sa.Connection, bucket: str, month: Month) -> tuple[DayLatency, ...]:
-    """How long reads that succeeded took, by day."""
+    """Return how long successful reads took, by day."""
     hour = traffic_hourly.c
     day = in_utc(hour.hour, sa.Date)
     half = sa.func.percentile_disc(0.5)

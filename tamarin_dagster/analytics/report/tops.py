@@ -1,4 +1,4 @@
-"""Who and what a month's traffic is of: files, consumers, referrers, user agents; and what it costs."""
+"""Read where a month's traffic comes from (files, consumers, referrers, user agents), and what it costs."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,16 +8,16 @@ from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.analytics.consumers import is_one_value, median_of
 from tamarin_dagster.analytics.report.figures import (
-    Agent,
     Agents,
-    Consumer,
-    Consumers,
+    AgentTraffic,
+    ConsumerTraffic,
     Cost,
     File,
     Files,
-    Prices,
+    MonthPrices,
     Referrer,
     SizeClass,
+    TopConsumers,
     Traffic,
 )
 from tamarin_dagster.analytics.report.month import Month
@@ -26,11 +26,11 @@ from tamarin_dagster.analytics.report.sums import (
     MEASURES,
     billed_of,
     billed_sums,
-    by,
     days_of,
     dollars_sum,
-    most,
-    sums,
+    select_by,
+    sum_columns,
+    take_largest,
     traffic_of,
 )
 from tamarin_dagster.recordstore.schema.dimension_tables import s3_monthly_price, user_agent_kind
@@ -45,16 +45,16 @@ from tamarin_dagster.traffic.operations import TRANSITIONS
 
 TOP_FILES = 20
 TOP_CONSUMERS = 20
-# Of what else there is a list of.
+# The length of all other lists.
 TOP = 10
 
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
-# Where the classes of object sizes part. 128 KiB is the least that S3 bills of an object in Standard-IA.
+# The limits between the size classes of objects. 128 KiB is the minimum that S3 bills for an object in Standard-IA.
 _SIZE_BOUNDS = (0, 16 * _KIB, 128 * _KIB, _MIB, 16 * _MIB, 128 * _MIB, _GIB)
 
 
-def prices_of(connection: sa.Connection, bucket: str, month: Month) -> Prices | None:
-    """What a request and a byte cost in the month, if that is known."""
+def prices_of(connection: sa.Connection, bucket: str, month: Month) -> MonthPrices | None:
+    """Return the prices of a request and a byte in the month; None if they are not known."""
     price = s3_monthly_price.c
     row = connection.execute(
         sa.select(s3_monthly_price).where(price.bucket == bucket, price.month == month.first)
@@ -62,7 +62,7 @@ def prices_of(connection: sa.Connection, bucket: str, month: Month) -> Prices | 
     if row is None:
         return None
     transitions = (getattr(row, f"{name}_usd") for name in TRANSITIONS)
-    return Prices(
+    return MonthPrices(
         row.region,
         row.region_is_assumed,
         row.price_date,
@@ -74,12 +74,12 @@ def prices_of(connection: sa.Connection, bucket: str, month: Month) -> Prices | 
     )
 
 
-def files(connection: sa.Connection, bucket: str, month: Month, prices: Prices | None = None) -> Files:
-    """All about objects, with one scan of them."""
+def files(connection: sa.Connection, bucket: str, month: Month, prices: MonthPrices | None = None) -> Files:
+    """Return everything about objects, with one scan of the rollup."""
     table = traffic_daily_by_key
     largest_size = sa.func.max(table.c.object_size).label("object_size")
     by_key = (
-        by(table.c.key, bucket, month, dollars_sum(table, prices), largest_size)
+        select_by(table.c.key, bucket, month, dollars_sum(table, prices), largest_size)
         .where(table.c.key.is_not(None))
         .cte("by_key")
     )
@@ -92,33 +92,35 @@ def files(connection: sa.Connection, bucket: str, month: Month, prices: Prices |
     sizes = sa.select(
         sa.literal("sizes").label("question"),
         sa.null().label("key"),
-        *sums(by_key),
+        *sum_columns(by_key),
         sa.func.sum(by_key.c.dollars).label("dollars"),
         sa.func.max(size).label("object_size"),
         size_class.label("size_class"),
         sa.func.count().label("files"),
     ).group_by(size_class)
     statement: Any = sa.union_all(
-        sa.select(most(each, "bytes_sent", TOP_FILES)), sa.select(most(failing, "error_count", TOP)), sizes
+        sa.select(take_largest(each, "bytes_sent", TOP_FILES)),
+        sa.select(take_largest(failing, "error_count", TOP)),
+        sizes,
     )
     rows: dict[str, list[Any]] = {"largest": [], "failing": [], "sizes": []}
     for row in connection.execute(statement):
         rows[row.question].append(row)
 
-    def told(question: str) -> tuple[File, ...]:
+    def files_of(question: str) -> tuple[File, ...]:
         return tuple(File(row.key, traffic_of(row), row.object_size, row.dollars) for row in rows[question])
 
     classes = {row.size_class: row for row in rows["sizes"]}
     upper: tuple[int | None, ...] = (*_SIZE_BOUNDS[1:], None)
     return Files(
         count=sum(row.files for row in rows["sizes"]),
-        largest=told("largest"),
-        failing=told("failing"),
+        largest=files_of("largest"),
+        failing=files_of("failing"),
         sizes=tuple(
-            SizeClass(least, below, classes[number].files, traffic_of(classes[number]))
+            SizeClass(lower, below, classes[number].files, traffic_of(classes[number]))
             if number in classes
-            else SizeClass(least, below, 0, Traffic())
-            for number, (least, below) in enumerate(zip(_SIZE_BOUNDS, upper, strict=True), 1)
+            else SizeClass(lower, below, 0, Traffic())
+            for number, (lower, below) in enumerate(zip(_SIZE_BOUNDS, upper, strict=True), 1)
         )
         if set(classes) - {0}
         else (),
@@ -129,30 +131,30 @@ def addresses(
     connection: sa.Connection,
     bucket: str,
     month: Month,
-    prices: Prices | None = None,
+    prices: MonthPrices | None = None,
     name_of: NameOfAddress = as_it_is,
-) -> Consumers:
-    """IP addresses. What S3 does of its own accord has none, and is left out."""
+) -> TopConsumers:
+    """Return the IP addresses. Requests that S3 makes by itself have none, and are left out."""
     found = _consumers(connection, bucket, month, prices, traffic_daily_by_remote_ip.c.remote_ip)
     return replace(found, largest=tuple(replace(each, name=name_of(each.name)) for each in found.largest))
 
 
-def requesters(connection: sa.Connection, bucket: str, month: Month, prices: Prices | None = None) -> Consumers:
-    """Accounts, roles and services. Requests that were not authenticated have no requester: they are `nobody`."""
+def requesters(connection: sa.Connection, bucket: str, month: Month, prices: MonthPrices | None = None) -> TopConsumers:
+    """Return accounts, roles and services. Requests that were not authenticated have no requester: see `nobody`."""
     table = traffic_daily_by_requester
-    anonymous = sa.select(*sums(table)).where(*days_of(table, bucket, month), table.c.requester.is_(None))
+    anonymous = sa.select(*sum_columns(table)).where(*days_of(table, bucket, month), table.c.requester.is_(None))
     nobody = traffic_of(connection.execute(anonymous).one())
     return replace(_consumers(connection, bucket, month, prices, table.c.requester), nobody=nobody)
 
 
 def referrers(connection: sa.Connection, bucket: str, month: Month) -> tuple[Referrer, ...]:
-    """Sites whose pages led here, those with the most bytes."""
+    """Return the sites whose pages led to requests, those with the most bytes."""
     table = traffic_daily_by_referrer
     host = table.c.referrer_host
     site = sa.case((table.c.referrer.is_(None), None), else_=sa.func.coalesce(host, ""))
     statement = (
-        sa.select(site.label("site"), *sums(table))
-        # A row for referrers of many hosts is of no site.
+        sa.select(site.label("site"), *sum_columns(table))
+        # A folded row for referrers of many hosts belongs to no site.
         .where(*days_of(table, bucket, month), sa.or_(host.is_not(None), is_one_value(table)))
         .group_by(site)
         .order_by(sa.desc("bytes_sent"), sa.desc("requests"))
@@ -162,10 +164,10 @@ def referrers(connection: sa.Connection, bucket: str, month: Month) -> tuple[Ref
 
 
 def agents(connection: sa.Connection, bucket: str, month: Month) -> Agents:
-    """User agents, and what kinds of them there are, as they claim. The kind of a folded row is not known."""
+    """Return user agents, and the kinds that they claim to be. The kind of a folded row is not known."""
     table = traffic_daily_by_user_agent
     by_agent = (
-        sa.select(table.c.user_agent, is_one_value(table).label("is_one"), *sums(table))
+        sa.select(table.c.user_agent, is_one_value(table).label("is_one"), *sum_columns(table))
         .where(*days_of(table, bucket, month))
         .group_by("user_agent", "is_one")
     ).subquery()
@@ -176,19 +178,19 @@ def agents(connection: sa.Connection, bucket: str, month: Month) -> Agents:
         .join_from(by_agent, user_agent_kind, is_known, isouter=True)
         .cte("every")
     )
-    largest = most(sa.select(every).where(every.c.is_one), "bytes_sent", TOP)
-    kinds = sa.select(sa.false(), sa.null(), every.c.kind, *sums(every)).group_by(every.c.kind)
+    largest = take_largest(sa.select(every).where(every.c.is_one), "bytes_sent", TOP)
+    kinds = sa.select(sa.false(), sa.null(), every.c.kind, *sum_columns(every)).group_by(every.c.kind)
     rows = connection.execute(sa.union_all(sa.select(largest), kinds)).all()
     of_kinds = sorted((row for row in rows if not row.is_one), key=lambda row: -row.bytes_sent)
     known = any(row.kind for row in of_kinds)
     return Agents(
         kinds=tuple((row.kind or "unknown", traffic_of(row)) for row in of_kinds) if known else (),
-        largest=tuple(Agent(row.user_agent, row.kind, traffic_of(row)) for row in rows if row.is_one),
+        largest=tuple(AgentTraffic(row.user_agent, row.kind, traffic_of(row)) for row in rows if row.is_one),
     )
 
 
-def cost(connection: sa.Connection, bucket: str, month: Month, prices: Prices | None) -> Cost | None:
-    """What the traffic is estimated to cost. Any rollup sums up to it: that of requesters has the fewest rows."""
+def cost(connection: sa.Connection, bucket: str, month: Month, prices: MonthPrices | None) -> Cost | None:
+    """Return the estimated cost. Every rollup by day has the same sums: that of requesters has the fewest rows."""
     if prices is None:
         return None
     table = traffic_daily_by_requester
@@ -197,13 +199,15 @@ def cost(connection: sa.Connection, bucket: str, month: Month, prices: Prices | 
 
 
 def _consumers(
-    connection: sa.Connection, bucket: str, month: Month, prices: Prices | None, dimension: sa.Column[Any]
-) -> Consumers:
+    connection: sa.Connection, bucket: str, month: Month, prices: MonthPrices | None, dimension: sa.Column[Any]
+) -> TopConsumers:
     every = (
-        by(dimension, bucket, month, dollars_sum(dimension.table, prices)).where(dimension.is_not(None)).cte("every")
+        select_by(dimension, bucket, month, dollars_sum(dimension.table, prices))
+        .where(dimension.is_not(None))
+        .cte("every")
     )
-    # Scalar subqueries are evaluated once. A join with one row of sums is evaluated for each consumer
-    # where the planner expects a single one, as it does before the first ANALYZE of a rollup.
+    # Scalar subqueries are evaluated once. A join with the row of sums is evaluated for each consumer if the planner
+    # expects a single consumer, as it does before the first ANALYZE of a rollup.
     median = sa.select(median_of(every.c.bytes_sent)).scalar_subquery().label("median")
     count = sa.select(sa.func.count()).select_from(every).scalar_subquery().label("consumers")
     statement = (
@@ -213,6 +217,6 @@ def _consumers(
     )
     rows = connection.execute(statement).all()
     if not rows:
-        return Consumers()
-    largest = tuple(Consumer(str(row[0]), traffic_of(row), row.dollars) for row in rows)
-    return Consumers(rows[0].consumers, float(rows[0].median), largest)
+        return TopConsumers()
+    largest = tuple(ConsumerTraffic(str(row[0]), traffic_of(row), row.dollars) for row in rows)
+    return TopConsumers(rows[0].consumers, float(rows[0].median), largest)

@@ -1,4 +1,4 @@
-"""The columns and comments of the views of estimated cost and of bots (files under views/)."""
+"""Define the columns and comments of the views of estimated cost and of bots (files under views/)."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -17,17 +17,19 @@ def _days(meaning: str = "UTC day of the requests.") -> tuple[sa.Column[object],
 
 def _estimates() -> tuple[sa.Column[object], ...]:
     return (
-        sa.Column("requests", sa.BigInteger, comment="Requests, billed or not."),
+        sa.Column("requests", sa.BigInteger, comment="Number of requests, billed or not."),
         sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses, billed or not."),
-        sa.Column("estimated_requests_usd", sa.Numeric, comment="What the requests cost, as an estimate."),
-        sa.Column("estimated_transfer_usd", sa.Numeric, comment="What the transfer costs, as an estimate."),
-        sa.Column("estimated_usd", sa.Numeric, comment="Both; null until the month has prices (s3_monthly_price)."),
-        sa.Column("price_region", sa.Text, comment="Region whose prices these are."),
-        sa.Column("price_date", sa.Date, comment="Day as of which the prices are right."),
+        sa.Column("estimated_requests_usd", sa.Numeric, comment="Estimated cost of the requests."),
+        sa.Column("estimated_transfer_usd", sa.Numeric, comment="Estimated cost of the transfer."),
+        sa.Column(
+            "estimated_usd", sa.Numeric, comment="Sum of both; null until the month has prices (s3_monthly_price)."
+        ),
+        sa.Column("price_region", sa.Text, comment="Region of the prices."),
+        sa.Column("price_date", sa.Date, comment="Day for which the prices are right."),
         sa.Column(
             "unpriced_requests",
             sa.BigInteger,
-            comment="Requests that the price list has no price for, such as transitions: the estimate lacks them.",
+            comment="Requests without a price in the price list, such as transitions: the estimate lacks them.",
         ),
     )
 
@@ -38,7 +40,7 @@ def _folded(meaning: str) -> sa.Column[object]:
 
 def _cost_by(name: str, meaning: str, *dimension: sa.Column[object], has_folded_rows: bool = True) -> sa.Table:
     comment = f"Estimated cost of each UTC day {meaning}. {_ASK}"
-    folded = [_folded("How many values the row stands for, if it is folded (traffic_fold); null for one value.")]
+    folded = [_folded("Number of values in the row if it is folded (traffic_fold); null for one value.")]
     return sa.Table(name, views, *_days(), *dimension, *_estimates(), *(folded * has_folded_rows), comment=comment)
 
 
@@ -46,7 +48,7 @@ def _kind() -> sa.Column[object]:
     return sa.Column(
         "kind",
         sa.Text,
-        comment="Kind of the user agent, as it claims (user_agent_kind); unknown if none was sent, or in a folded row.",
+        comment="Kind that the user agent claims to be (user_agent_kind); unknown if none was sent or in a folded row.",
     )
 
 
@@ -70,7 +72,7 @@ s3_cost_by_remote_ip = _cost_by(
     sa.Column("remote_ip", postgresql.INET(), comment="Apparent IP address of the requester; null for S3's own."),
     sa.Column("country", sa.Text, comment="ISO 3166 code of its country, if known (remote_ip_network)."),
     sa.Column("asn", sa.BigInteger, comment="Number of its network (autonomous system), if known."),
-    sa.Column("network_name", sa.Text, comment="Whose network that is, if known."),
+    sa.Column("network_name", sa.Text, comment="Owner of that network, if known."),
 )
 s3_cost_by_requester = _cost_by(
     "s3_cost_by_requester",
@@ -80,27 +82,27 @@ s3_cost_by_requester = _cost_by(
 s3_cost_by_referrer = _cost_by(
     "s3_cost_by_referrer",
     "by referrer",
-    sa.Column("referrer", sa.Text, comment="HTTP Referer header, less its query; null if none was sent."),
+    sa.Column("referrer", sa.Text, comment="HTTP Referer header without its query; null if none was sent."),
 )
 s3_cost_by_user_agent = _cost_by(
     "s3_cost_by_user_agent",
     "by user agent",
     sa.Column("user_agent", sa.Text, comment="HTTP User-Agent header; null if none was sent."),
     _kind(),
-    sa.Column("name", sa.Text, comment="What it calls itself, without a version, if known."),
+    sa.Column("name", sa.Text, comment="Its name for itself without a version, if known."),
 )
 s3_bot_traffic = sa.Table(
     "s3_bot_traffic",
     views,
     *_days(),
     _kind(),
-    sa.Column("name", sa.Text, comment="What they call themselves, without a version, if known."),
-    sa.Column("user_agents", sa.BigInteger, comment="Distinct user agents of that name."),
+    sa.Column("name", sa.Text, comment="Their name for themselves without a version, if known."),
+    sa.Column("user_agents", sa.BigInteger, comment="Number of distinct user agents of that name."),
     *_estimates()[:2],
-    sa.Column("error_count", sa.BigInteger, comment="Those requests that failed."),
+    sa.Column("error_count", sa.BigInteger, comment="Number of failed requests."),
     *_estimates()[2:],
-    _folded("Those of the user agents that have no rows of their own, so that their kind is unknown; null if none."),
-    comment=f"Traffic and its estimated cost of each UTC day by kind and name of user agents: bots and people. {_ASK}",
+    _folded("Number of user agents without rows of their own, so that their kind is unknown; null if there are none."),
+    comment=f"Traffic and estimated cost of each UTC day by kind and name of user agents: bots and people. {_ASK}",
 )
 
 COST_VIEWS = (

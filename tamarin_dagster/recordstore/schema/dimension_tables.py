@@ -1,6 +1,6 @@
-"""What is known of the values that traffic is told apart by: kinds of user agents, networks of addresses, prices.
+"""Define the tables of what is known about values in rollups: kinds of user agents, networks of addresses, prices.
 
-Each distinct value is looked up once; `analysis.dimensions` does it, behind the rollups.
+Each distinct value is looked up once, by `analytics.dimensions`, after the roll-up.
 """
 
 import sqlalchemy as sa
@@ -38,7 +38,8 @@ user_agent_kind = sa.Table(
     sa.Column("name", sa.Text, comment="What it calls itself, without a version; null if that is not known."),
     sa.Column("rules", sa.Text, nullable=False, comment="Versions of the library and of the rules that told its kind."),
     sa.Column("classified_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When they did."),
-    # An agent has 8 KB, which no B-tree takes; a hash index holds four bytes of each, and can be exclusive.
+    # A user agent may have 8 KB, which does not fit into a B-tree. A hash index holds four bytes of each value, and an
+    # exclusion constraint makes it unique.
     postgresql.ExcludeConstraint(("user_agent", "="), using="hash", name="user_agent_kind_once"),
     comment="The kind of each distinct user agent: what it claims to be, which anyone may.",
 )

@@ -1,7 +1,7 @@
-"""What records and rollups mean, as SQL functions that views use: made from the definitions in `traffic`, in Python.
+"""Define the SQL functions that views share, from the Python definitions in `traffic`.
 
-Those of records are one expression each, so that Postgres writes it into the query in place of the call. `repeatable`
-makes all of them before the views.
+Each function of a record is a single expression, so Postgres inlines it into the query. `repeatable` creates the
+functions before the views.
 """
 
 from tamarin_dagster.settings.models import DEFAULT_ALARM_THRESHOLD
@@ -17,13 +17,13 @@ from tamarin_dagster.traffic.operations import CHANGES, DOWNLOADS, ENCODED_ONCE
 from tamarin_dagster.traffic.requesters import ANONYMOUS_ID, ANONYMOUS_WORD
 
 
-def quoted(value: str) -> str:
-    """Return a text as SQL writes it."""
+def quote(value: str) -> str:
+    """Return a text as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def _first_match(patterns: tuple[tuple[str, str], ...]) -> str:
-    cases = " ".join(f"WHEN operation ~ {quoted(pattern)} THEN {quoted(meaning)}" for pattern, meaning in patterns)
+    cases = " ".join(f"WHEN operation ~ {quote(pattern)} THEN {quote(meaning)}" for pattern, meaning in patterns)
     return f"CASE {cases} END"
 
 
@@ -59,7 +59,7 @@ BEGIN ATOMIC
         );
 END"""
 
-# The numbers are our own.
+# The only values inside this text are numbers of our own.
 _BASELINE = f"""\
 CREATE OR REPLACE FUNCTION s3_baseline(
     of_measure text,
@@ -93,7 +93,7 @@ BEGIN ATOMIC
     LIMIT 1;
 END"""  # noqa: S608
 
-_ONCE = " OR ".join(f"starts_with(operation, {quoted(beginning)})" for beginning in ENCODED_ONCE)
+_ONCE = " OR ".join(f"starts_with(operation, {quote(beginning)})" for beginning in ENCODED_ONCE)
 
 DEFINITIONS: dict[str, tuple[str, str]] = {
     name: (_function(name, arguments, result, expression), comment)
@@ -102,8 +102,8 @@ DEFINITIONS: dict[str, tuple[str, str]] = {
             "s3_is_download",
             "operation text",
             "boolean",
-            f"coalesce(operation ~ {quoted(DOWNLOADS)}, false)",
-            "Whether an operation sends the content of an object to somebody.",
+            f"coalesce(operation ~ {quote(DOWNLOADS)}, false)",
+            "Whether an operation sends the content of an object to a client.",
         ),
         (
             "s3_object_change",
@@ -123,7 +123,7 @@ DEFINITIONS: dict[str, tuple[str, str]] = {
             "s3_is_anonymous",
             "requester text",
             "boolean",
-            f"requester IS NULL OR requester = {quoted(ANONYMOUS_ID)} OR lower(requester) = {quoted(ANONYMOUS_WORD)}",
+            f"requester IS NULL OR requester = {quote(ANONYMOUS_ID)} OR lower(requester) = {quote(ANONYMOUS_WORD)}",
             "Whether a requester, as logged, was not authenticated.",
         ),
         (
@@ -131,10 +131,13 @@ DEFINITIONS: dict[str, tuple[str, str]] = {
             "key text, operation text",
             "text",
             f"CASE WHEN {_ONCE} THEN replace(key, '%', '%25') ELSE key END",
-            "An object key as REST operations spell it: S3.* and BATCH.* operations log keys encoded once, not twice.",
+            "An object key spelled as in REST operations: S3.* and BATCH.* operations log it encoded once, not twice.",
         ),
     )
 }
-DEFINITIONS["s3_known_days"] = (_KNOWN_DAYS, "The UTC days of a bucket whose traffic is known, loaded or without any.")
-DEFINITIONS["s3_baseline"] = (_BASELINE, "What is usual for an hour, and the limit above which it is an anomaly.")
+DEFINITIONS["s3_known_days"] = (
+    _KNOWN_DAYS,
+    "The UTC days of a bucket whose traffic is known: it is in the rollups, or there was none.",
+)
+DEFINITIONS["s3_baseline"] = (_BASELINE, "The usual value of an hour, and the limit above which it is an anomaly.")
 """The statement that makes each function, and its comment."""

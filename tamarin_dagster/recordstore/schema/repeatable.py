@@ -1,17 +1,17 @@
-"""The views and functions of the database: the files under views/, made again whenever their text has changed.
+"""Create the views and functions of the database from the files under views/, whenever their text has changed.
 
-To change a view, edit its file: each database gets the new text when it is opened the next time (`database.migrate`).
-To add one, add a file, its name below, and its columns with their comments in answer_views.py or cost_views.py. To
-remove one, delete all of them, and drop it in a migration. Write each file so that it can run again: CREATE OR REPLACE.
-What views need to know of a record, such as the class of an operation, are functions without a file (definitions.py).
+To change a view, edit its file: each database gets the new text the next time it is opened (`database.migrate`). To add
+a view, add a file, its name below, and its columns with their comments in answer_views.py or cost_views.py. To remove
+a view, delete all of these, and drop it in a migration. Each file must be able to run again: use CREATE OR REPLACE.
+Definitions that views share, such as the class of an operation, are functions without a file (functions.py).
 
-A migration does not care for views. Before one runs, all views that can be dropped are dropped, so that it may change
-any column; after the last one they are made by today's files. A migration never makes a view, and never reads one of
-these files (see migrations/env.py).
+A migration does not deal with views. Before migrations run, all views that can be dropped are dropped, so that any
+column may be changed. After the last migration, the present files create them again. A migration never creates a view,
+and never reads one of these files (see migrations/env.py).
 
-Grants and owners are kept. No view or function of somebody else's is ever dropped. If one depends on a view of ours,
-ours stays, and Postgres replaces it in place if it can. If it cannot, everything is as before, and the error names what
-is in the way.
+Grants and owners are kept. A view or function of somebody else is never dropped. If it depends on one of our views,
+ours stays, and Postgres replaces it in place if it can. If it cannot, everything stays as before, and the error names
+the view or function in the way.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ import sqlalchemy as sa
 
 from tamarin_dagster.recordstore.schema.answer_views import ANSWERS, FUNCTIONS
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
-from tamarin_dagster.recordstore.schema.functions import DEFINITIONS, quoted
+from tamarin_dagster.recordstore.schema.functions import DEFINITIONS, quote
 from tamarin_dagster.recordstore.schema.tables import s3_delivery_lateness, s3_duplicate_record
 
-# Each after those that it is made of.
+# Each one comes after those that it uses.
 VIEWS_AND_FUNCTIONS = (
     *(("FUNCTION", name) for name in DEFINITIONS),
     ("FUNCTION", "s3_estimated_cost"),
@@ -57,23 +57,23 @@ VIEWS_AND_FUNCTIONS = (
     ("VIEW", "s3_acl_dependent"),
     ("VIEW", "s3_hidden_record"),
 )
-# Functions that columns are computed with. Revision 0007 makes them; a change of one takes a migration.
+# Functions that compute columns. Migrations made them, and only a migration can change them.
 FROZEN_FUNCTIONS = ("s3_key_digest", "s3_referrer_host")
 _DESCRIBED = {
     table.name: table for table in (s3_duplicate_record, s3_delivery_lateness, *ANSWERS, *COST_VIEWS, *FUNCTIONS)
 }
 _FILES = Path(__file__).parent / "views"
 _CANNOT_REPLACE = (psycopg.errors.InvalidTableDefinition, psycopg.errors.InvalidFunctionDefinition)
-# What Postgres says to a statement that would break a view of somebody else's.
+# Postgres' errors for a statement that would break a view of somebody else.
 _IN_USE = (psycopg.errors.DependentObjectsStillExist, psycopg.errors.FeatureNotSupported)
 
 
 class InUseError(Exception):
-    """A view or function of somebody else's stands in the way of a change. Its text says which, and what to do."""
+    """A view or function of somebody else prevents a change. The text says which one, and what to do."""
 
 
 def digest_of_files() -> str:
-    """Returns a digest of the text and comments of all views and functions, in their order."""
+    """Return a digest of the text and comments of all views and functions, in their order."""
     digest = hashlib.sha256()
     for kind, name in VIEWS_AND_FUNCTIONS:
         comments = "".join(f"{item}: {comment}\n" for item, comment in _comments_of(kind, name))
@@ -82,9 +82,9 @@ def digest_of_files() -> str:
 
 
 def replace_all(connection: sa.Connection) -> None:
-    """Makes all views and functions by their files, in the transaction of the connection.
+    """Create all views and functions from their files, in the transaction of the connection.
 
-    In place if Postgres can do that, which leaves everything else as it is. Raises InUseError.
+    If Postgres can replace them in place, everything else stays as it is. Raises InUseError.
     """
     try:
         with connection.begin_nested():
@@ -92,15 +92,15 @@ def replace_all(connection: sa.Connection) -> None:
     except sa.exc.DBAPIError as error:
         if not isinstance(error.orig, _CANNOT_REPLACE):
             raise
-        with dropped(connection):
+        with recreate(connection):
             pass
 
 
 @contextmanager
-def dropped(connection: sa.Connection) -> Iterator[None]:
-    """Drops all views and functions before its body, and makes them by their files after it, with the former grants.
+def recreate(connection: sa.Connection) -> Iterator[None]:
+    """Drop all views and functions before the body, and create them from their files after it, with their old grants.
 
-    Those that something else depends on are not dropped. Raises InUseError if they had to be.
+    Views and functions that something else depends on are not dropped. Raises InUseError if they have to be dropped.
     """
     former = _access(connection)
     kept: dict[str, str] = {}
@@ -123,28 +123,28 @@ def dropped(connection: sa.Connection) -> Iterator[None]:
 
 
 def _in_use(error: sa.exc.DBAPIError, dependents: Iterable[str]) -> InUseError | None:
-    """The error to raise instead, if what a view or function of somebody else's depends on could not be changed."""
+    """Return the error to raise instead, if somebody else's view or function prevented the change; otherwise None."""
     cause = error.orig
-    told = [*dependents]
+    details = [*dependents]
     if isinstance(cause, _IN_USE) and cause.diag.message_detail:
-        told.append(cause.diag.message_detail)
-    if not told or not isinstance(cause, (*_IN_USE, *_CANNOT_REPLACE)):
+        details.append(cause.diag.message_detail)
+    if not details or not isinstance(cause, (*_IN_USE, *_CANNOT_REPLACE)):
         return None
-    remedy = "keep its definition (pg_get_viewdef), drop it, run `tamarin-dagster migrate`, and make it again"
-    return InUseError(f"{cause.diag.message_primary}: {'; '.join(told)} - {remedy}".replace("\n", "; "))
+    remedy = "save its definition (pg_get_viewdef), drop it, run `tamarin-dagster migrate`, and create it again"
+    return InUseError(f"{cause.diag.message_primary}: {'; '.join(details)} - {remedy}".replace("\n", "; "))
 
 
 def _make(connection: sa.Connection) -> None:
     for kind, name in VIEWS_AND_FUNCTIONS:
         comments = (
-            f"COMMENT ON {f'{kind} {name}' if column is None else f'COLUMN {name}.{column}'} IS {quoted(comment)}"
+            f"COMMENT ON {f'{kind} {name}' if column is None else f'COLUMN {name}.{column}'} IS {quote(comment)}"
             for column, comment in _comments_of(kind, name)
         )
         _execute(connection, ";\n".join((_text_of(name).rstrip().rstrip(";"), *comments)))
 
 
 def _execute(connection: sa.Connection, statement: str) -> None:
-    # Without parameters: a percent sign is no placeholder then.
+    # Without parameters, a percent sign is not a placeholder.
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
@@ -153,7 +153,7 @@ def _text_of(name: str) -> str:
 
 
 def _comments_of(kind: str, name: str) -> list[tuple[str | None, str]]:
-    """The comment of a view or function, and of its columns: a name (None for the whole), and the text."""
+    """Return the comments of a view or function and of its columns: a column (None for the whole), and a text."""
     if name in DEFINITIONS:
         return [(None, DEFINITIONS[name][1])]
     table = _DESCRIBED[name]
@@ -162,7 +162,7 @@ def _comments_of(kind: str, name: str) -> list[tuple[str | None, str]]:
 
 
 def _dependents(error: psycopg.errors.DependentObjectsStillExist, kept: Collection[str]) -> str:
-    """What Postgres says depends on it, without views of ours that are in the way only since others depend on them."""
+    """Return Postgres' list of dependents, without our own views that only matter because others depend on them."""
     ours = tuple(f"{kind.lower()} {name}" for kind, name in VIEWS_AND_FUNCTIONS if name in kept)
     lines = (error.diag.message_detail or "").splitlines()
     return "; ".join(line for line in lines if not line.startswith(ours))
@@ -170,11 +170,11 @@ def _dependents(error: psycopg.errors.DependentObjectsStillExist, kept: Collecti
 
 @dataclass(frozen=True, slots=True)
 class _Access:
-    """Who owns a view or function and who may use it. All names are quoted as SQL needs it.
+    """The owner and the grants of a view or function. All names are quoted for SQL.
 
     Attributes:
-        kind: TABLE or FUNCTION, as GRANT wants it.
-        granted: the roles with their privileges, a column (or None), and whether they may hand them on.
+        kind: TABLE or FUNCTION, as in GRANT.
+        granted: the roles with their privileges, a column (or None), and whether they have the grant option.
         columns: all columns of the view.
     """
 
@@ -225,7 +225,7 @@ FROM ours
 
 
 def _access(connection: sa.Connection, names: Collection[str] | None = None) -> dict[str, _Access]:
-    """Looks up the access to those of the views and functions (by default all) that the database has."""
+    """Return the owners and grants of the views and functions (by default all) that exist in the database."""
     wanted: dict[str, list[str]] = {"VIEW": [], "FUNCTION": []}
     for kind, name in VIEWS_AND_FUNCTIONS:
         if names is None or name in names:
@@ -238,7 +238,7 @@ def _access(connection: sa.Connection, names: Collection[str] | None = None) -> 
 
 
 def _give(connection: sa.Connection, name: str, present: _Access, former: _Access) -> None:
-    """Gives it the owner and the grants that it had, and no others: not those of default privileges either."""
+    """Restore the old owner and grants, and no others: grants from default privileges are revoked."""
     for statement in _changes(name, present, former):
         connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 

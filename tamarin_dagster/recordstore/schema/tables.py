@@ -1,4 +1,4 @@
-"""The tables of the database `tamarin`. The record table's columns are those of `logformat.fields`."""
+"""Define the tables of the database `tamarin`. The columns of the record table are those of `logformat.fields`."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.logformat.fields import FIELDS
 
-# What the newest file under migrations/versions makes of a database.
+# The revision of the newest file under migrations/versions.
 SCHEMA_REVISION = "0012"
 
 metadata = sa.MetaData()
@@ -20,7 +20,7 @@ _SQL_TYPES: dict[str, sa.types.TypeEngine[Any]] = {
     "bigint": sa.BigInteger(),
 }
 
-# As logformat.keynames reads it. Computed, so that it is true of each row, whoever wrote it.
+# The same rule as in logformat.keynames. Postgres computes the column, so it is right in every row, whoever wrote it.
 _HOUR_IN_NAME = r"CAST(substring(key, '([0-9]{2})-[0-9]{2}-[0-9]{2}-[0-9A-Za-z]{16}(?:[.](?:gz|zst))?$') AS smallint)"
 
 s3_logged_bucket = sa.Table(
@@ -115,7 +115,7 @@ s3_log_key = sa.Table(
         "delivery_hour",
         postgresql_where=sa.text("purged_at IS NULL AND superseded_at IS NULL"),
     ),
-    # What has a name now is one object: of two loads of it one gives way.
+    # A name has one object at a time. If two loads enter it at the same time, only one of them can succeed.
     sa.Index(
         "s3_log_key_live",
         "log_bucket_name",
@@ -123,22 +123,22 @@ s3_log_key = sa.Table(
         unique=True,
         postgresql_where=sa.text("purged_at IS NULL AND superseded_at IS NULL"),
     ),
-    # Few keys have rejected lines; to find them takes no walk through the others.
+    # Few log keys have rejected lines. This index finds them without a scan of the others.
     sa.Index("s3_log_key_rejected", "bucket", "id", postgresql_where=sa.text("rejected_count > 0")),
-    # What retention has yet to mark, found while it holds a lock that loads wait for.
+    # Retention looks for the rows to mark while it holds a lock that loads wait for.
     sa.Index(
         "s3_log_key_unexpired",
         "first_request_dtime",
         postgresql_where=sa.text("superseded_at IS NULL AND expired_at IS NULL"),
     ),
-    # Deletions that fail are few, and looked for every hour.
+    # Few deletions fail, and a check looks for them every hour.
     sa.Index(
         "s3_log_key_purge_failed",
         "bucket",
         "purge_failed_at",
         postgresql_where=sa.text("purge_failed_at IS NOT NULL AND superseded_at IS NULL"),
     ),
-    # By default a fifth of a table changes before it is vacuumed or analyzed: two million dead rows in ten million.
+    # By default, Postgres vacuums and analyzes a table when a fifth of it has changed: two million of ten million rows.
     postgresql_with={
         "autovacuum_vacuum_scale_factor": 0.02,
         "autovacuum_vacuum_insert_scale_factor": 0.02,
@@ -197,10 +197,11 @@ s3_log_record = sa.Table(
         sa.Column(field.name, _SQL_TYPES[field.sql_type], nullable=field.name != "request_dtime", comment=field.meaning)
         for field in FIELDS
     ),
-    # Nearly free, and a day's or a key's rows lie together. With a B-tree COPY takes 1.4 to 2.2 times as long.
-    # 32 pages: one day in a month of 20,000 rows was 74 blocks, with the default of 128 pages 202; loads took as long.
-    # No autosummarize: Postgres keeps 256 requests for it a minute, and puts three lines into its log for each of the
-    # thousands more that a backfill makes. The partitions' vacuum summarizes (see partitions.py).
+    # BRIN costs nearly nothing, because the rows of a day or of a log key are stored together. With a B-tree, COPY
+    # takes 1.4 to 2.2 times as long. 32 pages: one day in a month of 20,000 rows was 74 blocks; with the default of 128
+    # pages it was 202, and loads took the same time. No autosummarize: Postgres queues 256 requests for it a minute,
+    # and logs three lines for each further one, of which a backfill makes thousands. The vacuum of the partitions
+    # summarizes instead (see partitions.py).
     sa.Index(
         "s3_log_record_brin",
         "request_dtime",
@@ -226,7 +227,7 @@ s3_rejected_line = sa.Table(
     comment="Every non-blank line that is no record, with the reason.",
 )
 
-# The columns and comments of the views that files under views/ make. repeatable.py puts the comments into the database.
+# Columns and comments of the views under views/. repeatable.py writes the comments into the database.
 views = sa.MetaData()
 
 s3_duplicate_record = sa.Table(
@@ -234,13 +235,13 @@ s3_duplicate_record = sa.Table(
     views,
     sa.Column("bucket", sa.Text, comment="Bucket that the request was made to."),
     sa.Column("request_dtime", sa.TIMESTAMP(timezone=True), comment="Time at which S3 received the request (UTC)."),
-    sa.Column("request_id", sa.Text, comment="Id that S3 gave the request; several lines may share one."),
-    sa.Column("operation", sa.Text, comment="What was done, as INTERFACE.METHOD.RESOURCE."),
+    sa.Column("request_id", sa.Text, comment="S3's id of the request; several lines may share one."),
+    sa.Column("operation", sa.Text, comment="Operation, as INTERFACE.METHOD.RESOURCE."),
     sa.Column("key", sa.Text, comment="Object key; null for operations on the bucket."),
     sa.Column("http_status", sa.SmallInteger, comment="HTTP status of the response."),
-    sa.Column("copies", sa.BigInteger, comment="Rows too many: all, less the most that one log key holds."),
+    sa.Column("copies", sa.BigInteger, comment="Surplus rows: all rows, minus the maximum in one log key."),
     sa.Column("log_key_ids", sa.ARRAY(sa.BigInteger), comment="Log keys that hold it (s3_log_key.id), in order."),
-    comment="Records that S3 delivered more than once: all fields alike, in different log keys."
+    comment="Records that S3 delivered more than once: all fields are the same, in different log keys."
     " Ask with bounds on request_dtime.",
 )
 
@@ -249,22 +250,22 @@ s3_delivery_lateness = sa.Table(
     views,
     sa.Column("bucket", sa.Text, comment="Configured bucket that loaded the log keys."),
     sa.Column("request_date", sa.Date, comment="UTC day on which the requests were made."),
-    sa.Column("records", sa.BigInteger, comment="How many there are of that day."),
-    sa.Column("median_lateness", sa.Interval, comment="Half of them came within that time of the request."),
-    sa.Column("p95_lateness", sa.Interval, comment="95 of 100 came within that time."),
-    sa.Column("max_lateness", sa.Interval, comment="All came within that time."),
+    sa.Column("records", sa.BigInteger, comment="Number of records of that day."),
+    sa.Column("median_lateness", sa.Interval, comment="50 % of the records arrived within this time of the request."),
+    sa.Column("p95_lateness", sa.Interval, comment="95 % of the records arrived within this time of the request."),
+    sa.Column("max_lateness", sa.Interval, comment="All records arrived within this time of the request."),
     sa.Column(
         "first_delivery",
         sa.TIMESTAMP(timezone=True),
-        comment="When the first log key with a record of that day came.",
+        comment="Delivery of the first log key with a record of that day.",
     ),
-    sa.Column("last_delivery", sa.TIMESTAMP(timezone=True), comment="When the last one came."),
+    sa.Column("last_delivery", sa.TIMESTAMP(timezone=True), comment="Delivery of the last one."),
     sa.Column(
         "is_open",
         sa.Boolean,
-        comment="Whether more may yet come: until 24 hours after the later of the day's end and the last delivery.",
+        comment="Whether more may come: until 24 hours after the later of the day's end and the last delivery.",
     ),
-    comment="How long after the requests of a day their log keys were delivered. Ask with bounds on request_date.",
+    comment="Time from the requests of a day to the delivery of their log keys. Ask with bounds on request_date.",
 )
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(column.name for column in s3_log_record.columns)

@@ -1,9 +1,9 @@
-"""The rollups: a day's traffic by hour, object key, address, requester, referrer and user agent, and their parts.
+"""Define the rollups: a day's traffic by hour, object key, address, requester, referrer and user agent, and its parts.
 
-Each load stores the sums of its records as parts (`traffic_part`), in its own transaction. `analysis.rollups` merges
+Each load stores the sums of its records as parts (`traffic_part`), in its own transaction. `analytics.rollups` merges
 the parts of a day and writes the day's rows. A day has a limited number of rows for each dimension: the values with the
-most bytes and the most requests have rows of their own, and a row with `folded_values` stands for the others of one
-prefix, network, role, host or product. Names of keys and agents may be of any length, so no index holds them.
+most bytes and the most requests have rows of their own. A row with `folded_values` has the sums of the other values of
+one prefix, network, role, host or product. Names of keys and agents may have any length, so no index holds them.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ def _bytes(name: str, comment: str) -> sa.Column[int]:
 
 
 def _measures() -> tuple[sa.Column[int], ...]:
-    """What each daily rollup sums up."""
+    """Return the measures of each daily rollup."""
     return (
         _count("requests", "Requests."),
         _bytes("bytes_sent", "Bytes of their responses."),
@@ -49,7 +49,7 @@ def _measures() -> tuple[sa.Column[int], ...]:
 
 
 def _more_measures() -> tuple[sa.Column[Any], ...]:
-    """What few rows have: null where there is none."""
+    """Return the measures that few rows have; they are null instead of 0."""
     return (
         sa.Column(
             "ia_transitions",
@@ -212,7 +212,7 @@ traffic_daily_by_key = _daily(
     _count("deletes", "Requests, and actions of S3's own, that deleted the object."),
     sa.Column("object_size", sa.BigInteger, comment="Size of the object, the largest seen that day, in bytes."),
     # Migration 0007 makes the function; a change of it needs a migration that writes this column again.
-    # Names are of any length, and stand for themselves in no B-tree; nobody makes two that are alike in 16 bytes of it.
+    # Names of any length do not fit into a B-tree. Nobody can make two names whose digests are equal in 16 bytes.
     sa.Column(
         "key_digest",
         sa.LargeBinary,
@@ -220,7 +220,7 @@ traffic_daily_by_key = _daily(
         comment="First 16 bytes of the key's SHA-256, by which keys are told apart quickly.",
     ),
 )
-# What is known of each key, in one walk: three times as fast as to group the rows of a year by their names.
+# One scan of this index finds everything about each key, three times as fast as grouping the rows of a year by name.
 sa.Index(
     "traffic_daily_by_key_digest",
     *(traffic_daily_by_key.c[name] for name in ("bucket", "key_digest", "request_date")),
@@ -231,8 +231,8 @@ traffic_daily_by_remote_ip = _daily(
     sa.Column("remote_ip", postgresql.INET(), comment="Apparent IP address of the requester; null for S3's own."),
     "IP address",
 )
-# The consumers of a year in one walk, in the order of their addresses: three times as fast as to group the rows of the
-# table, most of which are addresses of one day. Names do not fit into a B-tree.
+# One scan of this index finds the consumers of a year in the order of their addresses, three times as fast as grouping
+# the rows of the table, most of which are addresses of one day. Names of requesters do not fit into a B-tree.
 sa.Index(
     "traffic_daily_by_remote_ip_address",
     *(traffic_daily_by_remote_ip.c[name] for name in ("bucket", "remote_ip", "request_date")),
@@ -247,7 +247,7 @@ traffic_daily_by_referrer = _daily(
     sa.Column("referrer", sa.Text, comment="HTTP Referer header, less its query; null if none was sent."),
     "referrer",
     # Migration 0012 makes the function; a change of it needs a migration that writes this column again.
-    # Told once, as the row is written: to read it from the text takes most of a query's time.
+    # Computed once, when the row is written: reading it from the text would take most of a query's time.
     sa.Column(
         "referrer_host",
         sa.Text,

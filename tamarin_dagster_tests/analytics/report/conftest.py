@@ -1,4 +1,4 @@
-"""A report of a single row of each kind, to be changed by tests."""
+"""A report with a single row of each kind, which tests change."""
 
 from datetime import UTC, date, datetime
 
@@ -6,11 +6,10 @@ import pytest
 
 from tamarin_dagster.analytics.report import Month
 from tamarin_dagster.analytics.report.figures import (
-    Agent,
     Agents,
+    AgentTraffic,
     Completeness,
-    Consumer,
-    Consumers,
+    ConsumerTraffic,
     DayTraffic,
     File,
     Files,
@@ -18,6 +17,7 @@ from tamarin_dagster.analytics.report.figures import (
     Referrer,
     Report,
     SizeClass,
+    TopConsumers,
 )
 from tamarin_dagster_tests.analytics.report.figures import TRAFFIC
 
@@ -35,10 +35,10 @@ def report() -> Report:
         hours=(HourOfWeek(4, 9, 10.0, 2_000.0),),
         latencies=(),
         files=Files(1, (file,), (file,), (SizeClass(0, None, 1, TRAFFIC),)),
-        addresses=Consumers(1, 1_000, (Consumer("192.0.2.3", TRAFFIC),)),
-        requesters=Consumers(1, 2_000, (Consumer("arn:aws:iam::123456789012:user/anna", TRAFFIC),)),
+        addresses=TopConsumers(1, 1_000, (ConsumerTraffic("192.0.2.3", TRAFFIC),)),
+        requesters=TopConsumers(1, 2_000, (ConsumerTraffic("arn:aws:iam::123456789012:user/anna", TRAFFIC),)),
         referrers=(Referrer("www.example.org", TRAFFIC),),
-        agents=Agents((), (Agent("curl/8.5.0", None, TRAFFIC),)),
+        agents=Agents((), (AgentTraffic("curl/8.5.0", None, TRAFFIC),)),
         cost=None,
         completeness=Completeness(days=31, rolled_up_days=1),
     )

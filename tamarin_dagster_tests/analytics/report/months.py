@@ -1,4 +1,4 @@
-"""A month of rollups to make reports of: a media site's, the same each time, with what a hostile client adds to it."""
+"""A month of a media site's rollups for reports, the same each time, with texts from a hostile client."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ _MEDIAN_FILE = 350_000
 
 
 def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The rows, with 0 for each measure that they do not say."""
+    """Return the rows, with 0 for each missing measure."""
     zeros = {name: 0 for name in (*MEASURES, "reads", "deletes") if name in table.c}
     connection.execute(sa.insert(table), [zeros | dict(row) for row in rows])
 
@@ -47,7 +47,7 @@ def days_of(month: Month) -> Iterator[date]:
 
 
 def fill(connection: sa.Connection, bucket: str, month: Month, scale: float = 1.0) -> None:
-    """All rollups of the month; busier in the evening and at the week's end."""
+    """Insert all rollups of the month, which is busier in the evening and at the weekend."""
     for day in days_of(month):
         hours = [_hour(bucket, day, hour, scale) for hour in range(24)]
         rows = [row for each in hours for row in each]
@@ -119,7 +119,7 @@ def _hour(bucket: str, day: date, hour: int, scale: float) -> list[dict[str, Any
 def _parted(
     at: Mapping[str, Any], values: Sequence[Mapping[str, Any]], requests: int, sent: int, day: date
 ) -> Iterator[dict[str, Any]]:
-    """The day's traffic over the values, the first with the most."""
+    """Divide the day's traffic among the values; the first one gets the most."""
     weights = [1 / (number + 1.5) * (1 + 0.3 * math.sin(day.day + number)) for number in range(len(values))]
     total = sum(weights)
     for value, weight in zip(values, weights, strict=True):
@@ -229,12 +229,12 @@ HOSTILE = (
     "\u05e9\u05dc\u05d5\u05dd/\u0645\u0631\u062d\u0628\u0627/A" + "\u0301" * 60,
     "W" * 8000,
 )
-"""What a client may send as a name, a referrer or a user agent."""
+"""Texts that a client may send as a name, a referrer or a user agent."""
 SECRET = "5ec4e7" * 10
 
 
 def fill_hostile(connection: sa.Connection, bucket: str, day: date) -> None:
-    """Each of these texts as a key, a referrer, a user agent and a requester, before all others by its bytes."""
+    """Insert each text as an object key, a referrer, a user agent and a requester, with more bytes than all others."""
     at = {"bucket": bucket, "request_date": day}
     much = {"requests": 900, "bytes_sent": 9 * 10**13, "error_count": 899}
     signed = f"?X-Amz-Signature={SECRET}&x=<script>"

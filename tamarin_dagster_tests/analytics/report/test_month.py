@@ -38,5 +38,5 @@ def test_a_month_begins_and_ends_at_midnight_in_utc() -> None:
     ],
 )
 def test_what_is_no_month_is_refused(text) -> None:
-    with pytest.raises(ValueError, match="is no month; one is written like 2026-03"):
+    with pytest.raises(ValueError, match="is not a month; write it like 2026-03"):
         Month.parse(text)

@@ -1,4 +1,4 @@
-"""The page: whatever clients sent is text in it."""
+"""The page: texts from clients are always shown as text."""
 
 import re
 from dataclasses import replace
@@ -12,18 +12,18 @@ from markupsafe import Markup
 from tamarin_dagster.analytics.report import Month
 from tamarin_dagster.analytics.report import charts as drawing
 from tamarin_dagster.analytics.report.figures import (
-    Agent,
+    AgentTraffic,
     Before,
-    Consumer,
-    Consumers,
+    ConsumerTraffic,
     DayLatency,
     Referrer,
     Report,
+    TopConsumers,
     Traffic,
 )
-from tamarin_dagster.analytics.report.page import drawn, page
-from tamarin_dagster.analytics.report.summary import code, summary
-from tamarin_dagster.analytics.report.texts import free_text, name_of_object, shortened
+from tamarin_dagster.analytics.report.page import draw_charts, render_page
+from tamarin_dagster.analytics.report.summary import code, summarize
+from tamarin_dagster.analytics.report.texts import free_text, name_of_object, shorten
 from tamarin_dagster_tests.analytics.report.figures import TRAFFIC
 from tamarin_dagster_tests.analytics.report.hostile_texts import TEXTS
 from tamarin_dagster_tests.examples import at_least
@@ -54,8 +54,8 @@ class Elements(HTMLParser):
         raise AssertionError(f"a comment: {data}")
 
 
-def told_of(report: Report, *, key: str, other: str) -> Report:
-    """The report with these texts in the place of all that a client sends."""
+def with_texts(report: Report, *, key: str, other: str) -> Report:
+    """Return the report with these texts in place of all texts from clients."""
     [file], [agent], [referrer], [requester] = (
         report.files.largest,
         report.agents.largest,
@@ -76,8 +76,8 @@ def told_of(report: Report, *, key: str, other: str) -> Report:
 @given(TEXTS.filter(bool))
 def test_any_text_is_shown_and_makes_no_element(report, text) -> None:
     key, other = name_of_object(text), free_text(text)
-    hostile = Elements(page(told_of(report, key=text, other=text), NO_CHARTS))
-    harmless = Elements(page(told_of(report, key="a" * len(key), other="a" * len(other)), NO_CHARTS))
+    hostile = Elements(render_page(with_texts(report, key=text, other=text), NO_CHARTS))
+    harmless = Elements(render_page(with_texts(report, key="a" * len(key), other="a" * len(other)), NO_CHARTS))
 
     assert hostile.elements == harmless.elements
     assert [hostile.texts.count(each) >= 1 for each in (key, other)] == [True, True]
@@ -85,19 +85,19 @@ def test_any_text_is_shown_and_makes_no_element(report, text) -> None:
 
 @given(TEXTS)
 def test_any_text_stays_within_its_code_in_the_summary(report, text) -> None:
-    told = summary(told_of(report, key=text, other=text))
-    shown = code(shortened(name_of_object(text)))
+    summary = summarize(with_texts(report, key=text, other=text))
+    shown = code(shorten(name_of_object(text)))
 
-    assert f"1. {shown} 2.00 kB, 100.0 %, 10 requests\n" in told
+    assert f"1. {shown} 2.00 kB, 100.0 %, 10 requests\n" in summary
     fence = re.match("`+", shown)[0]
     inner = shown[len(fence) : -len(fence)]
     assert fence not in re.findall("`+", inner), "the text ends its code"
     assert "\n" not in shown
-    assert len(told.splitlines()) == len(summary(report).splitlines())
+    assert len(summary.splitlines()) == len(summarize(report).splitlines())
 
 
 def test_the_policy_allows_the_page_s_own_style_sheet_alone(report) -> None:
-    text = page(report, drawn(report))
+    text = render_page(report, draw_charts(report))
     [policy] = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     assert re.fullmatch(
         r"default-src &#39;none&#39;; style-src &#39;sha256-[A-Za-z0-9+/]{43}=&#39;;"
@@ -145,39 +145,39 @@ def test_a_chart_of_nothing_and_of_the_largest_numbers_is_drawn(report) -> None:
 
 
 def test_what_is_not_known_is_said(report) -> None:
-    text = page(report, NO_CHARTS)
-    assert "No prices are known, so nothing is estimated." in text
-    assert "User agents have not been told apart by kind." in text
+    text = render_page(report, NO_CHARTS)
+    assert "This month has no prices yet, so its cost is not estimated." in text
+    assert "User agents are not classified yet." in text
     assert "Lateness and duplicates were not measured" in text
-    nothing = page(replace(report, days=()), {})
-    assert "Nothing is known of this month" in nothing
+    nothing = render_page(replace(report, days=()), {})
+    assert "No records of this month are loaded." in nothing
     assert "<figure>" not in nothing
 
 
 def test_a_month_that_goes_on_is_held_against_the_same_days(report) -> None:
     before = Before(Month(2026, 2), Traffic(8, 1_000, 0), is_part=True)
-    text = " ".join(Elements(page(replace(report, before=before), NO_CHARTS)).texts)
+    text = " ".join(Elements(render_page(replace(report, before=before), NO_CHARTS)).texts)
     assert "+25 % on the same days of February 2026" in text
     assert "+100 % on the same days of February 2026" in text
-    whole = " ".join(Elements(page(replace(report, before=replace(before, is_part=False)), NO_CHARTS)).texts)
+    whole = " ".join(Elements(render_page(replace(report, before=replace(before, is_part=False)), NO_CHARTS)).texts)
     assert "+25 % on February 2026" in whole
 
 
 @pytest.mark.parametrize("median", [0, 1_000])
 def test_a_consumer_is_held_against_the_median(report, median) -> None:
-    addresses = Consumers(2, median, (Consumer("ip-3fa9c1d2", TRAFFIC),))
-    text = page(replace(report, addresses=addresses, anonymous=True), NO_CHARTS)
+    addresses = TopConsumers(2, median, (ConsumerTraffic("ip-3fa9c1d2", TRAFFIC),))
+    text = render_page(replace(report, addresses=addresses, anonymous=True), NO_CHARTS)
     assert ("2.0 ×" in text) is (median > 0)
-    assert "shown under other names" in text
+    assert "2 IP addresses, shown as pseudonyms" in text
 
 
 def test_who_sent_nothing_is_named(report) -> None:
-    text = page(
+    text = render_page(
         replace(
             report,
             referrers=(Referrer(None, TRAFFIC), Referrer("", TRAFFIC)),
-            agents=replace(report.agents, largest=(Agent(None, None, TRAFFIC), Agent("", None, TRAFFIC))),
-            requesters=Consumers(nobody=TRAFFIC),
+            agents=replace(report.agents, largest=(AgentTraffic(None, None, TRAFFIC), AgentTraffic("", None, TRAFFIC))),
+            requesters=TopConsumers(nobody=TRAFFIC),
         ),
         NO_CHARTS,
     )

@@ -1,4 +1,4 @@
-"""A report tells what the rollups hold of its bucket and month, and nothing else."""
+"""A report shows the rollups of its bucket and month, and nothing else."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics.report import Month, evidence, write_report
 from tamarin_dagster.analytics.report.figures import Before, DayLatency, File, Traffic
-from tamarin_dagster.analytics.report.pseudonyms import pseudonyms
+from tamarin_dagster.analytics.report.pseudonyms import make_pseudonyms
 from tamarin_dagster.analytics.report.queries import ask_all
 from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.pipeline.pull import pull
@@ -63,8 +63,8 @@ def test_a_month_has_its_first_and_its_last_hour_and_no_other_bucket(engine) -> 
 
     report = ask_all(engine, "media", MARCH, now=NOW)
 
-    told = [(each.day, each.operation_class, each.status_class, each.traffic) for each in report.days]
-    assert told == [
+    found = [(each.day, each.operation_class, each.status_class, each.traffic) for each in report.days]
+    assert found == [
         (date(2026, 3, 1), "read", 2, Traffic(2, 20, 0)),
         (date(2026, 3, 31), "write", 4, Traffic(4, 40, 4)),
     ]
@@ -95,8 +95,8 @@ def test_an_hour_of_the_week_is_the_average_of_the_days_with_records(engine) -> 
         hour(2026, 3, 9, 8, requests=5, status=4),
         hour(2026, 3, 9, 8, requests=3),
     )
-    told = ask_all(engine, "media", MARCH, now=NOW).hours
-    assert [(each.weekday, each.hour, each.requests, each.bytes_sent) for each in told] == [
+    found = ask_all(engine, "media", MARCH, now=NOW).hours
+    assert [(each.weekday, each.hour, each.requests, each.bytes_sent) for each in found] == [
         (1, 7, 15.0, 50.0),
         (1, 8, 4.0, 0.0),
     ]
@@ -113,7 +113,7 @@ def test_a_day_took_as_long_as_the_middle_one_of_its_hours(engine) -> None:
     assert ask_all(engine, "media", MARCH, now=NOW).latencies == (DayLatency(date(2026, 3, 2), 20, 200),)
 
 
-def test_files_are_told_by_their_bytes_their_errors_and_their_size(engine) -> None:
+def test_files_are_listed_by_their_bytes_their_errors_and_their_size(engine) -> None:
     at = {"requests": 3, "bytes_sent": 30, "object_size": 16 * 1024}
     put(
         engine,
@@ -137,7 +137,9 @@ def test_files_are_told_by_their_bytes_their_errors_and_their_size(engine) -> No
     assert files.largest[1].key == "b"
     assert len(files.largest) == 20
     assert [(each.key, each.traffic.error_count) for each in files.failing] == [("b", 9)]
-    assert [(each.least, each.below, each.files, each.traffic.bytes_sent) for each in files.sizes if each.files] == [
+    assert [
+        (each.min_bytes, each.below, each.files, each.traffic.bytes_sent) for each in files.sizes if each.files
+    ] == [
         (0, 16 * 1024, 30, 30),
         (16 * 1024, 128 * 1024, 1, 60),
     ]
@@ -152,21 +154,21 @@ def test_consumers_are_held_against_the_median_and_addresses_have_other_names_if
         {"requester": None, "requests": 2, "bytes_sent": 400},
         {"requester": "anna", "requests": 1, "bytes_sent": 100},
     )
-    name = pseudonyms(b"sixteen bytes ok")
+    name = make_pseudonyms(b"sixteen bytes ok")
 
-    told = ask_all(engine, "media", MARCH, now=NOW)
+    found = ask_all(engine, "media", MARCH, now=NOW)
     other = ask_all(engine, "media", MARCH, now=NOW, name_of=name)
 
-    assert (told.addresses.count, told.addresses.median_bytes, len(told.addresses.largest)) == (25, 13, 20)
-    first = told.addresses.largest[0]
-    assert (first.name, told.addresses.multiple_of_median(first)) == ("192.0.2.25", 25 / 13)
-    assert [each.name for each in told.requesters.largest] == ["anna"], "who is not authenticated is no requester"
-    assert (told.requesters.count, told.requesters.median_bytes) == (1, 100)
-    assert [each.name for each in other.addresses.largest] == [name(each.name) for each in told.addresses.largest]
-    assert (told.anonymous, other.anonymous) == (False, True)
+    assert (found.addresses.count, found.addresses.median_bytes, len(found.addresses.largest)) == (25, 13, 20)
+    first = found.addresses.largest[0]
+    assert (first.name, found.addresses.multiple_of_median(first)) == ("192.0.2.25", 25 / 13)
+    assert [each.name for each in found.requesters.largest] == ["anna"], "who is not authenticated is no requester"
+    assert (found.requesters.count, found.requesters.median_bytes) == (1, 100)
+    assert [each.name for each in other.addresses.largest] == [name(each.name) for each in found.addresses.largest]
+    assert (found.anonymous, other.anonymous) == (False, True)
 
 
-def test_referrers_are_told_by_their_site(engine) -> None:
+def test_referrers_are_listed_by_their_site(engine) -> None:
     referrers = {
         "https://www.Example.org/a": 1,
         "http://www.example.org:8080": 2,
@@ -181,9 +183,9 @@ def test_referrers_are_told_by_their_site(engine) -> None:
     rows = ({"referrer": each, "requests": 1, "bytes_sent": sent} for each, sent in referrers.items())
     put(engine, traffic_daily_by_referrer, *rows)
 
-    told = ask_all(engine, "media", MARCH, now=NOW).referrers
+    found = ask_all(engine, "media", MARCH, now=NOW).referrers
 
-    assert {each.site: each.traffic.bytes_sent for each in told} == {
+    assert {each.site: each.traffic.bytes_sent for each in found} == {
         "www.example.org": 7,
         "[2001:db8::1]": 8,
         "": 112,
@@ -235,7 +237,7 @@ def test_the_cost_is_that_of_the_view(engine) -> None:
 
 @pytest.fixture
 def loaded(engine, folder_bucket, folder_place, put_key) -> None:
-    """Records of two days of March, some of them late, twice or none."""
+    """Load records of two days of March: some are late, some are delivered twice, some lines are no records."""
     early, late = line("30/Mar/2026:10:00:00 +0000"), line("31/Mar/2026:22:00:00 +0000", request_id="B" * 16)
     put_key(early + line("30/Mar/2026:10:00:00 +0000", request_id="A" * 16), day="2026-03-30", time="10-30-00")
     put_key(early + b"no record\n" * 3, day="2026-03-31", time="10-00-00")
@@ -244,13 +246,13 @@ def loaded(engine, folder_bucket, folder_place, put_key) -> None:
     roll_up(engine)
 
 
-def test_how_complete_the_records_are_is_told(engine, loaded, rows) -> None:
-    told = ask_all(engine, "media", MARCH, now=NOW).completeness
+def test_the_completeness_of_the_records_is_reported(engine, loaded, rows) -> None:
+    found = ask_all(engine, "media", MARCH, now=NOW).completeness
 
-    assert (told.days, told.rolled_up_days, told.log_keys, told.rejected_lines) == (31, 2, 2, 3)
-    assert (told.measured_from, told.duplicate_records) == (date(2026, 3, 30), 1)
-    assert told.lateness.median == timedelta(minutes=30)
-    assert (told.pending_days, told.open_days, told.is_complete) == ((), (), False)
+    assert (found.days, found.rolled_up_days, found.log_keys, found.rejected_lines) == (31, 2, 2, 3)
+    assert (found.measured_from, found.duplicate_records) == (date(2026, 3, 30), 1)
+    assert found.lateness.median == timedelta(minutes=30)
+    assert (found.pending_days, found.open_days, found.is_complete) == ((), (), False)
 
     soon = ask_all(engine, "media", MARCH, now=datetime(2026, 4, 1, 12, tzinfo=UTC)).completeness
     assert soon.open_days == (date(2026, 3, 31),)

@@ -1,4 +1,4 @@
-"""What clients sent, made fit to be shown."""
+"""Texts from clients, made safe to show."""
 
 from hypothesis import given
 
@@ -7,7 +7,7 @@ from tamarin_dagster.analytics.report.texts import (
     SHORT_CHARACTERS,
     free_text,
     name_of_object,
-    shortened,
+    shorten,
 )
 from tamarin_dagster_tests.analytics.report.hostile_texts import TEXTS
 from tamarin_dagster_tests.analytics.report.months import SECRET
@@ -28,12 +28,12 @@ def test_what_is_not_seen_or_turns_the_direction_is_written_out() -> None:
 
 @given(TEXTS)
 def test_any_text_is_one_printable_line_of_bounded_length(text) -> None:
-    for told in (name_of_object(text), free_text(text)):
-        assert told.isprintable()
-        assert len(told) <= LONG_CHARACTERS
-        assert len(shortened(told)) <= SHORT_CHARACTERS
+    for shown in (name_of_object(text), free_text(text)):
+        assert shown.isprintable()
+        assert len(shown) <= LONG_CHARACTERS
+        assert len(shorten(shown)) <= SHORT_CHARACTERS
 
 
 def test_a_long_text_keeps_its_start_and_its_end() -> None:
-    assert shortened("a" * 80) == "a" * 80
-    assert shortened("a" * 60 + "b" * 60) == "a" * 52 + "…" + "b" * 27
+    assert shorten("a" * 80) == "a" * 80
+    assert shorten("a" * 60 + "b" * 60) == "a" * 52 + "…" + "b" * 27

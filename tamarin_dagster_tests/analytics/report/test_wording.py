@@ -28,7 +28,7 @@ def test_bytes_have_three_digits(number, text) -> None:
     ("now", "before", "text"),
     [(110, 100, "+10 %"), (97, 100, "−3 %"), (0, 100, "−100 %"), (2000, 100, "20 ×"), (5, 0, ""), (999, 100, "+899 %")],
 )
-def test_a_change_is_told_in_percent_up_to_tenfold(now, before, text) -> None:
+def test_a_change_is_written_in_percent_up_to_tenfold(now, before, text) -> None:
     assert wording.as_change(now, before) == text
 
 
@@ -44,7 +44,7 @@ def test_a_duration_has_two_units(seconds, text) -> None:
     assert wording.as_duration(timedelta(seconds=seconds)) == text
 
 
-def test_days_are_told_by_their_numbers() -> None:
+def test_days_are_written_by_their_numbers() -> None:
     days = tuple(date(2026, 3, number) for number in range(1, 9))
     assert wording.as_days(days[:2]) == "1, 2"
     assert wording.as_days(days[:6]) == "1, 2, 3, 4, 5 and 1 other"

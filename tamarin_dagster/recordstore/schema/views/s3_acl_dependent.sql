@@ -1,4 +1,4 @@
--- Requests that an access control list had to allow: they fail once a bucket's ACLs are disabled.
+-- Requests that needed an access control list: they fail once the bucket's ACLs are disabled.
 --
 --     SELECT * FROM s3_acl_dependent WHERE request_date = '2026-03-05' ORDER BY requests DESC;
 --

@@ -1,7 +1,7 @@
--- What was asked for, and given, without credentials: neither requester nor signature, over HTTP.
+-- HTTP requests without credentials: they have neither a requester nor a signature.
 --
--- A request whose signature was wrong has no requester either, and is not here. What S3 and other stores write for
--- anonymous requesters, s3_is_anonymous knows.
+-- A request with a wrong signature has no requester either, but is not in this view. s3_is_anonymous knows what S3 and
+-- other stores write for an anonymous requester.
 --
 --     SELECT * FROM s3_anonymous_access WHERE request_date = '2026-03-05' ORDER BY requests DESC;
 --

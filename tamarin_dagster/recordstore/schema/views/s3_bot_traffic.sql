@@ -1,6 +1,6 @@
--- Traffic of each day by kind and name of user agents.
+-- Traffic and estimated cost of each day, by kind and name of user agents.
 --
--- Ask with bounds:
+-- Query it with bounds:
 --
 --     SELECT * FROM s3_bot_traffic WHERE bucket = 'media' AND request_date >= '2026-03-01';
 CREATE OR REPLACE VIEW s3_bot_traffic AS

@@ -1,9 +1,10 @@
--- Who wrote, overwrote or deleted what: one row for each change of an object that was carried out.
+-- Who wrote, overwrote or deleted which object: one row for each change that was carried out.
 --
 --     SELECT * FROM s3_change WHERE request_dtime >= '2026-03-05' AND request_dtime < '2026-03-06' AND key = 'a.mp4';
 --
--- Whether a write was an overwrite S3 does not tell: it is one if the key was there before. A DELETE of a key that never
--- was is answered 204 too. Deletions of one multi-object request share its request id. S3's own expiry has no status.
+-- S3 does not log whether a write was an overwrite: it was one if the key existed before. A DELETE of a key that never
+-- existed is answered with 204, too. Deletions of one multi-object request share its request id. S3's own expiry has no
+-- status.
 CREATE OR REPLACE VIEW s3_change AS
 SELECT
     r.bucket,

@@ -1,4 +1,4 @@
--- What nobody has read for 90 days. For other days: s3_cold_objects, which tells what is known here and what is not.
+-- Objects that nobody has read for 90 days. For other periods, use s3_cold_objects, which says what is known here.
 CREATE OR REPLACE VIEW s3_cold_object AS
 SELECT
     known.bucket,

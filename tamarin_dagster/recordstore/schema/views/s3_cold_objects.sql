@@ -1,17 +1,17 @@
--- What nobody has read of a bucket for so many days before a day: for other days than the view s3_cold_object has.
+-- Objects of a bucket that nobody has read for a number of days before a day: for other periods than s3_cold_object.
 --
 --     SELECT * FROM s3_cold_objects('media', 365) ORDER BY object_size DESC LIMIT 20;
 --
--- The rollups know objects by their requests alone: one that nobody ever asked for, wrote or deleted is not known here,
--- and an object is as old as its first request in the logs. Left out are those deleted since they were last read or
--- written (on the day of both, too: S3's clock is not in the rollups, and a temporary file is the usual case), and names
--- that no request tells a size of, such as those that were only ever 404.
+-- The rollups know objects only by their requests. So an object without any request is not known here, and an object is
+-- as old as its first request in the logs. Two kinds of objects are left out: those deleted since they were last read
+-- or written (also on the same day: the rollups have no times of day, and it is usually a temporary file), and names
+-- without a size in any request, such as those that were always answered with 404.
 --
--- A row that stands for several keys (folded_values) names none of them. So on a day with such rows an object may have
--- been read or deleted unseen: last_folded is the last of these days, and what is said of later days is exact.
+-- A folded row (folded_values) names none of its keys. So on a day with folded rows, an object may have been read or
+-- deleted unseen. last_folded is the last of these days: everything after it is exact.
 --
--- Keys are told apart by their digests, in the order of an index that holds all else that is asked for; only of those
--- that are cold the names are looked up. Planners think more of grouping by hash, which takes three times as long.
+-- Keys are grouped by their digests, in the order of an index that has all other columns, too. Names are looked up only
+-- for cold objects. The planner would prefer to group by hash, which takes three times as long.
 CREATE OR REPLACE FUNCTION s3_cold_objects(
     of_bucket text,
     unread_days integer DEFAULT 90,
@@ -59,8 +59,8 @@ BEGIN ATOMIC
             max(t.request_date) FILTER (WHERE t.reads > 0) AS last_read,
             max(t.request_date) FILTER (WHERE t.put_requests > 0) AS last_written,
             max(t.request_date) FILTER (WHERE t.deletes > 0) AS last_deleted,
-            -- The size on the last day that tells one: the day in the upper bits, the size in the lower 47, which are
-            -- 128 TiB. To sort by day takes twice as long.
+            -- The size on the last day that has one: the day is in the upper bits, the size in the lower 47 (128 TiB).
+            -- Sorting by day takes twice as long.
             max(
                 CAST(t.request_date - DATE '2000-01-01' AS bigint) * 140737488355328
                 + least(t.object_size, 140737488355327)

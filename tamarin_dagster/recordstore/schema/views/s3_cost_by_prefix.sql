@@ -1,6 +1,6 @@
--- What the keys below each prefix are estimated to cost on each day.
+-- Estimated cost of the object keys below each prefix on each day.
 --
--- Ask with bounds:
+-- Query it with bounds:
 --
 --     SELECT * FROM s3_cost_by_prefix WHERE bucket = 'media' AND request_date >= '2026-03-01';
 CREATE OR REPLACE VIEW s3_cost_by_prefix AS

@@ -1,6 +1,6 @@
--- What each address is estimated to cost on each day, and where it is.
+-- Estimated cost of each address on each day, and where the address is.
 --
--- Ask with bounds:
+-- Query it with bounds:
 --
 --     SELECT * FROM s3_cost_by_remote_ip WHERE bucket = 'media' AND request_date >= '2026-03-01';
 CREATE OR REPLACE VIEW s3_cost_by_remote_ip AS

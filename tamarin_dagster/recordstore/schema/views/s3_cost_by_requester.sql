@@ -1,6 +1,6 @@
--- What each requester is estimated to cost on each day.
+-- Estimated cost of each requester on each day.
 --
--- Ask with bounds:
+-- Query it with bounds:
 --
 --     SELECT * FROM s3_cost_by_requester WHERE bucket = 'media' AND request_date >= '2026-03-01';
 CREATE OR REPLACE VIEW s3_cost_by_requester AS

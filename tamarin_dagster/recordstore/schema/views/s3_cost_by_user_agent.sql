@@ -1,6 +1,6 @@
--- What each user agent is estimated to cost on each day, and of which kind it claims to be.
+-- Estimated cost of each user agent on each day, and the kind that it claims to be.
 --
--- Ask with bounds:
+-- Query it with bounds:
 --
 --     SELECT * FROM s3_cost_by_user_agent WHERE bucket = 'media' AND request_date >= '2026-03-01';
 CREATE OR REPLACE VIEW s3_cost_by_user_agent AS

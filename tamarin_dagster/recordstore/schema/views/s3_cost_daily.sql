@@ -1,6 +1,6 @@
--- What each day is estimated to cost. Any rollup sums up to it: that of requesters has the fewest rows.
+-- Estimated cost of each day. Every rollup by day has the same sums: that of requesters has the fewest rows.
 --
--- Ask with bounds:
+-- Query it with bounds:
 --
 --     SELECT * FROM s3_cost_daily WHERE bucket = 'media' AND request_date >= '2026-03-01';
 CREATE OR REPLACE VIEW s3_cost_daily AS

@@ -1,27 +1,28 @@
--- How late records came: a row for each configured bucket and each UTC day on which requests were made.
+-- The lateness of records: a row for each configured bucket and each UTC day with requests.
 --
--- The lateness of a record is the time from the request to the delivery of its log key, which the key's name tells; a
--- downloaded copy was written whenever it was. Ask for days, and no others are read:
+-- The lateness of a record is the time from the request to the delivery of its log key. The time of delivery is taken
+-- from the name of the log key, because a downloaded copy may have been written at any time. Only the days of a query
+-- are read:
 --
 --     SELECT * FROM s3_delivery_lateness WHERE request_date BETWEEN '2026-03-01' AND '2026-03-07' ORDER BY 1, 2;
 --
--- The days are those of the monthly partitions. Each day is asked for by itself, so that its partition alone is read,
--- and by the BRIN index. Log keys are then looked up by their ids, one by one, whatever else the ledger holds; lateness
--- is counted in a histogram, since to sort a day's records takes longer.
+-- The days are those of the monthly partitions. Each day is read by itself, so that only its partition is read, through
+-- the BRIN index. Then log keys are looked up by their ids, one by one, so the size of the ledger does not matter.
+-- Lateness is counted in a histogram, because sorting a day's records takes longer.
 CREATE OR REPLACE VIEW s3_delivery_lateness AS
 SELECT
-    told.bucket,
+    late.bucket,
     CAST(day.start AS date) AS request_date,
-    told.records,
-    told.median_lateness,
-    told.p95_lateness,
-    told.max_lateness,
-    told.first_delivery,
-    told.last_delivery,
-    now() < greatest((day.start + interval '1 day') AT TIME ZONE 'UTC', told.last_delivery) + interval '24 hours'
+    late.records,
+    late.median_lateness,
+    late.p95_lateness,
+    late.max_lateness,
+    late.first_delivery,
+    late.last_delivery,
+    now() < greatest((day.start + interval '1 day') AT TIME ZONE 'UTC', late.last_delivery) + interval '24 hours'
         AS is_open
 FROM (
-    -- A bound is shown, and read again, in the session's own time zone. DEFAULT has none.
+    -- Postgres writes and reads a bound in the time zone of the session. The DEFAULT partition has no bounds.
     SELECT
         CAST(substring(bounds FROM 'FROM \(''([^'']+)''\)') AS timestamptz) AT TIME ZONE 'UTC' AS first,
         CAST(substring(bounds FROM 'TO \(''([^'']+)''\)') AS timestamptz) AT TIME ZONE 'UTC' AS following
@@ -59,8 +60,8 @@ CROSS JOIN LATERAL (
         CROSS JOIN LATERAL (
             SELECT
                 k.bucket,
-                -- The day is a column already, and of the name only what is a time for sure is read as one. A key that
-                -- S3 delivers by event date has midnight in its name.
+                -- The day is a column already. Only a part of the name that is certainly a time is read as one. A log
+                -- key that S3 delivers by event date has midnight in its name.
                 CASE
                     WHEN name.ending ~ '^([01][0-9]|2[0-3])-[0-5][0-9]-[0-5][0-9]-[0-9A-Za-z]{16}$' THEN
                         CASE
@@ -76,11 +77,11 @@ CROSS JOIN LATERAL (
                     CAST(k.delivery_date AS timestamp) AT TIME ZONE 'UTC' AS midnight
             ) name
             WHERE k.id = held.log_key_id
-            -- Keeps the planner from reading the whole ledger for it.
+            -- Keeps the planner from reading the whole ledger.
             OFFSET 0
         ) k
         CROSS JOIN LATERAL unnest(held.dtimes) AS request (dtime)
         GROUP BY k.bucket, k.delivered - request.dtime
     ) ranked
     GROUP BY ranked.bucket
-) told;
+) late;

@@ -1,14 +1,14 @@
--- Downloads, counted as a person would: a file that was read in two hundred ranges is one.
+-- Downloads, counted as a person would: a file that was read in two hundred ranges is one download.
 --
--- A download is what one address with one user agent read of one object, as long as no more than 30 minutes pass
--- between a request and the next: a player that has filled its buffer asks again within minutes, and web statistics end
--- a visit after the same half hour. It belongs to the UTC day on which it began, and is counted there once, however late
--- it ends; what comes more than six hours after that day's end is not added up. A 304 is no download, nor is a HEAD.
+-- A download is all that one address with one user agent read of one object, with at most 30 minutes between requests.
+-- A player that has filled its buffer makes a request within minutes, and web statistics end a visit after the same
+-- half hour. A download belongs to the UTC day on which it began, and is counted there once, however late it ends.
+-- Requests more than six hours after the end of that day are not added. A 304 is not a download, and neither is a HEAD.
 --
 --     SELECT * FROM s3_download WHERE bucket = 'media' AND request_date = '2026-03-05';
 --
--- S3 does not log which range was asked for, so ranges that overlap, and a file that was fetched twice in one session,
--- are added up: completeness is at most what was read of the file, and never above 1.
+-- S3 does not log which range was requested. So overlapping ranges are added up, and so is a file that was fetched
+-- twice in one session: the share of the file that was read is at most its completeness, which is never above 1.
 CREATE OR REPLACE VIEW s3_download AS
 SELECT
     session.bucket,
@@ -60,7 +60,7 @@ CROSS JOIN LATERAL (
                     true
                 ) AS is_first
             FROM s3_log_record r
-            -- Half an hour before the day tells whether its first request begins a session.
+            -- The half hour before the day shows whether the first request of the day begins a session.
             WHERE r.request_dtime >= day.starts - interval '30 minutes'
               AND r.request_dtime < day.ends + interval '6 hours'
               AND s3_is_download(r.operation)

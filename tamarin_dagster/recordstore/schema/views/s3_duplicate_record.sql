@@ -1,13 +1,14 @@
--- Records that S3 itself delivered more than once: every field of the line alike, in different log keys.
+-- Records that S3 itself delivered more than once: every field of the line is the same, in different log keys.
 --
 -- S3 may write a record twice (user guide, "Best-effort server log delivery"), and nothing here removes it. A line that
--- one log key holds twice is no duplicate: such are two requests. Ask with bounds on the request's time:
+-- is twice in one log key is not a duplicate: these are two requests. Query it with bounds on request_dtime:
 --
 --     SELECT * FROM s3_duplicate_record WHERE request_dtime >= '2026-03-05' AND request_dtime < '2026-03-06';
 --
--- First, narrow and under those bounds, which requests stand in more than one log key; then only the rows of these are
--- fetched, by their place in the table, and compared as a whole. Equal times are in one partition, so the place is
--- enough to find a row there. Rows as jsonb are alike where both have NULL, and have the fields of later versions too.
+-- The first step reads few columns within these bounds, and finds the requests that are in more than one log key. The
+-- second step fetches only the rows of these requests, by their place (ctid) in the table, and compares whole rows.
+-- Equal times are in one partition, so the place is enough to find a row. As jsonb, two NULLs are equal, and fields of
+-- later versions are included.
 CREATE OR REPLACE VIEW s3_duplicate_record AS
 SELECT
     suspect.bucket,
@@ -19,7 +20,7 @@ SELECT
     alike.copies,
     alike.log_key_ids
 FROM (
-    -- By time first: it tells most rows apart, and is the cheapest to compare.
+    -- The time comes first: it differs in most rows, and is the cheapest to compare.
     SELECT r.request_dtime, r.request_id, r.bucket, array_agg(r.ctid) AS places
     FROM s3_log_record r
     GROUP BY r.request_dtime, r.request_id, r.bucket

@@ -1,4 +1,4 @@
--- Requests that failed: which key, with which status and code, and from how many pages, agents and addresses.
+-- Failed requests: the object key, the status and the code, and the number of pages, user agents and addresses.
 --
 --     SELECT * FROM s3_error WHERE bucket = 'media' AND request_date = '2026-03-05' AND http_status IN (403, 404)
 --     ORDER BY requests DESC LIMIT 20;

@@ -1,8 +1,8 @@
--- What the requests and bytes of a row are estimated to cost, at the prices of their month (s3_monthly_price).
+-- Estimated cost of the requests and bytes of a row, at the prices of their month (s3_monthly_price).
 --
--- The views of cost and of bots call it for each row of a rollup. It has no row if the month has no prices, so
--- ask with LEFT JOIN LATERAL ... ON true. A list of prices may lack those of transitions. Then these requests are left
--- out, and counted as unpriced.
+-- The views of cost and of bots call it for each row of a rollup. It returns no row if the month has no prices, so use
+-- LEFT JOIN LATERAL ... ON true. If a price list has no prices for transitions, these requests are left out, and
+-- counted as unpriced.
 CREATE OR REPLACE FUNCTION s3_estimated_cost(
     of_bucket text,
     request_date date,

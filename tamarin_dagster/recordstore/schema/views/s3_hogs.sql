@@ -1,12 +1,12 @@
--- The consumers of a bucket in some days, and how they compare with the others of the same days.
+-- The consumers of a bucket in some days, compared with the others of the same days.
 --
--- A function, since a median of days is no median of a month: the days must be known before anything is compared.
+-- It is a function, because a median of days is not the median of a month: the days must be known first.
 --
 --     SELECT * FROM s3_hogs('media', '2026-03-01', '2026-03-31') ORDER BY bytes_sent DESC LIMIT 10;
 --
--- Consumers are addresses, and requesters: each request is in both kinds. Requests without an address (S3's own) or
--- without a requester (the public) are in no row, but in the whole that shares are of. So is what is folded
--- (traffic_fold): then the small consumers are not known one by one, and there is no median and no mean.
+-- Consumers are addresses and requesters: each request is in both kinds. Requests without an address (S3's own) or
+-- without a requester (the public) are in no row, but they count in the total that shares are computed from. The same
+-- holds for folded values (traffic_fold). If small consumers are folded, the median and the mean are not known.
 CREATE OR REPLACE FUNCTION s3_hogs(of_bucket text, first_day date, last_day date)
 RETURNS TABLE (
     kind text,

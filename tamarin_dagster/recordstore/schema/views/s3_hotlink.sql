@@ -1,8 +1,8 @@
--- Who hot-links: the hosts whose pages sent visitors to a bucket's files, less the bucket's own.
+-- Hotlinks: the hosts whose pages sent visitors to a bucket's files, without the bucket's own hosts.
 --
--- Its own are `own_hosts` of the settings (s3_logged_bucket), the bucket's name, and its endpoints in S3. A name there
--- stands for itself, and `*.example.org` for every host below example.org. What the header names no host in is in the
--- row without one; requests without the header are in none.
+-- Its own hosts are `own_hosts` of the settings (s3_logged_bucket), the bucket's name, and its endpoints in S3. A name
+-- in own_hosts matches one host, and `*.example.org` matches every host below example.org. Requests whose header names
+-- no host are in a row without a host. Requests without the header are in no row.
 --
 --     SELECT referrer_host, sum(bytes_sent) FROM s3_hotlink
 --     WHERE bucket = 'media' AND request_date >= '2026-03-01' GROUP BY 1 ORDER BY 2 DESC LIMIT 10;
@@ -28,7 +28,7 @@ LEFT JOIN (
             WHERE starts_with(own.name, '*.')
         ) AS below
     FROM s3_logged_bucket logged
-    -- Once a bucket, and not once a row.
+    -- Computes this once for each bucket instead of once for each row.
     OFFSET 0
 ) own ON own.name = t.bucket
 WHERE t.referrer IS NOT NULL

@@ -1,7 +1,7 @@
--- Requests over TLS older than 1.2, or over none at all: their clients stop when such access is refused.
+-- Requests over TLS older than 1.2, or without TLS: their clients stop working once such access is refused.
 --
--- A line without a TLS version was plain HTTP if it has a host and no cipher; lines of before 2019 have neither, and S3's
--- own doings have none, and they are not here.
+-- A line without a TLS version was plain HTTP if it has a host and no cipher. Lines from before 2019 have neither, and
+-- S3's own actions have no address: both are left out.
 --
 --     SELECT * FROM s3_old_tls WHERE request_date = '2026-03-05' ORDER BY requests DESC;
 --

@@ -1,14 +1,14 @@
--- The UTC days for which there are partitions, each with its first moment and the next day's.
+-- The UTC days that have partitions, each with its first moment and that of the next day.
 --
--- Views over records take a day at a time from here: so their bounds on request_date reach the partitions, and the BRIN
--- index in them, through whatever they group by.
+-- Views of records read one day at a time from here. So their bounds on request_date select the partitions, and the
+-- BRIN index in them, even if the view groups its rows.
 CREATE OR REPLACE VIEW s3_request_day AS
 SELECT
     CAST(day.start AS date) AS request_date,
     day.start AT TIME ZONE 'UTC' AS starts,
     (day.start + interval '1 day') AT TIME ZONE 'UTC' AS ends
 FROM (
-    -- A bound is shown, and read again, in the session's own time zone. DEFAULT has none.
+    -- Postgres writes and reads a bound in the time zone of the session. The DEFAULT partition has no bounds.
     SELECT
         CAST(substring(bounds FROM 'FROM \(''([^'']+)''\)') AS timestamptz) AT TIME ZONE 'UTC' AS first,
         CAST(substring(bounds FROM 'TO \(''([^'']+)''\)') AS timestamptz) AT TIME ZONE 'UTC' AS following

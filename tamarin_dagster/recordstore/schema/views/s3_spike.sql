@@ -1,16 +1,16 @@
--- Hours with far more traffic than usual, by the baseline that the checks bandwidth and requests use, too.
+-- Hours with far more traffic than usual, by the same baseline as in the checks of bandwidth and requests.
 --
--- Usual is the median of the same hour on the known days of the four weeks before, or on the same days of the week,
--- whichever allows more. An hour is a spike above the largest of: six median absolute deviations (as standard deviations)
--- above the median, twice the median, and the median plus 1 GB or 10,000 requests. Hours without requests count as 0;
--- 14 days before must be known. A former spike among the days changes little.
+-- The usual value is the median of the same hour on the known days of the four weeks before, or on the same days of the
+-- week, whichever allows more. An hour is a spike if it is above the largest of three limits: six median absolute
+-- deviations (as standard deviations) above the median, twice the median, and the median plus 1 GB or 10,000 requests.
+-- Hours without requests count as 0. At least 14 days before must be known. An earlier spike changes little.
 --
 --     SELECT * FROM s3_spike WHERE bucket = 'media' AND hour >= '2026-03-01' ORDER BY times_usual DESC LIMIT 10;
 --
--- Why there was one: s3_spike_causes.
+-- s3_spike_causes shows why there was a spike.
 --
--- Medians are costly, and hours are many. A median is never more than a standard deviation from the mean, which windows
--- compute quickly: what is below twice their difference is below twice the median, and no spike.
+-- Medians are slow, and there are many hours. A median is never further from the mean than a standard deviation, and
+-- windows compute both quickly. So an hour below twice (mean minus deviation) is below twice the median: not a spike.
 CREATE OR REPLACE VIEW s3_spike AS
 SELECT
     candidate.bucket,
@@ -45,7 +45,7 @@ FROM (
                 SELECT t.bucket, t.hour, t.requests, t.bytes_sent
                 FROM traffic_hourly t
                 UNION ALL
-                -- Hours without requests. Not a join: without statistics that compares each hour with every other.
+                -- Hours without requests. Without statistics, a join would compare each hour with every other hour.
                 SELECT span.bucket, (known.day + make_interval(hours => slot.number)) AT TIME ZONE 'UTC', 0, 0
                 FROM (
                     SELECT

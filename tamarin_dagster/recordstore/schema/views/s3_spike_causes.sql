@@ -1,9 +1,9 @@
--- Why an hour had so much traffic: what had more of it than in the same hour of the seven days before.
+-- Why an hour had so much traffic: what had more traffic than in the same hour of the seven days before.
 --
 --     SELECT * FROM s3_spike_causes('media', '2026-03-05 09:00Z') ORDER BY more_bytes DESC LIMIT 20;
 --
--- A row for each key, address, referrer and user agent of the hour: each request is in all four kinds. The hour is that
--- in which the time lies. It reads records, of eight hours.
+-- There is a row for each key, address, referrer and user agent of the hour: each request is in all four kinds. The
+-- hour is the one that contains the given time. The function reads the records of eight hours.
 CREATE OR REPLACE FUNCTION s3_spike_causes(of_bucket text, in_hour timestamptz)
 RETURNS TABLE (
     kind text,
@@ -48,7 +48,7 @@ BEGIN ATOMIC
                 WHERE r.bucket = of_bucket
                   AND r.request_dtime >= date_trunc('hour', in_hour, 'UTC') - n * interval '24 hours'
                   AND r.request_dtime < date_trunc('hour', in_hour, 'UTC') - n * interval '24 hours' + interval '1 hour'
-                -- Keeps the planner from reading all months once for all of the hours.
+                -- Keeps the planner from reading all months at once for all hours.
                 OFFSET 0
             ) r
         ) asked

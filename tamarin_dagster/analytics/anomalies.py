@@ -1,6 +1,6 @@
-"""What is unusual in a bucket's traffic: spikes, jumps of the error rate, new large consumers, hogs. From the rollups.
+"""Find anomalies of a bucket's traffic in its rollups: spikes, error rates, new large consumers, top talkers.
 
-Nothing is judged by too short a past: each answer says so, and alarms nobody.
+If too few days before are known, nothing is judged: the answer says so, and no check warns.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from operator import attrgetter
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers, largest_consumers, unseen
+from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers, find_unseen, largest_consumers
 from tamarin_dagster.analytics.past import SETTLED_AFTER, known_days, known_days_before, last_settled_day
 from tamarin_dagster.analytics.reasons import Measure, Reason, reasons_for
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_hourly
@@ -27,22 +27,22 @@ from tamarin_dagster.traffic.baseline import (
     baseline_of,
 )
 
-# A spike of the night is still told in the morning, and so is one whose records came late.
+# A spike at night is still reported in the morning, and so is one whose records came late.
 JUDGED_HOURS = 24
-# Errors in an hour, and points of the rate above the usual: fewer are what one visitor's dead link makes.
+# Errors in an hour, and the rise of the error rate above the usual. One visitor's dead link causes fewer.
 MIN_ERRORS = 100
 MIN_RATE_RISE = 0.1
-# A public bucket's largest downloaders are others each day; one who comes from nowhere to so much of the bytes is news.
+# A public bucket has other large downloaders each day. Only a new one with this share of the bytes is worth a warning.
 TOP = 10
 MIN_NEW_SHARE = 0.05
-# Among fewer each has a large share.
+# Among fewer consumers, each has a large share.
 MIN_CONSUMERS = 10
-HOG_DAYS = 7
+TOP_TALKER_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """The sums of an hour."""
+    """The sums of one hour."""
 
     requests: int = 0
     bytes_sent: int = 0
@@ -61,13 +61,13 @@ class Rise:
 
 @dataclass(frozen=True, slots=True)
 class Rises:
-    """What became of the judged hours.
+    """The judged hours, and those that were above their limits.
 
     Attributes:
-        days: known ones of the PAST_DAYS before today.
-        judged: hours with past enough to be judged.
-        rises: in the order of time.
-        reasons: who and what was more than usual on the day of the largest rise.
+        days: number of known days among the PAST_DAYS before today.
+        judged: number of hours that have a baseline.
+        rises: the hours above their limits, in the order of time.
+        reasons: who and what brought more than usual on the day of the largest rise.
     """
 
     days: int
@@ -77,13 +77,13 @@ class Rises:
 
     @property
     def largest(self) -> Rise | None:
-        """The rise that is furthest above its limit."""
+        """Return the rise that is furthest above its limit."""
         return max(self.rises, key=lambda rise: rise.value / rise.limit, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """A consumer who is among the TOP of a day and asked for nothing in the PAST_DAYS before. `rank` is from 1."""
+    """A consumer among the TOP of a day that made no request in the PAST_DAYS before. `rank` begins with 1."""
 
     by: ConsumerKind
     rank: int
@@ -92,7 +92,7 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Newcomers:
-    """The newcomers of `day`; `days` are the known ones before it."""
+    """The newcomers of `day`; `days` is the number of known days before it."""
 
     day: date
     days: int
@@ -100,12 +100,12 @@ class Newcomers:
 
     @property
     def is_judged(self) -> bool:
-        """Whether there is past enough."""
+        """Return whether enough days before are known."""
         return self.days >= MIN_DAYS
 
 
 def bandwidth_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
-    """The hours that sent unusually many bytes, of the last JUDGED_HOURS and the present one.
+    """Return the hours with unusually many bytes sent, of the last JUDGED_HOURS and the present one.
 
     `threshold` is in MADs, as standard deviations (see `baseline_of`). `now` is aware, in UTC.
     """
@@ -113,24 +113,25 @@ def bandwidth_spikes(connection: sa.Connection, bucket: str, now: datetime, thre
 
 
 def request_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
-    """The hours that had unusually many requests; else as `bandwidth_spikes`."""
+    """Return the hours with unusually many requests; otherwise the same as `bandwidth_spikes`."""
     return _spikes(connection, bucket, now, Measure.REQUESTS, threshold, MIN_REQUESTS_RISE)
 
 
 def error_rate_jumps(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
-    """The hours of which unusually many requests were answered with a 4xx or 5xx.
+    """Return the hours in which an unusually large share of the requests was answered with a 4xx or 5xx.
 
-    A rate may be any while records are missing: judged are the last JUDGED_HOURS that ended SETTLED_AFTER ago.
+    While records are missing, a rate may have any value. So the hours are the last JUDGED_HOURS that ended at least
+    SETTLED_AFTER ago.
     """
     last = _hour_of(now - SETTLED_AFTER) - timedelta(hours=1)
     past = _past(connection, bucket, last)
-    found = _judged(last, past, _error_rate, partial(baseline_of, threshold=threshold, min_rise=MIN_RATE_RISE))
+    found = _judge(last, past, _error_rate, partial(baseline_of, threshold=threshold, min_rise=MIN_RATE_RISE))
     rises = tuple(rise for rise in found.rises if past.at(rise.hour).error_count >= MIN_ERRORS)
     return _with_reasons(connection, bucket, Measure.ERRORS, now, replace(found, rises=rises))
 
 
 def new_top_consumers(connection: sa.Connection, bucket: str, now: datetime) -> Newcomers:
-    """Who took enough to be among the TOP of the last settled day, and was never seen in the PAST_DAYS before."""
+    """Return the consumers among the TOP of the last settled day that made no request in the PAST_DAYS before."""
     day = last_settled_day(now)
     found = Newcomers(day, len(known_days_before(connection, bucket, day)))
     if not found.is_judged:
@@ -145,31 +146,31 @@ def new_top_consumers(connection: sa.Connection, bucket: str, now: datetime) -> 
         }
         names = [consumer.name for consumer in large.values()]
         past = (day - timedelta(days=PAST_DAYS), day - timedelta(days=1))
-        new = unseen(connection, bucket, by, names, *past) if names else set()
+        new = find_unseen(connection, bucket, by, names, *past) if names else set()
         newcomers += [Newcomer(by, rank, consumer) for rank, consumer in large.items() if consumer.name in new]
     return replace(found, newcomers=tuple(newcomers))
 
 
-def hogs(connection: sa.Connection, bucket: str, now: datetime, share: float) -> tuple[Consumers, ...]:
-    """Who took more than that share of the bytes of the last settled day, and of the last HOG_DAYS.
+def top_talkers(connection: sa.Connection, bucket: str, now: datetime, share: float) -> tuple[Consumers, ...]:
+    """Return who took more than that share of the bytes on the last settled day, and in the last TOP_TALKER_DAYS.
 
-    One's own (see `consumers.Own`) are no hogs; nor is anybody where fewer than MIN_CONSUMERS share.
+    Your own consumers (see `consumers.Own`) are left out. A bucket with fewer than MIN_CONSUMERS has no top talkers.
     """
     last = last_settled_day(now)
     return tuple(
-        _strangers(largest_consumers(connection, bucket, by, first, last, share=share, least_bytes=MIN_BYTES_RISE))
+        _strangers(largest_consumers(connection, bucket, by, first, last, share=share, min_bytes=MIN_BYTES_RISE))
         for by in ConsumerKind
-        for first in (last, last - timedelta(days=HOG_DAYS - 1))
+        for first in (last, last - timedelta(days=TOP_TALKER_DAYS - 1))
     )
 
 
 def _spikes(
     connection: sa.Connection, bucket: str, now: datetime, measure: Measure, threshold: float, min_rise: float
 ) -> Rises:
-    """An hour is judged though it may not be over: records that come late only make it more."""
+    """Return the rises; the present hour is judged too, because records that come late only raise its sums."""
     last = _hour_of(now)
     baseline = partial(baseline_of, threshold=threshold, min_rise=min_rise, min_multiple=MIN_MULTIPLE)
-    found = _judged(last, _past(connection, bucket, last), attrgetter(measure), baseline)
+    found = _judge(last, _past(connection, bucket, last), attrgetter(measure), baseline)
     return _with_reasons(connection, bucket, measure, now, found)
 
 
@@ -185,12 +186,12 @@ class _Past:
     hours: Mapping[datetime, Hour]
 
     def at(self, hour: datetime) -> Hour:
-        """The sums of any hour of a known day."""
+        """Return the sums of any hour of a known day."""
         return self.hours.get(hour, Hour())
 
 
 def _past(connection: sa.Connection, bucket: str, last: datetime) -> _Past:
-    """What is needed to judge the hours up to `last`."""
+    """Return the days and hours that are needed to judge the hours up to `last`."""
     first = _judged_hours(last)[0] - timedelta(days=PAST_DAYS)
     hourly = traffic_hourly.c
 
@@ -215,7 +216,7 @@ _ValueOf = Callable[[Hour], float | None]
 _BaselineOf = Callable[[Sequence[float]], Baseline]
 
 
-def _judged(last: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Rises:
+def _judge(last: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Rises:
     rises, judged = [], 0
     for hour in _judged_hours(last):
         usual = _baseline_at(hour, past, value_of, baseline)
@@ -230,7 +231,7 @@ def _judged(last: datetime, past: _Past, value_of: _ValueOf, baseline: _Baseline
 def _baseline_at(hour: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Baseline | None:
     """Return the baseline of the hour on all days before, or on the same days of the week: whichever allows more.
 
-    So what comes each Sunday is no spike, and neither is what comes at that hour of many days.
+    So neither traffic of every Sunday nor traffic of that hour on many days is a spike.
     """
     hours = (hour - timedelta(days=number) for number in range(1, PAST_DAYS + 1))
     values = {each: value_of(past.at(each)) for each in hours if each.date() in past.days}

@@ -1,4 +1,4 @@
-"""Spikes, error rates, newcomers and hogs, on rollups whose answers are known."""
+"""Spikes, error rates, newcomers and top talkers, on rollups whose answers are known."""
 
 import itertools
 from datetime import UTC, date, datetime
@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tamarin_dagster.analytics import alarms
-from tamarin_dagster.analytics.alarms import Rise, bandwidth_spikes, error_rate_jumps, request_spikes
+from tamarin_dagster.analytics import anomalies
+from tamarin_dagster.analytics.anomalies import Rise, bandwidth_spikes, error_rate_jumps, request_spikes
 from tamarin_dagster.analytics.consumers import ConsumerKind
 from tamarin_dagster.analytics.past import known_days_before, last_settled_day, waiting_days
 from tamarin_dagster.analytics.reasons import Reason
@@ -27,7 +27,7 @@ COUNTED = {"requests": 1, "bytes_sent": 1, "seconds": 0.1}
 
 
 def by_turns(hour: datetime) -> int:
-    """10 GB and 12 GB an hour, day by day: usually 11, and no more than 22."""
+    """10 GB and 12 GB an hour on alternate days: the usual is 11, the limit 22."""
     return (10 if hour.toordinal() % 2 else 12) * GB
 
 
@@ -48,7 +48,7 @@ def test_an_hour_of_more_than_the_limit_is_a_spike_and_one_of_the_limit_is_none(
 
 
 def test_the_threshold_is_how_many_deviations_are_usual(traffic, connection) -> None:
-    """Of 1 GB, which the median deviation is: 11 + 8 * 1.4826 is 22.86."""
+    """The median deviation is 1 GB: 11 + 8 * 1.4826 is 22.86."""
     fill(traffic, spikes={PRESENT: 22_500_000_000})
 
     assert len(bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises) == 1
@@ -56,7 +56,7 @@ def test_the_threshold_is_how_many_deviations_are_usual(traffic, connection) -> 
 
 
 def test_a_spike_is_told_at_once_and_for_a_day(traffic, connection) -> None:
-    """Late records only make an hour more, so it need not be over."""
+    """Late records only raise the sums of an hour, so it need not be over."""
     fill(traffic, spikes={PRESENT - 24 * HOUR: 50 * GB, PRESENT: 60 * GB})
 
     assert [rise.value for rise in bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises] == [50 * GB, 60 * GB]
@@ -74,7 +74,7 @@ def test_what_comes_each_week_is_no_spike(traffic, connection) -> None:
     assert [rise.usual for rise in bandwidth_spikes(connection, other.bucket, NOW, 6).rises] == [11 * GB]
 
 
-def test_a_quiet_bucket_alarms_of_nothing_small(traffic, connection) -> None:
+def test_a_quiet_bucket_has_no_small_anomalies(traffic, connection) -> None:
     fill(traffic, usual=lambda _: 1000, spikes={PRESENT: GB, PRESENT - HOUR: GB + 1001})
 
     assert bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == (
@@ -92,7 +92,7 @@ def test_requests_have_a_habit_of_their_own(traffic, connection) -> None:
 
 
 def test_an_hour_without_requests_counts_as_none(traffic, connection) -> None:
-    """A job of each second day is none of most days', but the median is of the days without it, too."""
+    """A job on every second day is not usual: the median includes the days without it."""
     traffic.days(TODAY - 30 * DAY, TODAY)
     traffic.hours(PRESENT - 4 * DAY, PRESENT - 4 * DAY, lambda _: 30 * GB)
     traffic.hours(PRESENT, PRESENT, lambda _: 30 * GB)
@@ -102,7 +102,7 @@ def test_an_hour_without_requests_counts_as_none(traffic, connection) -> None:
 
 @pytest.mark.parametrize(("days", "judged"), [(13, 0), (14, 13), (15, 25)])
 def test_two_weeks_are_history_enough(traffic, connection, days, judged) -> None:
-    """With 14 days before today, yesterday's hours have but 13."""
+    """With 14 days before today, yesterday's hours have only 13."""
     fill(traffic, days, spikes={PRESENT: 500 * GB})
 
     found = bandwidth_spikes(connection, traffic.bucket, NOW, 6)
@@ -111,12 +111,12 @@ def test_two_weeks_are_history_enough(traffic, connection, days, judged) -> None
 
 
 def test_a_bucket_without_any_traffic_is_not_judged(traffic, connection) -> None:
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6) == alarms.Rises(0)
-    assert alarms.new_top_consumers(connection, traffic.bucket, NOW).is_judged is False
+    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6) == anomalies.Rises(0)
+    assert anomalies.new_top_consumers(connection, traffic.bucket, NOW).is_judged is False
 
 
 def test_a_day_without_rollups_was_quiet_if_somebody_was_loading_by_then(traffic, connection) -> None:
-    """Else a backfill has not come to it: its hours would be counted as none, and each later one be a spike."""
+    """Otherwise a backfill has not reached it: its hours would count as 0, and each later hour would be a spike."""
     traffic.days(TODAY - 20 * DAY, TODAY - 19 * DAY, rolled_up_at=midnight(TODAY - 6 * DAY))
     assert known_days_before(connection, traffic.bucket, TODAY) == {
         *(TODAY - number * DAY for number in (20, 19)),
@@ -134,7 +134,7 @@ def test_another_buckets_traffic_is_its_own(traffic, connection) -> None:
 
 
 def test_a_spike_has_reasons_the_largest_difference_first(traffic, connection) -> None:
-    """A key that always makes most is none; so is one that makes less than usual."""
+    """A key that always has the most traffic is no reason, and neither is one with less than usual."""
     spike = midnight(YESTERDAY) + 20 * HOUR
     fill(traffic, spikes={spike: 90 * GB})
     for number in range(1, 29):
@@ -156,7 +156,7 @@ def test_a_spike_has_reasons_the_largest_difference_first(traffic, connection) -
 
 
 def test_reasons_of_today_are_beside_as_much_of_a_usual_day(traffic, connection) -> None:
-    """13 of 24 hours, of which the last is not over."""
+    """13 of 24 hours; the last one is not over."""
     fill(traffic, spikes={PRESENT: 90 * GB})
     for number in range(29):
         traffic.daily("key", TODAY - number * DAY, **{"a.iso": 240 * GB})
@@ -177,7 +177,7 @@ HOURS = st.integers(0, 40 * 24 - 1)
 )
 @at_least(20)
 def test_the_view_of_spikes_and_the_check_agree(shared_engine, bytes_sent, usual, known) -> None:
-    """Each had a definition of its own: whoever was warned found another answer in the view, or none."""
+    """Each had its own definition: after a warning, the view gave another answer, or none."""
     traffic = Traffic(shared_engine, f"viewed-{next(_viewed)}")
     first = TODAY - 39 * DAY
     days = sorted(first + number * DAY for number in known)
@@ -203,7 +203,7 @@ def test_the_view_of_spikes_and_the_check_agree(shared_engine, bytes_sent, usual
 
 
 def errors(traffic: Traffic, present: dict[datetime, tuple[int, int]]) -> None:
-    """20 of 1,000 each hour; requests and errors of the present ones."""
+    """Each hour has 20 errors in 1,000 requests; the arguments are requests and errors of the present hours."""
     traffic.days(TODAY - 30 * DAY, TODAY)
     traffic.hours(
         midnight(TODAY - 30 * DAY),
@@ -242,7 +242,7 @@ def test_a_rate_is_known_of_hours_with_requests_alone(traffic, connection) -> No
 
 
 def settled(traffic: Traffic, **taken: int) -> None:
-    """20 usual addresses take 5 GB a day each, and on the last day these take so much."""
+    """20 usual addresses take 5 GB a day each; on the last day, the given ones take these bytes."""
     traffic.days(YESTERDAY - 28 * DAY, YESTERDAY)
     usual = {f"198.51.100.{number}": 5 * GB + number for number in range(20)}
     for number in range(29):
@@ -256,7 +256,7 @@ def test_who_was_never_seen_and_takes_much_is_new(traffic, connection) -> None:
     traffic.daily("remote_ip", YESTERDAY - 28 * DAY, **{seen: 1})
     traffic.daily("requester", YESTERDAY, **{"arn:aws:iam::123456789012:user/new": 30 * GB, "": 60 * GB})
 
-    found = alarms.new_top_consumers(connection, traffic.bucket, NOW)
+    found = anomalies.new_top_consumers(connection, traffic.bucket, NOW)
 
     assert (found.day, found.days) == (YESTERDAY, 28)
     assert [(each.by, each.rank, each.consumer.name) for each in found.newcomers] == [
@@ -271,14 +271,14 @@ def test_who_was_seen_longer_ago_is_new_again(traffic, connection) -> None:
     settled(traffic, **{"203.0.113.1": 40 * GB})
     traffic.daily("remote_ip", YESTERDAY - 29 * DAY, **{"203.0.113.1": 40 * GB})
 
-    assert len(alarms.new_top_consumers(connection, traffic.bucket, NOW).newcomers) == 1
+    assert len(anomalies.new_top_consumers(connection, traffic.bucket, NOW).newcomers) == 1
 
 
 def test_nobody_is_new_while_there_are_but_13_days(traffic, connection) -> None:
     traffic.days(YESTERDAY - 13 * DAY, YESTERDAY)
     traffic.daily("remote_ip", YESTERDAY, **{"203.0.113.1": 40 * GB})
 
-    assert not alarms.new_top_consumers(connection, traffic.bucket, NOW).is_judged
+    assert not anomalies.new_top_consumers(connection, traffic.bucket, NOW).is_judged
 
 
 @pytest.mark.parametrize(
@@ -293,10 +293,10 @@ def test_a_day_is_settled_hours_after_its_end(now, day) -> None:
     assert last_settled_day(now) == day
 
 
-def hogs_found(traffic, connection, share: float) -> list[tuple[str, date, str]]:
+def found_top_talkers(traffic, connection, share: float) -> list[tuple[str, date, str]]:
     return [
         (each.by.value, each.first, consumer.name)
-        for each in alarms.hogs(connection, traffic.bucket, NOW, share)
+        for each in anomalies.top_talkers(connection, traffic.bucket, NOW, share)
         for consumer in each.largest
     ]
 
@@ -307,29 +307,29 @@ def test_a_hog_is_above_its_share_of_a_day_or_of_seven(traffic, connection) -> N
         traffic.daily("remote_ip", YESTERDAY - number * DAY, **{"203.0.113.2": 60 * GB})
     week = YESTERDAY - 6 * DAY
 
-    assert hogs_found(traffic, connection, 0.3) == [
+    assert found_top_talkers(traffic, connection, 0.3) == [
         ("ip", YESTERDAY, "203.0.113.1"),
         ("ip", week, "203.0.113.2"),
     ]
-    assert hogs_found(traffic, connection, 0.5) == []
+    assert found_top_talkers(traffic, connection, 0.5) == []
 
 
-def test_ones_own_are_no_hogs(traffic, connection) -> None:
+def test_your_own_consumers_are_no_top_talkers(traffic, connection) -> None:
     settled(traffic, **{"10.0.0.7": 100 * GB, "203.0.113.1": (100 * GB, 99 * GB)})
     requesters = {f"arn:aws:iam::123456789012:user/{number}": GB for number in range(20)}
     cloudfront = "arn:aws:iam::cloudfront:user/CloudFront Origin Access Identity E2EXAMPLE1OAI7"
     traffic.daily("requester", YESTERDAY, **requesters, **{cloudfront: 900 * GB, "": 50 * GB})
 
-    assert hogs_found(traffic, connection, 0.2) == []
+    assert found_top_talkers(traffic, connection, 0.2) == []
 
 
-def test_among_fewer_than_ten_nobody_is_a_hog(traffic, connection) -> None:
+def test_among_fewer_than_ten_nobody_is_a_top_talker(traffic, connection) -> None:
     traffic.daily("remote_ip", YESTERDAY, **{f"203.0.113.{number}": 10 * GB for number in range(8)})
     traffic.daily("remote_ip", YESTERDAY, **{"198.51.100.1": 100 * GB})
-    assert hogs_found(traffic, connection, 0.2) == []
+    assert found_top_talkers(traffic, connection, 0.2) == []
 
     traffic.daily("remote_ip", YESTERDAY, **{"203.0.113.8": 10 * GB})
-    assert hogs_found(traffic, connection, 0.2) == [
+    assert found_top_talkers(traffic, connection, 0.2) == [
         ("ip", YESTERDAY, "198.51.100.1"),
         ("ip", YESTERDAY - 6 * DAY, "198.51.100.1"),
     ]
