@@ -86,9 +86,9 @@ test-deploy: .venv/deploy-installed
 # How many kills at random moments beside the matrix.
 KILLS ?= 200
 
-# The table goes into docs/reliability.md. Half an hour with the kills; the row of the full disk takes root.
+# The table goes into docs/explanation/reliability.md. Half an hour with the kills; the row of the full disk takes root.
 chaos: install
-	@$(RUN) tamarin_dagster_tests.chaos --kills $(KILLS) --markdown docs/reliability.md
+	@$(RUN) tamarin_dagster_tests.chaos --kills $(KILLS) --markdown docs/explanation/reliability.md
 
 # Objects of random bytes and of mutated lines, each line accounted for.
 hostile: install
@@ -100,11 +100,15 @@ MINUTES ?= 30
 soak: install
 	@$(RUN) tamarin_dagster_tests.chaos.soak --minutes $(MINUTES)
 
+# What `make lint` reads for spelling and for words to avoid (tools/words_to_avoid.txt).
+PROSE := README.md CHANGELOG.md docs
+
 lint: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(RUN) mypy
 	@$(BIN)/lint-imports
+	@$(RUN) codespell_lib $(PROSE)
 
 format: install
 	@$(BIN)/ruff check --fix .
@@ -153,9 +157,9 @@ fuzz: .venv/fuzz-installed
 
 # The pages that are made of the code.
 docs-pages: install
-	@$(RUN) tools.describe_tables > docs/tables.md
-	@$(RUN) tools.describe_commands > docs/cli.md
-	@$(RUN) tools.describe_settings > docs/settings.md
+	@$(RUN) tools.describe_tables > docs/reference/tables.md
+	@$(RUN) tools.describe_commands > docs/reference/cli.md
+	@$(RUN) tools.describe_settings > docs/reference/settings.md
 
 # These, and a site of all pages: site/, which can be read from the disk. A link that leads nowhere ends it.
 docs: docs-pages .venv/docs-installed

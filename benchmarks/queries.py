@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.queries [--months 12] [--rows 500000] [--rounds 5]
 
-The page docs/indexes.md has its numbers from here.
+The page docs/how-to/indexes.md has its numbers from here.
 """
 
 import os

@@ -1,7 +1,7 @@
 """S3 server access logs into Postgres, completely and exactly once, with Dagster.
 
 For notebooks and scripts: `read_log_keys` reads log keys from a folder or a bucket, `parse_log` and `parse_logs` read
-bytes; all give pandas DataFrames. docs/python.md shows how. `LoggedBucketsComponent` is for `dg` projects.
+bytes; all give pandas DataFrames. docs/reference/python.md shows how. `LoggedBucketsComponent` is for `dg` projects.
 """
 
 import importlib

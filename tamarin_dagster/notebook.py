@@ -71,7 +71,7 @@ def read_log_keys(
         endpoint_url: of another S3-compatible store.
 
     Returns:
-        `log_key` (string), `line_number` (int64, from 1) and the fields of a line, as docs/lines.md lists them, all
+        `log_key` (string), `line_number` (int64, from 1) and the columns of a record (docs/reference/tables.md), all
         Arrow-backed; in the order of the names and lines. Lines that are not records are missing, which a
         RejectedLinesWarning says; `parse_log` shows such lines.
 

@@ -1,6 +1,8 @@
 """What the documents say is what the code has."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,19 @@ from tools.describe_settings import settings_as_markdown
 from tools.describe_tables import tables_as_markdown
 
 PROJECT = Path(__file__).parents[1]
+WORDS_TO_AVOID = PROJECT / "tools/words_to_avoid.txt"
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 def test_the_page_of_tables_is_current() -> None:
     """Renew it with: make docs-pages."""
-    assert (PROJECT / "docs/tables.md").read_text("utf-8") == tables_as_markdown()
+    assert (PROJECT / "docs/reference/tables.md").read_text("utf-8") == tables_as_markdown()
 
 
 def test_the_pages_of_commands_and_settings_are_current() -> None:
     """Renew them with: make docs-pages."""
-    assert (PROJECT / "docs/cli.md").read_text("utf-8") == commands_as_markdown()
-    assert (PROJECT / "docs/settings.md").read_text("utf-8") == settings_as_markdown()
+    assert (PROJECT / "docs/reference/cli.md").read_text("utf-8") == commands_as_markdown()
+    assert (PROJECT / "docs/reference/settings.md").read_text("utf-8") == settings_as_markdown()
 
 
 def test_the_page_of_settings_has_each_with_its_variable_type_default_and_meaning() -> None:
@@ -59,23 +62,45 @@ def test_every_column_has_a_meaning() -> None:
 
 
 def test_the_page_on_lines_has_every_reason_and_no_other() -> None:
-    page = (PROJECT / "docs/lines.md").read_text("utf-8")
+    page = (PROJECT / "docs/reference/lines.md").read_text("utf-8")
     assert re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE) == [
         (reason.value, reason.description) for reason in RejectReason
     ]
 
 
-def test_the_readme_names_every_setting_and_no_other() -> None:
-    readme = (PROJECT / "README.md").read_text("utf-8")
-    settings = readme.split("\n## Settings\n")[1].split("\n## ")[0]
-    first_columns = re.findall(r"^\| (`.*?) \|", settings, re.MULTILINE)
+def test_the_page_of_settings_names_every_setting_and_no_other() -> None:
+    page = (PROJECT / "docs/reference/settings.md").read_text("utf-8")
+    first_columns = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
     named = [name for column in first_columns for name in re.findall(r"`(\w+)`", column)]
 
     assert set(named) == {*Settings.model_fields, *LoggedBucket.model_fields}
 
 
+def test_the_readme_has_at_most_150_lines() -> None:
+    assert len((PROJECT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_each_word_and_phrase_to_avoid_is_found(tmp_path) -> None:
+    entries = [entry.split("->")[0] for entry in WORDS_TO_AVOID.read_text("utf-8").splitlines()]
+    (tmp_path / "page.md").write_text("".join(f"This {entry} here.\n" for entry in entries))
+    assert misspelt(tmp_path / "page.md") == entries
+
+
+def test_code_and_links_may_have_words_to_avoid(tmp_path) -> None:
+    (tmp_path / "page.md").write_text("Run `tamarin-dagster hogs`, see [it](hogs.md).\n\n```sh\nhogs\n```\n\nA hog.\n")
+    assert misspelt(tmp_path / "page.md") == ["hog"]
+
+
+def misspelt(page: Path) -> list[str]:
+    """Return what `make lint` finds in a page."""
+    command = [sys.executable, "-m", "codespell_lib", "--toml", PROJECT / "pyproject.toml", page]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return re.findall(r"^[^:]+:\d+: (.*) ==> ", done.stdout, re.MULTILINE)
+
+
 def test_each_test_that_the_page_on_security_names_is_there() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs/security.md").read_text("utf-8")))
+    named = set(re.findall(r"`(test_\w+)`", (PROJECT / "docs/explanation/security.md").read_text("utf-8")))
     tests = "\n".join(file.read_text("utf-8") for file in (PROJECT / "tamarin_dagster_tests").rglob("test_*.py"))
     assert named
     assert {name for name in named if f"def {name}(" not in tests} == set()

@@ -1,6 +1,6 @@
 """The commands as Markdown, from the commands themselves.
 
-`python -m tools.describe_commands > docs/cli.md`
+`python -m tools.describe_commands > docs/reference/cli.md`
 """
 
 import sys
@@ -17,12 +17,12 @@ _HEAD = f"""# Commands
 
     {PROGRAM} [--config FILE] COMMAND …
 
-`--config`, else `TAMARIN_CONFIG`, names the [settings](settings.md); without them it is `tamarin.yaml` here. `--help`
-behind a command tells what stands below. Answers go to standard output; progress, warnings and errors to standard
-error. `--version` shows the version; `{PROGRAM} doctor` begins with all versions that a report of a mistake needs.
+The [settings](settings.md) are in `tamarin.yaml`, or in the file that `--config` or `TAMARIN_CONFIG` names. `--help`
+after a command shows what this page says. Answers go to standard output; progress, warnings and errors go to standard
+error. `--version` shows the version; `{PROGRAM} doctor` begins with all versions that a bug report needs.
 
-`--install-completion` makes your shell (bash, zsh, fish) complete commands and options, in new shells.
-`--show-completion` only prints the script, for an image or a file of your own.
+`--install-completion` makes new shells (bash, zsh, fish) complete commands and options. `--show-completion` prints the
+script.
 
 ## Exit status
 
@@ -30,11 +30,11 @@ error. `--version` shows the version; `{PROGRAM} doctor` begins with all version
 |---|---|
 """
 _FOOT = """
-`{} sql` without a query has psql's own.
+`{} sql` without a query exits with the status of psql.
 
-A wrong setting, a database or log bucket that cannot be reached, a folder that may not be written: each is said in a
-line, without a traceback. With `--json` there is one document on standard output, also with status 1; but a database
-that is gone and an interrupt leave it empty. Times in it are ISO 8601, days are delivery days (UTC).
+If a setting is wrong, a database or log bucket cannot be reached, or a folder cannot be written, a command says so in a
+line, without a traceback. With `--json` it prints one document to standard output, also with status 1. If the database
+is lost, or the command is interrupted, it prints none. Times are ISO 8601, days are delivery days (UTC).
 """
 # A datetime is a date too, and a bool an int: the narrower first.
 _JSON_TYPES = {bool: "true or false", int: "number", float: "number", str: "text", datetime: "time", date: "day"}

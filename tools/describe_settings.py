@@ -1,6 +1,6 @@
 """The settings as Markdown, from the models themselves.
 
-`python -m tools.describe_settings > docs/settings.md`
+`python -m tools.describe_settings > docs/reference/settings.md`
 """
 
 import re
@@ -22,19 +22,20 @@ from tamarin_dagster.settings.values import ArchiveUrl, DatabaseUrl
 
 _HEAD = f"""# Settings
 
-In `{DEFAULT_CONFIG}`, or the file that `--config` or `{CONFIG_VARIABLE}` names. A variable of the environment wins over
-the file. An entry that is unknown, missing or wrong gets a line of its own, and nothing is started.
+Settings are in `{DEFAULT_CONFIG}`, or in the file that `--config` or `{CONFIG_VARIABLE}` names. Each can be set in the
+environment instead, which wins over the file. If an entry is unknown, missing or wrong, a line says what is allowed,
+and nothing is started.
 
-| setting | variable | type | default | |
+| setting | variable | type | default | meaning |
 |---|---|---|---|---|
 """
 _BUCKETS = """
 ## Of a bucket
 
-Entries of the list `buckets`. In the environment the whole list is one variable, as JSON:
+These are the entries of the list `buckets`. In the environment the whole list is one variable, as JSON:
 `TAMARIN_BUCKETS='[{"name": "media.example.org", "log_bucket_name": "my-log-bucket"}]'`.
 
-| setting | type | default | |
+| setting | type | default | meaning |
 |---|---|---|---|
 """
 _TYPES: dict[Any, str] = {

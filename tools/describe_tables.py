@@ -1,6 +1,6 @@
 """The tables, views and functions as Markdown, from the tables themselves.
 
-`python -m tools.describe_tables > docs/tables.md`
+`python -m tools.describe_tables > docs/reference/tables.md`
 """
 
 import sys
@@ -29,18 +29,23 @@ from tamarin_dagster.recordstore.schema.traffic_tables import (
     traffic_pending_day,
 )
 
-_HEAD = "# Tables\n\nIn the database `tamarin`, schema `public`. Times are in UTC, sizes in bytes, durations in ms.\n"
-_ROLLUPS = "# Rollups\n\nSums over the records of a day, made anew when more of it arrives: [rollups](rollups.md).\n"
-_DIMENSIONS = "# Kinds and prices\n\nOf what is in the rollups: [bots](how-to/bots.md), [costs](how-to/costs.md).\n"
-_VIEWS = (
-    "# Views\n\nWhat they are good for: [completeness](completeness.md), [queries](queries.md),"
-    " [costs](how-to/costs.md).\n"
-)
-_FUNCTIONS = "# Functions\n\nAs tables in a query: `SELECT * FROM s3_hogs('media', '2026-03-01', '2026-03-31')`.\n"
+_HEAD = """# Tables
+
+All tables are in the schema `public` of the database `tamarin`. Times are in UTC, sizes in bytes, durations in
+milliseconds. `-` in a line is NULL in a column. Other words: [glossary](../GLOSSARY.md).
+"""
+_ROLLUPS = "# Rollups\n\nSums of a day's records: [rollups](../explanation/rollups.md).\n"
+_DIMENSIONS = "# Kinds and prices\n\nFor [bots](../how-to/bots.md) and [costs](../how-to/costs.md).\n"
+_VIEWS = "# Views\n\nExamples: [queries](../how-to/queries.md), [completeness](../explanation/completeness.md).\n"
+_FUNCTIONS = "# Functions\n\nUse them like tables: `SELECT * FROM s3_hogs('media', '2026-03-01', '2026-03-31')`.\n"
+
+
+# Columns that a table has in common with an earlier one are not described again, if they are so many.
+_MIN_COMMON_COLUMNS = 8
 
 
 def tables_as_markdown() -> str:
-    """Each table, view and function with its columns: name, Postgres type, meaning."""
+    """Describe each table, view and function with its columns: name, Postgres type, meaning."""
     tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket, s3_archived_day, tamarin_database)
     rollups = (*ROLLUPS, traffic_day, traffic_fold, traffic_pending_day, traffic_part)
     dimensions = (*DIMENSIONS, dimension_day)
@@ -49,14 +54,32 @@ def tables_as_markdown() -> str:
         *((_HEAD, tables), (_ROLLUPS, rollups), (_DIMENSIONS, dimensions)),
         *((_VIEWS, views), (_FUNCTIONS, FUNCTIONS)),
     )
-    return "\n".join(text for head, described in parts for text in (head, *map(_described, described)))
+    described: dict[str, dict[str, str]] = {}
+    return "\n".join(
+        text for head, group in parts for text in (head, *(_described(table, described) for table in group))
+    )
 
 
-def _described(table: sa.Table) -> str:
-    rows = [f"| `{c.name}` | {_type_of(c)} | {_meaning(c)} |" for c in table.columns]
+def _described(table: sa.Table, earlier: dict[str, dict[str, str]]) -> str:
+    rows = {c.name: f"| `{c.name}` | {_type_of(c)} | {_meaning(c)} |" for c in table.columns}
     call = f"`{table.name}({table.info['arguments']})`\n" if table.info else None
     head = [f"## {table.name}\n", *filter(None, [call]), f"{table.comment}\n"]
-    return "\n".join([*head, "| column | type | |", "|---|---|---|", *rows, ""])
+    other, common = _most_alike(rows, earlier)
+    if len(common) >= _MIN_COMMON_COLUMNS:
+        names = ", ".join(f"`{name}`" for name in common)
+        head.append(f"These columns are as in [{other}](#{other}): {names}.\n")
+        rows = {name: row for name, row in rows.items() if name not in common}
+    else:
+        earlier[table.name] = rows
+    if not rows:
+        return "\n".join(head)
+    return "\n".join([*head, "| column | type | meaning |", "|---|---|---|", *rows.values(), ""])
+
+
+def _most_alike(rows: dict[str, str], earlier: dict[str, dict[str, str]]) -> tuple[str, list[str]]:
+    """Return the earlier table with most of these rows, word for word, and the columns of these rows."""
+    common = {table: [name for name in rows if known.get(name) == rows[name]] for table, known in earlier.items()}
+    return max(common.items(), key=lambda item: len(item[1]), default=("", []))
 
 
 def _type_of(column: sa.Column[object]) -> str:

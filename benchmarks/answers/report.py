@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.answers.report [--values 2500] [--records 830000] [--rounds 10]
 
-The page docs/performance.md has its numbers from here.
+The page docs/reference/performance.md has its numbers from here.
 """
 
 import statistics

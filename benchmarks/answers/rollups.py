@@ -48,7 +48,7 @@ def main() -> None:
         _write_keys(staged, options.traffic, options.lines, options.keys, options.days)
         engine = sa.create_engine(staged.server.url("tamarin", "postgresql+psycopg"))
         for number in range(options.rounds):
-            for name, value in _round(staged, engine, options.lines, is_first=number == 0).items():
+            for name, value in _round(staged, engine, options.traffic, options.lines, is_first=number == 0).items():
                 figures.setdefault(name, []).append(value)
         spilled = staged.scalar("SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()")
         if check_sums(engine).differences:
@@ -63,18 +63,19 @@ def main() -> None:
     show([Sheet(title, ("", "median", "min", "max"), rows, ("",)), sizes], options.markdown)
 
 
+_PUT_SHARES = {"distinct": 0.0, "put": 0.99}
+
+
 def _write_keys(staged: Stage, traffic: str, lines: int, keys: int, days: int) -> None:
     if traffic == "demo":
         staged.write_keys(lines=lines, keys=keys, days=days)
-        staged.configure(_EARLIER)
-        return
-    share = 0.99 if traffic == "put" else 0.0
-    write_unkind_keys(staged.log_folder, lines=lines, keys=keys, day=_DAY, put_share=share)
+    else:
+        write_unkind_keys(staged.log_folder, lines=lines, keys=keys, day=_DAY, put_share=_PUT_SHARES[traffic])
     staged.configure(_EARLIER)
 
 
-def _round(staged: Stage, engine: sa.Engine, lines: int, *, is_first: bool) -> dict[str, float]:
-    start = _start(staged)
+def _round(staged: Stage, engine: sa.Engine, traffic: str, lines: int, *, is_first: bool) -> dict[str, float]:
+    start = _start(staged, traffic)
     _empty(staged)
     pull = staged.run(PULL_AND_ROLL_UP).seconds
     staged.expect(lines)
@@ -87,7 +88,7 @@ def _round(staged: Stage, engine: sa.Engine, lines: int, *, is_first: bool) -> d
     if rolled_up.requests != lines:
         raise SystemExit(f"{rolled_up.requests:,} of {lines:,} requests were rolled up")
     largest = max(rolled_up.days, key=lambda day: day.requests)
-    late = _late_key(staged, engine, largest.day)
+    late = _late_key(staged, engine, traffic, largest.day)
     return {
         "pull with rollups, s": pull,
         "start of its process, s": start,
@@ -99,10 +100,10 @@ def _round(staged: Stage, engine: sa.Engine, lines: int, *, is_first: bool) -> d
     }
 
 
-def _start(staged: Stage) -> float:
+def _start(staged: Stage, traffic: str) -> float:
     """Seconds of a pull of one log key, of a day before all others."""
     _empty(staged)
-    name = _write_late_key(staged, _EARLIER)
+    name = _write_late_key(staged, traffic, _EARLIER)
     try:
         return staged.run((*PULL_AND_ROLL_UP, "--from", str(_EARLIER), "--to", str(_EARLIER))).seconds
     finally:
@@ -114,22 +115,28 @@ def _empty(staged: Stage) -> None:
     staged.empty_tables()
 
 
-def _late_key(staged: Stage, engine: sa.Engine, day: date) -> float:
+def _late_key(staged: Stage, engine: sa.Engine, traffic: str, day: date) -> float:
     """Seconds of the roll-up of a day after one more log key of it."""
-    name = _write_late_key(staged, day)
+    name = _write_late_key(staged, traffic, day)
     try:
         staged.run(PULL)
         started = time.perf_counter()
-        roll_up(engine)
-        return time.perf_counter() - started
+        rolled_up = roll_up(engine)
+        seconds = time.perf_counter() - started
+        if [each.day for each in rolled_up.days] != [day] or rolled_up.requests <= LATE_LINES:
+            raise SystemExit("the late log key is not of the day that was rolled up before")
+        return seconds
     finally:
         name.unlink()
 
 
-def _write_late_key(staged: Stage, day: date) -> Path:
-    """Write a log key of a day, with requests of that day."""
+def _write_late_key(staged: Stage, traffic: str, day: date) -> Path:
+    """Write a log key of a day, with requests of that day to the bucket of the other log keys."""
     late = staged.folder / "late"
-    write_log_keys(late, lines=LATE_LINES, keys=1, days=1, prefix=LOG_PREFIX)
+    if traffic == "demo":
+        write_log_keys(late, lines=LATE_LINES, keys=1, days=1, prefix=LOG_PREFIX)
+    else:
+        write_unkind_keys(late, lines=LATE_LINES, keys=1, day=day, put_share=_PUT_SHARES[traffic])
     (written,) = (path for path in late.rglob("*") if path.is_file())
     name = staged.log_folder / LOG_PREFIX / f"{day}-23-59-59-FFFFFFFFFFFFFFFF"
     found = written.read_bytes()

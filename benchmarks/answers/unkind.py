@@ -18,7 +18,7 @@ def write_unkind_keys(folder: Path, *, lines: int, keys: int, day: date, put_sha
     """
     draw = random.Random(lines)
     target = folder / "logs"
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     total = 0
     for key in range(keys):
         first, last = lines * key // keys, lines * (key + 1) // keys

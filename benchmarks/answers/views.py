@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.answers.views [--days 365] [--values 2500] [--records 822000] [--rounds 5]
 
 The rollups are those that ten million records a year leave (rollups.sql); the same questions are asked of the records
-of a month, in turn with them in the same run. The page docs/performance.md has its numbers from here.
+of a month, in turn with them in the same run. The page docs/reference/performance.md has its numbers from here.
 """
 
 import statistics

@@ -12,37 +12,31 @@ from operator import attrgetter
 import sqlalchemy as sa
 
 from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers, largest_consumers, unseen
-from tamarin_dagster.analytics.habit import Habit, habit_of
-from tamarin_dagster.analytics.past import (
-    LEAST_DAYS,
-    PAST_DAYS,
-    SETTLED_AFTER,
-    known_days,
-    known_days_before,
-    last_settled_day,
-)
+from tamarin_dagster.analytics.past import SETTLED_AFTER, known_days, known_days_before, last_settled_day
 from tamarin_dagster.analytics.reasons import Measure, Reason, reasons_for
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_hourly
 from tamarin_dagster.recordstore.whole_numbers import total
+from tamarin_dagster.traffic.baseline import (
+    MIN_BYTES_RISE,
+    MIN_DAYS,
+    MIN_MULTIPLE,
+    MIN_REQUESTS_RISE,
+    MIN_WEEKS,
+    PAST_DAYS,
+    Baseline,
+    baseline_of,
+)
 
 # A spike of the night is still told in the morning, and so is one whose records came late.
 JUDGED_HOURS = 24
-# Of the four same hours of the week: what comes but once a week is a habit from the fourth time on.
-LEAST_WEEKS = 3
-# However steady the past was: what is less than doubled is not what one is woken for.
-LEAST_MULTIPLE = 2.0
-# A quiet bucket doubles its traffic each time that somebody looks. So many bytes cost 9 cents (to the internet, at 0.09
-# USD a GB); so many requests in an hour are three a second.
-LEAST_BYTES = 1_000_000_000
-LEAST_REQUESTS = 10_000
 # Errors in an hour, and points of the rate above the usual: fewer are what one visitor's dead link makes.
-LEAST_ERRORS = 100
-LEAST_RATE_RISE = 0.1
+MIN_ERRORS = 100
+MIN_RATE_RISE = 0.1
 # A public bucket's largest downloaders are others each day; one who comes from nowhere to so much of the bytes is news.
 TOP = 10
-LEAST_NEW_SHARE = 0.05
+MIN_NEW_SHARE = 0.05
 # Among fewer each has a large share.
-LEAST_CONSUMERS = 10
+MIN_CONSUMERS = 10
 HOG_DAYS = 7
 
 
@@ -107,20 +101,20 @@ class Newcomers:
     @property
     def is_judged(self) -> bool:
         """Whether there is past enough."""
-        return self.days >= LEAST_DAYS
+        return self.days >= MIN_DAYS
 
 
 def bandwidth_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
     """The hours that sent unusually many bytes, of the last JUDGED_HOURS and the present one.
 
-    `threshold` is in MADs, as standard deviations (see `habit_of`). `now` is aware, in UTC.
+    `threshold` is in MADs, as standard deviations (see `baseline_of`). `now` is aware, in UTC.
     """
-    return _spikes(connection, bucket, now, Measure.BYTES, threshold, LEAST_BYTES)
+    return _spikes(connection, bucket, now, Measure.BYTES, threshold, MIN_BYTES_RISE)
 
 
 def request_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
     """The hours that had unusually many requests; else as `bandwidth_spikes`."""
-    return _spikes(connection, bucket, now, Measure.REQUESTS, threshold, LEAST_REQUESTS)
+    return _spikes(connection, bucket, now, Measure.REQUESTS, threshold, MIN_REQUESTS_RISE)
 
 
 def error_rate_jumps(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
@@ -130,8 +124,8 @@ def error_rate_jumps(connection: sa.Connection, bucket: str, now: datetime, thre
     """
     last = _hour_of(now - SETTLED_AFTER) - timedelta(hours=1)
     past = _past(connection, bucket, last)
-    found = _judged(last, past, _error_rate, partial(habit_of, threshold=threshold, least_rise=LEAST_RATE_RISE))
-    rises = tuple(rise for rise in found.rises if past.at(rise.hour).error_count >= LEAST_ERRORS)
+    found = _judged(last, past, _error_rate, partial(baseline_of, threshold=threshold, min_rise=MIN_RATE_RISE))
+    rises = tuple(rise for rise in found.rises if past.at(rise.hour).error_count >= MIN_ERRORS)
     return _with_reasons(connection, bucket, Measure.ERRORS, now, replace(found, rises=rises))
 
 
@@ -147,7 +141,7 @@ def new_top_consumers(connection: sa.Connection, bucket: str, now: datetime) -> 
         large = {
             rank: consumer
             for rank, consumer in enumerate(top, 1)
-            if consumer.bytes_sent >= LEAST_BYTES and consumer.share >= LEAST_NEW_SHARE
+            if consumer.bytes_sent >= MIN_BYTES_RISE and consumer.share >= MIN_NEW_SHARE
         }
         names = [consumer.name for consumer in large.values()]
         past = (day - timedelta(days=PAST_DAYS), day - timedelta(days=1))
@@ -159,23 +153,23 @@ def new_top_consumers(connection: sa.Connection, bucket: str, now: datetime) -> 
 def hogs(connection: sa.Connection, bucket: str, now: datetime, share: float) -> tuple[Consumers, ...]:
     """Who took more than that share of the bytes of the last settled day, and of the last HOG_DAYS.
 
-    One's own (see `consumers.Own`) are no hogs; nor is anybody where fewer than LEAST_CONSUMERS share.
+    One's own (see `consumers.Own`) are no hogs; nor is anybody where fewer than MIN_CONSUMERS share.
     """
     last = last_settled_day(now)
     return tuple(
-        _strangers(largest_consumers(connection, bucket, by, first, last, share=share, least_bytes=LEAST_BYTES))
+        _strangers(largest_consumers(connection, bucket, by, first, last, share=share, least_bytes=MIN_BYTES_RISE))
         for by in ConsumerKind
         for first in (last, last - timedelta(days=HOG_DAYS - 1))
     )
 
 
 def _spikes(
-    connection: sa.Connection, bucket: str, now: datetime, measure: Measure, threshold: float, least_rise: float
+    connection: sa.Connection, bucket: str, now: datetime, measure: Measure, threshold: float, min_rise: float
 ) -> Rises:
     """An hour is judged though it may not be over: records that come late only make it more."""
     last = _hour_of(now)
-    habit = partial(habit_of, threshold=threshold, least_rise=least_rise, least_multiple=LEAST_MULTIPLE)
-    found = _judged(last, _past(connection, bucket, last), attrgetter(measure), habit)
+    baseline = partial(baseline_of, threshold=threshold, min_rise=min_rise, min_multiple=MIN_MULTIPLE)
+    found = _judged(last, _past(connection, bucket, last), attrgetter(measure), baseline)
     return _with_reasons(connection, bucket, measure, now, found)
 
 
@@ -217,12 +211,14 @@ def _judged_hours(last: datetime) -> list[datetime]:
     return [last - timedelta(hours=number) for number in reversed(range(JUDGED_HOURS + 1))]
 
 
-def _judged(
-    last: datetime, past: _Past, value_of: Callable[[Hour], float | None], habit: Callable[[Sequence[float]], Habit]
-) -> Rises:
+_ValueOf = Callable[[Hour], float | None]
+_BaselineOf = Callable[[Sequence[float]], Baseline]
+
+
+def _judged(last: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Rises:
     rises, judged = [], 0
     for hour in _judged_hours(last):
-        usual = _habit_at(hour, past, value_of, habit)
+        usual = _baseline_at(hour, past, value_of, baseline)
         judged += usual is not None
         value = value_of(past.at(hour))
         if usual is not None and value is not None and value > usual.limit:
@@ -231,21 +227,20 @@ def _judged(
     return Rises(days, judged, tuple(rises))
 
 
-def _habit_at(
-    hour: datetime, past: _Past, value_of: Callable[[Hour], float | None], habit: Callable[[Sequence[float]], Habit]
-) -> Habit | None:
-    """The habit of that hour of all days before, or of the same days of the week before: whichever allows more.
+def _baseline_at(hour: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Baseline | None:
+    """Return the baseline of the hour on all days before, or on the same days of the week: whichever allows more.
 
     So what comes each Sunday is no spike, and neither is what comes at that hour of many days.
     """
     hours = (hour - timedelta(days=number) for number in range(1, PAST_DAYS + 1))
     values = {each: value_of(past.at(each)) for each in hours if each.date() in past.days}
     known = {each: value for each, value in values.items() if value is not None}
-    if len(known) < LEAST_DAYS:
+    if len(known) < MIN_DAYS:
         return None
     of_the_week = [value for each, value in known.items() if each.weekday() == hour.weekday()]
-    habits = [habit(list(known.values()))] + [habit(of_the_week)] * (len(of_the_week) >= LEAST_WEEKS)
-    return max(habits, key=lambda each: each.limit)
+    chosen = [list(known.values())] + ([of_the_week] if len(of_the_week) >= MIN_WEEKS else [])
+    baselines = [baseline(values) for values in chosen]
+    return max(baselines, key=lambda each: each.limit)
 
 
 def _with_reasons(connection: sa.Connection, bucket: str, measure: Measure, now: datetime, found: Rises) -> Rises:
@@ -258,5 +253,5 @@ def _with_reasons(connection: sa.Connection, bucket: str, measure: Measure, now:
 
 
 def _strangers(found: Consumers) -> Consumers:
-    of_several = found.count >= LEAST_CONSUMERS
+    of_several = found.count >= MIN_CONSUMERS
     return replace(found, largest=tuple(each for each in found.largest if of_several and each.own is None))

@@ -1,21 +1,17 @@
 """The past that a bucket's traffic is measured by: which of its days are known, and when a day can be judged."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import sqlalchemy as sa
 
 from tamarin_dagster.recordstore.pending_days import due_days
-from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
+from tamarin_dagster.traffic.baseline import PAST_DAYS
 
-# Four weeks: each hour of the week four times.
-PAST_DAYS = 28
-# Half of that: a median of fewer days follows each of them.
-LEAST_DAYS = 14
 # Days that a warning names; the others are counted.
 MAX_NAMED_DAYS = 5
-# S3 delivers most records within a few hours (docs/completeness.md). A late record makes a sum too low, never too high:
-# so a rise is told at once, and only what is a proportion waits.
+# S3 delivers most records within a few hours (docs/explanation/completeness.md). A late record makes a sum
+# too low, never too high: so a rise is reported at once, and only what is a proportion waits.
 SETTLED_AFTER = timedelta(hours=3)
 
 
@@ -25,21 +21,9 @@ def last_settled_day(now: datetime) -> date:
 
 
 def known_days(connection: sa.Connection, bucket: str, first: date, last: date) -> frozenset[date]:
-    """Those of the UTC days `first` to `last` whose traffic is known.
-
-    A day without rollups had no requests if somebody was loading by then, that is since the oldest rollups were made;
-    before that it may be one that a backfill has not come to. A day that has records and no rollups yet is not known.
-    """
-    day = traffic_day.c
-    watched_from = connection.scalar(sa.select(sa.func.min(day.rolled_up_at)).where(day.bucket == bucket))
-    if watched_from is None:
-        return frozenset()
-    statement = sa.select(day.request_date).where(day.bucket == bucket, day.request_date.between(first, last))
-    days = {first + timedelta(days=number) for number in range((last - first).days + 1)}
-    days -= set(waiting_days(connection, bucket, first, last))
-    return frozenset(connection.scalars(statement)) | {
-        each for each in days if each > watched_from.astimezone(UTC).date()
-    }
+    """Return those of the UTC days `first` to `last` whose traffic is known (see the function s3_known_days)."""
+    days = sa.func.s3_known_days(bucket, sa.literal(first, sa.Date), sa.literal(last, sa.Date), type_=sa.Date)
+    return frozenset(connection.scalars(sa.select(days)))
 
 
 def known_days_before(connection: sa.Connection, bucket: str, day: date) -> frozenset[date]:

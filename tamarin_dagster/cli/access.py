@@ -42,7 +42,7 @@ def doctor(bucket: BucketOption = None, as_json: JsonOption = False) -> None:
     """Looks whether settings, database and log buckets are fit for use, and says what to do.
 
     Nothing is migrated, loaded or purged; where log keys are purged it writes, reads and deletes an object of its own.
-    The status is 0 if nothing fails; warnings do not change it. All that it looks at: docs/access.md.
+    The status is 0 if nothing fails; warnings do not change it. All that it looks at: docs/how-to/troubleshooting.md.
     """
     from tamarin_dagster.operations.doctor.examination import examine  # noqa: PLC0415 - boto3 takes a quarter of a second
 

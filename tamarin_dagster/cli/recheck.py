@@ -37,7 +37,7 @@ def recheck_command(
 
     An earlier version loaded lines whose last columns had no documented shape. This command reads the records again,
     one day of requests at a time, and shows the columns with such values, some of the values, and the log keys that the
-    records came from. docs/lines.md says what to do with them.
+    records came from. docs/reference/lines.md says what to do with them.
 
     The days are those of the requests. Without --bucket: all records, also those of buckets that are not configured.
     The status is 1 if a record was found.
@@ -88,7 +88,7 @@ def _show_keys(done: Rechecked) -> None:
     if more := done.key_count - len(done.keys):
         at_least = "at least " if done.has_more_keys else ""
         err.print(f"and {at_least}{more:,} more {'log key' if more == 1 else 'log keys'}", highlight=False)
-    err.print("What to do with these records: docs/lines.md", highlight=False)
+    err.print("What to do with these records: docs/reference/lines.md", highlight=False)
 
 
 def _name_of(log_key: str | None, log_key_id: int) -> str:

@@ -47,7 +47,7 @@ def sql(
     Postgres writes them: json has numbers, booleans and lists as such, and is one list of rows, or a list of such lists
     if several statements have an answer. A table is held in memory until it is complete.
 
-    --url keeps the embedded server running, until `tamarin-dagster stop`. The tables: docs/tables.md.
+    --url keeps the embedded server running, until `tamarin-dagster stop`. The tables: docs/reference/tables.md.
     """
     settings = load_settings()
     open_database(settings).dispose()

@@ -39,7 +39,7 @@ _DESCRIPTIONS = {
     RejectReason.BAD_STATUS: "The HTTP status is neither three digits nor '-'.",
     RejectReason.BAD_ERROR_CODE: "The error code is neither a name nor '-'.",
     RejectReason.BAD_NUMBER: "A size or a time is no whole number from 0 to 9223372036854775807.",
-    RejectReason.BAD_TAIL: "After the user agent stands something other than S3's columns in their documented shapes.",
+    RejectReason.BAD_TAIL: "What follows the user agent is not S3's columns in their documented shapes.",
     RejectReason.TORN: "The last line of the log key, without its LF, is cut: S3 ends every line with LF.",
     RejectReason.OVERSIZED: "The line is longer than 1 MiB; only its first 64 KiB are kept.",
 }

@@ -15,12 +15,13 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics import alarms
 from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers
-from tamarin_dagster.analytics.past import PAST_DAYS, SETTLED_AFTER, last_settled_day, waiting_days
+from tamarin_dagster.analytics.past import SETTLED_AFTER, last_settled_day, waiting_days
 from tamarin_dagster.analytics.reasons import Reason
 from tamarin_dagster.logkey import shown
 from tamarin_dagster.orchestration.naming import group_of, rollups_key, traffic_key
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster.traffic.baseline import PAST_DAYS
 
 BANDWIDTH_KEEPS_ITS_HABIT = "bandwidth_keeps_its_habit"
 REQUESTS_KEEP_THEIR_HABIT = "requests_keep_their_habit"
@@ -55,13 +56,13 @@ _DESCRIPTIONS: Mapping[str, str] = {
     ),
     NO_NEW_TOP_CONSUMER: (
         f"Of the {alarms.TOP} addresses and requesters that took most of the last day's bytes, none with"
-        f" {alarms.LEAST_NEW_SHARE:.0%} of them or more is new: not seen in the {PAST_DAYS} days before. If one is,"
+        f" {alarms.MIN_NEW_SHARE:.0%} of them or more is new: not seen in the {PAST_DAYS} days before. If one is,"
         " find out who that is; what it read is in s3_log_record."
     ),
     NO_CONSUMER_TAKES_MORE_THAN_ITS_SHARE: (
         f"No address and no requester took more than hog_share of the bytes of the last day, or of the last"
         f" {alarms.HOG_DAYS}. Private addresses and AWS itself are left out, and buckets with fewer than"
-        f" {alarms.LEAST_CONSUMERS} consumers. If one did, `tamarin-dagster hogs --bucket {{bucket}}` shows it beside"
+        f" {alarms.MIN_CONSUMERS} consumers. If one did, `tamarin-dagster hogs --bucket {{bucket}}` shows it beside"
         " the others, and writes ban lists; if it may, give the bucket a larger hog_share."
     ),
 }

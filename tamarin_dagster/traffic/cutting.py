@@ -25,7 +25,9 @@ def cut(texts: pa.Array, marks: bytes, nth: int = 1, *, keeps_mark: bool = False
 
 def _cut(texts: pa.Array, marks: bytes, nth: int, keeps_mark: bool) -> pa.Array:
     starts, ends, octets = _bounds(texts)
-    is_mark = np.isin(octets, np.frombuffer(marks, np.uint8)) if len(marks) > 1 else octets == marks[0]
+    is_mark = octets == marks[0]
+    for mark in marks[1:]:
+        is_mark |= octets == mark
     places = np.flatnonzero(is_mark)
     if not len(places):
         return texts

@@ -1,7 +1,7 @@
 """What an operation means: its class, its price, and whether it reads or deletes an object.
 
 Source: S3 user guide, "Amazon S3 server access log format" (LogFormat), and S3 pricing ("Requests & data retrievals").
-The patterns are read by Python and by Postgres (`recordstore.definitions`): use only what both understand.
+The patterns are read by Python and by Postgres (`recordstore.schema.functions`): use only what both understand.
 """
 
 import re
@@ -35,8 +35,17 @@ BILLING: tuple[tuple[str, str], ...] = (
 )
 TRANSITIONS = ("ia_transition", "gir_transition", "glacier_transition", "deep_archive_transition")
 
-READS = r"^(REST|WEBSITE|SOAP)[.]GET[.]OBJECT$|^(REST|SOAP)[.]COPY[.](OBJECT|PART)_GET$"
+DOWNLOADS = r"^(REST|WEBSITE|SOAP)[.]GET[.]OBJECT$"
+READS = rf"{DOWNLOADS}|^(REST|SOAP)[.]COPY[.](OBJECT|PART)_GET$"
 DELETES = r"[.]DELETE[.]OBJECT$|^S3[.]EXPIRE[.]OBJECT$|^S3[.]CREATE[.]DELETEMARKER$"
+DOWNLOADS = r"^(REST|WEBSITE|SOAP)[.]GET[.]OBJECT$"
+# The first pattern that matches decides. An operation without a pattern changes no object.
+CHANGES: tuple[tuple[str, str], ...] = (
+    (r"^S3[.](EXPIRE[.]OBJECT|CREATE[.]DELETEMARKER)$", "expire"),
+    (r"[.]DELETE[.]OBJECT$", "delete"),
+    (r"^(REST|SOAP)[.]COPY[.]OBJECT$", "copy"),
+    (r"^(REST|SOAP)[.](PUT|POST)[.]OBJECT$|^REST[.]POST[.]UPLOAD$", "write"),
+)
 
 ENCODED_ONCE = ("S3.", "BATCH.")
 """Beginnings of the operations that log an object key encoded once, see `keys`."""

@@ -1,22 +1,29 @@
 """Spikes, error rates, newcomers and hogs, on rollups whose answers are known."""
 
+import itertools
 from datetime import UTC, date, datetime
 
 import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tamarin_dagster.analytics import alarms
 from tamarin_dagster.analytics.alarms import Rise, bandwidth_spikes, error_rate_jumps, request_spikes
 from tamarin_dagster.analytics.consumers import ConsumerKind
 from tamarin_dagster.analytics.past import known_days_before, last_settled_day, waiting_days
 from tamarin_dagster.analytics.reasons import Reason
-from tamarin_dagster.recordstore.schema.traffic_tables import traffic_pending_day
+from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traffic_hourly, traffic_pending_day
+from tamarin_dagster.settings.models import DEFAULT_ALARM_THRESHOLD
 from tamarin_dagster_tests.analytics.traffic_rows import DAY, GB, HOUR, Traffic, midnight
+from tamarin_dagster_tests.examples import at_least
 
 # A Friday.
 NOW = datetime(2026, 3, 20, 12, 30, tzinfo=UTC)
 TODAY = NOW.date()
 YESTERDAY = TODAY - DAY
 PRESENT = datetime(2026, 3, 20, 12, tzinfo=UTC)
+COUNTED = {"requests": 1, "bytes_sent": 1, "seconds": 0.1}
 
 
 def by_turns(hour: datetime) -> int:
@@ -157,6 +164,42 @@ def test_reasons_of_today_are_beside_as_much_of_a_usual_day(traffic, connection)
     assert bandwidth_spikes(connection, traffic.bucket, NOW, 6).reasons == (
         Reason("key", "a.iso", 240 * GB, pytest.approx(130 * GB)),
     )
+
+
+_viewed = itertools.count(1)
+HOURS = st.integers(0, 40 * 24 - 1)
+
+
+@given(
+    bytes_sent=st.dictionaries(HOURS, st.integers(0, 40 * GB), max_size=60),
+    usual=st.integers(0, 5 * GB),
+    known=st.sets(st.integers(0, 39), min_size=12),
+)
+@at_least(20)
+def test_the_view_of_spikes_and_the_check_agree(shared_engine, bytes_sent, usual, known) -> None:
+    """Each had a definition of its own: whoever was warned found another answer in the view, or none."""
+    traffic = Traffic(shared_engine, f"viewed-{next(_viewed)}")
+    first = TODAY - 39 * DAY
+    days = sorted(first + number * DAY for number in known)
+    traffic.insert(traffic_day, [{"request_date": day, **COUNTED, "rolled_up_at": NOW} for day in days])
+    hours = [midnight(first) + number * HOUR for number in range(40 * 24)]
+    traffic.insert(
+        traffic_hourly,
+        [
+            {"hour": hour, "operation_class": "read", "requests": 1, "error_count": 0}
+            | {"bytes_sent": bytes_sent.get(number, usual + number % 7)}
+            for number, hour in enumerate(hours)
+            if hour.date() in days and hour <= PRESENT and number % 11
+        ],
+    )
+    with shared_engine.connect() as connection:
+        judged = bandwidth_spikes(connection, traffic.bucket, NOW, DEFAULT_ALARM_THRESHOLD).rises
+        query = "SELECT hour, value, usual FROM s3_spike WHERE bucket = :bucket AND measure = 'bytes_sent'"
+        found = connection.execute(
+            sa.text(f"{query} AND hour BETWEEN :first AND :last ORDER BY hour"),
+            {"bucket": traffic.bucket, "first": PRESENT - DAY, "last": PRESENT},
+        ).all()
+    assert [tuple(row) for row in found] == [(rise.hour, rise.value, rise.usual) for rise in judged]
 
 
 def errors(traffic: Traffic, present: dict[datetime, tuple[int, int]]) -> None:

@@ -1,7 +1,7 @@
-"""What is clicked through: a `dev` with three buckets, their log buckets, and the databases behind.
+"""What is clicked through: a `dev` with four buckets, their log buckets, and the databases behind.
 
 The first is the demo's: three weeks of a media site's log. To the log bucket of the second somebody hostile could
-write. The log bucket of the third does not exist.
+write. The log bucket of the third does not exist. Nothing is wrong with the fourth: each of its checks passes.
 """
 
 import contextlib
@@ -24,11 +24,16 @@ from tamarin_dagster.recordstore.connections import DAGSTER_DATABASE, RECORDS_DA
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster_tests.browser.hostile import PRESS, PRESS_PREFIX, press_objects
 from tamarin_dagster_tests.dev_process import DevProcess, dev_process
+from tamarin_dagster_tests.lines import line
 
 MEDIA, MEDIA_GROUP = endpoint.DEMO_SITE.bucket, "media_example_org"
 PRESS_GROUP = "press_example_org"
 SHOP, SHOP_GROUP = "shop.example.org", "shop_example_org"
-PRESS_LOG_BUCKET, SHOP_LOG_BUCKET = "press-logs", "no-such-log-bucket"
+PHOTOS, PHOTOS_GROUP = "photos.example.org", "photos_example_org"
+PRESS_LOG_BUCKET, SHOP_LOG_BUCKET, PHOTOS_LOG_BUCKET = "press-logs", "no-such-log-bucket", "photos-logs"
+PHOTOS_PREFIX = "photos/"
+# Log keys of each of the bucket's days, and the lines of each.
+_PHOTOS_KEYS, _PHOTOS_LINES = 12, 50
 
 _SENSOR_MINUTES = 0.25
 # The demo's own live keys would make runs all the time: after those at its start none for an hour.
@@ -82,7 +87,7 @@ class Site:
 
     def wait_until_loaded(self, bucket: str) -> None:
         """Until runs that the bucket's sensor asked for have loaded the days that surely have log keys."""
-        ago = {MEDIA: (1, _MONITORED_DAYS), PRESS: (0,)}[bucket]
+        ago = {MEDIA: (1, _MONITORED_DAYS), PRESS: (0,), PHOTOS: (0, 1, _MONITORED_DAYS)}[bucket]
         days = [self.day(number).isoformat() for number in ago]
         query = (
             "SELECT count(DISTINCT day.value) FROM runs"
@@ -113,9 +118,29 @@ def site(folder: Path) -> Iterator[Site]:
         endpoint.wait_until_ready(url, complete=True, timeout_seconds=120, alive=lambda: demo.poll() is None)
         s3 = demo_client(url, endpoint.DEMO_SITE.region)
         s3.create_bucket(Bucket=PRESS_LOG_BUCKET)
+        s3.create_bucket(Bucket=PHOTOS_LOG_BUCKET)
         for key, body in press_objects(today).items():
             s3.put_object(Bucket=PRESS_LOG_BUCKET, Key=key, Body=body)
+        for key, body in _photos_objects(today).items():
+            s3.put_object(Bucket=PHOTOS_LOG_BUCKET, Key=key, Body=body)
         yield Site(dev.page(), dev, EmbeddedPostgres(home), s3, today)
+
+
+def _photos_objects(today: date) -> dict[str, bytes]:
+    """Log keys of today and of the days that are monitored, each line a record."""
+    found = {}
+    for day in (today - timedelta(days=ago) for ago in range(_MONITORED_DAYS + 1)):
+        for hour in range(_PHOTOS_KEYS):
+            lines = (
+                line(
+                    f"{day:%d/%b/%Y}:{hour // 2:02}:{minute:02}:00 +0000",
+                    bucket=PHOTOS,
+                    request_id=f"{day:%Y%m%d}{hour:04X}{minute:04X}",
+                )
+                for minute in range(_PHOTOS_LINES)
+            )
+            found[f"{PHOTOS_PREFIX}{day}-{hour:02}-00-00-{hour:016X}"] = b"".join(lines)
+    return found
 
 
 def _settings(home: Path, endpoint_url: str, today: date) -> dict[str, Any]:
@@ -135,6 +160,7 @@ def _settings(home: Path, endpoint_url: str, today: date) -> dict[str, Any]:
         bucket(MEDIA, endpoint.LOG_BUCKET, endpoint.LOG_PREFIX),
         bucket(PRESS, PRESS_LOG_BUCKET, PRESS_PREFIX),
         bucket(SHOP, SHOP_LOG_BUCKET, "shop/", monitor_bucket=False),
+        bucket(PHOTOS, PHOTOS_LOG_BUCKET, PHOTOS_PREFIX, start_date=f"{today - timedelta(days=_MONITORED_DAYS)}"),
     ]
     return {"home": str(home), "pull_parse_interval": _SENSOR_MINUTES, "buckets": buckets}
 

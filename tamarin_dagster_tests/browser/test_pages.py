@@ -15,6 +15,8 @@ from tamarin_dagster_tests.browser.hostile import LINKS, MARKUP, PRESS, SECRET
 from tamarin_dagster_tests.browser.site import (
     MEDIA,
     MEDIA_GROUP,
+    PHOTOS,
+    PHOTOS_GROUP,
     PRESS_GROUP,
     SHOP,
     SHOP_GROUP,
@@ -224,9 +226,7 @@ def test_a_backfill_loads_each_key_of_its_days_once_in_one_run(page: Page, site:
     expect(page.get_by_text("100% completed")).to_have_count(3)
 
 
-def test_the_graph_shows_what_is_delivered_loaded_purged_and_rolled_up_in_this_order(
-    page: Page, site: Site, picture: Picture
-) -> None:
+def test_the_graph_shows_what_is_delivered_loaded_purged_and_rolled_up_in_this_order(page: Page, site: Site) -> None:
     site.wait_until_loaded(MEDIA)
     page.set_viewport_size({"width": 1500, "height": 600})  # five assets are a wide picture, not a high one
     page.goto(GRAPH)
@@ -240,4 +240,34 @@ def test_the_graph_shows_what_is_delivered_loaded_purged_and_rolled_up_in_this_o
     for kind, assets in (("S3", 4), ("Postgres", 2), ("pandas", 1)):
         expect(page.get_by_text(kind, exact=True)).to_have_count(assets)
     expect(page.get_by_text(re.compile(r"^[1-9]\d*% filled"))).to_have_count(3)  # nothing materializes the first
+
+
+def test_each_check_of_a_bucket_with_which_nothing_is_wrong_has_run_and_passes(
+    page: Page, site: Site, picture: Picture
+) -> None:
+    """The picture of the README once showed checks that had not run: 0 / 4 Passed."""
+    site.wait_until_loaded(PHOTOS)
+    launch = """mutation ($job: String!) {
+        launchRun(executionParams: {
+            selector: {
+                jobName: $job, repositoryName: "__repository__", repositoryLocationName: "tamarin_dagster"
+            }
+            runConfigData: "{}", mode: "default"
+        }) {__typename}
+    }"""
+    jobs = ["watch_buckets", "check_last_days"]
+    for job in jobs:
+        asked = {"query": launch, "variables": {"job": job}}
+        answer = page.request.post("/graphql", data=asked).json()
+        assert answer == {"data": {"launchRun": {"__typename": "LaunchRunSuccess"}}}
+    ended = "SELECT count(DISTINCT pipeline_name) FROM runs WHERE pipeline_name = ANY (%s) AND status = 'SUCCESS'"
+    site.wait_for("the jobs of the checks", lambda: site.dagster(ended, jobs) == [(len(jobs),)])
+
+    page.set_viewport_size({"width": 1500, "height": 600})
+    page.goto(f"{LOCATION}/asset-groups/{PHOTOS_GROUP}/lineage")
+    # of delivered_log_keys and traffic, of log_records, and of traffic_rollups
+    for passed, assets in (("5 / 5 Passed", 2), ("6 / 6 Passed", 1), ("1 / 1 Passed", 1)):
+        expect(page.get_by_text(passed, exact=True)).to_have_count(assets)
+    expect(page.get_by_text(re.compile("Passed$"))).to_have_count(4)
+    expect(page.get_by_text(re.compile("^100% filled"))).to_have_count(3)
     picture.keep("assets")

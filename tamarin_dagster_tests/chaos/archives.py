@@ -145,7 +145,7 @@ def _vanishes(kind: str, how: str) -> None:
     @scenario(
         _GROUP,
         f"{how} between archiving and purge ({kind})",
-        f"exit 1, with what to do, nothing is purged, nothing is begun anew; when it is back {_NEXT}",
+        f"exit 1, with what to do, nothing is purged, no second archive is begun; when it is back {_NEXT}",
         reduced=kind == "folder",
     )
     def play(bench: Bench) -> str:

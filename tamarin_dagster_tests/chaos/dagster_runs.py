@@ -81,7 +81,7 @@ def _overlapping(bench: Bench) -> str:
 
 @scenario(
     _GROUP,
-    "a run is cancelled on the page while it loads",
+    "a run is cancelled in the Dagster UI while it loads",
     f"CANCELED, no key is loaded by halves; a run of all days afterwards succeeds: {SAME}",
 )
 def _cancelled(bench: Bench) -> str:

@@ -22,7 +22,7 @@ from tamarin_dagster_tests.logformat.written_lines import Line, lines
 _DAYS = 7
 _MUTATED_LINES = 3_000
 _MIB = 1 << 20
-# As docs/lines.md and docs/tables.md have it.
+# As docs/reference/lines.md and docs/reference/tables.md have it.
 LONGEST_LINE_BYTES = _MIB
 BOM = b"\xef\xbb\xbf"
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"

@@ -58,12 +58,12 @@ def _among_deletions(bench: Bench) -> str:
         return f"killed; {_and_again(world)}"
 
 
-@scenario(_GROUP, "three times in a row, each at another place", f"killed thrice; then a pull ends 0: {SAME}")
+@scenario(_GROUP, "three times in a row, each at another place", f"killed three times; then a pull ends 0: {SAME}")
 def _three_times(bench: Bench) -> str:
     with bench.world() as world:
         for point in (FailPoint.COMMIT_AFTER, FailPoint.COPY_AFTER, FailPoint.MARK_PURGED_BEFORE):
             require(world.pull(failpoint=f"{point}:kill").how == "killed", f"{point} was not reached")
-        return f"killed thrice; {_and_again(world)}".replace("the next", "then a")
+        return f"killed three times; {_and_again(world)}".replace("the next", "then a")
 
 
 def random_kills(bench: Bench, count: int, seed: int) -> tuple[int, int]:

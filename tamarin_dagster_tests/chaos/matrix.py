@@ -2,7 +2,8 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tamarin_dagster_tests.chaos.worlds import Bench, State, World
@@ -84,16 +85,24 @@ def require(truth: object, text: str) -> None:
 
 
 def as_markdown(rows: Iterable[Row]) -> str:
-    """The table, by groups."""
-    lines: list[str] = []
-    group = ""
-    rows = list(rows)
-    groups = list(dict.fromkeys(row.scenario.group for row in rows))
-    for row in sorted(rows, key=lambda row: groups.index(row.scenario.group)):
-        if row.scenario.group != group:
-            group = row.scenario.group
-            lines += ["", f"### {group}", "", "| fault | expected | seen |", "|---|---|---|"]
+    """The table, by groups. What was seen is left out where it is what was expected, word for word."""
+    groups: dict[str, list[tuple[str, str, str]]] = {}
+    for row in rows:
         seen = row.seen if row.as_expected else f"**not as expected**: {row.seen.splitlines()[-1]}"
-        cells = (row.scenario.fault, row.scenario.expected, seen)
+        groups.setdefault(row.scenario.group, []).append((row.scenario.fault, row.scenario.expected, seen))
+    return "\n".join(_group_as_markdown(*group) for group in groups.items()).strip() + "\n"
+
+
+def _group_as_markdown(group: str, rows: Sequence[tuple[str, str, str]]) -> str:
+    usual, times = Counter(expected for _, expected, _ in rows).most_common(1)[0]
+    lines = ["", f"### {group}", ""]
+    lines += [f"Expected, unless the row says otherwise: {usual}.", ""] if times > 1 else []
+    lines += ["| fault | expected | seen |", "|---|---|---|"]
+    for fault, expected, seen in rows:
+        cells = (
+            fault,
+            "" if expected == usual and times > 1 else expected,
+            "as expected" if seen == expected else seen,
+        )
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join(lines).strip() + "\n"
+    return "\n".join(lines)

@@ -47,7 +47,7 @@ def _one_line(bench: Bench) -> str:
     return _loaded_beside(bench, content, 1, stays=True, suffix=".gz")
 
 
-@scenario(_GROUP, "a gzip copy that is cut off", "exit 1, that key alone is left alone, with the reason")
+@scenario(_GROUP, "a gzip copy that is cut off", "exit 1, that log key alone is skipped, with the reason")
 def _cut_gzip(bench: Bench) -> str:
     odd = f"{_ODD}.gz"
     with bench.world(history() | {odd: gzip.compress(line() * 500)[:-40]}) as world:
@@ -82,8 +82,8 @@ def _clock(hours: float, text: str) -> None:
             return f"exit 0; {same(world, bench.undisturbed())}"
 
 
-_clock(-24 * 300, "ours is 300 days behind: the records seem to come from the future")
-_clock(24 * 40, "ours is 40 days ahead")
+_clock(-24 * 300, "ours is 300 days slow: the records seem to come from the future")
+_clock(24 * 40, "ours is 40 days fast")
 
 
 @scenario(_CLOCKS, "ours jumps back by a day between two pulls, with keys in between", f"exit 0; {SAME}")

@@ -78,7 +78,7 @@ def _overwritten_before_get(bench: Bench) -> str:
 def _overwritten_before_delete(heeds: str, *, reduced: bool) -> None:
     @scenario(
         _CHANGES,
-        f"a key is overwritten between load and purge (the store heeds conditions {heeds})",
+        f"a key is overwritten between load and purge (the store honours conditions {heeds})",
         f"exit 1, it stays; the next pull puts the new generation in its place: {SAME}",
         reduced=reduced,
     )
@@ -118,7 +118,7 @@ def _file_overwritten(bench: Bench) -> str:
 
 
 @scenario(
-    _CHANGES, "a key is deleted by somebody else between list and get", f"exit 1, named; all others as ever: {SAME}"
+    _CHANGES, "a key is deleted by somebody else between list and get", f"exit 1, named; all others as usual: {SAME}"
 )
 def _deleted_before_get(bench: Bench) -> str:
     with bench.world() as world:
@@ -172,7 +172,7 @@ def _duplicates(bench: Bench) -> str:
         return "both are kept, and s3_duplicate_record shows 5 of 5; exit 0"
 
 
-@scenario(_CHANGES, "a key comes back under a name that was purged", "it is another generation, and loaded beside it")
+@scenario(_CHANGES, "a key comes back under a name that was purged", "it is another generation, and loaded too")
 def _name_again(bench: Bench) -> str:
     with bench.world() as world:
         require(world.pull().status == 0, "the first pull failed")
@@ -181,7 +181,7 @@ def _name_again(bench: Bench) -> str:
         ended = world.pull()
         require(ended.status == 0, ended.said)
         require(world.rows("SELECT count(*) FROM s3_log_record") == [(938 + 33,)], "rows are missing")
-        return "it is loaded beside the former, and purged; exit 0"
+        return "it is loaded too, and purged; exit 0"
 
 
 @scenario(_CHANGES, f"{len(STRAYS)} strays, some of which look like log keys", "never read, never deleted; exit 0")
@@ -193,4 +193,4 @@ def _strays(bench: Bench) -> str:
         require(set(world.state().objects) == set(STRAYS), "a stray was deleted")
         require(f"{len(STRAYS)} strays were skipped" in ended.said, ended.said)
         require(all(key.startswith(PREFIX) for key in STRAYS), "they lie elsewhere")
-        return f"{len(STRAYS)} are told of, none read, none deleted; exit 0"
+        return f"{len(STRAYS)} are reported, none read, none deleted; exit 0"

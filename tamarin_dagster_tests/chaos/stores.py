@@ -58,7 +58,7 @@ _trouble("each DELETE is done, but its answer is lost", lambda: _first_of_each(F
 
 @scenario(
     _PASSES,
-    "one object's body is shorter than listed, and nothing tells of it",
+    "one object's body is shorter than listed, and nothing says so",
     f"exit 1, that key alone is left, with both sizes; the next pull ends 0: {SAME}",
 )
 def _wrong_size(bench: Bench) -> str:

@@ -27,7 +27,7 @@ def test_what_is_left_after_a_fault_is_what_is_left_without(shared: Bench, scena
 
 def test_the_page_on_reliability_has_each_fault_and_nothing_unexpected() -> None:
     """Renew it with: make chaos."""
-    page = (Path(__file__).parents[2] / "docs/reliability.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs/explanation/reliability.md").read_text("utf-8")
     table = page.split("<!-- matrix -->")[1].split("<!-- /matrix -->")[0]
     faults = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
     assert sorted(fault for fault in faults if fault != "fault") == sorted(each.fault for each in SCENARIOS)

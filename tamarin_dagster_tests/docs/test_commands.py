@@ -44,26 +44,26 @@ REGION = "eu-central-1"
 ACCOUNT = "123456789012"
 LOGGED = {"media/": "media.example.org", "films/": "films.example.org"}
 # Pages whose story is about the embedded Postgres; the others have a database of the tests' server.
-WITH_EMBEDDED = {"docs/cli.md", "docs/how-to/backup.md", "docs/how-to/move-to-postgres.md"}
+WITH_EMBEDDED = {"docs/reference/cli.md", "docs/how-to/backup.md", "docs/how-to/move-to-postgres.md"}
 # The longest stories: most of them start Dagster, or servers of their own.
 SLOW = {
-    "docs/cli.md",
+    "docs/reference/cli.md",
     "docs/how-to/alerting.md",
     "docs/how-to/backfill.md",
     "docs/how-to/backup.md",
     "docs/how-to/move-to-postgres.md",
     "docs/how-to/report.md",
     "docs/how-to/upgrade.md",
-    "docs/tutorial.md",
+    "docs/tutorial/getting-started.md",
 }
 # What only these pages set beforehand.
 ENVIRONMENT = {
     "docs/how-to/retention.md": {"TAMARIN_RETENTION_MONTHS": "12"},
-    "docs/cli.md": {"TAMARIN_RETENTION_MONTHS": "12"},
+    "docs/reference/cli.md": {"TAMARIN_RETENTION_MONTHS": "12"},
 }
 # Run before the block of that page that holds this text: two ways to the same end cannot both be gone.
 BEFORE = {
-    ("docs/indexes.md", "ON ONLY s3_log_record"): "tamarin-dagster sql 'DROP INDEX s3_log_record_remote_ip'",
+    ("docs/how-to/indexes.md", "ON ONLY s3_log_record"): "tamarin-dagster sql 'DROP INDEX s3_log_record_remote_ip'",
 }
 # A command as the page has it, and as it is run here: less of the same, or an answer to its question.
 INSTEAD = {
@@ -227,7 +227,7 @@ def _log_bucket(s3) -> str:
 
 def is_run(block: Block) -> bool:
     """Not what is only looked at: `tamarin-dagster pull [--bucket NAME]`, in the page that is made of the code."""
-    is_usage = block.page == "docs/cli.md" and re.fullmatch(r".*(\[|…| [A-Z]+\b).*\n", block.text)
+    is_usage = block.page == "docs/reference/cli.md" and re.fullmatch(r".*(\[|…| [A-Z]+\b).*\n", block.text)
     return not (block.not_run or block.language == "text" or is_usage)
 
 
@@ -400,20 +400,20 @@ def _after_tamarin(world: World, said: str, s3) -> None:
 BEFOREHAND: dict[str, Callable] = {
     "docs/how-to/backfill.md": _backfill,
     "docs/how-to/from-tamarin.md": _django,
-    "docs/access.md": _access,
+    "docs/how-to/access.md": _access,
     "docs/how-to/backup.md": _pull,
     "docs/how-to/move-to-postgres.md": _move,
-    "docs/tutorial.md": _tutorial,
+    "docs/tutorial/getting-started.md": _tutorial,
 }
 AFTERWARDS: dict[str, Callable] = {
     "docs/how-to/from-tamarin.md": _after_tamarin,
-    "docs/access.md": _after_access,
+    "docs/how-to/access.md": _after_access,
     "docs/how-to/alerting.md": _after_alerting,
     "docs/how-to/backfill.md": _after_backfill,
     "docs/how-to/backup.md": _after_backup,
     "docs/how-to/move-to-postgres.md": _after_move,
-    "docs/purge.md": _after_purge,
-    "docs/tutorial.md": _after_tutorial,
+    "docs/explanation/purge.md": _after_purge,
+    "docs/tutorial/getting-started.md": _after_tutorial,
 }
 
 
@@ -458,17 +458,18 @@ def test_what_is_not_run_says_why() -> None:
     """Each new one is added here: it must be a decision, not an oversight."""
     assert [(block.page, block.not_run) for page in PAGES for block in blocks_of(page) if block.not_run] == [
         ("README.md", "`make dev` runs until ctrl-C (test_dev.py starts it), and `make test` would run itself"),
-        ("docs/access.md", "needs the AWS command line, and an account"),
+        ("docs/how-to/access.md", "needs the AWS command line, and an account"),
+        *[("docs/how-to/celery.md", "needs a Docker engine")] * 2,
+        ("docs/how-to/celery.md", "runs until it is ended, with a Redis server; `make test-celery` starts it"),
+        ("docs/how-to/containers.md", "needs a Docker engine"),
+        ("docs/how-to/containers.md", "needs a registry and a Kubernetes cluster"),
         ("docs/how-to/dagster.md", "needs a dg project; test_citizen.py makes one"),
         ("docs/how-to/export.md", "the analysers are programs of their own"),
         ("docs/how-to/export.md", "DuckDB, Spark and Athena are programs of their own"),
-        *[("docs/how-to/hogs.md", "needs the AWS command line, and an account")] * 2,
         ("docs/how-to/install.md", "builds and installs a package; test_installation.py does so"),
+        *[("docs/how-to/top-talkers.md", "needs the AWS command line, and an account")] * 2,
         ("docs/how-to/upgrade.md", "would change the code that is being tested"),
-        *[("docs/scaling.md", "needs a Docker engine")] * 3,
-        ("docs/scaling.md", "runs until it is ended, with a Redis server; `make test-celery` starts it"),
-        ("docs/scaling.md", "needs a registry and a Kubernetes cluster"),
-        ("docs/tutorial.md", "starts servers until ctrl-C; tamarin_dagster_tests/operations/test_dev.py starts it"),
+        ("docs/tutorial/getting-started.md", "starts servers until ctrl-C; test_dev.py starts it"),
     ]
 
 

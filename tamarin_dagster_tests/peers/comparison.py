@@ -116,10 +116,10 @@ def _of_statuses(each: Comparison) -> Iterator[str]:
         if said[status] != whole[status]
     ]
     alike = sum(said[status] == whole[status] for status in said)
-    told = f"- Statuses: it tells {len(said)}, {alike} of them with our number"
+    told = f"- Statuses: it gives {len(said)}, {alike} of them equal to ours"
     yield f"{told}; {'; '.join([*others, *each.reading.status_notes])}." if others else f"{told}."
     if left:
-        yield f"- Statuses it does not tell: {'; '.join(left)}."
+        yield f"- Statuses that it does not give: {'; '.join(left)}."
 
 
 def _of_files(each: Comparison) -> Iterator[str]:

@@ -67,8 +67,8 @@ _GOACCESS = Reading(
     uncoded=(),
     unnamed=(),
     file_of=names.goaccess_file,
-    calls="decoded, without line feeds; quote and backslash as they stand in the line, behind a backslash; a request"
-    " without an HTTP version is `-`, one with a method that it does not know stands as it is",
+    calls="decoded, without line feeds; quote and backslash as in the line, after a backslash; a request"
+    " without an HTTP version is `-`, one with a method that it does not know is unchanged",
 )
 
 _AWSTATS_METHODS = (
@@ -83,14 +83,14 @@ _AWSTATS = Reading(
     unread=(
         _WITHOUT_HTTP,
         Rule("a method that it does not know: PATCH, and what is none", f"request_method !~ '{_AWSTATS_METHODS}'"),
-        Rule("a quote in the URI, behind a blank", """request_uri ~ ' .*"'"""),
+        Rule("a quote in the URI, after a blank", """request_uri ~ ' .*"'"""),
     ),
     unsized=(
         Rule("a 304 has no bytes for it", "http_status = 304"),
         Rule("a favicon that is not there has none", f"{_FAVICON} AND http_status = 404"),
     ),
     uncoded=(
-        Rule("it tells errors only", f"NOT {_AWSTATS_ERROR}"),
+        Rule("it gives errors only", f"NOT {_AWSTATS_ERROR}"),
         Rule("a favicon is no error for it", f"{_FAVICON} AND {_AWSTATS_ERROR}"),
     ),
     unnamed=(
@@ -123,7 +123,7 @@ _ANALOG_UNSIZED = (
     Rule("it sums up the bytes of successes: not of errors", "http_status >= 400"),
     Rule("nor of redirections", "http_status BETWEEN 300 AND 399 AND http_status <> 304"),
 )
-_ANALOG_LUMPS = "statuses of which it knows nothing it lumps together"
+_ANALOG_LUMPS = "it counts unknown statuses together"
 _ANALOG_CALLS = (
     "ASCII decoded but for `%&;=?`; without anchor, and without what follows a semicolon; a backslash is a slash, two"
     " slashes are one, `.` and `..` are resolved, `index.html` is its folder"
@@ -153,9 +153,9 @@ _ANALOG_RAW = Reading(
         _WITHOUT_HTTP,
         Rule("a blank in the requester: a CloudFront origin access identity", f"requester ~ ' ' AND NOT {_NO_REQUEST}"),
         Rule("no HTTP version", f"http_version IS NULL AND request_uri !~ ' ' AND NOT {_NO_REQUEST}"),
-        Rule("a quote in the URI, behind a blank", """request_uri ~ ' .*"'"""),
+        Rule("a quote in the URI, after a blank", """request_uri ~ ' .*"'"""),
         Rule("a quote in the referrer", """referrer ~ '^[^"]*"' AND referrer !~ '^[^"]*" "'"""),
-        Rule("a quote in the user agent, without a blank behind it", """user_agent ~ '^[^"]*"([^ ]|$)'"""),
+        Rule("a quote in the user agent, without a blank after it", """user_agent ~ '^[^"]*"([^ ]|$)'"""),
     ),
     unsized=_ANALOG_UNSIZED,
     uncoded=(),

@@ -12,7 +12,7 @@ from tamarin_dagster_tests.peers.programs import S3_RECIPE, missing_programs
 from tamarin_dagster_tests.peers.readings import READINGS, Reading
 from tamarin_dagster_tests.peers.traffic import Request, Traffic
 
-_PAGE = Path(__file__).parents[2] / "docs/peers.md"
+_PAGE = Path(__file__).parents[2] / "docs/reference/peers.md"
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_rollups_have_the_statuses_of_a_program_that_reads_all_requests(comp
 
 @pytest.mark.peers
 def test_the_page_on_peers_has_these_numbers(comparisons) -> None:
-    """Renew it with: python -m tamarin_dagster_tests.peers --markdown docs/peers.md."""
+    """Renew it with: python -m tamarin_dagster_tests.peers --markdown docs/reference/peers.md."""
     assert as_markdown(comparisons.values()) in _PAGE.read_text("utf-8")
 
 

@@ -339,7 +339,7 @@ def test_recheck_shows_columns_values_and_log_keys_and_gives_status_1(run, confi
 
     assert done.returncode == 1
     assert "1 day of requests (2026-03-05): 2 records of 2 log keys would not be loaded today;" in done.stderr
-    assert "docs/lines.md" in done.stderr
+    assert "docs/reference/lines.md" in done.stderr
     shown = [[cell.strip() for cell in row.split("│")[1:-1]] for row in done.stdout.splitlines() if row.startswith("│")]
     ids = dict(rows("SELECT key, id FROM s3_log_key"))
     assert shown == [
@@ -418,7 +418,8 @@ def test_a_log_key_that_is_still_there_is_loaded_again_as_the_page_says(
     ((id_,),) = rows("SELECT id FROM s3_log_key WHERE key = :key", key=key)
     assert run("recheck").returncode == 1
 
-    (block,) = (each.text for each in blocks_of_page("docs/lines.md") if "DELETE FROM s3_log_key" in each.text)
+    texts = [each.text for each in blocks_of_page("docs/reference/lines.md")]
+    (block,) = (each for each in texts if "DELETE FROM s3_log_key" in each)
     done = run("sql", block.replace("17", str(id_)))
     assert done.returncode == 0, done.stderr
     assert rows("SELECT key FROM s3_log_key") == [(other,)]

@@ -227,18 +227,22 @@ FROM (VALUES
 
 INSERT INTO traffic_day SELECT bucket, '2026-03-05', 1, 1, now(), 1 FROM (VALUES ('media'), ('other')) t (bucket);
 
--- The hours of 40 days with 150 to 159 requests of 1 MiB; and an hour of the last day with 900, another with 200.
+-- The hours of 40 days with 15,000 to 15,800 requests of 100 kB; and an hour of the last day with 90,000, another with
+-- 20,000.
 INSERT INTO traffic_hourly
-SELECT 'media', hour, kind, 2, requests, requests * 1048576, 0, 1, 2, 3
+SELECT 'media', hour, kind, 2, requests, requests * 100000, 0, 1, 2, 3
 FROM generate_series(timestamptz '2026-01-01 00:00Z', '2026-02-09 23:00Z', '1 hour') AS hour,
-LATERAL (SELECT CASE hour WHEN '2026-02-09 12:00Z' THEN 450 WHEN '2026-02-09 13:00Z' THEN 100
-                ELSE 75 + extract(day FROM hour AT TIME ZONE 'UTC') % 5 END) AS t (requests),
+LATERAL (SELECT CASE hour WHEN '2026-02-09 12:00Z' THEN 45000 WHEN '2026-02-09 13:00Z' THEN 10000
+                ELSE 7500 + extract(day FROM hour AT TIME ZONE 'UTC') % 5 * 100 END) AS t (requests),
 (VALUES ('read'), ('list')) AS k (kind);
--- A small bucket that is asked once a day, and one day a thousand times.
+-- A small bucket that is asked once a day, and one day 20,000 times.
 INSERT INTO traffic_hourly
 SELECT 'small', hour, 'read', 2,
-    CASE hour WHEN '2026-01-20 09:00Z' THEN 1000 WHEN '2026-01-05 09:00Z' THEN 900 ELSE 1 END, 5, 0, 1, 2, 3
+    CASE hour WHEN '2026-01-20 09:00Z' THEN 20000 WHEN '2026-01-05 09:00Z' THEN 18000 ELSE 1 END, 5, 0, 1, 2, 3
 FROM generate_series(timestamptz '2026-01-01 09:00Z', '2026-01-20 09:00Z', '1 day') AS hour;
+INSERT INTO traffic_day
+SELECT bucket, day, 1, 1, now(), 1
+FROM generate_series(date '2026-01-01', '2026-02-09', '1 day') AS day, (VALUES ('media'), ('small')) AS t (bucket);
 """
 
 
@@ -456,14 +460,14 @@ def test_a_spike_is_an_hour_above_the_same_hour_of_other_days(ask):
     found = ask("SELECT * FROM s3_spike WHERE bucket = 'media' ORDER BY measure")
     hour = datetime(2026, 2, 9, 12, tzinfo=UTC)
     assert found == [
-        ("media", hour, "bytes_sent", 900 * 2**20, 154 * 2**20, 900 / 154, 2 * 2**20, 28),
-        ("media", hour, "requests", 900, 154, 900 / 154, 2, 28),
+        ("media", hour, "bytes_sent", 9e9, 1.54e9, 9e9 / 1.54e9, 2e7, 28),
+        ("media", hour, "requests", 90_000, 15_400, 90_000 / 15_400, 200, 28),
     ]
 
 
 def test_hours_without_requests_count_and_a_former_spike_does_not_hide_one(ask):
     found = ask("SELECT hour, measure, value, usual, times_usual, deviation, days FROM s3_spike WHERE bucket = 'small'")
-    assert found == [(datetime(2026, 1, 20, 9, tzinfo=UTC), "requests", 1000, 1, 1000, 0, 19)]
+    assert found == [(datetime(2026, 1, 20, 9, tzinfo=UTC), "requests", 20_000, 1, 20_000, 0, 19)]
 
 
 def test_the_rollup_of_a_day_tells_the_hosts_of_its_referrers(engine, rows):
@@ -555,7 +559,7 @@ def test_records_inside_of_others_are_shown_with_their_place(ask):
     ]
 
 
-RECIPES = [block.text for block in blocks_of_page("docs/queries.md") if block.language == "sql"]
+RECIPES = [block.text for block in blocks_of_page("docs/how-to/queries.md") if block.language == "sql"]
 ANSWERS_OF_THE_PAGE = [
     [("<b>", 4000, 4, 80.0), ("a", 1000, 2, 20.0)],
     [("remote_ip", "2001:db8::1", 3400, 69, 11), ("remote_ip", "192.0.2.2", 300, 6, 1)],
@@ -568,8 +572,8 @@ ANSWERS_OF_THE_PAGE = [
     [(HOSTILE, 404, "NoSuchKey", 3, 2, 1, 3), ("last", 404, "NoSuchKey", 1, 0, 1, 1)],
     [("no such key", 9, 9, 1)],
     [
-        (datetime(2026, 2, 9, 12, tzinfo=UTC), "bytes_sent", 900 * 2**20, 154 * 2**20, Decimal("5.8")),
-        (datetime(2026, 2, 9, 12, tzinfo=UTC), "requests", 900, 154, Decimal("5.8")),
+        (datetime(2026, 2, 9, 12, tzinfo=UTC), "bytes_sent", 9e9, 1.54e9, Decimal("5.8")),
+        (datetime(2026, 2, 9, 12, tzinfo=UTC), "requests", 90_000, 15_400, Decimal("5.8")),
     ],
     [("key", "new.mp4", 40, 0, 40_000, 40_000), ("referrer", "https://thief.example/", 40, 0, 40_000, 40_000)],
     [("91 days", date(2025, 10, 2), 2**47 - 1)],

@@ -25,7 +25,7 @@ from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS, views
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.recordstore.log_keys import DAY, load_keys, log_key
 
-PAGE = (Path(__file__).parents[2] / "docs/completeness.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/explanation/completeness.md").read_text("utf-8")
 REQUESTED = datetime(2026, 3, 5, 9, 58, 1, tzinfo=UTC)
 DUPLICATES = "SELECT request_id, copies, log_key_ids FROM s3_duplicate_record ORDER BY request_dtime, request_id"
 MONTHS = [date(2026, month, 1) for month in (2, 3, 4)]

@@ -119,7 +119,7 @@ def test_the_view_has_the_shapes_of_the_fields():
 
 
 def test_the_forged_line_of_the_page_is_read_as_the_page_says_and_its_query_finds_it(engine, rows):
-    blocks = blocks_of_page("docs/lines.md")
+    blocks = blocks_of_page("docs/reference/lines.md")
     (forged,) = (block.text for block in blocks if block.language == "text")
     (query,) = (block.text for block in blocks if "concat_ws" in block.text)
     hidden = joined(b"\r", "A0", "B0")
@@ -139,7 +139,7 @@ def test_the_forged_line_of_the_page_is_read_as_the_page_says_and_its_query_find
 
 
 def test_the_query_of_the_page_on_lines_shows_hidden_records(engine, rows):
-    (query,) = (block.text for block in blocks_of_page("docs/lines.md") if "s3_hidden_record" in block.text)
+    (query,) = (block.text for block in blocks_of_page("docs/reference/lines.md") if "s3_hidden_record" in block.text)
     load_keys(engine, [log_key("a")], [joined(b"\r", "A0", "B0")])
     assert rows(query) == [("a", 1, REQUESTED, 1, ["user_agent"], [BEGINNING.format("B0")])]
 

@@ -15,7 +15,7 @@ from tamarin_dagster.recordstore.partitions import ensure_partitions, partition_
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 
-PAGE = (Path(__file__).parents[2] / "docs/indexes.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/how-to/indexes.md").read_text("utf-8")
 MONTHS = [date(2026, month, 1) for month in range(1, 13)]
 ROWS = 20_000
 

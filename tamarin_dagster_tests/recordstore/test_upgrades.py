@@ -353,7 +353,9 @@ def test_a_database_of_an_earlier_revision_becomes_what_a_new_one_with_its_rows_
         assert rollups_of(upgraded) == rolled_up
         answers = answers_of(upgraded)
         assert answers == answers_of(new)
-        assert {query for query, (count, _) in answers.items() if not count} == set()
+        # Before 0005 there were no rollups, so fewer days are known than a baseline takes.
+        unanswered = {"SELECT * FROM s3_spike"} if revision < "0005" else set()
+        assert {query for query, (count, _) in answers.items() if not count} == unanswered
         assert migrate(upgraded) is False
         load_keys(upgraded, [log_key("new")], [lines(3)])
         with upgraded.connect() as connection:

@@ -202,11 +202,12 @@ def _consumers(
     every = (
         by(dimension, bucket, month, dollars_sum(dimension.table, prices)).where(dimension.is_not(None)).cte("every")
     )
-    median = median_of(every.c.bytes_sent).label("median")
-    of_all = sa.select(median, sa.func.count().label("consumers")).select_from(every).subquery()
+    # Scalar subqueries are evaluated once. A join with one row of sums is evaluated for each consumer
+    # where the planner expects a single one, as it does before the first ANALYZE of a rollup.
+    median = sa.select(median_of(every.c.bytes_sent)).scalar_subquery().label("median")
+    count = sa.select(sa.func.count()).select_from(every).scalar_subquery().label("consumers")
     statement = (
-        sa.select(every, of_all)
-        .join_from(every, of_all, sa.true())
+        sa.select(every, median, count)
         .order_by(every.c.bytes_sent.desc(), every.c.requests.desc(), every.c[dimension.name])
         .limit(TOP_CONSUMERS)
     )

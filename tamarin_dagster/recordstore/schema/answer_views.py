@@ -1,6 +1,6 @@
 """The columns and comments of the views and functions that answer the usual questions (files under views/).
 
-What they are good for is told in docs/queries.md. Views of records take a day at a time: ask with bounds on
+What they are good for is told in docs/how-to/queries.md. Views of records take a day at a time: ask with bounds on
 request_date, or on request_dtime where a view has a row for each request.
 """
 
@@ -118,11 +118,11 @@ s3_spike = sa.Table(
     sa.Column("hour", sa.TIMESTAMP(timezone=True), comment="First moment of the UTC hour."),
     sa.Column("measure", sa.Text, comment="What there was more of: requests, or bytes_sent."),
     sa.Column("value", sa.Double, comment="How many there were in the hour."),
-    sa.Column("usual", sa.Double, comment="The median of the same hour of the days before."),
+    sa.Column("usual", sa.Double, comment="The median of the same hour of the days, or weekdays, before."),
     sa.Column("times_usual", sa.Double, comment="How many times as much as that it is; null if that is 0."),
-    sa.Column("deviation", sa.Double, comment="The median deviation of these days from it."),
-    sa.Column("days", sa.Integer, comment="How many days before are known: 7 to 28."),
-    comment="Hours with far more requests or bytes than the same hour of the 28 days before.",
+    sa.Column("deviation", sa.Double, comment="The median absolute deviation of these days from it."),
+    sa.Column("days", sa.Integer, comment="How many days before are known: 14 to 28."),
+    comment="Hours with far more requests or bytes than usual, as the checks judge them.",
 )
 
 s3_change = sa.Table(

@@ -8,12 +8,7 @@ CREATE OR REPLACE VIEW s3_change AS
 SELECT
     r.bucket,
     r.request_dtime,
-    CASE
-        WHEN r.operation IN ('S3.EXPIRE.OBJECT', 'S3.CREATE.DELETEMARKER') THEN 'expire'
-        WHEN r.operation IN ('REST.DELETE.OBJECT', 'BATCH.DELETE.OBJECT', 'SOAP.DELETE.OBJECT') THEN 'delete'
-        WHEN r.operation IN ('REST.COPY.OBJECT', 'SOAP.COPY.OBJECT') THEN 'copy'
-        ELSE 'write'
-    END AS change,
+    s3_object_change(r.operation) AS change,
     s3_rest_key(r.key, r.operation) AS key,
     r.version_id,
     CASE WHEN NOT s3_is_anonymous(r.requester) THEN r.requester END AS requester,
@@ -24,10 +19,6 @@ SELECT
     r.object_size,
     r.request_id
 FROM s3_log_record r
-WHERE r.operation IN (
-    'REST.PUT.OBJECT', 'REST.POST.OBJECT', 'REST.POST.UPLOAD', 'REST.COPY.OBJECT', 'REST.DELETE.OBJECT',
-    'BATCH.DELETE.OBJECT', 'SOAP.PUT.OBJECT', 'SOAP.COPY.OBJECT', 'SOAP.DELETE.OBJECT',
-    'S3.EXPIRE.OBJECT', 'S3.CREATE.DELETEMARKER'
-  )
+WHERE s3_object_change(r.operation) IS NOT NULL
   AND coalesce(r.http_status, 204) BETWEEN 200 AND 299
   AND NOT s3_is_error(r.http_status, r.error_code);

@@ -63,7 +63,7 @@ CROSS JOIN LATERAL (
             -- Half an hour before the day tells whether its first request begins a session.
             WHERE r.request_dtime >= day.starts - interval '30 minutes'
               AND r.request_dtime < day.ends + interval '6 hours'
-              AND r.operation IN ('REST.GET.OBJECT', 'WEBSITE.GET.OBJECT', 'SOAP.GET.OBJECT')
+              AND s3_is_download(r.operation)
               AND r.http_status IN (200, 206)
         ) asked
     ) numbered

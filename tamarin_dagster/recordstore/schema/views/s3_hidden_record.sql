@@ -1,8 +1,8 @@
 -- Records whose request URI, referrer or user agent holds the beginning of another record.
 --
 -- A lost newline makes one line of two records, and a client can write a whole record into its user agent. Either way the
--- line is one record, and the rest of it stands in that field (docs/lines.md, "Hidden records"). Ask with bounds on the
--- request's time:
+-- line is one record, and the rest of it stays in that field (docs/reference/lines.md, "Hidden records"). Ask with
+-- bounds on the request's time:
 --
 --     SELECT * FROM s3_hidden_record WHERE request_dtime >= '2026-03-05' AND request_dtime < '2026-03-06';
 --
