@@ -1,5 +1,5 @@
 # make dev    everything on this machine: database, demo (if no bucket is configured), Dagster's page
-# make test   a test of everything, in less than 4 minutes on two cores
+# make test   a test of everything, in about seven minutes on two cores
 # make test-slow  the rest: what has to wait for real servers, and each property with all its examples
 # make chaos  faults of every kind, and what is left afterwards
 # Each target works first on a fresh machine with Python 3.11+ and make; a second call is fast.

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryHour
+from tamarin_dagster.logformat import parser as parsing
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline import pull as pulling
@@ -406,7 +407,7 @@ def test_of_a_refused_batch_only_the_bad_key_is_left_alone(folder_place, engine,
 
 
 def test_a_key_that_the_ledger_refuses_is_left_alone_too(folder_place, engine, rows, monkeypatch):
-    parse_logs = pulling.parse_logs
+    parse_logs = parsing.parse_logs
 
     def miscounting(bodies, **options):
         parsed = parse_logs(bodies, **options)
@@ -416,7 +417,7 @@ def test_a_key_that_the_ledger_refuses_is_left_alone_too(folder_place, engine, r
         ]
         return replace(parsed, counts=tuple(counts))
 
-    monkeypatch.setattr(pulling, "parse_logs", miscounting)
+    monkeypatch.setattr(parsing, "parse_logs", miscounting)
     for number in range(4):
         folder_place.put(name(DAY, number), line(request_id=BAD_ID if number == 2 else "0123456789ABCDEF"))
     assert [failure.key for failure in pull_all(folder_place, engine).failures] == [name(DAY, 2)]
@@ -424,7 +425,7 @@ def test_a_key_that_the_ledger_refuses_is_left_alone_too(folder_place, engine, r
 
 
 def test_a_key_that_defeats_the_parser_is_left_alone_too(folder_place, engine, rows, monkeypatch):
-    parse_logs = pulling.parse_logs
+    parse_logs = parsing.parse_logs
 
     def defeated(bodies, **options):
         if any(BAD_ID.encode() in body for body in bodies):
@@ -434,7 +435,7 @@ def test_a_key_that_defeats_the_parser_is_left_alone_too(folder_place, engine, r
     for number in range(5):
         folder_place.put(name(DAY, number), line(request_id=BAD_ID if number == 3 else "0123456789ABCDEF"))
     with monkeypatch.context() as patch:
-        patch.setattr(pulling, "parse_logs", defeated)
+        patch.setattr(parsing, "parse_logs", defeated)
         (failure,) = pull_all(folder_place, engine).failures
     assert (failure.key, failure.error) == (
         name(DAY, 3),
@@ -504,7 +505,7 @@ def test_an_error_in_any_step_leaves_what_was_committed_and_a_rerun_completes_it
         elif step == "progress":
             options = {"progress": interrupted}
         else:
-            patch.setattr(pulling, step, first_interrupted(getattr(pulling, step)))
+            patch.setattr(loading, step, first_interrupted(getattr(loading, step)))
         with pytest.raises(KeyboardInterrupt):
             pull(folder_place.bucket, store, engine, **options)
     loaded = rows(COUNTS)[0][0]
@@ -588,7 +589,7 @@ def test_keys_that_another_run_loaded_meanwhile_are_counted_as_seen(folder_place
     monkeypatch.setattr(pulling, "BATCH_KEYS", 1)
     for number in range(3):
         folder_place.put(name(DAY, number), lines(1))
-    load, first_is_loaded = pulling.load, threading.Event()
+    load, first_is_loaded = loading.load, threading.Event()
 
     def load_behind_another(*arguments):
         load(*arguments)
@@ -605,7 +606,7 @@ def test_keys_that_another_run_loaded_meanwhile_are_counted_as_seen(folder_place
                     time.sleep(0.2)
                     yield page[2:]
 
-    monkeypatch.setattr(pulling, "load", load_behind_another)
+    monkeypatch.setattr(loading, "load", load_behind_another)
     pulled = pull(folder_place.bucket, Slow(folder_place.store), engine, periods=[DAY])
     assert in_sum(pulled)[:3] == (3, 3, 0)
 
@@ -618,7 +619,7 @@ def test_batches_ahead_stay_few(folder_place, engine, monkeypatch):
     monkeypatch.setattr(pulling, "BATCH_KEYS", 1)
     for number in range(16):
         folder_place.put(name(DAY, number), lines(1))
-    load, prepare, lock = pulling.load, pulling.prepare, threading.Lock()
+    load, prepare, lock = loading.load, loading.prepare, threading.Lock()
     begun = ended = 0
     most_under_way, most_batches = 0, 0
     parsed: list[weakref.ref] = []
@@ -643,8 +644,8 @@ def test_batches_ahead_stay_few(folder_place, engine, monkeypatch):
         parsed.append(weakref.ref(batch.parsed))
         return batch
 
-    monkeypatch.setattr(pulling, "load", slow_load)
-    monkeypatch.setattr(pulling, "prepare", noted)
+    monkeypatch.setattr(loading, "load", slow_load)
+    monkeypatch.setattr(loading, "prepare", noted)
     pull(folder_place.bucket, Broken(folder_place.store, before_fetch=before_fetch), engine)
     assert (begun, ended) == (16, 16)
     # Two are being loaded, one waits parsed, one is being parsed; one waits fetched, one is being fetched.

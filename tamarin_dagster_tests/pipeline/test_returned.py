@@ -8,6 +8,7 @@ import pytest
 from tamarin_dagster.pipeline import pull as pulling
 from tamarin_dagster.pipeline.pull import Pulled, pull
 from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.recordstore import loading
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.logstore.broken import Broken
 
@@ -87,7 +88,7 @@ def test_a_pull_that_read_a_key_before_a_newer_one_was_loaded_and_purged_does_no
 ):
     """The supersede race: 7 rows for 4 lines."""
     place.put(name(), lines(3))
-    prepare, once = pulling.prepare, iter([1])
+    prepare, once = loading.prepare, iter([1])
 
     def overtaken(*arguments, **options):
         if next(once, None):
@@ -97,7 +98,7 @@ def test_a_pull_that_read_a_key_before_a_newer_one_was_loaded_and_purged_does_no
             assert purge_all(place, engine) == 1
         return prepare(*arguments, **options)
 
-    monkeypatch.setattr(pulling, "prepare", overtaken)
+    monkeypatch.setattr(loading, "prepare", overtaken)
     pulled = pull_all(place, engine)
     assert in_sum(pulled) == (1, 0, 0, 0, 1, 0)
     assert pulled.outdated_names == [name()]
