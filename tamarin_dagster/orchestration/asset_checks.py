@@ -1,4 +1,4 @@
-"""The truths that are checked of each partition or of a whole bucket, and how their results reach each partition.
+"""The checks of a partition or of a whole bucket, and how their results reach each partition.
 
 The checks that rest on what a load saw are results of the records asset itself. The others read only the
 database, and can be run alone: partition_checks has their step, completeness_checks what else they look for.
@@ -27,7 +27,7 @@ NO_REJECTED_LINES = "no_rejected_lines"
 ARCHIVE_MATCHES_THE_LEDGER = "archive_matches_the_ledger"
 NO_DUPLICATE_RECORDS = "no_duplicate_records"
 NO_HIDDEN_RECORDS = "no_hidden_records"
-DELIVERIES_KEEP_THEIR_HABIT = "deliveries_keep_their_habit"
+DELIVERY_FRESHNESS = "delivery_freshness"
 NO_FAILING_PURGES = "no_failing_purges"
 ROLLUPS_ADD_UP = "rollups_add_up"
 EACH_NAME_BELONGS_TO_A_DAY = "each_name_belongs_to_a_day"
@@ -47,7 +47,7 @@ ROW_COUNTS = (EVERY_LINE_IS_ACCOUNTED_FOR, ROWS_MATCH_THE_LEDGER, NO_REJECTED_LI
 # Of the records of the last days; looked at nightly.
 NIGHTLY_CHECKS = (NO_DUPLICATE_RECORDS, NO_HIDDEN_RECORDS)
 # Of the bucket as it is now; looked at hourly.
-WATCH_CHECKS = (DELIVERIES_KEEP_THEIR_HABIT, NO_FAILING_PURGES, EACH_NAME_BELONGS_TO_A_DAY)
+WATCH_CHECKS = (DELIVERY_FRESHNESS, NO_FAILING_PURGES, EACH_NAME_BELONGS_TO_A_DAY)
 
 # How many names an event shows; the rest is counted.
 SAMPLE = 20
@@ -55,7 +55,7 @@ SAMPLE = 20
 
 @dataclass(frozen=True)
 class _Truth:
-    """A check: its description says what it states and what to do when it fails."""
+    """A check. Its description says what must hold, and what to do if it fails."""
 
     description: str
     blocking: bool = False
@@ -68,86 +68,87 @@ class _Truth:
 
 _TRUTHS: Mapping[str, _Truth] = {
     EVERY_KEY_IS_LOADED: _Truth(
-        "Each log key that the listing showed is in the ledger. If not, the metadata names the keys and why they were"
-        " left alone; the sensor tries them again, and all other keys are loaded."
+        "Each listed log key is in the ledger. If this fails, the metadata names the log keys that were skipped, with"
+        " the reason. The sensor tries them again, and all others are loaded."
     ),
     NO_STRAY_KEYS: _Truth(
-        "All names that begin as the partition's log keys do are log keys'. A stray is never read and never deleted;"
-        " move it elsewhere, or make log_prefix narrower.",
+        "Each name with the prefix of the partition's log keys is a log key's name. Strays are never read and never"
+        " deleted; move them elsewhere, or make log_prefix narrower.",
         severity=dg.AssetCheckSeverity.WARN,
     ),
     READERS_AGREE: _Truth(
-        "The compiled reader and the regex reader read a sample of this run's lines alike. If they did not, the regex"
-        " reader read the rest of the run: what it loaded is right, but lines of the same shape that were loaded before"
-        " may be wrong. Report the masked line, and set `parser: regex` until a new version is out."
+        "The compiled reader and the regex reader agree on a sample of this run's lines. If this fails, the regex"
+        " reader read the rest of the run, so its records are right. Lines of the same shape that were loaded earlier"
+        " may be wrong. Report the masked line, and set `parser: regex` until a new version is released."
     ),
     EACH_NAME_BELONGS_TO_A_DAY: _Truth(
-        "Under the log prefix lies nothing that belongs to no delivery day. Such a stray is never read and never"
-        " deleted; move it elsewhere, or make log_prefix narrower. If all names are strays, log_prefix is a wrong one.",
+        "Each name under the log prefix belongs to a delivery day. Strays are never read and never deleted; move them"
+        " elsewhere, or make log_prefix narrower. If all names are strays, log_prefix is wrong.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         asset=delivered_key,
     ),
     EVERY_LINE_IS_ACCOUNTED_FOR: _Truth(
-        "For each key, lines = records + rejected + blank. If not, the ledger was changed by hand; nothing is purged.",
+        "For each log key, lines = records + rejected + blank. If this fails, the ledger was changed by hand, and"
+        " nothing is purged.",
         blocking=True,
     ),
     ROWS_MATCH_THE_LEDGER: _Truth(
-        "The rows of each key, counted in Postgres, are as many as the ledger says; expired keys are left out. If not,"
-        " rows were deleted or added by hand; nothing is purged. To load a key again, delete its ledger row and its"
-        " rows.",
+        "Postgres holds as many rows of each log key as the ledger says; expired log keys are not counted. If this"
+        " fails, rows were deleted or added by hand, and nothing is purged. To load a log key again, delete its rows"
+        " and its row in the ledger.",
         blocking=True,
     ),
     NO_REJECTED_LINES: _Truth(
-        "Each line that is not blank became a record. Rejected lines are kept, with the reason, in s3_rejected_line"
-        " (the samples here show letters as a and digits as 9);"
-        " their keys stay in the log bucket, unless purge_rejected is set. After an upgrade the job"
-        " reparse_rejected_lines reads them again.",
+        "Each line that is not blank became a record. Rejected lines are kept in s3_rejected_line with the reason; the"
+        " samples here show letters as a and digits as 9. Their log keys stay in the log bucket unless purge_rejected"
+        " is set. After an upgrade, the job reparse_rejected_lines parses them again.",
         severity=dg.AssetCheckSeverity.WARN,
     ),
     ARCHIVE_MATCHES_THE_LEDGER: _Truth(
-        "The archive's files of the partition's day have as many rows, by their own metadata, as the ledger has records"
-        " of archived keys; while keys wait, as many as were written. If not, somebody changed the archive; nothing is"
-        " purged. To have the day written again, set archived_at to NULL for its keys in s3_log_key.",
+        "The archive's files of the day have as many rows, by their own metadata, as the ledger has records of archived"
+        " log keys; while log keys wait for the archive, as many as were written. If this fails, the archive was"
+        " changed, and nothing is purged. To write the day again, set archived_at to NULL for its log keys in"
+        " s3_log_key.",
         blocking=True,
         asset=archived_key,
     ),
     NO_DUPLICATE_RECORDS: _Truth(
-        "No record of the days' log keys stands in another log key too. S3 may deliver a record twice; both rows"
-        " are kept, and the view s3_duplicate_record shows them. If whole keys are doubled, look for copies of them"
-        " under the log prefix. Counted nightly, of the last days; the metadata says of which.",
+        "No record of the days' log keys is in another log key too. S3 may deliver a record twice: both rows are kept,"
+        " and the view s3_duplicate_record shows them. If whole log keys occur twice, look for copies of them under the"
+        " log prefix. This is counted nightly for the last days; the metadata names them.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         asset=delivered_key,
     ),
     NO_HIDDEN_RECORDS: _Truth(
-        "No request URI, referrer or user agent of the days' records holds the beginning of another record. If"
-        " one does, a newline was lost, or a client wrote a record into its request. The line is one record either"
-        " way, and the view s3_hidden_record shows it. If a whole log key has such lines, look for a better copy of"
-        " it. Counted nightly, of the last days; the metadata says of which.",
+        "No request URI, referrer or user agent of the days' records contains the beginning of another record. If this"
+        " fails, a newline was lost, or a client wrote a record into its request. The line is one record in both cases,"
+        " and the view s3_hidden_record shows it. If all lines of a log key are like that, look for a better copy. This"
+        " is counted nightly for the last days; the metadata names them.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         asset=delivered_key,
     ),
-    DELIVERIES_KEEP_THEIR_HABIT: _Truth(
-        f"The bucket has not fallen silent: its last log key came no longer ago than twice the largest gap of its last"
-        f" {BASELINE_DAYS} days, or an hour. Only what is loaded counts. If not, first look whether the"
-        " bucket's sensor runs and its runs succeed, then run `tamarin-dagster doctor --bucket {bucket}`.",
+    DELIVERY_FRESHNESS: _Truth(
+        f"The last log key is not older than twice the largest gap of the last {BASELINE_DAYS} days, or an hour. Only"
+        " loaded log keys count. If this fails, check that the bucket's sensor is on and its runs succeed, then run"
+        " `tamarin-dagster doctor --bucket {bucket}`.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         asset=delivered_key,
     ),
     NO_FAILING_PURGES: _Truth(
-        "No log key's deletion has been failing for more than a day. If one has, the metadata names the key and what"
-        " the log bucket answered. Mostly s3:DeleteObject is missing (if versioned, s3:DeleteObjectVersion): grant"
-        " it, or set purge_parsed_keys: false. The nightly purge tries again.",
+        "No deletion of a log key has failed for more than a day. If this fails, the metadata names the log key and the"
+        " answer of the log bucket. Usually the permission s3:DeleteObject is missing (s3:DeleteObjectVersion if the"
+        " bucket is versioned): grant it, or set purge_parsed_keys: false. The nightly purge tries again.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         asset=delivered_key,
     ),
     ROLLUPS_ADD_UP: _Truth(
-        "Of each day that was rolled up, each rollup's requests, bytes and errors add up to those of its records. If"
-        " not, rows were changed by hand: materialize the partition alone, which makes the rollups of its days again.",
+        "The requests, bytes and errors of each rollup of a day add up to those of its records. If this fails, rows"
+        " were changed by hand: materialize the partition alone, which rolls up its days again.",
         partitioned=False,
         asset=rollups_key,
     ),
@@ -155,12 +156,12 @@ _TRUTHS: Mapping[str, _Truth] = {
 
 
 def listing_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
-    """The checks whose results the records asset itself returns."""
+    """Return the checks whose results the records asset itself returns."""
     return [check_spec(name, bucket, slug) for name in (EVERY_KEY_IS_LOADED, NO_STRAY_KEYS, READERS_AGREE)]
 
 
 def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
-    """The check of that name, as Dagster wants to have it declared."""
+    """Return the check of that name as a Dagster spec."""
     truth = _TRUTHS[name]
     return dg.AssetCheckSpec(
         name,
@@ -172,14 +173,14 @@ def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
 
 
 def check_keys(slug: str, *names: str) -> list[dg.AssetCheckKey]:
-    """The checks of these names of a bucket, for a job's selection."""
+    """Return the keys of these checks of a bucket, for a selection."""
     return [dg.AssetCheckKey(_TRUTHS[name].asset(slug), name) for name in names]
 
 
 def check_result(
     name: str, slug: str, passed: bool, metadata: Mapping[str, Any], description: str | None = None
 ) -> dg.AssetCheckResult:
-    """A result with the severity that belongs to the check."""
+    """Return a result with the severity of the check."""
     return dg.AssetCheckResult(
         passed=passed,
         asset_key=_TRUTHS[name].asset(slug),
@@ -193,7 +194,7 @@ def check_result(
 def per_partition(
     context: dg.OpExecutionContext, results: Mapping[DeliveryPeriod, Sequence[dg.AssetCheckResult]]
 ) -> list[dg.AssetCheckResult]:
-    """What a step should return so that each partition gets its own results.
+    """Return what a step should return so that each partition gets its own results.
 
     In a run for one partition these are its results. In a run for a range Dagster 1.13 would store one result for no
     partition and leave each partition's planned; so each one's results are logged here as events of their own, and what
@@ -236,10 +237,10 @@ def _log_result(context: dg.OpExecutionContext, result: dg.AssetCheckResult, par
 
 
 def chosen_periods(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> list[DeliveryPeriod]:
-    """The partitions of a run. One that was launched for none says what to do: Dagster's own error does not."""
+    """Return the partitions of a run. If it has none, the error says what to do, which Dagster's own error does not."""
     if not (context.has_partition_key or context.has_partition_key_range):
         raise dg.Failure(
-            "no partition was chosen, and this works by delivery days: choose the partitions in the launch dialog, or"
+            "no partition was chosen, but a run needs its delivery days: choose the partitions in the launch dialog, or"
             " give partition_key (nothing is loaded twice)",
             allow_retries=False,
         )
@@ -249,7 +250,7 @@ def chosen_periods(context: dg.OpExecutionContext | dg.AssetExecutionContext) ->
 def row_count_results(
     connection: sa.Connection, bucket: LoggedBucket, slug: str, period: DeliveryPeriod
 ) -> list[dg.AssetCheckResult]:
-    """Count a partition's rows in Postgres and hold them against the ledger: the results of ROW_COUNTS."""
+    """Count a partition's rows in Postgres, compare them with the ledger, and return the results of ROW_COUNTS."""
     counts = ledger.period_counts(connection, bucket.name, period)
     unaccounted = ledger.unaccounted_keys(connection, bucket.name, period)
     differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, period))
@@ -303,7 +304,7 @@ def _sample_table(samples: Sequence[ledger.RejectedSample]) -> dg.TableMetadataV
 
 
 def name_table(names: Sequence[str]) -> dg.TableMetadataValue:
-    """The first names, for metadata."""
+    """Return a table of the first names, for metadata."""
     return dg.MetadataValue.table(records=[dg.TableRecord({"name": name}) for name in names[:SAMPLE]])
 
 

@@ -26,6 +26,7 @@ from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.pipeline.discover import describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.preview import PREVIEW_COLUMNS, Preview
 from tamarin_dagster.pipeline.pull import MisreadLine, Progress, Pulled, PulledPeriod, pull
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.settings import LoggedBucket, PartitionUnit, Settings
@@ -220,7 +221,7 @@ def _listing_results(slug: str, each: PulledPeriod) -> list[dg.AssetCheckResult]
                 "files that may still be written": each.waiting,
             }
             | ({"outdated": asset_checks.name_table(each.outdated_names)} if each.outdated_names else {})
-            | ({"left alone": failure_table(each.failures)} if each.failures else {}),
+            | ({"skipped": failure_table(each.failures)} if each.failures else {}),
         ),
         asset_checks.check_result(
             asset_checks.NO_STRAY_KEYS,
@@ -263,10 +264,11 @@ def _summary(bucket: LoggedBucket, pulled: Pulled) -> str:
         return sum(getattr(each, name) for each in pulled.periods)
 
     return (
-        f"{bucket.name}: {total('keys'):,} keys loaded ({total('seen'):,} were loaded before), {total('lines'):,} lines"
-        f" = {total('records'):,} rows + {total('rejected'):,} rejected + {total('blank'):,} blank,"
-        f" in {pulled.seconds:.1f} s; {len(pulled.failures)} keys left alone"
-        + (f"; {returned:,} keys have returned, and are purged again" if (returned := total("returned")) else "")
+        f"{bucket.name}: {count_noun(total('keys'), 'log key')} loaded ({total('seen'):,} were loaded before),"
+        f" {count_noun(total('lines'), 'line')} = {total('records'):,} rows + {total('rejected'):,} rejected"
+        f" + {total('blank'):,} blank,"
+        f" in {pulled.seconds:.1f} s; {len(pulled.failures):,} skipped"
+        + (f"; {count_noun(returned, 'returned log key')} to purge again" if (returned := total("returned")) else "")
         + (f"; {describe_outdated(outdated, pulled.outdated_names[0])}" if (outdated := total("outdated")) else "")
         + (f"; {describe_waiting(bucket, pulled.waiting)}" if pulled.waiting else "")
     )

@@ -1,6 +1,6 @@
-"""Checks of what S3 delivers and lets us delete.
+"""Checks of deliveries and deletions.
 
-Records delivered twice, records inside of records, a bucket gone silent, deletions that fail.
+Records delivered twice, records inside records, a silent bucket, deletions that fail.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.orchestration.asset_checks import (
-    DELIVERIES_KEEP_THEIR_HABIT,
+    DELIVERY_FRESHNESS,
     EACH_NAME_BELONGS_TO_A_DAY,
     NO_DUPLICATE_RECORDS,
     NO_FAILING_PURGES,
@@ -21,17 +21,17 @@ from tamarin_dagster.orchestration.asset_checks import (
     name_table,
 )
 from tamarin_dagster.orchestration.resources import LogBuckets
-from tamarin_dagster.pipeline.discover import count_strays, describe_unsearched, survey
+from tamarin_dagster.pipeline.discover import describe_strays, describe_unsearched, survey
 from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
 
-# S3 says of no bucket how often it delivers, so a bucket's own past is the measure, once there is enough of it.
-HABIT_DELIVERIES = 20
-HABIT_SPAN = timedelta(days=2)
+# S3 does not say how often it delivers, so the bucket's own past is the baseline, once there is enough of it.
+MIN_DELIVERIES = 20
+MIN_SPAN = timedelta(days=2)
 # A busy bucket's gaps are minutes long, and S3 has slow hours.
-LEAST_SILENCE = timedelta(hours=1)
-# Each night's purge tries again: what a second night has not deleted wants a person.
+MIN_SILENCE = timedelta(hours=1)
+# Each night's purge tries again. What the second night did not delete needs a person.
 PURGE_PATIENCE = timedelta(days=1)
 
 
@@ -40,7 +40,7 @@ def nightly_results(
 ) -> Iterator[dg.AssetCheckResult]:
     """Look for records that were delivered twice, or that hold others, among the log keys of these delivery days.
 
-    A database that refuses fails the check, and the next one is looked at.
+    If the database refuses a query, that check fails, and the next one is made.
     """
 
     def duplicates(connection: sa.Connection, day: date) -> dg.AssetCheckResult:
@@ -142,9 +142,9 @@ def watch_results(
     """
     now = datetime.now(UTC)
     with engine.connect() as connection:
-        if DELIVERIES_KEEP_THEIR_HABIT in wanted:
-            habit = completeness.get_delivery_baseline(connection, bucket.name, now)
-            yield _habit_result(slug, habit, now)
+        if DELIVERY_FRESHNESS in wanted:
+            baseline = completeness.get_delivery_baseline(connection, bucket.name, now)
+            yield _freshness_result(slug, baseline, now)
         if NO_FAILING_PURGES in wanted:
             failing = completeness.failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
             yield _purge_result(slug, failing)
@@ -152,34 +152,36 @@ def watch_results(
         yield _stray_result(slug, bucket, log_buckets)
 
 
-def _habit_result(slug: str, habit: completeness.DeliveryBaseline, now: datetime) -> dg.AssetCheckResult:
-    metadata: dict[str, object] = {"deliveries": habit.deliveries}
-    if habit.first is None or habit.last is None or habit.largest_gap is None:
+def _freshness_result(slug: str, baseline: completeness.DeliveryBaseline, now: datetime) -> dg.AssetCheckResult:
+    metadata: dict[str, object] = {"deliveries": baseline.deliveries}
+    if baseline.first is None or baseline.last is None or baseline.largest_gap is None:
         allowed = None
     else:
-        metadata["last delivery"] = dg.MetadataValue.timestamp(habit.last)
-        metadata["largest gap"] = str(habit.largest_gap)
-        metadata["silent for"] = str(timedelta(seconds=int((now - habit.last).total_seconds())))
-        enough = habit.deliveries >= HABIT_DELIVERIES and habit.last - habit.first >= HABIT_SPAN
-        allowed = max(2 * habit.largest_gap, LEAST_SILENCE) if enough else None
-    if allowed is None or habit.last is None:
-        return check_result(DELIVERIES_KEEP_THEIR_HABIT, slug, True, metadata, "too little history to tell a habit")
+        metadata["last delivery"] = dg.MetadataValue.timestamp(baseline.last)
+        metadata["largest gap"] = str(baseline.largest_gap)
+        metadata["silent for"] = str(timedelta(seconds=int((now - baseline.last).total_seconds())))
+        enough = baseline.deliveries >= MIN_DELIVERIES and baseline.last - baseline.first >= MIN_SPAN
+        allowed = max(2 * baseline.largest_gap, MIN_SILENCE) if enough else None
+    if allowed is None or baseline.last is None:
+        return check_result(DELIVERY_FRESHNESS, slug, True, metadata, "too little history for a baseline")
     return check_result(
-        DELIVERIES_KEEP_THEIR_HABIT,
+        DELIVERY_FRESHNESS,
         slug,
-        now - habit.last <= allowed,
+        now - baseline.last <= allowed,
         metadata | {"silence allowed": str(allowed)},
     )
 
 
 def _stray_result(slug: str, bucket: LoggedBucket, log_buckets: LogBuckets) -> dg.AssetCheckResult:
-    """A log bucket that cannot be listed fails this check alone; its sensor's ticks fail too."""
+    """Return the result on strays. A log bucket that cannot be listed fails only this check, and its sensor's ticks."""
     try:
         seen = survey(log_buckets.store(bucket), bucket)
     except LogStoreError as error:
-        return check_result(EACH_NAME_BELONGS_TO_A_DAY, slug, False, {"error": str(error)}, "it could not be looked at")
+        return check_result(
+            EACH_NAME_BELONGS_TO_A_DAY, slug, False, {"error": str(error)}, "the log bucket could not be listed"
+        )
     strays, metadata = seen.strays, dict[str, object](strays=len(seen.strays))
-    said = [f"{count_strays(strays)} stray(s)"] if strays else []
+    said = [describe_strays(strays)] if strays else []
     if strays:
         metadata["names"] = name_table(strays)
     if seen.unsearched:

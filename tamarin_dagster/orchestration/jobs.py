@@ -175,6 +175,6 @@ def _counts(reparsed: list[Reparsed]) -> dict[str, object]:
         "lines that are records now": total("moved"),
         "lines still rejected": total("rejected"),
         "lines with another reason": total("reasons_changed"),
-        "oversized lines left alone": total("oversized"),
+        "oversized lines skipped": total("oversized"),
         "failed keys": sum(len(done.failures) for done in reparsed),
     }

@@ -27,12 +27,13 @@ from tamarin_dagster.orchestration.selections import Selection, load_selection
 from tamarin_dagster.pipeline.discover import (
     DAYS_AHEAD,
     Look,
-    count_strays,
     days_with_keys,
+    describe_strays,
     describe_unsearched,
     survey,
 )
 from tamarin_dagster.pipeline.retain import first_kept_day
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 # Dagster ends a tick after 60 s and then forgets what it found; the rest is for the last page and for Dagster itself.
@@ -91,9 +92,12 @@ class Tick:
 
     def story(self, seconds: float) -> str:
         """The tick in one sentence."""
-        parts = [f"{self.listed:,} keys in {self.days} day(s): {self.seen:,} loaded, {self.unseen:,} new"]
+        parts = [
+            f"{count_noun(self.listed, 'log key')} in {count_noun(self.days, 'day')}: {self.seen:,} loaded,"
+            f" {self.unseen:,} new"
+        ]
         if self.strays or self.strays_elsewhere:
-            parts.append(f"{count_strays(self.strays_elsewhere, self.strays)} stray(s)")
+            parts.append(describe_strays(self.strays_elsewhere, self.strays))
         if self.not_searched:
             parts.append(self.not_searched)
         if self.outdated:
@@ -255,7 +259,7 @@ def _next_attempt(instance: dg.DagsterInstance, selection: Selection, unseen: Un
     attempts = sum(not _failed_before_its_start(record) for record in records)
     if attempts >= MAX_ATTEMPTS:
         tick.waiting.append(
-            f"{unseen.period}: {unseen.keys} keys left alone after {MAX_ATTEMPTS} attempts, see its runs"
+            f"{unseen.period}: {count_noun(unseen.keys, 'log key')} skipped after {MAX_ATTEMPTS} attempts; see its runs"
         )
         return None
     number = 1 + max(len(records), *map(_number_of, records))

@@ -23,47 +23,48 @@ from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, rais
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster.traffic.baseline import PAST_DAYS
 
-BANDWIDTH_KEEPS_ITS_HABIT = "bandwidth_keeps_its_habit"
-REQUESTS_KEEP_THEIR_HABIT = "requests_keep_their_habit"
-ERROR_RATE_KEEPS_ITS_HABIT = "error_rate_keeps_its_habit"
-NO_NEW_TOP_CONSUMER = "no_new_top_consumer"
-NO_CONSUMER_TAKES_MORE_THAN_ITS_SHARE = "no_consumer_takes_more_than_its_share"
+BANDWIDTH_ANOMALY = "bandwidth_anomaly"
+REQUEST_ANOMALY = "request_anomaly"
+ERROR_RATE_ANOMALY = "error_rate_anomaly"
+NEW_TOP_TALKER = "new_top_talker"
+TOP_TALKER_SHARE = "top_talker_share"
 
-TOO_LITTLE_HISTORY = "too little history to tell what is usual"
-# Characters of a key, agent or referrer that a table shows: what is longer is an attack, and fills the page.
+TOO_LITTLE_HISTORY = "too little history for a baseline"
+# Characters of a key, agent or referrer in a table. Longer ones are attacks, and would fill the page.
 SHOWN_CHARACTERS = 200
 
 _KINDS = {ConsumerKind.ip: "IP address", ConsumerKind.requester: "requester"}
 _SETTLED_HOURS = SETTLED_AFTER // timedelta(hours=1)
-_USUAL = (
-    f" Usual is the median of the same hour on the {PAST_DAYS} days before and on the same days of the week, whichever"
-    " is more, and up to alarm_threshold median absolute deviations above it. The metadata has the hours, and who and"
-    " what was more than usual on that day; it warns for a day."
+_BASELINE = (
+    f" The baseline is the median of the same hour on the {PAST_DAYS} days before, or on the same days of the week,"
+    " whichever is higher; an hour may exceed it by alarm_threshold median absolute deviations. The metadata shows the"
+    " hours, and who and what took more than before on that day. The check warns for a day."
 )
 _DESCRIPTIONS: Mapping[str, str] = {
-    BANDWIDTH_KEEPS_ITS_HABIT: (
-        f"In no hour of the last {anomalies.JUDGED_HOURS} were more bytes sent than usual. If nobody expects it, see"
-        " who takes them: `tamarin-dagster hogs --bucket {bucket}`." + _USUAL
+    BANDWIDTH_ANOMALY: (
+        f"No hour of the last {anomalies.JUDGED_HOURS} sent far more bytes than its baseline. To see who takes them,"
+        " run `tamarin-dagster top-talkers --bucket {bucket}`." + _BASELINE
     ),
-    REQUESTS_KEEP_THEIR_HABIT: (
-        f"In no hour of the last {anomalies.JUDGED_HOURS} were more requests made than usual. If nobody expects it, see"
-        " whose addresses and user agents are new in the metadata." + _USUAL
+    REQUEST_ANOMALY: (
+        f"No hour of the last {anomalies.JUDGED_HOURS} had far more requests than its baseline. Look for new addresses"
+        " and user agents in the metadata." + _BASELINE
     ),
-    ERROR_RATE_KEEPS_ITS_HABIT: (
-        f"In no hour of the last {anomalies.JUDGED_HOURS} was a larger part of the requests answered with a 4xx or 5xx"
-        " than usual. A key with many errors is missing or closed; an address with many tries names. An hour is judged"
-        f" {_SETTLED_HOURS} hours after its end." + _USUAL
+    ERROR_RATE_ANOMALY: (
+        f"In no hour of the last {anomalies.JUDGED_HOURS} was a far larger part of the requests answered with a 4xx or"
+        " 5xx than before. A key with many errors is missing or closed; an address with many errors is guessing names."
+        f" An hour is judged {_SETTLED_HOURS} hours after its end." + _BASELINE
     ),
-    NO_NEW_TOP_CONSUMER: (
-        f"Of the {anomalies.TOP} addresses and requesters that took most of the last day's bytes, none with"
-        f" {anomalies.MIN_NEW_SHARE:.0%} of them or more is new: not seen in the {PAST_DAYS} days before. If one is,"
-        " find out who that is; what it read is in s3_log_record."
+    NEW_TOP_TALKER: (
+        f"None of the {anomalies.TOP} addresses and requesters with most of the last day's bytes, and with"
+        f" {anomalies.MIN_NEW_SHARE:.0%} of them or more, is new: each was seen in the {PAST_DAYS} days before. If this"
+        " fails, find out who it is; s3_log_record has its requests."
     ),
-    NO_CONSUMER_TAKES_MORE_THAN_ITS_SHARE: (
+    TOP_TALKER_SHARE: (
         f"No address and no requester took more than hog_share of the bytes of the last day, or of the last"
-        f" {anomalies.TOP_TALKER_DAYS}. Private addresses and AWS itself are left out, and buckets with fewer than"
-        f" {anomalies.MIN_CONSUMERS} consumers. If one did, `tamarin-dagster hogs --bucket {{bucket}}` shows it beside"
-        " the others, and writes ban lists; if it may, give the bucket a larger hog_share."
+        f" {anomalies.TOP_TALKER_DAYS} days. Private addresses, AWS itself, and buckets with fewer than"
+        f" {anomalies.MIN_CONSUMERS} consumers are not judged. If this fails, `tamarin-dagster top-talkers --bucket"
+        " {bucket}` compares it with the others and writes ban lists. If it is expected, give the bucket a larger"
+        " hog_share."
     ),
 }
 ALARMS = tuple(_DESCRIPTIONS)
@@ -144,15 +145,15 @@ def _judge(
     connection: sa.Connection, name: str, bucket: str, now: datetime, threshold: float, share: float
 ) -> _Judgement:
     """The check of that name, now."""
-    if name == BANDWIDTH_KEEPS_ITS_HABIT:
+    if name == BANDWIDTH_ANOMALY:
         return _rises(anomalies.bandwidth_spikes(connection, bucket, now, threshold), int)
-    if name == REQUESTS_KEEP_THEIR_HABIT:
+    if name == REQUEST_ANOMALY:
         return _rises(anomalies.request_spikes(connection, bucket, now, threshold), int)
-    if name == ERROR_RATE_KEEPS_ITS_HABIT:
+    if name == ERROR_RATE_ANOMALY:
         return _rises(anomalies.error_rate_jumps(connection, bucket, now, threshold), _percent)
-    if name == NO_NEW_TOP_CONSUMER:
+    if name == NEW_TOP_TALKER:
         return _newcomers(anomalies.new_top_consumers(connection, bucket, now))
-    return _hogs(anomalies.top_talkers(connection, bucket, now, share), share)
+    return _top_talkers(anomalies.top_talkers(connection, bucket, now, share), share)
 
 
 def _rises(found: anomalies.Rises, as_cell: Callable[[float], int | str]) -> _Judgement:
@@ -203,13 +204,13 @@ def _newcomers(found: anomalies.Newcomers) -> _Judgement:
     return _Judgement(not rows, metadata | ({"new consumers": _table(rows)} if rows else {}))
 
 
-def _hogs(found: Sequence[Consumers], share: float) -> _Judgement:
+def _top_talkers(found: Sequence[Consumers], share: float) -> _Judgement:
     rows = [
         _consumer_cells(each.by, consumer) | {"from": each.first.isoformat(), "to": each.last.isoformat()}
         for each in found
         for consumer in each.largest
     ]
-    return _Judgement(not rows, {"share allowed": share} | ({"hogs": _table(rows)} if rows else {}))
+    return _Judgement(not rows, {"share allowed": share} | ({"top talkers": _table(rows)} if rows else {}))
 
 
 def _consumer_cells(by: ConsumerKind, consumer: Consumer) -> dict[str, int | str]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from tamarin_dagster.orchestration.asset_checks import (
-    DELIVERIES_KEEP_THEIR_HABIT,
+    DELIVERY_FRESHNESS,
     NIGHTLY_CHECKS,
     WATCH_CHECKS,
     check_spec,
@@ -68,7 +68,7 @@ def build_watch_job(settings: Settings, slugs: Mapping[str, str], prefix: str = 
         engine = tamarin_database.open(settings)
 
         def look(bucket: LoggedBucket) -> Iterator[dg.AssetCheckResult]:
-            wanted = {*WATCH_CHECKS, *ALARMS} - ({DELIVERIES_KEEP_THEIR_HABIT} if not bucket.monitor_bucket else set())
+            wanted = {*WATCH_CHECKS, *ALARMS} - ({DELIVERY_FRESHNESS} if not bucket.monitor_bucket else set())
             yield from _hourly_results(bucket, slugs[bucket.name], settings, wanted, engine, tamarin_log_buckets)
 
         _look_at_all(context, settings.buckets, slugs, (*WATCH_CHECKS, *ALARMS), look)

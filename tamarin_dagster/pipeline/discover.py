@@ -77,6 +77,12 @@ def count_strays(outside: Sequence[str], within: int = 0) -> str:
     return "at least " * (len(outside) >= MAX_STRAYS_NAMED) + f"{within + len(outside):,}"
 
 
+def describe_strays(elsewhere: Sequence[str], of_days: int = 0) -> str:
+    """Return the number of strays with its noun: `1 stray`, `at least 50 strays`."""
+    count = count_strays(elsewhere, of_days)
+    return f"{count} stray" if count == "1" else f"{count} strays"
+
+
 def describe_unsearched(seen: Survey) -> str:
     """Return a message about the folders that were not searched to their end; empty if there are none."""
     if not seen.unsearched:

@@ -126,7 +126,7 @@ def test_a_sensor_tells_of_each_tick_what_it_saw(page: Page, site: Site, picture
     button(page, "Close").click()
 
     page.get_by_role("button", name="0 runs requested").last.click()
-    story = dialog.get_by_text(re.compile(r"Skip reason:.*\d+ keys? in \d+ day.*: \d+ loaded, \d+ new"))
+    story = dialog.get_by_text(re.compile(r"Skip reason:.*\d+ log keys? in \d+ day.*: \d+ loaded, \d+ new"))
     expect(story).to_be_visible()
 
 
@@ -175,7 +175,7 @@ def test_a_check_says_what_it_states_and_what_it_found_of_each_day(page: Page, s
 def test_a_failing_check_shows_what_failed_in_a_table(page: Page, site: Site, picture: Picture) -> None:
     site.wait_until_loaded(PRESS)
     page.goto(asset(PRESS_GROUP, "log_records", "checks", checkDetail=EVERY_KEY_IS_LOADED))
-    expect(page.get_by_text("the metadata names the keys and why they were left alone")).to_be_visible()
+    expect(page.get_by_text("the metadata names the log keys that were skipped")).to_be_visible()
     table = page.get_by_role("table").filter(has_text="error")
     expect(table.get_by_text(re.compile(r"-000000000000000B\.gz$"))).to_be_visible()
     expect(table.get_by_text("gzip data of 56 bytes is corrupt")).to_be_visible()

@@ -192,7 +192,7 @@ def test_a_key_that_cannot_be_read_fails_its_check_and_stops_no_other(
     assert stored(engine) == (1, 2)
     assert not check_results(result)["every_log_key_is_loaded", DAY]
     left = next(e for e in result.get_asset_check_evaluations() if e.check_name == "every_log_key_is_loaded")
-    assert [row.data["key"] for row in left.metadata["left alone"].records] == [bad]
+    assert [row.data["key"] for row in left.metadata["skipped"].records] == [bad]
     assert [path.name for path in log_folder.glob("logs/*")] == [Path(bad).name]
 
 

@@ -24,7 +24,7 @@ from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 from tamarin_dagster_tests.runs import job_of
 
 DAY = "2026-03-05"
-DUPLICATES, HABIT, PURGES = "no_duplicate_records", "deliveries_keep_their_habit", "no_failing_purges"
+DUPLICATES, HABIT, PURGES = "no_duplicate_records", "delivery_freshness", "no_failing_purges"
 HIDDEN = "no_hidden_records"
 NAMES = "each_name_belongs_to_a_day"
 DELIVERED = dg.AssetKey(["media", "delivered_log_keys"])
@@ -182,7 +182,7 @@ def test_a_folder_that_is_not_searched_to_its_end_is_named_by_the_check(
     found = watched(definitions, instance, NAMES)
 
     assert not found.passed
-    assert found.description.startswith("at least 50 stray(s); 1 folder was not searched to the end")
+    assert found.description.startswith("at least 50 strays; 1 folder was not searched to the end")
     assert [row.data["name"] for row in found.metadata["folders not searched"].records] == ["logs/photos/"]
 
 
@@ -193,7 +193,7 @@ def test_a_log_bucket_that_cannot_be_listed_fails_that_check_alone(settings, ins
     found = watched(definitions, instance, NAMES)
 
     assert not found.passed
-    assert found.description == "it could not be looked at"
+    assert found.description == "the log bucket could not be listed"
     assert "the folder does not exist" in found.metadata["error"].value
 
 
@@ -255,7 +255,7 @@ def test_too_little_history_is_no_habit(definitions, instance, engine, every, de
     found = watched(definitions, instance)
 
     assert found.passed
-    assert found.description == "too little history to tell a habit"
+    assert found.description == "too little history for a baseline"
     assert found.metadata["deliveries"].value == (deliveries if deliveries < 300 else pytest.approx(5, abs=1))
 
 

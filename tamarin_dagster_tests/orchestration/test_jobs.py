@@ -64,7 +64,7 @@ def test_all_buckets_and_days_are_reparsed(definitions, instance, older, rows) -
         "lines that are records now": 6,
         "lines still rejected": 6,
         "lines with another reason": 0,
-        "oversized lines left alone": 0,
+        "oversized lines skipped": 0,
         "failed keys": 0,
     }
     assert rows("SELECT DISTINCT line_count, record_count, rejected_count FROM s3_log_key") == [(4, 3, 1)]

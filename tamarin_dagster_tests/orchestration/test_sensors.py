@@ -60,7 +60,7 @@ def test_a_tick_without_new_keys_says_what_it_saw(definitions, instance, put_key
     result = tick(definitions, instance)
 
     assert result.run_requests == []
-    assert result.skip_reason.skip_message.startswith("1 keys in 1 day(s): 1 loaded, 0 new; 1 stray(s) (")
+    assert result.skip_reason.skip_message.startswith("1 log key in 1 day: 1 loaded, 0 new; 1 stray (")
 
 
 def test_log_keys_of_another_stores_layout_are_asked_for_and_loaded_once(
@@ -82,7 +82,7 @@ def test_log_keys_of_another_stores_layout_are_asked_for_and_loaded_once(
 
     assert result.run_requests == []
     told = result.skip_reason.skip_message
-    assert told.startswith("0 keys in 0 day(s): 0 loaded, 0 new; at least 50 stray(s); 1 folder was not searched to")
+    assert told.startswith("0 log keys in 0 days: 0 loaded, 0 new; at least 50 strays; 1 folder was not searched to")
     assert list(tree.iterdir()) == []
 
 
@@ -176,7 +176,7 @@ def test_the_same_keys_are_tried_again_later_and_not_for_ever(definitions, insta
 
     given_up = tick(definitions, instance)
     assert given_up.run_requests == []
-    assert f"1 keys left alone after {sensors.MAX_ATTEMPTS} attempts" in given_up.skip_reason.skip_message
+    assert f"1 log key skipped after {sensors.MAX_ATTEMPTS} attempts" in given_up.skip_reason.skip_message
 
 
 def test_a_run_that_failed_before_its_start_is_no_attempt_at_its_keys(

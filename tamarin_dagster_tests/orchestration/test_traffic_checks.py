@@ -76,7 +76,7 @@ def test_each_alarm_says_who_and_what(definitions, instance, traffic, today) -> 
     consumer |= {"of the median": "80.0 times", "its own": ""}
     assert table(found[NEWCOMER], "new consumers") == [consumer | {"rank": 1}]
     week = str(settled - 6 * DAY)
-    assert table(found[HOG], "hogs") == [
+    assert table(found[HOG], "top talkers") == [
         consumer | {"from": first, "to": str(settled)} for first in (str(settled), week)
     ]
     assert "token" not in str(found)

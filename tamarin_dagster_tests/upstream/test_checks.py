@@ -192,7 +192,7 @@ def test_a_result_is_no_longer_shown_once_its_asset_is_materialized_again(instan
 
 
 def test_freshness_knows_nothing_of_partitions(instance) -> None:
-    """Why deliveries_keep_their_habit is a check: a backfill of old days would make the asset fresh."""
+    """Why delivery_freshness is a check: a backfill of old days would make the asset fresh."""
     policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1))
 
     @dg.asset(key=LOADED, partitions_def=DAYS, freshness_policy=policy)
