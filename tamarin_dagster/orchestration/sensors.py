@@ -92,10 +92,8 @@ class Tick:
 
     def story(self, seconds: float) -> str:
         """The tick in one sentence."""
-        parts = [
-            f"{count_noun(self.listed, 'log key')} in {count_noun(self.days, 'day')}: {self.seen:,} loaded,"
-            f" {self.unseen:,} new"
-        ]
+        looked = f"{count_noun(self.listed, 'log key')} in {count_noun(self.days, 'day')}"
+        parts = [f"{looked}: {self.seen:,} loaded, {self.unseen:,} new"]
         if self.strays or self.strays_elsewhere:
             parts.append(describe_strays(self.strays_elsewhere, self.strays))
         if self.not_searched:
