@@ -150,7 +150,7 @@ def test_logging_to_another_place_is_replaced_only_if_told(run, source, configur
 
     refused = run("enable-logging", source, "--yes")
     assert refused.exit_code == 1
-    assert "under 'logs/' already" in refused.stderr
+    assert "already logs to" in refused.stderr
     assert "or use --replace" in refused.stderr
     assert s3.get_bucket_logging(Bucket=source)["LoggingEnabled"]["TargetPrefix"] == "logs/"
 

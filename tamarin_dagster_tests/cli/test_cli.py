@@ -108,7 +108,7 @@ def test_reparse_keeps_to_the_bucket_and_the_days_asked_for(
     day = run("reparse", "--bucket", "media", "--from", "2026-03-05", "--to", "2026-03-05")
 
     assert (films.returncode, day.returncode) == (0, 0)
-    assert "films: 0 of 0 keys" in films.stderr
+    assert "films: changed 0 of 0 log keys" in films.stderr
     assert "media: 1 of 1 keys" in day.stderr
     assert "films" not in day.stderr
     assert rows("SELECT delivery_date::text FROM s3_log_key WHERE rejected_count = 0") == [("2026-03-05",)]
@@ -156,7 +156,7 @@ def test_expire_drops_old_months_and_says_what_is_left_in_the_log_bucket(run, re
     assert (dry.returncode, done.returncode, again.returncode) == (0, 0, 0), dry.stderr + done.stderr
     assert "s3_log_record_2019_02" in dry.stdout
     assert "1 month would be dropped, 1 key marked as expired, 0 rejected lines deleted" in dry.stderr
-    assert done.stderr.startswith("1 months dropped (s3_log_record_2019_02), ")
+    assert done.stderr.startswith("dropped 1 month (s3_log_record_2019_02), ")
     assert "marked 1 log key as expired" in done.stderr
     assert "1 expired log key of media is still in the log bucket" in done.stderr
     assert again.stderr.startswith("0 months dropped, 0 bytes; 0 keys marked")
@@ -399,7 +399,7 @@ def test_an_interrupted_pull_keeps_what_it_committed_and_the_next_goes_on(
         said = process.communicate(timeout=60)[1]
 
         assert process.returncode == 130, said
-        assert "not done: 1 of 1 day, from 2026-03-05 on" in said
+        assert "1 of 1 day incomplete, from 2026-03-05 on" in said
         assert "run pull to continue" in said
         loaded = connection.scalar(sa.text("SELECT count(*) FROM s3_log_key"))
         assert 0 < loaded < 40
@@ -855,7 +855,7 @@ def test_pull_and_purge_archive_first_where_an_archive_is_set(run, configured, p
     dry, purged = run("purge", "--dry-run"), run("purge")
 
     assert pulled.returncode == 0, pulled.stderr
-    assert "media: archived 1 keys; 1 days written, 3 records in 1 files" in pulled.stderr
+    assert "media: archived 1 log key: wrote 1 day, 3 records in 1 file" in pulled.stderr
     (told,) = json.loads(pulled.stdout)
     assert (told["archived"]["days"], told["archived"]["rows"], told["purged"]["keys"]) == (["2026-03-05"], 3, 1)
     assert "would purge 1 key" in dry.stderr

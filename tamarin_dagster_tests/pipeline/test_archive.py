@@ -135,7 +135,9 @@ def test_an_archive_in_s3_is_as_one_in_a_folder(
 
 def test_an_archive_that_is_not_there_is_named(load, run, s3, folder_place) -> None:
     load({name(): lines(1)})
-    with pytest.raises(ArchiveError, match=r"^archive s3://not-there-at-all/x: .* does it exist, and is s3:GetObject"):
+    with pytest.raises(
+        ArchiveError, match=r"^archive s3://not-there-at-all/x: .* check that it exists, and that s3:GetObject"
+    ):
         run(S3Archive(s3, "s3://not-there-at-all/x"))
     assert folder_place.names() == [name()]
 
@@ -290,7 +292,7 @@ def test_a_day_that_retention_has_cut_stays_as_it_was_written(load, run, folder,
 
     done, purged = run(now=later())
 
-    assert "retention has dropped records of 1 of its keys" in done.problems[DAY]
+    assert "retention has dropped records of 1 log key of that day" in done.problems[DAY]
     assert (done.waiting_keys, purged.keys) == (1, 0)
     assert len(rows_in(folder)) == 2
     assert folder_place.names() == [name(number=1), name(number=2)]

@@ -123,7 +123,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced_either(loaded, database_url,
 def test_a_database_with_records_is_not_restored_into(backup, database_url, engine, rows) -> None:
     rows("DELETE FROM s3_rejected_line")
     before = all_of(engine)
-    with pytest.raises(BackupError, match="the table s3_log_key has rows, and a restore never replaces any"):
+    with pytest.raises(BackupError, match="the table s3_log_key has rows, and a restore never replaces rows"):
         restore(database_url, backup)
     assert all_of(engine) == before
 
@@ -309,7 +309,7 @@ def test_a_backup_of_a_newer_pg_dump_than_the_pg_restore_here_is_told(backup, on
 
 def test_no_pg_dump_at_all_is_told(loaded, database_url, file, monkeypatch) -> None:
     monkeypatch.setattr(backups, "_find_programs", lambda _: iter(()))
-    with pytest.raises(BackupError, match=r"and there is no pg_dump here; install the client programs of Postgres 18"):
+    with pytest.raises(BackupError, match=r"but there is no pg_dump here; install the client programs of Postgres 18"):
         back_up(database_url, file)
 
 
@@ -414,7 +414,7 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
 
         refused = command("restore", "a.dump", **old)
         assert refused.returncode == 1
-        assert "the table s3_log_key has rows, and a restore never replaces any" in refused.stderr
+        assert "the table s3_log_key has rows, and a restore never replaces rows" in refused.stderr
         damaged = command("restore", "tamarin.yaml", **new)
         assert (damaged.returncode, "is damaged or not a backup" in damaged.stderr) == (1, True)
         assert not (short_folder / "new").exists(), "no server is made for a file that is none"

@@ -214,7 +214,7 @@ def test_a_day_that_cannot_be_exported_is_named_and_the_other_files_are_written(
     # Nobody would notice a missing day within one text.
     text = world / "records.csv"
     said = run("export", "--format", "csv", "--out", str(text), status=1).stderr
-    assert "day 2026-03-05: cannot export: division by zero - what is written ends before it" in said
+    assert "day 2026-03-05: cannot export: division by zero - what is written ends before that day" in said
     assert not text.exists()
 
 
