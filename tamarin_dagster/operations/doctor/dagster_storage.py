@@ -25,7 +25,9 @@ def storage_findings(settings: Settings) -> Iterator[Finding]:
         url = _url(settings)
         if url is None:
             return
-        engine = create_engine(url, connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
+        # A database in SQL_ASCII answers with bytes unless the client names an encoding.
+        options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "client_encoding": "UTF8"}
+        engine = create_engine(url, connect_args=options)
         try:
             with engine.connect() as connection:
                 if connection.scalar(sa.text("SELECT to_regclass('event_logs')")) is not None:
