@@ -51,13 +51,13 @@ RECORD_SCHEMA = dg.TableSchema(
 
 
 def build_delivered_log_keys(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
-    """The asset that stands for what S3 delivers: nothing here makes it."""
+    """Return the external asset for the log keys that S3 delivers."""
     return dg.AssetSpec(
         delivered_key(slug),
         description=(
-            f"Log keys that S3 delivers to {place_of(bucket)}: requests to {bucket.name}, by best effort.\n\nNothing"
-            f" here makes them: the sensor `{named(slug, 'new_log_keys')}` looks for them. The checks tell whether S3"
-            " goes on delivering, delivers twice, and lets us delete."
+            f"Log keys with the requests to {bucket.name}, which S3 delivers to {place_of(bucket)} on a best-effort"
+            f" basis.\n\nNo run makes them: the sensor `{named(slug, 'new_log_keys')}` looks for them. The checks show"
+            " whether S3 still delivers, delivers twice, and allows deletions."
         ),
         group_name=group_of(slug),
         owners=list(bucket.owners),
@@ -76,8 +76,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         description=(
             f"Requests to {bucket.name}, one row each in s3_log_record, from the log keys in {place_of(bucket)}.\n\n"
             f"Ask in SQL: `tamarin-dagster sql`. A partition is the UTC {unit} in the log keys' names (their delivery)."
-            " Loads what the ledger `s3_log_key` does not know yet: to run it again, or over what is already loaded,"
-            " changes nothing."
+            " A run loads the log keys that are not in the ledger `s3_log_key`, so running it again changes nothing."
         ),
         partitions_def=delivery_partitions(bucket),
         backfill_policy=backfill_policy(bucket, settings),

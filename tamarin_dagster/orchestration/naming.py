@@ -69,32 +69,32 @@ def tag_of(bucket: LoggedBucket, slug: str) -> str:
 
 
 def delivered_key(slug: str) -> dg.AssetKey:
-    """The asset that stands for the log keys that S3 delivers."""
+    """Return the key of the external asset for the log keys that S3 delivers."""
     return _key(slug, "delivered_log_keys")
 
 
 def records_key(slug: str) -> dg.AssetKey:
-    """The asset that loads a bucket's log keys."""
+    """Return the key of the asset that loads a bucket's log keys."""
     return _key(slug, "log_records")
 
 
 def archived_key(slug: str) -> dg.AssetKey:
-    """The asset that stands for the bucket's records in the archive."""
+    """Return the key of the asset for the bucket's records in the archive."""
     return _key(slug, "archived_log_records")
 
 
 def rollups_key(slug: str) -> dg.AssetKey:
-    """The asset that sums up a bucket's traffic by day."""
+    """Return the key of the asset that rolls up a bucket's traffic by day."""
     return _key(slug, "traffic_rollups")
 
 
 def purged_key(slug: str) -> dg.AssetKey:
-    """The asset that stands for the bucket's deleted log keys."""
+    """Return the key of the asset for the bucket's deleted log keys."""
     return _key(slug, "purged_log_keys")
 
 
 def traffic_key(slug: str) -> dg.AssetKey:
-    """The asset that stands for the requests that are made to the bucket."""
+    """Return the key of the external asset for the requests that are made to the bucket."""
     return _key(slug, "traffic")
 
 

@@ -36,9 +36,9 @@ def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -
         key=purged_key(slug),
         deps=[before],
         description=(
-            f"Log keys of {bucket.name} that were deleted from {place_of(bucket)}, their rows proved complete.\n\n"
-            f"The proof is a count in `{s3_log_record.name}`, held against `{s3_log_key.name}`, just before. Keys with"
-            " rejected lines stay"
+            f"Log keys of {bucket.name} that were deleted from {place_of(bucket)} after their rows were proved"
+            f" complete.\n\nThe proof compares a count in `{s3_log_record.name}` with `{s3_log_key.name}` just before"
+            " the deletion. Log keys with rejected lines stay"
             f"{' only if a line is oversized' if settings.should_purge_rejected(bucket) else ''}.{note}"
         ),
         partitions_def=delivery_partitions(bucket),

@@ -1,4 +1,4 @@
-"""Nightly: a second look at the days behind the sensor's lookback, and at purges that failed; then old months go.
+"""Nightly schedules: look again at the days before the sensor's lookback, retry failed purges, drop old months.
 
 One schedule does each of these for all buckets.
 """
@@ -86,7 +86,7 @@ def build_purge_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.Schedule
 
 
 def build_expire_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.ScheduleDefinition:
-    """Drops old months: daily, since late keys may bring records of a month that is dropped already."""
+    """Build the schedule that drops old months: daily, since late log keys may add records to dropped months."""
     return dg.ScheduleDefinition(
         name=named(prefix, "expire_old_records_daily"),
         job=job,
@@ -99,7 +99,7 @@ def build_expire_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.Schedul
 
 
 def build_dimensions_schedule(job: dg.JobDefinition, settings: Settings, prefix: str = "") -> dg.ScheduleDefinition:
-    """Looks hourly for what the runs that made the rollups left undone, or an upgrade has changed."""
+    """Build the hourly schedule for what roll-ups could not finish, or what an upgrade has changed."""
 
     @dg.schedule(
         name=named(prefix, "classify_user_agents_hourly"),

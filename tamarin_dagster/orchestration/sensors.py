@@ -60,13 +60,13 @@ class Unseen:
 
     @property
     def day(self) -> date:
-        """The day that it is, or lies in."""
+        """Return the delivery day of the period."""
         return delivery_day(self.period)
 
 
 @dataclass
 class Tick:
-    """What a tick saw, to be told in its skip message, and how far it has come."""
+    """What a tick saw, for its skip message, and how far it got."""
 
     days: int = 0
     listed: int = 0
@@ -101,15 +101,15 @@ class Tick:
         if self.outdated:
             parts.append(f"{self.outdated:,} skipped as outdated")
         if self.waiting_files:
-            parts.append(f"{self.waiting_files:,} file(s) may still be written, a later tick looks again")
+            parts.append(f"{count_noun(self.waiting_files, 'file')} may still be written; a later tick looks again")
         parts += self.waiting
         if self.cut_short:
-            parts.append(f"not yet looked behind {self.looked_at or 'the start'}, the next tick goes on there")
+            parts.append(f"stopped at {self.looked_at or 'the start'} to save time; the next tick continues there")
         return "; ".join(parts) + f" ({seconds:.1f} s)"
 
 
 def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.SensorDefinition:
-    """The bucket's sensor: on from the start if the bucket is monitored, at the interval of the settings."""
+    """Build the bucket's sensor: on from the start if the bucket is monitored, at the interval of the settings."""
     selection = load_selection(bucket, slug, settings)
 
     @dg.sensor(
@@ -273,7 +273,7 @@ def _next_attempt(instance: dg.DagsterInstance, selection: Selection, unseen: Un
 def _minutes_to_wait(
     instance: dg.DagsterInstance, selection: Selection, unseen: Unseen, bucket: LoggedBucket, settings: Settings
 ) -> float:
-    """Return for how many minutes the keys should wait for more. Rounded up: a wait is never told as 0 minutes."""
+    """Return for how many minutes the keys should wait for more. Rounded up, so that no wait is shown as 0 minutes."""
     least = settings.minutes_between_runs_of(bucket)
     if least == 0:
         return 0

@@ -80,13 +80,13 @@ class _Judgement:
 
 
 def build_traffic(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
-    """The asset that stands for the requests that are made to the bucket: nothing here makes it."""
+    """Return the external asset for the requests that are made to the bucket."""
     return dg.AssetSpec(
         traffic_key(slug),
         deps=[rollups_key(slug)],
         description=(
-            f"Requests to {bucket.name}, as its rollups have them.\n\nNothing here makes them: the checks look hourly"
-            " for what is unusual, and say who and what it was."
+            f"Requests to {bucket.name}, as its rollups have them.\n\nNo run makes them: the checks look for anomalies"
+            " every hour, and show who and what caused them."
         ),
         group_name=group_of(slug),
         owners=list(bucket.owners),
@@ -95,7 +95,7 @@ def build_traffic(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
 
 
 def alarm_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
-    """Return the alarms as Dagster wants to have them declared."""
+    """Return the checks for anomalies as Dagster specs."""
     return [
         dg.AssetCheckSpec(name, asset=traffic_key(slug), description=text.replace("{bucket}", bucket.name))
         for name, text in _DESCRIPTIONS.items()

@@ -75,8 +75,8 @@ def build_watch_job(settings: Settings, slugs: Mapping[str, str], prefix: str = 
 
     @dg.job(
         name=named(prefix, "watch_buckets"),
-        description="Checks that no monitored bucket has fallen silent, that no log key's deletion keeps failing, and"
-        " that nothing in a bucket's traffic is unusual.",
+        description="Checks that monitored buckets get log keys, that deletions of log keys succeed, and that the"
+        " traffic has no anomalies.",
         executor_def=dg.in_process_executor,
     )
     def watch_buckets() -> None:

@@ -235,7 +235,9 @@ def test_a_store_that_does_not_know_of_logging_is_no_failure(other_store, faulty
     faulty.deny("GET", "logging", code=code, status=status)
     found = other_store.findings()["logging"]
     assert found[0] == "ok"
-    assert found[1].startswith("cannot be checked, and enable-logging cannot switch it on: the store does not support it")
+    assert found[1].startswith(
+        "cannot be checked, and enable-logging cannot switch it on: the store does not support it"
+    )
 
 
 def test_enable_logging_says_that_a_store_cannot(other_store, faulty, s3_bucket):
