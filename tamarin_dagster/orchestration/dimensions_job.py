@@ -18,7 +18,7 @@ def build_dimensions_job(settings: Settings, prefix: str = "") -> dg.JobDefiniti
         name=named(prefix, "refresh"),
         out=dg.Out(dg.Nothing),
         retry_policy=RETRY_POLICY,
-        description="Tells bots from browsers, and what a month's requests and bytes cost; looks up addresses.",
+        description="Classifies user agents, estimates what a month's requests and bytes cost, and looks up addresses.",
     )
     def refresh(context: dg.OpExecutionContext, tamarin_database: RecordDatabase) -> None:
         try:

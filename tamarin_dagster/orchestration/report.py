@@ -33,7 +33,7 @@ def build_report(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Asse
         description=(
             f"A month of {bucket.name} on one page: traffic, files, consumers, referrers, bots, cost, completeness.\n\n"
             f"An HTML file in {settings.reports_folder}, to be looked at, mailed or printed. A partition is the month"
-            " (UTC) of the requests; the present one is told as far as it has come."
+            " (UTC) of the requests; the present month is incomplete."
         ),
         partitions_def=report_partitions(bucket),
         # A report takes seconds, a month of the past changes seldom: one by one, each with its own file.

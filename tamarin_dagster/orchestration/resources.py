@@ -66,7 +66,7 @@ class LogBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         return open_archive(bucket, url, self.client)
 
     def _identity(self) -> object:
-        """Return what tells these clients apart from those of another resource; Dagster makes a copy for each run."""
+        """Return what distinguishes these clients from those of another resource; Dagster copies it for each run."""
         return None
 
 

@@ -1,6 +1,6 @@
 """The alarms: what is unusual in a bucket's traffic, as checks that warn, with who and what in their metadata.
 
-They are of `traffic`, an asset that nothing makes. Each load makes the rollups anew: Dagster would show no result of
+They are of `traffic`, an asset that nothing makes. Each load makes the rollups again: Dagster would show no result of
 theirs any more, and plan one for each partition (test_upstream has it); and a look at each load would tell of one spike
 a hundred times a day. So they are looked at hourly, and stay.
 """

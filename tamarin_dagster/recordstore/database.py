@@ -97,7 +97,7 @@ def create_engine(url: str, **options: Any) -> sa.Engine:
     try:
         return sa.create_engine(url, **options)
     except (sa.exc.ArgumentError, TypeError, ValueError) as error:
-        remedy = "check the parameters behind the ? in TAMARIN_DATABASE_URL"
+        remedy = "check the parameters after the ? in TAMARIN_DATABASE_URL"
         raise DatabaseError(f"{describe_url(url)}: {hide_secrets(first_line(error), url)} - {remedy}") from None
 
 

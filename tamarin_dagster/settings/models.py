@@ -295,7 +295,7 @@ class Settings(BaseModel):
         ge=1,
         le=36_500,
         description="days for which Dagster keeps the log lines, step events and compute logs of finished runs;"
-        " materializations, observations and check results are kept for ever",
+        " materializations, observations and check results are kept",
     )
     rollup_rows: int = Field(
         default=DEFAULT_ROLLUP_ROWS,

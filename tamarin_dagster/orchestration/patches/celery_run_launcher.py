@@ -54,7 +54,7 @@ CELERY_CONFIG: Mapping[str, Any] = {
     "broker_connection_retry_on_startup": True,
     "redis_socket_connect_timeout": 10,
     # A worker executes one run at a time. Its process stays for the next ones: to start one takes some seconds, more
-    # than a small run does. What they might leave behind in it goes with it, in the end.
+    # than a small run does. What they may leave in it ends with it.
     "worker_concurrency": 1,
     "worker_max_tasks_per_child": 100,
     "worker_max_memory_per_child": 1_500_000,  # KiB
@@ -67,9 +67,9 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]  # unty
     """CeleryRunLauncher whose runs are found out when their worker is gone, and that can be cancelled.
 
     Dagster's own believes the state that Celery stored, and a worker that was killed, with its machine perhaps, has
-    stored that it has started: such a run goes on for ever, and holds its days and its places in pools. A store that
+    stored that it has started: such a run goes on forever, and holds its days and its places in pools. A store that
     lost its state, on the other hand, would end runs that are well. So the workers themselves are asked. Were a run
-    taken for dead that is not, both it and the next attempt would load: the ledger sees to it that each key is loaded
+    taken for dead that is not, both it and the next attempt would load: the ledger makes sure that each key is loaded
     once.
     """
 
@@ -118,11 +118,11 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]  # unty
             return False
         self._instance.report_run_canceling(run)
         try:
-            # Asked before it is told: what a worker has interrupted it counts as done, though the run has yet to end.
+            # Ask before revoking: a worker counts an interrupted run as done, although it has yet to end.
             _, holders = self._look_for(task_id)
             self.celery.control.revoke(task_id, terminate=True, signal="SIGINT")
         except BROKER_ERRORS as error:
-            _log.warning("the run %s was not told of its end: %s", run_id, type(error).__name__)
+            _log.warning("the run %s could not be asked to end: %s", run_id, type(error).__name__)
             return False
         if not holders:
             self._instance.report_run_canceled(run, "No worker has the run.")
@@ -148,8 +148,8 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]  # unty
     def _look_for(self, task_id: str) -> tuple[str, list[str]]:
         """What is stored of the task, and the workers that are at it. Raises one of BROKER_ERRORS."""
         stored = self.celery.AsyncResult(task_id)
-        state, told = stored.state, stored.info
-        worker = told.get("hostname") if state == states.STARTED and isinstance(told, dict) else None
+        state, info = stored.state, stored.info
+        worker = info.get("hostname") if state == states.STARTED and isinstance(info, dict) else None
         # The one that took it answers at once; to hear that nobody has it takes as long as an answer may take.
         return state, (self._holders(task_id, [worker]) if worker else []) or self._holders(task_id)
 

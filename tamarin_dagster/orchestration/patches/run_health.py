@@ -9,7 +9,7 @@ PATIENCE_SECONDS = 60
 
 
 class Patience:
-    """Since when nobody has had which run; kept by the daemon, so that its restart begins anew."""
+    """Since when nobody has had which run. The daemon keeps it, so a restart begins again."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -20,7 +20,7 @@ class Patience:
         self._missing_since.pop(run_id, None)
 
     def missing(self, run_id: str, story: str) -> CheckRunHealthResult:
-        """What run monitoring is told of a run that is not there: it takes all but RUNNING for dead."""
+        """Return the state of a run that nobody has, for run monitoring: it takes all but RUNNING for dead."""
         now = time.monotonic()
         seconds = now - self._missing_since.setdefault(run_id, now)
         if seconds < self._seconds:

@@ -18,7 +18,7 @@ from tamarin_dagster.orchestration.patches.run_health import PATIENCE_SECONDS, P
 
 # What Dagster says in the process of a run that begins; the event has its pid.
 _STARTED = "Started process for run"
-# A process that was born so many seconds later than that was told is another one with the same pid.
+# A process that was born so many seconds after the run reported its own is another one with the same pid.
 _BIRTH_TOLERANCE_SECONDS = 60
 # A code server answers within milliseconds.
 ANSWER_SECONDS = 10
@@ -27,9 +27,9 @@ ANSWER_SECONDS = 10
 class LocalRunLauncher(DefaultRunLauncher):
     """DefaultRunLauncher that run monitoring can ask.
 
-    The code server tells when a run's process has died. But if it has died too, with the machine perhaps, the run would
-    stay STARTED for ever, and its day would wait for it. Only where daemon and runs share a machine (and a container):
-    elsewhere a pid says nothing.
+    The code server reports when a run's process has died. If it has died too, for example with the machine, the run
+    would stay STARTED forever, and its day would wait for it. Only where daemon and runs share a machine (and a
+    container): elsewhere a pid says nothing.
     """
 
     @property
@@ -38,7 +38,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Whether the run's process lives; what has not yet told of its process is taken to."""
+        """Return whether the run's process lives; a run that has not reported its process yet counts as alive."""
         for entry in self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
             event = entry.dagster_event
             if event and (event.message or "").startswith(_STARTED):
@@ -52,7 +52,7 @@ class ServedRunLauncher(DefaultRunLauncher):
     """DefaultRunLauncher that run monitoring can ask, over the network.
 
     A code server that is started again, with its container perhaps, has none of the runs that it had: without this
-    they would stay STARTED for ever.
+    they would stay STARTED forever.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -88,10 +88,10 @@ def lives(pid: int, since: float) -> bool:
     except PermissionError:  # somebody else's: not one of ours
         return False
     try:
-        # Behind the name, which may hold anything: state, and as the 20th field the birth in clock ticks since boot.
-        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # After the name, which may hold anything: the state, and as the 20th field the birth in clock ticks since boot.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
     except (OSError, StopIteration):
         return not Path("/proc/self/stat").exists()  # no Linux: the pid is all that is known
-    born = int(boot.split()[1]) + int(told[19]) / os.sysconf("SC_CLK_TCK")
-    return told[0] != "Z" and born <= since + _BIRTH_TOLERANCE_SECONDS
+    born = int(boot.split()[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return fields[0] != "Z" and born <= since + _BIRTH_TOLERANCE_SECONDS
