@@ -236,7 +236,9 @@ def test_a_store_that_does_not_know_of_logging_is_no_failure(other_store, faulty
     faulty.deny("GET", "logging", code=code, status=status)
     found = other_store.findings()["logging"]
     assert found[0] == "ok"
-    assert found[1].startswith("cannot be looked at, and enable-logging cannot switch it on: the store does not offer")
+    assert found[1].startswith(
+        "cannot be looked at, and enable-logging cannot switch it on: the store does not support"
+    )
 
 
 def test_enable_logging_says_that_a_store_cannot(other_store, faulty, s3_bucket):
@@ -417,7 +419,7 @@ def test_log_keys_in_an_archive_are_named_with_a_remedy(run, s3, s3_place, stora
     assert status == 1
     assert "1 keys loaded" in said
     assert f"key {first}: GET failed: 403 Forbidden (InvalidObjectState) - it is archived" in said
-    assert "restore it (aws s3api restore-object), and leave the log prefix out of the lifecycle rule" in said
+    assert "restore it (aws s3api restore-object), and exclude the log prefix from the lifecycle rule" in said
 
 
 def test_log_keys_that_were_loaded_before_they_were_archived_are_no_finding(run, s3, s3_place, rows):

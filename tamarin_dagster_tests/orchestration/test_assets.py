@@ -343,10 +343,8 @@ def test_a_missing_log_bucket_fails_the_run_and_says_which(settings, instance) -
     assert not any(event.is_step_up_for_retry for event in result.all_events)
     failure = next(event for event in result.all_events if event.is_step_failure)
     first_line = failure.step_failure_data.user_failure_data.description
-    assert (
-        first_line
-        == "bucket media: log bucket file:///nowhere/at/all: the folder does not exist; check log_bucket_name, or mount it"
-    )
+    missing = "the folder does not exist; check log_bucket_name, or mount it"
+    assert first_line == f"bucket media: log bucket file:///nowhere/at/all: {missing}"
 
 
 def test_the_asset_shows_its_columns_kinds_and_group(definitions) -> None:
