@@ -139,7 +139,7 @@ def test_reparse_keeps_to_the_bucket_and_the_days_asked_for(
     assert "media: changed 1 of 1 log key" in day.stderr
     assert "films" not in day.stderr
     assert rows("SELECT delivery_date::text FROM s3_log_key WHERE rejected_count = 0") == [("2026-03-05",)]
-    assert "media: 2 of 2 keys" in run("reparse").stderr
+    assert "media: changed 2 of 2 log keys" in run("reparse").stderr
 
 
 def test_a_key_that_cannot_be_reparsed_is_named_and_gives_status_1(run, configured, put_key, rows) -> None:
