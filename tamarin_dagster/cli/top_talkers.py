@@ -95,8 +95,8 @@ def top_talkers_command(
 
     waf-ipset is one line of JSON for IPv4 and one for IPv6, each for aws wafv2 create-ip-set --cli-input-json. nginx is
     a list of deny directives. If CloudFront or a proxy is in front of a bucket, its log has their addresses, not
-    those of their visitors; any other address in the log bypassed them. The figures come from the rollups; standard error names
-    days that are not rolled up.
+    those of their visitors; any other address in the log bypassed them. The figures come from the rollups; standard
+    error names days that are not rolled up.
     """
     settings = load_settings()
     buckets = select_buckets(settings, bucket)

@@ -109,10 +109,10 @@ def test_reparse_keeps_to_the_bucket_and_the_days_asked_for(
 
     assert (films.returncode, day.returncode) == (0, 0)
     assert "films: changed 0 of 0 log keys" in films.stderr
-    assert "media: 1 of 1 keys" in day.stderr
+    assert "media: changed 1 of 1 log key" in day.stderr
     assert "films" not in day.stderr
     assert rows("SELECT delivery_date::text FROM s3_log_key WHERE rejected_count = 0") == [("2026-03-05",)]
-    assert "media: 2 of 2 keys" in run("reparse").stderr
+    assert "media: changed 2 of 2 log keys" in run("reparse").stderr
 
 
 def test_a_key_that_cannot_be_reparsed_is_named_and_gives_status_1(run, configured, put_key, rows) -> None:
@@ -159,7 +159,7 @@ def test_expire_drops_old_months_and_says_what_is_left_in_the_log_bucket(run, re
     assert done.stderr.startswith("dropped 1 month (s3_log_record_2019_02), ")
     assert "marked 1 log key as expired" in done.stderr
     assert "1 expired log key of media is still in the log bucket" in done.stderr
-    assert again.stderr.startswith("0 months dropped, 0 bytes; 0 keys marked")
+    assert again.stderr.startswith("dropped 0 months, 0 bytes; marked 0 log keys")
     assert rows("SELECT count(*) FROM s3_log_record") == [(2,)]
 
 
