@@ -163,7 +163,7 @@ def test_a_check_says_what_it_states_and_what_it_found_of_each_day(page: Page, s
     site.wait_until_loaded(MEDIA)
     page.goto(asset(MEDIA_GROUP, "log_records", "checks", checkDetail=NO_REJECTED_LINES))
     expect(page.get_by_text("Each line that is not blank became a record.")).to_be_visible()
-    expect(page.get_by_text("After an upgrade the job reparse_rejected_lines reads them again.")).to_be_visible()
+    expect(page.get_by_text("After an upgrade, the job reparse_rejected_lines parses them again.")).to_be_visible()
     page.get_by_role("tab", name="Partitions").last.click()
     for day in (site.day(1), site.day(2)):
         page.get_by_text(day.isoformat(), exact=True).first.click()

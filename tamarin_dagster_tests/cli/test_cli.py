@@ -816,7 +816,7 @@ def test_export_writes_lines_csv_or_files_and_says_how_many(run, configured, put
     [
         (["--format", "parquet"], "--format parquet writes files: name a folder with --out"),
         (["--format", "combined", "--formula-safe"], "--formula-safe works only with --format csv"),
-        (["--format", "csv", "--bucket", "flims"], "bucket 'flims' is not configured; configured are: media"),
+        (["--format", "csv", "--bucket", "flims"], "bucket 'flims' is not configured; configured buckets: media"),
         (["--format", "csv", "--from", "2026-03-02", "--to", "2026-03-01"], "there is no day between them"),
     ],
 )

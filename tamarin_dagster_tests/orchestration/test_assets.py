@@ -339,7 +339,7 @@ def test_checks_that_are_launched_for_no_partition_say_what_to_do(definitions, i
     result = with_job.resolve_job_def("checks_alone").execute_in_process(instance=instance, raise_on_error=False)
 
     (failed,) = (event for event in result.all_events if event.is_step_failure)
-    assert "no partition was chosen, and this works by delivery days" in failed.step_failure_data.error_display_string
+    assert "no partition was chosen, but a run needs its delivery days" in failed.step_failure_data.error_display_string
 
 
 def spec(bucket: LoggedBucket, key: dg.AssetKey = RECORDS) -> dg.AssetSpec:

@@ -152,9 +152,9 @@ def test_the_url_of_the_database_may_come_from_the_environment(
 def test_a_run_without_a_partition_says_what_to_do(settings, database_url) -> None:
     resources = {"tamarin_database": RecordDatabase(database_url=database_url), "tamarin_log_buckets": LogBuckets()}
     for name, said in (
-        ("log_records", "no partition was chosen, and this works by delivery days"),
-        ("purged_log_keys", "no partition was chosen, and this works by delivery days"),
-        ("traffic_rollups", "no partition was chosen, and this works by delivery days"),
+        ("log_records", "no partition was chosen, but a run needs its delivery days"),
+        ("purged_log_keys", "no partition was chosen, but a run needs its delivery days"),
+        ("traffic_rollups", "no partition was chosen, but a run needs its delivery days"),
         ("traffic_report", "no month was chosen"),
     ):
         assets = [unbound(settings, dg.AssetKey(["media", name]))]

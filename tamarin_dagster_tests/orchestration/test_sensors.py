@@ -194,7 +194,7 @@ def test_a_run_that_failed_before_its_start_is_no_attempt_at_its_keys(
 
     (request,) = tick(definitions, instance).run_requests
     assert run_as_requested(definitions, instance, request).success
-    assert tick(definitions, instance).skip_reason.skip_message.startswith("0 keys")
+    assert tick(definitions, instance).skip_reason.skip_message.startswith("0 log keys")
 
 
 def test_runs_that_fail_before_their_start_are_asked_for_at_growing_intervals(definitions, instance, put_key) -> None:

@@ -421,7 +421,7 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
         restored = command("restore", "a.dump", **new)
         assert restored.returncode == 0, restored.stderr
         assert f"Restored into the embedded Postgres in {short_folder / 'new'} in " in restored.stderr
-        assert ": 1 log keys with 7 records, loaded until 20" in restored.stderr
+        assert ": 1 log key with 7 records, loaded until 20" in restored.stderr
         counted = command("sql", "SELECT count(*) FROM s3_log_record", "--format", "csv", **new)
         assert counted.stdout == "count\n7\n"
         assert (mode_of(short_folder / "new") & 0o066, mode_of(tmp_path / "a.dump")) == (0, 0o600)

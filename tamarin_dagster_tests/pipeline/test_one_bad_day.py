@@ -155,7 +155,7 @@ def test_answers_name_the_days_that_they_lack_instead_of_showing_zeros(put, run,
     page = world / "page.html"
     assert lacking in run("report", *asked, "--month", "2026-03", "--out", str(page)).stderr
     assert "Totals are incomplete" in page.read_text()
-    assert "Records of day 5, 6 are not in the rollups yet." in page.read_text()
+    assert "Records of days 5, 6 are not in the rollups yet." in page.read_text()
     assert "No records of this month are loaded." not in page.read_text()
     done = run("hogs", *asked, "--since", "2026-03-01", "--format", "json")
     assert lacking in done.stderr
