@@ -246,7 +246,7 @@ def test_no_time_left_cuts_a_tick_short(definitions, instance, put_key, monkeypa
     result = tick(definitions, instance)
 
     assert result.run_requests == []
-    assert "goes on there" in result.skip_reason.skip_message
+    assert "the next tick continues there" in result.skip_reason.skip_message
 
 
 def test_a_day_that_is_too_long_for_a_tick_is_asked_for_with_what_was_found(
