@@ -59,8 +59,8 @@ class Deleter:
         self._client = client
         self._bucket = bucket
         self._threads = threads
-        self._heeds_single: bool | None = None
-        self._heeds_batch: bool | None = None
+        self._honours_single: bool | None = None
+        self._honours_batch: bool | None = None
 
     def delete(self, objects: Sequence[LogObject]) -> list[Deleted]:
         """See LogStore.delete."""
@@ -106,7 +106,7 @@ class Deleter:
         refused = [deleted.object for deleted in results if deleted.error == CHANGED_SINCE_LOADED]
         again = {id(d.object): d for d in self._threads.map(self._delete_one, refused, lambda: DELETE_THREADS)}
         if any(deleted.error is None for deleted in again.values()):
-            self._heeds_batch = False
+            self._honours_batch = False
         return [again.get(id(deleted.object), deleted) for deleted in results]
 
     def _look_and_delete(self, item: LogObject) -> Deleted:
@@ -199,18 +199,18 @@ class Deleter:
         if not objects:
             return Conditions.NONE
         base = objects[0].key
-        if self._heeds_single is None:
-            self._heeds_single = self._ask(self._heeds_single_conditions, base)
-            if self._heeds_single is False:
+        if self._honours_single is None:
+            self._honours_single = self._ask(self._honours_single_conditions, base)
+            if self._honours_single is False:
                 _log.info(
                     "%s honours no conditions on DELETE: each log key is compared just before its deletion",
                     self._bucket,
                 )
-        if self._heeds_single and self._heeds_batch is None and len(objects) >= _WORTH_A_BATCH:
-            self._heeds_batch = self._ask(self._heeds_batch_conditions, base)
-        if self._heeds_batch:
+        if self._honours_single and self._honours_batch is None and len(objects) >= _WORTH_A_BATCH:
+            self._honours_batch = self._ask(self._honours_batch_conditions, base)
+        if self._honours_batch:
             return Conditions.BATCH
-        return Conditions.SINGLE if self._heeds_single else Conditions.NONE
+        return Conditions.SINGLE if self._honours_single else Conditions.NONE
 
     def _ask(self, question: Callable[[str], bool], base: str) -> bool | None:
         try:
@@ -218,7 +218,7 @@ class Deleter:
         except (ClientError, BotoCoreError, ValueError):
             return None
 
-    def _heeds_single_conditions(self, base: str) -> bool:
+    def _honours_single_conditions(self, base: str) -> bool:
         answer = self._client.delete_object(Bucket=self._bucket, Key=(name := _make_unused_name(base)))
         self._remove_marker(name, answer.get("VersionId") if answer.get("DeleteMarker") else None)
         try:
@@ -232,7 +232,7 @@ class Deleter:
         self._remove_marker(name, answer.get("VersionId") if answer.get("DeleteMarker") else None)
         return False
 
-    def _heeds_batch_conditions(self, base: str) -> bool:
+    def _honours_batch_conditions(self, base: str) -> bool:
         free, bound = _make_unused_name(base), _make_unused_name(base)
         wanted: list[ObjectIdentifierTypeDef] = [{"Key": free}, {"Key": bound, "ETag": _NO_ETAG}]
         answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": wanted, "Quiet": False})

@@ -57,7 +57,7 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The result of one deletion: `error` is None if the generation is gone, whoever deleted it."""
+    """The result of one deletion: `error` is None if the generation is gone, even if another process deleted it."""
 
     object: LogObject
     error: str | None = None

@@ -169,7 +169,7 @@ def drop(
         of_spared_key = sa.select(s3_log_key.c.id).where(_to_mark(partition.end, kept), spared).limit(1)
         if connection.scalar(of_spared_key) is not None:
             raise SparedKeysError
-    # Whoever has locked a key (a reparse, a load) may be waiting for the record table, that is for us.
+    # A process that has locked a key (a reparse, a load) may be waiting for the record table, that is for us.
     if days := days_to_roll_up(connection, partition):
         raise NotRolledUpError(days)
     marked = mark(connection, partition.end, kept=kept, nowait=True)

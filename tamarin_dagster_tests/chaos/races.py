@@ -75,17 +75,17 @@ def _overwritten_before_get(bench: Bench) -> str:
         return f"exit 1, named, all others are loaded; the next pull: {same(world, bench.undisturbed(_with_other()))}"
 
 
-def _overwritten_before_delete(heeds: str, *, reduced: bool) -> None:
+def _overwritten_before_delete(honours: str, *, reduced: bool) -> None:
     @scenario(
         _CHANGES,
-        f"a key is overwritten between load and purge (the store honours conditions {heeds})",
+        f"a key is overwritten between load and purge (the store honours conditions {honours})",
         f"exit 1, it stays; the next pull puts the new generation in its place: {SAME}",
         reduced=reduced,
     )
     def play(bench: Bench) -> str:
         with bench.world() as world:
-            bench.faulty.heeds_batches = heeds == "in batches too"
-            bench.faulty.heeds_conditions = heeds != "nowhere"
+            bench.faulty.honours_batches = honours == "in batches too"
+            bench.faulty.honours_conditions = honours != "nowhere"
             once = iter([1])
 
             def overwrite(request: Request) -> Fault | None:

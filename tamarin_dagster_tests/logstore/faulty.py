@@ -74,8 +74,8 @@ class Faulty:
         any_fault: what befalls the next requests of objects, whichever they are.
         rule: asked first, of each request: what befalls it. It may do other things meanwhile.
         answers: XML that is answered instead, by method and subresource: of what the endpoint behind does not have.
-        heeds_batches: conditions (ETag) of DeleteObjects are heeded, as S3 does; the endpoint behind ignores them.
-        heeds_conditions: conditions of a single DELETE are; else they are taken off.
+        honours_batches: whether conditions (ETag) of DeleteObjects count, as on S3; the endpoint itself ignores them.
+        honours_conditions: whether conditions of a single DELETE count; otherwise they are removed.
         delay: seconds that each request of an object takes longer.
         requests: how often each path was requested.
         methods: how often each method was.
@@ -96,8 +96,8 @@ class Faulty:
         self.any_fault: Iterator[Fault] = iter(())
         self.rule: Callable[[Request], Fault | None] = lambda _: None
         self.answers: dict[tuple[str, str], bytes] = {}
-        self.heeds_batches = False
-        self.heeds_conditions = True
+        self.honours_batches = False
+        self.honours_conditions = True
         self.delay = 0.0
         self.requests: Counter[str] = Counter()
         self.methods: Counter[str] = Counter()
@@ -193,14 +193,14 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _do  # noqa: N815 - as http.server wants them
 
     def _pass_on(self, body: bytes, request: Request) -> None:
-        if request.method == "POST" and request.subresource == "delete" and self.endpoint.heeds_batches:
+        if request.method == "POST" and request.subresource == "delete" and self.endpoint.honours_batches:
             self._delete_as_s3_does(body)
         else:
             self._answer(*self._ask(body))
 
     def _ask(self, body: bytes, command: str = "", path: str = "") -> tuple[int, list[tuple[str, str]], bytes]:
         headers = dict(self.headers)
-        if self.command == "DELETE" and not self.endpoint.heeds_conditions:
+        if self.command == "DELETE" and not self.endpoint.honours_conditions:
             headers = {name: value for name, value in headers.items() if name.lower() != "if-match"}
         connection = http.client.HTTPConnection(self.endpoint.target)
         connection.request(command or self.command, path or self.path, body=body or None, headers=headers)

@@ -19,11 +19,11 @@ def _batches_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deleting, "_WORTH_A_BATCH", 5)
 
 
-@pytest.fixture(params=["heeds all", "heeds single", "heeds none"])
+@pytest.fixture(params=["honours all", "honours single", "honours none"])
 def kind(request: pytest.FixtureRequest, faulty: Faulty) -> str:
     """Which conditions the store honours."""
-    faulty.heeds_batches = request.param == "heeds all"
-    faulty.heeds_conditions = request.param != "heeds none"
+    faulty.honours_batches = request.param == "honours all"
+    faulty.honours_conditions = request.param != "honours none"
     return str(request.param)
 
 
@@ -74,19 +74,19 @@ def test_what_somebody_else_deleted_is_gone(kind, store, s3, s3_bucket, count):
 
 
 @pytest.mark.parametrize(
-    ("heeds", "expected"),
+    ("honours", "expected"),
     [
         # Two tests on names that nobody has, and a batch of two; then one batch.
-        ("heeds all", {"DELETE": 2, "POST": 2}),
-        ("heeds single", {"DELETE": 2 + MANY, "POST": 1}),
-        ("heeds none", {"DELETE": 2 + MANY, "HEAD": MANY}),
+        ("honours all", {"DELETE": 2, "POST": 2}),
+        ("honours single", {"DELETE": 2 + MANY, "POST": 1}),
+        ("honours none", {"DELETE": 2 + MANY, "HEAD": MANY}),
     ],
 )
 def test_batches_are_sent_only_to_a_store_that_was_seen_to_heed_their_conditions(
-    heeds, expected, faulty, methods, store, s3, s3_bucket
+    honours, expected, faulty, methods, store, s3, s3_bucket
 ):
-    faulty.heeds_batches = heeds == "heeds all"
-    faulty.heeds_conditions = heeds != "heeds none"
+    faulty.honours_batches = honours == "honours all"
+    faulty.honours_conditions = honours != "honours none"
     put(s3, s3_bucket, MANY)
     store.delete(listed(store))
     del methods["GET"]
@@ -103,7 +103,7 @@ def test_a_store_is_asked_once(methods, store, s3, s3_bucket):
 
 def test_a_store_that_knows_no_missing_key_is_not_believed(faulty, store, s3, s3_bucket):
     """A 404 for whatever is missing (as in Google's XML API) says nothing about conditions."""
-    faulty.heeds_conditions = False
+    faulty.honours_conditions = False
     faulty.rule = lambda request: Fault(404, "NoSuchKey") if "tamarin-probe" in request.path else None
     put(s3, s3_bucket, 2)
     objects = listed(store)
@@ -123,7 +123,7 @@ def test_on_a_bucket_that_became_versioned_the_question_leaves_nothing(store, s3
 
 
 def test_each_refusal_of_a_batch_is_told_of_its_key(faulty, store, s3, s3_bucket):
-    faulty.heeds_batches = True
+    faulty.honours_batches = True
     put(s3, s3_bucket, MANY)
     objects = listed(store)
     store.delete(objects[:1])
@@ -147,7 +147,7 @@ def test_a_store_that_is_down_when_asked_is_asked_again(faulty, store, s3, s3_bu
     assert "AccessDenied" in (store.delete(objects[:1])[0].error or "")
     faulty.rule = lambda _: None
     assert store.delete(objects[:1])[0].error is None
-    assert store._deleter._heeds_single is True
+    assert store._deleter._honours_single is True
 
 
 def test_an_answer_that_is_lost_is_no_harm(faulty, store, s3, s3_bucket):
@@ -164,7 +164,7 @@ def test_a_store_whose_batches_refuse_what_was_not_overwritten_gets_no_more_of_t
     faulty, methods, store, s3, s3_bucket
 ):
     """No specification says how an ETag is written in a batch: with quotes, as here, or without."""
-    faulty.heeds_batches = True
+    faulty.honours_batches = True
     put(s3, s3_bucket, MANY)
     store.delete(listed(store))
     refusals = "".join(f"<Error><Key>logs/{n:03}</Key><Code>PreconditionFailed</Code></Error>" for n in range(MANY))

@@ -157,7 +157,7 @@ def test_the_probe_leaves_neither_version_nor_marker(faulty, client, s3, s3_buck
     if status:
         for each in ("Enabled", status):
             s3.put_bucket_versioning(Bucket=s3_bucket, VersioningConfiguration={"Status": each})
-    faulty.heeds_conditions = not deaf
+    faulty.honours_conditions = not deaf
     tried = probe(client, s3_bucket, "logs/")
     assert (tried.not_deleted, tried.left, tried.wrong_pin_refused) == (None, False, not deaf)
     assert left_in(s3, s3_bucket) == []
@@ -165,7 +165,7 @@ def test_the_probe_leaves_neither_version_nor_marker(faulty, client, s3, s3_buck
 
 def test_nothing_but_the_probe_is_ever_deleted(faulty, client, s3, s3_bucket):
     s3.put_object(Bucket=s3_bucket, Key="logs/2026-03-05-10-00-00-0000000000000001", Body=b"x")
-    faulty.heeds_conditions = False
+    faulty.honours_conditions = False
     deleted = set()
     faulty.rule = lambda request: deleted.add(request.path) if request.method == "DELETE" else None
     tried = probe(client, s3_bucket, "logs/")

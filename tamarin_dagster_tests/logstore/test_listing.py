@@ -111,7 +111,7 @@ def taken(body: str, status: int = 200) -> tuple[Any, str]:
 def test_the_objects_of_a_page_are_taken_out_of_it(namespace, time):
     contents, left = taken(PAGE.format(namespace=namespace, time=time))
     modified = datetime(2026, 3, 5, 10, 11, 12, tzinfo=UTC)
-    # Botocore decodes the key, whoever has parsed it.
+    # Botocore decodes the key, with either parser.
     assert contents == [{"Key": "a%26b+c", "LastModified": modified, "ETag": '"e"', "Size": 12}]
     assert "Contents" not in left
     assert "KeyCount>1<" in left

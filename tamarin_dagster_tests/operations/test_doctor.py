@@ -388,7 +388,7 @@ def test_a_deletion_that_is_denied_fails(faulty, findings_on, media):
 
 
 def test_a_store_that_ignores_pins_is_a_warning(s3, faulty, findings_on, media):
-    faulty.heeds_conditions = False
+    faulty.honours_conditions = False
     named = findings_on()
     assert named["delete"].status is OK
     text = "the store ignores If-Match, so it may delete a generation that was not loaded"

@@ -4,7 +4,7 @@ import time
 
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
-# Whoever answers for a run may be started again, or be cut off for a while, and the run go on.
+# The process that answers for a run may restart or be cut off for a while, while the run continues.
 PATIENCE_SECONDS = 60
 
 

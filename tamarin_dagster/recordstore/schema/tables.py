@@ -20,7 +20,7 @@ _SQL_TYPES: dict[str, sa.types.TypeEngine[Any]] = {
     "bigint": sa.BigInteger(),
 }
 
-# The same rule as in logformat.keynames. Postgres computes the column, so it is right in every row, whoever wrote it.
+# The same rule as in logformat.keynames. Postgres computes the column, so it is right in every row.
 _HOUR_IN_NAME = r"CAST(substring(key, '([0-9]{2})-[0-9]{2}-[0-9]{2}-[0-9A-Za-z]{16}(?:[.](?:gz|zst))?$') AS smallint)"
 
 s3_logged_bucket = sa.Table(
