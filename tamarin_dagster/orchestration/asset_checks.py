@@ -4,7 +4,7 @@ The checks that rest on what a load saw are results of the records asset itself.
 database, and can be run alone: partition_checks has their step, completeness_checks what else they look for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
-from tamarin_dagster.orchestration.naming import archived_key, delivered_key, records_key, rollups_key
+from tamarin_dagster.orchestration.naming import archived_key, delivered_key, records_key, rollups_key, slug_of
 from tamarin_dagster.orchestration.partitions import delivery_partitions, partition_key, periods_of
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.completeness import BASELINE_DAYS
@@ -175,6 +175,14 @@ def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
 def check_keys(slug: str, *names: str) -> list[dg.AssetCheckKey]:
     """Return the keys of these checks of a bucket, for a selection."""
     return [dg.AssetCheckKey(_TRUTHS[name].asset(slug), name) for name in names]
+
+
+def names_by_slug(keys: Iterable[dg.AssetCheckKey]) -> dict[str, set[str]]:
+    """Return the names of the checks by the slug of their bucket."""
+    names: dict[str, set[str]] = {}
+    for key in keys:
+        names.setdefault(slug_of(key.asset_key), set()).add(key.name)
+    return names
 
 
 def check_result(

@@ -20,9 +20,11 @@ from tamarin_dagster.orchestration.naming import (
     named,
     pool_of,
     records_key,
+    slug_of,
 )
 from tamarin_dagster.orchestration.partitions import backfill_policy, delivery_partitions, partition_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.orchestration.steps import SharedStep
 from tamarin_dagster.pipeline.discover import describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.preview import PREVIEW_COLUMNS, Preview
 from tamarin_dagster.pipeline.pull import MisreadLine, Progress, Pulled, PulledPeriod, pull
@@ -66,12 +68,10 @@ def build_delivered_log_keys(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
     )
 
 
-def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """The asset that loads a bucket's unseen log keys, day by day (or hour by hour) of their delivery."""
+def _log_records_spec(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
     unit = "hour" if bucket.partition == PartitionUnit.HOURLY else "day"
-
-    @dg.asset(
-        key=records_key(slug),
+    return dg.AssetSpec(
+        records_key(slug),
         deps=[delivered_key(slug)],
         description=(
             f"Requests to {bucket.name}, one row each in s3_log_record, from the log keys in {place_of(bucket)}.\n\n"
@@ -79,14 +79,10 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             " A run loads the log keys that are not in the ledger `s3_log_key`, so running it again changes nothing."
         ),
         partitions_def=delivery_partitions(bucket),
-        backfill_policy=backfill_policy(bucket, settings),
         freshness_policy=_freshness(bucket),
         owners=list(bucket.owners),
-        check_specs=asset_checks.listing_check_specs(bucket, slug),
         group_name=group_of(slug),
         kinds={"s3", "postgres", "pandas"},
-        pool=pool_of(slug),
-        retry_policy=RETRY_POLICY,
         metadata={
             "dagster/column_schema": RECORD_SCHEMA,
             "dagster/table_name": f"tamarin.public.{s3_log_record.name}",
@@ -97,10 +93,20 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             "what a line holds": dg.MetadataValue.url(LOG_FORMAT_URL),
         },
     )
+
+
+def build_log_records(buckets: Mapping[str, LoggedBucket], settings: Settings) -> list[dg.AssetsDefinition]:
+    """Build the assets that load the buckets' unseen log keys, by day (or hour) of their delivery.
+
+    `buckets` are the buckets by their slugs.
+    """
+
+    @SharedStep
     def log_records(
         context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = chosen_periods(context)
+        slug = slug_of(context.asset_key)
+        bucket, periods = buckets[slug], chosen_periods(context)
         span = f"{count_periods(periods)}, {periods[0]} to {periods[-1]}" if len(periods) > 1 else periods[0]
         context.log.info(f"{bucket.name}: looking at {span}")
         engine = tamarin_database.open(settings)
@@ -128,7 +134,17 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             check_results=asset_checks.per_partition(context.op_execution_context, results),
         )
 
-    return log_records
+    return [
+        log_records.asset(
+            _log_records_spec(bucket, slug),
+            name=named(slug, "log_records"),
+            check_specs=asset_checks.listing_check_specs(bucket, slug),
+            backfill_policy=backfill_policy(bucket, settings),
+            retry_policy=RETRY_POLICY,
+            pool=pool_of(slug),
+        )
+        for slug, bucket in buckets.items()
+    ]
 
 
 def add_metadata(context: dg.AssetExecutionContext, metadata: Mapping[str, object], period: DeliveryPeriod) -> None:

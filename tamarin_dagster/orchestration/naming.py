@@ -5,7 +5,8 @@ prefix alone is a slug too: of what all buckets share.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 import dagster as dg
 
@@ -22,6 +23,9 @@ FIRST = "1"
 # Dagster's own job, which materializes any of the assets. A job for each bucket costs a thousand buckets minutes to
 # load, and one for all could not hold buckets whose partitions begin on different days.
 ASSET_JOB = "__ASSET_JOB"
+# Buckets whose checks share a step. A step for each costs a thousand buckets seconds to load, in each process. So does
+# one for all: Dagster goes through all checks of a step for each asset that they belong to.
+BUCKETS_PER_STEP = 25
 # The keys of the resources, as users override them.
 DATABASE = "tamarin_database"
 LOG_BUCKETS = "tamarin_log_buckets"
@@ -45,6 +49,13 @@ def slugs(buckets: Sequence[LoggedBucket], prefix: str = "") -> dict[str, str]:
             slug, number = f"{plain}_{number}", number + 1
         taken[bucket.name] = slug
     return {name: f"{prefix}/{slug}" if prefix else slug for name, slug in taken.items()}
+
+
+def in_groups(buckets: Mapping[str, LoggedBucket]) -> Iterator[dict[str, LoggedBucket]]:
+    """Yield the buckets by slug in groups of BUCKETS_PER_STEP, for what shares a step."""
+    left = iter(buckets.items())
+    while group := dict(islice(left, BUCKETS_PER_STEP)):
+        yield group
 
 
 def named(slug: str, name: str) -> str:
@@ -101,6 +112,11 @@ def traffic_key(slug: str) -> dg.AssetKey:
 def report_key(slug: str) -> dg.AssetKey:
     """The asset that writes a bucket's monthly reports."""
     return _key(slug, "traffic_report")
+
+
+def slug_of(key: dg.AssetKey) -> str:
+    """Return the slug of the bucket that an asset belongs to."""
+    return "/".join(key.path[:-1])
 
 
 def _key(slug: str, name: str) -> dg.AssetKey:

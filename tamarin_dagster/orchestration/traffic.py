@@ -1,7 +1,7 @@
 """Per bucket the rollups of its traffic, and the checks that they add up; and the job that makes what is due of all."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -17,24 +17,24 @@ from tamarin_dagster.orchestration.asset_checks import (
     check_result,
     check_spec,
     chosen_periods,
+    names_by_slug,
 )
 from tamarin_dagster.orchestration.assets import PROGRESS_SECONDS, RETRY_POLICY
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.failures import fail_for, failure_rows
-from tamarin_dagster.orchestration.naming import group_of, named, pool_of, records_key, rollups_key
+from tamarin_dagster.orchestration.naming import group_of, in_groups, named, pool_of, records_key, rollups_key, slug_of
 from tamarin_dagster.orchestration.partitions import backfill_policy, delivery_partitions
 from tamarin_dagster.orchestration.resources import RecordDatabase
+from tamarin_dagster.orchestration.steps import SharedStep
 from tamarin_dagster.recordstore import pending_days as noted
 from tamarin_dagster.recordstore.failures import DayFailure
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
-def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """The asset that sums up a bucket's traffic: each day of requests whose records have changed."""
-
-    @dg.asset(
-        key=rollups_key(slug),
+def _traffic_rollups_spec(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        rollups_key(slug),
         deps=[records_key(slug)],
         description=(
             f"Traffic of {bucket.name} by hour, and by day and object key, address, requester, referrer and user agent:"
@@ -44,15 +44,22 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
             " Materialized alone, it makes its days again."
         ),
         partitions_def=delivery_partitions(bucket),
-        backfill_policy=backfill_policy(bucket, settings),
         owners=list(bucket.owners),
         group_name=group_of(slug),
         kinds={"postgres"},
-        pool=pool_of(slug),
-        retry_policy=RETRY_POLICY,
     )
+
+
+def build_traffic_rollups(buckets: Mapping[str, LoggedBucket], settings: Settings) -> list[dg.AssetsDefinition]:
+    """Build the assets that sum up the buckets' traffic: each day of requests whose records have changed.
+
+    `buckets` are the buckets by their slugs.
+    """
+
+    @SharedStep
     def traffic_rollups(context: dg.AssetExecutionContext, tamarin_database: RecordDatabase) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = chosen_periods(context)
+        slug = slug_of(context.asset_key)
+        bucket, periods = buckets[slug], chosen_periods(context)
         engine, others = tamarin_database.open(settings), _others(bucket, settings)
         alone = not _loads_records_too(context, slug)
         with cancellable():
@@ -71,26 +78,50 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
         fail_for(context.log, failures, own=bucket.name)
         return dg.MaterializeResult(metadata=_told(done))
 
-    return traffic_rollups
+    return [
+        traffic_rollups.asset(
+            _traffic_rollups_spec(bucket, slug),
+            name=named(slug, "traffic_rollups"),
+            backfill_policy=backfill_policy(bucket, settings),
+            retry_policy=RETRY_POLICY,
+            pool=pool_of(slug),
+        )
+        for slug, bucket in buckets.items()
+    ]
 
 
-def build_rollup_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
-    """Whether each rollup adds up to the records: of all days that were rolled up since they were found right."""
+def build_rollup_checks(
+    buckets: Mapping[str, LoggedBucket], settings: Settings, prefix: str = ""
+) -> list[dg.AssetChecksDefinition]:
+    """Build the checks that each rollup adds up to the records, on all days rolled up since they were found right.
 
+    `buckets` are the buckets by their slugs. Groups of them share a step, of which a run takes what was chosen.
+    """
+    return [
+        _build_sums_step(group, named(prefix, f"rollup_sums_{number}"), settings)
+        for number, group in enumerate(in_groups(buckets), 1)
+    ]
+
+
+def _build_sums_step(buckets: Mapping[str, LoggedBucket], name: str, settings: Settings) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
-        name=named(slug, "rollup_sums"),
-        specs=[check_spec(ROLLUPS_ADD_UP, bucket, slug)],
-        pool=pool_of(slug),
+        name=name,
+        specs=[check_spec(ROLLUPS_ADD_UP, bucket, slug) for slug, bucket in buckets.items()],
+        can_subset=True,
     )
-    def rollup_sums(tamarin_database: RecordDatabase) -> Iterator[dg.AssetCheckResult]:
-        checked = check_sums(tamarin_database.open(settings), skips=_others(bucket, settings))
-        wrong = checked.differences
-        metadata: dict[str, Any] = {"days added up": checked.days, "days left for the next time": checked.left}
-        if checked.failures:
-            metadata["days that could not be added up"] = failure_rows(checked.failures)
-        if wrong:
-            metadata["differences"] = dg.MetadataValue.table(records=[_difference(each) for each in wrong[:SAMPLE]])
-        yield check_result(ROLLUPS_ADD_UP, slug, not (wrong or checked.failures), metadata)
+    def rollup_sums(
+        context: dg.AssetCheckExecutionContext, tamarin_database: RecordDatabase
+    ) -> Iterator[dg.AssetCheckResult]:
+        engine = tamarin_database.open(settings)
+        for slug in names_by_slug(context.selected_asset_check_keys):
+            checked = check_sums(engine, skips=_others(buckets[slug], settings))
+            wrong = checked.differences
+            metadata: dict[str, Any] = {"days added up": checked.days, "days left for the next time": checked.left}
+            if checked.failures:
+                metadata["days that could not be added up"] = failure_rows(checked.failures)
+            if wrong:
+                metadata["differences"] = dg.MetadataValue.table(records=[_difference(each) for each in wrong[:SAMPLE]])
+            yield check_result(ROLLUPS_ADD_UP, slug, not (wrong or checked.failures), metadata)
 
     return rollup_sums
 

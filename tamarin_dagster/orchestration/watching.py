@@ -18,11 +18,12 @@ from tamarin_dagster.orchestration.asset_checks import (
     NIGHTLY_CHECKS,
     WATCH_CHECKS,
     check_spec,
+    names_by_slug,
 )
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.completeness_checks import nightly_results, watch_results
 from tamarin_dagster.orchestration.failures import held_back, raise_held_back
-from tamarin_dagster.orchestration.naming import delivered_key, named, traffic_key
+from tamarin_dagster.orchestration.naming import delivered_key, in_groups, named, traffic_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.schedules import RECONCILED_DAYS, status_of
 from tamarin_dagster.orchestration.traffic_checks import ALARMS, alarm_check_specs, alarm_results
@@ -32,24 +33,40 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 REPEAT_SECONDS = 6 * 3600
 
 
-def build_watch_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
-    """Build the checks of the bucket as it is now, so that a person can run any of them in the UI."""
+def build_watch_checks(
+    buckets: Mapping[str, LoggedBucket], settings: Settings, prefix: str = ""
+) -> list[dg.AssetChecksDefinition]:
+    """Build the checks of the buckets as they are now, so that a person can run any of them in the UI.
 
+    `buckets` are the buckets by their slugs. Groups of them share a step, of which a run takes what was chosen.
+    """
+    return [
+        _build_watch_step(group, named(prefix, f"watch_{number}"), settings)
+        for number, group in enumerate(in_groups(buckets), 1)
+    ]
+
+
+def _build_watch_step(buckets: Mapping[str, LoggedBucket], name: str, settings: Settings) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
-        name=named(slug, "watch"),
+        name=name,
         specs=[
-            *(check_spec(name, bucket, slug) for name in (*WATCH_CHECKS, *NIGHTLY_CHECKS)),
-            *alarm_check_specs(bucket, slug),
+            spec
+            for slug, bucket in buckets.items()
+            for spec in (
+                *(check_spec(name, bucket, slug) for name in (*WATCH_CHECKS, *NIGHTLY_CHECKS)),
+                *alarm_check_specs(bucket, slug),
+            )
         ],
         can_subset=True,
     )
     def watch(
         context: dg.AssetCheckExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> Iterator[dg.AssetCheckResult]:
-        wanted = {key.name for key in context.selected_asset_check_keys}
         engine = tamarin_database.open(settings)
-        yield from _hourly_results(bucket, slug, settings, wanted, engine, tamarin_log_buckets)
-        yield from nightly_results(bucket, slug, wanted, engine, _last_days(bucket))
+        for slug, wanted in names_by_slug(context.selected_asset_check_keys).items():
+            bucket = buckets[slug]
+            yield from _hourly_results(bucket, slug, settings, wanted, engine, tamarin_log_buckets)
+            yield from nightly_results(bucket, slug, wanted, engine, _last_days(bucket))
 
     return watch
 
