@@ -6,6 +6,7 @@ prefix alone is a slug too: of what all buckets share.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 
 import dagster as dg
@@ -119,5 +120,6 @@ def slug_of(key: dg.AssetKey) -> str:
     return "/".join(key.path[:-1])
 
 
+@cache
 def _key(slug: str, name: str) -> dg.AssetKey:
     return dg.AssetKey([*slug.split("/"), name])
