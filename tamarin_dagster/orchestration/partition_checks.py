@@ -1,4 +1,4 @@
-"""The checks of a partition's row counts, which read only the database: the step between a load and its purge."""
+"""The step between a load and its purge: the checks of a partition's row counts. It reads only the database."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,12 +10,12 @@ from tamarin_dagster.orchestration.asset_checks import (
     ROW_COUNTS,
     check_result,
     check_spec,
-    chosen_periods,
-    names_by_slug,
-    per_partition,
+    group_by_slug,
+    log_per_partition,
+    require_periods,
     row_count_results,
 )
-from tamarin_dagster.orchestration.naming import named, pool_of
+from tamarin_dagster.orchestration.naming import get_pool, make_name
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster.orchestration.steps import SharedStep
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
@@ -23,31 +23,31 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 
 
 def build_partition_checks(buckets: Mapping[str, LoggedBucket], settings: Settings) -> list[dg.AssetChecksDefinition]:
-    """Build the steps that count rows and hold them against the ledger. `buckets` are the buckets by their slugs."""
+    """Build the steps that count rows and compare them with the ledger. `buckets` are the buckets by their slugs."""
 
     @SharedStep
     def row_counts(
         context: dg.AssetCheckExecutionContext, tamarin_database: RecordDatabase
     ) -> Iterator[dg.AssetCheckResult]:
-        (slug,) = names_by_slug(context.selected_asset_check_keys)
+        (slug,) = group_by_slug(context.selected_asset_check_keys)
         bucket, engine = buckets[slug], tamarin_database.open(settings)
         results = {
-            period: _results(engine, bucket, slug, period) for period in chosen_periods(context.op_execution_context)
+            period: _results(engine, bucket, slug, period) for period in require_periods(context.op_execution_context)
         }
-        yield from per_partition(context.op_execution_context, results)
+        yield from log_per_partition(context.op_execution_context, results)
 
     return [
         row_counts.checks(
             [check_spec(name, bucket, slug) for name in ROW_COUNTS],
-            name=named(slug, "row_counts"),
-            pool=pool_of(slug),
+            name=make_name(slug, "row_counts"),
+            pool=get_pool(slug),
         )
         for slug, bucket in buckets.items()
     ]
 
 
 def _results(engine: sa.Engine, bucket: LoggedBucket, slug: str, period: DeliveryPeriod) -> list[dg.AssetCheckResult]:
-    """What the checks of one partition find. If the database refuses, they fail, and other partitions are checked."""
+    """Return the results for one partition. If the database refuses, they fail, and the other partitions go on."""
     try:
         with engine.connect() as connection:
             return row_count_results(connection, bucket, slug, period)
