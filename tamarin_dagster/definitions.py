@@ -142,7 +142,8 @@ def _pruning(settings: Settings, prefix: str, parts: Iterable[dg.Definitions]) -
         for key in ([each.key] if isinstance(each, dg.AssetSpec) else each.keys)  # type: ignore[union-attr]
     }
     jobs = [job.name for part in parts for job in part.jobs or ()]
-    job = build_prune_job(settings, assets, jobs, prefix)
+    instigators = [each.name for part in parts for each in (*(part.sensors or ()), *(part.schedules or ()))]
+    job = build_prune_job(settings, assets, jobs, instigators, prefix)
     return dg.Definitions(jobs=[job], schedules=[build_prune_schedule(job, prefix)])
 
 

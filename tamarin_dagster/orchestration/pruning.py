@@ -20,6 +20,7 @@ from dagster_postgres.run_storage import PostgresRunStorage
 
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.naming import ASSET_JOB, make_name
+from tamarin_dagster.orchestration.tick_logs import prune_tick_logs
 from tamarin_dagster.settings import Settings
 
 # The number of runs whose events are deleted in one transaction: about 5,000 rows, so that nobody waits for the locks.
@@ -80,9 +81,16 @@ class UnsupportedStorageError(Exception):
 
 
 def build_prune_job(
-    settings: Settings, asset_keys: Collection[dg.AssetKey], jobs: Sequence[str], prefix: str = ""
+    settings: Settings,
+    asset_keys: Collection[dg.AssetKey],
+    jobs: Sequence[str],
+    instigators: Collection[str],
+    prefix: str = "",
 ) -> dg.JobDefinition:
-    """Build the job that prunes the runs of these assets and jobs in the code location that it runs in."""
+    """Build the job that prunes the runs of these assets and jobs in the code location that it runs in.
+
+    It also deletes what old ticks of the `instigators`, which are sensors and schedules, have logged.
+    """
 
     @dg.op(
         name=make_name(prefix, "prune_dagster_events"),
@@ -109,12 +117,14 @@ def build_prune_job(
             except UnsupportedStorageError as error:
                 context.log.warning(f"nothing is pruned: {error}")
                 return
+            ticks = prune_tick_logs(context.instance, before=before, repository=repository, names=instigators)
         context.add_output_metadata(
             {
                 "before": before.isoformat(timespec="minutes"),
                 "pruned runs": done.runs_looked_at,
                 "deleted events": done.events,
                 "deleted runs": done.runs,
+                "deleted logs of ticks": ticks,
             }
         )
 
@@ -187,11 +197,12 @@ def prune(
         for page in _read_run_ids(connection, before, repository):
             ours = [run for run in instance.get_runs(dg.RunsFilter(run_ids=page)) if run.is_finished and is_ours(run)]
             done.runs_looked_at += len(ours)
+            # Before the events: a run without events is not found again if this is interrupted.
+            for run in ours:
+                instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             for kinds, success in ((OPERATIONAL_OF_SUCCESS, True), (OPERATIONAL, False)):
                 ids = [run.run_id for run in ours if run.is_success is success]
                 done.events += connection.execute(_DELETION.where(_EVENTS.run_id.in_(ids), _is_one_of(kinds))).rowcount
-            for run in ours:
-                instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             for run_id in _find_unreferenced(connection, [run.run_id for run in ours]):
                 instance.delete_run(run_id)
                 done.runs += 1
