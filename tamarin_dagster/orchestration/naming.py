@@ -22,6 +22,16 @@ DIGEST_TAG = "tamarin/keys_digest"
 # The priority of the runs that sensors and schedules request. They go before the queued runs of a backfill, which have
 # no priority.
 FIRST = "1"
+# Dagster's own tags; a test holds them to Dagster's constants, which are private.
+PRIORITY_TAG = "dagster/priority"
+RUN_KEY_TAG = "dagster/run_key"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+REPOSITORY_TAG = ".dagster/repository"
+PARENT_RUN_TAG = "dagster/parent_run_id"
+ROOT_RUN_TAG = "dagster/root_run_id"
+FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+UNFINISHED = tuple(status for status in dg.DagsterRunStatus if status not in (*FINISHED, dg.DagsterRunStatus.MANAGED))
 # Dagster's own job, which materializes any of the assets. With a job for each bucket, a thousand buckets would take
 # minutes to load, and Dagster refuses one job for all buckets if their partitions begin on different days.
 ASSET_JOB = "__ASSET_JOB"

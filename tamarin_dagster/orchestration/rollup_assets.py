@@ -5,7 +5,6 @@ from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.errors import DagsterInvalidPropertyError
 
 from tamarin_dagster.analytics.checking import SumDifference, check_sums
 from tamarin_dagster.analytics.dimensions import refresh_dimensions
@@ -206,7 +205,7 @@ def _is_loading_records(context: dg.AssetExecutionContext, slug: str) -> bool:
     """Return whether the run loads the bucket's records before its rollups. A direct call has no run."""
     try:
         job = context.job_def
-    except DagsterInvalidPropertyError:
+    except dg.DagsterError:
         return False
     return records_key(slug) in job.asset_layer.executable_asset_keys
 
