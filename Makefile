@@ -7,7 +7,7 @@
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .PHONY: install install-all dev test test-byte-code test-slow test-bench test-browser test-celery test-deploy test-peers screenshots docs docs-pages docs-serve chaos \
-	hostile soak lint format bench bench-ingest bench-parse fuzz clean
+	recovery hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
 BIN := .venv/bin
@@ -135,6 +135,12 @@ bench-ingest: .venv/bench-installed
 bench-parse: .venv/bench-installed
 	@$(RUN) benchmarks.parse
 	@$(RUN) benchmarks.parse.adversarial
+
+# The code server, a run, Postgres and the daemon are killed while RUNS runs are queued; a quarter of an hour.
+RUNS ?= 80
+
+recovery: install
+	@$(RUN) benchmarks.recovery --runs $(RUNS)
 
 # How long it fuzzes.
 SECONDS ?= 60

@@ -6,6 +6,7 @@ which two measurements can be compared.
 """
 
 import argparse
+import gc
 import json
 import resource
 import subprocess
@@ -51,7 +52,10 @@ def measure(count: int) -> dict[str, float]:
         for number in range(count)
     )
     started = time.process_time()
+    gc.disable()  # as tamarin_dagster.code_location
     definitions = build_definitions(Settings(buckets=buckets))
+    gc.enable()
+    gc.freeze()
     built = time.process_time()
     repository = definitions.get_repository_def()
     snapshot = serialize_value(RepositorySnap.from_def(repository, defer_snapshots=True))

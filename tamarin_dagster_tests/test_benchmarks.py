@@ -126,7 +126,7 @@ def measured(tmp_path, short_folder):
             cwd=PROJECT,
             env=os.environ | {"TMPDIR": str(short_folder)},
             check=True,
-            timeout=250,
+            timeout=600,
         )
         assert list(short_folder.iterdir()) == []
         rows = [line.strip("| ").split(" | ") for line in out.read_text().splitlines() if line.startswith("|")]
@@ -406,3 +406,12 @@ def test_an_export_is_held_against_a_copy_of_the_same_columns(measured) -> None:
     assert [row[4] for row in rows if row[0].startswith("psql")] == ["1.00", "1.00"]
     assert [row[0].split()[-1] for row in rows] == ["line", "combined", "columns", "csv", "--formula-safe", "parquet"]
     assert all(number(row[8]) > 0 for row in rows)
+
+
+@pytest.mark.bench
+def test_what_is_killed_recovers_and_no_queued_run_is_lost(measured) -> None:
+    rows = measured("recovery", "--runs", 4)
+    counts = {row[0]: row[1] for row in rows}
+    lost = ("failed", "log keys not loaded", "records more or fewer than lines")
+    assert {name: counts[name] for name in lost} == dict.fromkeys(lost, "0")
+    assert int(counts["succeeded at their first attempt"]) == 4
