@@ -1,8 +1,8 @@
-"""A report of a month, from a year of rollups as 10 million records leave them: each question, and the whole.
+"""Measure a monthly report from a year of rollups, as 10 million records leave them: each query, and the whole report.
 
     .venv/bin/python -m benchmarks.answers.report [--values 2500] [--records 830000] [--rounds 10]
 
-The page docs/reference/performance.md has its numbers from here.
+docs/reference/performance.md shows the results.
 """
 
 import statistics
@@ -46,7 +46,7 @@ _LEDGER = sa.text(
 
 
 def main() -> None:
-    """Makes the rollups, asks for the last month, and writes its report."""
+    """Make the rollups, query the last month, and write its report."""
     parser = command_line(__doc__)
     parser.add_argument("--values", type=int, default=2_500, help="keys and addresses of a day; default: %(default)s")
     parser.add_argument("--records", type=int, default=830_000, help="of the month; default: %(default)s")
@@ -82,14 +82,14 @@ _EVIDENCE = "completeness, of the records themselves"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a question took: each time by the clock, and on average of the server's processor, in seconds."""
+    """The time of a query in seconds: each elapsed time, and the server's average CPU time."""
 
     seconds: list[float]
     processor: float
 
 
 def _asked(engine: sa.Engine, month: Month, rounds: int) -> dict[str, Asked]:
-    """What each question takes, once its rows are in memory, without parallel plans."""
+    """Measure each query after its rows are in memory, without parallel plans."""
     asked: dict[str, Asked] = {}
     with engine.connect() as connection:
         connection.exec_driver_sql(f"SET work_mem = '{WORK_MEM}'")
@@ -123,7 +123,7 @@ def _asked(engine: sa.Engine, month: Month, rounds: int) -> dict[str, Asked]:
 
 
 def _written(home: Path, month: Month) -> float:
-    """Seconds of the command, from its start."""
+    """Return the seconds of the whole command."""
     command = [sys.executable, "-m", "tamarin_dagster.cli", "report", "--month", str(month)]
     started = time.perf_counter()
     subprocess.run(command, cwd=home, check=True, capture_output=True)
@@ -134,7 +134,7 @@ def _written(home: Path, month: Month) -> float:
 def _home() -> Iterator[tuple[Path, sa.Engine]]:
     with tempfile.TemporaryDirectory(prefix="tamarin-bench-report-") as folder:
         home = Path(folder)
-        # The server may run under an account of its own.
+        # The server may run under another account.
         home.chmod(0o711)
         (home / "tamarin.yaml").write_text(f"buckets: [{{name: {_BUCKET}, log_bucket_name: logs}}]\n", "utf-8")
         server = embedded_postgres(home / ".tamarin")
@@ -148,7 +148,7 @@ def _home() -> Iterator[tuple[Path, sa.Engine]]:
 
 
 def _fill(engine: sa.Engine, values: int, records: int) -> int:
-    """A year of rollups, and the records of its last month; gives how many rows of rollups that are."""
+    """Create a year of rollups and the records of its last month; return the number of rows in the rollups."""
     year = {"first": date(LAST_MONTH.year - 1, LAST_MONTH.month + 1, 1), "last": Month.of(LAST_MONTH).last}
     fill_month(engine, LAST_MONTH, records)
     with engine.begin() as connection:

@@ -1,7 +1,7 @@
-"""A pull of the settings' bucket in a process that has all it needs: `python -m benchmarks.ingest.pulling`.
+"""Pull the bucket of the settings in a process that has imported everything: `python -m benchmarks.ingest.pulling`.
 
-It prints how many objects it loaded, and the seconds that the pull itself says it took: imports and the loading of
-compiled code come before.
+It prints the number of loaded objects, and the seconds that the pull reports. Imports and the loading of compiled code
+are not counted.
 """
 
 import json

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics.agent_kinds import classify_agent, rules_version
 from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, is_unseen, lock_dimensions, note_days, unseen_days
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.schema.dimension_tables import user_agent_kind
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_user_agent
@@ -52,8 +53,8 @@ class Classified:
     def __str__(self) -> str:
         """Return one line for a person."""
         return (
-            f"{self.agents:,} user agents classified, {self.again:,} once more, of {self.days:,} days;"
-            f" {self.seconds:.1f} s"
+            f"{count_noun(self.agents, 'user agent')} classified, {self.again:,} classified again, from"
+            f" {count_noun(self.days, 'day')}; {self.seconds:.1f} s"
         )
 
 

@@ -105,7 +105,7 @@ class Newcomers:
 
 
 def bandwidth_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
-    """Return the hours with unusually many bytes sent, of the last JUDGED_HOURS and the present one.
+    """Return the hours with unusually many bytes sent, of the last JUDGED_HOURS and the current one.
 
     `threshold` is in MADs, as standard deviations (see `baseline_of`). `now` is aware, in UTC.
     """
@@ -167,7 +167,7 @@ def top_talkers(connection: sa.Connection, bucket: str, now: datetime, share: fl
 def _spikes(
     connection: sa.Connection, bucket: str, now: datetime, measure: Measure, threshold: float, min_rise: float
 ) -> Rises:
-    """Return the rises; the present hour is judged too, because records that come late only raise its sums."""
+    """Return the rises; the current hour is judged too, because records that come late only raise its sums."""
     last = _hour_of(now)
     baseline = partial(baseline_of, threshold=threshold, min_rise=min_rise, min_multiple=MIN_MULTIPLE)
     found = _judge(last, _past(connection, bucket, last), attrgetter(measure), baseline)

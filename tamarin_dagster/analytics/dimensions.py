@@ -1,4 +1,4 @@
-"""Refresh what is known about the values in new rollups: kinds of user agents, prices, networks. Knows no Dagster."""
+"""Refresh what is known about the values in new rollups: kinds of user agents, prices, networks."""
 
 from dataclasses import dataclass
 

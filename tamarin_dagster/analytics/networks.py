@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, is_unseen, lock_dimensions, note_days, unseen_days
 from tamarin_dagster.extras import MissingExtraError, needing
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.schema.dimension_tables import remote_ip_network
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_remote_ip
@@ -69,8 +70,8 @@ class LookedUp:
     def __str__(self) -> str:
         """Return one line for a person."""
         return (
-            f"{self.addresses:,} addresses looked up, {self.again:,} once more, of {self.days:,} days;"
-            f" {self.seconds:.1f} s"
+            f"{self.addresses:,} address{'es' * (self.addresses != 1)} looked up, {self.again:,} looked up again, from"
+            f" {count_noun(self.days, 'day')}; {self.seconds:.1f} s"
         )
 
 
@@ -104,7 +105,7 @@ class NetworkDatabases:
 
 @contextmanager
 def open_networks(paths: Sequence[Path]) -> Iterator[NetworkDatabases]:
-    """Open these files. Raises SettingsError if one is missing or is no MMDB file, or if the extra is not installed."""
+    """Open these files. Raises SettingsError if one is missing or not an MMDB file, or if the extra is missing."""
     try:
         with needing("geoip", "geoip_database"):
             import maxminddb  # noqa: PLC0415 - an extra

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tamarin_dagster.analytics.unseen_days import lock_dimensions, note_days, unseen_days
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.schema.dimension_tables import s3_price
 from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.traffic.operations import TRANSITIONS
@@ -127,7 +128,7 @@ class Priced:
 
     def __str__(self) -> str:
         """Return one line for a person."""
-        return f"{self.months:,} months of buckets priced as of {self.price_date}; {self.seconds:.1f} s"
+        return f"{count_noun(self.months, 'month')} priced as of {self.price_date}; {self.seconds:.1f} s"
 
 
 # The months of buckets that have another region than when they were priced.

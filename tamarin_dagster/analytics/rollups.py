@@ -102,7 +102,7 @@ def roll_up(
     limits: Limits = Limits(),
     progress: Callable[[RolledUpDay, int], None] | None = None,
 ) -> RolledUp:
-    """Roll up each day whose records have changed. After a kill, the present day is as it was, and the rest noted.
+    """Roll up each day whose records have changed. After a kill, the current day is unchanged and all others are noted.
 
     A day that cannot be rolled up does not stop the others: it is one of the result's `failures`.
 
@@ -139,7 +139,7 @@ def _roll_up_days(
     done: RolledUp,
     progress: Callable[[RolledUpDay, int], None] | None,
 ) -> None:
-    # It imports pyarrow, which takes longer than to find that no day is due.
+    # This imports pyarrow, which takes longer than finding that no day is pending.
     from tamarin_dagster.analytics import rollup_day  # noqa: PLC0415
 
     for left, (bucket, day) in zip(reversed(range(len(chosen))), chosen, strict=True):

@@ -74,7 +74,7 @@ JsonOption = Annotated[bool, flag("--json", "Print one JSON document; text for p
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A command as the help lists it. Its module may take long to import, so the list does without it.
+    """A command as the help lists it. Its module may take long to import, so the list does not import it.
 
     Attributes:
         panel: its group in the help.
@@ -90,7 +90,7 @@ class Listed:
 
 
 LISTED: Mapping[str, Listed] = {
-    "roll-up": Listed(Panel.LOADING, "rollups", "Make the rollups of each day whose records have changed."),
+    "roll-up": Listed(Panel.LOADING, "rollups", "Roll up each day whose records have changed."),
     "pull": Listed(
         Panel.LOADING,
         "keys",
@@ -153,7 +153,7 @@ LISTED: Mapping[str, Listed] = {
     "dev": Listed(
         Panel.SETTING_UP,
         "setup",
-        "What `make dev` runs: the database, the demo if no bucket is configured, and Dagster.",
+        "Run what `make dev` runs: the database, the demo if no bucket is configured, and Dagster.",
         hidden=True,
     ),
 }
@@ -215,7 +215,7 @@ def report_failures() -> Iterator[None]:
 
 
 def _forget_output() -> None:
-    """Discard buffered output. Python would write it at exit, fail once more, and print a traceback."""
+    """Discard buffered output. Python would write it at exit, fail again, and print a traceback."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())

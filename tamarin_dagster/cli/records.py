@@ -103,16 +103,16 @@ def expire_command(
     Run it from cron; with Dagster a job does the same daily. The ledger keeps its row of each key, so that no key is
     loaded again. If retention_months is not set, records are kept forever, and this command refuses to run.
 
-    The days of these months are rolled up first. A month stays, and is named, if one of its days cannot be rolled up.
-    If archive is set, a month with records that are not archived yet stays. The exit status is 0 only if no month had
-    to stay.
+    The days of these months are rolled up first. If one of its days cannot be rolled up, a month is kept and named. If
+    archive is set, a month with records that are not archived yet is kept. The exit status is 0 only if no month had to
+    be kept.
     """
     settings = load_settings()
     months = settings.retention_months
     if months is None:
         raise SettingsError("retention_months is not set, so records are kept forever; set it to drop old months")
     archives = {name: place_name(url) for name, url in settings.archives().items()}
-    with explain_interrupt("What was dropped stays so; run expire to continue."):
+    with explain_interrupt("What was dropped stays dropped; run expire to continue."):
         engine = open_database(settings)
         if dry_run:
             found = plan_expiry(engine, months, archives=archives)

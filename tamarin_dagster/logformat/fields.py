@@ -47,7 +47,7 @@ FIELDS: tuple[Field, ...] = (
         "bucket_owner",
         r"[!#-\[\]-~]+",
         "text",
-        "Canonical user id of the owner of the bucket that was asked.",
+        "Canonical user id of the owner of the requested bucket.",
     ),
     Field("bucket", _NAME, "text", "Bucket that the request was made to."),
     Field(
@@ -58,14 +58,14 @@ FIELDS: tuple[Field, ...] = (
         "requester",
         rf'(?:{_NAME}|arn:[^"\[\]]+)',
         "text",
-        "Canonical user id, ARN or service that asked, may hold blanks; null if not authenticated.",
+        "Canonical user id, ARN or service of the requester, may contain blanks; null if not authenticated.",
     ),
     Field("request_id", _NAME, "text", "Id that S3 gave the request; several lines may share one."),
     Field(
         "operation",
         r"(?:REST|WEBSITE|SOAP|BATCH|S3)(?:\.[A-Za-z0-9_]+){1,3}",
         "text",
-        "What was done, as INTERFACE.METHOD.RESOURCE, e.g. REST.GET.OBJECT.",
+        "Operation, as INTERFACE.METHOD.RESOURCE, e.g. REST.GET.OBJECT.",
     ),
     Field("key", r"[^ ]+", "text", "Object key, URL-encoded as S3 logs it; null for operations on the bucket."),
     Field("request_method", r"[A-Za-z][A-Za-z_-]*", "text", "HTTP method; null if there was no HTTP request."),
@@ -87,7 +87,7 @@ FIELDS: tuple[Field, ...] = (
         "version_id",
         r"[A-Za-z0-9_-]+|[A-Za-z0-9._-]{32}|~|x-amz-copy-source:[!#-Z^-~]+",
         "text",
-        "Version of the object that was asked for.",
+        "Version of the object that was requested.",
         excludes=_TOLD_APART,
     ),
     Field("host_id", r"[A-Za-z0-9+/=._-]+", "text", "Extended request id (x-amz-id-2).", excludes=_TOLD_APART),
@@ -129,7 +129,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("acl_required", r"(?:Yes|-)", "text", "Yes if the request needed an ACL to be authorised, else null."),
     Field("source_region", r"(?:[a-z]+(?:-[a-z0-9]+)*-[0-9]+|-)", "text", "AWS region that the request came from."),
-    Field("extra_fields", r".*", "text", "Verbatim text of what stands after the last field known here."),
+    Field("extra_fields", r".*", "text", "Verbatim text after the last field known here."),
 )
 
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)

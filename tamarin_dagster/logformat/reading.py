@@ -51,7 +51,7 @@ def read_row(piece: Piece, row: int, first_time: int, last_time: int) -> tuple[i
         piece: the lines.
         row: the row to read.
         first_time: microseconds since 1970; an earlier request is out of range.
-        last_time: likewise; a later request is out of range.
+        last_time: microseconds since 1970; a later request is out of range.
     """
     start, end = int(piece.text_starts[row]), int(piece.ends[row])
     if not piece.data[start:end].strip(b" \t\r"):

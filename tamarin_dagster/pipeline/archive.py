@@ -1,4 +1,4 @@
-"""archive: write a bucket's records as Parquet files before its log keys are purged. Knows nothing of Dagster.
+"""Archive: write a bucket's records as Parquet files before its log keys are purged. This module does not know Dagster.
 
 The unit is a delivery day. It gets one file for each combination of bucket and UTC request day among its records:
 `bucket=media/date=2026-03-05/media-delivered-2026-03-06.parquet`. If late log keys come, the day's files are written
@@ -54,7 +54,7 @@ _CHANGED_MEANWHILE = "some of its log keys were loaded or reparsed meanwhile; th
 
 @dataclass(slots=True)
 class Archived:
-    """What a call of `archive` did.
+    """The result of a call of `archive`.
 
     Attributes:
         days: delivery days that were written.
@@ -485,7 +485,7 @@ class Verified:
         state: what the ledger says.
         database: the identity of this database.
         record: what the archive says; None if it has no record of the day.
-        files: the present state of the day's files; None for one that is missing or damaged.
+        files: the current state of the day's files; None for one that is missing or damaged.
     """
 
     place: str

@@ -26,7 +26,7 @@ NEWEST_DAYS = 7
 
 @dataclass(slots=True)
 class Backlog:
-    """What a look at a log bucket has found.
+    """The log keys that a listing of a log bucket has found.
 
     Attributes:
         first, last: the range of delivery days to look at.
@@ -66,7 +66,7 @@ def count_backlog(
     found = Backlog(first, last)
     roots = survey(store, bucket).roots
     for number, day in enumerate(_days(bucket, store, roots, first, last)):
-        if number and clock() > end:  # there may be thousands of days without any log key, too
+        if number and clock() > end:  # there may also be thousands of days without any log key
             return found
         look = Look(store, engine, bucket, roots, day)
         listed, unloaded = found.listed, found.unloaded

@@ -40,7 +40,7 @@ _NOT_PARTITIONED = (r"[0-9]{12}/", r"[0-9]{4}-(?=[0-9]{2}-)")
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What lies under a bucket's log prefix, without its days.
+    """The trees and strays under a bucket's log prefix, without its days.
 
     Attributes:
         roots: prefixes of this bucket's trees in the partitioned layout: `<prefix><folders>/`.

@@ -1,6 +1,6 @@
-"""mirror: copy a bucket's log keys into a folder, unchanged. List, skip what is there, fetch, write.
+"""Mirror: copy a bucket's log keys into a folder, unchanged. List, skip what is there, fetch, write.
 
-The folder can serve as a log bucket afterwards. Knows nothing of Dagster, and needs no database.
+The folder can serve as a log bucket afterwards. This module does not know Dagster, and needs no database.
 """
 
 import hashlib
@@ -34,11 +34,11 @@ WRITE_THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class MirrorProgress:
-    """What a mirror has done so far.
+    """The progress of a mirror.
 
     Attributes:
         period: the last day that was worked on.
-        looked, periods: how many days were listed to their end, of how many.
+        looked, periods: how many days were listed to their end, and the number of all.
         keys, bytes: what was fetched.
     """
 
@@ -51,7 +51,7 @@ class MirrorProgress:
 
 @dataclass(slots=True)
 class Mirrored:
-    """What a mirror of a bucket did.
+    """The result of mirroring a bucket.
 
     Attributes:
         folder: where the copies are, by the log keys' names.

@@ -1,6 +1,6 @@
-"""pull: load what is unseen in a bucket's days (or hours). List, fetch, parse and load overlap.
+"""Pull: load the unseen log keys of a bucket's days (or hours). List, fetch, parse and load overlap.
 
-Knows nothing of Dagster. Reports progress through one callback, and returns the result of each delivery period.
+This module does not know Dagster. It reports progress to one callback, and returns the result of each delivery period.
 """
 
 import hashlib
@@ -50,11 +50,11 @@ UNPACKED_RATIO = 8
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a pull has done so far, over all its periods.
+    """The progress of a pull over all its periods.
 
     Attributes:
         period: the last period that was worked on.
-        looked, periods: how many periods were listed to their end, of how many. What is found is loaded soon after.
+        looked, periods: how many periods were listed to their end, and the number of all. Found keys are loaded soon.
         keys, lines, bytes: what was loaded.
     """
 
@@ -81,7 +81,7 @@ class MisreadLine:
 
 @dataclass(slots=True)
 class PulledPeriod:
-    """What a pull did for one delivery period. Counts are of log keys that it loaded; `seen` ones were loaded before.
+    """The result of a pull for one delivery period. Counts are of loaded log keys; `seen` ones were loaded before.
 
     listed = seen + returned + keys + outdated + failures.
 

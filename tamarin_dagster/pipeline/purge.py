@@ -30,7 +30,7 @@ PURGE_PAGE_KEYS = 1000
 
 @dataclass(slots=True)
 class Purged:
-    """What a purge did, or what it would do, if it was a dry run.
+    """The result of a purge, or of a dry run.
 
     Attributes:
         keys, bytes: what was deleted.

@@ -1,6 +1,6 @@
-"""recheck: find stored records that the present rules would not load, and report them. Changes nothing.
+"""Recheck: find stored records that the current rules would not load, and report them. Changes nothing.
 
-An earlier version loaded lines whose tail had no documented shape, and purged their log keys. Knows nothing of Dagster.
+An earlier version loaded lines whose tail had no documented shape, and purged their log keys.
 """
 
 import time

@@ -1,6 +1,6 @@
-"""expire: drop records that are older than retention_months, in whole monthly partitions.
+"""Expire: drop records that are older than retention_months, in whole monthly partitions.
 
-The ledger keeps its row of each log key, so that nothing is loaded again. Knows nothing of Dagster.
+The ledger keeps its row of each log key, so that nothing is loaded again. This module does not know Dagster.
 """
 
 import logging
@@ -58,7 +58,7 @@ class KeptBack:
 
 @dataclass(frozen=True, slots=True)
 class Expirable:
-    """What `expire` would do now.
+    """The plan of `expire`.
 
     Attributes:
         first_kept: the first day (UTC) whose requests stay.
@@ -77,7 +77,7 @@ class Expirable:
 
 @dataclass(slots=True)
 class Expired:
-    """What `expire` did.
+    """The result of `expire`.
 
     Attributes:
         first_kept: the first day (UTC) whose requests stay.
@@ -163,7 +163,7 @@ def _find_first_kept(
 
 
 def _plan(connection: sa.Connection, first_kept: date) -> tuple[list[MonthPartition], list[KeptBack]]:
-    """The months to drop, and those that are held back by a day that is not rolled up; oldest first."""
+    """Return the months to drop, and those with a day that is not rolled up; oldest first."""
     old, held = [], []
     for partition in partitions_before(connection, expiry.midnight(first_kept)):
         if days := expiry.days_to_roll_up(connection, partition):

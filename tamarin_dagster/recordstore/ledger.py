@@ -60,7 +60,7 @@ class PeriodCounts:
 
 
 _LIVE = s3_log_key.c.superseded_at.is_(None)
-# Retention has dropped records of the others, so what they had can no longer be counted.
+# Retention has dropped records of the others, so these can no longer be counted.
 _UNEXPIRED = s3_log_key.c.expired_at.is_(None)
 
 
@@ -202,7 +202,7 @@ def rejected_reasons(connection: sa.Connection, bucket: str, period: DeliveryPer
 
 @dataclass(frozen=True, slots=True)
 class RejectedSample:
-    """A rejected line, masked: its place, why it is no record, and its shape."""
+    """A rejected line, masked: its place, why it is not a record, and its shape."""
 
     key: str
     line_number: int

@@ -31,7 +31,7 @@ def due_days() -> sa.Subquery:
 
 
 def note(connection: sa.Connection, days: Collection[tuple[str, date]]) -> None:
-    """Note that the records of these buckets and UTC days must be summed up again. Only adds rows, so nobody waits."""
+    """Note that the records of these buckets and UTC days must be summed up again. It only adds rows: no load waits."""
     kept = sorted(day for day in days if len(day[0].encode()) <= BUCKET_BYTES)
     if kept:
         connection.execute(_NOTE, {"buckets": [bucket for bucket, _ in kept], "days": [day for _, day in kept]})

@@ -32,7 +32,7 @@ class Rights:
     Attributes:
         user: its name.
         has_schema, may_create: whether there is a schema public, and whether it may create tables in it.
-        owners: the roles that own our tables and that it is no member of.
+        owners: the roles that own our tables and of which it is not a member.
     """
 
     user: str
@@ -47,7 +47,8 @@ class Rights:
             return "there is no schema public"
         if self.owners:
             return (
-                f"its tables belong to {' and '.join(self.owners)}, and the user {self.user} is no member of that role"
+                f"its tables belong to {' and '.join(self.owners)}, and the user {self.user} is not a member of that"
+                " role"
             )
         return "" if self.may_create else f"the user {self.user} may not create tables in the schema public"
 

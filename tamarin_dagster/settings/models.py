@@ -54,7 +54,7 @@ DEFAULT_QUIET_SECONDS = 60.0
 # unequal sizes alarm more often.
 DEFAULT_ALARM_THRESHOLD = 6.0
 DEFAULT_ROLLUP_ROWS = 20_000
-# A run for one small key leaves some 120 kB in Dagster's storage, most of it events that only say how the run went.
+# A run for one small key leaves about 120 kB in Dagster's storage, mostly events that only say how the run went.
 DEFAULT_DAGSTER_EVENT_DAYS = 7
 DEFAULT_ROLLUP_PARTS_DAYS = 35
 # A fifth of all bytes: no ordinary reader of a public bucket with hundreds of addresses comes near it.
@@ -91,7 +91,7 @@ class LoggedBucket(BaseModel):
         " keys"
     )
     log_prefix: str = Field(default="", description="the prefix of the names of its log keys")
-    monitor_bucket: bool = Field(default=True, description="whether its sensor is on from the start")
+    monitor_bucket: bool = Field(default=True, description="whether its sensor is on by default")
     start_date: date = Field(
         default=FIRST_LOG_DATE,
         description="the first day of its partitions (delivery days, UTC); set it to avoid empty partitions",
@@ -102,7 +102,7 @@ class LoggedBucket(BaseModel):
     )
     monitor_from: date | None = Field(
         default=None,
-        description="the first day that its sensor looks at; load earlier days with a backfill (default: start_date)",
+        description="the first day that its sensor checks; load earlier days with a backfill (default: start_date)",
     )
     purge_parsed_keys: bool | None = Field(
         default=None,
@@ -288,7 +288,7 @@ class Settings(BaseModel):
         default=None,
         ge=1,
         le=1200,
-        description="how many months of records to keep, in addition to the present one (default: keep all)",
+        description="how many months of records to keep, in addition to the current one (default: keep all)",
     )
     dagster_event_retention_days: int = Field(
         default=DEFAULT_DAGSTER_EVENT_DAYS,

@@ -348,7 +348,7 @@ def test_tables_of_another_role_are_not_taken_for_a_missing_create(empty_url, ro
     with pytest.raises(DatabaseError) as caught:
         open_database(Settings(database_url=url))
     said = str(caught.value)
-    assert f"its tables belong to {owner}, and the user {user} is no member of that role" in said
+    assert f"its tables belong to {owner}, and the user {user} is not a member of that role" in said
     assert "CREATE ON SCHEMA" not in said
     found = run.findings(TAMARIN_DATABASE_URL=url)
     assert found["database rights"][0] == "fail"

@@ -55,7 +55,7 @@ def write_report(
         path: the file; its folder is made if it is missing.
         anonymize_ips: whether pseudonyms replace addresses.
         key: the secret for pseudonyms; without one, they are different in each report.
-        now: the present moment; default: the clock's.
+        now: the current moment; default: the clock's.
 
     Raises:
         OSError: the file cannot be written.

@@ -89,7 +89,7 @@ def _check_reach(scene: Scene) -> Iterator[Finding]:
     subject = scene.subject("log bucket")
     found = inspection.reach(scene.client, scene.log_bucket, scene.clock)
     ours = scene.client.meta.region_name or _NO_REGION
-    # A store of another make may accept any region. Obstore, which sends the GETs, does not follow S3's redirections.
+    # A compatible store may accept any region. Obstore, which sends the GETs, does not follow S3's redirects.
     if found.region and inspection.is_aws(scene.client) and found.region != ours.replace(_NO_REGION, "us-east-1"):
         raise InspectionError(f"is in {found.region}, but was requested in {ours}", f"set its region: {found.region}")
     yield ok(subject, f"answers, in {found.region}" if found.region else "answers")

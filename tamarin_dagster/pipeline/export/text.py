@@ -1,4 +1,4 @@
-r"""Export records as text: lines in Apache's combined format, and CSV. Postgres makes the text, Python passes it on.
+r"""Export records as text: lines in Apache's combined format, and CSV. Postgres makes the text, and Python sends it.
 
 Source: Apache HTTP Server manual, mod_log_config, "Format Notes": in %r, %{Referer}i and %{User-agent}i, a backslash
 precedes a quote and a backslash, and control characters are `\xhh`.

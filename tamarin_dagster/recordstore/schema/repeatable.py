@@ -6,7 +6,7 @@ a view, delete all of these, and drop it in a migration. Each file must be able 
 Definitions that views share, such as the class of an operation, are functions without a file (functions.py).
 
 A migration does not deal with views. Before migrations run, all views that can be dropped are dropped, so that any
-column may be changed. After the last migration, the present files create them again. A migration never creates a view,
+column may be changed. After the last migration, the current files create them again. A migration never creates a view,
 and never reads one of these files (see migrations/env.py).
 
 Grants and owners are kept. A view or function of somebody else is never dropped. If it depends on one of our views,

@@ -26,7 +26,7 @@ class ServerAccount:
 
 
 def server_account(data: Path) -> ServerAccount | None:
-    """Return the account for the server of that data directory; None if the present user can run it.
+    """Return the account for the server of that data directory; None if the current user can run it.
 
     An existing directory keeps its owner: after `sudo`, an ordinary user's home must still be usable for that user.
     """

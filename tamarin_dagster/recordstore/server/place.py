@@ -76,7 +76,7 @@ def claim_folder(home: Path, folder: Path, account: ServerAccount | None) -> Non
     elif account:
         _claim_outside(home, folder)
     if account is None:
-        return  # the present user runs the server
+        return  # the current user runs the server
     for each in _impassable({home, folder} if folder.parent == home else {folder}, account):
         each.chmod(stat.S_IMODE(each.stat().st_mode) | stat.S_IXOTH)
         _log.warning("chmod o+x %s: root may not run Postgres, and the account that runs it must pass here", each)
