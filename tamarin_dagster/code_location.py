@@ -17,7 +17,7 @@ warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
-def _configured() -> Settings:
+def _load_definitions() -> Settings:
     try:
         return load_settings()
     except SettingsError:
@@ -30,7 +30,7 @@ def _configured() -> Settings:
 gc.disable()
 try:
     # All steps of a run share its process, because starting a process takes longer than most steps.
-    defs = dg.Definitions.merge(build_definitions(_configured()), dg.Definitions(executor=dg.in_process_executor))
+    defs = dg.Definitions.merge(build_definitions(_load_definitions()), dg.Definitions(executor=dg.in_process_executor))
 finally:
     gc.enable()
 gc.freeze()

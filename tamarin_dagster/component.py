@@ -12,13 +12,13 @@ from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.settings import LoggedBucket, Settings, build_settings, load_settings
 
 
-def _plain(annotation: Any) -> Any:
+def _simplify_type(annotation: Any) -> Any:
     """Return the type of an attribute in YAML for the type of a setting."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return Union[tuple(_plain(each) for each in arguments)]  # noqa: UP007 - made at run time
+        return Union[tuple(_simplify_type(each) for each in arguments)]  # noqa: UP007 - made at run time
     if origin is tuple:
-        return list[_plain(arguments[0])]  # type: ignore[misc]  # made at run time
+        return list[_simplify_type(arguments[0])]  # type: ignore[misc]  # made at run time
     if origin is Literal or annotation in (bool, int, float, str, types.NoneType):
         return annotation
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
@@ -26,11 +26,11 @@ def _plain(annotation: Any) -> Any:
     return str
 
 
-def _fields(model: type[BaseModel]) -> dict[str, Any]:
+def _make_fields(model: type[BaseModel]) -> dict[str, Any]:
     """Return the settings of the model as attributes. The model sets the defaults."""
     return {
         name: (
-            _plain(field.annotation) if field.is_required() else Union[_plain(field.annotation), None],  # noqa: UP007
+            _simplify_type(field.annotation) if field.is_required() else Union[_simplify_type(field.annotation), None],  # noqa: UP007
             Field(default=... if field.is_required() else None, description=field.description),
         )
         for name, field in model.model_fields.items()
@@ -42,8 +42,8 @@ class _Attributes(dg.Model, dg.Resolvable):
     """The base of both attribute classes."""
 
 
-BucketAttributes = create_model("BucketAttributes", __base__=_Attributes, **_fields(LoggedBucket))
-_SettingsAttributes = create_model("_SettingsAttributes", __base__=_Attributes, **_fields(Settings))
+BucketAttributes = create_model("BucketAttributes", __base__=_Attributes, **_make_fields(LoggedBucket))
+_SettingsAttributes = create_model("_SettingsAttributes", __base__=_Attributes, **_make_fields(Settings))
 
 
 class LoggedBucketsComponent(_SettingsAttributes, dg.Component):

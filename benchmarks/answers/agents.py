@@ -21,7 +21,7 @@ from benchmarks.command_line import command_line, show
 from benchmarks.sheet import Sheet
 from tamarin_dagster.analytics.agent_kinds import classify_agent
 from tamarin_dagster.analytics.agents import classify
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 from tamarin_dagster.logformat import parse_log
 from tamarin_dagster.recordstore.database import migrate
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_user_agent, traffic_day
@@ -41,7 +41,7 @@ def demo_agents(records: int) -> dict[date, Counter[str]]:
     for index in range(DAYS):
         day = _FIRST_DAY + timedelta(days=index)
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        lines = lines_between(site, start, start + timedelta(days=1), records // DAYS)
+        lines = make_lines_between(site, start, start + timedelta(days=1), records // DAYS)
         counts: Counter[str] = Counter()
         for piece in range(0, len(lines), PIECE_LINES):
             frame = parse_log("\n".join(lines[piece : piece + PIECE_LINES]).encode()).records

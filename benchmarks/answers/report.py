@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from benchmarks.command_line import command_line, show
 from benchmarks.queries import LAST_MONTH, fill_month, processor_seconds
 from benchmarks.sheet import Sheet
-from tamarin_dagster.analytics.report import Month, times, tops
-from tamarin_dagster.analytics.report.evidence import completeness_of
+from tamarin_dagster.analytics.report import Month, over_time, tops
+from tamarin_dagster.analytics.report.evidence import measure_completeness
 from tamarin_dagster.analytics.report.queries import WORK_MEM
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE, embedded_postgres
 from tamarin_dagster.recordstore.database import migrate
@@ -95,20 +95,20 @@ def _asked(engine: sa.Engine, month: Month, rounds: int) -> dict[str, Asked]:
         connection.exec_driver_sql(f"SET work_mem = '{WORK_MEM}'")
         connection.exec_driver_sql("SET max_parallel_workers_per_gather = 0")
         server = Path(f"/proc/{connection.exec_driver_sql('SELECT pg_backend_pid()').scalar_one()}/stat")
-        prices = tops.prices_of(connection, _BUCKET, month)
+        prices = tops.read_month_prices(connection, _BUCKET, month)
         questions: dict[str, Callable[[], object]] = {
-            "prices": lambda: tops.prices_of(connection, _BUCKET, month),
-            "days": lambda: times.traffic_by_day(connection, _BUCKET, month),
-            "month before": lambda: times.traffic_before(connection, _BUCKET, month, _NOW),
-            "hours of the week": lambda: times.traffic_by_hour(connection, _BUCKET, month),
-            "latencies": lambda: times.latencies(connection, _BUCKET, month),
+            "prices": lambda: tops.read_month_prices(connection, _BUCKET, month),
+            "days": lambda: over_time.traffic_by_day(connection, _BUCKET, month),
+            "month before": lambda: over_time.traffic_before(connection, _BUCKET, month, _NOW),
+            "hours of the week": lambda: over_time.traffic_by_hour(connection, _BUCKET, month),
+            "latencies": lambda: over_time.latencies(connection, _BUCKET, month),
             "files": lambda: tops.files(connection, _BUCKET, month, prices),
             "addresses": lambda: tops.addresses(connection, _BUCKET, month, prices),
             "requesters": lambda: tops.requesters(connection, _BUCKET, month, prices),
             "referrers": lambda: tops.referrers(connection, _BUCKET, month),
             "user agents": lambda: tops.agents(connection, _BUCKET, month),
             "cost": lambda: tops.cost(connection, _BUCKET, month, prices),
-            _EVIDENCE: lambda: completeness_of(connection, _BUCKET, month, _NOW),
+            _EVIDENCE: lambda: measure_completeness(connection, _BUCKET, month, _NOW),
         }
         for name, question in questions.items():
             question()

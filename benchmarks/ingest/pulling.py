@@ -7,9 +7,9 @@ are not counted.
 import json
 
 from tamarin_dagster.logstore.opening import open_log_store
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.recordstore.loading import compile_ahead
+from tamarin_dagster.recordstore.loading import compile_all
 from tamarin_dagster.settings import load_settings
 
 
@@ -18,8 +18,8 @@ def main() -> None:
     settings = load_settings()
     (bucket,) = settings.buckets
     store, engine = open_log_store(bucket), open_database(settings)
-    compile_ahead()
-    pulled = pull(bucket, store, engine, connections=settings.load_connections)
+    compile_all()
+    pulled = pull_bucket(bucket, store, engine, connections=settings.load_connections)
     print(json.dumps({"objects": sum(day.keys for day in pulled.periods), "seconds": pulled.seconds}))
 
 

@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from benchmarks.ingest.stage import LOG_PREFIX
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 
 _STRETCH_LINES = 20_000
 _BYTES_PER_LINE = 556
@@ -72,7 +72,9 @@ def write_repeated(folder: Path, day: date, *, lines: int, keys: int, gzipped: b
 def _stretch(day: date) -> tuple[bytes, list[int]]:
     """Return the lines that are repeated, and the end of each."""
     begin, end = (datetime.combine(day, moment, UTC) for moment in (_BEGIN, _END))
-    lines = [f"{line}\n".encode() for line in lines_between(DemoSite(broken_share=0.0), begin, end, _STRETCH_LINES)]
+    lines = [
+        f"{line}\n".encode() for line in make_lines_between(DemoSite(broken_share=0.0), begin, end, _STRETCH_LINES)
+    ]
     return b"".join(lines), list(accumulate(map(len, lines)))
 
 

@@ -21,7 +21,7 @@ from benchmarks.ingest.dev import Dev, dev, instance_of
 from benchmarks.ingest.repeated import day_folder
 from benchmarks.ingest.stage import stage
 from benchmarks.sheet import Sheet
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 from tamarin_dagster.demo.endpoint import free_port
 
 REQUEST = "request to success"
@@ -106,7 +106,7 @@ def put_key(log_folder: Path, number: int, count: int = _LINES) -> float:
     """Write a log key in one step, and return the time in seconds since 1970."""
     now = datetime.now(UTC)
     begin = now - timedelta(minutes=5)
-    lines = lines_between(DemoSite(broken_share=0.0), begin, now, count, name=f"key {number}")
+    lines = make_lines_between(DemoSite(broken_share=0.0), begin, now, count, name=f"key {number}")
     part = log_folder / ".part"
     part.write_text("".join(f"{line}\n" for line in lines))
     part.rename(day_folder(log_folder) / f"{now:%Y-%m-%d-%H-%M-%S}-{number:016X}")

@@ -12,10 +12,9 @@ import psycopg
 import sqlalchemy as sa
 
 from tamarin_dagster.analytics.days import midnight
-from tamarin_dagster.analytics.rollup_rows import DayRows, rows_of_day
+from tamarin_dagster.analytics.rollup_rows import DayRows, make_day_rows
 from tamarin_dagster.analytics.rollups import Limits, RolledUpDay
-from tamarin_dagster.recordstore import parts
-from tamarin_dagster.recordstore.parts import DayPart
+from tamarin_dagster.recordstore import stored_parts
 from tamarin_dagster.recordstore.record_frames import records_and_parts
 from tamarin_dagster.recordstore.schema.traffic_tables import (
     PART_COLUMNS,
@@ -25,6 +24,7 @@ from tamarin_dagster.recordstore.schema.traffic_tables import (
     traffic_hourly,
     traffic_pending_day,
 )
+from tamarin_dagster.recordstore.stored_parts import DayPart
 from tamarin_dagster.traffic.measures import RECORD_COLUMNS
 from tamarin_dagster.traffic.sums import sum_up
 from tamarin_dagster.traffic.totals import Total
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 def delete_old_parts(connection: sa.Connection, days: int) -> None:
     """Delete the merged parts that are older than this number of days."""
-    parts.delete_old(connection, days)
+    stored_parts.delete_old(connection, days)
 
 
 def roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, limits: Limits) -> RolledUpDay | None:
@@ -59,23 +59,23 @@ def roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, l
         # deadlock.
         connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS SHARE MODE")
         is_noted = _delete_notes(connection, bucket, day)
-        found = parts.find(connection, bucket, day)
+        found = stored_parts.find(connection, bucket, day)
         if not (is_noted or found.has_new):
             return None
         rolled_up = connection.execute(sa.select(traffic_day.c.expired_at).where(this)).one_or_none()
         if rolled_up and rolled_up.expired_at:
-            parts.delete_parts(connection, found.ids)
+            stored_parts.delete_parts(connection, found.ids)
             _log.info("bucket %s, day %s: the records have expired, so the rollups do not change", bucket, day)
             return None
         ids = list(found.ids)
         # Rollups have no merged part if an earlier version made them, or if their part was old and was deleted.
         if is_noted or (rolled_up is not None and not found.has_merged):
             ids.clear()
-            totals: Iterable[Total] = _totals_of_records(connection, bucket, day, region, ids)
+            totals: Iterable[Total] = _sum_up_records(connection, bucket, day, region, ids)
         else:
-            totals = _totals_of_parts(connection, ids)
+            totals = _sum_up_parts(connection, ids)
         requests, size = _write(connection, bucket, day, totals, limits)
-        parts.delete_parts(connection, ids)
+        stored_parts.delete_parts(connection, ids)
         connection.execute(sa.delete(traffic_day).where(this))
         seconds = time.monotonic() - started
         if requests:
@@ -98,16 +98,16 @@ def _delete_notes(connection: sa.Connection, bucket: str, day: date) -> bool:
     return bool(connection.execute(noted).rowcount)
 
 
-def _totals_of_parts(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Total]:
+def _sum_up_parts(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Total]:
     """Yield the sums of the day's parts, one dimension at a time."""
     for dimension in PART_COLUMNS:
         total = Total(dimension)
-        for sums in parts.read(connection, ids, dimension):
+        for sums in stored_parts.read(connection, ids, dimension):
             total.add(sums)
         yield total
 
 
-def _totals_of_records(
+def _sum_up_records(
     connection: sa.Connection, bucket: str, day: date, region: str | None, ids: list[int]
 ) -> list[Total]:
     """Return the sums of the day's records, which are read once. Append the ids of their parts to `ids`."""
@@ -130,7 +130,7 @@ def _write(
     requests = size = 0
     # While this thread reads and writes, other threads process the other dimensions.
     with ThreadPoolExecutor(_THREADS) as pool:
-        making = (pool.submit(rows_of_day, total, bucket, day, limits.rows) for total in totals)
+        making = (pool.submit(make_day_rows, total, bucket, day, limits.rows) for total in totals)
         for rows in _in_order(making):
             if rows is None:
                 continue
@@ -140,7 +140,7 @@ def _write(
             packed[rows.dimension] = rows.packed
             requests, size = rows.requests, rows.bytes_sent
     if packed:
-        parts.store_merged(connection, DayPart(bucket, day, requests, packed))
+        stored_parts.store_merged(connection, DayPart(bucket, day, requests, packed))
     return requests, size
 
 

@@ -48,7 +48,7 @@ class DayRows:
     fold: Mapping[str, object] | None = None
 
 
-def rows_of_day(total: Total, bucket: str, day: date, limit: int) -> DayRows | None:
+def make_day_rows(total: Total, bucket: str, day: date, limit: int) -> DayRows | None:
     """Return the rows of a day in the rollup of that dimension; None if there are no sums.
 
     Args:

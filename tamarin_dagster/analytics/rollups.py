@@ -1,9 +1,9 @@
 """Roll up traffic: merge the parts of a day, and write the day's rows, in one transaction.
 
-Each load stores the sums of its records (`recordstore.parts`). So the cost of a roll-up grows with the records that
-were loaded since the last one, not with the size of the day. If records were deleted (by a newer generation of a log
-key), the records of the day are read again, and summed up by the same functions. So a rollup is exact, or its day is
-due.
+Each load stores the sums of its records (`recordstore.stored_parts`). So the cost of a roll-up grows with the records
+that were loaded since the last one, not with the size of the day. If records were deleted (by a newer generation of a
+log key), the records of the day are read again, and summed up by the same functions. So a rollup is exact, or its day
+is due.
 """
 
 import time
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics.days import of_day
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
-from tamarin_dagster.recordstore.pending_days import BUCKET_BYTES, due_days
+from tamarin_dagster.recordstore.pending_days import BUCKET_BYTES, select_due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traffic_pending_day
 from tamarin_dagster.settings import DEFAULT_ROLLUP_PARTS_DAYS, DEFAULT_ROLLUP_ROWS, Settings
@@ -75,14 +75,14 @@ class Limits:
     part_days: int = DEFAULT_ROLLUP_PARTS_DAYS
 
 
-def limits_of(settings: Settings) -> Limits:
+def get_limits(settings: Settings) -> Limits:
     """Return how much of a day the settings keep."""
     return Limits(settings.rollup_rows, settings.rollup_parts_days)
 
 
 def pending_days(connection: sa.Connection, *, skips: Collection[str] = ()) -> list[tuple[str, date]]:
     """Return the buckets and days that are due, in order, without the buckets `skips`."""
-    due = due_days().c
+    due = select_due_days().c
     statement = (
         sa.select(due.bucket, due.request_date)
         .where(due.bucket.not_in(skips))

@@ -61,13 +61,13 @@ def compile_command() -> None:
     PYTHONDONTWRITEBYTECODE is set. Use it for installations and images. It takes half a minute. The result is kept next
     to the code, or in the user's cache.
     """
-    from tamarin_dagster.recordstore.loading import compile_ahead  # noqa: PLC0415 - numba takes half a second
+    from tamarin_dagster.recordstore.loading import compile_all  # noqa: PLC0415 - numba takes half a second
 
     # Its log lines would repeat the status below.
     logging.getLogger("tamarin_dagster.logformat.compiled").setLevel(logging.ERROR)
     # Both at the same time, each on its own core.
     with err.status("Compiling the parser, and byte code"), _compile_byte_code():
-        compile_ahead()
+        compile_all()
 
 
 # The modules that `dagster dev`, a code server, a run and a command import. The module of an extra may be missing.

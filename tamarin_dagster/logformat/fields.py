@@ -138,35 +138,35 @@ TEXT_NAMES = tuple(field.name for field in FIELDS if field.sql_type in ("text", 
 _BY_NAME = {field.name: field for field in FIELDS}
 
 
-def pattern_of(name: str) -> str:
+def get_pattern(name: str) -> str:
     """Return the pattern of the field `name`, grouped so that it can be a part of a larger one."""
     return f"(?:{_BY_NAME[name].pattern})"
 
 
-def column_pattern_of(name: str) -> str:
+def get_column_pattern(name: str) -> str:
     """Return a pattern for `re` of a whole unquoted column `name`, without the texts that the field excludes."""
     field = _BY_NAME[name]
     excluded = f'(?!(?:{field.excludes})(?:[ "]|$))' if field.excludes else ""
     return f'{excluded}(?:{field.pattern})(?=[ "]|$)'
 
 
-def excludes_of(name: str) -> str:
+def get_excludes(name: str) -> str:
     """Return the pattern of the texts that the field `name` excludes; empty if there are none."""
     return _BY_NAME[name].excludes
 
 
-def names_between(first: str, last: str) -> tuple[str, ...]:
+def list_names_between(first: str, last: str) -> tuple[str, ...]:
     """Return the names of the fields from `first` to `last`, both included, in the line's order."""
     return FIELD_NAMES[FIELD_NAMES.index(first) : FIELD_NAMES.index(last) + 1]
 
 
-HEAD_FIELDS = names_between("bucket_owner", "key")
+HEAD_FIELDS = list_names_between("bucket_owner", "key")
 """Before the request; unquoted."""
-REQUEST_FIELDS = names_between("request_method", "http_version")
+REQUEST_FIELDS = list_names_between("request_method", "http_version")
 """The one quoted request, in three columns."""
-BLOCK_FIELDS = names_between("http_status", "turnaround_time")
+BLOCK_FIELDS = list_names_between("http_status", "turnaround_time")
 """The numeric block after the request; unquoted."""
-TAIL_FIELDS = names_between("version_id", "source_region")
+TAIL_FIELDS = list_names_between("version_id", "source_region")
 """After the user agent; unquoted. Older lines have fewer of them."""
 
 LONG_HOST_ID_PATTERN = r"[A-Za-z0-9+/]{74,}={0,2}"

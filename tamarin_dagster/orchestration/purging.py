@@ -16,7 +16,7 @@ from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, d
 from tamarin_dagster.orchestration.naming import archived_key, get_group, make_name, purged_key, records_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.step_failures import hold_back, raise_held_back
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -59,7 +59,7 @@ def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -
         if not done.failed:
             with done.engine.connect() as connection:
                 for period in periods:
-                    counts = ledger.period_counts(connection, bucket.name, period)
+                    counts = ledger.read_period_counts(connection, bucket.name, period)
                     add_metadata(context, {"keys": counts.keys, "keys purged so far": counts.purged_keys}, period)
         raise_held_back(done.failed)
         return dg.MaterializeResult(metadata=done.metadata())  # type: ignore[arg-type]
@@ -132,7 +132,7 @@ class _Purge:
 
     def _purge(self, bucket: LoggedBucket, periods: Sequence[DeliveryPeriod] | None) -> None:
         url = self.settings.archive_of(bucket)
-        purged = purge(
+        purged = purge_bucket(
             bucket,
             self.log_buckets.store(bucket),
             self.engine,

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from dagster._core.errors import DagsterInvalidPropertyError
 
 from tamarin_dagster.analytics.checking import SumDifference, check_sums
-from tamarin_dagster.analytics.dimensions import refresh_dimensions
-from tamarin_dagster.analytics.rollups import RolledUp, limits_of, pending_days, roll_up
+from tamarin_dagster.analytics.dimension_refresh import refresh_dimensions
+from tamarin_dagster.analytics.rollups import RolledUp, get_limits, pending_days, roll_up
 from tamarin_dagster.orchestration.asset_checks import (
     ROLLUPS_ADD_UP,
     SAMPLE,
@@ -21,8 +21,8 @@ from tamarin_dagster.orchestration.assets import RETRY_POLICY
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions
 from tamarin_dagster.orchestration.naming import get_group, get_pool, make_name, records_key, rollups_key
-from tamarin_dagster.orchestration.progress import log_roll_up
 from tamarin_dagster.orchestration.resources import RecordDatabase
+from tamarin_dagster.orchestration.run_progress import log_roll_up
 from tamarin_dagster.orchestration.step_failures import fail_for, failure_rows
 from tamarin_dagster.recordstore import pending_days as noted
 from tamarin_dagster.recordstore.failures import DayFailure
@@ -62,7 +62,7 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
             done = roll_up(
                 engine,
                 regions=settings.regions,
-                limits=limits_of(settings),
+                limits=get_limits(settings),
                 skips=others,
                 patient=not alone,
                 progress=log_roll_up(context.log),
@@ -113,7 +113,7 @@ def build_roll_up_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
             done = roll_up(
                 engine,
                 regions=settings.regions,
-                limits=limits_of(settings),
+                limits=get_limits(settings),
                 progress=log_roll_up(context.log),
             )
             failures = [*done.failures, *_refresh_dimensions(context.log, engine, settings)]

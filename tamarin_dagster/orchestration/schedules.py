@@ -13,7 +13,7 @@ from dagster._core.storage.tags import (
     PRIORITY_TAG,
 )
 
-from tamarin_dagster.analytics.dimensions import pending_dimensions
+from tamarin_dagster.analytics.dimension_refresh import pending_dimensions
 from tamarin_dagster.orchestration.delivery_partitions import first_partition_date, whole_days
 from tamarin_dagster.orchestration.naming import ASSET_JOB, FIRST, make_name
 from tamarin_dagster.orchestration.resources import RecordDatabase

@@ -39,7 +39,7 @@ from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.archived import UNKNOWN_PLACE, ArchivableKey, DayState, NotedDay
 from tamarin_dagster.recordstore.expiry import midnight
 from tamarin_dagster.recordstore.extracts import copy_out, open_snapshot
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, describe_cause, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def _take_place(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) ->
     return state.database
 
 
-def archive(
+def archive_bucket(
     bucket: LoggedBucket,
     place: ArchivePlace,
     engine: sa.Engine,
@@ -236,7 +236,7 @@ def _only_that_day(done: Archived, day: date) -> Iterator[None]:
         yield
     except DATABASE_ERRORS as error:
         raise_if_lost(error)
-        done.problems[day] = f"database: {cause_of(error)}; remove the cause, and the next run writes the day"
+        done.problems[day] = f"database: {describe_cause(error)}; remove the cause, and the next run writes the day"
 
 
 def _is_due(day: date, state: DayState, noted: NotedDay, now: datetime) -> bool:

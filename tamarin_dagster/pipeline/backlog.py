@@ -14,7 +14,7 @@ from datetime import date, timedelta
 import sqlalchemy as sa
 
 from tamarin_dagster.logstore import LogStore
-from tamarin_dagster.pipeline.discover import Look, days_with_keys, survey
+from tamarin_dagster.pipeline.discover import Look, list_days_with_keys, survey
 from tamarin_dagster.settings import LoggedBucket
 
 # S3 lists a page of 1,000 names in about 0.1 s, so this allows 100,000 to 200,000 log keys, and is as long as people
@@ -88,4 +88,4 @@ def _days(bucket: LoggedBucket, store: LogStore, roots: tuple[str, ...], first: 
     """Yield the newest days, backwards, then the earlier days that have log keys; each is searched for on demand."""
     newest = min(NEWEST_DAYS, (last - first).days + 1)
     back = (last - timedelta(days=number) for number in range(newest))
-    return itertools.chain(back, days_with_keys(store, bucket, roots, first, last - timedelta(days=newest)))
+    return itertools.chain(back, list_days_with_keys(store, bucket, roots, first, last - timedelta(days=newest)))

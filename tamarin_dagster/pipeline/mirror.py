@@ -20,7 +20,7 @@ from tamarin_dagster.logstore.copies import Copies, CopiesError, NotCopiedError
 from tamarin_dagster.logstore.threads import Threads
 from tamarin_dagster.parallel import prefetch
 from tamarin_dagster.pipeline.batches import make_batches
-from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Listing, days_with_keys, survey
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Listing, list_days_with_keys, survey
 from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Mirrored:
     seconds: float = 0.0
 
 
-def mirror(
+def mirror_bucket(
     bucket: LoggedBucket,
     store: LogStore,
     out: Path,
@@ -99,7 +99,7 @@ def mirror(
     seen = survey(store, bucket)
     done = Mirrored(folder, outside=list(seen.strays))
     until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
-    days = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, done.outside))
+    days = list(list_days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, done.outside))
     with Copies(folder) as copies:
         _Mirror(bucket, store, copies, seen.roots, days, done, progress).run()
     done.seconds = time.monotonic() - started

@@ -64,7 +64,7 @@ class Reparsed:
         )
 
 
-def reparse(
+def reparse_bucket(
     bucket: LoggedBucket,
     engine: sa.Engine,
     *,
@@ -107,7 +107,9 @@ def _find_keys(engine: sa.Engine, bucket: LoggedBucket, first: date | None, last
     last_id = 0
     while True:
         with engine.connect() as connection:
-            page = rejected.keys_with_rejected_lines(connection, bucket.name, first, last, REPARSE_PAGE_KEYS, last_id)
+            page = rejected.list_keys_with_rejected_lines(
+                connection, bucket.name, first, last, REPARSE_PAGE_KEYS, last_id
+            )
         if not page:
             return
         yield from page
@@ -202,7 +204,7 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _Key
 
 
 def _read_chunks(connection: sa.Connection, key: RejectedKey, reading: _Reading) -> Generator[_Chunk]:
-    with closing(rejected.stored_lines(connection, key.id)) as chunks:
+    with closing(rejected.read_stored_lines(connection, key.id)) as chunks:
         for lines in chunks:
             yield _read(lines, reading)
 

@@ -115,7 +115,7 @@ class Expired:
         return sum(partition.bytes for partition in self.partitions)
 
 
-def first_kept_day(months: int, today: date) -> date:
+def find_first_kept_day(months: int, today: date) -> date:
     """Return the first day of the month `months` before today's: 2025-11-01 for 12 and any day of November 2026."""
     year, month = divmod(today.year * 12 + today.month - 1 - months, 12)
     return date(year, month + 1, 1)
@@ -155,7 +155,7 @@ def _find_first_kept(
     connection: sa.Connection, months: int, today: date | None, archives: Mapping[str, str]
 ) -> tuple[date, tuple[OwedKeys, ...]]:
     """Return the first day whose requests stay, and the log keys that make it earlier than the setting says."""
-    first_kept = first_kept_day(months, today or datetime.now(UTC).date())
+    first_kept = find_first_kept_day(months, today or datetime.now(UTC).date())
     owed = tuple(archived.owed_keys(connection, archives, expiry.midnight(first_kept)))
     for each in owed:
         first_kept = min(first_kept, each.first_request.astimezone(UTC).date().replace(day=1))

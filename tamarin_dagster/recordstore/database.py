@@ -20,7 +20,7 @@ import tamarin_dagster.recordstore.schema.dimension_tables
 import tamarin_dagster.recordstore.schema.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.connections import connect_arguments, records_url
 from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
-from tamarin_dagster.recordstore.rights import rights_of
+from tamarin_dagster.recordstore.rights import get_rights
 from tamarin_dagster.recordstore.schema.repeatable import InUseError, digest_of_files, recreate, replace_all
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
 from tamarin_dagster.recordstore.waiting import announce_wait
@@ -130,7 +130,7 @@ def describe_missing_right(engine: sa.Engine, error: sa.exc.DBAPIError) -> str:
     if getattr(error.orig, "sqlstate", None) not in (_INSUFFICIENT_PRIVILEGE, _INVALID_SCHEMA_NAME):
         return ""
     with engine.connect() as connection:
-        rights = rights_of(connection)
+        rights = get_rights(connection)
     return f"{rights.problem}; {rights.remedy}" if rights.problem else ""
 
 

@@ -50,7 +50,7 @@ def isolate_failure(
     except DATABASE_ERRORS as error:
         if is_connection_lost(error):
             raise
-        failures.append(DayFailure(doing, bucket, day, cause_of(error), remedy))
+        failures.append(DayFailure(doing, bucket, day, describe_cause(error), remedy))
 
 
 def raise_if_lost(error: BaseException) -> None:
@@ -71,7 +71,7 @@ def is_connection_lost(error: BaseException) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(_GONE)
 
 
-def cause_of(error: BaseException) -> str:
+def describe_cause(error: BaseException) -> str:
     """Return the first line of what the database said; the lines after it quote the data."""
     said = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
     # Imported only for an error, because it takes time.

@@ -55,20 +55,20 @@ class Rights:
     @property
     def remedy(self) -> str:
         """Return the remedy; empty if nothing is missing."""
-        user = _quoted(self.user)
+        user = _quote(self.user)
         if not self.has_schema:
             return f"let an administrator run: CREATE SCHEMA public AUTHORIZATION {user}"
         if self.owners:
-            grants = "; ".join(f"GRANT {_quoted(owner)} TO {user}" for owner in self.owners)
+            grants = "; ".join(f"GRANT {_quote(owner)} TO {user}" for owner in self.owners)
             return f"connect as {self.owners[0]}, or let an administrator run: {grants}"
         return "" if self.may_create else f"let an administrator run: GRANT USAGE, CREATE ON SCHEMA public TO {user}"
 
 
-def rights_of(connection: sa.Connection) -> Rights:
+def get_rights(connection: sa.Connection) -> Rights:
     """Return the privileges of the connection's user."""
     row = connection.execute(_RIGHTS, {"names": ["alembic_version", *metadata.tables]}).one()
     return Rights(row.user, row.has_schema, row.may_create, tuple(row.owners))
 
 
-def _quoted(role: str) -> str:
+def _quote(role: str) -> str:
     return '"' + role.replace('"', '""') + '"'

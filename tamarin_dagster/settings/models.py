@@ -443,7 +443,7 @@ class Settings(BaseModel):
         """The regions of the buckets that set one; S3 delivers logs within a region."""
         return {bucket.name: bucket.region for bucket in self.buckets if bucket.region}
 
-    def minutes_between_runs_of(self, bucket: LoggedBucket) -> float | None:
+    def get_minutes_between_runs(self, bucket: LoggedBucket) -> float | None:
         """Return the minimum minutes between two runs for a partition; None if the backlog decides."""
         own = bucket.minutes_between_runs
         return self.minutes_between_runs if own is None else own
@@ -464,11 +464,11 @@ class Settings(BaseModel):
         """Return whether a purge of the bucket also deletes log keys with rejected lines."""
         return self.purge_rejected if bucket.purge_rejected is None else bucket.purge_rejected
 
-    def alarm_threshold_of(self, bucket: LoggedBucket) -> float:
+    def get_alarm_threshold(self, bucket: LoggedBucket) -> float:
         """Return how many deviations above the usual make the bucket's traffic an anomaly."""
         return bucket.alarm_threshold or self.alarm_threshold
 
-    def hog_share_of(self, bucket: LoggedBucket) -> float:
+    def get_hog_share(self, bucket: LoggedBucket) -> float:
         """Return the share of the bucket's bytes above which a consumer is a top talker."""
         return bucket.hog_share or self.hog_share
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 from tamarin_dagster_tests.lines import line
 
 LOG_PREFIX = "logs/"
@@ -51,7 +51,7 @@ def _bodies(draws: random.Random, seed: int) -> Iterator[bytes]:
     number = 0
     while True:
         now = datetime.now(UTC)
-        traffic = lines_between(
+        traffic = make_lines_between(
             DemoSite(broken_share=0.0),
             now - _REQUESTS_BEFORE,
             now,

@@ -80,7 +80,7 @@ def test_a_pull_whose_rollups_fail_still_reports_what_it_loaded(
     def failing(*_: object) -> None:
         raise sa.exc.DataError("SELECT", {}, Exception("bigint out of range"))
 
-    monkeypatch.setattr("tamarin_dagster.cli.keys.roll_up_due", failing)
+    monkeypatch.setattr("tamarin_dagster.cli.key_commands.roll_up_due", failing)
     done = run("pull", "--json")
 
     assert (done.returncode, told(done)["days"][0]["records"]) == (1, 3)
@@ -95,7 +95,7 @@ def test_a_pull_whose_purge_fails_still_reports_what_it_loaded(
     def failing(*_: object, **__: object) -> None:
         raise LogStoreError("the store is gone")
 
-    monkeypatch.setattr("tamarin_dagster.cli.keys.purge", failing)
+    monkeypatch.setattr("tamarin_dagster.cli.key_commands.purge_bucket", failing)
     done = run("pull", "--json")
 
     found = told(done)

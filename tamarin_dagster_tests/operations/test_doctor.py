@@ -16,11 +16,11 @@ from tamarin_dagster.logstore.inspection import InspectionError
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.operations.doctor import Finding, Status
-from tamarin_dagster.operations.doctor.backups import backup_findings
-from tamarin_dagster.operations.doctor.database import space_finding
+from tamarin_dagster.operations.doctor.backup_findings import backup_findings
+from tamarin_dagster.operations.doctor.database_findings import space_finding
 from tamarin_dagster.operations.doctor.examination import examine
-from tamarin_dagster.operations.doctor.keys import stray_finding
-from tamarin_dagster.operations.doctor.s3 import Scene, examine_s3
+from tamarin_dagster.operations.doctor.key_findings import stray_finding
+from tamarin_dagster.operations.doctor.s3_findings import Scene, examine_s3
 from tamarin_dagster.pipeline.discover import Survey
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres

@@ -6,7 +6,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import line, lines
@@ -89,7 +89,7 @@ def test_hourly_it_is_asked_only_if_anything_is_due(definitions, instance, put_k
 
     assert asked() == dg.SkipReason("all days are rolled up")
     put_key(lines(1))
-    pull(folder_place.bucket, folder_place.store, engine)
+    pull_bucket(folder_place.bucket, folder_place.store, engine)
     assert isinstance(asked(), dg.RunRequest)
 
 
@@ -137,14 +137,14 @@ def test_a_partition_that_cannot_be_checked_does_not_hide_the_results_of_the_oth
 ):
     for day in ("2026-03-05", "2026-03-06"):
         put_key(lines(2, f"{day[-2:]}/Mar/2026:00:00:01 +0000"), day=day)
-    unaccounted = ledger.unaccounted_keys
+    unaccounted = ledger.list_unaccounted_keys
 
     def divided(connection, bucket, period):
         if str(period) == "2026-03-05":
             connection.execute(sa.text("SELECT 1 / 0"))
         return unaccounted(connection, bucket, period)
 
-    monkeypatch.setattr(ledger, "unaccounted_keys", divided)
+    monkeypatch.setattr(ledger, "list_unaccounted_keys", divided)
 
     result = run_range(definitions, instance, "2026-03-05", "2026-03-06")
 

@@ -10,7 +10,7 @@ import pytest
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.logstore import FolderLogStore, LogStoreError, roots
 from tamarin_dagster.orchestration import sensors
-from tamarin_dagster.pipeline.retain import first_kept_day
+from tamarin_dagster.pipeline.retain import find_first_kept_day
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.orchestration.load_runs import run_as_requested, run_day, tick
 from tamarin_dagster_tests.runs import job_of
@@ -120,7 +120,7 @@ def test_days_before_monitor_from_are_left_to_backfills(settings, instance, put_
 
 def test_days_before_what_retention_keeps_are_left_alone(settings, instance, put_key, today) -> None:
     """Their rows would be dropped at once. Also where the position lies before."""
-    first_kept = first_kept_day(2, today)
+    first_kept = find_first_kept_day(2, today)
     before = first_kept - timedelta(days=1)
     put_key(lines(1), day=before.isoformat())
     put_key(lines(1), day=first_kept.isoformat())

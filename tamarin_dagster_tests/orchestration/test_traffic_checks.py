@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from tamarin_dagster.analytics.past import last_settled_day
+from tamarin_dagster.analytics.past import find_last_settled_day
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.orchestration.traffic_checks import ANOMALY_CHECKS, SHOWN_CHARACTERS, TOO_LITTLE_HISTORY
 from tamarin_dagster_tests.analytics.traffic_rows import DAY, GB, HOUR, Traffic, midnight
@@ -38,7 +38,7 @@ def traffic(engine) -> Traffic:
 def test_each_alarm_says_who_and_what(definitions, instance, traffic, today) -> None:
     now = datetime.now(UTC)
     spike = now.replace(minute=0, second=0, microsecond=0) - 6 * HOUR
-    day, settled = spike.date(), last_settled_day(now)
+    day, settled = spike.date(), find_last_settled_day(now)
     traffic.days(today - 31 * DAY, today)
     present = {spike: (40_000, 20_000, 50 * GB)}
     usual = (1000, 10, 2 * GB)
@@ -107,7 +107,7 @@ def test_too_little_history_passes_and_says_so(definitions, instance, traffic, t
 
 
 def test_a_bucket_has_a_threshold_and_a_share_of_its_own(settings, instance, traffic, today) -> None:
-    settled = last_settled_day(datetime.now(UTC))
+    settled = find_last_settled_day(datetime.now(UTC))
     traffic.daily(
         "remote_ip", settled, **{f"198.51.100.{number}": 8 * GB for number in range(10)}, **{"203.0.113.7": 20 * GB}
     )
@@ -117,8 +117,8 @@ def test_a_bucket_has_a_threshold_and_a_share_of_its_own(settings, instance, tra
         return looked_at(build_definitions(settings.model_copy(update={"buckets": (bucket,)})), instance)[HOG].passed
 
     assert (hog(), hog(hog_share=0.19)) == (True, False)
-    assert settings.alarm_threshold_of(settings.buckets[0]) == 6
-    assert settings.alarm_threshold_of(settings.buckets[0].model_copy(update={"alarm_threshold": 9.0})) == 9
+    assert settings.get_alarm_threshold(settings.buckets[0]) == 6
+    assert settings.get_alarm_threshold(settings.buckets[0].model_copy(update={"alarm_threshold": 9.0})) == 9
 
 
 def test_one_run_looks_at_the_traffic_of_all_buckets(settings, instance) -> None:

@@ -15,7 +15,7 @@ from tamarin_dagster.demo.site import DemoSite
 from tamarin_dagster.demo.writing import LOG_PREFIX, write_log_keys
 from tamarin_dagster.logstore import FolderLogStore
 from tamarin_dagster.pipeline.export.text import combined_lines
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -123,7 +123,7 @@ def month() -> Iterator[Month]:
         with EmbeddedPostgres(folder / "home") as server:
             server.ensure_databases("tamarin")
             engine = open_database(Settings(database_url=server.url("tamarin", driver="postgresql")))
-            pulled = pull(bucket, FolderLogStore(folder / "log", bucket.log_bucket_name), engine, last=date.max)
+            pulled = pull_bucket(bucket, FolderLogStore(folder / "log", bucket.log_bucket_name), engine, last=date.max)
             assert not pulled.failures
             roll_up(engine)
             combined = folder / "combined.log"

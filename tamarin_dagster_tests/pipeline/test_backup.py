@@ -18,7 +18,7 @@ from tamarin_dagster.cli import app
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline import backup as backups
 from tamarin_dagster.pipeline.backup import BackupError, back_up, connection_arguments, note_backup, restore
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.recordstore.database import migrate, schema_revision
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
@@ -34,7 +34,7 @@ def loaded(engine, folder_bucket, put_key):
     """Load seven records and a rejected line into the test's database."""
     put_key(lines(3))
     put_key(lines(4) + b"no record\n")
-    pull(folder_bucket, open_log_store(folder_bucket), engine)
+    pull_bucket(folder_bucket, open_log_store(folder_bucket), engine)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tamarin_dagster.logformat import parser
 from tamarin_dagster.logstore import FetchError
 from tamarin_dagster.pipeline import pull as pulling
-from tamarin_dagster.pipeline.pull import Progress, pull
+from tamarin_dagster.pipeline.pull import Progress, pull_bucket
 from tamarin_dagster.recordstore import ledger, loading
 from tamarin_dagster_tests.lines import line, lines
 
@@ -54,7 +54,7 @@ def no_thread_is_left():
 
 
 def pull_all(place, engine, **options):
-    return pull(place.bucket, place.store, engine, **options)
+    return pull_bucket(place.bucket, place.store, engine, **options)
 
 
 def assert_ledger_is_true(engine, rows):
@@ -176,7 +176,7 @@ def test_a_large_key_that_changes_while_it_is_read_is_left_to_the_next_pull(plac
     def change():
         raise FetchError("it was deleted or overwritten after it was listed; the next run takes what is there then")
 
-    (failure,) = pull(place.bucket, Interrupted(place.store, change), engine).failures
+    (failure,) = pull_bucket(place.bucket, Interrupted(place.store, change), engine).failures
     assert (failure.key, "overwritten" in failure.error) == (name(1), True)
     assert rows(COUNTS) == [(1, 3, 0)]
 
@@ -196,7 +196,7 @@ def test_an_interrupt_rolls_a_large_key_back_and_says_what_remains(place, engine
         raise KeyboardInterrupt
 
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
-        pull(place.bucket, Interrupted(place.store, wait, at=2), engine, progress=interrupt)
+        pull_bucket(place.bucket, Interrupted(place.store, wait, at=2), engine, progress=interrupt)
     assert rows(COUNTS) == [(0, 0, 0)]
     assert "0 log keys loaded; 1 of 1 day incomplete, from 2026-03-05 on" in caplog.text
     pull_all(place, engine)
@@ -229,7 +229,7 @@ def test_a_large_key_that_another_run_loaded_meanwhile_is_not_even_read(folder_p
 
             return replace(opened, chunks=chunks())
 
-    pulled = pull(folder_place.bucket, Behind(folder_place.store, lambda: None), engine)
+    pulled = pull_bucket(folder_place.bucket, Behind(folder_place.store, lambda: None), engine)
     assert (pulled.periods[0].seen, pulled.periods[0].keys) == (1, 0)
     assert rows(COUNTS) == [(1, 121, 3)]
 

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from tamarin_dagster.recordstore.server import configuration as server_settings
 from tamarin_dagster.recordstore.server import embedded
 from tamarin_dagster.recordstore.server import processes as server_processes
-from tamarin_dagster.recordstore.server import settings as server_settings
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster_tests.clusters import give_cluster
 from tamarin_dagster_tests.folders import make_short_folder

@@ -496,4 +496,4 @@ def test_the_list_of_views_has_each_file_once():
     files = [path.stem for path in (PACKAGE / "views").glob("*.sql")]
     assert sorted(names) == sorted([*files, *DEFINITIONS])
     for kind, name in VIEWS_AND_FUNCTIONS:
-        assert f"CREATE OR REPLACE {kind} {name}" in repeatable._text_of(name)
+        assert f"CREATE OR REPLACE {kind} {name}" in repeatable._read_text(name)

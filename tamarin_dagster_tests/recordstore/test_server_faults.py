@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tamarin_dagster.operations.doctor.database import examine_database
+from tamarin_dagster.operations.doctor.database_findings import examine_database
 from tamarin_dagster.operations.doctor.finding import Status
 from tamarin_dagster.recordstore import connections, database, waiting
 from tamarin_dagster.recordstore.database import DatabaseError, open_database

@@ -170,7 +170,7 @@ def test_a_tick_that_skips_says_why_and_still_moves_its_cursor(idle_daemon) -> N
 
 @pytest.mark.slow
 def test_a_tick_that_raises_fails_and_has_no_cursor(idle_daemon) -> None:
-    """sensors.unseen_days: a listing that failed is not an empty one."""
+    """sensors.find_unseen_periods: a listing that failed is not an empty one."""
     idle_daemon.look_at_sensors(NOW)
     (tick,) = idle_daemon.ticks("breaks")
     assert tick.status.value == "FAILURE"
@@ -179,7 +179,7 @@ def test_a_tick_that_raises_fails_and_has_no_cursor(idle_daemon) -> None:
 
 
 def test_a_partition_that_does_not_exist_yet_fails_the_whole_tick() -> None:
-    """sensors.unseen_days: a key that is dated tomorrow waits for its day, or today's would not be loaded either."""
+    """sensors.find_unseen_periods: a key that is dated tomorrow waits for its day, so that today is loaded."""
 
     @dg.sensor(job=load)
     def ahead() -> dg.SensorResult:

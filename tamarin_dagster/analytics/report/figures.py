@@ -122,7 +122,7 @@ class TopConsumers:
     largest: tuple[ConsumerTraffic, ...] = ()
     nobody: Traffic = Traffic()
 
-    def multiple_of_median(self, consumer: ConsumerTraffic) -> float | None:
+    def compare_with_median(self, consumer: ConsumerTraffic) -> float | None:
         """Return the consumer's bytes divided by the median; None if the median is 0 or not known."""
         return consumer.traffic.bytes_sent / self.median_bytes if self.median_bytes else None
 

@@ -1,6 +1,6 @@
 """Define the tables of what is known about values in rollups: kinds of user agents, networks of addresses, prices.
 
-Each distinct value is looked up once, by `analytics.dimensions`, after the roll-up.
+Each distinct value is looked up once, by `analytics.dimension_refresh`, after the roll-up.
 """
 
 import sqlalchemy as sa

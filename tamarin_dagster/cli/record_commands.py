@@ -19,17 +19,17 @@ from tamarin_dagster.cli.app import (
 )
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import ReparsedBucket, describe_expired, make_document, show_documents
-from tamarin_dagster.cli.rollups import roll_up_due
+from tamarin_dagster.cli.rollup_command import roll_up_due
 from tamarin_dagster.cli.shared import check_days, report_bucket_failure, select_buckets
 from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
 from tamarin_dagster.logstore.archiving import place_name
-from tamarin_dagster.pipeline.reparse import reparse
+from tamarin_dagster.pipeline.reparse import reparse_bucket
 from tamarin_dagster.pipeline.retain import (
     Expirable,
     describe_owed,
     describe_unpurged,
     expire,
-    first_kept_day,
+    find_first_kept_day,
     plan_expiry,
 )
 from tamarin_dagster.plurals import count_noun
@@ -72,7 +72,7 @@ def _reparse_bucket(
     """Reparse the rejected lines of one bucket, and report it."""
     try:
         with bar(bucket.name, "keys") as advance:
-            done = reparse(
+            done = reparse_bucket(
                 bucket,
                 engine,
                 first=first,
@@ -121,7 +121,7 @@ def expire_command(
                 show_documents(describe_expired(found))
             return
         # Roll up only the days that would be dropped: no other day can prevent it.
-        first_kept = first_kept_day(months, datetime.now(UTC).date())
+        first_kept = find_first_kept_day(months, datetime.now(UTC).date())
         roll_up_due(settings, engine, last=first_kept - timedelta(days=1))
         with bar("Expiring", "keys") as advance:
             done = expire(

@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime
 import sqlalchemy as sa
 import typer
 
-from tamarin_dagster.analytics.dimensions import refresh_dimensions
-from tamarin_dagster.analytics.rollups import RolledUp, RolledUpDay, limits_of, roll_up
+from tamarin_dagster.analytics.dimension_refresh import refresh_dimensions
+from tamarin_dagster.analytics.rollups import RolledUp, RolledUpDay, get_limits, roll_up
 from tamarin_dagster.cli.app import EXIT_INCOMPLETE, FromOption, ToOption, command, explain_interrupt
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.shared import check_days
@@ -66,7 +66,7 @@ def roll_up_due(settings: Settings, engine: sa.Engine, *, last: date | None = No
         advance(days, days + left, f"{day.day}: {day.requests:,} requests")
 
     with bar("Rolling up", "days") as advance:
-        done = roll_up(engine, regions=settings.regions, limits=limits_of(settings), last=last, progress=tell)
+        done = roll_up(engine, regions=settings.regions, limits=get_limits(settings), last=last, progress=tell)
     if done.days:
         err.print(
             f"{count_noun(len(done.days), 'day')} rolled up: {count_noun(done.requests, 'request')}"

@@ -8,12 +8,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from tamarin_dagster.logstore.errors import summarize_error
-from tamarin_dagster.operations.doctor.backups import backup_findings
-from tamarin_dagster.operations.doctor.encoding import encoding_findings
+from tamarin_dagster.operations.doctor.backup_findings import backup_findings
+from tamarin_dagster.operations.doctor.encoding_findings import encoding_findings
 from tamarin_dagster.operations.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE, connect_arguments, records_url
 from tamarin_dagster.recordstore.database import DatabaseError, create_engine, schema_revision
-from tamarin_dagster.recordstore.rights import Rights, rights_of
+from tamarin_dagster.recordstore.rights import Rights, get_rights
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
 from tamarin_dagster.recordstore.server.embedded import (
     EmbeddedPostgres,
@@ -77,7 +77,7 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
         ours = clock()
         version = connection.dialect.server_version_info
         yield from encoding_findings(_SUBJECT, connection)
-        rights = rights_of(connection)
+        rights = get_rights(connection)
     if version and version < OLDEST_SERVER:
         yield fail(_SUBJECT, f"Postgres {server} is too old", f"use Postgres {OLDEST_SERVER[0]} or newer")
     else:

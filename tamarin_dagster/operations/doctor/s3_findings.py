@@ -11,11 +11,11 @@ from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.enabling import OTHER_MEANS
 from tamarin_dagster.logstore.inspection import InspectionError, LoggingTarget, NotOfferedError, NotPermittedError
 from tamarin_dagster.logstore.probing import Probe, probe
-from tamarin_dagster.operations.doctor.database import clock_finding
+from tamarin_dagster.operations.doctor.database_findings import clock_finding
 from tamarin_dagster.operations.doctor.finding import Finding, Status, fail, ok, warn
-from tamarin_dagster.operations.doctor.keys import find_log_key, stray_finding
+from tamarin_dagster.operations.doctor.key_findings import find_log_key, stray_finding
 from tamarin_dagster.operations.doctor.log_loops import SELF_LOGGING, loop_findings, self_logging_remedy
-from tamarin_dagster.operations.doctor.names import NOTHING_KNOWN, Known, name_findings, nothing_to_read
+from tamarin_dagster.operations.doctor.name_findings import NOTHING_KNOWN, Known, name_findings, nothing_to_read
 from tamarin_dagster.pipeline.discover import survey
 from tamarin_dagster.settings import LoggedBucket
 
