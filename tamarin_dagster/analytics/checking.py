@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.days import midnight, of_day
+from tamarin_dagster.recordstore.days import midnight, of_day
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.pending_days import select_due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_record

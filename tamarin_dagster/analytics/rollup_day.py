@@ -11,10 +11,10 @@ from typing import cast
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.days import midnight
 from tamarin_dagster.analytics.rollup_rows import DayRows, make_day_rows
 from tamarin_dagster.analytics.rollups import Limits, RolledUpDay
 from tamarin_dagster.recordstore import stored_parts
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.record_frames import records_and_parts
 from tamarin_dagster.recordstore.schema.traffic_tables import (
     PART_COLUMNS,

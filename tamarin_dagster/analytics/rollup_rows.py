@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.days import midnight
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS, traffic_hourly
 from tamarin_dagster.traffic.dimensions import DIMENSIONS, Dimension
 from tamarin_dagster.traffic.folding import fold

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.days import of_day
+from tamarin_dagster.recordstore.days import of_day
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.pending_days import BUCKET_BYTES, select_due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_record

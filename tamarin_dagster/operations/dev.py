@@ -27,9 +27,8 @@ from rich.markup import escape
 
 from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, is_demo_home
 from tamarin_dagster.logformat.machine_code import should_compile
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.operations.watchdog import LOCATION, watch
-from tamarin_dagster.private_files import make_home, make_private_folder
+from tamarin_dagster.private_files import make_home, make_private_folder, write_whole_file
 from tamarin_dagster.recordstore.connections import embedded_postgres
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.waiting import announce_wait

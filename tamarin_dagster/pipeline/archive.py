@@ -37,7 +37,7 @@ from tamarin_dagster.pipeline.export.hive import partition_folder
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.archived import UNKNOWN_PLACE, ArchivableKey, DayState, NotedDay
-from tamarin_dagster.recordstore.expiry import midnight
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.extracts import copy_out, open_snapshot
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, describe_cause, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket

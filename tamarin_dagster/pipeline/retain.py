@@ -16,6 +16,7 @@ from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import archived, expiry
 from tamarin_dagster.recordstore.archived import OwedKeys
 from tamarin_dagster.recordstore.database import DatabaseError
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.partitions import MonthPartition, partitions_before
 
 _log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ def plan_expiry(
     """Return what `expire` would do, without doing it."""
     with engine.connect() as connection:
         first_kept, owed = _find_first_kept(connection, months, today, archives or {})
-        partitions = tuple(partitions_before(connection, expiry.midnight(first_kept)))
+        partitions = tuple(partitions_before(connection, midnight(first_kept)))
         keys = expiry.count_to_mark(connection, partitions[-1].end) if partitions else 0
         lines = expiry.count_lines_to_delete(connection, first_kept)
         return Expirable(first_kept, partitions, keys, lines, owed)
@@ -156,7 +157,7 @@ def _find_first_kept(
 ) -> tuple[date, tuple[OwedKeys, ...]]:
     """Return the first day whose requests stay, and the log keys that make it earlier than the setting says."""
     first_kept = find_first_kept_day(months, today or datetime.now(UTC).date())
-    owed = tuple(archived.owed_keys(connection, archives, expiry.midnight(first_kept)))
+    owed = tuple(archived.owed_keys(connection, archives, midnight(first_kept)))
     for each in owed:
         first_kept = min(first_kept, each.first_request.astimezone(UTC).date().replace(day=1))
     return first_kept, owed
@@ -165,7 +166,7 @@ def _find_first_kept(
 def _plan(connection: sa.Connection, first_kept: date) -> tuple[list[MonthPartition], list[KeptBack]]:
     """Return the months to drop, and those with a day that is not rolled up; oldest first."""
     old, held = [], []
-    for partition in partitions_before(connection, expiry.midnight(first_kept)):
+    for partition in partitions_before(connection, midnight(first_kept)):
         if days := expiry.days_to_roll_up(connection, partition):
             held.append(KeptBack(partition, tuple(days)))
         else:

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.recordstore import ledger
-from tamarin_dagster.recordstore.expiry import midnight
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.schema.tables import s3_archived_day, s3_log_key, s3_log_record, tamarin_database
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 

@@ -20,6 +20,7 @@ import tamarin_dagster.recordstore.schema.dimension_tables
 import tamarin_dagster.recordstore.schema.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.connections import connect_arguments, records_url
 from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
+from tamarin_dagster.recordstore.failures import first_line
 from tamarin_dagster.recordstore.rights import get_rights
 from tamarin_dagster.recordstore.schema.repeatable import InUseError, digest_of_files, recreate, replace_all
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
@@ -269,11 +270,6 @@ def mirror_buckets(engine: sa.Engine, buckets: Sequence[LoggedBucket]) -> None:
 
 def _place(engine: sa.Engine) -> str:
     return describe_url(engine.url.render_as_string(hide_password=False))
-
-
-def first_line(error: BaseException | None) -> str:
-    """Return the first line of the text of an error."""
-    return str(error).strip().split("\n", 1)[0]
 
 
 def _name(row: dict[str, object]) -> str:

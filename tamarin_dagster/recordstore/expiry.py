@@ -1,11 +1,12 @@
 """The writes of retention: mark the keys whose records expire, delete their rejected lines, and drop the months."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.partitions import MonthPartition, drop_partition
 from tamarin_dagster.recordstore.pending_days import select_due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_rejected_line
@@ -206,8 +207,3 @@ def unpurged_expired_keys(connection: sa.Connection) -> dict[str, int]:
         .order_by(key.bucket)
     )
     return {row.bucket: row[1] for row in connection.execute(statement)}
-
-
-def midnight(day: date) -> datetime:
-    """Return the first moment of the day, in UTC."""
-    return datetime.combine(day, time(), UTC)

@@ -14,7 +14,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from tamarin_dagster.recordstore.expiry import midnight
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 
 # A day's rows are sorted in memory up to this size; if they are larger, Postgres sorts them on its disk.

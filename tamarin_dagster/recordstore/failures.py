@@ -72,9 +72,13 @@ def is_connection_lost(error: BaseException) -> bool:
 
 
 def describe_cause(error: BaseException) -> str:
-    """Return the first line of what the database said; the lines after it quote the data."""
-    said = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
+    """Return the first line of what the database said, without secrets of presigned URLs."""
+    return first_line(error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error)
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of an error, without secrets of presigned URLs. Later lines may quote the data."""
     # Imported only for an error, because it takes time.
     from tamarin_dagster.logformat import redact_text  # noqa: PLC0415
 
-    return redact_text((str(said).strip().splitlines() or [type(said).__name__])[0])
+    return redact_text((str(error).strip().splitlines() or [type(error).__name__])[0])

@@ -9,7 +9,8 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from tamarin_dagster.recordstore.database import DatabaseError, first_line
+from tamarin_dagster.recordstore.database import DatabaseError
+from tamarin_dagster.recordstore.failures import first_line
 from tamarin_dagster.recordstore.rights import get_rights
 from tamarin_dagster.recordstore.schema.answer_views import ANSWERS
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS

@@ -13,9 +13,8 @@ import pytest
 from tamarin_dagster.analytics.report import Month, write_report
 from tamarin_dagster.logstore.archiving import FolderArchive
 from tamarin_dagster.logstore.copies import Copies
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.operations import dev
-from tamarin_dagster.private_files import make_home
+from tamarin_dagster.private_files import make_home, write_whole_file
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 from tamarin_dagster_tests.docs.blocks import PAGES
 from tamarin_dagster_tests.lines import lines

@@ -15,7 +15,7 @@ from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.analytics.report.pseudonyms import as_it_is, make_pseudonyms
 from tamarin_dagster.analytics.report.queries import ask_all
 from tamarin_dagster.extras import needing
-from tamarin_dagster.logstore.files import write_whole_file
+from tamarin_dagster.private_files import write_whole_file
 
 FEATURE = "The report"
 

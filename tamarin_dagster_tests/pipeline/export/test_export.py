@@ -10,12 +10,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.pipeline.export import columnar
 from tamarin_dagster.pipeline.export.columnar import parquet_files, write_parquet
 from tamarin_dagster.pipeline.export.hive import hive_folder
 from tamarin_dagster.pipeline.export.text import combined_lines, csv_rows
 from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.private_files import write_whole_file
 from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS
 from tamarin_dagster_tests.lines import HOST_ID, OWNER, line
 
