@@ -97,7 +97,7 @@ soak: install
 	@$(RUN) tamarin_dagster_tests.chaos.soak --minutes $(MINUTES)
 
 # The files that `make lint` reads for spelling and for words to avoid (tools/words_to_avoid.txt).
-PROSE := README.md CHANGELOG.md docs
+PROSE := README.md CHANGELOG.md docs tamarin_dagster tamarin_dagster_tests tools benchmarks deploy tamarin.yaml setup.cfg Makefile .ci
 
 lint: install
 	@$(BIN)/ruff check .

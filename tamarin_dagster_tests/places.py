@@ -17,7 +17,7 @@ class Place:
     put: Callable[[str, bytes], Any]
     remove: Callable[[str], Any]
     another_second: Callable[[], None] = lambda: None
-    """What is put from then on is younger, also where the store tells times to the second, as S3 does."""
+    """Wait until new objects have a later time, even if the store counts in seconds, as S3 does."""
 
     def names(self) -> list[str]:
         """What lies in the log bucket."""

@@ -76,8 +76,8 @@ def describe_settings() -> str:
 def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     for name, field in model.model_fields.items():
         meaning = field.description or ""
-        told = _TOLD_DEFAULT.search(meaning)
-        default = told[1] if told else _default(field)
+        reported = _TOLD_DEFAULT.search(meaning)
+        default = reported[1] if reported else _default(field)
         yield name, f"{_NARROWER.get(name) or _type_of(field)} | {default} | {_TOLD_DEFAULT.sub('', meaning)}"
 
 

@@ -130,7 +130,7 @@ def _measured(
     running.wait_for("the backfills' end", lambda: all(map(page.has_ended, ids)), _BACKFILL_SECONDS)
     wall = time.monotonic() - started
     if unsuccessful := {page.status(each) for each in ids} - _SUCCEEDED:
-        raise SystemExit(f"a backfill ended as {unsuccessful}. Dagster says:\n{running.told()}")
+        raise SystemExit(f"a backfill ended as {unsuccessful}. Dagster says:\n{running.reported()}")
     staged.expect(history.lines)
     for bucket in history.buckets:
         if left := [path for path in (staged.folder / bucket).rglob("*-*") if path.is_file()]:

@@ -30,7 +30,7 @@ class Dev:
     log: Path
     started: float
 
-    def told(self) -> str:
+    def reported(self) -> str:
         """Return all of its output."""
         return self.log.read_text("utf-8", "replace")
 
@@ -39,13 +39,13 @@ class Dev:
         deadline = time.monotonic() + seconds
         while not (found := probe()):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{what}: not within {seconds} s. Dagster says:\n{self.told()[-_TOLD_BYTES:]}")
+                raise SystemExit(f"{what}: not within {seconds} s. Dagster says:\n{self.reported()[-_TOLD_BYTES:]}")
             time.sleep(_POLL_SECONDS)
         return found
 
     def address(self) -> str:
         """Wait for the address of the UI, and return it."""
-        found = self.wait_for("the page", lambda: _ADDRESS.search(self.told()), _START_SECONDS)
+        found = self.wait_for("the page", lambda: _ADDRESS.search(self.reported()), _START_SECONDS)
         return found[1] if found else ""
 
 

@@ -64,10 +64,10 @@ def _seconds(staged: Stage, side: str, keys: int, lines: int) -> float:
 def _told(keys: int, module: str, *arguments: str) -> float:
     """Return the seconds that one of our modules prints, after checking its number of objects."""
     command = [sys.executable, "-m", f"benchmarks.ingest.{module}", *arguments]
-    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    if told["objects"] != keys:
-        raise SystemExit(f"{' '.join(command)}: {told['objects']:,} objects; {keys:,} were expected")
-    return float(told["seconds"])
+    reported = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    if reported["objects"] != keys:
+        raise SystemExit(f"{' '.join(command)}: {reported['objects']:,} objects; {keys:,} were expected")
+    return float(reported["seconds"])
 
 
 def _sheet(title: str, rates: dict[str, list[float]]) -> Sheet:

@@ -73,7 +73,7 @@ def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, running:
     assert record
     run = record.dagster_run
     if not run.is_success:
-        raise SystemExit(f"the run ended as {run.status.value}. Dagster says:\n{running.told()[-_TOLD_BYTES:]}")
+        raise SystemExit(f"the run ended as {run.status.value}. Dagster says:\n{running.reported()[-_TOLD_BYTES:]}")
     requested = record.create_timestamp.timestamp()
     spent = phases(requested, instance.all_logs(run.run_id))
     return {_WRITTEN: requested - written, **spent, REQUEST: sum(spent.values())}

@@ -124,8 +124,8 @@ class Stage:
         log = self.folder / "program.log"
         usage = _run(command, dict(os.environ) | dict(environment or {}), log)
         if usage.status:
-            told = log.read_text("utf-8", "replace")[-_TOLD_BYTES:]
-            raise SystemExit(f"{' '.join(command)} ended with {usage.status}. Its output:\n{told}")
+            reported = log.read_text("utf-8", "replace")[-_TOLD_BYTES:]
+            raise SystemExit(f"{' '.join(command)} ended with {usage.status}. Its output:\n{reported}")
         return usage
 
     def expect(self, lines: int) -> None:
@@ -170,9 +170,9 @@ def _run(command: Sequence[str], environment: dict[str, str], log: Path) -> Usag
             launcher, env=environment, stdout=subprocess.PIPE, stderr=out, start_new_session=True
         )
     try:
-        told, _ = process.communicate()
+        reported, _ = process.communicate()
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
-    return Usage(**json.loads(told))
+    return Usage(**json.loads(reported))

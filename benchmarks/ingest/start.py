@@ -103,7 +103,7 @@ def _idle(staged: Stage, seconds: float) -> list[Mapping[str, float]]:
     day_folder(staged.log_folder)
     looks: list[Mapping[str, float]] = []
     with dev(staged.folder / "dev.log", free_port()) as running:
-        running.wait_for("the first tick", lambda: _TICK.search(running.told()), _START_SECONDS)
+        running.wait_for("the first tick", lambda: _TICK.search(running.reported()), _START_SECONDS)
         ends = time.monotonic() + seconds
         while not looks or time.monotonic() < ends:
             looks.append(_memory(running, staged.home))

@@ -43,10 +43,10 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 _DAYS = 3
 _UNSEEN_CALLS = 21
 _TICK_HEADINGS = (
-    *("listed over", "ledger behind", "each tick, s", "median", "bare listing, s", "tick / listing"),
+    *("listed over", "rows in the ledger", "each tick, s", "median", "bare listing, s", "tick / listing"),
     "to the smallest ledger",
 )
-_UNSEEN_HEADINGS = ("listed over", "ledger behind", "ms a page", "to the smallest ledger", "buffers a page")
+_UNSEEN_HEADINGS = ("listed over", "rows in the ledger", "ms a page", "to the smallest ledger", "buffers a page")
 _TEXTS = ("listed over", "each tick, s")
 
 
@@ -77,7 +77,9 @@ def main() -> None:
     """Print a table with a row for each place and size."""
     parser = command_line(__doc__)
     parser.add_argument("--keys", type=int, default=100_000, help="that lie there, loaded: %(default)s")
-    parser.add_argument("--ledger", type=whole_numbers, default="100000,1000000,10000000", help="purged keys behind")
+    parser.add_argument(
+        "--ledger", type=whole_numbers, default="100000,1000000,10000000", help="purged keys in the ledger"
+    )
     parser.add_argument("--ticks", type=int, default=5)
     options = parser.parse_args()
     if NGINX is None:
@@ -191,7 +193,7 @@ def _unseen(place: Place) -> tuple[float, int]:
 
     with place.engine.connect() as connection:
         if ledger.list_unseen(connection, place.store.name, page):
-            raise SystemExit(f"{place.name}: the ledger does not know what it was told")
+            raise SystemExit(f"{place.name}: the ledger does not know what it was reported")
         taken = [_seconds(lambda: ledger.list_unseen(connection, place.store.name, page)) for _ in range(_UNSEEN_CALLS)]
         sa.event.listen(connection, "before_cursor_execute", note)
         ledger.list_unseen(connection, place.store.name, page)

@@ -65,7 +65,7 @@ class Service:
             self.process.wait(_STOP_SECONDS)
         self.kill()
 
-    def told(self) -> str:
+    def reported(self) -> str:
         """Return the end of its output."""
         return self.log.read_text("utf-8", "replace")[-_TOLD_BYTES:]
 
@@ -120,7 +120,7 @@ class Cluster:
         worker = self.start(
             name, "tamarin_dagster.orchestration.patches.celery_worker", "-n", f"{name}@%h", **environment
         )
-        self.wait_for(f"{name} is ready", lambda: f"{name}@" in worker.told() and " ready." in worker.told())
+        self.wait_for(f"{name} is ready", lambda: f"{name}@" in worker.reported() and " ready." in worker.reported())
         return worker
 
     def wait_for(
@@ -130,14 +130,14 @@ class Cluster:
         deadline = time.monotonic() + seconds
         while not (found := probe()):
             if time.monotonic() > deadline:
-                said = "\n".join(f"--- {service.name}: {service.told()}" for service in self.services.values())
+                said = "\n".join(f"--- {service.name}: {service.reported()}" for service in self.services.values())
                 raise ClusterError(f"not within {seconds:.0f} s: {what}. The output of the services:\n{said}")
             time.sleep(poll)
         return found
 
     @property
     def page(self) -> Page:
-        """Dagster's page."""
+        """Return a client of the Dagster UI."""
         return Page(f"http://127.0.0.1:{self.page_port}")
 
     def all_ended(self, at_least: int) -> list[dict[str, Any]] | None:

@@ -321,7 +321,10 @@ class TopTalkersOfBucket(Document):
     pending_days: tuple[date, ...] = Field(
         default=(), description="days with records that are not rolled up yet, so that these figures lack them"
     )
-    hogs: tuple[TopTalker, ...] = Field(validation_alias="largest", description="the top talkers, the largest first")
+    # The name in the JSON stays, because scripts use it.
+    hogs: tuple[TopTalker, ...] = Field(  # codespell:ignore hogs
+        validation_alias="largest", description="the top talkers, the largest first"
+    )
 
 
 COMMANDS_WITH_JSON: dict[str, type[Document]] = {

@@ -266,7 +266,7 @@ _MINUTES = sa.text(
         ) named
         GROUP BY 1, 2, modified
     )
-    SELECT DISTINCT told.delivered
+    SELECT DISTINCT delivery.delivered
     FROM minute
     CROSS JOIN LATERAL (
         SELECT CASE
@@ -275,8 +275,8 @@ _MINUTES = sa.text(
                 (minute.delivery_date + CAST(replace(minute.time, '-', ':') AS time)) AT TIME ZONE 'UTC')
             ELSE date_trunc('minute', minute.first_modified)
         END AS delivered
-    ) told
-    WHERE told.delivered <= :now
+    ) delivery
+    WHERE delivery.delivered <= :now
     ORDER BY 1
     """
 )

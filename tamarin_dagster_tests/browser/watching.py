@@ -45,7 +45,7 @@ def watched(page: "Page") -> list[str]:
 
         return look
 
-    def told(message: "ConsoleMessage") -> None:
+    def reported(message: "ConsoleMessage") -> None:
         if message.type == "error":
             complaints.append(f"console: {message.text}")
 
@@ -55,7 +55,7 @@ def watched(page: "Page") -> list[str]:
 
     page.on("request", looked_at("request"))
     page.on("websocket", looked_at("websocket"))
-    page.on("console", told)
+    page.on("console", reported)
     page.on("dialog", dismissed)
     page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
     page.on("popup", lambda other: complaints.append(f"popup: {other.url}"))

@@ -83,12 +83,12 @@ class CheckResult:
 
 
 class Page:
-    """Dagster's page, with its daemon and its code server behind it."""
+    """The Dagster UI, with its daemon and its code server."""
 
     def __init__(self, world: World, started: DevProcess) -> None:
         self.world = world
         self.process = started.process
-        self.told = started.told
+        self.reported = started.reported
         self._url = f"{started.page()}/graphql"
 
     def ask(self, query: str, **variables: Any) -> Any:
@@ -158,13 +158,13 @@ class Page:
             " ... on MessageEvent { message } } } } }",
             id=run_id,
         )
-        told = "\n".join(str(event.get("message")) for event in found["events"])
-        if not (pid := re.search(r"Started process for run \(pid: (\d+)\)", told)):
-            raise UnexpectedError(f"no process is told of: {told}")
+        reported = "\n".join(str(event.get("message")) for event in found["events"])
+        if not (pid := re.search(r"Started process for run \(pid: (\d+)\)", reported)):
+            raise UnexpectedError(f"no event names the process: {reported}")
         return int(pid[1])
 
     def why(self, run: Run) -> str:
-        """Who asked for a run, how it stands, and the errors that its events tell of."""
+        """Who requested a run, its status, and the errors in its events."""
         found = self.ask(
             "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
             " ... on MessageEvent { message level }"
@@ -205,7 +205,7 @@ class Page:
         while not (found := probe()):
             if time.monotonic() > deadline or self.process.poll() is not None:
                 stand = [(run.by, run.status) for run in self.runs()] if self.process.poll() is None else "no page"
-                raise UnexpectedError(f"{what}: not within {seconds} s; the runs: {stand}; it says: {self.told()}")
+                raise UnexpectedError(f"{what}: not within {seconds} s; the runs: {stand}; it says: {self.reported()}")
             time.sleep(0.25)
         return found
 

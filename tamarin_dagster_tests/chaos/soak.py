@@ -4,10 +4,10 @@
 
 Each `--kill-every` seconds (0: never) one process gets a kill -9: `dev` itself, Dagster's daemon, page, code servers
 and runs, Postgres' postmaster and backends; a random kind, and of it a random process. Whoever looks after `dev` starts
-it again when it has ended or its page is dead, and ends what it left behind, as systemd does with a unit.
+it again when it has ended or its page is dead, and ends the processes that it left, as systemd does with a unit.
 
-The log bucket is a folder: moto, the S3 endpoint of the tests, does not take 50 keys a second beside all else on two
-cores.
+The log bucket is a folder: moto, the S3 endpoint of the tests, cannot take 50 keys a second in addition to the other
+processes on two cores.
 
 At the end keys and lines are compared with the account of who wrote them. Exit status 0 only if all counts are exact.
 """
@@ -190,8 +190,8 @@ def main() -> int:
         dev.stop()
     show_memory(minutes)
     kills = Counter(kind for minute in minutes for kind in minute.killed)
-    told = ", ".join(f"{count} {kind}" for kind, count in kills.most_common())
-    console.print(f"Killed: {told or 'none'}. dev was started again {dev.restarts} times.")
+    reported = ", ".join(f"{count} {kind}" for kind, count in kills.most_common())
+    console.print(f"Killed: {reported or 'none'}. dev was started again {dev.restarts} times.")
     if found:
         console.print(f"NOT EXACT: {', '.join(found)}. All is left in {soak.folder}.")
         return 1

@@ -123,7 +123,7 @@ class Dev:
             return ""
         left = self._end_all()
         self._start()
-        return f"{why}, {left} left behind; started again"
+        return f"{why}, {left} left over; started again"
 
     def _start(self) -> None:
         self._starts += 1

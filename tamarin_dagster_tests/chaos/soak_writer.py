@@ -25,7 +25,7 @@ _REQUESTS_BEFORE = timedelta(seconds=60)
 
 
 def main() -> None:
-    """Writes until it is told to end; the key at hand is finished."""
+    """Write until it must end. The current key is finished first."""
     folder, account, rate, seed = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     told_to_end: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told_to_end.append(number))

@@ -60,7 +60,7 @@ class State:
 
 
 class Bench:
-    """What all worlds share: a Postgres, an S3 endpoint behind one that fails on demand, and programs."""
+    """What all worlds share: a Postgres, an S3 endpoint through a proxy that fails on demand, and programs."""
 
     def __init__(self, folder: Path, server: sa.URL, faulty: Faulty, s3: Any, programs: Programs) -> None:
         self.folder = folder
@@ -175,7 +175,7 @@ class World:
         return self.folder / "tamarin.yaml"
 
     def configure(self, *, log_bucket_name: str = "", **settings: Any) -> None:
-        """Writes the settings, with these beside the usual ones."""
+        """Write the settings, with these in addition to the usual ones."""
         bucket: dict[str, Any] = {"name": "media", "log_prefix": PREFIX, "start_date": "2026-03-01"}
         if self.kind == "s3":
             bucket |= {"log_bucket_name": log_bucket_name or self.s3_bucket, "endpoint_url": self.bench.faulty.url}

@@ -1,4 +1,4 @@
-"""The blocks of a page of documentation: what a reader is told to type, to write into a file, or only to look at."""
+"""The blocks of a page of documentation: text to type, to write into a file, or only to read."""
 
 import re
 import textwrap
@@ -36,7 +36,7 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it stands, as an editor takes it."""
+        """Return its place in the form that editors accept."""
         return f"{self.page}:{self.line}"
 
 

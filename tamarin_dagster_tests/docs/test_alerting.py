@@ -18,7 +18,7 @@ DAY = "2026-03-05"
 
 
 @pytest.fixture
-def told(monkeypatch) -> Iterator[list[str]]:
+def reported(monkeypatch) -> Iterator[list[str]]:
     """What the webhook was sent."""
     texts: list[str] = []
 
@@ -73,28 +73,28 @@ def look(alerts, sensor: str, kind: dg.DagsterEventType) -> None:
         getattr(alerts, sensor)(context)
 
 
-def test_a_check_that_warns_is_told(alerts, told, put_key) -> None:
+def test_a_check_that_warns_is_told(alerts, reported, put_key) -> None:
     put_key(lines(2) + b"no record\n")
 
     look(alerts, "failed_checks", dg.DagsterEventType.PIPELINE_SUCCESS)
 
-    assert told == [f"WARN: no_rejected_lines of media/log_records {DAY}"]
+    assert reported == [f"WARN: no_rejected_lines of media/log_records {DAY}"]
 
 
-def test_of_checks_that_pass_nothing_is_told(alerts, told, put_key) -> None:
+def test_of_checks_that_pass_nothing_is_told(alerts, reported, put_key) -> None:
     put_key(lines(2))
 
     look(alerts, "failed_checks", dg.DagsterEventType.PIPELINE_SUCCESS)
 
-    assert told == []
+    assert reported == []
 
 
-def test_a_run_that_failed_is_told(alerts, told, log_folder) -> None:
+def test_a_run_that_failed_is_told(alerts, reported, log_folder) -> None:
     log_folder.rmdir()
 
     look(alerts, "failed_runs", dg.DagsterEventType.PIPELINE_FAILURE)
 
-    (text,) = told
+    (text,) = reported
     assert text.startswith(f"load of media {DAY} failed: ")
 
 

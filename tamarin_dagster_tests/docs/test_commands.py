@@ -232,7 +232,7 @@ def is_run(block: Block) -> bool:
 
 
 def script_of(world: World, blocks: Sequence[Block]) -> str:
-    """Blocks of a page as one script; where it has come to is told in the file .at."""
+    """Blocks of a page as one script; its progress is in the file .at."""
     parts = ["set -eu -o pipefail", f"cd {shlex.quote(str(world.folder))}"]
     for number, block in enumerate(blocks):
         if not is_run(block):

@@ -70,7 +70,7 @@ def found(tmp_path, clients):
 
 @pytest.fixture
 def media(s3, s3_logged_bucket, faulty):
-    """Make a bucket that is set up well, behind the endpoint that denies; it has one log key."""
+    """Make a bucket that is set up well, through the endpoint that denies. It has one log key."""
     media = s3_logged_bucket.model_copy(update={"name": f"media-{s3_logged_bucket.log_bucket_name}"})
     s3.create_bucket(Bucket=media.name)
     log_to(s3, media.name, media.log_bucket_name, "logs/")
@@ -193,7 +193,8 @@ def test_a_newer_schema_fails(found, database_url, rows):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "status", "said"), [(30, OK, "differs"), (300, WARN, "ahead of"), (-300, WARN, "behind")]
+    ("seconds", "status", "said"),
+    [(30, OK, "differs"), (300, WARN, "ahead of"), (-300, WARN, "behind it")],  # codespell:ignore behind
 )
 def test_clocks_that_differ_are_told(findings_on, database_url, seconds, status, said):
     named = findings_on(clock=lambda: time.time() + seconds, database_url=database_url)
@@ -494,7 +495,7 @@ def test_logging_that_is_not_switched_on_fails(s3, media):
 
 
 def test_logging_that_a_store_of_another_make_does_not_have_is_a_warning(s3, findings_on, media):
-    """Such a store may say so of every bucket, so that a failure would stay for ever."""
+    """Such a store may say so of every bucket, so that a failure would stay forever."""
     s3.put_bucket_logging(Bucket=media.name, BucketLoggingStatus={})
     assert findings_on()["logging"].status is WARN
 

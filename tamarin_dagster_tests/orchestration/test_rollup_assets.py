@@ -1,4 +1,4 @@
-"""Rollups in runs: made behind the records, checked, made again where they are asked for alone, and hourly."""
+"""Rollups in runs: after the records, checked, alone, and hourly."""
 
 from datetime import date
 
@@ -31,10 +31,10 @@ def run_alone(definitions: dg.Definitions, instance: dg.DagsterInstance, day: st
 def test_a_load_rolls_up_the_days_of_its_requests(definitions, instance, put_key, rows):
     put_key(lines(3) + line("04/Mar/2026:23:59:59 +0000"))
 
-    told = metadata_by_partition(run_day(definitions, instance), ROLLUPS)[DAY]
+    reported = metadata_by_partition(run_day(definitions, instance), ROLLUPS)[DAY]
 
     assert rows(DAYS) == [("media", date(2026, 3, 4), 1), ("media", date(2026, 3, 5), 3)]
-    assert {name: told[name] for name in ("days rolled up", "requests", "days left for later")} == {
+    assert {name: reported[name] for name in ("days rolled up", "requests", "days left for later")} == {
         "days rolled up": 2,
         "requests": 4,
         "days left for later": 0,
@@ -49,8 +49,8 @@ def test_a_range_rolls_up_each_day_and_tells_each_partition(definitions, instanc
 
     assert result.success
     assert [row[1:] for row in rows(DAYS)] == [(date(2026, 3, 5), 2), (date(2026, 3, 7), 2)]
-    told = metadata_by_partition(result, ROLLUPS)
-    assert set(told) == {"2026-03-05", "2026-03-06", "2026-03-07"}
+    reported = metadata_by_partition(result, ROLLUPS)
+    assert set(reported) == {"2026-03-05", "2026-03-06", "2026-03-07"}
 
 
 def test_alone_it_makes_its_days_again_and_a_wrong_sum_is_right_then(definitions, instance, put_key, rows):

@@ -31,7 +31,7 @@ def test_a_run_is_asked_for_each_day_with_unseen_keys(definitions, instance, put
 
 
 def test_the_position_moves_on_when_the_keys_are_loaded_and_not_before(definitions, instance, put_key, today) -> None:
-    """Else a run that failed days behind the lookback would never be asked for again."""
+    """Otherwise a run that failed days before the lookback would never be requested again."""
     put_key(lines(1), day="2026-03-04")
     first = tick(definitions, instance)
     assert json.loads(tick(definitions, instance, first.cursor).cursor) == {"position": "2026-03-04"}
@@ -81,8 +81,10 @@ def test_log_keys_of_another_stores_layout_are_asked_for_and_loaded_once(
     result = tick(definitions, instance)
 
     assert result.run_requests == []
-    told = result.skip_reason.skip_message
-    assert told.startswith("0 log keys in 0 days: 0 loaded, 0 new; at least 50 strays; 1 folder was not searched to")
+    reported = result.skip_reason.skip_message
+    assert reported.startswith(
+        "0 log keys in 0 days: 0 loaded, 0 new; at least 50 strays; 1 folder was not searched to"
+    )
     assert list(tree.iterdir()) == []
 
 

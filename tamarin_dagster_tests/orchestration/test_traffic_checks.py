@@ -12,7 +12,7 @@ from tamarin_dagster_tests.analytics.traffic_rows import DAY, GB, HOUR, Traffic,
 from tamarin_dagster_tests.runs import job_of
 
 TRAFFIC = dg.AssetKey(["media", "traffic"])
-BANDWIDTH, REQUESTS, ERRORS, NEWCOMER, HOG = ANOMALY_CHECKS
+BANDWIDTH, REQUESTS, ERRORS, NEWCOMER, TALKER = ANOMALY_CHECKS
 
 
 def looked_at(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:
@@ -76,7 +76,7 @@ def test_each_alarm_says_who_and_what(definitions, instance, traffic, today) -> 
     consumer |= {"of the median": "80.0 times", "its own": ""}
     assert table(found[NEWCOMER], "new consumers") == [consumer | {"rank": 1}]
     week = str(settled - 6 * DAY)
-    assert table(found[HOG], "top talkers") == [
+    assert table(found[TALKER], "top talkers") == [
         consumer | {"from": first, "to": str(settled)} for first in (str(settled), week)
     ]
     assert "token" not in str(found)
@@ -101,7 +101,7 @@ def test_too_little_history_passes_and_says_so(definitions, instance, traffic, t
 
     assert {each.passed for each in found.values()} == {True}
     assert {name for name, each in found.items() if each.description == TOO_LITTLE_HISTORY} == set(ANOMALY_CHECKS) - {
-        HOG
+        TALKER
     }
     assert found[BANDWIDTH].metadata["hours judged"].value == 0
 
@@ -112,11 +112,11 @@ def test_a_bucket_has_a_threshold_and_a_share_of_its_own(settings, instance, tra
         "remote_ip", settled, **{f"198.51.100.{number}": 8 * GB for number in range(10)}, **{"203.0.113.7": 20 * GB}
     )
 
-    def hog(**changes: float) -> bool:
+    def has_passed(**changes: float) -> bool:
         bucket = settings.buckets[0].model_copy(update=changes)
-        return looked_at(build_definitions(settings.model_copy(update={"buckets": (bucket,)})), instance)[HOG].passed
+        return looked_at(build_definitions(settings.model_copy(update={"buckets": (bucket,)})), instance)[TALKER].passed
 
-    assert (hog(), hog(hog_share=0.19)) == (True, False)
+    assert (has_passed(), has_passed(hog_share=0.19)) == (True, False)
     assert settings.get_alarm_threshold(settings.buckets[0]) == 6
     assert settings.get_alarm_threshold(settings.buckets[0].model_copy(update={"alarm_threshold": 9.0})) == 9
 

@@ -1,4 +1,4 @@
-"""A reading beside our tables: as it is tested, and as the page has it."""
+"""Compare a reading with our tables, for the tests and for the page."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -116,8 +116,8 @@ def _of_statuses(each: Comparison) -> Iterator[str]:
         if said[status] != whole[status]
     ]
     alike = sum(said[status] == whole[status] for status in said)
-    told = f"- Statuses: it gives {len(said)}, {alike} of them equal to ours"
-    yield f"{told}; {'; '.join([*others, *each.reading.status_notes])}." if others else f"{told}."
+    reported = f"- Statuses: it gives {len(said)}, {alike} of them equal to ours"
+    yield f"{reported}; {'; '.join([*others, *each.reading.status_notes])}." if others else f"{reported}."
     if left:
         yield f"- Statuses that it does not give: {'; '.join(left)}."
 
@@ -143,7 +143,7 @@ def differences(said: Counter[str], expected: Counter[str]) -> dict[str, tuple[i
 
 
 def _less(number: int) -> str:
-    """As it stands in a sum."""
+    """Return the number as written in a sum."""
     return f"\N{MINUS SIGN}{number:,}" if number else "0"
 
 

@@ -76,7 +76,7 @@ _ODD: tuple[tuple[str, str, str, str], ...] = (
     ('GET /odd/"raw quotes".mp4 HTTP/1.1', "400 BadRequest 300", "-", "Mozilla/5.0"),
     ('GET /odd/"raw".mp4 HTTP/1.1', "200 - 1000", "-", "Mozilla/5.0"),
     ('GET /odd/"raw-versionless".mp4', "400 BadRequest 300", "-", "Mozilla/5.0"),
-    ('GET /odd/"raw" behind.mp4 HTTP/1.1', "400 BadRequest 300", "-", "Mozilla/5.0"),
+    ('GET /odd/"raw" behind.mp4 HTTP/1.1', "400 BadRequest 300", "-", "Mozilla/5.0"),  # codespell:ignore behind
     ("GET /odd/back\\slash.mp4 HTTP/1.1", "200 - 1000", "-", "Mozilla/5.0"),
     ("GET /odd/trailing\\ HTTP/1.1", "200 - 1000", "-", "Mozilla/5.0"),
     ("GET /odd/agent.mp4 HTTP/1.1", "200 - 1000", "-", 'pip/25.2 {"ci":null,"cpu":"x86_64"}'),

@@ -12,12 +12,12 @@ _UNRESERVED = re.compile(r"%([46][1-9A-F]|[57][0-9A]|3[0-9]|2D|2E|5F|7E)", re.IG
 
 
 def escaped(text: str) -> str:
-    """As a combined line has it: a quote and a backslash stand behind a backslash."""
+    """Return the name as in a combined line: a backslash precedes a quote and a backslash."""
     return re.sub(r'(["\\])', r"\\\1", text)
 
 
 def goaccess_file(request: Request) -> str:
-    """Decoded; what comes behind a question mark, also behind an encoded one, is the query."""
+    """Return the decoded name. The text after a question mark, plain or encoded, is the query."""
     if request.version is None or request.method is None:
         return "-"
     known = request.method.upper() in _KNOWN_TO_GOACCESS

@@ -40,7 +40,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Request:
-    """What of a record decides how a program calls its status and its file. None stands for `-`."""
+    """The parts of a record that decide how a program names its status and its file. None is `-`."""
 
     status: str
     method: str | None

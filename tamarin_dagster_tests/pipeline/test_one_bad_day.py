@@ -80,8 +80,8 @@ def test_two_records_with_the_most_bytes_of_all_stop_no_command(put, run, rows, 
     said = run("report", "--month", "2026-03", "--out", str(world / "reports")).stderr
     assert "innocent, March 2026: 3 requests, 300 bytes sent" in said
     assert f"huge, March 2026: 2 requests, {2 * LARGEST:,} bytes sent" in said
-    (hogs,) = json.loads(run("hogs", "--bucket", "huge", "--since", "2026-03-01", "--format", "json").stdout)
-    assert (hogs["bytes"], hogs["hogs"][0]["bytes"], hogs["hogs"][0]["share"]) == (2 * LARGEST, 2 * LARGEST, 1.0)
+    (found,) = json.loads(run("hogs", "--bucket", "huge", "--since", "2026-03-01", "--format", "json").stdout)
+    assert (found["bytes"], found["hogs"][0]["bytes"], found["hogs"][0]["share"]) == (2 * LARGEST, 2 * LARGEST, 1.0)
     answer = run(
         "sql", "SELECT sum(bytes_sent) AS n FROM traffic_daily_by_key WHERE bucket = 'huge'", "--format", "json"
     )
@@ -243,6 +243,6 @@ def test_a_month_whose_days_cannot_be_rolled_up_is_named_by_expire_and_stays(put
 
     name = f"s3_log_record_{old:%Y_%m}"
     assert f"{name} is not dropped: bucket huge, day {old} must be rolled up first" in done.stderr
-    told = json.loads(done.stdout)
-    assert (told["partitions"], len(told["kept_back"]), told["keys"]) == ([], 1, 0)
+    reported = json.loads(done.stdout)
+    assert (reported["partitions"], len(reported["kept_back"]), reported["keys"]) == ([], 1, 0)
     assert rows("SELECT count(*) FROM s3_log_record") == [(1,)]

@@ -167,15 +167,15 @@ def test_a_pull_begins_with_the_start_date_and_ends_with_tomorrow(folder_place, 
 
 
 def test_progress_tells_sums_over_all_days(a_week, engine, small_batches):
-    told: list[Progress] = []
-    pull_all(a_week, engine, progress=told.append)
+    reported: list[Progress] = []
+    pull_all(a_week, engine, progress=reported.append)
     loads, looks = 12, 7
-    assert len(told) == loads + looks
-    assert [(one.keys, one.looked) for one in told] == sorted((one.keys, one.looked) for one in told)
-    assert (told[-1].period, told[-1].keys, told[-1].lines) == (DAY + timedelta(days=6), 35, 119)
-    assert (told[-1].looked, {one.periods for one in told}) == (7, {7})
+    assert len(reported) == loads + looks
+    assert [(one.keys, one.looked) for one in reported] == sorted((one.keys, one.looked) for one in reported)
+    assert (reported[-1].period, reported[-1].keys, reported[-1].lines) == (DAY + timedelta(days=6), 35, 119)
+    assert (reported[-1].looked, {one.periods for one in reported}) == (7, {7})
     sizes = [item.size for page in a_week.store.pages("logs/") for item in page]
-    assert told[-1].bytes == sum(sizes)
+    assert reported[-1].bytes == sum(sizes)
 
 
 def test_compressed_keys_are_read_whatever_their_names(place, engine, rows):
@@ -287,19 +287,19 @@ def test_a_day_may_take_many_batches(folder_place, engine, rows, monkeypatch, li
     monkeypatch.setattr(pulling, limit, value)
     for number in range(9):
         folder_place.put(name(DAY, number), lines(number + 2))
-    told: list[Progress] = []
-    pulled = pull_all(folder_place, engine, progress=told.append, connections=connections)
+    reported: list[Progress] = []
+    pulled = pull_all(folder_place, engine, progress=reported.append, connections=connections)
     assert in_sum(pulled) == (9, 0, 9, 54, 54, 0, 0)
     # Lines are counted batch by batch; log keys as soon as they are committed, which may be two batches at once.
-    assert (len({one.lines for one in told if one.lines}), rows(COUNTS)) == (batches, [(9, 54, 0)])
+    assert (len({one.lines for one in reported if one.lines}), rows(COUNTS)) == (batches, [(9, 54, 0)])
 
 
 def test_progress_tells_of_days_that_are_loaded_already(a_week, engine):
     """Otherwise a pull over years that are already loaded would be silent for minutes."""
     pull_all(a_week, engine)
-    told: list[Progress] = []
-    pull_all(a_week, engine, progress=told.append)
-    assert [(one.looked, one.periods, one.keys) for one in told] == [(number, 7, 0) for number in range(1, 8)]
+    reported: list[Progress] = []
+    pull_all(a_week, engine, progress=reported.append)
+    assert [(one.looked, one.periods, one.keys) for one in reported] == [(number, 7, 0) for number in range(1, 8)]
 
 
 def test_what_remains_is_told_from_the_days_that_were_looked_at():

@@ -74,12 +74,12 @@ def test_exactly_the_loaded_keys_without_rejected_lines_are_deleted(place, engin
     pull_all(place, engine)
     before = contents()
     place.put(name(DAY, 4), lines(1))  # nobody has seen this one
-    told: list[int] = []
-    purged = purge_all(place, engine, progress=told.append)
+    reported: list[int] = []
+    purged = purge_all(place, engine, progress=reported.append)
     assert (purged.keys, purged.by_day, failures(purged)) == (4, {DAY: 3, NEXT: 1}, [])
     assert purged.bytes == len(lines(8)) + 1
     assert purged.seconds > 0
-    assert told == [4]
+    assert reported == [4]
     assert sorted(place.names()) == sorted([*strays, name(DAY, 2), name(DAY, 4)])
     assert rows("SELECT key FROM s3_log_key WHERE purged_at IS NULL") == [(name(DAY, 2),)]
     assert rows(
@@ -99,8 +99,8 @@ def test_log_keys_of_other_stores_and_copies_with_a_suffix_are_purged_and_strays
         place.put(key, lines(2))
     pulled = pull_bucket(place.bucket, place.store, engine)
     assert (sum(each.keys for each in pulled.periods), pulled.failures) == (3, [])
-    told = [*pulled.strays, *(stray for each in pulled.periods for stray in each.strays)]
-    assert sorted(told) == sorted(strays)
+    reported = [*pulled.strays, *(stray for each in pulled.periods for stray in each.strays)]
+    assert sorted(reported) == sorted(strays)
     assert purge_all(place, engine).keys == 3
     assert sorted(place.names()) == sorted(strays)
 
@@ -134,10 +134,10 @@ def test_many_keys_are_purged_page_by_page(folder_place, engine, rows, monkeypat
         folder_place.put(name(DAY, number), lines(1))
     pull_all(folder_place, engine)
     rows("DELETE FROM s3_log_record r USING s3_log_key k WHERE k.id = log_key_id AND k.key = :key", key=name(DAY, 4))
-    told: list[int] = []
-    purged = purge_all(folder_place, engine, progress=told.append)
+    reported: list[int] = []
+    purged = purge_all(folder_place, engine, progress=reported.append)
     assert (purged.keys, [failure.key for failure in purged.failures]) == (9, [name(DAY, 4)])
-    assert told == [3, 5, 8, 9]
+    assert reported == [3, 5, 8, 9]
     assert folder_place.names() == [name(DAY, 4)]
 
 

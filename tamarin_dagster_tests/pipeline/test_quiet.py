@@ -111,7 +111,7 @@ def test_a_key_in_s3_does_not_wait(s3_place, engine, today):
         # a time in the future was set by somebody; the inode says when the file was really changed
         (86_400, -61, True),
         (86_400, -59, False),
-        # a file server's clock that is ahead: waited for, but not for ever
+        # a file server's clock that is ahead: waited for, but not forever
         (300, 300, False),
         (86_400, 86_400, True),
     ],

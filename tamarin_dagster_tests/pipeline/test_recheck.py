@@ -47,7 +47,7 @@ ODD_TAILS = {
     "to the TLS version": f"- {HOST_ID} SigV4 - QueryString media.s3.amazonaws.com:443 TLSV1.2",
     "with an ARN": f"- {HOST_ID} SigV4 - AuthHeader x TLSv1.2 arn:aws:s3:us-west-1:1:accesspoint/x Yes us-gov-east-1",
     "with extra fields": f"{TAIL} - any other fields",
-    "with ~ behind": f"{TAIL} ~",
+    "with ~ at the end": f"{TAIL} ~",
     "with quoted extra fields": f'{TAIL} "a b" "c"',
     "of March 2019": f"- AIDAEXAMPLEEXAMPLE123 {HOST_ID} SigV4 - AuthHeader media.s3.amazonaws.com TLSv1.2",
     "of March 2019, with -": f"- - {HOST_ID} SigV4 - AuthHeader media.s3.amazonaws.com TLSv1.2",

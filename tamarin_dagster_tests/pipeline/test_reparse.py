@@ -239,10 +239,10 @@ def test_keys_come_page_by_page(engine, rows, contents, monkeypatch, page):
     before = contents()
     for number in range(0, 7, 3):
         reject(rows, f"{number}", lines(2), [1, 2])
-    told: list[tuple[int, int]] = []
-    done = reparse_bucket(MEDIA, engine, progress=lambda done: told.append((done.keys, done.moved)))
+    reported: list[tuple[int, int]] = []
+    done = reparse_bucket(MEDIA, engine, progress=lambda done: reported.append((done.keys, done.moved)))
     assert counts(done) == {"keys": 5, "changed": 3, "lines": 9, "moved": 6, "rejected": 3}
-    assert told == [(1, 2), (2, 2), (3, 4), (4, 4), (5, 6)]
+    assert reported == [(1, 2), (2, 2), (3, 4), (4, 4), (5, 6)]
     assert contents() == before
 
 

@@ -99,7 +99,7 @@ def test_versions_of_the_same_bytes_are_one_delivery_and_all_of_them_go(versione
 def test_a_purge_that_was_killed_after_it_uncovered_older_versions_is_completed_by_the_next(
     versioned, engine, rows, s3
 ):
-    """The older version was taken for one that overwrote what was loaded, so the purge failed for ever."""
+    """The older version was taken for one that overwrote what was loaded, so the purge failed forever."""
     put_all(versioned, 3)
     put_all(versioned, 5)
     pull_all(versioned, engine)

@@ -291,7 +291,7 @@ def test_the_views_and_functions_are_those_of_the_page(loaded):
         )
         assert set(made) == set(views.tables)
         for function in FUNCTIONS:
-            told = connection.execute(
+            reported = connection.execute(
                 sa.text(
                     "SELECT pg_get_function_arguments(oid), pg_get_function_result(oid), obj_description(oid)"
                     " FROM pg_proc WHERE proname = :name"
@@ -299,7 +299,9 @@ def test_the_views_and_functions_are_those_of_the_page(loaded):
                 {"name": function.name},
             ).all()
             columns = ", ".join(f"{c.name} {c.type.compile(connection.dialect).lower()}" for c in function.columns)
-            assert [tuple(row) for row in told] == [(function.info["arguments"], f"TABLE({columns})", function.comment)]
+            assert [tuple(row) for row in reported] == [
+                (function.info["arguments"], f"TABLE({columns})", function.comment)
+            ]
 
 
 def test_a_reader_may_ask_all_of_them(loaded):

@@ -253,7 +253,7 @@ def test_a_key_named_for_midnight_came_when_it_was_written_if_that_is_later(engi
 
 
 def test_no_name_of_a_key_is_too_odd_to_be_told_a_time(engine, rows, connection):
-    """If the name has no valid time, the key counts as delivered when it was written, here and in the habit query."""
+    """If the name has no valid time, the key counts as delivered when it was written, in the baseline too."""
     written = datetime(2026, 3, 5, 10, tzinfo=UTC)
     odd = [
         "",
@@ -280,8 +280,8 @@ def test_no_name_of_a_key_is_too_odd_to_be_told_a_time(engine, rows, connection)
         load_keys(engine, [log_key(name)], [lines(1)], bucket=f"bucket-{number:02}", log_bucket_name=f"logs-{number}")
     assert rows("SELECT last_delivery FROM s3_delivery_lateness ORDER BY bucket") == [(t,) for t in expected.values()]
     for number, time in enumerate(expected.values()):
-        habit = get_delivery_baseline(connection, f"bucket-{number:02}", datetime(2026, 3, 9, tzinfo=UTC))
-        assert habit == DeliveryBaseline(1, time.replace(second=0), time.replace(second=0), None)
+        baseline = get_delivery_baseline(connection, f"bucket-{number:02}", datetime(2026, 3, 9, tzinfo=UTC))
+        assert baseline == DeliveryBaseline(1, time.replace(second=0), time.replace(second=0), None)
 
 
 @pytest.mark.parametrize("style", ["ISO", "SQL, DMY", "German", "Postgres, MDY"])
@@ -361,7 +361,7 @@ def deliver(engine, times, *, bucket: str = "media", suffix: str = "") -> None:
     load_keys(engine, keys, [b""] * len(keys), bucket=bucket, log_bucket_name=bucket)
 
 
-def test_the_habit_is_of_the_minutes_of_the_last_two_weeks(engine, connection):
+def test_the_baseline_is_of_the_minutes_of_the_last_two_weeks(engine, connection):
     last = datetime(2026, 3, 20, 12, tzinfo=UTC)
     ago = [timedelta(days=14, minutes=1), timedelta(days=14), timedelta(days=9), timedelta(hours=1), timedelta()]
     deliver(engine, [last - each for each in ago] + [last + timedelta(seconds=59)], suffix=".gz")

@@ -408,7 +408,7 @@ def test_the_wheels_own_server_class_is_never_imported(home: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="the account that stands in for root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="the account that replaces root")
 def test_as_root_a_copied_home_still_works(base: Path) -> None:
     with EmbeddedPostgres(base / "home") as server:
         query(server, "CREATE TABLE kept AS SELECT 1 AS g")

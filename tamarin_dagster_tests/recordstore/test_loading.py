@@ -187,7 +187,7 @@ def test_the_same_key_in_two_log_buckets_is_two_keys(engine, rows):
 
 
 def test_two_loads_of_the_same_keys_at_once_load_once(engine, rows):
-    """Batches that overlap in several days, in opposite orders, neither load twice nor wait for ever."""
+    """Batches that overlap in several days, in opposite orders, neither load twice nor wait forever."""
     for number in range(8):
         keys = [log_key(f"{number}/{day}/{i}", day=date(2026, 3, day)) for day in (5, 6, 7) for i in range(4)]
         bodies = [lines(i + 1) + JUNK for i in range(len(keys))]

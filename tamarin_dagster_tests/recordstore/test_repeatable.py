@@ -1,4 +1,4 @@
-"""Views and functions are made again when their text has changed: in place or anew, grants kept, or not at all."""
+"""Views and functions are made again when their text has changed, with their grants, or not at all."""
 
 import shutil
 import signal

@@ -82,7 +82,7 @@ def eventually(probe: Callable[[], int], seconds: float = 10) -> int:
 
 
 def lose_startup(server: EmbeddedPostgres) -> None:
-    """Kill the startup process before the recovery begins: Postgres 18 then stays in recovery mode for ever."""
+    """Kill the startup process before the recovery begins: Postgres 18 then stays in recovery mode forever."""
     for _ in range(10):
         server.ensure_running()
         with contextlib.closing(psycopg.connect(server.url("postgres", "postgresql"))) as connection:
@@ -177,7 +177,7 @@ def test_a_recovery_without_progress_is_restarted(
 
 
 def test_a_recovery_that_makes_progress_is_never_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither is one that waits for its disk: an immediate stop would make it begin again, for ever."""
+    """Neither is one that waits for its disk: an immediate stop would make it begin again, forever."""
     monkeypatch.setattr(server_processes, "STUCK_SECONDS", 0)
     main = Process(1, 0, "postgres", "S", "0 0", "postgres -D data")
 

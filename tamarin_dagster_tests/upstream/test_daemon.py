@@ -140,7 +140,7 @@ def test_a_requested_run_has_the_tags_of_its_partition_its_job_and_its_request(d
 
 @pytest.mark.slow
 def test_a_sensor_ticks_by_itself_if_its_default_says_so_until_a_person_stops_it(idle_daemon) -> None:
-    """sensors.build_sensor, schedules: monitor_bucket sets the default; who switches it off on the page is heeded."""
+    """sensors.build_sensor, schedules: monitor_bucket sets the default; Dagster honours a change in the UI."""
     idle_daemon.look_at_sensors(NOW)
     assert (len(idle_daemon.ticks("on")), idle_daemon.ticks("off")) == (1, [])
     on, off = (idle_daemon.repository().get_sensor(name) for name in ("on", "off"))
@@ -160,7 +160,7 @@ def test_a_sensor_ticks_no_sooner_than_its_interval(idle_daemon) -> None:
 
 @pytest.mark.slow
 def test_a_tick_that_skips_says_why_and_still_moves_its_cursor(idle_daemon) -> None:
-    """sensors.new_log_keys tells in its skip message what it saw; it has none if it asks for runs."""
+    """sensors.new_log_keys reports what it saw in its skip message; it has none if it requests runs."""
     idle_daemon.look_at_sensors(NOW)
     (tick,) = idle_daemon.ticks("on")
     assert (tick.status.value, tick.skip_reason, idle_daemon.cursor("on")) == ("SKIPPED", "seen: nothing", "moved")

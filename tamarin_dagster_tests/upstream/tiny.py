@@ -106,7 +106,7 @@ def instance_of(home: Path, **settings: Any) -> Iterator[dg.DagsterInstance]:
 
 @dataclass
 class Daemon:
-    """A daemon that does something only when it is told to, at the time that it is told."""
+    """A daemon that acts only when a test asks it to, at the time that the test sets."""
 
     instance: dg.DagsterInstance
     workspace: WorkspaceProcessContext

@@ -148,7 +148,7 @@ def clock_finding(subject: str, seconds: float) -> Finding:
     """Return the finding on a clock that ours is ahead of by so many seconds."""
     if abs(seconds) <= MAX_CLOCK_SECONDS:
         return ok(f"{subject} clock", f"differs from ours by {abs(seconds):.0f} s")
-    ahead = "ahead of" if seconds > 0 else "behind"
+    ahead = "ahead of" if seconds > 0 else "behind"  # codespell:ignore behind - of a clock, it is right
     return warn(
         f"{subject} clock", f"ours is {abs(seconds):,.0f} s {ahead} it", "set the clock of this machine or of that one"
     )
