@@ -20,5 +20,5 @@ class Place:
     """Wait until new objects have a later time, even if the store counts in seconds, as S3 does."""
 
     def names(self) -> list[str]:
-        """What lies in the log bucket."""
+        """Return the names in the log bucket."""
         return [item.key for page in self.store.pages("") for item in page]

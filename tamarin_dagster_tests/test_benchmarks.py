@@ -1,4 +1,4 @@
-"""What the benchmarks hold parsers to is what the lines hold; and each measurement of the load measures."""
+"""The benchmarks compare parsers with the true content of the lines, and each benchmark of loading runs."""
 
 import gzip
 import os

@@ -63,7 +63,7 @@ def test_a_wrong_text_is_an_error_that_names_what_is_right(text):
 
 
 def test_a_pull_an_archiving_and_a_purge_come_by_every_place(place, engine, monkeypatch, tmp_path):
-    """Else a row of the matrix would kill nothing, and prove nothing."""
+    """Otherwise a row of the matrix would kill nothing, and prove nothing."""
     passed = []
     monkeypatch.setattr(failpoints, "_armed", {"some": "thing"})
     monkeypatch.setattr(failpoints, "_pass", passed.append)

@@ -1,4 +1,4 @@
-"""What `pip install tamarin-dagster` brings, from a built wheel in an environment with nothing but what it asks for."""
+"""Install the built wheel into an environment that has only its requirements."""
 
 import json
 import os

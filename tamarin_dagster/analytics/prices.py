@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tamarin_dagster.analytics.unseen_days import list_unseen_days, lock_dimensions, note_days
 from tamarin_dagster.plurals import count_noun
-from tamarin_dagster.recordstore.schema.dimension_tables import s3_price
+from tamarin_dagster.recordstore.schema.dimension_tables import s3_monthly_price, s3_price
 from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.traffic.operations import TRANSITIONS
 
@@ -221,7 +221,7 @@ def price(engine: sa.Engine, prices: PriceList) -> Priced:
         days = list_unseen_days(connection, DIMENSION)
         months = {day.request_date.replace(day=1) for day in days}
         if _replace(connection, prices):
-            months |= set(connection.scalars(sa.text("SELECT DISTINCT month FROM s3_monthly_price")))
+            months |= set(connection.scalars(sa.select(s3_monthly_price.c.month).distinct()))
         months |= set(connection.scalars(_MONTHS, {"default": prices.default_region}))
         if months:
             parameters = {"months": sorted(months), "default": prices.default_region}

@@ -142,7 +142,7 @@ def schema_revision(engine: sa.Engine) -> str | None:
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    if connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
+    if connection.scalar(sa.select(sa.func.to_regclass("alembic_version"))) is None:
         return None
     revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
     return revision

@@ -7,7 +7,7 @@ ENCODING = "UTF8"
 
 def get_encoding(connection: sa.Connection) -> str:
     """Return the encoding of the connection's database, as Postgres names it: UTF8, LATIN1, SQL_ASCII."""
-    found = connection.scalar(sa.text("SELECT current_setting('server_encoding')"))
+    found = connection.scalar(sa.select(sa.func.current_setting("server_encoding")))
     # If the database is SQL_ASCII and no client_encoding is set, psycopg returns bytes.
     return found.decode() if isinstance(found, bytes) else str(found)
 

@@ -91,7 +91,7 @@ def backfill(browser: Browser, site: Site) -> Backfill:
 
 
 def test_a_backfill_is_launched_by_clicking(page: Page, backfill: Backfill) -> None:
-    """What becomes of it is looked at in the end: it takes a minute."""
+    """Start the backfill. A later test checks its result, because it takes a minute."""
     page.goto(f"/runs/b/{backfill.id}")
     expect(page.get_by_text(f"{backfill.first}...{backfill.last}")).to_be_visible()
 

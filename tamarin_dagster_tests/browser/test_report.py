@@ -67,7 +67,7 @@ def opened(browser: Browser, path: Path, viewport: dict[str, int], scheme: str =
 
 
 def too_wide(page: Page) -> int:
-    """How many pixels the page is wider than its window."""
+    """Return by how many pixels the page is wider than its window."""
     width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return width
 

@@ -34,7 +34,7 @@ def watched_page(browser: "Browser", site: Site) -> Iterator["Page"]:
 
 
 def watched(page: "Page") -> list[str]:
-    """What the page does that it should not; grows as it does."""
+    """A list of the page's faults, which grows while the page is open."""
     complaints: list[str] = []
 
     def looked_at(kind: str) -> Callable[[Any], None]:

@@ -56,7 +56,7 @@ def _cut(body: bytes) -> list[bytes]:
 
 @dataclass
 class Account:
-    """What is found of all objects."""
+    """The account of all objects."""
 
     objects: int = 0
     bytes: int = 0
@@ -129,7 +129,7 @@ class _Rows:
         return found
 
     def at_end(self) -> bool:
-        """Whether all are had."""
+        """Return whether all of them are accounted for."""
         return self._next is None
 
     def close(self) -> None:

@@ -149,7 +149,7 @@ _SHAPES: dict[Callable[[Draws, int], bytes], int] = {
     lambda draws, seed: _long(draws, seed, LONGEST_LINE_BYTES): 3,
     lambda draws, seed: _log(draws, seed, 0.01) * draws.randint(200, 1_000): 1,
 }
-"""How an object's bytes are made, and how many of about a thousand are."""
+"""The ways to make the bytes of an object, and how often each occurs in about a thousand."""
 
 
 def _packed(draws: Draws, body: bytes) -> tuple[str, bytes]:

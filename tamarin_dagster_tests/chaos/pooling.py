@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def undisturbed(shared: Bench) -> tuple[State, _Rollups]:
-    """What one pull makes of a world, without a pooler."""
+    """Return the state of a world after one pull without a pooler."""
     with shared.world() as world:
         ended = world.pull()
         require(ended.status == 0, ended.said)

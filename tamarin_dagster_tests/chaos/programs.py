@@ -45,7 +45,7 @@ if multiprocessing.parent_process() is None and __name__ != "__mp_main__":
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended: its exit status (negative: the signal that killed it) and what it said."""
+    """The end of a program: its exit status (negative: the signal that killed it) and its output."""
 
     status: int
     said: str
@@ -73,7 +73,7 @@ class Program:
             os.kill(self._process.pid, signal.SIGINT)
 
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """Return whether it is running."""
         return self._process.is_alive()
 
     def ended(self, seconds: float = 120) -> Ended:

@@ -45,7 +45,7 @@ console = Console(soft_wrap=True, highlight=False, markup=False)
 
 @dataclass
 class Minute:
-    """What is seen in a minute: the most memory of each kind, and what happened."""
+    """The figures of a minute: the maximum memory of each kind, and the events."""
 
     memory: Counter[str] = field(default_factory=Counter)
     events: list[str] = field(default_factory=list)
@@ -107,7 +107,7 @@ def rest(soak: Soak, dev: Dev) -> None:
 
 
 def differences(soak: Soak) -> Iterator[str]:
-    """What is not as it should be; prints what is."""
+    """Return what is wrong; print what is right."""
     written = soak.written()
     ledger = soak.rows("SELECT key, line_count, record_count, rejected_count, purged_at IS NOT NULL FROM s3_log_key")
     counted = soak.rows(

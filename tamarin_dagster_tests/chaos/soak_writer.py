@@ -18,7 +18,7 @@ from tamarin_dagster_tests.lines import line
 
 LOG_PREFIX = "logs/"
 OUR_REQUESTS = "SOAK"
-"""What the request id of each key's first line begins with; no other line's does."""
+"""The beginning of the request id of each key's first line, and of no other line."""
 _MOST_LINES = 9
 _AT_ONCE = 50
 _REQUESTS_BEFORE = timedelta(seconds=60)

@@ -1,4 +1,4 @@
-"""What a command imports. A shell or cron starts many commands, and each pays for its imports."""
+"""The imports of commands. A shell or cron starts many commands, and each pays for its imports."""
 
 import json
 import os

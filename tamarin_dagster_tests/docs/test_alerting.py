@@ -19,7 +19,7 @@ DAY = "2026-03-05"
 
 @pytest.fixture
 def reported(monkeypatch) -> Iterator[list[str]]:
-    """What the webhook was sent."""
+    """The messages that the webhook received."""
     texts: list[str] = []
 
     class Webhook(BaseHTTPRequestHandler):

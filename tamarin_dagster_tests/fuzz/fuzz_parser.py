@@ -19,7 +19,7 @@ from pathlib import Path
 
 PACKAGE = "tamarin_dagster"
 LONGEST_INPUT = 4096
-"""Bytes: some lines. Longer ones reach nothing else, and take longer."""
+"""In bytes: some lines. Longer inputs reach no other code, and take longer."""
 
 
 def main() -> None:

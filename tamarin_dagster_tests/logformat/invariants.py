@@ -12,7 +12,7 @@ from tamarin_dagster.logformat.values import EARLIEST_REQUEST, MAX_AHEAD, Typed,
 from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-"""What the checks take for the time."""
+"""The time of the checks."""
 
 Finding = Typed | RejectReason | None
 """A record's values, why the line is none, or None for a blank line."""
@@ -27,7 +27,7 @@ def lines_of(body: bytes) -> list[bytes]:
 
 
 def escaped(data: bytes) -> str:
-    r"""What `escape_bytes` should give, said in another way."""
+    r"""Return the expected result of `escape_bytes`, computed in another way."""
     return data.replace(rb"\x", rb"\x5cx").replace(b"\0", rb"\x00").decode("utf-8", "backslashreplace")
 
 

@@ -25,7 +25,7 @@ class Line:
     opening: list[bytes]
     """Owner, bucket, and the time in two columns."""
     time: datetime
-    """What the opening says, in UTC."""
+    """Return the time of the opening, in UTC."""
     address: bytes
     requester: bytes
     request_id: bytes
@@ -45,7 +45,7 @@ class Line:
     """Each as it is written, with its quotes if it has some."""
     extra_gap: bytes
     gaps: tuple[int, ...]
-    """How many blanks stand between columns; repeated."""
+    """The numbers of blanks between columns, repeated."""
     end: bytes
     """Blanks and a CR."""
 

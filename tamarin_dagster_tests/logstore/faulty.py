@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What comes instead of an answer.
+    """A fault that replaces an answer.
 
     Attributes:
         status, code: an error of S3's.

@@ -1,4 +1,4 @@
-"""What both stores have in common: a folder of log keys, and a bucket in S3 over HTTP."""
+"""The common behaviour of both stores: a folder of log keys, and a bucket in S3 over HTTP."""
 
 import subprocess
 import sys

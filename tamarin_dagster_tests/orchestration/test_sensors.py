@@ -1,4 +1,4 @@
-"""What a sensor's tick asks for, and what it says when it asks for nothing."""
+"""The runs that a sensor's tick requests, and its message when it requests none."""
 
 import json
 import os

@@ -16,7 +16,7 @@ BANDWIDTH, REQUESTS, ERRORS, NEWCOMER, TALKER = ANOMALY_CHECKS
 
 
 def looked_at(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:
-    """What the hourly job finds, by check."""
+    """Return the results of the hourly job, by check."""
     result = definitions.resolve_job_def("watch_buckets").execute_in_process(instance=instance)
     assert result.success
     evaluations = [each for each in result.get_asset_check_evaluations() if each.check_name in ANOMALY_CHECKS]

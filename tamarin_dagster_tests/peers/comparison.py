@@ -11,7 +11,7 @@ from tamarin_dagster_tests.peers.traffic import Rule, Traffic, left_out, ours, r
 
 @dataclass(frozen=True)
 class Entry:
-    """What a rule takes away: requests, and bytes, of what the rules before it have left."""
+    """The requests and bytes that a rule removes from those that earlier rules left."""
 
     rule: Rule
     requests: int
@@ -20,7 +20,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a program said, and by which entries that is what we have.
+    """The output of a program, and the entries by which it equals ours.
 
     Attributes:
         said, ours: the program's numbers and those of our tables.
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def top_files_alike(self) -> int:
-        """How many of our top files have as many requests for the program."""
+        """Return how many of our top files have the same number of requests in the program."""
         return sum(self.said.files[file] == count for file, count in self.ours.top_files())
 
 
@@ -136,7 +136,7 @@ def _of_files(each: Comparison) -> Iterator[str]:
 
 
 def differences(said: Counter[str], expected: Counter[str]) -> dict[str, tuple[int, int]]:
-    """What is not equal: as said, and as expected."""
+    """Return the differences: the value of the program, and the expected value."""
     return {
         name: (said[name], expected[name]) for name in said.keys() | expected.keys() if said[name] != expected[name]
     }

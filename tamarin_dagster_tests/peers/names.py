@@ -1,4 +1,4 @@
-"""What each program calls a file: the path of the request, as it makes it plain."""
+"""The names of files in each program: the path of the request, as the program normalises it."""
 
 import re
 from urllib.parse import unquote
@@ -35,7 +35,7 @@ def awstats_file(request: Request) -> str:
 
 
 def analog_file(request: Request) -> str:
-    """What a combined line has, with `\\"` and `\\\\` in it; a blank in the URI takes the version along."""
+    """Return the URI as in a combined line, with `\\"` and `\\\\` in it; a blank in the URI takes the version along."""
     if request.method is None:
         return "-"
     has_blank = " " in (request.uri or "")
@@ -44,7 +44,7 @@ def analog_file(request: Request) -> str:
 
 
 def analog_raw_file(request: Request) -> str:
-    """What S3's line has: up to the first blank."""
+    """Return the URI as in S3's line: up to the first blank."""
     return _plain((request.uri or "").partition(" ")[0])
 
 

@@ -1,4 +1,4 @@
-"""Who reads what, and by which rules its numbers differ from ours: so that each difference is one to the last request.
+"""The programs, what each reads, and the rules that explain each difference from our numbers to the last request.
 
 A rule is a condition on our records, found in the program's source or documentation, or by trying.
 """
@@ -42,7 +42,7 @@ class Reading:
     takes_rejected: bool = False
 
     def expected(self, engine: sa.Engine) -> Traffic:
-        """What it must say, by its rules and our records."""
+        """Return the expected values, from its rules and our records."""
         traffic = Traffic(
             requests=sum(count for _, count, _ in records(engine, *self.unread)),
             bytes=sum(sent for _, _, sent in records(engine, *self.unread, *self.unsized)),

@@ -1,4 +1,4 @@
-"""What lies in a log bucket, by day, and what of it is unseen; and how few requests that takes."""
+"""The content of a log bucket by day, its unseen keys, and the small number of requests that this takes."""
 
 import threading
 import time

@@ -115,7 +115,7 @@ def test_a_purge_that_was_killed_after_it_uncovered_older_versions_is_completed_
 
 @pytest.fixture(params=[False, True], ids=["it names no version", 'it names "null"'])
 def tells_null(request, monkeypatch) -> bool:
-    """Whether the store names the version of objects from before versioning: S3 does, moto does not."""
+    """Return whether the store names the version of objects from before versioning: S3 does, moto does not."""
     if request.param:
         monkeypatch.setattr(FakeKey, "_is_versioned", property(lambda _: 1, lambda *_: None), raising=False)
     return bool(request.param)

@@ -545,7 +545,7 @@ def test_access_without_credentials_old_tls_and_what_depends_on_acls(ask):
 
 
 def test_records_inside_of_others_are_shown_with_their_place(ask):
-    """Where they are, how many, and how they begin, in any time zone of the session."""
+    """Hidden records have the right place, number and beginning in any time zone of the session."""
     day = " WHERE request_dtime >= '2026-03-12 00:00Z' AND request_dtime < '2026-03-13 00:00Z' ORDER BY line_number"
     shown = "bucket, log_key, line_number, request_dtime, hidden_records, fields, beginnings"
     begins = "[12/Mar/2026:12:00:0{} +0000] {} - {} REST.GET.OBJECT"

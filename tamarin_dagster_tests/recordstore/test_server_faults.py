@@ -20,7 +20,7 @@ import pytest
 
 from tamarin_dagster.operations.doctor.database_findings import examine_database
 from tamarin_dagster.operations.doctor.finding import Status
-from tamarin_dagster.recordstore import connections, database, waiting
+from tamarin_dagster.recordstore import database, waiting
 from tamarin_dagster.recordstore.database import DatabaseError, open_database
 from tamarin_dagster.recordstore.server import log as server_log
 from tamarin_dagster.recordstore.server import processes as server_processes
@@ -322,11 +322,10 @@ def test_a_configured_server_that_does_not_answer_is_named_while_it_is_waited_fo
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "FIRST_WORD_SECONDS", 0.3)
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]
         with pytest.raises(DatabaseError, match="timeout"):
-            open_database(Settings(database_url=f"postgresql://anna:S3CRET@127.0.0.1:{port}/tamarin"))
+            open_database(Settings(database_url=f"postgresql://anna:S3CRET@127.0.0.1:{port}/tamarin?connect_timeout=2"))
     assert f"127.0.0.1:{port}/tamarin: it has not answered yet" in caplog.text
     assert "S3CRET" not in caplog.text
 

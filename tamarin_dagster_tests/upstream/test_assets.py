@@ -1,4 +1,4 @@
-"""What we rely on of Dagster itself, on assets of these tests' own: what fails here has changed in Dagster.
+"""Tests of Dagster itself, on small assets: if one fails, Dagster has changed a behaviour that we need.
 
 Each docstring names what of ours leans on it. Here are partitions, steps, and the shortcomings that we work around:
 when one of these fails, Dagster has mended it, and the message says what of ours can go. In test_upstream_checks,
@@ -322,7 +322,7 @@ def test_the_loggers_that_dagster_yaml_names_write_into_the_log_of_a_run(tmp_pat
 
 @contextmanager
 def raises_still(error: type[Exception], said: str, otherwise: str) -> Iterator[None]:
-    """What no longer raises fails with what can go then."""
+    """If Dagster no longer raises, the test fails and says which code can be removed."""
     try:
         with pytest.raises(error, match=said):
             yield

@@ -174,7 +174,7 @@ def test_a_selection_of_assets_brings_their_checks_along_unless_it_is_told_not_t
 
 
 def is_shown(instance: dg.DagsterInstance, asset: dg.AssetKey, name: str) -> bool:
-    """Whether the page takes the last result of a check for one of the asset as it is now."""
+    """Return whether the UI shows the last result of a check as a result of the present asset."""
     key = dg.AssetCheckKey(asset, name)
     record, *_ = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
     return asyncio.run(record.targets_latest_materialization(BasicLoadingContext(instance)))

@@ -341,7 +341,7 @@ queued_jobs = dg.Definitions(jobs=[job_of(pool) for pool in "abc"])
 
 @pytest.mark.slow
 def test_a_run_whose_pool_is_full_waits_in_the_queue_and_others_go_before_it(tmp_path) -> None:
-    """Else runs of one bucket's backfill would take all slots, and wait there. A higher priority goes first: the
+    """Otherwise runs of one bucket's backfill would take all slots, and wait there. A higher priority goes first: the
     sensors' (orchestration/sensors.py), so that what is new does not wait for a backfill of years.
     """
     queue = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}

@@ -25,7 +25,7 @@ def ask_all(
         engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
         connection.begin(),
     ):
-        connection.execute(sa.text(f"SET LOCAL work_mem = '{WORK_MEM}'"))
+        connection.execute(sa.select(sa.func.set_config("work_mem", WORK_MEM, True)))
         prices = tops.read_month_prices(connection, bucket, month)
         foreign = find_foreign_records(connection, bucket)
         folds = find_folds(connection, bucket, month.first, month.last)

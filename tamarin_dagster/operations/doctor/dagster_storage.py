@@ -31,7 +31,7 @@ def storage_findings(settings: Settings) -> Iterator[Finding]:
         engine = create_engine(url, connect_args=options)
         try:
             with engine.connect() as connection:
-                if connection.scalar(sa.text("SELECT to_regclass('event_logs')")) is not None:
+                if connection.scalar(sa.select(sa.func.to_regclass("event_logs"))) is not None:
                     yield _finding(connection, settings.dagster_event_retention_days, datetime.now(UTC))
         finally:
             engine.dispose()

@@ -72,8 +72,8 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
         return
     stack.callback(engine.dispose)
     with engine.connect() as connection:
-        server = str(connection.scalar(sa.text("SHOW server_version"))).split(" ")[0]
-        theirs = float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
+        server = str(connection.scalar(sa.select(sa.func.current_setting("server_version")))).split(" ")[0]
+        theirs = float(connection.scalar(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))) or 0)
         ours = clock()
         version = connection.dialect.server_version_info
         yield from encoding_findings(_SUBJECT, connection)

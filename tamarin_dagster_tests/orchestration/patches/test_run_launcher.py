@@ -16,7 +16,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.types import CanCancelExecutionResult
 from dagster._serdes import serialize_value
 
-from tamarin_dagster.orchestration.patches import run_health, run_launcher
+from tamarin_dagster.orchestration.patches import run_health
 from tamarin_dagster.orchestration.patches.run_launcher import LocalRunLauncher, ServedRunLauncher, is_alive
 
 
@@ -73,7 +73,7 @@ def test_another_process_with_the_same_pid_is_not_taken_for_it(process):
 
 @pytest.fixture
 def code_port(tmp_path) -> int:
-    """Where nobody listens yet."""
+    """Return a port on which nobody listens yet."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -87,9 +87,9 @@ def served_run(instance, code_port) -> dg.DagsterRun:
 
 
 @pytest.fixture
-def served(instance, monkeypatch) -> ServedRunLauncher:
-    monkeypatch.setattr(run_launcher, "PATIENCE_SECONDS", 0.2)
+def served(instance) -> ServedRunLauncher:
     launcher = ServedRunLauncher()
+    launcher._patience = run_health.Patience(0.2)
     launcher.register_instance(instance)
     return launcher
 
