@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 
+from tamarin_dagster.logformat.engine import load_engine
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.recordstore.database import migrate, open_database
@@ -70,6 +71,9 @@ def _read_dagsters_migrations_once() -> None:
 
 
 _read_dagsters_migrations_once()
+
+# Tests read little. They are of the compiled reader, too, which otherwise is used only if there is more to read.
+load_engine()
 
 
 def pytest_collection_finish() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from tamarin_dagster.logformat.engine import ParserName, compiled_engine
+from tamarin_dagster.logformat.engine import ParserName, compiled_engine_for
 from tamarin_dagster.logformat.frames import (
     RECORDS_SCHEMA,
     REJECTED_SCHEMA,
@@ -41,6 +41,7 @@ from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD,
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tamarin_dagster.logformat.compiled import CompiledReading
     from tamarin_dagster.logformat.sampling import Difference
 
 _log = logging.getLogger(__name__)
@@ -136,7 +137,8 @@ def parse_logs(
         bodies: the objects' bytes, decompressed. Any bytes are accepted.
         now: aware; request times more than a day later are out of range. Default: the clock.
         first_lines: the number of each body's first line, for bodies that are parts of a log object. Default: 1.
-        parser: `compiled`, or `regex`, which gives the same result more slowly. Without numba it is `regex`.
+        parser: `compiled`, or `regex`, which gives the same result more slowly. It is `regex` without numba, and as
+            long as the process has read little (see `engine`).
     """
     task = _Parsing(_latest(now), parser)
     return task.parsed(cut_pieces(bodies, first_lines=first_lines), len(bodies))
@@ -192,7 +194,7 @@ class _Parsing:
 
     def __init__(self, latest: int, parser: ParserName) -> None:
         self._first_time, self._last_time = to_microseconds(EARLIEST_REQUEST), latest
-        self._compiled = parser == "compiled" and compiled_engine() is not None
+        self._may_compile = parser == "compiled"
         self._torn_lines = TornLines()
 
     def parsed(self, pieces: Iterable[Piece], logs: int) -> ParsedLogs:
@@ -209,12 +211,11 @@ class _Parsing:
         return ParsedLogs(to_frame(records), to_frame(rejected), counts, tuple(found.differences))
 
     def _read(self, piece: Piece, found: _Found) -> Reading:
-        """Read a piece with the compiled reader, unless it was found to differ from the regex reader."""
-        if self._compiled and not _distrusted:
-            from tamarin_dagster.logformat.compiled import read_piece  # noqa: PLC0415 - numba is an extra
-            from tamarin_dagster.logformat.sampling import find_difference  # noqa: PLC0415
+        """Read a piece with the compiled reader if that is loaded and was not found to differ from the regex reader."""
+        if self._may_compile and not _distrusted and (engine := compiled_engine_for(len(piece.data))):
+            from tamarin_dagster.logformat.sampling import find_difference  # noqa: PLC0415 - imports numba
 
-            reading = read_piece(piece, self._first_time, self._last_time)
+            reading: CompiledReading = engine.read_piece(piece, self._first_time, self._last_time)
             difference = find_difference(piece, reading, self._first_time, self._last_time)
             if difference is None:
                 return reading

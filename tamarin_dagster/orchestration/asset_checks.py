@@ -4,7 +4,7 @@ Some checks need to know what a load saw: the records asset itself returns their
 database and can be run alone: see partition_checks and completeness_checks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
 from tamarin_dagster.orchestration.delivery_partitions import delivery_partitions, parse_partition_keys, partition_key
-from tamarin_dagster.orchestration.naming import archived_key, delivered_key, records_key, rollups_key
+from tamarin_dagster.orchestration.naming import archived_key, delivered_key, get_slug, records_key, rollups_key
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.completeness import BASELINE_DAYS
 from tamarin_dagster.settings import LoggedBucket
@@ -176,6 +176,14 @@ def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
 def check_keys(slug: str, *names: str) -> list[dg.AssetCheckKey]:
     """Return the Dagster keys of these checks of a bucket."""
     return [dg.AssetCheckKey(_TRUTHS[name].asset(slug), name) for name in names]
+
+
+def group_by_slug(keys: Iterable[dg.AssetCheckKey]) -> dict[str, set[str]]:
+    """Return the names of the checks by the slug of their bucket."""
+    names: dict[str, set[str]] = {}
+    for key in keys:
+        names.setdefault(get_slug(key.asset_key), set()).add(key.name)
+    return names
 
 
 def check_result(

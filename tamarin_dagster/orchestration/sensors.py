@@ -14,15 +14,21 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, RunRecord
-from dagster._core.storage.tags import PRIORITY_TAG, RUN_KEY_TAG
 
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.orchestration.batching import minutes_to_wait
 from tamarin_dagster.orchestration.delivery_partitions import first_partition_date, get_period, has_begun, partition_key
-from tamarin_dagster.orchestration.naming import BUCKET_TAG, DIGEST_TAG, FIRST, make_name
+from tamarin_dagster.orchestration.naming import (
+    BUCKET_TAG,
+    DIGEST_TAG,
+    FIRST,
+    PRIORITY_TAG,
+    RUN_KEY_TAG,
+    UNFINISHED,
+    make_name,
+)
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.selections import Selection, load_selection
 from tamarin_dagster.pipeline.discover import (
@@ -248,7 +254,7 @@ def _partitions_in_flight(instance: dg.DagsterInstance, selection: Selection) ->
 
     No key is missed: a run lists its partition when it starts.
     """
-    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={BUCKET_TAG: selection.bucket_tag}))
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={BUCKET_TAG: selection.bucket_tag}))
     return {run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags}
 
 
@@ -295,12 +301,12 @@ def _minutes_to_wait(
     return math.ceil(minutes_to_wait(unseen.keys, since, interval=settings.pull_parse_interval, least=least))
 
 
-def _has_failed_before_start(record: RunRecord) -> bool:
+def _has_failed_before_start(record: dg.RunRecord) -> bool:
     """Return whether the run failed without being executed: its code server was gone, or its process did not start."""
     return record.dagster_run.status is dg.DagsterRunStatus.FAILURE and record.start_time is None
 
 
-def _parse_attempt(record: RunRecord) -> int:
+def _parse_attempt(record: dg.RunRecord) -> int:
     """Return the number of the attempt in the run's key, or 0 if it has none."""
     number = record.dagster_run.tags.get(RUN_KEY_TAG, "").rpartition(":attempt")[2]
     return int(number) if number.isdecimal() else 0

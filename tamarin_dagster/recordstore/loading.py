@@ -25,6 +25,7 @@ from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError, LogCounts, ParsedLogs, parse_logs
+from tamarin_dagster.logformat.engine import load_engine
 from tamarin_dagster.logformat.frames import list_months, select_rows, to_frame, to_table
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.recordstore import generations, pending_days, stored_parts
@@ -115,6 +116,7 @@ class _Entered:
 
 def compile_all() -> None:
     """Compile the code that parses and renders, unless its machine code is on disk; compiling takes some seconds."""
+    load_engine()
     render(_check(parse_logs([_SAMPLE_LINE]).redact()), [1])
 
 

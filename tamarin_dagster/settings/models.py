@@ -282,7 +282,8 @@ class Settings(BaseModel):
     )
     parser: Literal["compiled", "regex"] = Field(
         default="compiled",
-        description="the parser: `compiled`, or `regex`, which gives the same records more slowly",
+        description="the parser: `compiled`, or `regex`, which gives the same records more slowly; a process that reads"
+        " less than 1 MB uses `regex`, because loading the compiled parser takes longer",
     )
     retention_months: int | None = Field(
         default=None,

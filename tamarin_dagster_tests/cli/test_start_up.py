@@ -146,6 +146,13 @@ def test_buckets_of_a_folder_imports_no_heavy_library(imported, tmp_path, folder
     assert ARCHIVING & set(names) == set()
 
 
+def test_a_pull_of_few_lines_does_not_load_the_machine_code(imported, tmp_path, folder_bucket, put_key, rows) -> None:
+    write_settings(tmp_path, folder_bucket)
+    put_key(lines(20))
+    assert {"numba", "llvmlite"}.isdisjoint(imported("pull", "--no-purge"))
+    assert rows("SELECT count(*) FROM s3_log_record") == [(20,)]
+
+
 def test_a_pull_of_a_folder_with_nothing_new_imports_no_client_of_s3(
     imported, tmp_path, folder_bucket, put_key, engine
 ) -> None:

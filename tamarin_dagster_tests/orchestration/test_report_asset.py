@@ -29,7 +29,7 @@ def test_a_month_is_written_with_its_summary(definitions, instance, engine, fold
     job = job_of(definitions, "report")
     result = job.execute_in_process(instance=instance, partition_key="2026-03")
 
-    [materialized] = result.asset_materializations_for_node("media__traffic_report")
+    [materialized] = result.asset_materializations_for_node("traffic_reports_1")
     metadata = {name: value.value for name, value in materialized.metadata.items()}
     path = Path(metadata["report"])
     assert path == tmp_path / "reports/media-2026-03.html"
