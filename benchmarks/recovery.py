@@ -23,7 +23,7 @@ from benchmarks.ingest.dev import Dev, dev
 from benchmarks.ingest.repeated import day_folder
 from benchmarks.ingest.stage import Stage, stage
 from benchmarks.sheet import Sheet
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 from tamarin_dagster.demo.endpoint import free_port
 from tamarin_dagster.recordstore.server.place import find_folder
 
@@ -83,7 +83,9 @@ def _write_days(staged: Stage, count: int) -> list[str]:
     days = [first + timedelta(days=number) for number in range(count)]
     for number, day in enumerate(days):
         begin = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
-        lines = lines_between(DemoSite(broken_share=0.0), begin, begin + timedelta(minutes=5), _LINES, name=str(number))
+        lines = make_lines_between(
+            DemoSite(broken_share=0.0), begin, begin + timedelta(minutes=5), _LINES, name=str(number)
+        )
         (folder / f"{begin:%Y-%m-%d-%H-%M-%S}-{number:016X}").write_text("".join(f"{line}\n" for line in lines))
     return [date.isoformat(day) for day in days]
 

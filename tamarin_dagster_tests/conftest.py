@@ -46,7 +46,7 @@ for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGST
         del os.environ[_name]
 # They write files just before they are loaded.
 os.environ["TAMARIN_QUIET_SECONDS"] = "0"
-# Each session of botocore reads its models anew, 1 MB of JSON: half of the work of a test that makes some clients.
+# Each session of botocore reads its models again: 1 MB of JSON, half of the work of a test that makes some clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 # For each request moto lists its own folder twice to find that it is for S3, and werkzeug writes a line that nobody
 # reads: a quarter of the work of a request.
@@ -55,7 +55,7 @@ logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
 def _read_dagsters_migrations_once() -> None:
-    """Each new storage of Dagster is stamped with a revision, for which all migrations of Dagster are imported anew."""
+    """Import the migrations of Dagster only once. Each new storage imports all of them to find its revision."""
     from_config = alembic.script.ScriptDirectory.from_config
     found: dict[str, alembic.script.ScriptDirectory] = {}
 
@@ -257,14 +257,14 @@ def s3(s3_endpoint: str) -> Any:
 
 @pytest.fixture(scope="session")
 def faulty_server(s3_endpoint: str) -> Iterator[Faulty]:
-    """The local S3 endpoint, behind one that fails on demand."""
+    """The local S3 endpoint, through a proxy that fails on demand."""
     with faulty_endpoint(s3_endpoint) as endpoint:
         yield endpoint
 
 
 @pytest.fixture
 def faulty(faulty_server: Faulty) -> Faulty:
-    """The local S3 endpoint, behind one that fails as this test says."""
+    """The local S3 endpoint, through a proxy that fails as this test says."""
     faulty_server.reset()
     return faulty_server
 

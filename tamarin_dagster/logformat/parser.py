@@ -19,12 +19,12 @@ from tamarin_dagster.logformat.engine import ParserName, compiled_engine_for
 from tamarin_dagster.logformat.frames import (
     RECORDS_SCHEMA,
     REJECTED_SCHEMA,
-    rows_of,
-    times_of,
+    get_times,
+    select_rows,
     to_frame,
     to_table,
 )
-from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, Integers, LongLine, Piece, pieces_of, whole_lines
+from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, Integers, LongLine, Piece, cut_pieces, whole_lines
 from tamarin_dagster.logformat.reading import (
     BLANK_LINE,
     REASONS,
@@ -96,7 +96,7 @@ class ParsedLogs:
         """Return the content of these log objects, renumbered."""
         frames = (self.records, RECORDS_SCHEMA), (self.rejected, REJECTED_SCHEMA)
         records, rejected = (
-            to_frame(rows_of(to_table(frame, schema), logs, renumbered=True)) for frame, schema in frames
+            to_frame(select_rows(to_table(frame, schema), logs, renumbered=True)) for frame, schema in frames
         )
         return ParsedLogs(records, rejected, tuple(self.counts[log] for log in logs))
 
@@ -141,7 +141,7 @@ def parse_logs(
             long as the process has read little (see `engine`).
     """
     task = _Parsing(_latest(now), parser)
-    return task.parsed(pieces_of(bodies, first_lines=first_lines), len(bodies))
+    return task.parsed(cut_pieces(bodies, first_lines=first_lines), len(bodies))
 
 
 def parse_parts(
@@ -168,7 +168,7 @@ def parse_parts(
             yield _parse_long(lines, line_number)
             line_number += 1
         else:
-            for piece in pieces_of([lines], first_lines=[line_number]):
+            for piece in cut_pieces([lines], first_lines=[line_number]):
                 yield task.parsed([piece], 1)
                 line_number += len(piece.starts)
 
@@ -260,7 +260,7 @@ def _parse_long(line: LongLine, line_number: int) -> ParsedLogs:
 
 def _counts(logs: int, records: pa.Table, rejected: pa.Table, blanks: Sequence[Integers]) -> tuple[LogCounts, ...]:
     """Return the counts of each log object; `blanks` are the log indexes of blank lines."""
-    times, owners = times_of(records), np.asarray(records["log_index"])
+    times, owners = get_times(records), np.asarray(records["log_index"])
     first_times, last_times = np.full(logs, np.iinfo(np.int64).max), np.full(logs, np.iinfo(np.int64).min)
     np.minimum.at(first_times, owners, times)
     np.maximum.at(last_times, owners, times)

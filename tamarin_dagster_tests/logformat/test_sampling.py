@@ -92,7 +92,7 @@ def test_a_flood_of_shapes_is_bounded():
         for row in rng.integers(0, 2, (500, 3)).tolist()
         for status in ("200", "-")
     ]
-    reading = compiled.read_piece(next(parser.pieces_of(["\n".join(lines).encode()])), 0, 2**62)
+    reading = compiled.read_piece(next(parser.cut_pieces(["\n".join(lines).encode()])), 0, 2**62)
     assert 0 < len(reading.new_shapes) <= new_shapes.MAX_NEW_SHAPES
 
 
