@@ -68,14 +68,18 @@ def build_definitions(
         warnings.filterwarnings("ignore", category=dg.PreviewWarning)
         warnings.filterwarnings("ignore", category=dg.BetaWarning)
         parts = [
-            _of_all_buckets(settings, prefix, resources or {}),
-            *([_scheduled(settings, prefix, names), _of_buckets(buckets, settings, prefix)] if buckets else []),
-            *([_expiring(settings, prefix, settings.retention_months)] if settings.retention_months else []),
+            _build_shared(settings, prefix, resources or {}),
+            *(
+                [_build_schedules(settings, prefix, names), _build_buckets(buckets, settings, prefix)]
+                if buckets
+                else []
+            ),
+            *([_build_expiry(settings, prefix, settings.retention_months)] if settings.retention_months else []),
         ]
-        return dg.Definitions.merge(*parts, _pruning(settings, prefix, parts))
+        return dg.Definitions.merge(*parts, _build_pruning(settings, prefix, parts))
 
 
-def _of_all_buckets(settings: Settings, prefix: str, resources: Mapping[str, Any]) -> dg.Definitions:
+def _build_shared(settings: Settings, prefix: str, resources: Mapping[str, Any]) -> dg.Definitions:
     """Return the definitions that exist once, for all buckets."""
     archives = any(settings.archive_of(bucket) for bucket in settings.buckets)
     archive_op = build_archive_op(settings, prefix) if archives else None
@@ -95,11 +99,11 @@ def _of_all_buckets(settings: Settings, prefix: str, resources: Mapping[str, Any
             build_roll_up_schedule(roll_up_job, settings, prefix),
             build_dimensions_schedule(dimensions_job, settings, prefix),
         ],
-        resources={DATABASE: RECORD_DATABASE} | _log_buckets(settings, resources) | dict(resources),
+        resources={DATABASE: RECORD_DATABASE} | _build_log_buckets(settings, resources) | dict(resources),
     )
 
 
-def _log_buckets(settings: Settings, resources: Mapping[str, Any]) -> dict[str, Any]:
+def _build_log_buckets(settings: Settings, resources: Mapping[str, Any]) -> dict[str, Any]:
     """Return the resource of the log buckets, and the credentials resource if any bucket or archive is in S3."""
     if LOG_BUCKETS in resources:
         return {}
@@ -118,7 +122,7 @@ def _log_buckets(settings: Settings, resources: Mapping[str, Any]) -> dict[str, 
     return {S3: S3_CREDENTIALS, LOG_BUCKETS: S3_LOG_BUCKETS}
 
 
-def _scheduled(settings: Settings, prefix: str, names: Mapping[str, str]) -> dg.Definitions:
+def _build_schedules(settings: Settings, prefix: str, names: Mapping[str, str]) -> dg.Definitions:
     """Return the jobs and schedules of all buckets: hourly checks, nightly checks, late keys and reports."""
     watch_job = build_watch_job(settings, names, prefix)
     nightly_job = build_nightly_job(settings, names, prefix)
@@ -133,7 +137,7 @@ def _scheduled(settings: Settings, prefix: str, names: Mapping[str, str]) -> dg.
     )
 
 
-def _pruning(settings: Settings, prefix: str, parts: Iterable[dg.Definitions]) -> dg.Definitions:
+def _build_pruning(settings: Settings, prefix: str, parts: Iterable[dg.Definitions]) -> dg.Definitions:
     """Return the job and schedule that prune the runs of all these definitions."""
     assets = {
         key
@@ -147,19 +151,19 @@ def _pruning(settings: Settings, prefix: str, parts: Iterable[dg.Definitions]) -
     return dg.Definitions(jobs=[job], schedules=[build_prune_schedule(job, prefix)])
 
 
-def _expiring(settings: Settings, prefix: str, months: int) -> dg.Definitions:
+def _build_expiry(settings: Settings, prefix: str, months: int) -> dg.Definitions:
     """Return the job and schedule that drop old records."""
     job = build_expire_job(settings, months, prefix)
     return dg.Definitions(jobs=[job], schedules=[build_expire_schedule(job, prefix)])
 
 
-def _of_buckets(buckets: Mapping[str, LoggedBucket], settings: Settings, prefix: str) -> dg.Definitions:
+def _build_buckets(buckets: Mapping[str, LoggedBucket], settings: Settings, prefix: str) -> dg.Definitions:
     """Return the definitions of the buckets by their slugs, in the order in which a line travels."""
     for bucket in buckets.values():
         warn_if_clamped(bucket)
     return dg.Definitions(
         assets=[
-            _external_assets(buckets),
+            _build_external_assets(buckets),
             *build_log_records(buckets, settings),
             *build_archived_log_records(buckets, settings),
             *build_purged_log_keys(buckets, settings),
@@ -175,7 +179,7 @@ def _of_buckets(buckets: Mapping[str, LoggedBucket], settings: Settings, prefix:
     )
 
 
-def _external_assets(buckets: Mapping[str, LoggedBucket]) -> dg.AssetsDefinition:
+def _build_external_assets(buckets: Mapping[str, LoggedBucket]) -> dg.AssetsDefinition:
     """Return the assets that no run makes, in one object: Dagster loads it faster than one object for each."""
     return dg.AssetsDefinition(
         specs=[

@@ -38,10 +38,11 @@ def demo_logs(
 ) -> None:
     """Write realistic log keys of a media site to a folder.
 
-    Use it to try a pull, queries or a dashboard without a log of your own: set log_bucket_name to a file:// URL of the
-    folder, and log_prefix to logs/.
+    Use it to try a pull, queries or a dashboard without your own log. The command prints the settings of a bucket that
+    loads the folder.
     """
-    from tamarin_dagster.demo import write_log_keys  # noqa: PLC0415 - only this command needs it
+    from tamarin_dagster.demo import DemoSite, write_log_keys  # noqa: PLC0415 - only this command needs it
+    from tamarin_dagster.demo.writing import LOG_PREFIX  # noqa: PLC0415
 
     with bar("Writing", "lines") as advance:
         written = write_log_keys(
@@ -51,25 +52,32 @@ def demo_logs(
         f"{count_noun(written.lines, 'line')} in {count_noun(written.keys, 'log key')} ({written.bytes:,} bytes)"
         f" under {escape(str(out))}"
     )
+    err.print(
+        f"To load them: name: {DemoSite.bucket}, log_bucket_name: {escape(out.resolve().as_uri())},"
+        f" log_prefix: {LOG_PREFIX}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @command("compile", ("compile", "in a Dockerfile, after pip install"))
 def compile_command() -> None:
     """Compile the parser now; otherwise its first use compiles it.
 
-    Also compiles the byte code of the modules that runs and commands import, even if PYTHONDONTWRITEBYTECODE is set.
-    For installations and images. It takes half a minute; the result is kept next to the code, or in the user's cache.
+    The command also compiles the byte code of the modules that runs and commands import, even if
+    PYTHONDONTWRITEBYTECODE is set. Use it for installations and images. It takes half a minute. The result is kept next
+    to the code, or in the user's cache.
     """
-    from tamarin_dagster.recordstore.loading import compile_ahead  # noqa: PLC0415 - numba takes half a second
+    from tamarin_dagster.recordstore.loading import compile_all  # noqa: PLC0415 - numba takes half a second
 
     # Its log lines would repeat the status below.
     logging.getLogger("tamarin_dagster.logformat.compiled").setLevel(logging.ERROR)
     # Both at the same time, each on its own core.
     with err.status("Compiling the parser, and byte code"), _compile_byte_code():
-        compile_ahead()
+        compile_all()
 
 
-# What `dagster dev`, a code server, a run and a command import. The module of an extra may be missing.
+# The modules that `dagster dev`, a code server, a run and a command import. The module of an extra may be missing.
 _IMPORTED = (
     "tamarin_dagster.definitions",
     "tamarin_dagster.orchestration.s3_resource",
@@ -134,7 +142,7 @@ def demo(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
 
 @command("dev")
 def dev(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
-    """What `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
+    """Run what `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
     from tamarin_dagster.operations.dev import run  # noqa: PLC0415 - only this command needs it
 
     raise typer.Exit(run(host, port))

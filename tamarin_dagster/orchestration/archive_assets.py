@@ -17,7 +17,7 @@ from tamarin_dagster.orchestration.naming import archived_key, get_group, get_po
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.step_failures import hold_back
 from tamarin_dagster.orchestration.steps import SharedStep
-from tamarin_dagster.pipeline.archive import Archived, Verified, archive, verify
+from tamarin_dagster.pipeline.archive import Archived, Verified, archive_bucket, verify
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 
@@ -55,7 +55,7 @@ def build_archived_log_records(buckets: Mapping[str, LoggedBucket], settings: Se
         engine = tamarin_database.open(settings)
         with cancellable(), convert_store_errors(bucket):
             place = tamarin_log_buckets.archive(bucket, url)
-            done = archive(bucket, place, engine, days=days)
+            done = archive_bucket(bucket, place, engine, days=days)
             found = {day: verify(bucket, place, engine, day) for day in days}
         _log_archived(context, bucket, done)
         for period in periods:
@@ -99,7 +99,9 @@ def build_archive_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
         for bucket in settings.buckets:
             if url := settings.archive_of(bucket):
                 with cancellable(), hold_back(failed, bucket):
-                    done = archive(bucket, tamarin_log_buckets.archive(bucket, url), tamarin_database.open(settings))
+                    done = archive_bucket(
+                        bucket, tamarin_log_buckets.archive(bucket, url), tamarin_database.open(settings)
+                    )
                     keys, waiting = keys + done.keys, waiting + done.waiting_keys
                     _log_archived(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})

@@ -260,12 +260,12 @@ def row_count_results(
     connection: sa.Connection, bucket: LoggedBucket, slug: str, period: DeliveryPeriod
 ) -> list[dg.AssetCheckResult]:
     """Count a partition's rows in Postgres, compare them with the ledger, and return the results of ROW_COUNTS."""
-    counts = ledger.period_counts(connection, bucket.name, period)
-    unaccounted = ledger.unaccounted_keys(connection, bucket.name, period)
-    differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, period))
+    counts = ledger.read_period_counts(connection, bucket.name, period)
+    unaccounted = ledger.list_unaccounted_keys(connection, bucket.name, period)
+    differences = ledger.count_differences(connection, ledger.list_live_ids(connection, bucket.name, period))
     # Rejected lines of expired log keys are deleted, and nobody can do anything about them, so they do not count.
-    reasons = ledger.rejected_reasons(connection, bucket.name, period) if counts.rejected else {}
-    samples = ledger.rejected_samples(connection, bucket.name, period, SAMPLE) if reasons else []
+    reasons = ledger.count_rejected_reasons(connection, bucket.name, period) if counts.rejected else {}
+    samples = ledger.list_rejected_samples(connection, bucket.name, period, SAMPLE) if reasons else []
     return [
         check_result(
             EVERY_LINE_IS_ACCOUNTED_FOR,

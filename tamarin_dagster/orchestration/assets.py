@@ -15,12 +15,12 @@ from tamarin_dagster.orchestration.asset_checks import require_periods
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions, partition_key
 from tamarin_dagster.orchestration.naming import delivered_key, get_group, get_pool, get_slug, make_name, records_key
-from tamarin_dagster.orchestration.progress import log_loading
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.orchestration.run_progress import log_loading
 from tamarin_dagster.orchestration.steps import SharedStep
 from tamarin_dagster.pipeline.discover import describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.preview import PREVIEW_COLUMNS, Preview
-from tamarin_dagster.pipeline.pull import MisreadLine, Pulled, PulledPeriod, pull
+from tamarin_dagster.pipeline.pull import MisreadLine, Pulled, PulledPeriod, pull_bucket
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
@@ -104,7 +104,7 @@ def build_log_records(buckets: Mapping[str, LoggedBucket], settings: Settings) -
         engine = tamarin_database.open(settings)
         with cancellable(), convert_store_errors(bucket):
             store = tamarin_log_buckets.store(bucket)
-            pulled = pull(
+            pulled = pull_bucket(
                 bucket,
                 store,
                 engine,
@@ -118,7 +118,7 @@ def build_log_records(buckets: Mapping[str, LoggedBucket], settings: Settings) -
         results = {}
         with engine.connect() as connection:
             for each in pulled.periods:
-                metadata = _metadata(each, pulled, ledger.period_counts(connection, bucket.name, each.period))
+                metadata = _metadata(each, pulled, ledger.read_period_counts(connection, bucket.name, each.period))
                 add_metadata(context, metadata, each.period)
                 results[each.period] = _listing_results(slug, each)
         context.log.info(_summary(bucket, pulled))
@@ -200,7 +200,7 @@ def _metadata(each: PulledPeriod, pulled: Pulled, counts: ledger.PeriodCounts) -
         "returned keys": each.returned,
         "outdated keys": each.outdated,
         "waiting files": each.waiting,
-        "lines/s": round(lines / pulled.seconds) if pulled.seconds else 0,
+        "lines/s": round(lines / pulled.seconds, 1) if pulled.seconds else 0.0,
         "strays": len(each.strays),
         "failed keys": len(each.failures),
         "dagster/partition_row_count": counts.records,

@@ -18,7 +18,7 @@ from tamarin_dagster.orchestration.asset_checks import (
 from tamarin_dagster.orchestration.naming import get_pool, make_name
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster.orchestration.steps import SharedStep
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, describe_cause, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 
@@ -53,5 +53,5 @@ def _results(engine: sa.Engine, bucket: LoggedBucket, slug: str, period: Deliver
             return row_count_results(connection, bucket, slug, period)
     except DATABASE_ERRORS as error:
         raise_if_lost(error)
-        text = f"it could not be checked: {cause_of(error)}"
-        return [check_result(name, slug, False, {"error": cause_of(error)}, text) for name in ROW_COUNTS]
+        text = f"it could not be checked: {describe_cause(error)}"
+        return [check_result(name, slug, False, {"error": describe_cause(error)}, text) for name in ROW_COUNTS]

@@ -17,7 +17,7 @@ from tamarin_dagster.orchestration.naming import archived_key, get_group, get_sl
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.step_failures import hold_back, raise_held_back
 from tamarin_dagster.orchestration.steps import SharedStep
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -64,7 +64,7 @@ def build_purged_log_keys(buckets: Mapping[str, LoggedBucket], settings: Setting
         if not done.failed:
             with done.engine.connect() as connection:
                 for period in periods:
-                    counts = ledger.period_counts(connection, bucket.name, period)
+                    counts = ledger.read_period_counts(connection, bucket.name, period)
                     add_metadata(context, {"keys": counts.keys, "keys purged so far": counts.purged_keys}, period)
         raise_held_back(done.failed)
         return dg.MaterializeResult(metadata=done.metadata())  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ class _Purge:
 
     def _purge(self, bucket: LoggedBucket, periods: Sequence[DeliveryPeriod] | None) -> None:
         url = self.settings.archive_of(bucket)
-        purged = purge(
+        purged = purge_bucket(
             bucket,
             self.log_buckets.store(bucket),
             self.engine,

@@ -7,8 +7,8 @@ import dagster as dg
 import sqlalchemy as sa
 
 from tamarin_dagster.analytics.checking import SumDifference, check_sums
-from tamarin_dagster.analytics.dimensions import refresh_dimensions
-from tamarin_dagster.analytics.rollups import RolledUp, limits_of, pending_days, roll_up
+from tamarin_dagster.analytics.dimension_refresh import refresh_dimensions
+from tamarin_dagster.analytics.rollups import RolledUp, get_limits, pending_days, roll_up
 from tamarin_dagster.orchestration.asset_checks import (
     ROLLUPS_ADD_UP,
     SAMPLE,
@@ -29,8 +29,8 @@ from tamarin_dagster.orchestration.naming import (
     rollups_key,
     split_into_groups,
 )
-from tamarin_dagster.orchestration.progress import log_roll_up
 from tamarin_dagster.orchestration.resources import RecordDatabase
+from tamarin_dagster.orchestration.run_progress import log_roll_up
 from tamarin_dagster.orchestration.step_failures import fail_for, failure_rows
 from tamarin_dagster.orchestration.steps import SharedStep
 from tamarin_dagster.recordstore import pending_days as noted
@@ -76,7 +76,7 @@ def build_traffic_rollups(buckets: Mapping[str, LoggedBucket], settings: Setting
             done = roll_up(
                 engine,
                 regions=settings.regions,
-                limits=limits_of(settings),
+                limits=get_limits(settings),
                 skips=others,
                 patient=not alone,
                 progress=log_roll_up(context.log),
@@ -151,7 +151,7 @@ def build_roll_up_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
             done = roll_up(
                 engine,
                 regions=settings.regions,
-                limits=limits_of(settings),
+                limits=get_limits(settings),
                 progress=log_roll_up(context.log),
             )
             failures = [*done.failures, *_refresh_dimensions(context.log, engine, settings)]

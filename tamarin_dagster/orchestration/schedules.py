@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from tamarin_dagster.analytics.dimensions import pending_dimensions
+from tamarin_dagster.analytics.dimension_refresh import pending_dimensions
 from tamarin_dagster.orchestration.delivery_partitions import first_partition_date, whole_days
 from tamarin_dagster.orchestration.naming import (
     ASSET_JOB,

@@ -34,12 +34,12 @@ from tamarin_dagster.orchestration.selections import Selection, load_selection
 from tamarin_dagster.pipeline.discover import (
     DAYS_AHEAD,
     Look,
-    days_with_keys,
     describe_strays,
     describe_unsearched,
+    list_days_with_keys,
     survey,
 )
-from tamarin_dagster.pipeline.retain import first_kept_day
+from tamarin_dagster.pipeline.retain import find_first_kept_day
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -139,7 +139,9 @@ def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Sens
         first = find_first_day(
             bucket,
             date.fromisoformat(position) if position else None,
-            first_kept_day(settings.retention_months, datetime.now(UTC).date()) if settings.retention_months else None,
+            find_first_kept_day(settings.retention_months, datetime.now(UTC).date())
+            if settings.retention_months
+            else None,
         )
         in_flight = _partitions_in_flight(context.instance, selection)
         requests: list[dg.RunRequest] = []
@@ -198,7 +200,7 @@ def find_unseen_periods(
     tick.strays_elsewhere = list(seen.strays)
     tick.not_searched = describe_unsearched(seen)
     last = today + timedelta(days=DAYS_AHEAD)
-    for day in days_with_keys(store, bucket, seen.roots, first, last, tick.strays_elsewhere):
+    for day in list_days_with_keys(store, bucket, seen.roots, first, last, tick.strays_elsewhere):
         if tick.cut_short or time.monotonic() - started > TICK_BUDGET_SECONDS:
             tick.cut_short = True
             return
@@ -286,7 +288,7 @@ def _minutes_to_wait(
     instance: dg.DagsterInstance, selection: Selection, unseen: Unseen, bucket: LoggedBucket, settings: Settings
 ) -> float:
     """Return for how many minutes the keys should wait for more, rounded up so that a wait never reads as 0 minutes."""
-    least = settings.minutes_between_runs_of(bucket)
+    least = settings.get_minutes_between_runs(bucket)
     if least == 0:
         return 0
     tags = {BUCKET_TAG: selection.bucket_tag, "dagster/partition": partition_key(unseen.period)}

@@ -104,7 +104,7 @@ def test_all_four_instances_protect_runs_alike(values_of_the_chart) -> None:
 
 
 def protections(config: dict[str, Any]) -> dict[str, Any]:
-    """What an instance has against lost runs, late sensors and growing tables."""
+    """The settings of an instance against lost runs, late sensors and growing tables."""
     coordinator = config["run_coordinator"]
     monitoring = dict(config["run_monitoring"])
     # Machines differ in how long a run takes to start, and in how many they take at once.

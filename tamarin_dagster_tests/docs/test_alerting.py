@@ -18,8 +18,8 @@ DAY = "2026-03-05"
 
 
 @pytest.fixture
-def told(monkeypatch) -> Iterator[list[str]]:
-    """What the webhook was sent."""
+def reported(monkeypatch) -> Iterator[list[str]]:
+    """The messages that the webhook received."""
     texts: list[str] = []
 
     class Webhook(BaseHTTPRequestHandler):
@@ -83,40 +83,40 @@ def tick(alerts, instance: dg.DagsterInstance, cursor: str | None) -> str | None
     return context.cursor
 
 
-def test_a_check_that_warns_is_told(alerts, told, put_key) -> None:
+def test_a_check_that_warns_is_told(alerts, reported, put_key) -> None:
     put_key(lines(2) + b"no record\n")
 
     look(alerts, "failed_checks", dg.DagsterEventType.PIPELINE_SUCCESS)
 
-    assert told == [f"WARN: no_rejected_lines of media/log_records {DAY}"]
+    assert reported == [f"WARN: no_rejected_lines of media/log_records {DAY}"]
 
 
-def test_of_checks_that_pass_nothing_is_told(alerts, told, put_key) -> None:
+def test_of_checks_that_pass_nothing_is_told(alerts, reported, put_key) -> None:
     put_key(lines(2))
 
     look(alerts, "failed_checks", dg.DagsterEventType.PIPELINE_SUCCESS)
 
-    assert told == []
+    assert reported == []
 
 
-def test_runs_that_fail_together_are_told_in_one_message_and_once(alerts, told, log_folder) -> None:
+def test_runs_that_fail_together_are_told_in_one_message_and_once(alerts, reported, log_folder) -> None:
     log_folder.rmdir()
     with dg.DagsterInstance.ephemeral() as instance:
         load(alerts, instance, "2026-03-01")
         cursor = tick(alerts, instance, None)
-        assert told == []  # what failed before the sensor was turned on
+        assert reported == []  # what failed before the sensor was turned on
         for day in ("2026-03-05", "2026-03-06", "2026-03-07"):
             load(alerts, instance, day)
 
         cursor = tick(alerts, instance, cursor)
-        (text,) = told
+        (text,) = reported
         assert text.startswith(
             "3 failed: load of media 2026-03-05, load of media 2026-03-06, load of media 2026-03-07: "
         )
         assert "\n" not in text
 
         tick(alerts, instance, cursor)
-        assert len(told) == 1
+        assert len(reported) == 1
 
 
 def test_what_was_told_the_time_before_is_no_news() -> None:

@@ -1,4 +1,4 @@
-"""What is deleted from Dagster's storage, and that what the UI shows of assets, checks and backfills stays."""
+"""The pruning of Dagster's storage keeps everything that the UI shows of assets, checks and backfills."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -65,7 +65,7 @@ def kinds(instance: dg.DagsterInstance, run_id: str) -> Counter[str | None]:
 
 
 def shown(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dict[str, Any]:
-    """What the UI shows of the assets and checks."""
+    """Return everything that the UI shows of the assets and checks."""
     graph = definitions.resolve_asset_graph()
     found: dict[str, Any] = {}
     for key in (RECORDS, PURGED, ROLLUPS):

@@ -20,10 +20,10 @@ import sqlalchemy as sa
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.pipeline.export import Exported
 from tamarin_dagster.pipeline.export.hive import partition_folder
-from tamarin_dagster.recordstore.extracts import Extract, copy_out, open_snapshot, request_days, requested_buckets
+from tamarin_dagster.private_files import write_whole_file
+from tamarin_dagster.recordstore.extracts import Extract, copy_out, list_request_days, open_snapshot, requested_buckets
 from tamarin_dagster.recordstore.failures import isolate_failure
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 
@@ -82,7 +82,7 @@ def parquet_files(
     started = time.monotonic()
     tell = progress or (lambda _: None)
     with engine.connect() as connection:
-        days = request_days(connection, first, last)
+        days = list_request_days(connection, first, last)
     done = Exported(all_days=len(days))
     for day in days:
         found: list[str | None] = []
