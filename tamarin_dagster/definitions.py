@@ -139,12 +139,7 @@ def _build_schedules(settings: Settings, prefix: str, names: Mapping[str, str]) 
 
 def _build_pruning(settings: Settings, prefix: str, parts: Iterable[dg.Definitions]) -> dg.Definitions:
     """Return the job and schedule that prune the runs of all these definitions."""
-    assets = {
-        key
-        for part in parts
-        for each in part.assets or ()
-        for key in ([each.key] if isinstance(each, dg.AssetSpec) else each.keys)  # type: ignore[union-attr]
-    }
+    assets = {key for part in parts for each in part.assets or () for key in each.keys}  # type: ignore[union-attr]
     jobs = [job.name for part in parts for job in part.jobs or ()]
     instigators = [each.name for part in parts for each in (*(part.sensors or ()), *(part.schedules or ()))]
     job = build_prune_job(settings, assets, jobs, instigators, prefix)
