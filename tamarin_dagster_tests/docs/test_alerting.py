@@ -77,7 +77,7 @@ def load(alerts, instance: dg.DagsterInstance, day: str) -> str:
 
 
 def tick(alerts, instance: dg.DagsterInstance, cursor: str | None) -> str | None:
-    """A tick of `failed_runs`; returns its cursor."""
+    """Evaluate the sensor `failed_runs` once and return its cursor."""
     context = dg.build_sensor_context(instance, cursor)
     alerts.failed_runs(context)
     return context.cursor
