@@ -1,4 +1,4 @@
-"""Seconds until Dagster shows so many buckets: `python -m benchmarks.ui [--buckets 300] [--screenshots FOLDER]`.
+"""Time Dagster's UI with many buckets: `python -m benchmarks.ui [--buckets 300] [--screenshots FOLDER]`.
 
 `tamarin-dagster dev` runs on a fresh home. It is timed until the UI answers and until each sensor has ticked once; then
 headless Chromium opens the UI's pages, each in a new browser context, until the last bucket's name is there.
