@@ -6,7 +6,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install install-all dev test test-byte-code test-slow test-bench test-browser test-celery test-deploy test-peers screenshots docs docs-pages docs-serve chaos \
+.PHONY: install install-all dev test test-byte-code test-slow test-bench test-browser test-celery test-deploy test-peers test-spark screenshots docs docs-pages docs-serve chaos \
 	hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that a folder with a blank in its name is no trouble.
@@ -79,6 +79,11 @@ test-celery: install
 test-peers: install
 	@$(RUN) pytest -m peers tamarin_dagster_tests/peers
 
+# Spark loads days into a lake, and its executors and drivers are killed. Skipped where pyspark or Java is not installed:
+# apt-get install openjdk-17-jre-headless
+test-spark: .venv/spark-tests-installed
+	@$(RUN) pytest -m spark tamarin_dagster_tests/lake $(SPARK)
+
 # Image, compose files and values for the chart, with their own tools; no engine is needed.
 test-deploy: .venv/deploy-installed
 	@$(RUN) pytest tamarin_dagster_tests/deploy
@@ -114,7 +119,7 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# What only some need, beside what `install` takes: the extras `bench`, `browser`, `deploy`, `docs`, `fuzz`.
+# What only some need, beside what `install` takes: the extras `bench`, `browser`, `deploy`, `docs`, `fuzz`, `spark-tests`.
 define install-extras
 @if command -v uv >/dev/null 2>&1; then \
   uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,$(1)]'; \

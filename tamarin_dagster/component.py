@@ -9,7 +9,7 @@ import dagster as dg
 from pydantic import BaseModel, Field, create_model
 
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.settings import LoggedBucket, Settings, build_settings, load_settings
+from tamarin_dagster.settings import Lake, LoggedBucket, Settings, build_settings, load_settings
 
 
 def _plain(annotation: Any) -> Any:
@@ -34,7 +34,7 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
             Field(default=... if field.is_required() else None, description=field.description),
         )
         for name, field in model.model_fields.items()
-        if name != "buckets"
+        if name not in {"buckets", "lake", "properties"}
     }
 
 
@@ -42,6 +42,12 @@ class _Attributes(dg.Model, dg.Resolvable):
     """What both have in common."""
 
 
+LakeAttributes = create_model(
+    "LakeAttributes",
+    __base__=_Attributes,
+    properties=(dict[str, str], Field(default_factory=dict, description=Lake.model_fields["properties"].description)),
+    **_fields(Lake),
+)
 BucketAttributes = create_model("BucketAttributes", __base__=_Attributes, **_fields(LoggedBucket))
 _SettingsAttributes = create_model("_SettingsAttributes", __base__=_Attributes, **_fields(Settings))
 
@@ -56,6 +62,7 @@ class LoggedBucketsComponent(_SettingsAttributes, dg.Component):
     buckets: list[BucketAttributes] = Field(
         default_factory=list, description="the logged buckets, and where their log keys are delivered"
     )
+    lake: LakeAttributes | None = Field(default=None, description=Settings.model_fields["lake"].description)
     config: str | None = Field(
         default=None, description="a tamarin.yaml, next to this file; it has all settings, and no other is given here"
     )

@@ -115,7 +115,7 @@ LISTED: Mapping[str, Listed] = {
     "recheck": Listed(
         Panel.LOOKING, "recheck", "Find stored records that this version would not load, and change nothing."
     ),
-    "export": Listed(Panel.LOOKING, "export", "Write records for other tools, in the order of the requests."),
+    "export": Listed(Panel.LOOKING, "export", "Write records for other tools, as text or as Parquet files."),
     "top-talkers": Listed(
         Panel.LOOKING,
         "top_talkers",
@@ -123,6 +123,11 @@ LISTED: Mapping[str, Listed] = {
     ),
     "hogs": Listed(Panel.LOOKING, "top_talkers", "The old name of top-talkers.", hidden=True),
     "sql": Listed(Panel.LOOKING, "sql", "Query the database of the records, open psql, or print the database's URL."),
+    "lake-compare": Listed(
+        Panel.LOOKING,
+        "lake",
+        "Compare the lake's ledger with the ledger in Postgres, and both with the rows in the lake.",
+    ),
     "report": Listed(
         Panel.LOOKING,
         "report",

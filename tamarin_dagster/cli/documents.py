@@ -203,6 +203,25 @@ class RecheckedRecords(Document):
     seconds: float = Field(description="how long it took")
 
 
+class DifferingKey(Document):
+    """A log key on which the lake and Postgres differ."""
+
+    bucket: str = Field(description="the configured bucket")
+    delivery_day: date = Field(description="the day in its name")
+    log_key: str = Field(description="its name")
+    what: str = Field(description="the difference")
+
+
+class ComparedLake(Document):
+    """`lake-compare --json`."""
+
+    days: int = Field(description="delivery days that were compared")
+    keys: int = Field(description="log keys on which the lake and Postgres agree")
+    records: int = Field(description="their records")
+    differing_keys: int = Field(description="log keys on which they differ")
+    differences: tuple[DifferingKey, ...] = Field(description="these log keys; at most 1000")
+
+
 class DroppedMonth(Document):
     """A month of records."""
 
@@ -333,6 +352,7 @@ COMMANDS_WITH_JSON: dict[str, type[Document]] = {
     "expire": ExpiredMonths,
     "buckets": BucketState,
     "doctor": DoctorFinding,
+    "lake-compare": ComparedLake,
     "top-talkers": TopTalkersOfBucket,
 }
 

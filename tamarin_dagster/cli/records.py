@@ -30,6 +30,7 @@ from tamarin_dagster.pipeline.retain import (
     describe_unpurged,
     expire,
     first_kept_day,
+    make_lake_proof,
     plan_expiry,
 )
 from tamarin_dagster.plurals import count_noun
@@ -104,7 +105,8 @@ def expire_command(
     loaded again. If retention_months is not set, records are kept forever, and this command refuses to run.
 
     The days of these months are rolled up first. A month stays, and is named, if one of its days cannot be rolled up.
-    If archive is set, a month with records that are not archived yet stays. The exit status is 0 only if no month had
+    If archive is set, a month with records that are not archived yet stays. If a lake is configured, a month stays
+    until the lake holds each of its log keys with the same counts. The exit status is 0 only if no month had
     to stay.
     """
     settings = load_settings()
@@ -115,7 +117,7 @@ def expire_command(
     with explain_interrupt("What was dropped stays so; run expire to continue."):
         engine = open_database(settings)
         if dry_run:
-            found = plan_expiry(engine, months, archives=archives)
+            found = plan_expiry(engine, months, archives=archives, proof=make_lake_proof(settings, engine))
             _report_expirable(found, with_table=not as_json)
             if as_json:
                 show_documents(describe_expired(found))
@@ -128,6 +130,7 @@ def expire_command(
                 engine,
                 months,
                 archives=archives,
+                proof=make_lake_proof(settings, engine),
                 progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"),
             )
         engine.dispose()

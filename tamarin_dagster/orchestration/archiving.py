@@ -14,7 +14,7 @@ from tamarin_dagster.orchestration.naming import archived_key, group_of, named, 
 from tamarin_dagster.orchestration.partitions import backfill_policy, delivery_partitions, partition_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.pipeline.archive import Archived, Verified, archive, verify
-from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster.settings import LAKE_SCHEME, LoggedBucket, Settings
 
 
 def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settings, url: str) -> dg.AssetsDefinition:
@@ -24,8 +24,8 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
         key=archived_key(slug),
         deps=[records_key(slug)],
         description=(
-            f"Records of {bucket.name} in {url}, as Parquet files in folders bucket=.../date=... by the day of the"
-            " request.\n\nWritten a delivery day at a time, once it is over, and again if late keys come. No log key is"
+            f"Records of {bucket.name} in {url}, as Parquet files in folders logged_bucket=.../delivery_day=..."
+            ".\n\nWritten a delivery day at a time, once it is over, and again if late keys come. No log key is"
             " purged before its records are there."
         ),
         partitions_def=delivery_partitions(bucket),
@@ -33,7 +33,7 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
         owners=list(bucket.owners),
         check_specs=[asset_checks.check_spec(asset_checks.ARCHIVE_MATCHES_THE_LEDGER, bucket, slug)],
         group_name=group_of(slug),
-        kinds={"parquet"},
+        kinds={"iceberg" if url.startswith(LAKE_SCHEME) else "parquet"},
         pool=pool_of(slug),
         retry_policy=RETRY_POLICY,
         metadata={"archive": url},
@@ -45,7 +45,9 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
         days = sorted({delivery_day(period) for period in periods})
         engine = tamarin_database.open(settings)
         with cancellable(), retried_if_transient(bucket):
-            place = tamarin_log_buckets.archive(bucket, url)
+            place = tamarin_log_buckets.archive(bucket, settings)
+            if place is None:
+                raise dg.Failure(f"{bucket.name} has no archive any more; reload the definitions", allow_retries=False)
             done = archive(bucket, place, engine, days=days)
             found = {day: verify(bucket, place, engine, day) for day in days}
         _tell(context, bucket, done)
@@ -78,9 +80,9 @@ def build_archive_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
         keys = waiting = 0
         failed: list[dg.Failure] = []
         for bucket in settings.buckets:
-            if url := settings.archive_of(bucket):
-                with cancellable(), held_back(failed, bucket):
-                    done = archive(bucket, tamarin_log_buckets.archive(bucket, url), tamarin_database.open(settings))
+            with cancellable(), held_back(failed, bucket):
+                if place := tamarin_log_buckets.archive(bucket, settings):
+                    done = archive(bucket, place, tamarin_database.open(settings))
                     keys, waiting = keys + done.keys, waiting + done.waiting_keys
                     _tell(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})
