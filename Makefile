@@ -24,13 +24,8 @@ install: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; none was found (set PYTHON=/path/to/python)" >&2; exit 1; }
-	@if command -v uv >/dev/null 2>&1; then \
-	  { test -x $(BIN)/python || uv venv --quiet --python "$(PYTHON)" .venv; } && \
-	  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev$(WITH)]'; \
-	else \
-	  { test -x $(BIN)/python || "$(PYTHON)" -m venv .venv; } && \
-	  $(RUN) pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev$(WITH)]'; \
-	fi
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@tools/install.sh 'dev$(WITH)'
 	@$(RUN) tamarin_dagster.cli compile
 	@touch $@
 
@@ -120,23 +115,15 @@ format: install
 	@$(BIN)/ruff format .
 
 # What only some need, beside what `install` takes: the extras `bench`, `browser`, `deploy`, `docs`, `fuzz`, `spark-tests`.
-define install-extras
-@if command -v uv >/dev/null 2>&1; then \
-  uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --editable '.[dev,$(1)]'; \
-else \
-  $(RUN) pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev,$(1)]'; \
-fi
-endef
-
 .venv/%-installed: .venv/installed
-	$(call install-extras,$*)
+	@tools/install.sh 'dev,$*'
 	@touch $@
 
 TESTED_EXTRAS := browser,deploy,docs,fuzz
 COMMA := ,
 TESTED_STAMPS := $(patsubst %,.venv/%-installed,$(subst $(COMMA), ,$(TESTED_EXTRAS)))
 
-# All that the tests take. Where nothing is installed yet it is installed at once: pip takes half a minute longer in two steps.
+# All that the tests take, in one step if nothing is installed yet.
 install-all:
 	@test -e .venv/installed || \
 	  { $(MAKE) --no-print-directory .venv/installed WITH=,$(TESTED_EXTRAS) && touch $(TESTED_STAMPS); }

@@ -1,6 +1,6 @@
-"""`build_definitions`: what Dagster is to run for the configured buckets. Assembles, nothing else.
+"""Assemble the Dagster definitions of the configured buckets: `build_definitions`.
 
-To import this module reads nothing and builds nothing. The module that Dagster loads is tamarin_dagster.code_location.
+Importing this module reads nothing and builds nothing. The module that Dagster loads is tamarin_dagster.code_location.
 """
 
 import warnings
@@ -9,18 +9,24 @@ from typing import Any
 
 import dagster as dg
 
-from tamarin_dagster.orchestration.archiving import build_archive_op, build_archived_log_records
+from tamarin_dagster.orchestration.archive_assets import build_archive_op, build_archived_log_records
 from tamarin_dagster.orchestration.assets import build_delivered_log_keys, build_log_records
+from tamarin_dagster.orchestration.delivery_partitions import warn_if_clamped
 from tamarin_dagster.orchestration.dimensions_job import build_dimensions_job
 from tamarin_dagster.orchestration.doctor_job import build_doctor_job
 from tamarin_dagster.orchestration.jobs import build_expire_job, build_purge_job, build_reparse_job
-from tamarin_dagster.orchestration.naming import DATABASE, LOG_BUCKETS, S3, slugs
+from tamarin_dagster.orchestration.naming import DATABASE, LOG_BUCKETS, S3, make_slugs
 from tamarin_dagster.orchestration.partition_checks import build_partition_checks
-from tamarin_dagster.orchestration.partitions import warn_of_clamped
 from tamarin_dagster.orchestration.pruning import build_prune_job, build_prune_schedule
 from tamarin_dagster.orchestration.purging import build_purge_op, build_purged_log_keys
-from tamarin_dagster.orchestration.report import build_report, build_report_schedule
+from tamarin_dagster.orchestration.report_asset import build_report, build_report_schedule
 from tamarin_dagster.orchestration.resources import FOLDERS_ONLY, RECORD_DATABASE
+from tamarin_dagster.orchestration.rollup_assets import (
+    build_roll_up_job,
+    build_roll_up_schedule,
+    build_rollup_checks,
+    build_traffic_rollups,
+)
 from tamarin_dagster.orchestration.schedules import (
     build_dimensions_schedule,
     build_expire_schedule,
@@ -28,12 +34,6 @@ from tamarin_dagster.orchestration.schedules import (
     build_reconcile_schedule,
 )
 from tamarin_dagster.orchestration.sensors import build_sensor
-from tamarin_dagster.orchestration.traffic import (
-    build_roll_up_job,
-    build_roll_up_schedule,
-    build_rollup_checks,
-    build_traffic_rollups,
-)
 from tamarin_dagster.orchestration.traffic_checks import build_traffic
 from tamarin_dagster.orchestration.watching import (
     build_nightly_job,
@@ -48,22 +48,22 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 def build_definitions(
     settings: Settings, *, prefix: str = "", resources: Mapping[str, Any] | None = None
 ) -> dg.Definitions:
-    """Return fresh definitions for these settings, to be loaded by themselves or merged into others.
+    """Return new definitions for these settings. Load them as they are, or merge them into other definitions.
 
-    Nothing connects until something runs. They have no executor and no loggers, so that they take those of the
-    definitions that they are merged into.
+    Nothing connects until something runs. The definitions have no executor and no loggers, so merged definitions use
+    their own.
 
     Args:
-        settings: the buckets and all else, as `load_settings` returns it.
-        prefix: comes before the names of all assets, jobs, schedules, sensors and pools: `acme/media/log_records`.
-            Letters, digits and underscores, with `/` between parts.
-        resources: replace those of the same name: `tamarin_database` (a RecordDatabase), `tamarin_log_buckets` (a
-            LogBuckets), or `tamarin_s3`, the S3Resource of dagster-aws that gives the credentials.
+        settings: all settings, as `load_settings` returns them.
+        prefix: the prefix of the names of all assets, jobs, schedules, sensors and pools: `acme/media/log_records`. Use
+            letters, digits and underscores, with `/` between parts.
+        resources: replacements for `tamarin_database` (a RecordDatabase), `tamarin_log_buckets` (a LogBuckets), or
+            `tamarin_s3`, the S3Resource of dagster-aws with the credentials.
     """
-    names = slugs(settings.buckets, prefix)
+    names = make_slugs(settings.buckets, prefix)
     with warnings.catch_warnings():
-        # Partitioned checks are a preview and backfill policies a beta of the minor version that setup.cfg pins; tests
-        # hold them to what we rely on.
+        # In the minor version that setup.cfg pins, partitioned checks are a preview and backfill policies are a beta.
+        # Tests (tamarin_dagster_tests/upstream) check the behaviour that this project needs.
         warnings.filterwarnings("ignore", category=dg.PreviewWarning)
         warnings.filterwarnings("ignore", category=dg.BetaWarning)
         parts = [
@@ -76,7 +76,7 @@ def build_definitions(
 
 
 def _of_all_buckets(settings: Settings, prefix: str, resources: Mapping[str, Any]) -> dg.Definitions:
-    """Return what there is once, whatever the buckets."""
+    """Return the definitions that exist once, for all buckets."""
     archives = any(settings.archive_of(bucket) for bucket in settings.buckets)
     archive_op = build_archive_op(settings, prefix) if archives else None
     purge_job = build_purge_job(build_purge_op(settings, prefix), archive_op, prefix)
@@ -100,7 +100,7 @@ def _of_all_buckets(settings: Settings, prefix: str, resources: Mapping[str, Any
 
 
 def _log_buckets(settings: Settings, resources: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the log buckets' resource, with S3's credentials if something lies in S3."""
+    """Return the resource of the log buckets, and the credentials resource if any bucket or archive is in S3."""
     if LOG_BUCKETS in resources:
         return {}
     archives = settings.archives().values()
@@ -110,7 +110,7 @@ def _log_buckets(settings: Settings, resources: Mapping[str, Any]) -> dict[str, 
         or any(url.startswith("s3:") for url in archives)
     ):
         return {LOG_BUCKETS: FOLDERS_ONLY}
-    # Folders do not need it, and it takes half a second.
+    # Folders do not need dagster-aws, which takes half a second to import.
     from tamarin_dagster.orchestration.s3_resource import S3_CREDENTIALS, S3_LOG_BUCKETS, S3LogBuckets  # noqa: PLC0415
 
     if S3 in resources:
@@ -119,7 +119,7 @@ def _log_buckets(settings: Settings, resources: Mapping[str, Any]) -> dict[str, 
 
 
 def _scheduled(settings: Settings, prefix: str, names: Mapping[str, str]) -> dg.Definitions:
-    """Return what looks at all buckets: hourly at deliveries and traffic, nightly at late keys and for reports."""
+    """Return the jobs and schedules of all buckets: hourly checks, nightly checks, late keys and reports."""
     watch_job = build_watch_job(settings, names, prefix)
     nightly_job = build_nightly_job(settings, names, prefix)
     return dg.Definitions(
@@ -134,7 +134,7 @@ def _scheduled(settings: Settings, prefix: str, names: Mapping[str, str]) -> dg.
 
 
 def _pruning(settings: Settings, prefix: str, parts: Iterable[dg.Definitions]) -> dg.Definitions:
-    """Return what prunes the runs of all these definitions."""
+    """Return the job and schedule that prune the runs of all these definitions."""
     assets = {
         key
         for part in parts
@@ -147,15 +147,15 @@ def _pruning(settings: Settings, prefix: str, parts: Iterable[dg.Definitions]) -
 
 
 def _expiring(settings: Settings, prefix: str, months: int) -> dg.Definitions:
-    """Return what drops old records."""
+    """Return the job and schedule that drop old records."""
     job = build_expire_job(settings, months, prefix)
     return dg.Definitions(jobs=[job], schedules=[build_expire_schedule(job, prefix)])
 
 
 def _of_bucket(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Definitions:
-    """Return what each bucket has of its own, in the order in which a line travels."""
+    """Return the definitions of one bucket, in the order in which a line travels."""
     archive = settings.archive_of(bucket)
-    warn_of_clamped(bucket)
+    warn_if_clamped(bucket)
     return dg.Definitions(
         assets=[
             build_delivered_log_keys(bucket, slug),

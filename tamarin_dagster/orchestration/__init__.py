@@ -1,1 +1,1 @@
-"""Thin Dagster shells over the core: what runs, when, and what the UI shows of it."""
+"""Thin Dagster shells over the core: they define what runs, when it runs, and what the UI shows."""

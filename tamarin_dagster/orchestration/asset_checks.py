@@ -1,7 +1,7 @@
 """The checks of a partition or of a whole bucket, and how their results reach each partition.
 
-The checks that rest on what a load saw are results of the records asset itself. The others read only the
-database, and can be run alone: partition_checks has their step, completeness_checks what else they look for.
+Some checks need to know what a load saw: the records asset itself returns their results. The others read only the
+database and can be run alone: see partition_checks and completeness_checks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,8 @@ import dagster as dg
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
+from tamarin_dagster.orchestration.delivery_partitions import delivery_partitions, parse_partition_keys, partition_key
 from tamarin_dagster.orchestration.naming import archived_key, delivered_key, records_key, rollups_key
-from tamarin_dagster.orchestration.partitions import delivery_partitions, partition_key, periods_of
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.completeness import BASELINE_DAYS
 from tamarin_dagster.settings import LoggedBucket
@@ -32,8 +32,8 @@ NO_FAILING_PURGES = "no_failing_purges"
 ROLLUPS_ADD_UP = "rollups_add_up"
 EACH_NAME_BELONGS_TO_A_DAY = "each_name_belongs_to_a_day"
 
-# What each load checks; to look for duplicates and for hidden records reads all of a day's records, which takes seconds
-# on a busy day.
+# The checks of each load. Looking for duplicates and hidden records is not among them, since it reads all records of a
+# day, which takes seconds on a busy day.
 LOAD_CHECKS = (
     EVERY_KEY_IS_LOADED,
     NO_STRAY_KEYS,
@@ -44,12 +44,12 @@ LOAD_CHECKS = (
     ROLLUPS_ADD_UP,
 )
 ROW_COUNTS = (EVERY_LINE_IS_ACCOUNTED_FOR, ROWS_MATCH_THE_LEDGER, NO_REJECTED_LINES)
-# Of the records of the last days; looked at nightly.
+# Checks of the records of the last days. They run nightly.
 NIGHTLY_CHECKS = (NO_DUPLICATE_RECORDS, NO_HIDDEN_RECORDS)
-# Of the bucket as it is now; looked at hourly.
+# Checks of the bucket's present state. They run hourly.
 WATCH_CHECKS = (DELIVERY_FRESHNESS, NO_FAILING_PURGES, EACH_NAME_BELONGS_TO_A_DAY)
 
-# How many names an event shows; the rest is counted.
+# The maximum number of names in an event. Further names are only counted.
 SAMPLE = 20
 
 
@@ -61,8 +61,8 @@ class _Truth:
     blocking: bool = False
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
     partitioned: bool = True
-    # What it is a truth of. Dagster shows a result until the asset is materialized again, which deliveries never are:
-    # so what is looked at hourly or nightly is not hidden by the next load.
+    # The asset that is checked. Dagster hides a result when the asset is materialized again. Nothing materializes the
+    # external asset of the deliveries, so the next load does not hide the results of hourly and nightly checks.
     asset: Callable[[str], dg.AssetKey] = records_key
 
 
@@ -72,8 +72,8 @@ _TRUTHS: Mapping[str, _Truth] = {
         " the reason. The sensor tries them again, and all others are loaded."
     ),
     NO_STRAY_KEYS: _Truth(
-        "Each name with the prefix of the partition's log keys is a log key's name. Strays are never read and never"
-        " deleted; move them elsewhere, or make log_prefix narrower.",
+        "Each object with the prefix of the partition's log keys has the name of a log key. Other objects are strays:"
+        " they are never read and never deleted. Move them elsewhere, or make log_prefix narrower.",
         severity=dg.AssetCheckSeverity.WARN,
     ),
     READERS_AGREE: _Truth(
@@ -82,8 +82,9 @@ _TRUTHS: Mapping[str, _Truth] = {
         " may be wrong. Report the masked line, and set `parser: regex` until a new version is released."
     ),
     EACH_NAME_BELONGS_TO_A_DAY: _Truth(
-        "Each name under the log prefix belongs to a delivery day. Strays are never read and never deleted; move them"
-        " elsewhere, or make log_prefix narrower. If all names are strays, log_prefix is wrong.",
+        "Each name under the log prefix belongs to a delivery day. Other names are strays: they are never read and"
+        " never deleted. Move them elsewhere, or make log_prefix narrower. If all names are strays, log_prefix is"
+        " wrong.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         asset=delivered_key,
@@ -94,7 +95,7 @@ _TRUTHS: Mapping[str, _Truth] = {
         blocking=True,
     ),
     ROWS_MATCH_THE_LEDGER: _Truth(
-        "Postgres holds as many rows of each log key as the ledger says; expired log keys are not counted. If this"
+        "Postgres holds as many rows of each log key as the ledger says. Expired log keys are not counted. If this"
         " fails, rows were deleted or added by hand, and nothing is purged. To load a log key again, delete its rows"
         " and its row in the ledger.",
         blocking=True,
@@ -106,17 +107,17 @@ _TRUTHS: Mapping[str, _Truth] = {
         severity=dg.AssetCheckSeverity.WARN,
     ),
     ARCHIVE_MATCHES_THE_LEDGER: _Truth(
-        "The archive's files of the day have as many rows, by their own metadata, as the ledger has records of archived"
-        " log keys; while log keys wait for the archive, as many as were written. If this fails, the archive was"
+        "The metadata of the archive's files of the day counts as many rows as the ledger has records of archived log"
+        " keys. While log keys wait for the archive, it counts as many as were written. If this fails, the archive was"
         " changed, and nothing is purged. To write the day again, set archived_at to NULL for its log keys in"
         " s3_log_key.",
         blocking=True,
         asset=archived_key,
     ),
     NO_DUPLICATE_RECORDS: _Truth(
-        "No record of the days' log keys is in another log key too. S3 may deliver a record twice: both rows are kept,"
-        " and the view s3_duplicate_record shows them. If whole log keys occur twice, look for copies of them under the"
-        " log prefix. This is counted nightly for the last days; the metadata names them.",
+        "No record of the days' log keys occurs in another log key too. S3 may deliver a record twice: both rows are"
+        " kept, and the view s3_duplicate_record shows them. If whole log keys occur twice, look for copies of them"
+        " under the log prefix. The check counts nightly for the last days; the metadata names the days.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         asset=delivered_key,
@@ -124,16 +125,16 @@ _TRUTHS: Mapping[str, _Truth] = {
     NO_HIDDEN_RECORDS: _Truth(
         "No request URI, referrer or user agent of the days' records contains the beginning of another record. If this"
         " fails, a newline was lost, or a client wrote a record into its request. The line is one record in both cases,"
-        " and the view s3_hidden_record shows it. If all lines of a log key are like that, look for a better copy. This"
-        " is counted nightly for the last days; the metadata names them.",
+        " and the view s3_hidden_record shows it. If all lines of a log key are like that, look for a better copy. The"
+        " check counts nightly for the last days; the metadata names the days.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         asset=delivered_key,
     ),
     DELIVERY_FRESHNESS: _Truth(
-        f"The last log key is not older than twice the largest gap of the last {BASELINE_DAYS} days, or an hour. Only"
-        " loaded log keys count. If this fails, check that the bucket's sensor is on and its runs succeed, then run"
-        " `tamarin-dagster doctor --bucket {bucket}`.",
+        f"The last log key is not older than an hour, or than twice the largest gap of the last {BASELINE_DAYS} days."
+        " Only loaded log keys count. If this fails, check that the bucket's sensor is on and its runs succeed, then"
+        " run `tamarin-dagster doctor --bucket {bucket}`.",
         severity=dg.AssetCheckSeverity.WARN,
         partitioned=False,
         asset=delivered_key,
@@ -148,7 +149,7 @@ _TRUTHS: Mapping[str, _Truth] = {
     ),
     ROLLUPS_ADD_UP: _Truth(
         "The requests, bytes and errors of each rollup of a day add up to those of its records. If this fails, rows"
-        " were changed by hand: materialize the partition alone, which rolls up its days again.",
+        " were changed by hand. Materialize the partition alone, which rolls up its days again.",
         partitioned=False,
         asset=rollups_key,
     ),
@@ -156,12 +157,12 @@ _TRUTHS: Mapping[str, _Truth] = {
 
 
 def listing_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
-    """Return the checks whose results the records asset itself returns."""
+    """Return the specs of the checks whose results the records asset returns."""
     return [check_spec(name, bucket, slug) for name in (EVERY_KEY_IS_LOADED, NO_STRAY_KEYS, READERS_AGREE)]
 
 
 def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
-    """Return the check of that name as a Dagster spec."""
+    """Return the Dagster spec of the check with this name."""
     truth = _TRUTHS[name]
     return dg.AssetCheckSpec(
         name,
@@ -173,14 +174,14 @@ def check_spec(name: str, bucket: LoggedBucket, slug: str) -> dg.AssetCheckSpec:
 
 
 def check_keys(slug: str, *names: str) -> list[dg.AssetCheckKey]:
-    """Return the keys of these checks of a bucket, for a selection."""
+    """Return the Dagster keys of these checks of a bucket."""
     return [dg.AssetCheckKey(_TRUTHS[name].asset(slug), name) for name in names]
 
 
 def check_result(
     name: str, slug: str, passed: bool, metadata: Mapping[str, Any], description: str | None = None
 ) -> dg.AssetCheckResult:
-    """Return a result with the severity of the check."""
+    """Return a result of the check, with the severity of the check."""
     return dg.AssetCheckResult(
         passed=passed,
         asset_key=_TRUTHS[name].asset(slug),
@@ -191,14 +192,14 @@ def check_result(
     )
 
 
-def per_partition(
+def log_per_partition(
     context: dg.OpExecutionContext, results: Mapping[DeliveryPeriod, Sequence[dg.AssetCheckResult]]
 ) -> list[dg.AssetCheckResult]:
-    """Return what a step should return so that each partition gets its own results.
+    """Return the results that a step should return, so that each partition gets its own results.
 
-    In a run for one partition these are its results. In a run for a range Dagster 1.13 would store one result for no
-    partition and leave each partition's planned; so each one's results are logged here as events of their own, and what
-    is returned sums them up (and blocks, where a blocking check failed on any).
+    A run for one partition returns its results. In a run for a range, Dagster 1.13 would store one result without a
+    partition and show the check of each partition as planned. So this logs an event for each partition, and returns
+    the sums (which block if a blocking check failed for any partition).
     """
     if len(results) == 1:
         return list(next(iter(results.values())))
@@ -236,15 +237,15 @@ def _log_result(context: dg.OpExecutionContext, result: dg.AssetCheckResult, par
     )
 
 
-def chosen_periods(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> list[DeliveryPeriod]:
-    """Return the partitions of a run. If it has none, the error says what to do, which Dagster's own error does not."""
+def require_periods(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> list[DeliveryPeriod]:
+    """Return the partitions of a run. Raises dg.Failure with a remedy if it has none; Dagster's error has no remedy."""
     if not (context.has_partition_key or context.has_partition_key_range):
         raise dg.Failure(
-            "no partition was chosen, but a run needs its delivery days: choose the partitions in the launch dialog, or"
+            "no partition was chosen, but a run needs delivery days: choose the partitions in the launch dialog, or"
             " give partition_key (nothing is loaded twice)",
             allow_retries=False,
         )
-    return periods_of(context.partition_keys)
+    return parse_partition_keys(context.partition_keys)
 
 
 def row_count_results(
@@ -254,7 +255,7 @@ def row_count_results(
     counts = ledger.period_counts(connection, bucket.name, period)
     unaccounted = ledger.unaccounted_keys(connection, bucket.name, period)
     differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, period))
-    # Those that are stored: of an expired key they are gone, and there is nothing to do about them.
+    # Rejected lines of expired log keys are deleted, and nobody can do anything about them, so they do not count.
     reasons = ledger.rejected_reasons(connection, bucket.name, period) if counts.rejected else {}
     samples = ledger.rejected_samples(connection, bucket.name, period, SAMPLE) if reasons else []
     return [

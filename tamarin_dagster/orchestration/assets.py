@@ -1,6 +1,5 @@
-"""Per bucket two assets: log keys as S3 delivers them, and the records that they become."""
+"""The first two assets of each bucket: the log keys that S3 delivers, and the records that are loaded from them."""
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,32 +11,31 @@ from tamarin_dagster.logformat import FIELDS, DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, count_periods
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.orchestration import asset_checks
-from tamarin_dagster.orchestration.asset_checks import chosen_periods
+from tamarin_dagster.orchestration.asset_checks import require_periods
 from tamarin_dagster.orchestration.cancelling import cancellable
+from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions, partition_key
 from tamarin_dagster.orchestration.naming import (
     delivered_key,
-    group_of,
-    named,
-    pool_of,
+    get_group,
+    get_pool,
+    make_name,
     records_key,
 )
-from tamarin_dagster.orchestration.partitions import backfill_policy, delivery_partitions, partition_key
+from tamarin_dagster.orchestration.progress import log_loading
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.pipeline.discover import describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.preview import PREVIEW_COLUMNS, Preview
-from tamarin_dagster.pipeline.pull import MisreadLine, Progress, Pulled, PulledPeriod, pull
+from tamarin_dagster.pipeline.pull import MisreadLine, Pulled, PulledPeriod, pull
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.settings import LoggedBucket, PartitionUnit, Settings
 
-# S3 and Postgres may stumble; a wrong setting does not get better, but costs no more than a minute.
+# Retries help if S3 or Postgres fails for a moment. If a setting is wrong, they cost less than a minute.
 RETRY_POLICY = dg.RetryPolicy(max_retries=3, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-# Seconds between two lines of progress in the log of a run.
-PROGRESS_SECONDS = 10
-# A monitored bucket's records are looked at each night, whether anything has come or not; this is a night and a half.
+# Each night a run loads a monitored bucket, even if there is nothing new. This is the time of one and a half nights.
 FRESH_HOURS = 36
-# What a line holds, as S3 says it.
+# The format of a line in the S3 user guide.
 LOG_FORMAT_URL = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/LogFormat.html"
 
 RECORD_SCHEMA = dg.TableSchema(
@@ -55,37 +53,38 @@ def build_delivered_log_keys(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         delivered_key(slug),
         description=(
-            f"Log keys with the requests to {bucket.name}, which S3 delivers to {place_of(bucket)} on a best-effort"
-            f" basis.\n\nNo run makes them: the sensor `{named(slug, 'new_log_keys')}` looks for them. The checks show"
-            " whether S3 still delivers, delivers twice, and allows deletions."
+            f"Log keys with the requests to {bucket.name}, which S3 delivers to {describe_place(bucket)} on a"
+            f" best-effort basis.\n\nNo run makes them: the sensor `{make_name(slug, 'new_log_keys')}` looks for them."
+            " The checks show whether S3 still delivers log keys, delivers records twice, and allows deletions."
         ),
-        group_name=group_of(slug),
+        group_name=get_group(slug),
         owners=list(bucket.owners),
         kinds={"s3"},
-        metadata={"log keys": link_to(bucket)},
+        metadata={"log keys": make_link(bucket)},
     )
 
 
 def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """The asset that loads a bucket's unseen log keys, day by day (or hour by hour) of their delivery."""
+    """Build the asset that loads a bucket's unseen log keys. Its partitions are the days (or hours) of delivery."""
     unit = "hour" if bucket.partition == PartitionUnit.HOURLY else "day"
 
     @dg.asset(
         key=records_key(slug),
         deps=[delivered_key(slug)],
         description=(
-            f"Requests to {bucket.name}, one row each in s3_log_record, from the log keys in {place_of(bucket)}.\n\n"
-            f"Ask in SQL: `tamarin-dagster sql`. A partition is the UTC {unit} in the log keys' names (their delivery)."
-            " A run loads the log keys that are not in the ledger `s3_log_key`, so running it again changes nothing."
+            f"Requests to {bucket.name} from the log keys in {describe_place(bucket)}: one row in s3_log_record for"
+            " each request.\n\nQuery them with `tamarin-dagster sql`. A partition is the UTC"
+            f" {unit} in the log keys' names (their delivery). A run loads the log keys that are not in the ledger"
+            " `s3_log_key`, so running it again changes nothing."
         ),
         partitions_def=delivery_partitions(bucket),
         backfill_policy=backfill_policy(bucket, settings),
         freshness_policy=_freshness(bucket),
         owners=list(bucket.owners),
         check_specs=asset_checks.listing_check_specs(bucket, slug),
-        group_name=group_of(slug),
+        group_name=get_group(slug),
         kinds={"s3", "postgres", "pandas"},
-        pool=pool_of(slug),
+        pool=get_pool(slug),
         retry_policy=RETRY_POLICY,
         metadata={
             "dagster/column_schema": RECORD_SCHEMA,
@@ -93,18 +92,18 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             "logged bucket": bucket.name,
             "log bucket": bucket.log_bucket_name,
             "log prefix": bucket.log_prefix,
-            "log keys": link_to(bucket),
-            "what a line holds": dg.MetadataValue.url(LOG_FORMAT_URL),
+            "log keys": make_link(bucket),
+            "log format": dg.MetadataValue.url(LOG_FORMAT_URL),
         },
     )
     def log_records(
         context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = chosen_periods(context)
+        periods = require_periods(context)
         span = f"{count_periods(periods)}, {periods[0]} to {periods[-1]}" if len(periods) > 1 else periods[0]
         context.log.info(f"{bucket.name}: looking at {span}")
         engine = tamarin_database.open(settings)
-        with cancellable(), retried_if_transient(bucket):
+        with cancellable(), convert_store_errors(bucket):
             store = tamarin_log_buckets.store(bucket)
             pulled = pull(
                 bucket,
@@ -112,7 +111,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
                 engine,
                 periods=periods,
                 run_id=_run_id(context),
-                progress=_progress_log(context, periods),
+                progress=log_loading(context.log, periods),
                 connections=settings.load_connections,
                 redacts=settings.redact_query_secrets,
                 parser=settings.parser,
@@ -125,20 +124,20 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
                 results[each.period] = _listing_results(slug, each)
         context.log.info(_summary(bucket, pulled))
         return dg.MaterializeResult(
-            check_results=asset_checks.per_partition(context.op_execution_context, results),
+            check_results=asset_checks.log_per_partition(context.op_execution_context, results),
         )
 
     return log_records
 
 
 def add_metadata(context: dg.AssetExecutionContext, metadata: Mapping[str, object], period: DeliveryPeriod) -> None:
-    """Add metadata to a partition's materialization; an asset that is called directly, without a run, has none."""
+    """Add metadata to a partition's materialization. Do nothing if the asset is called directly, without a run."""
     if _run_id(context) is not None:
         context.add_asset_metadata(metadata, partition_key=partition_key(period))
 
 
 def _run_id(context: dg.AssetExecutionContext) -> str | None:
-    """Return the run's id; None where the asset is called directly, without a run."""
+    """Return the id of the run, or None if the asset is called directly, without a run."""
     try:
         return context.run.run_id
     except dg.DagsterError:
@@ -146,26 +145,26 @@ def _run_id(context: dg.AssetExecutionContext) -> str | None:
 
 
 @contextmanager
-def retried_if_transient(bucket: LoggedBucket) -> Iterator[None]:
-    """A log bucket that a person has to see to fails the step at once, with what to do in the first line."""
+def convert_store_errors(bucket: LoggedBucket) -> Iterator[None]:
+    """Turn a LogStoreError into a dg.Failure. Dagster retries the step only if the error is transient."""
     try:
         yield
     except LogStoreError as error:
-        # The message says all there is to say; a stack below it would fill the page.
+        # The message is complete. A stack trace below it would only fill the page.
         raise dg.Failure(f"bucket {bucket.name}: {error}", allow_retries=error.transient) from None
 
 
-def place_of(bucket: LoggedBucket) -> str:
-    """Return where the log keys lie, as people say it."""
+def describe_place(bucket: LoggedBucket) -> str:
+    """Return the place of the bucket's log keys, for messages: the log bucket and the prefix."""
     return f"{bucket.log_bucket_name}/{bucket.log_prefix}"
 
 
-def link_to(bucket: LoggedBucket) -> dg.MetadataValue[str]:
-    """Where a person can look at the log keys: the bucket's page in AWS's console, or the folder."""
+def make_link(bucket: LoggedBucket) -> dg.MetadataValue[str]:
+    """Return a link to the bucket's log keys: the page in the AWS console, or the folder."""
     if bucket.log_folder is not None:
         return dg.MetadataValue.path(bucket.log_folder / bucket.log_prefix)
     if bucket.endpoint_url:
-        return dg.MetadataValue.text(f"{bucket.endpoint_url} {place_of(bucket)}")
+        return dg.MetadataValue.text(f"{bucket.endpoint_url} {describe_place(bucket)}")
     region = f"region={quote(bucket.region)}&" if bucket.region else ""
     prefix = quote(bucket.log_prefix, safe="")
     return dg.MetadataValue.url(
@@ -179,7 +178,7 @@ def _freshness(bucket: LoggedBucket) -> dg.FreshnessPolicy | None:
 
 
 def _metadata(each: PulledPeriod, pulled: Pulled, counts: ledger.PeriodCounts) -> Mapping[str, object]:
-    """What a person wants to know of a partition: as the ledger has it now, and what this run added."""
+    """Return the metadata of a partition: its state in the ledger now, and what this run added."""
     lines = sum(every.lines for every in pulled.periods)
     metadata: dict[str, object] = {
         "keys": counts.keys,
@@ -238,14 +237,14 @@ def _listing_results(slug: str, each: PulledPeriod) -> list[dg.AssetCheckResult]
 
 
 def _preview_table(preview: Preview) -> dg.TableMetadataValue:
-    """The first records of this run, as a table."""
+    """Return a table of the first records of this run."""
     rows = [dg.TableRecord(dict(zip(PREVIEW_COLUMNS, row, strict=True))) for row in preview.rows]
     columns = [dg.TableColumn(name, "string") for name in PREVIEW_COLUMNS]
     return dg.MetadataValue.table(records=rows, schema=dg.TableSchema(columns=columns))
 
 
 def failure_table(failures: list[KeyFailure]) -> dg.TableMetadataValue:
-    """The first failures, for metadata."""
+    """Return a table of the first failures, for metadata."""
     rows = [dg.TableRecord({"key": f.key, "error": f.error}) for f in failures[: asset_checks.SAMPLE]]
     return dg.MetadataValue.table(records=rows)
 
@@ -271,24 +270,3 @@ def _summary(bucket: LoggedBucket, pulled: Pulled) -> str:
         + (f"; {describe_outdated(outdated, pulled.outdated_names[0])}" if (outdated := total("outdated")) else "")
         + (f"; {describe_waiting(bucket, pulled.waiting)}" if pulled.waiting else "")
     )
-
-
-class _progress_log:  # noqa: N801 - used as a function
-    """Progress as lines in the run's log, at most one in PROGRESS_SECONDS."""
-
-    def __init__(self, context: dg.AssetExecutionContext, periods: Sequence[DeliveryPeriod]) -> None:
-        self._context = context
-        self._periods = count_periods(periods)
-        self._started = self._last = time.monotonic()
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._last >= PROGRESS_SECONDS:
-            self._last = now
-            seconds = now - self._started
-            left = progress.seconds_left(seconds)
-            remains = f"; about {timedelta(seconds=round(left))} left" if left else ""
-            self._context.log.info(
-                f"at {progress.period}, {progress.looked:,} of {self._periods} looked at: {progress.keys:,} keys,"
-                f" {progress.lines:,} lines, {progress.lines / seconds:,.0f} lines/s{remains}"
-            )

@@ -1,11 +1,11 @@
-"""How long a sensor waits for more log keys before it asks for another run. No Dagster here.
+"""How long a sensor waits for more log keys before it requests another run. This module does not import Dagster.
 
-A run leaves some fifty rows in Dagster's storage, whether it loads one log key or a thousand.
+A run leaves about fifty rows in Dagster's storage, whether it loads one log key or a thousand.
 """
 
 # A few keys wait for six ticks: half an hour at the default interval, which is 48 runs a day for a key a minute.
 TICKS_FOR_A_FEW_KEYS = 6
-# So many keys do not wait at all. Below, the wait is inversely proportional to the number of keys.
+# From this number on, keys do not wait at all. Below it, the wait is inversely proportional to the number of keys.
 KEYS_THAT_DO_NOT_WAIT = 600
 
 
@@ -14,8 +14,8 @@ def minutes_to_wait(keys: int, minutes_since_last_run: float | None, *, interval
 
     Args:
         keys: how many log keys of the partition are not loaded.
-        minutes_since_last_run: since the end of the partition's last run; None if there was none, so nobody has seen
-            anything of it yet.
+        minutes_since_last_run: since the end of the partition's last run; None if there was none. The first run starts
+            at once, so that people see something of the partition.
         interval: minutes between two ticks of the sensor.
         least: the minimum between two runs, if it is set; None if the number of keys decides.
     """

@@ -1,4 +1,4 @@
-"""A run that somebody cancels ends: Dagster 1.13 would take the interrupt for a failure, and try the step again."""
+"""End a run when somebody cancels it. Dagster 1.13 treats the interrupt as a failure and retries the step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ import dagster as dg
 
 @contextmanager
 def cancellable() -> Iterator[None]:
-    """Around the work of a step that has a retry policy (dagster #15026). The run is CANCELED then.
+    """Wrap the work of a step that has a retry policy, so that a cancelled run ends as CANCELED (dagster #15026).
 
-    Who cancels a run to stop its deletions must not see them begin again after some seconds.
+    A person who cancels a run to stop its deletions must not see them begin again some seconds later.
     """
     try:
         yield

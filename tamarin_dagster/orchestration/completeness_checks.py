@@ -1,6 +1,6 @@
 """Checks of deliveries and deletions.
 
-Records delivered twice, records inside records, a silent bucket, deletions that fail.
+They find records that were delivered twice, records inside records, a silent bucket, and deletions that fail.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,21 +26,21 @@ from tamarin_dagster.recordstore import completeness
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
 
-# S3 does not say how often it delivers, so the bucket's own past is the baseline, once there is enough of it.
+# S3 does not promise how often it delivers, so the bucket's own past is the baseline, once there is enough of it.
 MIN_DELIVERIES = 20
 MIN_SPAN = timedelta(days=2)
 # A busy bucket's gaps are minutes long, and S3 has slow hours.
 MIN_SILENCE = timedelta(hours=1)
-# Each night's purge tries again. What the second night did not delete needs a person.
+# The purge tries again each night. A log key that the second night did not delete needs a person.
 PURGE_PATIENCE = timedelta(days=1)
 
 
 def nightly_results(
     bucket: LoggedBucket, slug: str, wanted: Collection[str], engine: sa.Engine, days: Sequence[date]
 ) -> Iterator[dg.AssetCheckResult]:
-    """Look for records that were delivered twice, or that hold others, among the log keys of these delivery days.
+    """Look for records that were delivered twice or that contain others, in the log keys of these delivery days.
 
-    If the database refuses a query, that check fails, and the next one is made.
+    If the database refuses a query, that check fails, and the next check still runs.
     """
 
     def duplicates(connection: sa.Connection, day: date) -> dg.AssetCheckResult:
@@ -54,17 +54,19 @@ def nightly_results(
             continue
         try:
             with engine.connect() as connection:
-                yield _summed_up({day: look(connection, day) for day in days})
+                yield _sum_up({day: look(connection, day) for day in days})
         except DATABASE_ERRORS as error:
             raise_if_lost(error)
             text = f"it could not be checked: {cause_of(error)}"
             yield check_result(name, slug, False, {"error": cause_of(error)}, text)
 
 
-def _summed_up(results: Mapping[date, dg.AssetCheckResult]) -> dg.AssetCheckResult:
-    """Return the one result of a check that has no partitions: numbers added up, all else as of the first that failed.
+def _sum_up(results: Mapping[date, dg.AssetCheckResult]) -> dg.AssetCheckResult:
+    """Return one result for a check that has no partitions, from the results of several days.
 
-    A partitioned check needs a partitioned asset, and an asset that nothing makes would show all of them as missing.
+    Numbers are added up. The rest is taken from the first day that failed, or from the first day. The check has no
+    partitions because a partitioned check needs a partitioned asset, and the UI would show all partitions of an
+    external asset as missing.
     """
     failing = {day: result for day, result in results.items() if not result.passed}
     first = next(iter((failing or results).values()))
@@ -89,7 +91,7 @@ def _summed_up(results: Mapping[date, dg.AssetCheckResult]) -> dg.AssetCheckResu
 
 
 def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetCheckResult:
-    """Return what NO_DUPLICATE_RECORDS says."""
+    """Return the result of NO_DUPLICATE_RECORDS for a day."""
     rows = [
         dg.TableRecord(
             {
@@ -111,7 +113,7 @@ def _duplicate_result(slug: str, found: completeness.Duplicates) -> dg.AssetChec
 
 
 def _hidden_result(slug: str, found: completeness.HiddenRecords) -> dg.AssetCheckResult:
-    """Return what NO_HIDDEN_RECORDS says."""
+    """Return the result of NO_HIDDEN_RECORDS for a day."""
     rows = [
         dg.TableRecord(
             {
@@ -136,9 +138,10 @@ def _hidden_result(slug: str, found: completeness.HiddenRecords) -> dg.AssetChec
 def watch_results(
     bucket: LoggedBucket, slug: str, purges: bool, wanted: Collection[str], engine: sa.Engine, log_buckets: LogBuckets
 ) -> Iterator[dg.AssetCheckResult]:
-    """Look whether deliveries go on, deletions succeed and nothing else lies there: at the bucket as it is now.
+    """Check that S3 still delivers, that deletions succeed, and that the log prefix contains no strays.
 
-    `purges`: whether its log keys are meant to be deleted; if not, nothing fails, whatever did before that was set.
+    `purges` says whether the bucket's log keys are deleted. If not, the check of deletions passes, even if earlier
+    deletions failed.
     """
     now = datetime.now(UTC)
     with engine.connect() as connection:
@@ -173,7 +176,7 @@ def _freshness_result(slug: str, baseline: completeness.DeliveryBaseline, now: d
 
 
 def _stray_result(slug: str, bucket: LoggedBucket, log_buckets: LogBuckets) -> dg.AssetCheckResult:
-    """Return the result on strays. A log bucket that cannot be listed fails only this check, and its sensor's ticks."""
+    """Return the result for strays. If the log bucket cannot be listed, only this check and the sensor's ticks fail."""
     try:
         seen = survey(log_buckets.store(bucket), bucket)
     except LogStoreError as error:

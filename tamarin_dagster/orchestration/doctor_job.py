@@ -1,4 +1,4 @@
-"""The job `doctor`: whether settings, database and log buckets are fit for use, on the page and on a schedule."""
+"""The job `doctor`, which examines settings, database and log buckets. Run it in the UI or on a schedule."""
 
 from collections import Counter
 from functools import partial
@@ -7,18 +7,21 @@ import dagster as dg
 
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.operations.doctor import Finding, Status
-from tamarin_dagster.orchestration.naming import named
+from tamarin_dagster.orchestration.naming import make_name
 from tamarin_dagster.orchestration.resources import LogBuckets
 from tamarin_dagster.settings import Settings
 
 
 def build_doctor_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
-    """Examines all; fails with the first finding that does. It loads, migrates and purges nothing."""
+    """Build the job that runs all examinations and fails with the first failed finding.
+
+    It loads, migrates and purges nothing.
+    """
 
     @dg.op(
-        name=named(prefix, "examine_all"),
+        name=make_name(prefix, "examine_all"),
         out=dg.Out(dg.Nothing),
-        description="Looks at database and log buckets; where log keys are purged, with an object of its own.",
+        description="Examines database and log buckets. If log keys are purged, it writes and deletes a test object.",
     )
     def examine_all(context: dg.OpExecutionContext, tamarin_log_buckets: LogBuckets) -> None:
         from tamarin_dagster.operations.doctor.examination import examine  # noqa: PLC0415 - boto3 takes a fifth of a second
@@ -38,8 +41,9 @@ def build_doctor_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
         context.add_output_metadata(metadata)
 
     @dg.job(
-        name=named(prefix, "doctor"),
-        description="Looks whether settings, database and log buckets are fit for use, and says what to do if not.",
+        name=make_name(prefix, "doctor"),
+        description="Checks that settings, database and log buckets are fit for use, and says what to do if they are"
+        " not.",
         executor_def=dg.in_process_executor,
     )
     def doctor() -> None:

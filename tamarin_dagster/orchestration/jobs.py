@@ -1,7 +1,6 @@
-"""Jobs for all buckets: one purges what is pending, one reads rejected lines again, one drops what is older than
-retention_months.
+"""Jobs for all buckets: purge pending log keys, parse rejected lines again, and drop records after retention_months.
 
-Runs of a bucket's assets have no job of their own: see selections.
+Runs of a bucket's assets do not have a job of their own: see selections.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -11,13 +10,13 @@ from pydantic import Field
 
 from tamarin_dagster.analytics.rollups import limits_of, roll_up
 from tamarin_dagster.logstore.archiving import place_name
-from tamarin_dagster.orchestration.archiving import build_archive_failures_op
+from tamarin_dagster.orchestration.archive_assets import build_archive_failures_op
 from tamarin_dagster.orchestration.asset_checks import SAMPLE
 from tamarin_dagster.orchestration.assets import RETRY_POLICY, failure_table
 from tamarin_dagster.orchestration.cancelling import cancellable
-from tamarin_dagster.orchestration.failures import held_back, raise_held_back
-from tamarin_dagster.orchestration.naming import named
+from tamarin_dagster.orchestration.naming import make_name
 from tamarin_dagster.orchestration.resources import RecordDatabase
+from tamarin_dagster.orchestration.step_failures import hold_back, raise_held_back
 from tamarin_dagster.pipeline.reparse import Reparsed, reparse
 from tamarin_dagster.pipeline.retain import describe_owed, describe_unpurged, expire, first_kept_day, make_lake_proof
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
@@ -26,15 +25,16 @@ from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 def build_purge_job(
     purge_log_keys: dg.OpDefinition, archive_log_records: dg.OpDefinition | None, prefix: str = ""
 ) -> dg.JobDefinition:
-    """Purges whatever is loaded and still there, of all buckets and days: what an earlier purge could not delete.
+    """Build the job that purges all loaded log keys of all buckets and days that an earlier purge could not delete.
 
-    Before that, if any bucket has an archive, what waits for it goes there.
+    If any bucket has an archive, the job first archives all pending records.
     """
-    tell_archive_failures = build_archive_failures_op(prefix)
+    report_archive_failures = build_archive_failures_op(prefix)
 
     @dg.job(
-        name=named(prefix, "purge_pending_log_keys"),
-        description="Deletes all log keys that are proved loaded and still there, of every bucket that purges.",
+        name=make_name(prefix, "purge_pending_log_keys"),
+        description="Deletes all log keys that are still in the log bucket and are proved loaded, of every bucket that"
+        " purges.",
         executor_def=dg.in_process_executor,
     )
     def purge_pending_log_keys() -> None:
@@ -42,24 +42,24 @@ def build_purge_job(
             purge_log_keys()
         else:
             failures = archive_log_records()
-            tell_archive_failures(failures, purged=purge_log_keys(failures))
+            report_archive_failures(failures, purged=purge_log_keys(failures))
 
     return purge_pending_log_keys
 
 
 def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.JobDefinition:
-    """Drops the months of records that are older than retention keeps."""
+    """Build the job that drops the months of records that are older than retention_months."""
 
     @dg.op(
-        name=named(prefix, "drop_old_months"),
+        name=make_name(prefix, "drop_old_months"),
         out=dg.Out(dg.Nothing),
         retry_policy=RETRY_POLICY,
-        description="Drops whole monthly partitions of records, once the ledger has marked their keys as expired.",
+        description="Marks log keys as expired in the ledger, then drops whole monthly partitions of records.",
     )
     def drop_old_months(context: dg.OpExecutionContext, tamarin_database: RecordDatabase) -> None:
         engine = tamarin_database.open(settings)
         with cancellable():
-            # Rollups are kept when their records go. No other day matters here.
+            # Rollups stay when their records are dropped, so they must be complete. Other days do not matter here.
             first_kept = first_kept_day(months, datetime.now(UTC).date())
             rolled_up = roll_up(
                 engine,
@@ -90,8 +90,8 @@ def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.Jo
             raise dg.Failure("; ".join(stays), allow_retries=False)
 
     @dg.job(
-        name=named(prefix, "expire_old_records"),
-        description=f"Drops the records that are older than the present month and the {months} before it.",
+        name=make_name(prefix, "expire_old_records"),
+        description=f"Drops the records that are older than the current month and the {months} months before it.",
         executor_def=dg.in_process_executor,
     )
     def expire_old_records() -> None:
@@ -101,7 +101,7 @@ def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.Jo
 
 
 class ReparseConfig(dg.Config):
-    """Whose rejected lines are read again: of all buckets and days, if nothing is given."""
+    """Which rejected lines to parse again. The default is those of all buckets and days."""
 
     bucket: str | None = Field(default=None, description="Only this logged bucket.")
     first: str | None = Field(default=None, alias="from", description="First delivery day (UTC), like 2026-01-31.")
@@ -109,20 +109,23 @@ class ReparseConfig(dg.Config):
 
 
 def build_reparse_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
-    """Moves rejected lines that the present parser can read into the records. For the time after an upgrade."""
+    """Build the job that moves rejected lines into the records if the current parser can read them.
+
+    Run it after an upgrade.
+    """
 
     @dg.op(
-        name=named(prefix, "reparse_lines"),
+        name=make_name(prefix, "reparse_lines"),
         out=dg.Out(dg.Nothing),
         retry_policy=RETRY_POLICY,
-        description="Reads rejected lines again; those that are records now are moved, one transaction per log key.",
+        description="Parses rejected lines again and moves those that are records now, in one transaction per log key.",
     )
     def reparse_lines(context: dg.OpExecutionContext, config: ReparseConfig, tamarin_database: RecordDatabase) -> None:
-        buckets, first, last = _chosen(settings, config)
+        buckets, first, last = _select(settings, config)
         reparsed = []
         failed: list[dg.Failure] = []
         for bucket in buckets:
-            with cancellable(), held_back(failed, bucket):
+            with cancellable(), hold_back(failed, bucket):
                 done = reparse(
                     bucket,
                     tamarin_database.open(settings),
@@ -135,15 +138,15 @@ def build_reparse_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
                 context.log.info(f"{bucket.name}: {done}")
         failures = [failure for done in reparsed for failure in done.failures]
         for failure in failures[:SAMPLE]:
-            context.log.warning(f"{failure.key} stays as it is: {failure.error}")
+            context.log.warning(f"{failure.key} was not changed: {failure.error}")
         context.add_output_metadata(
             _counts(reparsed) | ({"why they failed": failure_table(failures)} if failures else {})
         )
         raise_held_back(failed)
 
     @dg.job(
-        name=named(prefix, "reparse_rejected_lines"),
-        description="Reads the rejected lines of all buckets again, and moves those that are records now.",
+        name=make_name(prefix, "reparse_rejected_lines"),
+        description="Parses the rejected lines of all buckets again, and moves those that are records now.",
         executor_def=dg.in_process_executor,
     )
     def reparse_rejected_lines() -> None:
@@ -152,8 +155,8 @@ def build_reparse_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
     return reparse_rejected_lines
 
 
-def _chosen(settings: Settings, config: ReparseConfig) -> tuple[list[LoggedBucket], date | None, date | None]:
-    """The buckets and days of a run. A wrong one fails the step at once, with what is allowed."""
+def _select(settings: Settings, config: ReparseConfig) -> tuple[list[LoggedBucket], date | None, date | None]:
+    """Return the buckets and days of a run. Raises dg.Failure with the allowed values if one is wrong."""
     try:
         buckets = [settings.bucket(config.bucket)] if config.bucket else list(settings.buckets)
         first, last = (date.fromisoformat(day) if day else None for day in (config.first, config.last))

@@ -1,7 +1,7 @@
-"""Dagster's names for a bucket: a bucket name may hold dots and dashes, Dagster's names may not.
+"""The names that Dagster knows a bucket by. A bucket name may contain dots and dashes; names in Dagster may not.
 
-A slug is a bucket's part of these names: `media_example_org`, and with the prefix `acme` `acme/media_example_org`. A
-prefix alone is a slug too: of what all buckets share.
+A slug is a bucket's part of these names: `media_example_org`, or `acme/media_example_org` with the prefix `acme`. A
+prefix alone is also a slug: it names what all buckets share.
 """
 
 import re
@@ -11,18 +11,19 @@ import dagster as dg
 
 from tamarin_dagster.settings import LoggedBucket
 
-# The tag that shows which bucket a run works for; a run that somebody launches in the UI does not have it.
+# The tag that shows which bucket a run works for. A run that somebody launches in the UI does not have it.
 BUCKET_TAG = "tamarin/bucket"
-# What a run is for: `load`, `reconcile` or `report`. Runs of assets share one job, so this is what to filter them by.
+# The purpose of a run: `load`, `reconcile` or `report`. Runs of assets share one job, so filter them by this tag.
 KIND_TAG = "tamarin/kind"
-# Names the set of keys a run was asked for, so that attempts at the same keys can be counted.
+# Identifies the set of keys that a run was requested for, so that attempts at the same keys can be counted.
 DIGEST_TAG = "tamarin/keys_digest"
-# The priority of what sensors and schedules ask for: it goes before the queued runs of a backfill, which have none.
+# The priority of the runs that sensors and schedules request. They go before the queued runs of a backfill, which have
+# no priority.
 FIRST = "1"
-# Dagster's own job, which materializes any of the assets. A job for each bucket costs a thousand buckets minutes to
-# load, and one for all could not hold buckets whose partitions begin on different days.
+# Dagster's own job, which materializes any of the assets. With a job for each bucket, a thousand buckets would take
+# minutes to load, and Dagster refuses one job for all buckets if their partitions begin on different days.
 ASSET_JOB = "__ASSET_JOB"
-# The keys of the resources, as users override them.
+# The keys of the resources that users can override.
 DATABASE = "tamarin_database"
 LOG_BUCKETS = "tamarin_log_buckets"
 S3 = "tamarin_s3"
@@ -30,8 +31,8 @@ S3 = "tamarin_s3"
 _PREFIX = re.compile(r"[A-Za-z0-9_]+(/[A-Za-z0-9_]+)*")
 
 
-def slugs(buckets: Sequence[LoggedBucket], prefix: str = "") -> dict[str, str]:
-    """Return a distinct slug for each bucket name: of `media.example.org` it is `media_example_org`.
+def make_slugs(buckets: Sequence[LoggedBucket], prefix: str = "") -> dict[str, str]:
+    """Return a distinct slug for each bucket name, such as `media_example_org` for `media.example.org`.
 
     Raises ValueError if Dagster does not allow the prefix.
     """
@@ -47,22 +48,22 @@ def slugs(buckets: Sequence[LoggedBucket], prefix: str = "") -> dict[str, str]:
     return {name: f"{prefix}/{slug}" if prefix else slug for name, slug in taken.items()}
 
 
-def named(slug: str, name: str) -> str:
-    """Return the name of a job, schedule, sensor or op: `media__new_log_keys`; without a slug the name itself."""
-    return f"{group_of(slug)}__{name}" if slug else name
+def make_name(slug: str, name: str) -> str:
+    """Return the name of a job, schedule, sensor or op: `media__new_log_keys`, or the name itself without a slug."""
+    return f"{get_group(slug)}__{name}" if slug else name
 
 
-def group_of(slug: str) -> str:
+def get_group(slug: str) -> str:
     """Return the bucket's asset group."""
     return slug.replace("/", "__")
 
 
-def pool_of(slug: str) -> str:
+def get_pool(slug: str) -> str:
     """Return the pool of the steps that work for the bucket."""
-    return f"tamarin_{group_of(slug)}"
+    return f"tamarin_{get_group(slug)}"
 
 
-def tag_of(bucket: LoggedBucket, slug: str) -> str:
+def get_bucket_tag(bucket: LoggedBucket, slug: str) -> str:
     """Return the value of BUCKET_TAG: the bucket's name, after the prefix if there is one."""
     prefix = slug.rpartition("/")[0]
     return f"{prefix}/{bucket.name}" if prefix else bucket.name
@@ -99,7 +100,7 @@ def traffic_key(slug: str) -> dg.AssetKey:
 
 
 def report_key(slug: str) -> dg.AssetKey:
-    """The asset that writes a bucket's monthly reports."""
+    """Return the key of the asset that writes a bucket's monthly reports."""
     return _key(slug, "traffic_report")
 
 

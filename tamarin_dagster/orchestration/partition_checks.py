@@ -1,4 +1,4 @@
-"""The checks of a partition's row counts, which read only the database: the step between a load and its purge."""
+"""The step between a load and its purge: the checks of a partition's row counts. It reads only the database."""
 
 from collections.abc import Iterator
 
@@ -10,38 +10,38 @@ from tamarin_dagster.orchestration.asset_checks import (
     ROW_COUNTS,
     check_result,
     check_spec,
-    chosen_periods,
-    per_partition,
+    log_per_partition,
+    require_periods,
     row_count_results,
 )
-from tamarin_dagster.orchestration.naming import named, pool_of
+from tamarin_dagster.orchestration.naming import get_pool, make_name
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 
 def build_partition_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
-    """Build the step that counts rows and holds them against the ledger."""
+    """Build the step that counts rows and compares them with the ledger."""
 
     @dg.multi_asset_check(
-        name=named(slug, "row_counts"),
+        name=make_name(slug, "row_counts"),
         specs=[check_spec(name, bucket, slug) for name in ROW_COUNTS],
-        pool=pool_of(slug),
+        pool=get_pool(slug),
     )
     def row_counts(
         context: dg.AssetCheckExecutionContext, tamarin_database: RecordDatabase
     ) -> Iterator[dg.AssetCheckResult]:
         engine = tamarin_database.open(settings)
         results = {
-            period: _results(engine, bucket, slug, period) for period in chosen_periods(context.op_execution_context)
+            period: _results(engine, bucket, slug, period) for period in require_periods(context.op_execution_context)
         }
-        yield from per_partition(context.op_execution_context, results)
+        yield from log_per_partition(context.op_execution_context, results)
 
     return row_counts
 
 
 def _results(engine: sa.Engine, bucket: LoggedBucket, slug: str, period: DeliveryPeriod) -> list[dg.AssetCheckResult]:
-    """What the checks of one partition find. If the database refuses, they fail, and other partitions are checked."""
+    """Return the results for one partition. If the database refuses, they fail, and the other partitions go on."""
     try:
         with engine.connect() as connection:
             return row_count_results(connection, bucket, slug, period)

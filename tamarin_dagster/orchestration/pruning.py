@@ -1,7 +1,7 @@
-"""The nightly job that deletes old operational events from Dagster's storage: how finished runs went, step by step.
+"""The nightly job that deletes old operational events from Dagster's storage: the step-by-step story of finished runs.
 
-Dagster prunes the ticks of sensors and schedules, and nothing else. A run for one small log key leaves some fifty
-events. What the UI shows of assets is in a quarter of them, and those stay.
+Dagster prunes only the ticks of sensors and schedules. A run for one small log key leaves about fifty events. A quarter
+of them contain everything that the UI shows of assets, and those stay.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,15 +19,15 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
 
 from tamarin_dagster.orchestration.cancelling import cancellable
-from tamarin_dagster.orchestration.naming import ASSET_JOB, named
+from tamarin_dagster.orchestration.naming import ASSET_JOB, make_name
 from tamarin_dagster.settings import Settings
 
-# Runs whose events go in one transaction: some 5,000 rows, so that nobody waits for their locks.
+# The number of runs whose events are deleted in one transaction: about 5,000 rows, so that nobody waits for the locks.
 RUNS_PER_BATCH = 100
 
 _TYPES = dg.DagsterEventType
-# What only says how a run went. Types that are not listed here stay, also those that Dagster may add. Failures stay:
-# they are few, and say what is wrong.
+# Types of events that only say how a run went. All other types stay, including any that Dagster adds later. Failures
+# stay too: they are few, and they say what is wrong.
 OPERATIONAL = (
     _TYPES.STEP_INPUT,
     _TYPES.STEP_START,
@@ -53,9 +53,9 @@ OPERATIONAL = (
     _TYPES.RUN_CANCELING,
     _TYPES.ASSET_CHECK_EVALUATION_PLANNED,
 )
-# By these Dagster knows which partitions a run failed to make. After a success, the materializations say more.
+# Dagster uses these to know which partitions a run failed to make. After a success, the materializations say more.
 OPERATIONAL_OF_SUCCESS = (*OPERATIONAL, _TYPES.ASSET_MATERIALIZATION_PLANNED)
-# A run that has none of these, and is part of nothing else, is referred to by nothing that the UI shows of assets.
+# If a run has none of these events and no other run or backfill refers to it, the UI shows nothing of it for assets.
 REFERRED_TO = (
     _TYPES.ASSET_MATERIALIZATION,
     _TYPES.ASSET_MATERIALIZATION_PLANNED,
@@ -68,7 +68,7 @@ REFERRED_TO = (
 
 @dataclass
 class Pruned:
-    """What was deleted."""
+    """The numbers of deleted rows."""
 
     runs_looked_at: int = 0
     events: int = 0
@@ -76,7 +76,7 @@ class Pruned:
 
 
 class UnsupportedStorageError(Exception):
-    """Dagster's storage is not one that can be pruned. Its text says which it is."""
+    """Dagster's storage is of a kind that cannot be pruned. The text names the kind."""
 
 
 def build_prune_job(
@@ -85,7 +85,7 @@ def build_prune_job(
     """Build the job that prunes the runs of these assets and jobs in the code location that it runs in."""
 
     @dg.op(
-        name=named(prefix, "prune_dagster_events"),
+        name=make_name(prefix, "prune_dagster_events"),
         out=dg.Out(dg.Nothing),
         description="Deletes the step events, log lines and compute logs of runs that ended long ago.",
     )
@@ -93,7 +93,8 @@ def build_prune_job(
         repository = context.run.tags.get(REPOSITORY_LABEL_TAG)
         if repository is None:
             context.log.warning(
-                "nothing is pruned: this run belongs to no code location, so it cannot tell which runs do"
+                "nothing is pruned: this run has no code location, so it cannot tell which runs are its own; launch the"
+                " job from a workspace"
             )
             return
         before = datetime.now(UTC) - timedelta(days=settings.dagster_event_retention_days)
@@ -103,7 +104,7 @@ def build_prune_job(
                     context.instance,
                     before=before,
                     repository=repository,
-                    is_ours=lambda run: is_run_of(run, asset_keys, {*jobs, named(prefix, "prune_dagster_storage")}),
+                    is_ours=lambda run: is_run_of(run, asset_keys, {*jobs, make_name(prefix, "prune_dagster_storage")}),
                 )
             except UnsupportedStorageError as error:
                 context.log.warning(f"nothing is pruned: {error}")
@@ -118,7 +119,7 @@ def build_prune_job(
         )
 
     @dg.job(
-        name=named(prefix, "prune_dagster_storage"),
+        name=make_name(prefix, "prune_dagster_storage"),
         description=f"Deletes step events and logs {settings.dagster_event_retention_days} days after a run's end."
         " Materializations, observations, check results and failures stay.",
         executor_def=dg.in_process_executor,
@@ -132,7 +133,7 @@ def build_prune_job(
 def build_prune_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.ScheduleDefinition:
     """Build the nightly schedule."""
     return dg.ScheduleDefinition(
-        name=named(prefix, "prune_dagster_storage_nightly"),
+        name=make_name(prefix, "prune_dagster_storage_nightly"),
         job=job,
         # After all other nightly runs.
         cron_schedule="40 5 * * *",
@@ -143,9 +144,9 @@ def build_prune_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.Schedule
 
 
 def is_run_of(run: dg.DagsterRun, asset_keys: Collection[dg.AssetKey], jobs: Collection[str]) -> bool:
-    """Whether a run is one of these jobs, or makes nothing but these assets and their checks.
+    """Return whether a run is one of these jobs, or makes only these assets and their checks.
 
-    A code location may hold other people's assets and jobs as well.
+    A code location may also contain other people's assets and jobs.
     """
     if run.job_name in jobs:
         return True
@@ -162,15 +163,15 @@ def prune(
     repository: str | None,
     is_ours: Callable[[dg.DagsterRun], bool],
 ) -> Pruned:
-    """Delete the operational events and compute logs of runs that ended before this time, and runs with nothing left.
+    """Delete the operational events and compute logs of old runs, and the runs themselves if nothing refers to them.
 
-    Each batch of runs is a transaction of its own, so that an interrupted pruning goes on where it was.
+    Each batch of runs is one transaction, so an interrupted pruning continues where it stopped.
 
     Args:
-        instance: whose storage it is.
-        before: when a run must have ended.
-        repository: the value of the tag by which Dagster knows the code location of a run; None: any.
-        is_ours: whether a run of that code location may be pruned.
+        instance: the Dagster instance whose storage is pruned.
+        before: only runs that ended before this time are pruned.
+        repository: the code location of the runs, as Dagster writes it in their tag; None means any.
+        is_ours: returns whether a run of that code location may be pruned.
 
     Raises UnsupportedStorageError.
     """
@@ -182,8 +183,8 @@ def prune(
     if runs.postgres_url != events.postgres_url:
         raise UnsupportedStorageError("Dagster's runs and events are in two databases; only one can be pruned")
     done = Pruned()
-    with events.index_connection() as connection:  # which commits each statement
-        for page in _pages(connection, before, repository):
+    with events.index_connection() as connection:  # this connection commits each statement
+        for page in _read_run_ids(connection, before, repository):
             ours = [run for run in instance.get_runs(dg.RunsFilter(run_ids=page)) if run.is_finished and is_ours(run)]
             done.runs_looked_at += len(ours)
             for kinds, success in ((OPERATIONAL_OF_SUCCESS, True), (OPERATIONAL, False)):
@@ -191,7 +192,7 @@ def prune(
                 done.events += connection.execute(_DELETION.where(_EVENTS.run_id.in_(ids), _is_one_of(kinds))).rowcount
             for run in ours:
                 instance.compute_log_manager.delete_logs(prefix=[run.run_id])
-            for run_id in _referred_to_by_nothing(connection, [run.run_id for run in ours]):
+            for run_id in _find_unreferenced(connection, [run.run_id for run in ours]):
                 instance.delete_run(run_id)
                 done.runs += 1
     return done
@@ -202,14 +203,14 @@ _DELETION = sa.delete(SqlEventLogStorageTable)
 
 
 def _is_one_of(kinds: Sequence[dg.DagsterEventType]) -> sa.ColumnElement[bool]:
-    """Whether an event is of one of these types, or a line of the run's log, which has none."""
+    """Return the condition that an event has one of these types, or is a line of the run's log, which has no type."""
     return sa.or_(_EVENTS.dagster_event_type.is_(None), _EVENTS.dagster_event_type.in_([kind.value for kind in kinds]))
 
 
-def _pages(connection: sa.Connection, before: datetime, repository: str | None) -> Iterator[list[str]]:
+def _read_run_ids(connection: sa.Connection, before: datetime, repository: str | None) -> Iterator[list[str]]:
     """Yield the ids of finished runs that have something to prune, oldest first.
 
-    Runs of a backfill that is not over wait for its end: Dagster reads their events again.
+    Runs of an unfinished backfill are left out, since Dagster reads their events again.
     """
     unfinished = sa.select(BulkActionsTable.c.key).where(
         BulkActionsTable.c.status.not_in([status.value for status in BULK_ACTION_TERMINAL_STATUSES])
@@ -235,8 +236,8 @@ def _pages(connection: sa.Connection, before: datetime, repository: str | None) 
         yield [row.run_id for row in found]
 
 
-def _referred_to_by_nothing(connection: sa.Connection, run_ids: list[str]) -> list[str]:
-    """Return those of the runs that no asset, check, backfill or other run refers to."""
+def _find_unreferenced(connection: sa.Connection, run_ids: list[str]) -> list[str]:
+    """Return the runs that no asset, check, backfill or other run refers to."""
     checks = AssetCheckExecutionsTable.c
     others = sa.select(_TAGS.value).where(
         _TAGS.key.in_((PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG)), _TAGS.value.in_(run_ids), _TAGS.run_id != _RUNS.run_id

@@ -1,4 +1,4 @@
-"""What deletes log keys: per bucket an asset after its records, and an op for all that is pending."""
+"""The asset and the op that delete log keys: an asset per bucket after its records, and an op for all pending keys."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,23 +10,23 @@ import sqlalchemy as sa
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure, count_periods
 from tamarin_dagster.orchestration import asset_checks
-from tamarin_dagster.orchestration.assets import RETRY_POLICY, add_metadata, failure_table, link_to, place_of
+from tamarin_dagster.orchestration.assets import RETRY_POLICY, add_metadata, describe_place, failure_table, make_link
 from tamarin_dagster.orchestration.cancelling import cancellable
-from tamarin_dagster.orchestration.failures import held_back, raise_held_back
-from tamarin_dagster.orchestration.naming import archived_key, group_of, named, purged_key, records_key
-from tamarin_dagster.orchestration.partitions import backfill_policy, delivery_partitions
+from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions
+from tamarin_dagster.orchestration.naming import archived_key, get_group, make_name, purged_key, records_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.orchestration.step_failures import hold_back, raise_held_back
 from tamarin_dagster.pipeline.purge import purge
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
 
-# One purge at a time: it is the store's request rate that bounds it.
+# One purge runs at a time: the store's request rate is the limit.
 PURGE_POOL = "tamarin_purge"
 
 
 def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """Build the asset of a bucket's deleted log keys; its materializations are the record of deletions."""
+    """Build the asset of a bucket's deleted log keys. Its materializations document the deletions."""
     before = archived_key(slug) if settings.archive_of(bucket) else records_key(slug)
     note = (
         "" if settings.should_purge(bucket) else "\n\n`purge_parsed_keys` is off for this bucket: nothing is deleted."
@@ -36,24 +36,24 @@ def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -
         key=purged_key(slug),
         deps=[before],
         description=(
-            f"Log keys of {bucket.name} that were deleted from {place_of(bucket)} after their rows were proved"
+            f"Log keys of {bucket.name} that were deleted from {describe_place(bucket)} after their rows were proved"
             f" complete.\n\nThe proof compares a count in `{s3_log_record.name}` with `{s3_log_key.name}` just before"
-            " the deletion. Log keys with rejected lines stay"
+            " the deletion. Log keys with rejected lines are kept"
             f"{' only if a line is oversized' if settings.should_purge_rejected(bucket) else ''}.{note}"
         ),
         partitions_def=delivery_partitions(bucket),
         backfill_policy=backfill_policy(bucket, settings),
-        group_name=group_of(slug),
+        group_name=get_group(slug),
         owners=list(bucket.owners),
         kinds={"s3"},
         pool=PURGE_POOL,
         retry_policy=RETRY_POLICY,
-        metadata={"log keys": link_to(bucket)},
+        metadata={"log keys": make_link(bucket)},
     )
     def purged_log_keys(
         context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = asset_checks.chosen_periods(context)
+        periods = asset_checks.require_periods(context)
         done = _Purge(settings, tamarin_database, tamarin_log_buckets, context.log)
         done.purge([bucket], periods)
         if not done.failed:
@@ -68,21 +68,22 @@ def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -
 
 
 class PurgeConfig(dg.Config):
-    """Whose keys are purged: a bucket's; without a name those of all buckets that purge."""
+    """Which bucket's log keys to purge. The default is all buckets that purge."""
 
     bucket: str | None = None
 
 
 def build_purge_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
-    """Build the op that purges all that is pending, whatever its day."""
+    """Build the op that purges all pending log keys of all days."""
 
     @dg.op(
-        name=named(prefix, "purge_log_keys"),
+        name=make_name(prefix, "purge_log_keys"),
         ins={"records": dg.In(dg.Nothing)},
         out=dg.Out(dg.Nothing),
         pool=PURGE_POOL,
         retry_policy=RETRY_POLICY,
-        description="Deletes log keys that a query on committed rows proves loaded. Safe to run alone.",
+        description="Deletes log keys after a query on committed rows has proved that they are loaded. It is safe to"
+        " run alone.",
     )
     def purge_log_keys(
         context: dg.OpExecutionContext,
@@ -100,7 +101,7 @@ def build_purge_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
 
 @dataclass
 class _Purge:
-    """Purges of one step, and what they did."""
+    """The purges of one step, and their results."""
 
     settings: Settings
     database: RecordDatabase
@@ -115,19 +116,19 @@ class _Purge:
 
     @cached_property
     def engine(self) -> sa.Engine:
-        """The records' database."""
+        """Return the engine of the records' database."""
         return self.database.open(self.settings)
 
     def purge(self, buckets: Iterable[LoggedBucket], periods: Sequence[DeliveryPeriod] | None = None) -> None:
-        """Purge these buckets, of these periods (default: of all). A bucket that fails does not stop the others."""
+        """Purge these buckets, by default all of their periods. A bucket that fails does not stop the others."""
         for bucket in buckets:
             if not self.settings.should_purge(bucket):
-                self.log.info(f"{bucket.name}: purge_parsed_keys is off, its log keys stay")
+                self.log.info(f"{bucket.name}: purge_parsed_keys is off, so its log keys are kept")
                 continue
-            with cancellable(), held_back(self.failed, bucket):
+            with cancellable(), hold_back(self.failed, bucket):
                 self._purge(bucket, periods)
         for failure in self.failures[: asset_checks.SAMPLE]:
-            self.log.warning(f"{failure.key} is not purged: {failure.error}")
+            self.log.warning(f"{failure.key} was not purged: {failure.error}")
 
     def _purge(self, bucket: LoggedBucket, periods: Sequence[DeliveryPeriod] | None) -> None:
         purged = purge(
@@ -142,15 +143,15 @@ class _Purge:
         self.kept, self.waiting = self.kept + purged.kept.keys, self.waiting + purged.waiting_keys
         self.failures += purged.failures
         for problem, days in purged.days_by_archive_problem().items():
-            text = f"{bucket.name}: nothing of {count_periods(days)} from {days[0]} on is purged: {problem}"
+            text = f"{bucket.name}: nothing was purged in {count_periods(days)} from {days[0]} on: {problem}"
             self.failed.append(dg.Failure(text, allow_retries=False))
         self.log.info(
             f"{bucket.name}: purged {purged.keys:,} keys ({purged.bytes:,} bytes) in {purged.seconds:.1f} s;"
-            f" {purged.kept.keys:,} keys with rejected lines stay"
+            f" {purged.kept.keys:,} keys with rejected lines are kept"
         )
 
     def metadata(self) -> dict[str, object]:
-        """What a person wants to know of the step."""
+        """Return the metadata of the step."""
         return {
             "purged keys": self.keys,
             "purged bytes": self.bytes,

@@ -1,6 +1,6 @@
-"""What assets, checks and sensors are handed: the records' database, and the log buckets' stores.
+"""The resources of assets, checks and sensors: the records' database, and the stores of the log buckets.
 
-Nothing connects before its first use: definitions must load without a database and without S3.
+Nothing connects before its first use, since definitions must load without a database and without S3.
 """
 
 import threading
@@ -22,34 +22,34 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# Dagster makes a copy of a resource for each run and tick; what a process has opened is kept here.
+# Dagster copies a resource for each run and tick, so a process keeps its open stores and engines here.
 _STORES: dict[tuple[object, LoggedBucket], LogStore] = {}
 _ENGINES: "WeakKeyDictionary[Settings, dict[str | None, sa.Engine]]" = WeakKeyDictionary()
 _OPENING = threading.Lock()
 
 
 class RecordDatabase(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The database of the records. One engine per process, opened (and migrated) at first use."""
+    """The database of the records. A process has one engine, which is opened (and migrated) at its first use."""
 
     database_url: str | None = Field(
         default=None,
-        description="URL of the Postgres of the records. Give it by EnvVar: the Dagster UI shows what is written here."
-        " If it is not set, it is `database_url` of the settings.",
+        description="URL of the records' Postgres. Use an EnvVar, since the Dagster UI shows a literal value. The"
+        " default is `database_url` of the settings.",
     )
 
     def open(self, settings: Settings) -> sa.Engine:
-        """Return a working engine; a database that has gone away is opened again. Raises DatabaseError."""
+        """Return a working engine. Open the database again if it has gone away. Raises DatabaseError."""
         with _OPENING:
             engines = _ENGINES.setdefault(settings, {})
             engine = engines.get(self.database_url)
-            if engine is None or not _answers(engine):
+            if engine is None or not _is_answering(engine):
                 own = {"database_url": self.database_url} if self.database_url else {}
                 engine = engines[self.database_url] = open_database(_with_url(settings, **own))
             return engine
 
 
 class LogBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The stores of the configured buckets, each made at its first use in this process."""
+    """The stores of the configured buckets. A process opens each at its first use."""
 
     def client(self, bucket: LoggedBucket) -> "S3Client":
         """Return a boto3 client for the bucket's log bucket. Raises BotoCoreError, ValueError and LogStoreError."""
@@ -68,12 +68,12 @@ class LogBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         return open_place(settings, bucket, self.client)
 
     def _identity(self) -> object:
-        """Return what distinguishes these clients from those of another resource; Dagster copies it for each run."""
+        """Return a value that tells different clients apart, since Dagster copies a resource for each run."""
         return None
 
 
 def _with_url(settings: Settings, **own: str) -> Settings:
-    """Return the settings with this database_url, which is held to the same rules as that of the settings."""
+    """Return the settings with this database_url. It is validated like the one of the settings."""
     return Settings.model_validate(dict(settings) | own) if own else settings
 
 
@@ -82,7 +82,7 @@ RECORD_DATABASE = RecordDatabase()
 FOLDERS_ONLY = LogBuckets()
 
 
-def _answers(engine: sa.Engine) -> bool:
+def _is_answering(engine: sa.Engine) -> bool:
     try:
         with engine.connect() as connection:
             connection.execute(sa.select(1))

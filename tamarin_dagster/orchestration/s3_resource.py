@@ -1,6 +1,6 @@
-"""Dagster's side of S3: dagster-aws's S3Resource, filled from the settings of each bucket.
+"""Dagster's side of S3: the S3Resource of dagster-aws, filled from the settings of each bucket.
 
-Importing dagster-aws takes half a second: this module is imported only where a log bucket or an archive lies in S3.
+Importing dagster-aws takes half a second, so this module is imported only if a log bucket or an archive is in S3.
 """
 
 from typing import Any
@@ -14,20 +14,20 @@ from tamarin_dagster.logstore.store import LogStoreError
 from tamarin_dagster.orchestration.resources import LogBuckets
 from tamarin_dagster.settings import LoggedBucket
 
-# Fields of S3Resource that change boto3's client, but not the one that GETs go through.
+# Fields of S3Resource that change the boto3 client, but not the client that reads the log keys.
 _UNSUPPORTED = ("use_unsigned_session", "use_ssl", "verify")
 
 
 class LogBucketS3Resource(S3Resource):
-    """dagster-aws's S3Resource with a client made for log buckets, which may act as a role.
+    """The S3Resource of dagster-aws with a client for log buckets, which may act as a role.
 
-    Its fields hold for all buckets; what a bucket's own settings say (region, endpoint_url, profile, role_arn) wins.
+    Its fields apply to all buckets. A bucket's own settings (region, endpoint_url, profile, role_arn) override them.
     """
 
     role_arn: str | None = Field(default=None, description="ARN of a role that the client acts as.")
 
     def get_object_to_set_on_execution_context(self) -> Any:
-        """Return the resource itself: S3Resource would give its client, which knows no bucket."""
+        """Return the resource itself. S3Resource would return its client, which does not know the bucket."""
         return self
 
     def get_client(self) -> Any:
@@ -62,11 +62,11 @@ class S3LogBuckets(LogBuckets):
     s3: dg.ResourceDependency[S3Resource]
 
     def client(self, bucket: LoggedBucket) -> Any:
-        """Return a boto3 client: a LogBucketS3Resource knows the bucket's settings, any other is used as it is."""
+        """Return a boto3 client: with the bucket's settings from a LogBucketS3Resource, unchanged from any other."""
         s3: object = self.s3
         if isinstance(s3, LogBucketS3Resource):
             return s3.get_client_of(bucket)
-        # An S3Resource that is configured at launch reaches us as the client that it has made.
+        # Dagster replaces an S3Resource that is configured at launch with the client that it has made.
         return s3.get_client() if isinstance(s3, S3Resource) else s3
 
     def _identity(self) -> object:

@@ -1,6 +1,6 @@
-"""Nightly schedules: look again at the days before the sensor's lookback, retry failed purges, drop old months.
+"""The nightly schedules: load late log keys, retry failed purges, and drop old months.
 
-One schedule does each of these for all buckets.
+Each schedule works for all buckets.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,13 +14,13 @@ from dagster._core.storage.tags import (
 )
 
 from tamarin_dagster.analytics.dimensions import pending_dimensions
-from tamarin_dagster.orchestration.naming import ASSET_JOB, FIRST, named
-from tamarin_dagster.orchestration.partitions import first_partition_date, whole_days
+from tamarin_dagster.orchestration.delivery_partitions import first_partition_date, whole_days
+from tamarin_dagster.orchestration.naming import ASSET_JOB, FIRST, make_name
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster.orchestration.selections import reconcile_selection
 from tamarin_dagster.settings import LoggedBucket, Settings
 
-# S3 delivers nearly all keys within hours; a week catches what came when nothing was running.
+# S3 delivers nearly all keys within hours. A week also covers the time when nothing was running.
 RECONCILED_DAYS = 7
 
 
@@ -32,12 +32,12 @@ def build_reconcile_schedule(settings: Settings, slugs: Mapping[str, str], prefi
     selections = {bucket.name: reconcile_selection(bucket, slugs[bucket.name], settings) for bucket in settings.buckets}
 
     @dg.schedule(
-        name=named(prefix, "reconcile_log_keys_nightly"),
+        name=make_name(prefix, "reconcile_log_keys_nightly"),
         cron_schedule="15 3 * * *",
         execution_timezone="UTC",
         job_name=ASSET_JOB,
         description=f"Loads late log keys: looks again at each monitored bucket's last {RECONCILED_DAYS} days.",
-        default_status=status_of(settings.buckets),
+        default_status=choose_default_status(settings.buckets),
     )
     def reconcile(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         today = context.scheduled_execution_time.date()
@@ -61,22 +61,22 @@ def build_reconcile_schedule(settings: Settings, slugs: Mapping[str, str], prefi
 def active_buckets(
     settings: Settings, slugs: Mapping[str, str], instance: dg.DagsterInstance
 ) -> Iterator[LoggedBucket]:
-    """Yield the monitored buckets whose sensor is not stopped: who stops it stops the bucket's schedules too."""
+    """Yield the monitored buckets whose sensor is not stopped. Stopping the sensor stops the bucket's schedules too."""
     statuses = {
         state.name: state.status.value
         for state in instance.all_instigator_state()
         if state.instigator_type.value == "SENSOR"
     }
     for bucket in settings.buckets:
-        status = statuses.get(named(slugs[bucket.name], "new_log_keys"))
+        status = statuses.get(make_name(slugs[bucket.name], "new_log_keys"))
         if status == "RUNNING" or (bucket.monitor_bucket and status != "STOPPED"):
             yield bucket
 
 
 def build_purge_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.ScheduleDefinition:
-    """Purges nightly what is pending."""
+    """Build the nightly schedule that purges all pending log keys."""
     return dg.ScheduleDefinition(
-        name=named(prefix, "purge_pending_log_keys_nightly"),
+        name=make_name(prefix, "purge_pending_log_keys_nightly"),
         job=job,
         cron_schedule="45 3 * * *",
         execution_timezone="UTC",
@@ -88,9 +88,9 @@ def build_purge_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.Schedule
 def build_expire_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.ScheduleDefinition:
     """Build the schedule that drops old months: daily, since late log keys may add records to dropped months."""
     return dg.ScheduleDefinition(
-        name=named(prefix, "expire_old_records_daily"),
+        name=make_name(prefix, "expire_old_records_daily"),
         job=job,
-        # After the nightly purge, which can delete no key that expired.
+        # After the nightly purge, which cannot delete a log key once it is expired.
         cron_schedule="15 5 * * *",
         execution_timezone="UTC",
         description="Drops the records that are older than retention_months.",
@@ -99,12 +99,12 @@ def build_expire_schedule(job: dg.JobDefinition, prefix: str = "") -> dg.Schedul
 
 
 def build_dimensions_schedule(job: dg.JobDefinition, settings: Settings, prefix: str = "") -> dg.ScheduleDefinition:
-    """Build the hourly schedule for what roll-ups could not finish, or what an upgrade has changed."""
+    """Build the hourly schedule that finishes what roll-ups could not, and what an upgrade has changed."""
 
     @dg.schedule(
-        name=named(prefix, "classify_user_agents_hourly"),
+        name=make_name(prefix, "classify_user_agents_hourly"),
         job=job,
-        # Off the full hour, and not with the watch.
+        # Not at the full hour, and not together with watch_buckets.
         cron_schedule="35 * * * *",
         execution_timezone="UTC",
         description="Classifies user agents, prices days, and looks up addresses, if any are pending.",
@@ -113,17 +113,17 @@ def build_dimensions_schedule(job: dg.JobDefinition, settings: Settings, prefix:
     def classify_user_agents_hourly(tamarin_database: RecordDatabase) -> dg.RunRequest | dg.SkipReason:
         if pending_dimensions(tamarin_database.open(settings), settings):
             return dg.RunRequest()
-        return dg.SkipReason("Every user agent and address is known, and every day is priced.")
+        return dg.SkipReason("all user agents and addresses are known, and all days are priced")
 
     return classify_user_agents_hourly
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
-    """Tags that make one run of a range of partitions; RunRequest has no parameter for it yet (dagster #34096)."""
+    """Return tags that make one run of a range of partitions. RunRequest has no parameter for it (dagster #34096)."""
     return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
 
 
-def status_of(buckets: Sequence[LoggedBucket]) -> dg.DefaultScheduleStatus:
-    """Return whether a schedule of these buckets is on from the start: it is if any of them is monitored."""
+def choose_default_status(buckets: Sequence[LoggedBucket]) -> dg.DefaultScheduleStatus:
+    """Return the default status of a schedule of these buckets: it is on if any of them is monitored."""
     monitored = any(bucket.monitor_bucket for bucket in buckets)
     return dg.DefaultScheduleStatus.RUNNING if monitored else dg.DefaultScheduleStatus.STOPPED

@@ -1,6 +1,7 @@
-"""Per bucket a sensor that looks for unseen log keys and asks for one run per delivery day (or hour) that has some.
+"""The sensor of each bucket: it looks for unseen log keys and requests one run per delivery day (or hour) with some.
 
-It only looks: the ledger is the truth of what is loaded. The cursor is a day to look from, never proof of loading.
+The sensor loads nothing. The ledger is the only truth of what is loaded: the cursor says from which day on to look, and
+never proves that anything was loaded.
 """
 
 import hashlib
@@ -20,8 +21,8 @@ from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.orchestration.batching import minutes_to_wait
-from tamarin_dagster.orchestration.naming import BUCKET_TAG, DIGEST_TAG, FIRST, named
-from tamarin_dagster.orchestration.partitions import first_partition_date, has_begun, partition_key, period_of
+from tamarin_dagster.orchestration.delivery_partitions import first_partition_date, get_period, has_begun, partition_key
+from tamarin_dagster.orchestration.naming import BUCKET_TAG, DIGEST_TAG, FIRST, make_name
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.selections import Selection, load_selection
 from tamarin_dagster.pipeline.discover import (
@@ -36,23 +37,23 @@ from tamarin_dagster.pipeline.retain import first_kept_day
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import LoggedBucket, Settings
 
-# Dagster ends a tick after 60 s and then forgets what it found; the rest is for the last page and for Dagster itself.
+# Dagster ends a tick after 60 s and forgets what it found. The remaining 20 s are for the last page and for Dagster.
 TICK_BUDGET_SECONDS = 40
-# Keys arrive hours late at times; what is later yet is found by the nightly schedule.
+# Log keys sometimes arrive hours late. The nightly schedule finds those that arrive even later.
 LOOKBACK_DAYS = 3
-# Runs of a bucket that are queued or running at a time; what is left is asked for as they end.
+# The maximum number of queued and running runs of a bucket. Later ticks request the rest as runs end.
 MAX_RUNS_UNDER_WAY = 31
-# Attempts at the very same keys, and how long the second waits after the first; each further one waits twice as long.
+# How often the same keys are tried, and how long the second attempt waits. Each further attempt waits twice as long.
 MAX_ATTEMPTS = 5
 RETRY_DELAY_SECONDS = 60
 MAX_RETRY_DELAY_SECONDS = 3600
-# Runs that failed before their start are no attempts, and there may be many of them: the newest are looked at.
+# Runs that failed before their start do not count as attempts. There may be many, so only the newest are read.
 MAX_RUNS_OF_THE_SAME_KEYS = 100
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """A partition with unseen keys: how many, and a digest of exactly which generations."""
+    """A partition with unseen keys: their number, and a digest of their generations."""
 
     period: DeliveryPeriod
     keys: int
@@ -66,7 +67,7 @@ class Unseen:
 
 @dataclass
 class Tick:
-    """What a tick saw, for its skip message, and how far it got."""
+    """What a tick saw, for its message, and how far it got."""
 
     days: int = 0
     listed: int = 0
@@ -83,15 +84,15 @@ class Tick:
     not_searched: str = ""
 
     def hold(self, day: date) -> None:
-        """The position stays at the first day that still has keys to load: it moves on when they are loaded."""
+        """Keep the position at this day or an earlier one until its keys are loaded."""
         self.held_at = min(self.held_at or day, day)
 
     def position(self, today: date) -> date | None:
-        """Where the next tick goes on (less the lookback)."""
+        """Return the day at which the next tick continues (it starts LOOKBACK_DAYS earlier)."""
         return self.held_at or (self.looked_at if self.cut_short else today)
 
-    def story(self, seconds: float) -> str:
-        """The tick in one sentence."""
+    def describe(self, seconds: float) -> str:
+        """Return one sentence that describes the tick."""
         looked = f"{count_noun(self.listed, 'log key')} in {count_noun(self.days, 'day')}"
         parts = [f"{looked}: {self.seen:,} loaded, {self.unseen:,} new"]
         if self.strays or self.strays_elsewhere:
@@ -109,16 +110,17 @@ class Tick:
 
 
 def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.SensorDefinition:
-    """Build the bucket's sensor: on from the start if the bucket is monitored, at the interval of the settings."""
+    """Build the bucket's sensor. It is on by default if the bucket is monitored."""
     selection = load_selection(bucket, slug, settings)
 
     @dg.sensor(
-        name=named(slug, "new_log_keys"),
+        name=make_name(slug, "new_log_keys"),
         asset_selection=selection.asset_selection,
         minimum_interval_seconds=max(1, round(settings.pull_parse_interval * 60)),
         default_status=dg.DefaultSensorStatus.RUNNING if bucket.monitor_bucket else dg.DefaultSensorStatus.STOPPED,
         description=(
-            f"Looks for log keys of {bucket.name} that are not loaded, and asks for a run per partition that has some."
+            f"Looks for log keys of {bucket.name} that are not loaded, and requests one run for each partition that has"
+            " some."
         ),
         owners=list(bucket.owners),
     )
@@ -128,7 +130,7 @@ def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Sens
         started = time.monotonic()
         tick = Tick()
         position = json.loads(context.cursor)["position"] if context.cursor else None
-        first = first_day(
+        first = find_first_day(
             bucket,
             date.fromisoformat(position) if position else None,
             first_kept_day(settings.retention_months, datetime.now(UTC).date()) if settings.retention_months else None,
@@ -136,7 +138,7 @@ def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Sens
         in_flight = _partitions_in_flight(context.instance, selection)
         requests: list[dg.RunRequest] = []
         store, engine = tamarin_log_buckets.store(bucket), tamarin_database.open(settings)
-        for unseen in unseen_periods(bucket, store, engine, first, started, tick):
+        for unseen in find_unseen_periods(bucket, store, engine, first, started, tick):
             if len(in_flight) + len(requests) >= MAX_RUNS_UNDER_WAY:
                 tick.hold(unseen.day)
                 tick.cut_short = True
@@ -146,7 +148,7 @@ def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Sens
                 tick.waiting.append(f"{unseen.period} is being loaded")
             elif (attempt := _next_attempt(context.instance, selection, unseen, tick)) is not None:
                 tick.hold(unseen.day)
-                # A second attempt has a delay of its own.
+                # A second attempt already has its own delay.
                 if attempt == 1 and (
                     minutes := _minutes_to_wait(context.instance, selection, unseen, bucket, settings)
                 ):
@@ -156,7 +158,7 @@ def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Sens
                     )
                 else:
                     requests.append(_request(selection, unseen, attempt))
-        story = tick.story(time.monotonic() - started)
+        story = tick.describe(time.monotonic() - started)
         context.log.info(f"{bucket.name}: {story}")
         reached = tick.position(datetime.now(UTC).date())
         return dg.SensorResult(
@@ -168,22 +170,22 @@ def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Sens
     return new_log_keys
 
 
-def first_day(bucket: LoggedBucket, position: date | None, first_kept: date | None) -> date:
-    """The first day a tick looks at: a lookback before its position, never before the monitored days begin.
+def find_first_day(bucket: LoggedBucket, position: date | None, first_kept: date | None) -> date:
+    """Return the first day of a tick: LOOKBACK_DAYS before its position, but not before the monitored days begin.
 
-    Nor before the first day that retention keeps: rows of earlier ones would be dropped at once.
+    It is also not before the first day that retention keeps, since rows of earlier days would be dropped at once.
     """
     first = max(bucket.first_monitored_date, first_partition_date(bucket), first_kept or bucket.first_monitored_date)
     return first if position is None else max(first, position - timedelta(days=LOOKBACK_DAYS))
 
 
-def unseen_periods(
+def find_unseen_periods(
     bucket: LoggedBucket, store: LogStore, engine: sa.Engine, first: date, started: float, tick: Tick
 ) -> Iterator[Unseen]:
-    """The partitions from the day `first` on that have unseen keys, oldest first, until the time budget (from
-    `started`) is used up.
+    """Yield the partitions from the day `first` on that have unseen keys, oldest first.
 
-    Raises LogStoreError: a listing that failed is not an empty one, so the tick fails.
+    Stop when TICK_BUDGET_SECONDS have passed since `started`. Raises LogStoreError: a failed listing is not an empty
+    one, so the tick fails.
     """
     today = datetime.now(UTC).date()
     seen = survey(store, bucket)
@@ -198,9 +200,9 @@ def unseen_periods(
         found: dict[DeliveryPeriod, list[LogKey]] = {}
         for page in look:
             for key in page:
-                found.setdefault(period_of(bucket, key), []).append(key)
+                found.setdefault(get_period(bucket, key), []).append(key)
             if time.monotonic() - started > TICK_BUDGET_SECONDS:
-                # What was found of this day is asked for; a day without any finds is looked at again.
+                # Runs are requested for what was found of this day. If nothing was found, the next tick looks again.
                 tick.cut_short = True
                 break
         tick.days += 1
@@ -213,7 +215,7 @@ def unseen_periods(
             tick.hold(day)
         tick.unseen += sum(map(len, found.values()))
         tick.looked_at = min(day, today)
-        # Partitions end with the present one; a key that is dated ahead waits until its time has come.
+        # The current partition is the last one. A log key with a later date waits until its partition begins.
         for period, keys in sorted(found.items(), key=lambda item: str(item[0])):
             if has_begun(period):
                 yield Unseen(period, len(keys), _digest(keys))
@@ -222,7 +224,7 @@ def unseen_periods(
 def _digest(keys: list[LogKey]) -> str:
     digest = hashlib.sha256()
     for key in keys:
-        # With its time: the same content may be put there again.
+        # The time is included, since the same content may be uploaded again.
         digest.update(f"{key.object.key}\0{key.object.etag}\0{key.object.last_modified}\0".encode())
     return digest.hexdigest()[:16]
 
@@ -230,7 +232,7 @@ def _digest(keys: list[LogKey]) -> str:
 def _request(selection: Selection, unseen: Unseen, attempt: int) -> dg.RunRequest:
     partition = partition_key(unseen.period)
     return dg.RunRequest(
-        # Dagster never runs a run_key twice, also not a failed one: so it names the keys and the attempt.
+        # Dagster never runs a run_key twice, not even after a failure, so the key contains the digest and the attempt.
         run_key=f"{selection.bucket_tag}:{partition}:{unseen.digest}:attempt{attempt}",
         partition_key=partition,
         asset_selection=list(selection.assets),
@@ -240,27 +242,31 @@ def _request(selection: Selection, unseen: Unseen, attempt: int) -> dg.RunReques
 
 
 def _partitions_in_flight(instance: dg.DagsterInstance, selection: Selection) -> set[str]:
-    """Partitions that a queued or running run of this bucket will load; it lists when it starts: nothing is missed."""
+    """Return the partitions that a queued or running run of this bucket will load.
+
+    No key is missed: a run lists its partition when it starts.
+    """
     runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={BUCKET_TAG: selection.bucket_tag}))
     return {run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags}
 
 
 def _next_attempt(instance: dg.DagsterInstance, selection: Selection, unseen: Unseen, tick: Tick) -> int | None:
-    """The number of the next run for exactly these keys; None while it has to wait, or after the last attempt.
+    """Return the number of the next attempt at these keys, or None while it has to wait or after the last attempt.
 
-    A run that failed before it started never looked at the keys: it is no attempt, but the next one waits longer.
+    A run that failed before it started never looked at the keys. It does not count as an attempt, but the next attempt
+    waits longer.
     """
     same_keys = dg.RunsFilter(tags={BUCKET_TAG: selection.bucket_tag, DIGEST_TAG: unseen.digest})
     records = instance.get_run_records(same_keys, limit=MAX_RUNS_OF_THE_SAME_KEYS)
     if not records:
         return 1
-    attempts = sum(not _failed_before_its_start(record) for record in records)
+    attempts = sum(not _has_failed_before_start(record) for record in records)
     if attempts >= MAX_ATTEMPTS:
         tick.waiting.append(
             f"{unseen.period}: {count_noun(unseen.keys, 'log key')} skipped after {MAX_ATTEMPTS} attempts; see its runs"
         )
         return None
-    number = 1 + max(len(records), *map(_number_of, records))
+    number = 1 + max(len(records), *map(_parse_attempt, records))
     delay = min(RETRY_DELAY_SECONDS * 2 ** (len(records) - 1), MAX_RETRY_DELAY_SECONDS)
     ended = max(record.end_time or record.update_timestamp.timestamp() for record in records)
     if time.time() - ended < delay:
@@ -273,7 +279,7 @@ def _next_attempt(instance: dg.DagsterInstance, selection: Selection, unseen: Un
 def _minutes_to_wait(
     instance: dg.DagsterInstance, selection: Selection, unseen: Unseen, bucket: LoggedBucket, settings: Settings
 ) -> float:
-    """Return for how many minutes the keys should wait for more. Rounded up, so that no wait is shown as 0 minutes."""
+    """Return for how many minutes the keys should wait for more, rounded up so that a wait never reads as 0 minutes."""
     least = settings.minutes_between_runs_of(bucket)
     if least == 0:
         return 0
@@ -281,18 +287,18 @@ def _minutes_to_wait(
     ended = [
         record.end_time or record.update_timestamp.timestamp()
         for record in instance.get_run_records(dg.RunsFilter(tags=tags), limit=10)
-        if not _failed_before_its_start(record)
+        if not _has_failed_before_start(record)
     ]
     since = (time.time() - max(ended)) / 60 if ended else None
     return math.ceil(minutes_to_wait(unseen.keys, since, interval=settings.pull_parse_interval, least=least))
 
 
-def _failed_before_its_start(record: RunRecord) -> bool:
-    """Whether the run was never executed: its code server was gone, or its process never came up."""
+def _has_failed_before_start(record: RunRecord) -> bool:
+    """Return whether the run failed without being executed: its code server was gone, or its process did not start."""
     return record.dagster_run.status is dg.DagsterRunStatus.FAILURE and record.start_time is None
 
 
-def _number_of(record: RunRecord) -> int:
-    """The number in a run's key, which Dagster never runs twice."""
+def _parse_attempt(record: RunRecord) -> int:
+    """Return the number of the attempt in the run's key, or 0 if it has none."""
     number = record.dagster_run.tags.get(RUN_KEY_TAG, "").rpartition(":attempt")[2]
     return int(number) if number.isdecimal() else 0

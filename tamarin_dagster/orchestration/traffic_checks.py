@@ -1,8 +1,8 @@
-"""The alarms: what is unusual in a bucket's traffic, as checks that warn, with who and what in their metadata.
+"""The checks for anomalies in a bucket's traffic. They warn, and their metadata shows who and what caused the anomaly.
 
-They are of `traffic`, an asset that nothing makes. Each load makes the rollups again: Dagster would show no result of
-theirs any more, and plan one for each partition (test_upstream has it); and a look at each load would tell of one spike
-a hundred times a day. So they are looked at hourly, and stay.
+The checks belong to the external asset `traffic`. If they belonged to the rollups, each load would hide their results
+and plan a result for each partition (see tamarin_dagster_tests/upstream). A check at each load would also report one
+spike a hundred times a day, so they run hourly.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumer
 from tamarin_dagster.analytics.past import SETTLED_AFTER, last_settled_day, waiting_days
 from tamarin_dagster.analytics.reasons import Reason
 from tamarin_dagster.logkey import make_printable
-from tamarin_dagster.orchestration.naming import group_of, rollups_key, traffic_key
+from tamarin_dagster.orchestration.naming import get_group, rollups_key, traffic_key
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster.traffic.baseline import PAST_DAYS
@@ -30,15 +30,15 @@ NEW_TOP_TALKER = "new_top_talker"
 TOP_TALKER_SHARE = "top_talker_share"
 
 TOO_LITTLE_HISTORY = "too little history for a baseline"
-# Characters of a key, agent or referrer in a table. Longer ones are attacks, and would fill the page.
+# The maximum length of a key, agent or referrer in a table. Longer values are attacks, and would fill the page.
 SHOWN_CHARACTERS = 200
 
 _KINDS = {ConsumerKind.ip: "IP address", ConsumerKind.requester: "requester"}
 _SETTLED_HOURS = SETTLED_AFTER // timedelta(hours=1)
 _BASELINE = (
     f" The baseline is the median of the same hour on the {PAST_DAYS} days before, or on the same days of the week,"
-    " whichever is higher; an hour may exceed it by alarm_threshold median absolute deviations. The metadata shows the"
-    " hours, and who and what took more than before on that day. The check warns for a day."
+    " whichever is higher. An hour may exceed it by alarm_threshold median absolute deviations. The metadata shows the"
+    " hours, and the clients and files that took more than before on that day. The check warns for a day."
 )
 _DESCRIPTIONS: Mapping[str, str] = {
     BANDWIDTH_ANOMALY: (
@@ -50,14 +50,14 @@ _DESCRIPTIONS: Mapping[str, str] = {
         " and user agents in the metadata." + _BASELINE
     ),
     ERROR_RATE_ANOMALY: (
-        f"In no hour of the last {anomalies.JUDGED_HOURS} was a far larger part of the requests answered with a 4xx or"
-        " 5xx than before. A key with many errors is missing or closed; an address with many errors is guessing names."
+        f"No hour of the last {anomalies.JUDGED_HOURS} had a far larger share of 4xx and 5xx answers than its baseline."
+        " An object key with many errors is missing or not readable; an address with many errors is guessing names."
         f" An hour is judged {_SETTLED_HOURS} hours after its end." + _BASELINE
     ),
     NEW_TOP_TALKER: (
-        f"None of the {anomalies.TOP} addresses and requesters with most of the last day's bytes, and with"
-        f" {anomalies.MIN_NEW_SHARE:.0%} of them or more, is new: each was seen in the {PAST_DAYS} days before. If this"
-        " fails, find out who it is; s3_log_record has its requests."
+        f"The {anomalies.TOP} addresses and requesters with the most bytes of the last day, if they took"
+        f" {anomalies.MIN_NEW_SHARE:.0%} of the bytes or more, were all seen in the {PAST_DAYS} days before. If this"
+        " fails, find out who the new one is; s3_log_record has its requests."
     ),
     TOP_TALKER_SHARE: (
         f"No address and no requester took more than hog_share of the bytes of the last day, or of the last"
@@ -67,12 +67,12 @@ _DESCRIPTIONS: Mapping[str, str] = {
         " hog_share."
     ),
 }
-ALARMS = tuple(_DESCRIPTIONS)
+ANOMALY_CHECKS = tuple(_DESCRIPTIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
-    """What a check's result says."""
+    """The outcome of a check."""
 
     passed: bool
     metadata: Mapping[str, Any]
@@ -85,40 +85,40 @@ def build_traffic(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
         traffic_key(slug),
         deps=[rollups_key(slug)],
         description=(
-            f"Requests to {bucket.name}, as its rollups have them.\n\nNo run makes them: the checks look for anomalies"
-            " every hour, and show who and what caused them."
+            f"Requests to {bucket.name}, as its rollups count them.\n\nNo run makes this asset. Its checks look for"
+            " anomalies every hour, and show the clients and files that caused them."
         ),
-        group_name=group_of(slug),
+        group_name=get_group(slug),
         owners=list(bucket.owners),
         kinds={"s3"},
     )
 
 
-def alarm_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
-    """Return the checks for anomalies as Dagster specs."""
+def anomaly_check_specs(bucket: LoggedBucket, slug: str) -> list[dg.AssetCheckSpec]:
+    """Return the Dagster specs of the checks for anomalies."""
     return [
         dg.AssetCheckSpec(name, asset=traffic_key(slug), description=text.replace("{bucket}", bucket.name))
         for name, text in _DESCRIPTIONS.items()
     ]
 
 
-def alarm_results(
+def anomaly_results(
     bucket: LoggedBucket, slug: str, settings: Settings, wanted: Collection[str], engine: sa.Engine
 ) -> Iterator[dg.AssetCheckResult]:
-    """Judge the bucket's traffic. It reads only the rollups."""
+    """Judge the bucket's traffic and yield the results of the wanted checks. This reads only the rollups."""
     threshold, share = settings.alarm_threshold_of(bucket), settings.hog_share_of(bucket)
     now = datetime.now(UTC)
     first = last_settled_day(now) - timedelta(days=anomalies.TOP_TALKER_DAYS - 1)
     with engine.connect() as connection:
         waiting = waiting_days(connection, bucket.name, first, now.date())
-    for name in sorted(set(ALARMS) & set(wanted)):
+    for name in sorted(set(ANOMALY_CHECKS) & set(wanted)):
         try:
             with engine.connect() as connection:
                 judged = _judge(connection, name, bucket.name, now, threshold, share)
         except DATABASE_ERRORS as error:
             raise_if_lost(error)
-            judged = _Judgement(False, {}, f"it could not be judged: {cause_of(error)}")
-        judged = _with_missing(judged, waiting)
+            judged = _Judgement(False, {}, f"the traffic could not be judged: {cause_of(error)}")
+        judged = _note_waiting_days(judged, waiting)
         yield dg.AssetCheckResult(
             passed=judged.passed,
             asset_key=traffic_key(slug),
@@ -129,8 +129,8 @@ def alarm_results(
         )
 
 
-def _with_missing(judged: _Judgement, waiting: Sequence[date]) -> _Judgement:
-    """The judgement, with the days whose records it does not know."""
+def _note_waiting_days(judged: _Judgement, waiting: Sequence[date]) -> _Judgement:
+    """Return the judgement with a note about the days whose records are not in the rollups yet."""
     if not waiting:
         return judged
     days = ", ".join(map(str, waiting))
@@ -144,19 +144,19 @@ def _with_missing(judged: _Judgement, waiting: Sequence[date]) -> _Judgement:
 def _judge(
     connection: sa.Connection, name: str, bucket: str, now: datetime, threshold: float, share: float
 ) -> _Judgement:
-    """The check of that name, now."""
+    """Return the judgement of the check with this name."""
     if name == BANDWIDTH_ANOMALY:
-        return _rises(anomalies.bandwidth_spikes(connection, bucket, now, threshold), int)
+        return _judge_rises(anomalies.bandwidth_spikes(connection, bucket, now, threshold), int)
     if name == REQUEST_ANOMALY:
-        return _rises(anomalies.request_spikes(connection, bucket, now, threshold), int)
+        return _judge_rises(anomalies.request_spikes(connection, bucket, now, threshold), int)
     if name == ERROR_RATE_ANOMALY:
-        return _rises(anomalies.error_rate_jumps(connection, bucket, now, threshold), _percent)
+        return _judge_rises(anomalies.error_rate_jumps(connection, bucket, now, threshold), _percent)
     if name == NEW_TOP_TALKER:
-        return _newcomers(anomalies.new_top_consumers(connection, bucket, now))
-    return _top_talkers(anomalies.top_talkers(connection, bucket, now, share), share)
+        return _judge_newcomers(anomalies.new_top_consumers(connection, bucket, now))
+    return _judge_top_talkers(anomalies.top_talkers(connection, bucket, now, share), share)
 
 
-def _rises(found: anomalies.Rises, as_cell: Callable[[float], int | str]) -> _Judgement:
+def _judge_rises(found: anomalies.Rises, as_cell: Callable[[float], int | str]) -> _Judgement:
     metadata: dict[str, Any] = {"days known": found.days, "hours judged": found.judged}
     largest = found.largest
     if largest is None:
@@ -189,14 +189,14 @@ def _reason_cells(reason: Reason) -> dict[str, int | str]:
         name = name.partition("?")[0]
     return {
         "what": reason.dimension.replace("_", " "),
-        "who": cell_of(name),
+        "who": format_cell(name),
         "that day": reason.value,
         "usual": int(reason.usual),
         "more": int(reason.more),
     }
 
 
-def _newcomers(found: anomalies.Newcomers) -> _Judgement:
+def _judge_newcomers(found: anomalies.Newcomers) -> _Judgement:
     metadata: dict[str, Any] = {"days known": found.days, "day": found.day.isoformat()}
     if not found.is_judged:
         return _Judgement(True, metadata, TOO_LITTLE_HISTORY)
@@ -204,7 +204,7 @@ def _newcomers(found: anomalies.Newcomers) -> _Judgement:
     return _Judgement(not rows, metadata | ({"new consumers": _table(rows)} if rows else {}))
 
 
-def _top_talkers(found: Sequence[Consumers], share: float) -> _Judgement:
+def _judge_top_talkers(found: Sequence[Consumers], share: float) -> _Judgement:
     rows = [
         _consumer_cells(each.by, consumer) | {"from": each.first.isoformat(), "to": each.last.isoformat()}
         for each in found
@@ -217,7 +217,7 @@ def _consumer_cells(by: ConsumerKind, consumer: Consumer) -> dict[str, int | str
     multiple = consumer.times_median
     return {
         "what": _KINDS[by],
-        "who": cell_of(consumer.name),
+        "who": format_cell(consumer.name),
         "requests": consumer.requests,
         "bytes": consumer.bytes_sent,
         "share": _percent(consumer.share),
@@ -226,8 +226,8 @@ def _consumer_cells(by: ConsumerKind, consumer: Consumer) -> dict[str, int | str
     }
 
 
-def cell_of(name: str | None) -> str:
-    """A client's text, as a table may show it."""
+def format_cell(name: str | None) -> str:
+    """Return a client's text for a table: printable and not too long."""
     text = "(none)" if name is None else make_printable(name[:SHOWN_CHARACTERS])
     return text if name is None or len(name) <= SHOWN_CHARACTERS else f"{text}…"
 

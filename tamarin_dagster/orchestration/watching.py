@@ -1,7 +1,8 @@
-"""The looks at all buckets: hourly at deliveries and traffic, nightly at the records of the last days.
+"""The jobs that check all buckets: hourly their deliveries and traffic, nightly the records of the last days.
 
-A step per bucket would write some fifty rows for each into Dagster's storage each hour, most of them the same as an
-hour before. So one step looks at all buckets, and a check that still passes is written again only after a while.
+A step for each bucket would write about fifty rows into Dagster's storage each hour, and most results would be the same
+as an hour before. So one step checks all buckets, and a check that still passes is written again only after
+REPEAT_SECONDS.
 """
 
 import time
@@ -21,25 +22,25 @@ from tamarin_dagster.orchestration.asset_checks import (
 )
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.completeness_checks import nightly_results, watch_results
-from tamarin_dagster.orchestration.failures import held_back, raise_held_back
-from tamarin_dagster.orchestration.naming import delivered_key, named, traffic_key
+from tamarin_dagster.orchestration.naming import delivered_key, make_name, traffic_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
-from tamarin_dagster.orchestration.schedules import RECONCILED_DAYS, status_of
-from tamarin_dagster.orchestration.traffic_checks import ALARMS, alarm_check_specs, alarm_results
+from tamarin_dagster.orchestration.schedules import RECONCILED_DAYS, choose_default_status
+from tamarin_dagster.orchestration.step_failures import hold_back, raise_held_back
+from tamarin_dagster.orchestration.traffic_checks import ANOMALY_CHECKS, anomaly_check_specs, anomaly_results
 from tamarin_dagster.settings import LoggedBucket, Settings
 
-# A check that passes, as it did before, is written again after so many seconds.
+# If a check still passes, its result is written again after this time.
 REPEAT_SECONDS = 6 * 3600
 
 
 def build_watch_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
-    """Build the checks of the bucket as it is now, so that a person can run any of them in the UI."""
+    """Build the checks of the bucket's present state, so that people can run any of them in the UI."""
 
     @dg.multi_asset_check(
-        name=named(slug, "watch"),
+        name=make_name(slug, "watch"),
         specs=[
             *(check_spec(name, bucket, slug) for name in (*WATCH_CHECKS, *NIGHTLY_CHECKS)),
-            *alarm_check_specs(bucket, slug),
+            *anomaly_check_specs(bucket, slug),
         ],
         can_subset=True,
     )
@@ -55,12 +56,12 @@ def build_watch_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> d
 
 
 def build_watch_job(settings: Settings, slugs: Mapping[str, str], prefix: str = "") -> dg.JobDefinition:
-    """Build the job that looks at all buckets hourly. Unmonitored ones may fall silent."""
+    """Build the job that checks all buckets hourly. It does not check the deliveries of unmonitored buckets."""
 
     @dg.op(
-        name=named(prefix, "look_at_buckets"),
+        name=make_name(prefix, "look_at_buckets"),
         out=dg.Out(dg.Nothing),
-        description="Looks at the deliveries and the traffic of each bucket, and writes the results of its checks.",
+        description="Checks the deliveries and the traffic of each bucket, and writes the results.",
     )
     def look_at_buckets(
         context: dg.OpExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
@@ -68,13 +69,13 @@ def build_watch_job(settings: Settings, slugs: Mapping[str, str], prefix: str = 
         engine = tamarin_database.open(settings)
 
         def look(bucket: LoggedBucket) -> Iterator[dg.AssetCheckResult]:
-            wanted = {*WATCH_CHECKS, *ALARMS} - ({DELIVERY_FRESHNESS} if not bucket.monitor_bucket else set())
+            wanted = {*WATCH_CHECKS, *ANOMALY_CHECKS} - ({DELIVERY_FRESHNESS} if not bucket.monitor_bucket else set())
             yield from _hourly_results(bucket, slugs[bucket.name], settings, wanted, engine, tamarin_log_buckets)
 
-        _look_at_all(context, settings.buckets, slugs, (*WATCH_CHECKS, *ALARMS), look)
+        _look_at_all(context, settings.buckets, slugs, (*WATCH_CHECKS, *ANOMALY_CHECKS), look)
 
     @dg.job(
-        name=named(prefix, "watch_buckets"),
+        name=make_name(prefix, "watch_buckets"),
         description="Checks that monitored buckets get log keys, that deletions of log keys succeed, and that the"
         " traffic has no anomalies.",
         executor_def=dg.in_process_executor,
@@ -86,7 +87,7 @@ def build_watch_job(settings: Settings, slugs: Mapping[str, str], prefix: str = 
 
 
 class LastDaysConfig(dg.Config):
-    """The delivery days that are looked at: the last ones, if nothing is given."""
+    """The delivery days to check. The default is the last days."""
 
     first: str | None = Field(default=None, alias="from", description="First delivery day (UTC), like 2026-01-31.")
     last: str | None = Field(default=None, alias="to", description="Last delivery day (UTC), like 2026-01-31.")
@@ -96,9 +97,9 @@ def build_nightly_job(settings: Settings, slugs: Mapping[str, str], prefix: str 
     """Build the job that looks for duplicates and hidden records among the last days' records of all buckets."""
 
     @dg.op(
-        name=named(prefix, "look_at_last_days"),
+        name=make_name(prefix, "look_at_last_days"),
         out=dg.Out(dg.Nothing),
-        description="Reads the records of the last days for what S3 delivered twice, and for records in records.",
+        description="Looks for duplicates and hidden records in the records of the last days.",
     )
     def look_at_last_days(
         context: dg.OpExecutionContext, config: LastDaysConfig, tamarin_database: RecordDatabase
@@ -116,7 +117,7 @@ def build_nightly_job(settings: Settings, slugs: Mapping[str, str], prefix: str 
         _look_at_all(context, settings.buckets, slugs, NIGHTLY_CHECKS, look)
 
     @dg.job(
-        name=named(prefix, "check_last_days"),
+        name=make_name(prefix, "check_last_days"),
         description=f"Looks for duplicates and hidden records in the records of the last {RECONCILED_DAYS} days.",
         executor_def=dg.in_process_executor,
     )
@@ -129,25 +130,25 @@ def build_nightly_job(settings: Settings, slugs: Mapping[str, str], prefix: str 
 def build_watch_schedule(job: dg.JobDefinition, settings: Settings, prefix: str = "") -> dg.ScheduleDefinition:
     """Build the hourly schedule, which runs if any bucket is monitored."""
     return dg.ScheduleDefinition(
-        name=named(prefix, "watch_buckets_hourly"),
+        name=make_name(prefix, "watch_buckets_hourly"),
         job=job,
-        # Off the full hour, when everything else starts.
+        # Not at the full hour, when many other programs start.
         cron_schedule="25 * * * *",
         execution_timezone="UTC",
         description="Checks deliveries, deletions and traffic of all buckets.",
-        default_status=status_of(settings.buckets),
+        default_status=choose_default_status(settings.buckets),
     )
 
 
 def build_nightly_schedule(job: dg.JobDefinition, settings: Settings, prefix: str = "") -> dg.ScheduleDefinition:
-    """Build the schedule that comes after the nightly look for late log keys."""
+    """Build the nightly schedule. It runs after late log keys are loaded."""
     return dg.ScheduleDefinition(
-        name=named(prefix, "check_last_days_nightly"),
+        name=make_name(prefix, "check_last_days_nightly"),
         job=job,
         cron_schedule="15 4 * * *",
         execution_timezone="UTC",
         description="Looks for duplicates and hidden records among the last days' records.",
-        default_status=status_of(settings.buckets),
+        default_status=choose_default_status(settings.buckets),
     )
 
 
@@ -158,12 +159,12 @@ def _look_at_all(
     names: Collection[str],
     look: Callable[[LoggedBucket], Iterator[dg.AssetCheckResult]],
 ) -> None:
-    """Write the results of each bucket's checks that are news. A bucket that fails does not stop the others."""
+    """Check each bucket and write the results that are news. A bucket that fails does not stop the others."""
     known = _Known(context.instance, [key for slug in slugs.values() for key in _check_keys(slug, names)])
     looked = written = failing = 0
     failed: list[dg.Failure] = []
     for bucket in buckets:
-        with cancellable(), held_back(failed, bucket):
+        with cancellable(), hold_back(failed, bucket):
             for result in look(bucket):
                 looked, failing = looked + 1, failing + (not result.passed)
                 if known.is_news(result):
@@ -184,12 +185,12 @@ def _hourly_results(
     log_buckets: LogBuckets,
 ) -> Iterator[dg.AssetCheckResult]:
     yield from watch_results(bucket, slug, settings.should_purge(bucket), wanted, engine, log_buckets)
-    if not set(ALARMS).isdisjoint(wanted):
-        yield from alarm_results(bucket, slug, settings, wanted, engine)
+    if not set(ANOMALY_CHECKS).isdisjoint(wanted):
+        yield from anomaly_results(bucket, slug, settings, wanted, engine)
 
 
 def _last_days(bucket: LoggedBucket, first: date | None = None, last: date | None = None) -> list[date]:
-    """The delivery days from the first to the last: by default RECONCILED_DAYS of them, to today."""
+    """Return the delivery days from the first to the last. The default is the last RECONCILED_DAYS days."""
     last = last or datetime.now(UTC).date()
     first = max(bucket.start_date, first or last - timedelta(days=RECONCILED_DAYS - 1))
     return [first + timedelta(days=number) for number in range((last - first).days + 1)] or [last]
@@ -197,12 +198,13 @@ def _last_days(bucket: LoggedBucket, first: date | None = None, last: date | Non
 
 def _check_keys(slug: str, names: Collection[str]) -> list[dg.AssetCheckKey]:
     return [
-        dg.AssetCheckKey(traffic_key(slug) if name in ALARMS else delivered_key(slug), name) for name in sorted(names)
+        dg.AssetCheckKey(traffic_key(slug) if name in ANOMALY_CHECKS else delivered_key(slug), name)
+        for name in sorted(names)
     ]
 
 
 class _Known:
-    """The newest result of each check, as Dagster has it."""
+    """The checks that Dagster already shows as passed."""
 
     def __init__(self, instance: dg.DagsterInstance, keys: list[dg.AssetCheckKey]) -> None:
         found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys) if keys else {}
@@ -212,13 +214,13 @@ class _Known:
         }
 
     def is_news(self, result: dg.AssetCheckResult) -> bool:
-        """Whether the result is to be written: it fails, or did not pass lately."""
-        return not result.passed or _key_of(result) not in self._passed
+        """Return whether the result should be written: the check fails, or it did not pass recently."""
+        return not result.passed or _get_check_key(result) not in self._passed
 
 
 def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
-    """Return the event that an asset check's own step would write."""
-    key = _key_of(result)
+    """Return the event that the step of an asset check would write."""
+    key = _get_check_key(result)
     return dg.AssetCheckEvaluation(
         asset_key=key.asset_key,
         check_name=key.name,
@@ -229,5 +231,5 @@ def _evaluation(result: dg.AssetCheckResult) -> dg.AssetCheckEvaluation:
     )
 
 
-def _key_of(result: dg.AssetCheckResult) -> dg.AssetCheckKey:
+def _get_check_key(result: dg.AssetCheckResult) -> dg.AssetCheckKey:
     return dg.AssetCheckKey(cast("dg.AssetKey", result.asset_key), str(result.check_name))

@@ -15,5 +15,6 @@ def test_two_pulls_and_three_roll_ups_at_once_leave_the_same_tables_behind_a_poo
     assert "exit 0; the same tables, the same log bucket, the same rollups" in at_once(shared, undisturbed(shared))
 
 
+@pytest.mark.slow
 def test_each_command_works_behind_a_pooler(shared: Bench) -> None:
     assert "commands exit 0" in one_after_the_other(shared)

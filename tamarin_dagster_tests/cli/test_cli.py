@@ -659,6 +659,7 @@ def test_a_reader_that_goes_ends_a_query_quietly(shell) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (141, "n\n1\n", "")
 
 
+@pytest.mark.slow
 def test_an_output_that_takes_nothing_is_told_and_one_that_is_closed_does_no_harm(shell) -> None:
     full = shell('tamarin-dagster sql "SELECT 1" --format csv > /dev/full')
     closed = shell('tamarin-dagster sql "SELECT 1" --format csv >&-')

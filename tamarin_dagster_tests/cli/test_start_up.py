@@ -122,6 +122,7 @@ def test_a_day_that_does_not_exist_gets_a_plain_sentence(shell_command, argument
     assert "Value error" not in said
 
 
+@pytest.mark.slow
 def test_a_shell_completes_commands_and_options(shell_command) -> None:
     def complete(words: str, number: int) -> list[str]:
         return shell_command(

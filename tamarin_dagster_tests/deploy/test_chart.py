@@ -12,7 +12,7 @@ import yaml
 from dagster._config import process_config, resolve_to_config_type
 
 from tamarin_dagster.operations import dev
-from tamarin_dagster.orchestration.naming import slugs
+from tamarin_dagster.orchestration.naming import make_slugs
 from tamarin_dagster.orchestration.purging import PURGE_POOL
 from tamarin_dagster.settings import LoggedBucket, load_settings
 
@@ -110,7 +110,7 @@ def test_the_settings_are_valid_and_each_pool_is_made_ahead(values, tmp_path) ->
     buckets: tuple[LoggedBucket, ...] = load_settings(tmp_path / "tamarin.yaml").buckets
     (container,) = manifest(values, "Job")["spec"]["template"]["spec"]["containers"]
     made = container["command"][-1].split(" in ")[1].split(";")[0].split()
-    assert set(made) == {PURGE_POOL, *(f"tamarin_{slug}" for slug in slugs(buckets).values())}
+    assert set(made) == {PURGE_POOL, *(f"tamarin_{slug}" for slug in make_slugs(buckets).values())}
 
 
 def test_secrets_are_named_and_not_held_and_all_pods_have_one_image(values) -> None:

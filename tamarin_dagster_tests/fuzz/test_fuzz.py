@@ -53,6 +53,7 @@ def test_mutations_are_read_alike_and_whole():
             raise
 
 
+@pytest.mark.slow
 def test_the_parser_is_the_same_in_plain_python():
     """Without a compiler (NUMBA_DISABLE_JIT=1), and with no number that is too big for its type."""
     done = subprocess.run([*HARNESS, "--seconds", "0"], capture_output=True, text=True, check=False)

@@ -44,6 +44,7 @@ print(find_line_ends(numpy.frombuffer(b"a\\nb\\n", numpy.uint8), 9).tolist())
 """
 
 
+@pytest.mark.slow
 def test_the_first_use_says_that_it_compiles_and_a_later_one_is_silent(tmp_path):
     """A first run was silent for half a minute."""
     said = []

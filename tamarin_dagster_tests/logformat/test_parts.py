@@ -157,6 +157,7 @@ def test_a_line_of_64_mib_is_not_held(fill, is_blank):
         assert long.counts == (LogCounts(line_count=1, rejected_count=1),)
 
 
+@pytest.mark.slow
 def test_lines_in_plenty_are_not_held():
     """Parts of bytes that are all LFs would have eight million lines, with a few hundred bytes of ours for each."""
     parse_logs([RECORD])

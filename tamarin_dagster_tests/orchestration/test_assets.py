@@ -339,7 +339,7 @@ def test_checks_that_are_launched_for_no_partition_say_what_to_do(definitions, i
     result = with_job.resolve_job_def("checks_alone").execute_in_process(instance=instance, raise_on_error=False)
 
     (failed,) = (event for event in result.all_events if event.is_step_failure)
-    assert "no partition was chosen, but a run needs its delivery days" in failed.step_failure_data.error_display_string
+    assert "no partition was chosen, but a run needs delivery days" in failed.step_failure_data.error_display_string
 
 
 def spec(bucket: LoggedBucket, key: dg.AssetKey = RECORDS) -> dg.AssetSpec:
@@ -462,7 +462,7 @@ def test_the_maintenance_job_purges_nothing_while_the_archive_is_not_mounted(
 
     assert not result.success
     (failed,) = [event for event in result.all_events if event.is_step_failure]
-    assert "nothing of 1 day from 2026-03-05 on is purged" in str(failed.event_specific_data)
+    assert "nothing was purged in 1 day from 2026-03-05 on" in str(failed.event_specific_data)
     assert len(list(log_folder.glob("logs/*"))) == 1
     assert list((tmp_path / "archive").iterdir()) == []
 
@@ -501,7 +501,7 @@ def test_a_bucket_that_cannot_be_archived_does_not_keep_the_others_from_their_pu
 
     assert not result.success
     (failed,) = [event for event in result.all_events if event.is_step_failure]
-    assert failed.step_key == "tell_archive_failures"
+    assert failed.step_key == "report_archive_failures"
     assert "bucket films: archive " in failed.step_failure_data.user_failure_data.description
     assert list(log_folder.glob("logs/*")) == []
     assert len(list((tmp_path / "films").iterdir())) == 1

@@ -11,7 +11,7 @@ import yaml
 
 from tamarin_dagster.component import LoggedBucketsComponent
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.orchestration.naming import slugs
+from tamarin_dagster.orchestration.naming import make_slugs
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 from tamarin_dagster_tests.lines import lines
@@ -63,7 +63,7 @@ def test_two_sets_of_buckets_merge_with_a_prefix_each_with_runs_of_their_own() -
 
 def test_a_prefix_that_dagster_does_not_allow_is_refused() -> None:
     with pytest.raises(ValueError, match="prefix 'a-b': use letters, digits and underscores"):
-        slugs([MEDIA], "a-b")
+        make_slugs([MEDIA], "a-b")
 
 
 def test_to_import_and_to_build_reads_no_settings_warns_of_nothing_and_changes_no_process(tmp_path) -> None:
@@ -152,9 +152,9 @@ def test_the_url_of_the_database_may_come_from_the_environment(
 def test_a_run_without_a_partition_says_what_to_do(settings, database_url) -> None:
     resources = {"tamarin_database": RecordDatabase(database_url=database_url), "tamarin_log_buckets": LogBuckets()}
     for name, said in (
-        ("log_records", "no partition was chosen, but a run needs its delivery days"),
-        ("purged_log_keys", "no partition was chosen, but a run needs its delivery days"),
-        ("traffic_rollups", "no partition was chosen, but a run needs its delivery days"),
+        ("log_records", "no partition was chosen, but a run needs delivery days"),
+        ("purged_log_keys", "no partition was chosen, but a run needs delivery days"),
+        ("traffic_rollups", "no partition was chosen, but a run needs delivery days"),
         ("traffic_report", "no month was chosen"),
     ):
         assets = [unbound(settings, dg.AssetKey(["media", name]))]

@@ -9,7 +9,7 @@ import pytest
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.logstore import roots
 from tamarin_dagster.orchestration import watching
-from tamarin_dagster.orchestration.traffic_checks import ALARMS
+from tamarin_dagster.orchestration.traffic_checks import ANOMALY_CHECKS
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.orchestration.load_runs import (
@@ -155,7 +155,7 @@ def test_each_job_runs_the_checks_that_belong_to_it(definitions, instance, put_k
     last_days = definitions.resolve_job_def("check_last_days").execute_in_process(instance=instance)
     assert check_results(last_days) == {(DUPLICATES, None): True, (HIDDEN, None): True}
     watched = check_results(run(definitions, instance, "watch_buckets"))
-    assert watched == {(name, None): True for name in (HABIT, PURGES, NAMES, *ALARMS)}
+    assert watched == {(name, None): True for name in (HABIT, PURGES, NAMES, *ANOMALY_CHECKS)}
 
 
 def test_a_stray_that_belongs_to_no_day_is_told_of_once_and_fails_no_day(definitions, instance, put_key, log_folder):
@@ -299,7 +299,7 @@ def test_one_run_watches_all_buckets_but_not_the_habit_of_those_that_are_not_mon
     found = {(each.asset_key.path[0], each.check_name): each.passed for each in result.get_asset_check_evaluations()}
     assert found == {
         ("media", HABIT): False,
-        **{(bucket, name): True for bucket in ("media", "quiet") for name in (PURGES, NAMES, *ALARMS)},
+        **{(bucket, name): True for bucket in ("media", "quiet") for name in (PURGES, NAMES, *ANOMALY_CHECKS)},
     }
 
     by_hand = definitions.resolve_implicit_global_asset_job_def().get_subset(
@@ -336,7 +336,7 @@ def test_a_check_that_still_passes_is_written_again_only_after_a_while(
 ) -> None:
     """Each hour each bucket had some fifty rows in Dagster's storage that said what they had said before."""
     first = run(definitions, instance, "watch_buckets").get_asset_check_evaluations()
-    assert {each.check_name for each in first} == {HABIT, PURGES, NAMES, *ALARMS}
+    assert {each.check_name for each in first} == {HABIT, PURGES, NAMES, *ANOMALY_CHECKS}
     assert run(definitions, instance, "watch_buckets").get_asset_check_evaluations() == []
 
     (log_folder / "logs").mkdir(exist_ok=True)

@@ -39,7 +39,7 @@ def test_it_does_what_is_pending_and_is_asked_for_only_then(engine, settings, lo
     assert (metadata["user agents"], metadata["priced months"], metadata["addresses"]) == (2, 1, 0)
     skipped = tick(settings, instance)
     assert not skipped.run_requests
-    assert skipped.skip_message == "Every user agent and address is known, and every day is priced."
+    assert skipped.skip_message == "all user agents and addresses are known, and all days are priced"
     assert len(tick(located, instance).run_requests) == 1
     assert run(located, instance).success
     assert rows_of(engine, "SELECT host(remote_ip), country FROM remote_ip_network") == [("192.0.2.1", "CZ")]

@@ -118,7 +118,7 @@ def test_a_key_that_cannot_be_reparsed_is_named_and_stops_no_other(definitions, 
     assert (found["failed keys"], found["changed keys"]) == (1, 6)
     records, _ = found["why they failed"]
     assert [record.data["key"] for record in records] == ["media/bad"]
-    assert warnings(instance, result) == ["media/bad stays as it is"]
+    assert warnings(instance, result) == ["media/bad was not changed"]
 
 
 def test_old_months_are_dropped_and_expired_keys_in_the_log_bucket_are_warned_of(

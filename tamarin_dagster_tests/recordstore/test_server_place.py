@@ -96,6 +96,7 @@ def test_as_root_nothing_above_a_home_is_opened_and_its_records_are_below_the_st
     assert kept(home) == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_home_that_can_be_reached_keeps_its_records_inside(base: Path, state: Path) -> None:
     assert keep_a_row(base / "home", 1) == base / "home/postgres"
     assert not (base / "home" / POINTER).exists()
@@ -160,6 +161,7 @@ def test_a_home_in_the_place_of_a_moved_one_gets_a_database_of_its_own(closed: P
     assert kept(closed / "home") == [(2,)]
 
 
+@pytest.mark.slow
 def test_a_copied_home_shares_no_database_and_gets_no_empty_one_unasked(closed: Path, state: Path) -> None:
     home, copy = closed / "home", closed / "copy"
     keep_a_row(home, 1)
@@ -253,6 +255,7 @@ def test_commands_that_look_whether_there_is_a_database_find_it_elsewhere(closed
     assert has_cluster(home)
 
 
+@pytest.mark.slow
 def test_programs_that_the_account_cannot_reach_are_copied_beside_the_records(
     closed: Path, state: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -276,6 +279,7 @@ def test_programs_that_the_account_cannot_reach_are_copied_beside_the_records(
     assert second != first
 
 
+@pytest.mark.slow
 def test_make_dev_and_other_commands_as_root_put_the_records_below_var_lib(closed: Path) -> None:
     """The real folder of the system, with the real command."""
     assert str(server_place.STATE_FOLDER).startswith("/var/")
@@ -316,6 +320,7 @@ with EmbeddedPostgres(ordinary) as server:
 """
 
 
+@pytest.mark.slow
 def test_an_ordinary_account_has_its_records_in_its_home_which_stays_closed(base: Path, closed: Path) -> None:
     give_cluster(base / "home")
     command = [sys.executable, "-c", ORDINARY, str(base / "home"), str(closed / "home")]

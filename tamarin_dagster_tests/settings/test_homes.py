@@ -108,6 +108,7 @@ def said(tmp_path, database_url):
     return said
 
 
+@pytest.mark.slow
 def test_a_command_works_on_the_demo_and_says_so_until_a_bucket_is_configured(said, tmp_path, s3_endpoint, s3) -> None:
     """In a second terminal, `doctor`, `hogs` and `buckets` did not find the demo that `make dev` ran."""
     s3.create_bucket(Bucket="demo-logs")
@@ -139,6 +140,7 @@ def test_a_command_works_on_the_demo_and_says_so_until_a_bucket_is_configured(sa
     assert said("demo")[0] == 2
 
 
+@pytest.mark.slow
 def test_a_demo_that_does_not_run_is_said_to_and_how_to_start_it(said, tmp_path) -> None:
     set_up_demo(tmp_path / ".tamarin-demo")
     config = tmp_path / ".tamarin-demo" / "demo.yaml"

@@ -223,7 +223,7 @@ def test_pools_are_claimed_in_process_by_each_step_and_only_if_they_have_a_limit
 @pytest.mark.parametrize(("allowed", "attempts"), [(True, 3), (False, 1)])
 @pytest.mark.parametrize("of_graph", [False, True])
 def test_a_failure_may_forbid_its_retry_policy(instance, allowed, attempts, of_graph) -> None:
-    """assets.retried_if_transient, jobs._chosen: what does not get better by itself fails at once. Also in graphs."""
+    """assets.convert_store_errors, jobs._select: what does not get better by itself fails at once. Also in graphs."""
     begun = []
 
     def fail() -> None:
@@ -339,7 +339,7 @@ def test_workaround_a_check_of_a_range_run_is_stored_for_no_partition(instance) 
     assert check_rows(instance, LOADED, "counted") == {
         (None, "SUCCEEDED"): 1,
         **{(day, "PLANNED"): 1 for day in RANGE},
-    }, "range runs store check results for partitions: asset_checks.per_partition may log no events by hand any more"
+    }, "range runs store check results for partitions: log_per_partition need not log events any more"
 
 
 def test_workaround_a_check_without_partitions_stays_planned_for_each_partition(instance) -> None:

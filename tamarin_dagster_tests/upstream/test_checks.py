@@ -70,7 +70,7 @@ def test_a_blocking_error_does_not_hold_up_another_run(instance) -> None:
 
 @pytest.mark.parametrize("sums_up", [True, False])
 def test_results_logged_by_hand_are_of_their_partition_and_only_the_returned_one_blocks(instance, sums_up) -> None:
-    """asset_checks.per_partition logs each day's result and returns their sum."""
+    """asset_checks.log_per_partition logs each day's result and returns their sum."""
 
     @dg.multi_asset_check(specs=[spec(blocking=True)])
     def counts(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:

@@ -2,8 +2,8 @@
 
     python -m tamarin_dagster.orchestration.patches.celery_worker [options of `celery worker`]
 
-It needs what a code location needs (DAGSTER_HOME with the same dagster.yaml, the settings), and executes runs of this
-code location, one at a time unless `--concurrency` says otherwise.
+It needs the same things as a code location: DAGSTER_HOME with the same dagster.yaml, and the settings. It executes runs
+of this code location, one at a time unless you set `--concurrency`.
 """
 
 import sys
@@ -21,18 +21,18 @@ from tamarin_dagster.orchestration.patches.celery_run_launcher import WatchedCel
 
 
 def main(options: Sequence[str] = ()) -> None:
-    """Works until SIGTERM, which lets the runs under way end first."""
+    """Run the worker until SIGTERM. On SIGTERM it first finishes its current runs."""
     worker_app().worker_main(["worker", "--loglevel=INFO", "--without-mingle", "--without-gossip", *options])
 
 
 def worker_app() -> Celery:
-    """The launcher's own Celery app, so that both have one configuration, with the task that executes a run."""
+    """Return the Celery app of the launcher, with the task that executes a run, so that both share a configuration."""
     with dg.DagsterInstance.get() as instance:
         launcher = instance.run_launcher
         if not isinstance(launcher, WatchedCeleryRunLauncher):
             raise SystemExit(f"run_launcher in dagster.yaml is {type(launcher).__name__}, not WatchedCeleryRunLauncher")
         if not instance.run_monitoring_enabled:
-            # A run that the broker gives out a second time would be marked as failed, while it goes on.
+            # Without it, Dagster would mark a run as failed when the broker gives it out a second time.
             raise SystemExit("run_monitoring in dagster.yaml must be enabled")
         create_execute_job_task(launcher.celery)
         return launcher.celery

@@ -1,12 +1,12 @@
-"""Dagster's own storage in Postgres, for dagster.yaml: dagster-postgres on the database of the settings.
+"""Dagster's storage for dagster.yaml: dagster-postgres with the database of the settings.
 
     storage:
       custom:
         module: tamarin_dagster.orchestration.patches.instance_storage
         class: SettingsPostgresStorage
 
-So every Dagster process on this home finds its storage without a URL in a file, starts the embedded server if it is the
-first, and keeps it running while it lives.
+Every Dagster process of this home finds its storage without a URL in a file. The first process starts the embedded
+server, and the server runs as long as any process needs it.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from tamarin_dagster.recordstore.connections import dagster_url
 from tamarin_dagster.settings import load_settings
 from tamarin_dagster.urls import clean_errors
 
-# Connections of a storage that are kept (some of what it does takes a second one), and how many more it may have.
+# The number of connections that a storage keeps (some of its methods need two), and how many more it may open.
 _KEPT_CONNECTIONS = 2
 _MORE_CONNECTIONS = 20
 
@@ -34,8 +34,9 @@ _MORE_CONNECTIONS = 20
 class _KeepsConnection:
     """A storage of dagster-postgres that keeps its connections.
 
-    By itself it makes one for each statement, which takes Postgres a process each: of a run over a month of days, with
-    900 of them, that was two thirds of the time. A connection is tried before its use: Postgres may come and go.
+    dagster-postgres opens a connection for each statement, and Postgres starts a process for each connection. In a run
+    over a month of days these 900 connections took two thirds of the time. A kept connection is tested before its use,
+    since Postgres may have restarted.
     """
 
     def __init__(self, postgres_url: str) -> None:
@@ -49,25 +50,25 @@ class _KeepsConnection:
         )
 
     def dispose(self) -> None:
-        """Closes what it has kept: a code server makes an instance for each tick."""
+        """Close the kept connections, since a code server makes an instance for each tick."""
         super().dispose()  # type: ignore[misc]
         self._engine.dispose()
 
 
 class _RunStorage(_KeepsConnection, PostgresRunStorage):
-    """dagster-postgres's, with a connection that is kept."""
+    """The run storage of dagster-postgres, with kept connections."""
 
 
 class _ScheduleStorage(_KeepsConnection, PostgresScheduleStorage):
-    """dagster-postgres's, with a connection that is kept."""
+    """The schedule storage of dagster-postgres, with kept connections."""
 
 
 class _EventLogStorage(_KeepsConnection, PostgresEventLogStorage):
-    """dagster-postgres's, with a connection that is kept, and pools that two runs may make at once.
+    """The event log storage of dagster-postgres, with kept connections, in which two runs may create the same pool.
 
-    Dagster inserts a pool's row, and updates it if it is there; but on Postgres an insert that fails spoils its
-    transaction, the update fails too, and with it the run (dagster #33552): the second of two that begin at once on a
-    fresh home.
+    Dagster inserts the row of a pool, and updates it if it exists. But in Postgres a failed insert aborts the
+    transaction, so the update fails too, and with it the run (dagster #33552). This hits the second of two runs that
+    start at the same time on a fresh home.
     """
 
     def initialize_concurrency_limit_to_default(self, concurrency_key: str) -> bool:
@@ -84,7 +85,7 @@ class _EventLogStorage(_KeepsConnection, PostgresEventLogStorage):
 
 
 class SettingsPostgresStorage(DagsterPostgresStorage):
-    """DagsterPostgresStorage whose URL is `dagster_database_url`, by default the embedded server's."""
+    """A DagsterPostgresStorage whose URL is the setting `dagster_database_url`, by default the embedded server."""
 
     def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(postgres_url, inst_data=inst_data)
@@ -94,12 +95,12 @@ class SettingsPostgresStorage(DagsterPostgresStorage):
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
-        """It takes no configuration: the settings have it all."""
+        """Return an empty configuration, since everything is in the settings."""
         return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:  # noqa: ARG003
-        """Opens the storage. Raises SettingsError, EmbeddedPostgresError."""
+        """Open the storage. Raises SettingsError, EmbeddedPostgresError."""
         url = dagster_url(load_settings())
         with clean_errors(url):
             return cls(url, inst_data)

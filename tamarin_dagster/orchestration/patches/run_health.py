@@ -1,4 +1,4 @@
-"""How long a run may be missing until it is taken for dead; for launchers that have to ask others."""
+"""The time after which a missing run counts as dead, for launchers that ask another process about their runs."""
 
 import time
 
@@ -9,21 +9,21 @@ PATIENCE_SECONDS = 60
 
 
 class Patience:
-    """Since when nobody has had which run. The daemon keeps it, so a restart begins again."""
+    """Remembers since when each run is missing. It lives in the daemon, so the time starts again after a restart."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._missing_since: dict[str, float] = {}
 
-    def seen(self, run_id: str) -> None:
-        """The run is there, or nobody can tell."""
+    def mark_seen(self, run_id: str) -> None:
+        """Note that the run is alive, or that nobody knows."""
         self._missing_since.pop(run_id, None)
 
-    def missing(self, run_id: str, story: str) -> CheckRunHealthResult:
-        """Return the state of a run that nobody has, for run monitoring: it takes all but RUNNING for dead."""
+    def mark_missing(self, run_id: str, story: str) -> CheckRunHealthResult:
+        """Return the state of a run that nobody has. Run monitoring treats every state except RUNNING as dead."""
         now = time.monotonic()
         seconds = now - self._missing_since.setdefault(run_id, now)
         if seconds < self._seconds:
             return CheckRunHealthResult(WorkerStatus.RUNNING, f"{story}, for {seconds:.0f} s")
-        self.seen(run_id)
+        self.mark_seen(run_id)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"{story}, for {seconds:.0f} s")

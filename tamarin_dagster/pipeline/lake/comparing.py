@@ -54,7 +54,8 @@ class Compared:
         """Return a summary in one line."""
         return (
             f"{count_noun(self.days, 'delivery day')}: the lake and Postgres agree on"
-            f" {count_noun(self.keys, 'log key')} with {count_noun(self.records, 'record')}, and differ on {count_noun(self.differing_keys, 'log key')}"
+            f" {count_noun(self.keys, 'log key')} with {count_noun(self.records, 'record')}, and differ"
+            f" on {count_noun(self.differing_keys, 'log key')}"
         )
 
 

@@ -17,7 +17,7 @@ from dagster._grpc.types import CanCancelExecutionResult
 from dagster._serdes import serialize_value
 
 from tamarin_dagster.orchestration.patches import run_health, run_launcher
-from tamarin_dagster.orchestration.patches.run_launcher import LocalRunLauncher, ServedRunLauncher, lives
+from tamarin_dagster.orchestration.patches.run_launcher import LocalRunLauncher, ServedRunLauncher, is_alive
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def test_a_run_that_has_not_yet_told_of_its_process_is_left_alone(instance, laun
 @pytest.mark.skipif(sys.platform != "linux", reason="births of processes are read from /proc")
 def test_another_process_with_the_same_pid_is_not_taken_for_it(process):
     """After a restart of the machine pids begin anew."""
-    assert lives(os.getpid(), since=time.time())
-    assert lives(process.pid, since=time.time())
-    assert not lives(process.pid, since=time.time() - 3600)
+    assert is_alive(os.getpid(), since=time.time())
+    assert is_alive(process.pid, since=time.time())
+    assert not is_alive(process.pid, since=time.time() - 3600)
 
 
 @pytest.fixture
@@ -131,11 +131,11 @@ def test_a_run_that_its_code_server_has_lives(served, served_run, monkeypatch):
 
 def test_a_run_that_was_missing_and_is_back_has_all_its_time_again():
     patience = run_health.Patience(0.3)
-    assert patience.missing("run", "gone").status is WorkerStatus.RUNNING
+    assert patience.mark_missing("run", "gone").status is WorkerStatus.RUNNING
     time.sleep(0.2)
-    patience.seen("run")
-    assert patience.missing("run", "gone").status is WorkerStatus.RUNNING
+    patience.mark_seen("run")
+    assert patience.mark_missing("run", "gone").status is WorkerStatus.RUNNING
     time.sleep(0.2)
-    assert patience.missing("run", "gone").status is WorkerStatus.RUNNING
+    assert patience.mark_missing("run", "gone").status is WorkerStatus.RUNNING
     time.sleep(0.2)
-    assert patience.missing("run", "gone").status is WorkerStatus.NOT_FOUND
+    assert patience.mark_missing("run", "gone").status is WorkerStatus.NOT_FOUND

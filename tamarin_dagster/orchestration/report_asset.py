@@ -1,4 +1,4 @@
-"""The report of a bucket and month as an asset: a file for each, with its summary on the page."""
+"""The asset of a bucket's monthly reports: one file for each month, with its summary in the metadata."""
 
 from collections.abc import Mapping
 from datetime import UTC, timedelta
@@ -10,33 +10,34 @@ from tamarin_dagster.analytics.report import FEATURE, Month, ReportFile, file_na
 from tamarin_dagster.extras import MissingExtraError, why_missing
 from tamarin_dagster.orchestration.assets import RETRY_POLICY
 from tamarin_dagster.orchestration.cancelling import cancellable
-from tamarin_dagster.orchestration.naming import ASSET_JOB, named, report_key, rollups_key
+from tamarin_dagster.orchestration.naming import ASSET_JOB, make_name, report_key, rollups_key
 from tamarin_dagster.orchestration.resources import RecordDatabase
-from tamarin_dagster.orchestration.schedules import active_buckets, status_of
+from tamarin_dagster.orchestration.schedules import active_buckets, choose_default_status
 from tamarin_dagster.orchestration.selections import report_selection
 from tamarin_dagster.settings import LoggedBucket, Settings
 
-# S3 delivers nearly all records within a day; on the first days of a month the one before is made again.
+# S3 delivers nearly all records within a day. On the first days of a month, the report of the month before is written
+# again.
 LATE_DAYS = 3
-# Not the bucket's own: among assets of days one of months changes what the page's "Materialize all" offers, and its
-# backfill of the bucket's days could not be launched in Chromium any more.
+# The reports do not share the bucket's group. An asset with months among assets with days changes what "Materialize
+# all" in the UI offers, and a backfill of the bucket's days could no longer be launched there.
 REPORTS_GROUP = "reports"
 _MONTH_KEY = "%Y-%m"
 
 
 def build_report(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """The asset that writes a bucket's report of a month."""
+    """Build the asset that writes a bucket's report of a month."""
 
     @dg.asset(
         key=report_key(slug),
         deps=[rollups_key(slug)],
         description=(
             f"A month of {bucket.name} on one page: traffic, files, consumers, referrers, bots, cost, completeness.\n\n"
-            f"An HTML file in {settings.reports_folder}, to be looked at, mailed or printed. A partition is the month"
-            " (UTC) of the requests; the present month is incomplete."
+            f"The report is an HTML file in {settings.reports_folder}. A partition is the month (UTC) of the requests;"
+            " the current month is incomplete."
         ),
         partitions_def=report_partitions(bucket),
-        # A report takes seconds, a month of the past changes seldom: one by one, each with its own file.
+        # A report takes seconds, and past months seldom change, so each run writes the file of one month.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
         group_name=REPORTS_GROUP,
         owners=list(bucket.owners),
@@ -69,24 +70,25 @@ def build_report(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Asse
 
 
 def report_partitions(bucket: LoggedBucket) -> dg.MonthlyPartitionsDefinition:
-    """The months from the bucket's first day to the present one."""
+    """Return the months from the bucket's first day to the current month."""
     return dg.MonthlyPartitionsDefinition(
         start_date=str(Month.of(bucket.start_date)), fmt=_MONTH_KEY, end_offset=1, timezone="UTC"
     )
 
 
 def build_report_schedule(settings: Settings, slugs: Mapping[str, str], prefix: str = "") -> dg.ScheduleDefinition:
-    """Build the schedule of all reports: daily the present month's, and in its first days that of the month before."""
+    """Build the daily schedule of all reports. On the first days of a month it also writes the report before it."""
     selections = {bucket.name: report_selection(bucket, slugs[bucket.name]) for bucket in settings.buckets}
 
     @dg.schedule(
-        name=named(prefix, "traffic_reports_daily"),
+        name=make_name(prefix, "traffic_reports_daily"),
         # After the nightly look at late log keys, and after old months are dropped.
         cron_schedule="40 5 * * *",
         execution_timezone="UTC",
         job_name=ASSET_JOB,
-        description="Writes each monitored bucket's report of this month, and of the last one while log keys are late.",
-        default_status=status_of(settings.buckets),
+        description="Writes the current month's report of each monitored bucket. While log keys of the last month are"
+        " still late, it writes that report too.",
+        default_status=choose_default_status(settings.buckets),
     )
     def reports_daily(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         if missing := why_missing("report", FEATURE):
@@ -113,7 +115,7 @@ def build_report_schedule(settings: Settings, slugs: Mapping[str, str], prefix: 
 
 
 def _metadata(done: ReportFile) -> dict[str, Any]:
-    # What draws takes half a second to import, and so does what cuts secrets out.
+    # The drawing and the redaction take half a second each to import.
     from tamarin_dagster.analytics.report.summary import summarize  # noqa: PLC0415
 
     report = done.report

@@ -8,12 +8,12 @@ import pytest
 
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.logformat import DeliveryHour
-from tamarin_dagster.orchestration.partitions import (
+from tamarin_dagster.orchestration.delivery_partitions import (
     backfill_policy,
     delivery_partitions,
     first_partition_date,
+    parse_partition_keys,
     partition_key,
-    periods_of,
 )
 from tamarin_dagster.settings import LoggedBucket, PartitionUnit
 from tamarin_dagster_tests.lines import lines
@@ -44,8 +44,8 @@ def test_partitions_go_from_the_start_date_to_the_present_hour(folder_bucket, to
 
     assert keys[0] == f"{today - timedelta(days=1)}-00:00"
     assert keys[-1] in {f"{datetime.now(UTC) - timedelta(seconds=age):%Y-%m-%d-%H}:00" for age in (0, 5)}
-    assert [partition_key(period) for period in periods_of(keys)] == keys
-    assert periods_of(keys[:1]) == [DeliveryHour(today - timedelta(days=1), 0)]
+    assert [partition_key(period) for period in parse_partition_keys(keys)] == keys
+    assert parse_partition_keys(keys[:1]) == [DeliveryHour(today - timedelta(days=1), 0)]
 
 
 def test_a_run_of_a_backfill_takes_a_month_of_days_or_six_hours(folder_bucket, settings) -> None:
@@ -146,7 +146,7 @@ def test_a_day_loaded_as_hours_is_whole_as_a_day(settings, instance, put_key, en
     metadata = metadata_by_partition(result, RECORDS)["2026-03-05"]
     assert (metadata["keys"], metadata["rows"], metadata["new keys"]) == (24, 24, 0)
     assert stored(engine) == (24, 24)
-    assert date.fromisoformat("2026-03-05") in periods_of(["2026-03-05"])
+    assert date.fromisoformat("2026-03-05") in parse_partition_keys(["2026-03-05"])
 
 
 def test_hours_since_2006_are_clamped_with_a_warning_and_the_sensor_asks_for_no_earlier_day(

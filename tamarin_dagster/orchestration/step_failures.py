@@ -1,4 +1,4 @@
-"""Steps that go on after the failure of one bucket or day, and fail at their end with all that failed."""
+"""Helpers for steps that continue after a bucket or a day has failed, and that report all failures at their end."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from tamarin_dagster.settings import LoggedBucket
 
 
 @contextmanager
-def held_back(failures: list[dg.Failure], bucket: LoggedBucket) -> Iterator[None]:
+def hold_back(failures: list[dg.Failure], bucket: LoggedBucket) -> Iterator[None]:
     """Keep the failure of one bucket for `raise_held_back`, so that the other buckets go on.
 
     A lost database connection is raised at once: it would fail every other bucket too.
@@ -20,7 +20,7 @@ def held_back(failures: list[dg.Failure], bucket: LoggedBucket) -> Iterator[None
     try:
         yield
     except LogStoreError as error:
-        # The message says all there is to say; a stack below it would fill the page.
+        # The message is complete. A stack trace below it would only fill the page.
         failures.append(dg.Failure(f"bucket {bucket.name}: {error}", allow_retries=error.transient))
     except DATABASE_ERRORS as error:
         if is_connection_lost(error):
@@ -29,16 +29,17 @@ def held_back(failures: list[dg.Failure], bucket: LoggedBucket) -> Iterator[None
 
 
 def raise_held_back(failures: Sequence[dg.Failure]) -> None:
-    """Fail the step if any bucket failed. It is retried if any of the failures may go away by itself."""
+    """Fail the step if any bucket failed. Dagster retries it if any of the failures is transient."""
     if failures:
         text = "; ".join(str(failure.description) for failure in failures)
         raise dg.Failure(text, allow_retries=any(failure.allow_retries for failure in failures))
 
 
 def fail_for(log: dg.DagsterLogManager, failures: Sequence[DayFailure], *, own: str | None = None) -> None:
-    """Log each day that failed; then fail the step, with `own` only if a day of that bucket failed.
+    """Log each failed day, then fail the step if any day failed.
 
-    Other buckets have steps of their own, and the hourly roll-up fails for what is of no configured bucket.
+    With `own`, fail only if a day of that bucket failed: each other bucket has a step that fails for it, and the hourly
+    roll-up fails for bucket names that are not configured.
     """
     for failure in failures:
         log.error(str(failure))
@@ -49,7 +50,7 @@ def fail_for(log: dg.DagsterLogManager, failures: Sequence[DayFailure], *, own: 
 
 
 def failure_rows(failures: Sequence[DayFailure]) -> dg.TableMetadataValue:
-    """The first failures, for metadata."""
+    """Return a table of the first failures, for metadata."""
     return dg.MetadataValue.table(
         records=[
             dg.TableRecord(

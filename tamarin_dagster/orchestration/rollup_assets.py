@@ -1,6 +1,5 @@
-"""Per bucket the rollups of its traffic, and the checks that they add up; and the job that makes what is due of all."""
+"""The asset of a bucket's rollups, the check that they add up, and the job that rolls up all pending days."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,20 +9,21 @@ from dagster._core.errors import DagsterInvalidPropertyError
 
 from tamarin_dagster.analytics.checking import SumDifference, check_sums
 from tamarin_dagster.analytics.dimensions import refresh_dimensions
-from tamarin_dagster.analytics.rollups import RolledUp, RolledUpDay, limits_of, pending_days, roll_up
+from tamarin_dagster.analytics.rollups import RolledUp, limits_of, pending_days, roll_up
 from tamarin_dagster.orchestration.asset_checks import (
     ROLLUPS_ADD_UP,
     SAMPLE,
     check_result,
     check_spec,
-    chosen_periods,
+    require_periods,
 )
-from tamarin_dagster.orchestration.assets import PROGRESS_SECONDS, RETRY_POLICY
+from tamarin_dagster.orchestration.assets import RETRY_POLICY
 from tamarin_dagster.orchestration.cancelling import cancellable
-from tamarin_dagster.orchestration.failures import fail_for, failure_rows
-from tamarin_dagster.orchestration.naming import group_of, named, pool_of, records_key, rollups_key
-from tamarin_dagster.orchestration.partitions import backfill_policy, delivery_partitions
+from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions
+from tamarin_dagster.orchestration.naming import get_group, get_pool, make_name, records_key, rollups_key
+from tamarin_dagster.orchestration.progress import log_roll_up
 from tamarin_dagster.orchestration.resources import RecordDatabase
+from tamarin_dagster.orchestration.step_failures import fail_for, failure_rows
 from tamarin_dagster.recordstore import pending_days as noted
 from tamarin_dagster.recordstore.failures import DayFailure
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS
@@ -31,30 +31,30 @@ from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
 def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """The asset that sums up a bucket's traffic: each day of requests whose records have changed."""
+    """Build the asset that rolls up a bucket's traffic: each request day whose records have changed."""
 
     @dg.asset(
         key=rollups_key(slug),
         deps=[records_key(slug)],
         description=(
             f"Traffic of {bucket.name} by hour, and by day and object key, address, requester, referrer and user agent:"
-            f" {', '.join(f'`{table.name}`' for table in ROLLUPS)}.\n\nA partition's log keys hold requests of its day"
-            " and the one before: each day of which records have come is summed up again, in one transaction. One that"
-            " takes long is left for later while more is coming; `roll_up_traffic` makes it within the hour."
-            " Materialized alone, it makes its days again."
+            f" {', '.join(f'`{table.name}`' for table in ROLLUPS)}.\n\nA partition's log keys contain requests of its"
+            " day and of the day before. Each day with new records is rolled up again, in one transaction. If a day"
+            " takes long and more records are arriving, it is left for the job `roll_up_traffic`, which makes it within"
+            " the hour. If you materialize this asset alone, it rolls up its days again."
         ),
         partitions_def=delivery_partitions(bucket),
         backfill_policy=backfill_policy(bucket, settings),
         owners=list(bucket.owners),
-        group_name=group_of(slug),
+        group_name=get_group(slug),
         kinds={"postgres"},
-        pool=pool_of(slug),
+        pool=get_pool(slug),
         retry_policy=RETRY_POLICY,
     )
     def traffic_rollups(context: dg.AssetExecutionContext, tamarin_database: RecordDatabase) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = chosen_periods(context)
-        engine, others = tamarin_database.open(settings), _others(bucket, settings)
-        alone = not _loads_records_too(context, slug)
+        periods = require_periods(context)
+        engine, others = tamarin_database.open(settings), _get_other_buckets(bucket, settings)
+        alone = not _is_loading_records(context, slug)
         with cancellable():
             if alone:
                 with engine.begin() as connection:
@@ -65,25 +65,25 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
                 limits=limits_of(settings),
                 skips=others,
                 patient=not alone,
-                progress=_progress_log(context.log),
+                progress=log_roll_up(context.log),
             )
             failures = [*done.failures, *_refresh_dimensions(context.log, engine, settings)]
         fail_for(context.log, failures, own=bucket.name)
-        return dg.MaterializeResult(metadata=_told(done))
+        return dg.MaterializeResult(metadata=_make_metadata(done))
 
     return traffic_rollups
 
 
 def build_rollup_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
-    """Whether each rollup adds up to the records: of all days that were rolled up since they were found right."""
+    """Build the check that each rollup adds up to the records, for all days rolled up since the last check."""
 
     @dg.multi_asset_check(
-        name=named(slug, "rollup_sums"),
+        name=make_name(slug, "rollup_sums"),
         specs=[check_spec(ROLLUPS_ADD_UP, bucket, slug)],
-        pool=pool_of(slug),
+        pool=get_pool(slug),
     )
     def rollup_sums(tamarin_database: RecordDatabase) -> Iterator[dg.AssetCheckResult]:
-        checked = check_sums(tamarin_database.open(settings), skips=_others(bucket, settings))
+        checked = check_sums(tamarin_database.open(settings), skips=_get_other_buckets(bucket, settings))
         wrong = checked.differences
         metadata: dict[str, Any] = {"days added up": checked.days, "days left for the next time": checked.left}
         if checked.failures:
@@ -96,13 +96,16 @@ def build_rollup_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> 
 
 
 def build_roll_up_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
-    """Rolls up whatever is due, of all buckets: what runs left for later, and what was loaded without Dagster."""
+    """Build the job that rolls up all pending days of all buckets.
+
+    Those are the days that runs left for later, and the days that were loaded without Dagster.
+    """
 
     @dg.op(
-        name=named(prefix, "roll_up_days"),
+        name=make_name(prefix, "roll_up_days"),
         out=dg.Out(dg.Nothing),
         retry_policy=RETRY_POLICY,
-        description="Sums up each day whose records have changed.",
+        description="Rolls up each day whose records have changed.",
     )
     def roll_up_days(context: dg.OpExecutionContext, tamarin_database: RecordDatabase) -> None:
         engine = tamarin_database.open(settings)
@@ -111,15 +114,15 @@ def build_roll_up_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
                 engine,
                 regions=settings.regions,
                 limits=limits_of(settings),
-                progress=_progress_log(context.log),
+                progress=log_roll_up(context.log),
             )
             failures = [*done.failures, *_refresh_dimensions(context.log, engine, settings)]
-        context.add_output_metadata(_told(done))
+        context.add_output_metadata(_make_metadata(done))
         fail_for(context.log, failures)
 
     @dg.job(
-        name=named(prefix, "roll_up_traffic"),
-        description="Makes the rollups of each day whose records have changed since, of all buckets.",
+        name=make_name(prefix, "roll_up_traffic"),
+        description="Rolls up each day of all buckets whose records have changed since its last rollup.",
         executor_def=dg.in_process_executor,
     )
     def roll_up_traffic() -> None:
@@ -129,15 +132,15 @@ def build_roll_up_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
 
 
 def build_roll_up_schedule(job: dg.JobDefinition, settings: Settings, prefix: str = "") -> dg.ScheduleDefinition:
-    """Hourly, if anything is due."""
+    """Build the hourly schedule, which requests a run if any day is pending."""
 
     @dg.schedule(
-        name=named(prefix, "roll_up_traffic_hourly"),
+        name=make_name(prefix, "roll_up_traffic_hourly"),
         job=job,
-        # Off the hour and away from the hourly look at the deliveries.
+        # Not at the full hour, and not together with watch_buckets.
         cron_schedule="50 * * * *",
         execution_timezone="UTC",
-        description="Makes the rollups that loads have left for later.",
+        description="Rolls up the days that loads have left for later.",
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )
     def roll_up_hourly(tamarin_database: RecordDatabase) -> dg.RunRequest | dg.SkipReason:
@@ -149,19 +152,19 @@ def build_roll_up_schedule(job: dg.JobDefinition, settings: Settings, prefix: st
 
 
 def _refresh_dimensions(log: dg.DagsterLogManager, engine: sa.Engine, settings: Settings) -> list[DayFailure]:
-    """What is to be known of new agents and addresses. A wrong file of prices fails the job that does only that.
+    """Classify, price and look up new values, and return the days that failed.
 
-    Returns the days that failed.
+    A wrong price file is only a warning here: it fails the job `classify_user_agents`.
     """
     try:
         return refresh_dimensions(engine, settings).failures
     except SettingsError as error:
-        log.warning(f"the rollups are made; agents, prices and networks are not up to date: {error}")
+        log.warning(f"the rollups are up to date, but agents, prices and networks are not: {error}")
         return []
 
 
-def _loads_records_too(context: dg.AssetExecutionContext, slug: str) -> bool:
-    """Whether the run makes the bucket's records before its rollups. A direct call of the asset is in no run."""
+def _is_loading_records(context: dg.AssetExecutionContext, slug: str) -> bool:
+    """Return whether the run loads the bucket's records before its rollups. A direct call has no run."""
     try:
         job = context.job_def
     except DagsterInvalidPropertyError:
@@ -169,12 +172,15 @@ def _loads_records_too(context: dg.AssetExecutionContext, slug: str) -> bool:
     return records_key(slug) in job.asset_layer.executable_asset_keys
 
 
-def _others(bucket: LoggedBucket, settings: Settings) -> list[str]:
-    """The other configured buckets: their own runs roll them up. What only lines name is anybody's."""
+def _get_other_buckets(bucket: LoggedBucket, settings: Settings) -> list[str]:
+    """Return the other configured buckets, which their own runs roll up.
+
+    Bucket names that occur only in lines belong to nobody, so any run rolls them up.
+    """
     return [each.name for each in settings.buckets if each is not bucket]
 
 
-def _told(done: RolledUp) -> dict[str, Any]:
+def _make_metadata(done: RolledUp) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "days rolled up": len(done.days),
         "requests": done.requests,
@@ -182,7 +188,7 @@ def _told(done: RolledUp) -> dict[str, Any]:
         "days left for later": done.waiting,
     }
     if done.kept:
-        metadata["days that needed nothing (expired, or rolled up elsewhere)"] = done.kept
+        metadata["days that were skipped (expired, or rolled up by another run)"] = done.kept
     if done.days:
         rows = [
             dg.TableRecord({"bucket": each.bucket, "day": str(each.day), "requests": each.requests})
@@ -190,20 +196,6 @@ def _told(done: RolledUp) -> dict[str, Any]:
         ]
         metadata["days"] = dg.MetadataValue.table(records=rows)
     return metadata
-
-
-class _progress_log:  # noqa: N801 - used as a function
-    """Progress as lines in the run's log, at most one in PROGRESS_SECONDS."""
-
-    def __init__(self, log: dg.DagsterLogManager) -> None:
-        self._log = log
-        self._last = time.monotonic()
-
-    def __call__(self, day: RolledUpDay, left: int) -> None:
-        now = time.monotonic()
-        if now - self._last >= PROGRESS_SECONDS:
-            self._last = now
-            self._log.info(f"{day.bucket}, {day.day}: {day.requests:,} requests rolled up; {left:,} days left")
 
 
 def _difference(each: SumDifference) -> dg.TableRecord:

@@ -1,4 +1,7 @@
-"""Per bucket with an archive an asset: its records as Parquet files there, before its log keys are purged."""
+"""The asset that writes a bucket's records to its archive as Parquet files before its log keys are purged.
+
+Only buckets with an archive have this asset.
+"""
 
 from collections.abc import Sequence
 from datetime import date
@@ -7,72 +10,72 @@ import dagster as dg
 
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.orchestration import asset_checks
-from tamarin_dagster.orchestration.assets import RETRY_POLICY, retried_if_transient
+from tamarin_dagster.orchestration.assets import RETRY_POLICY, convert_store_errors
 from tamarin_dagster.orchestration.cancelling import cancellable
-from tamarin_dagster.orchestration.failures import held_back
-from tamarin_dagster.orchestration.naming import archived_key, group_of, named, pool_of, records_key
-from tamarin_dagster.orchestration.partitions import backfill_policy, delivery_partitions, partition_key
+from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions, partition_key
+from tamarin_dagster.orchestration.naming import archived_key, get_group, get_pool, make_name, records_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.orchestration.step_failures import hold_back
 from tamarin_dagster.pipeline.archive import Archived, Verified, archive, verify
 from tamarin_dagster.settings import LAKE_SCHEME, LoggedBucket, Settings
 
 
 def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settings, url: str) -> dg.AssetsDefinition:
-    """The asset that writes a bucket's records to its archive, a delivery day at a time, once the day is over."""
+    """Build the asset that writes a bucket's records to its archive, each delivery day once the day is over."""
 
     @dg.asset(
         key=archived_key(slug),
         deps=[records_key(slug)],
         description=(
-            f"Records of {bucket.name} in {url}, as Parquet files in folders logged_bucket=.../delivery_day=..."
-            ".\n\nWritten a delivery day at a time, once it is over, and again if late keys come. No log key is"
-            " purged before its records are there."
+            f"Records of {bucket.name} in {url}, as Parquet files in folders logged_bucket=.../delivery_day=...\n\n"
+            "A delivery day is written once it is over, and again if late log keys arrive. No log key is"
+            " purged before its records are in the archive."
         ),
         partitions_def=delivery_partitions(bucket),
         backfill_policy=backfill_policy(bucket, settings),
         owners=list(bucket.owners),
         check_specs=[asset_checks.check_spec(asset_checks.ARCHIVE_MATCHES_THE_LEDGER, bucket, slug)],
-        group_name=group_of(slug),
+        group_name=get_group(slug),
         kinds={"iceberg" if url.startswith(LAKE_SCHEME) else "parquet"},
-        pool=pool_of(slug),
+        pool=get_pool(slug),
         retry_policy=RETRY_POLICY,
         metadata={"archive": url},
     )
     def archived_log_records(
         context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = asset_checks.chosen_periods(context)
+        periods = asset_checks.require_periods(context)
         days = sorted({delivery_day(period) for period in periods})
         engine = tamarin_database.open(settings)
-        with cancellable(), retried_if_transient(bucket):
+        with cancellable(), convert_store_errors(bucket):
             place = tamarin_log_buckets.archive(bucket, settings)
             if place is None:
                 raise dg.Failure(f"{bucket.name} has no archive any more; reload the definitions", allow_retries=False)
             done = archive(bucket, place, engine, days=days)
             found = {day: verify(bucket, place, engine, day) for day in days}
-        _tell(context, bucket, done)
+        _log_archived(context, bucket, done)
         for period in periods:
             state = found[delivery_day(period)]
             metadata = _metadata(done, state, delivery_day(period))
             context.add_asset_metadata(metadata, partition_key=partition_key(period))
         return dg.MaterializeResult(
-            check_results=asset_checks.per_partition(context.op_execution_context, _results(slug, periods, found))
+            check_results=asset_checks.log_per_partition(context.op_execution_context, _results(slug, periods, found))
         )
 
     return archived_log_records
 
 
 def build_archive_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
-    """The op that archives whatever waits in the log buckets, of all buckets with an archive.
+    """Build the op that archives all pending records of every bucket that has an archive.
 
-    It returns what failed, and succeeds: the purge after it is to go on with the other buckets. See
-    `build_archive_failures_op`.
+    The op succeeds even if a bucket fails, so that the purge after it continues with the other buckets. It returns the
+    failures for the op of `build_archive_failures_op`.
     """
 
     @dg.op(
-        name=named(prefix, "archive_log_records"),
+        name=make_name(prefix, "archive_log_records"),
         retry_policy=RETRY_POLICY,
-        description="Writes the records of log keys that wait for a purge to their archive.",
+        description="Writes the records of log keys that wait for a purge to the archive of their bucket.",
     )
     def archive_log_records(
         context: dg.OpExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
@@ -80,11 +83,11 @@ def build_archive_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
         keys = waiting = 0
         failed: list[dg.Failure] = []
         for bucket in settings.buckets:
-            with cancellable(), held_back(failed, bucket):
+            with cancellable(), hold_back(failed, bucket):
                 if place := tamarin_log_buckets.archive(bucket, settings):
                     done = archive(bucket, place, tamarin_database.open(settings))
                     keys, waiting = keys + done.keys, waiting + done.waiting_keys
-                    _tell(context, bucket, done)
+                    _log_archived(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})
         return [str(failure.description) for failure in failed]
 
@@ -92,30 +95,33 @@ def build_archive_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
 
 
 def build_archive_failures_op(prefix: str = "") -> dg.OpDefinition:
-    """The op that fails the run for the buckets that could not be archived, once the others are purged."""
+    """Build the op that fails the run if a bucket could not be archived, after the other buckets are purged."""
 
     @dg.op(
-        name=named(prefix, "tell_archive_failures"),
+        name=make_name(prefix, "report_archive_failures"),
         ins={"purged": dg.In(dg.Nothing)},
         out=dg.Out(dg.Nothing),
-        description="Fails if a bucket could not be archived. Its log keys were not purged; those of the others were.",
+        description="Fails if a bucket could not be archived. The log keys of that bucket were not purged; those of the"
+        " other buckets were.",
     )
-    def tell_archive_failures(failures: list[str]) -> None:
+    def report_archive_failures(failures: list[str]) -> None:
         if failures:
             raise dg.Failure("; ".join(failures), allow_retries=False)
 
-    return tell_archive_failures
+    return report_archive_failures
 
 
-def _tell(context: dg.OpExecutionContext | dg.AssetExecutionContext, bucket: LoggedBucket, done: Archived) -> None:
-    """What was done, and each day that was left as it was, in the log of the run."""
+def _log_archived(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext, bucket: LoggedBucket, done: Archived
+) -> None:
+    """Log what was archived, and a warning for each day that was not."""
     context.log.info(f"{bucket.name}: {done}")
     for day, problem in done.problems.items():
         context.log.warning(f"{bucket.name}, delivery day {day} is not archived: {problem}")
 
 
 def _metadata(done: Archived, found: Verified, day: date) -> dict[str, object]:
-    """What a person wants to know of a partition's day: as the archive has it now."""
+    """Return the metadata of a partition: the state of its day in the archive now."""
     return {
         "archive": found.place,
         "database": found.database,

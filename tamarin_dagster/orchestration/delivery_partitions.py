@@ -12,33 +12,33 @@ from tamarin_dagster.settings import LoggedBucket, PartitionUnit, Settings
 
 _log = logging.getLogger(__name__)
 
-# A bucket whose day is too much for a run has a quarter of it in one.
+# A bucket has hourly partitions if a day is too much for one run, so a run gets a quarter of a day.
 HOURS_PER_RUN = 6
 
-# 100,000 partitions of an asset are as many as Dagster recommends; ten years of hours, and the present year.
+# 100,000 partitions of an asset are as many as Dagster recommends; ten years of hours, and the current year.
 MAX_YEARS_OF_HOURS = 10
 
-# Dagster's own way to write an hour's key.
+# Dagster's default format for the key of an hour.
 _HOUR_KEY = "%Y-%m-%d-%H:%M"
 
 
 def first_partition_date(bucket: LoggedBucket) -> date:
-    """Return the first day that has partitions: start_date, unless its hours are more than Dagster is made for.
+    """Return the first day that has partitions: start_date, unless that makes more hours than Dagster can handle.
 
-    It moves on with each January only: partitions that differ between two looks at the clock would not fit together.
+    It changes only at the start of a year, since Dagster needs the same partitions from one moment to the next.
     """
     if bucket.partition == PartitionUnit.DAILY:
         return bucket.start_date
     return max(bucket.start_date, date(datetime.now(UTC).year - MAX_YEARS_OF_HOURS, 1, 1))
 
 
-def warn_of_clamped(bucket: LoggedBucket) -> None:
+def warn_if_clamped(bucket: LoggedBucket) -> None:
     """Log a warning if the bucket's partitions begin later than its settings say."""
     first = first_partition_date(bucket)
     if first > bucket.start_date:
         _log.warning(
-            "bucket %s: with partition: hourly its partitions begin on %s, not on its start_date %s, since Dagster is"
-            " made for 100,000 partitions of an asset; load earlier days with `tamarin-dagster pull --from %s`",
+            "bucket %s: with partition: hourly its partitions begin on %s, not on its start_date %s, since Dagster"
+            " supports 100,000 partitions of an asset; load earlier days with `tamarin-dagster pull --from %s`",
             bucket.name,
             first,
             bucket.start_date,
@@ -47,7 +47,7 @@ def warn_of_clamped(bucket: LoggedBucket) -> None:
 
 
 def delivery_partitions(bucket: LoggedBucket) -> dg.TimeWindowPartitionsDefinition:
-    """The bucket's days (hours) from its start_date to the present one, which is incomplete but loaded as it fills."""
+    """Return the bucket's days (or hours) from its start_date to the current one, which is loaded as it fills."""
     start = first_partition_date(bucket)
     if bucket.partition == PartitionUnit.HOURLY:
         return dg.HourlyPartitionsDefinition(
@@ -57,25 +57,25 @@ def delivery_partitions(bucket: LoggedBucket) -> dg.TimeWindowPartitionsDefiniti
 
 
 def backfill_policy(bucket: LoggedBucket, settings: Settings) -> dg.BackfillPolicy:
-    """How many partitions of a backfill go into one run; smaller runs spread over more workers."""
+    """Return the policy that limits the partitions of one backfill run. Smaller runs spread over more workers."""
     hourly = bucket.partition == PartitionUnit.HOURLY
     return dg.BackfillPolicy.multi_run(max_partitions_per_run=HOURS_PER_RUN if hourly else settings.days_per_run)
 
 
 def partition_key(period: DeliveryPeriod) -> str:
-    """The period as Dagster writes it: `2026-03-05`, `2026-03-05-14:00`."""
+    """Return the Dagster key of a period: `2026-03-05` for a day, `2026-03-05-14:00` for an hour."""
     return f"{period}:00" if isinstance(period, DeliveryHour) else period.isoformat()
 
 
 def whole_days(bucket: LoggedBucket, first: date, last: date) -> tuple[str, str]:
-    """The keys of the bucket's first and last partition of these days, as far as they have come."""
+    """Return the keys of the bucket's first and last partition of these days, up to the current hour."""
     if bucket.partition == PartitionUnit.DAILY:
         return partition_key(first), partition_key(last)
     return partition_key(DeliveryHour(first, 0)), partition_key(min(DeliveryHour(last, 23), _present_hour()))
 
 
-def periods_of(keys: Sequence[str]) -> list[DeliveryPeriod]:
-    """Partition keys as days, or as hours."""
+def parse_partition_keys(keys: Sequence[str]) -> list[DeliveryPeriod]:
+    """Return the days or hours of these partition keys."""
     return [_period(key) for key in keys]
 
 
@@ -85,7 +85,7 @@ def _period(key: str) -> DeliveryPeriod:
 
 
 def has_begun(period: DeliveryPeriod) -> bool:
-    """Whether there is a partition of it yet."""
+    """Return whether the period has begun, so that it has a partition."""
     present = _present_hour()
     return period <= present if isinstance(period, DeliveryHour) else period <= present.day
 
@@ -95,11 +95,11 @@ def _present_hour() -> DeliveryHour:
     return DeliveryHour(now.date(), now.hour)
 
 
-def period_of(bucket: LoggedBucket, key: LogKey) -> DeliveryPeriod:
-    """The partition that a log key of the bucket belongs to."""
+def get_period(bucket: LoggedBucket, key: LogKey) -> DeliveryPeriod:
+    """Return the partition that a log key of the bucket belongs to."""
     if bucket.partition == PartitionUnit.DAILY:
         return key.delivery_date
     name = parse_key_name(key.object.key, bucket.log_prefix)
     if name is None:
-        raise ValueError(f"{key.object.key} is no log key's name")
+        raise ValueError(f"{key.object.key} is not the name of a log key")
     return name.delivery_hour
