@@ -101,6 +101,7 @@ LISTED: Mapping[str, Listed] = {
     "reparse": Listed(
         Panel.LOADING, "records", "Parse rejected lines again, and store those that are valid now as records."
     ),
+    "lake-load": Listed(Panel.LOADING, "lake", "Load delivery days from the log bucket into the lake, with Spark."),
     "expire": Listed(Panel.LOADING, "records", "Drop the months of records that are older than retention_months."),
     "doctor": Listed(
         Panel.LOOKING,

@@ -1,8 +1,9 @@
 """The commands about the lake: load days into it with Spark, and compare it with Postgres."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from tamarin_dagster.cli.app import (
     EXIT_INCOMPLETE,
@@ -15,11 +16,88 @@ from tamarin_dagster.cli.app import (
     flag,
 )
 from tamarin_dagster.cli.configured import load_settings
-from tamarin_dagster.cli.documents import ComparedLake, show_documents
+from tamarin_dagster.cli.documents import ComparedLake, LoadedLake, make_document, show_documents
 from tamarin_dagster.cli.shared import check_days, select_buckets
 from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
 from tamarin_dagster.lake.place import lake_of
+from tamarin_dagster.logstore.opening import open_log_store
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.database import open_database
+
+if TYPE_CHECKING:
+    from tamarin_dagster.pipeline.lake.loading import LakeLoaded
+
+
+@command(
+    "lake-load",
+    ("lake-load --from 2020-01-01 --to 2025-12-31", "years, on the cores of this machine"),
+    ("lake-load --bucket media --master spark://master:7077", "all days of one bucket, on a cluster"),
+)
+def lake_load_command(
+    bucket: BucketOption = None,
+    from_: FromOption = None,
+    to: ToOption = None,
+    master: Annotated[
+        str | None,
+        typer.Option(
+            help="The Spark master: local[*], spark://HOST:PORT, yarn, k8s://URL; default: spark_master of the lake,"
+            " or local[*].",
+            metavar="URL",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Load delivery days from the log bucket into the lake, with Spark.
+
+    Executors fetch the log keys, parse them as a pull does, and write data files; this process commits each day at
+    once. Postgres gets no record, and no log key is deleted. A day that the lake holds already is skipped. After an
+    error or a kill, each day is as before or complete; run the command again to continue.
+
+    Options of Spark (memory, executors) come from its own configuration, such as SPARK_CONF_DIR. The exit status is 0
+    only if every log key of the days is in the lake.
+    """
+    settings = load_settings()
+    lake = lake_of(settings)
+    buckets = select_buckets(settings, bucket)
+    first, last = check_days(from_, to)
+    with explain_interrupt("Days that were committed stay; run lake-load to continue."):
+        engine = open_database(settings)
+        tables = lake.open(engine)
+        from tamarin_dagster.pipeline.lake.loading import DEFAULT_MASTER, load_lake, open_spark  # noqa: PLC0415
+
+        done = []
+        with open_spark(master or lake.settings.spark_master or DEFAULT_MASTER) as spark:
+            for each in buckets:
+                with bar(each.name, "days") as advance:
+                    loaded = load_lake(
+                        each,
+                        open_log_store(each),
+                        tables,
+                        spark,
+                        first=first,
+                        last=last,
+                        redacts=settings.redact_query_secrets,
+                        parser=settings.parser,
+                        progress=lambda d: advance(len(d.days), None, f"{d.lines:,} lines"),
+                    )
+                _report_load(each.name, loaded)
+                done.append(make_document(LoadedLake, loaded, bucket=each.name))
+        engine.dispose()
+    if as_json:
+        show_documents(done)
+    if any(each.failures or each.problems or each.waiting for each in done):
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _report_load(bucket: str, done: "LakeLoaded") -> None:
+    err.print(f"[bold]{escape(bucket)}[/]: {done}", highlight=False)
+    for failure in done.failures:
+        complain(f"bucket {bucket}, key {failure.key}: {failure.error}")
+    for day, problem in done.problems.items():
+        complain(f"bucket {bucket}, delivery day {day} is not loaded: {problem}")
+    if done.waiting:
+        complain(f"bucket {bucket}: {count_noun(done.waiting, 'file')} may still be written; a later load takes them")
 
 
 @command(

@@ -5,6 +5,8 @@ and the day of the delivery, which are the partitions, the log key and the line 
 because Iceberg has no smaller integers. Field ids are fixed by the order of the columns; a new column comes last.
 """
 
+from datetime import date
+
 import pyarrow as pa
 
 from tamarin_dagster.logformat import RECORDS_SCHEMA, REJECTED_SCHEMA
@@ -56,3 +58,13 @@ LEDGER = _numbered([
 
 FILE = pa.schema([field for field in RECORDS if field.name not in PARTITIONS])
 """The columns in a file of a hive-partitioned folder: RECORDS without the partitions, which name its folder."""
+
+
+def place(table: pa.Table, bucket: str, day: date, wanted: pa.Schema) -> pa.Table:
+    """Return the table with the columns of `wanted`, of which the partitions are the given ones."""
+    partitions = {
+        "logged_bucket": pa.repeat(pa.scalar(bucket), table.num_rows),
+        "delivery_day": pa.repeat(pa.scalar(day), table.num_rows),
+    }
+    columns = [partitions[name] if name in partitions else table[name] for name in wanted.names]
+    return pa.table(columns, names=wanted.names).cast(wanted)

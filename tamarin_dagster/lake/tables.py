@@ -10,6 +10,7 @@ archiving replaces the day again.
 """
 
 import copy
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -318,13 +319,15 @@ def write_record_file(
     `tables` have the columns of `schema.RECORDS`. `rows` is about how many come.
     """
     path = make_path(metadata, bucket, day)
+    arriving = iter(tables)
+    first = next(arriving, None)
+    if first is None:
+        return None
     hit(FailPoint.LAKE_FILE_BEFORE)
     with io.new_output(path).create() as file:
-        written = write_records(file, tables, columns.RECORDS, rows)  # type: ignore[arg-type]  # it has what is used
+        whole = itertools.chain([first], arriving)
+        write_records(file, whole, columns.RECORDS, rows)  # type: ignore[arg-type]  # it has what is used
     hit(FailPoint.LAKE_FILE_AFTER)
-    if not written:
-        io.delete(path)
-        return None
     return parquet_file_to_data_file(io, metadata, path)
 
 

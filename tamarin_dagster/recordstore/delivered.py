@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_rejected_line
 
 _KEY = s3_log_key.c
+# Rows of the ledger that are fetched together.
+_PAGE = 10_000
 
 
 def _is_of(bucket: str, day: date, *, with_expired: bool = False) -> sa.ColumnElement[bool]:
@@ -71,3 +73,26 @@ def rejected_lines(connection: sa.Connection, bucket: str, day: date, size: int)
     result = connection.execution_options(stream_results=True, max_row_buffer=size).execute(statement)
     for rows in result.partitions(size):
         yield pa.table(dict(zip(result.keys(), map(list, zip(*rows, strict=True)), strict=True)))
+
+
+def list_live_keys(connection: sa.Connection) -> pa.Table:
+    """Return all live log keys whose records are all in the database: their place, generation, id and record count."""
+    statement = sa.select(
+        _KEY.bucket.label("logged_bucket"),
+        _KEY.delivery_date.label("delivery_day"),
+        _KEY.key.label("log_key"),
+        _KEY.etag,
+        _KEY.record_count,
+        _KEY.id.label("log_key_id"),
+    ).where(_KEY.superseded_at.is_(None), _KEY.expired_at.is_(None))
+    result = connection.execution_options(stream_results=True, max_row_buffer=_PAGE).execute(statement)
+    names = list(result.keys())
+    types = pa.schema([
+        ("logged_bucket", pa.string()), ("delivery_day", pa.date32()), ("log_key", pa.string()), ("etag", pa.string()),
+        ("record_count", pa.int64()), ("log_key_id", pa.int64()),
+    ])  # fmt: skip
+    pages = [
+        pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)), schema=types)
+        for rows in result.partitions(_PAGE)
+    ]
+    return pa.concat_tables(pages) if pages else types.empty_table()

@@ -8,7 +8,6 @@ from collections import Counter
 from contextlib import closing
 from datetime import date
 
-import pyarrow as pa
 import sqlalchemy as sa
 
 from tamarin_dagster.failpoints import FailPoint, hit
@@ -64,7 +63,7 @@ def write_day(
             return "its rows differ from the ledger; the check rows_match_the_ledger names the log keys"
         rejected = tables.table(REJECTED)
         for page in rejected_lines(connection, bucket.name, day, _REJECTED_PAGE):
-            whole = _placed(page, bucket.name, day, schema.REJECTED)
+            whole = schema.place(page, bucket.name, day, schema.REJECTED)
             files.rejected += write_table(rejected.io, rejected.metadata, bucket.name, day, whole)
     tables.replace_day(bucket.name, day, files, {"tamarin.loaded-by": loaded_by})
     hit(FailPoint.ARCHIVE_COMMIT_BEFORE)
@@ -81,18 +80,10 @@ def _write_records(
     table = tables.table(RECORDS)
     rows = sum(files.ledger["record_count"].to_pylist())
     with closing(prefetch(delivered_records(connection, bucket, day))) as arriving:
-        placed = (_placed(each, bucket, day, schema.RECORDS) for each in count_keys(arriving, counts))
+        placed = (schema.place(each, bucket, day, schema.RECORDS) for each in count_keys(arriving, counts))
         if file := write_record_file(table.io, table.metadata, bucket, day, placed, rows):
             files.records.append(file)
     return counts
-
-
-def _placed(table: pa.Table, bucket: str, day: date, wanted: pa.Schema) -> pa.Table:
-    """Return the table with the columns of its place, in the order of the schema."""
-    count = table.num_rows
-    place = {"logged_bucket": pa.repeat(pa.scalar(bucket), count), "delivery_day": pa.repeat(pa.scalar(day), count)}
-    columns = [place[name] if name in place else table[name] for name in wanted.names]
-    return pa.table(columns, names=wanted.names).cast(wanted)
 
 
 class LakeProof:
