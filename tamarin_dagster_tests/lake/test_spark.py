@@ -1,4 +1,4 @@
-"""Spark loads the days that a pull would load: the same rows, rejected lines and counts. Kills leave a day as before."""
+"""Spark loads the days that a pull would load, with the same rows and counts. Kills leave a day as before."""
 
 import json
 import os
@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(
         shutil.which("java") is None, reason="Java is not installed: apt-get install openjdk-17-jre-headless"
     ),
+    pytest.mark.timeout(900),  # Spark starts in seconds on a machine of its own, and in minutes on a busy one
 ]
 
 PROJECT = Path(__file__).parents[2]
