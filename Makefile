@@ -1,7 +1,7 @@
-# make dev    everything on this machine: database, demo (if no bucket is configured), Dagster's page
-# make test   a test of everything, in about seven minutes on two cores
-# make test-slow  the rest: what has to wait for real servers, and each property with all its examples
-# make chaos  faults of every kind, and what is left afterwards
+# make dev        run everything on this machine: database, demo (if no bucket is configured), the Dagster UI
+# make test       run all fast tests, in about seven minutes on two cores
+# make test-slow  run the tests that wait for real servers, and each property with all its examples
+# make chaos      inject faults of every kind, and check the result
 # Each target works first on a fresh machine with Python 3.11+ and make; a second call is fast.
 
 SHELL := /bin/sh
@@ -9,17 +9,17 @@ SHELL := /bin/sh
 .PHONY: install install-all dev test test-byte-code test-slow test-bench test-browser test-celery test-deploy test-peers test-spark screenshots docs docs-pages docs-serve chaos \
 	hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
-# Paths are relative, so that a folder with a blank in its name is no trouble.
+# Paths are relative, so that the project works in a folder with a blank in its name.
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 
-# The first Python from 3.11 to 3.13 that is there; set PYTHON to choose.
+# The first installed Python from 3.11 to 3.13. Set PYTHON to choose another one.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	  "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo "$$p" && break; \
 	done)
 
-# Byte code of all that is installed would take a third longer, and most of it is never imported: `compile` makes that of
-# what runs and commands import.
+# pip does not write byte code, because that takes a third longer and most of it is never used. `compile` writes the byte
+# code of the modules that runs and commands import.
 install: .venv/installed
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
@@ -32,76 +32,77 @@ install: .venv/installed
 dev: install
 	@exec $(RUN) tamarin_dagster.cli dev
 
-# Three processes for two cores, since many tests wait for a server now and then. One that has nothing left to do takes
-# tests from another, so that no long file decides the end.
+# Three processes for two cores, since many tests wait for a server. A process without tests takes some from another, so
+# that no long file delays the end.
 WORKERS ?= $(shell $(BIN)/python -c "import os; cores = os.cpu_count() or 1; print(min(6, cores + cores // 2))")
 
-# With byte code: pytest's own takes half a minute to make, and each program that a test starts would be compiled anew.
+# Write byte code: without it, pytest needs half a minute more, and each program that a test starts is compiled again.
 PYTEST_PARALLEL = PYTHONDONTWRITEBYTECODE= $(RUN) pytest --numprocesses $(WORKERS) --dist worksteal
 
-# Byte code of the tests and of all that they import. Without it each process of `make test` makes all of it at its start.
+# Write the byte code of the tests and their imports. Otherwise each process of `make test` writes all of it at its start.
 test-byte-code: install
 	@PYTHONDONTWRITEBYTECODE= $(RUN) pytest --collect-only --quiet >/dev/null
 
-# PYTEST=-k... chooses.
+# Select tests with PYTEST=-k...
 test: install
 	@$(PYTEST_PARALLEL) --ignore tamarin_dagster_tests/browser $(PYTEST)
 
 # Restarts and recoveries of real servers, upgrades from every revision, all pages of the documentation, the reduced matrix
-# of faults; and every property with all its examples. SLOW=-k... chooses.
+# of faults, and every property with all its examples. Select tests with SLOW=-k...
 test-slow: install
 	@$(PYTEST_PARALLEL) --ignore tamarin_dagster_tests/browser -m 'slow or hypothesis' --hypothesis-profile full $(SLOW)
 
-# The benchmarks at their smallest: that each runs, not what it measures.
+# Run each benchmark with its smallest size, to test that it runs.
 test-bench: install
 	@$(RUN) pytest -m bench
 
-# Dagster's page, clicked through in headless Chromium (chromium or google-chrome on the PATH, or CHROMIUM=...).
+# Click through the Dagster UI in headless Chromium (chromium or google-chrome on the PATH, or CHROMIUM=...).
 test-browser: .venv/browser-installed
 	@$(RUN) pytest -m browser tamarin_dagster_tests/browser
 
-# The pictures of the README and of docs/.
+# Take the screenshots for the README and docs/.
 screenshots: .venv/browser-installed
 	@SCREENSHOTS=docs/images $(RUN) pytest -m browser tamarin_dagster_tests/browser
 
-# Runs on Celery workers that are killed; five minutes. Skipped where redis-server is not installed.
-# CELERY=-k... chooses.
+# Run Dagster on Celery workers that are killed; this takes five minutes. It is skipped without redis-server.
+# Select tests with CELERY=-k...
 test-celery: install
 	@$(RUN) pytest -m celery tamarin_dagster_tests/deploy $(CELERY)
 
-# Other log analysers read a month, and say what we say. Skipped where one is not installed:
+# Compare a month with other log analysers. A test is skipped if its analyser is not installed:
 # apt-get install analog awstats goaccess
 test-peers: install
 	@$(RUN) pytest -m peers tamarin_dagster_tests/peers
 
-# Spark loads days into a lake, and its executors and drivers are killed. Skipped where pyspark or Java is not installed:
+# Load days into a lake with Spark, and kill its executors and drivers. Skipped if pyspark or Java is not installed:
 # apt-get install openjdk-17-jre-headless
 test-spark: .venv/spark-tests-installed
 	@$(RUN) pytest -m spark tamarin_dagster_tests/lake $(SPARK)
 
-# Image, compose files and values for the chart, with their own tools; no engine is needed.
+# Check the image, the compose files and the chart values with their own tools. No container engine is needed.
 test-deploy: .venv/deploy-installed
 	@$(RUN) pytest tamarin_dagster_tests/deploy
 
-# How many kills at random moments beside the matrix.
+# The number of kills at random moments, in addition to the matrix.
 KILLS ?= 200
 
-# The table goes into docs/explanation/reliability.md. Half an hour with the kills; the row of the full disk takes root.
+# Write the table into docs/explanation/reliability.md. With the kills this takes half an hour; the row of the full disk
+# needs root.
 chaos: install
 	@$(RUN) tamarin_dagster_tests.chaos --kills $(KILLS) --markdown docs/explanation/reliability.md
 
-# Objects of random bytes and of mutated lines, each line accounted for.
+# Load objects of random bytes and mutated lines, and check that each line is accounted for.
 hostile: install
 	@$(RUN) tamarin_dagster_tests.chaos.hostile
 
-# Dagster on a log bucket that gets 50 keys a second, a kill -9 of a random process each minute.
+# Run Dagster on a log bucket that gets 50 keys a second, and kill a random process with -9 each minute.
 MINUTES ?= 30
 
 soak: install
 	@$(RUN) tamarin_dagster_tests.chaos.soak --minutes $(MINUTES)
 
-# What `make lint` reads for spelling and for words to avoid (tools/words_to_avoid.txt).
-PROSE := README.md CHANGELOG.md docs
+# The files that `make lint` reads for spelling and for words to avoid (tools/words_to_avoid.txt).
+PROSE := README.md CHANGELOG.md docs tamarin_dagster tamarin_dagster_tests tools benchmarks deploy tamarin.yaml setup.cfg Makefile .ci
 
 lint: install
 	@$(BIN)/ruff check .
@@ -114,7 +115,7 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# What only some need, beside what `install` takes: the extras `bench`, `browser`, `deploy`, `docs`, `fuzz`, `spark-tests`.
+# Install an extra that only some targets need: `bench`, `browser`, `deploy`, `docs`, `fuzz` or `spark-tests`.
 .venv/%-installed: .venv/installed
 	@tools/install.sh 'dev,$*'
 	@touch $@
@@ -123,7 +124,7 @@ TESTED_EXTRAS := browser,deploy,docs,fuzz
 COMMA := ,
 TESTED_STAMPS := $(patsubst %,.venv/%-installed,$(subst $(COMMA), ,$(TESTED_EXTRAS)))
 
-# All that the tests take, in one step if nothing is installed yet.
+# Install everything that the tests need, in one step if nothing is installed yet.
 install-all:
 	@test -e .venv/installed || \
 	  { $(MAKE) --no-print-directory .venv/installed WITH=,$(TESTED_EXTRAS) && touch $(TESTED_STAMPS); }
@@ -141,19 +142,19 @@ bench-parse: .venv/bench-installed
 	@$(RUN) benchmarks.parse
 	@$(RUN) benchmarks.parse.adversarial
 
-# How long it fuzzes.
+# The duration of `fuzz`.
 SECONDS ?= 60
 
 fuzz: .venv/fuzz-installed
 	@$(RUN) tamarin_dagster_tests.fuzz.fuzz_parser --seconds $(SECONDS)
 
-# The pages that are made of the code.
+# Generate the reference pages from the code.
 docs-pages: install
 	@$(RUN) tools.describe_tables > docs/reference/tables.md
 	@$(RUN) tools.describe_commands > docs/reference/cli.md
 	@$(RUN) tools.describe_settings > docs/reference/settings.md
 
-# These, and a site of all pages: site/, which can be read from the disk. A link that leads nowhere ends it.
+# Generate the reference pages and a site of all pages in site/. A broken link is an error.
 docs: docs-pages .venv/docs-installed
 	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet --clean
 	@echo "site/index.html"
@@ -161,6 +162,6 @@ docs: docs-pages .venv/docs-installed
 docs-serve: .venv/docs-installed
 	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs serve --strict
 
-# No home: it may hold records that are nowhere else.
+# This never deletes a home, which may hold the only copy of records.
 clean:
 	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,1 +1,1 @@
-"""Measurements: each figure as a ratio against a named baseline of the same run."""
+"""Benchmarks. Each figure is a ratio to a named baseline of the same run."""

@@ -1,4 +1,4 @@
-"""What all measurements have on their command line, and how they show what they found."""
+"""The shared command line of all benchmarks, and the output of their results."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from rich.console import Console
 from benchmarks.sheet import Sheet
 
 _FILE_WIDTH = 200
-"""Columns of a table that goes to a file or a pipe, which have no width of their own."""
+"""The width of a table in a file or a pipe."""
 
 
 def command_line(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the module's docstring, and that knows --markdown."""
+    """Return a parser that has the module's docstring as its help, and the option --markdown."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", type=Path, help="a file to write the tables to as well")
     return parser
 
 
 def show(sheets: Sequence[Sheet], markdown: Path | None) -> None:
-    """Prints the tables, and writes them as markdown where that is wanted."""
+    """Print the tables. If there is a path, write them there as Markdown too."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_FILE_WIDTH)
@@ -31,5 +31,5 @@ def show(sheets: Sequence[Sheet], markdown: Path | None) -> None:
 
 
 def whole_numbers(text: str) -> list[int]:
-    """The value of an option like `1,10,100`."""
+    """Return the numbers of an option like `1,10,100`."""
     return [int(number) for number in text.split(",")]

@@ -1,10 +1,10 @@
-"""What one run leaves in Dagster's storage: a day with one new key of five lines, loaded, checked, purged, rolled up.
+"""Measure what a run leaves in Dagster's storage. The run loads, checks, purges and rolls up one new key of five lines.
 
     .venv/bin/python -m benchmarks.dagster_books [--rounds 5]
 
-`tamarin-dagster dev` runs on a fresh home, and its sensor asks for the runs. The storage is read before and after them.
-Bytes of tables are those of the rows' values, without their indexes; `all tables and indexes` is what Postgres says of
-the database's size, which grows by pages. Then the events of these runs are pruned as the nightly job prunes them.
+`tamarin-dagster dev` runs on a new home, and its sensor requests the runs. The storage is measured before and after
+them. The bytes of a table are those of its values, without indexes; `all tables and indexes` is the size that Postgres
+reports for the database, which grows by pages. Then the events of these runs are pruned, as the nightly job does.
 """
 
 import os
@@ -30,7 +30,7 @@ _LINES = 5
 
 
 def main() -> None:
-    """Prints a table: what a run adds, and what is left of it after pruning."""
+    """Print a table: what a run adds, and what remains after pruning."""
     parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -55,7 +55,7 @@ def main() -> None:
         for name in after
     ]
     title = f"A run for one key of {_LINES} lines; {options.rounds} rounds, {os.cpu_count()} cores"
-    headings = ("of a run", "left by it", "left after pruning")
+    headings = ("of a run", "added", "left after pruning")
     show([Sheet(title, headings, rows, texts=headings[:1])], options.markdown)
 
 
@@ -73,7 +73,7 @@ def _load(log_folder: Path, instance: dg.DagsterInstance, number: int, running: 
 
 
 def _books(instance: dg.DagsterInstance, home: Path) -> dict[str, float]:
-    """Rows and kB of the tables that a run writes to, and of the folder of compute logs."""
+    """Return rows and kB of the tables that a run writes to, and of the folder of compute logs."""
     found: dict[str, float] = {}
     with instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
         for table in _TABLES:

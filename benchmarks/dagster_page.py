@@ -1,4 +1,4 @@
-"""Dagster's page as a browser asks it: GraphQL over HTTP."""
+"""A client of the Dagster UI: GraphQL over HTTP, like a browser."""
 
 import json
 import urllib.error
@@ -17,33 +17,33 @@ _TOLD_BYTES = 3_000
 
 
 class PageError(Exception):
-    """The page answers with an error."""
+    """The UI answered with an error."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """The page at this address, and what a person does there."""
+    """The UI at this address, with the actions of a user."""
 
     url: str
 
     def ask(self, query: str, **variables: Any) -> Any:
-        """The answer's only field. Raises PageError."""
+        """Return the only field of the answer. Raises PageError."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
         try:
             with urllib.request.urlopen(request, timeout=120) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
-            raise PageError(f"the page answers {error}: {error.read()[:_TOLD_BYTES]!r}") from None
+            raise PageError(f"the UI answers {error}: {error.read()[:_TOLD_BYTES]!r}") from None
         if answer.get("errors"):
-            raise PageError(f"the page answers {answer['errors']}")
+            raise PageError(f"the UI answers {answer['errors']}")
         (found,) = answer["data"].values()
         if isinstance(found, dict) and "message" in found:
-            raise PageError(f"the page answers {found['message']}")
+            raise PageError(f"the UI answers {found['message']}")
         return found
 
     def backfill(self, bucket: str, partitions: Sequence[str]) -> str:
-        """Launches a backfill of a bucket's assets, as their page does; returns its id."""
+        """Launch a backfill of a bucket's assets, and return its id."""
         launched = self.ask(
             "mutation($given: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $given) {"
             " ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }",
@@ -55,7 +55,7 @@ class Page:
         return str(launched["backfillId"])
 
     def cancel(self, backfill: str) -> None:
-        """Cancels a backfill, as its page does."""
+        """Cancel a backfill."""
         self.ask(
             "mutation($id: String!) { cancelPartitionBackfill(backfillId: $id) {"
             " ... on CancelBackfillSuccess { backfillId } ... on Error { message } } }",
@@ -63,7 +63,7 @@ class Page:
         )
 
     def status(self, backfill: str) -> str:
-        """How a backfill stands."""
+        """Return the status of a backfill."""
         found = self.ask(
             "query($id: String!) { partitionBackfillOrError(backfillId: $id) {"
             " ... on PartitionBackfill { status } ... on Error { message } } }",
@@ -72,11 +72,11 @@ class Page:
         return str(found["status"])
 
     def has_ended(self, backfill: str) -> bool:
-        """Whether a backfill is over, however."""
+        """Return whether a backfill has ended, with any status."""
         return self.status(backfill) in _ENDED
 
     def launch(self, slug: str, first: str, last: str) -> str:
-        """Launches one load of a bucket's days from `first` to `last`; returns the run's id."""
+        """Launch one load of a bucket's days from `first` to `last`, and return the id of the run."""
         bucket = LoggedBucket(name="any-bucket", log_bucket_name="log-bucket")
         selection = load_selection(bucket, slug, Settings(buckets=(bucket,)))
         checks = [{"assetKey": {"path": list(key.asset_key.path)}, "name": key.name} for key in selection.checks]
@@ -98,7 +98,7 @@ class Page:
         return str(launched["run"]["runId"])
 
     def terminate(self, run_id: str) -> None:
-        """Cancels a run, as the page does."""
+        """Cancel a run."""
         self.ask(
             "mutation($id: String!) { terminateRun(runId: $id, terminatePolicy: SAFE_TERMINATE) {"
             " ... on TerminateRunFailure { message } ... on Error { message } } }",
@@ -106,13 +106,13 @@ class Page:
         )
 
     def runs(self) -> list[dict[str, Any]]:
-        """All runs, the oldest first: runId, status, tags (a dict), startTime, endTime."""
+        """Return all runs, the oldest first: runId, status, tags (a dict), startTime, endTime."""
         fields = "runId status startTime endTime tags { key value }"
         found = self.ask(f"{{ runsOrError {{ ... on Runs {{ results {{ {fields} }} }} }} }}")["results"]
         return [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in reversed(found)]
 
     def why(self, run_id: str) -> str:
-        """What a run's events say."""
+        """Return the messages of a run's events."""
         found = self.ask(
             "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
             " ... on MessageEvent { message } } } } }",

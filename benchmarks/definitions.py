@@ -1,8 +1,8 @@
-"""What it costs to load the definitions of so many buckets: `python -m benchmarks.definitions --buckets 1 100 1000`.
+"""Measure the loading of the definitions of many buckets: `python -m benchmarks.definitions --buckets 1 100 1000`.
 
-Each number of buckets has a process of its own, which builds the definitions and the snapshot that Dagster's daemon and
-UI are handed. CPU seconds depend on what else the machine does: `loop` is a fixed loop of Python, run with each, by
-which two measurements can be compared.
+Each number of buckets has its own process, which builds the definitions and the snapshot for Dagster's daemon and UI.
+CPU seconds depend on the other work of the machine. `loop` is a fixed loop of Python in the same process, so that you
+can compare two measurements.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def measure(count: int) -> dict[str, float]:
-    """Build the definitions of so many buckets and their snapshot, in this process."""
+    """Build the definitions of this number of buckets and their snapshot, in this process."""
     from dagster._core.remote_representation.external_data import RepositorySnap  # noqa: PLC0415 - it is measured too
     from dagster_shared.serdes import serialize_value  # noqa: PLC0415
 

@@ -1,12 +1,11 @@
-"""How long each command is silent: on a healthy embedded server, and on one that lost its startup process in recovery.
+"""Measure how long each command is silent: on a healthy server, and on one that lost its startup process in recovery.
 
     .venv/bin/python -m benchmarks.first_word [--command NAME …]
 
-Seconds from the start of the process to the first byte that it writes to a pipe, and to its end, with its exit status.
-The home has one bucket, a folder of 20 log keys; iam-policy, which is for log buckets in S3 only, has settings of its
-own (OTHER), and asks nobody. Healthy means that the server runs; it is broken anew for each command
-(a backend is killed, and then the startup process, as soon as it is there: Postgres 18 then stays in recovery mode for
-ever). A command is killed after 60 s. Linux only.
+The table shows the seconds from the start of the process to its first byte on a pipe and to its end, and the exit
+status. The home has one bucket, a folder of 20 log keys. iam-policy has other settings (OTHER), because it needs a log
+bucket in S3. The server is broken again for each command: a backend is killed, and then the startup process as soon as
+it exists. Postgres 18 then stays in recovery mode forever. A command is killed after 60 s. Linux only.
 """
 
 import contextlib
@@ -55,7 +54,7 @@ _COMMANDS = (
 
 @dataclass(frozen=True)
 class _Run:
-    """Seconds to the first byte and to the end; status is None if it was killed at the limit."""
+    """Seconds to the first byte and to the end. The status is None if the command was killed at the limit."""
 
     word: float | None
     end: float
@@ -67,7 +66,7 @@ class _Run:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = command_line(__doc__)
     parser.add_argument("--command", action="append", help="only the commands that begin with this; repeatable")
     options = parser.parse_args()
@@ -96,7 +95,7 @@ def _on(folder: Path, command: str, *, broken: bool) -> _Run:
 
 
 def _healthy(folder: Path) -> EmbeddedPostgres:
-    """The server with a migrated database, used by no process when this one has released it, and running on."""
+    """Yield a running server with a migrated database, which no other process uses."""
     config = folder / "tamarin.yaml"
     if not config.exists():
         keys = folder / "keys"
@@ -118,7 +117,7 @@ def _healthy(folder: Path) -> EmbeddedPostgres:
 
 
 def _break(server: EmbeddedPostgres) -> None:
-    """Kill the startup process of a recovery before it has begun."""
+    """Kill the startup process at the beginning of a recovery."""
     for _ in range(_ATTEMPTS):
         server.ensure_running()
         main = read_state(server.folder).main

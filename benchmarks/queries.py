@@ -1,8 +1,8 @@
-"""Blocks that queries touch in months of generated rows, and what indexes of one's own cost a load.
+"""Count the blocks that queries read in months of generated rows, and measure what additional indexes cost a load.
 
     .venv/bin/python -m benchmarks.queries [--months 12] [--rows 500000] [--rounds 5]
 
-The page docs/how-to/indexes.md has its numbers from here.
+docs/how-to/indexes.md shows the results.
 """
 
 import os
@@ -26,8 +26,8 @@ from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 LINES_PER_KEY = 500
 LAST_MONTH = date(2026, 10, 1)
 
-# As loads write them: key by key, the keys of three buckets in turn, each with an hour's requests in their order. An
-# address makes ten requests in a row.
+# The rows are in the order of a load: key by key, alternating between three buckets. Each key has the requests of an
+# hour, in order. An address makes ten requests in a row.
 _FILL = sa.text(
     """
     INSERT INTO s3_log_record (
@@ -55,7 +55,7 @@ _FILL = sa.text(
 
 
 def fill_month(engine: sa.Engine, month: date, rows: int) -> None:
-    """Puts so many records into that month, in keys of LINES_PER_KEY lines; then what autovacuum does after a load."""
+    """Fill that month with records in keys of LINES_PER_KEY lines, then vacuum and analyze it."""
     ensure_partitions(engine, [month])
     values = {"month": month, "rows": rows, "lines": LINES_PER_KEY, "first_id": (month.year * 12 + month.month) * 10**6}
     with engine.begin() as connection:
@@ -66,11 +66,11 @@ def fill_month(engine: sa.Engine, month: date, rows: int) -> None:
 
 @dataclass(frozen=True)
 class Touched:
-    """What a query read.
+    """The data that a query read.
 
     Attributes:
         partitions: the partitions that were scanned.
-        blocks: of 8 KiB, of tables and indexes, whether cached or not.
+        blocks: the blocks of 8 KiB of tables and indexes, cached or not.
     """
 
     partitions: frozenset[str]
@@ -79,7 +79,7 @@ class Touched:
 
 
 def touched(connection: sa.Connection, query: str) -> Touched:
-    """Runs a query and tells what it read."""
+    """Run a query, and return what it read."""
     (answer,) = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}").scalar_one()
     top = answer["Plan"]
     scanned = frozenset(node["Relation Name"] for node in _nodes(top) if "Relation Name" in node)
@@ -95,7 +95,7 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def blocks_of(connection: sa.Connection, *tables: str) -> int:
-    """How many blocks of 8 KiB these tables have, without their indexes."""
+    """Return the number of 8 KiB blocks of these tables, without their indexes."""
     statement = sa.text("SELECT sum(pg_relation_size(CAST(name AS regclass))) / 8192 FROM unnest(:names ::text[]) name")
     return int(connection.execute(statement, {"names": list(tables)}).scalar_one())
 
@@ -121,7 +121,7 @@ INDEXES = {
 
 
 def main() -> None:
-    """Fills the months, asks, makes indexes, asks again, then loads a month with and without them."""
+    """Fill the months, run the queries without and with indexes, then load a month without and with them."""
     parser = command_line(__doc__)
     parser.add_argument("--months", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--rows", type=int, default=500_000, help="in each month; default: %(default)s")
@@ -143,7 +143,7 @@ def main() -> None:
 @contextmanager
 def _server() -> Iterator[sa.Engine]:
     with tempfile.TemporaryDirectory(prefix="tamarin-bench-queries-") as folder:
-        # The server may run under an account of its own.
+        # The server may run under another account.
         Path(folder).chmod(0o711)
         with EmbeddedPostgres(Path(folder)) as server:
             engine = sa.create_engine(server.url("postgres"))
@@ -190,9 +190,9 @@ _VARIANTS: dict[str, tuple[str, ...]] = {
 
 
 def _costs(engine: sa.Engine, rounds: int) -> list[Sheet]:
-    """COPY of a month's rows into an empty table with and without indexes, in turn; ratios are within a round.
+    """COPY the rows of a month into an empty table with and without indexes, in turn. Ratios are within a round.
 
-    In seconds of processor time of the server's process: what else the machine does then is not in them. (Linux only.)
+    The time is the CPU time of the server's process, which does not include other work of the machine. (Linux only.)
     """
     seconds: dict[str, list[float]] = {name: [] for name in _VARIANTS}
     sizes: dict[str, float] = {}
@@ -242,7 +242,7 @@ def _costs(engine: sa.Engine, rounds: int) -> list[Sheet]:
 
 
 def processor_seconds(stat: Path) -> float:
-    """What a process has used so far, by its /proc/…/stat: fields 14 and 15, in user and in system mode."""
+    """Return the CPU seconds that a process has used so far: fields 14 and 15 of /proc/…/stat, user and system mode."""
     used = stat.read_text("utf-8").rpartition(")")[2].split()[11:13]
     return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""A table for the terminal, and the same as markdown."""
+"""A table for the terminal, and the same table as Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ class Sheet:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     texts: Sequence[str]
-    """Headings of the columns that hold text; the others hold numbers."""
+    """The headings of the columns with text. The other columns have numbers."""
 
     def table(self) -> Table:
-        """For the terminal."""
+        """Return the table for the terminal."""
         table = Table(title=self.title)
         for heading in self.headings:
             table.add_column(heading, justify="left" if heading in self.texts else "right")
@@ -27,7 +27,7 @@ class Sheet:
         return table
 
     def markdown(self) -> str:
-        """For a document."""
+        """Return the table as Markdown."""
         rules = ["---" if heading in self.texts else "---:" for heading in self.headings]
         lines = [self.headings, rules, *self.rows]
         return f"{self.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)

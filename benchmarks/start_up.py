@@ -1,11 +1,11 @@
-"""Processor time of commands that have little to do, against the imports that none with a database can do without.
+"""Measure the CPU time of commands with little work, compared with the imports that every database command needs.
 
     .venv/bin/python -m benchmarks.start_up [--rounds N] [--bare]
 
-Each round runs every line once, one after the other, so that other work on the machine falls on all alike; the figure
-is the least of the rounds. Byte code is cached: a first round, which is not counted, writes it. The database is an
-embedded server that runs throughout; the bucket is a folder, or a bucket of a local S3 endpoint, with one log key that
-is loaded. `--bare` leaves the local S3 endpoint out.
+Each round runs every line once, in turn, so that other work of the machine affects all of them. The figure is the
+minimum of the rounds. A first round, which is not counted, writes the byte code. The database is an embedded server
+that runs all the time. The bucket is a folder, or a bucket of a local S3 endpoint, with one loaded log key. `--bare`
+omits the local S3 endpoint.
 """
 
 import os
@@ -44,7 +44,7 @@ _LINE = (
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=10, help="how often each line runs: %(default)s")
     parser.add_argument("--bare", action="store_true", help="without a local S3 endpoint")
@@ -66,7 +66,7 @@ def main() -> None:
     base, with_boto3 = least[_BASE], least[f"{_BASE}, boto3"]
     rows = [(name, f"{spent:.2f}", f"{spent / base:.2f}", f"{spent / with_boto3:.2f}") for name, spent in least.items()]
     headings = ("line", "CPU seconds", "times the first", "times the second")
-    show([Sheet(f"Processor time, the least of {options.rounds}", headings, rows, texts=("line",))], options.markdown)
+    show([Sheet(f"CPU time, minimum of {options.rounds} rounds", headings, rows, texts=("line",))], options.markdown)
 
 
 def _environment(url: str) -> dict[str, str]:
@@ -84,7 +84,7 @@ def _stage_folder(folder: Path) -> None:
 
 
 def _stage_s3(folder: Path) -> dict[str, str]:
-    """A bucket with the log key in a local endpoint of this process; returns what a client needs."""
+    """Create a bucket with the log key in a local endpoint of this process; return the environment of a client."""
     import boto3  # noqa: PLC0415 - not with --bare
     from moto.server import ThreadedMotoServer  # noqa: PLC0415
 
@@ -106,7 +106,7 @@ def _stage_s3(folder: Path) -> dict[str, str]:
 def _least(
     lines: Mapping[str, tuple[str, ...]], folder: Path, environment: Mapping[str, str], rounds: int
 ) -> dict[str, float]:
-    """The least processor time of each line, in seconds."""
+    """Return the minimum CPU time of each line, in seconds."""
     spent: dict[str, list[float]] = {name: [] for name in lines}
     for number in range(rounds + 1):
         for name, line in lines.items():
@@ -117,7 +117,7 @@ def _least(
 
 
 def _seconds(line: tuple[str, ...], folder: Path, environment: Mapping[str, str]) -> float:
-    """Processor seconds of a process, with those of its children."""
+    """Return the CPU seconds of a process and its children."""
     process = subprocess.Popen(line, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -23,7 +23,7 @@ __all__ = [
     "read_log_keys",
 ]
 
-# Imported when they are used: commands need none of them.
+# These are imported when they are used, because the commands do not need them.
 _MODULE_OF = (
     dict.fromkeys(("LogKeyError", "RejectedLinesWarning", "read_log_keys"), "notebook")
     | dict.fromkeys(("ParsedLog", "ParsedLogs", "parse_log", "parse_logs"), "logformat")
@@ -38,5 +38,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Name what is imported when it is used, too: `dg` looks here for components."""
+    """Return all public names, including those that are imported on use, since `dg` looks here for components."""
     return sorted({*globals(), *__all__})

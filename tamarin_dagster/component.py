@@ -12,13 +12,13 @@ from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.settings import Lake, LoggedBucket, Settings, build_settings, load_settings
 
 
-def _plain(annotation: Any) -> Any:
-    """Return the type that an attribute has in YAML, for a setting's type."""
+def _simplify_type(annotation: Any) -> Any:
+    """Return the type of an attribute in YAML for the type of a setting."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return Union[tuple(_plain(each) for each in arguments)]  # noqa: UP007 - made at run time
+        return Union[tuple(_simplify_type(each) for each in arguments)]  # noqa: UP007 - made at run time
     if origin is tuple:
-        return list[_plain(arguments[0])]  # type: ignore[misc]  # made at run time
+        return list[_simplify_type(arguments[0])]  # type: ignore[misc]  # made at run time
     if origin is Literal or annotation in (bool, int, float, str, types.NoneType):
         return annotation
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
@@ -26,11 +26,11 @@ def _plain(annotation: Any) -> Any:
     return str
 
 
-def _fields(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the settings of the model as attributes; what is not given is left to the model."""
+def _make_fields(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the settings of the model as attributes. The model sets the defaults."""
     return {
         name: (
-            _plain(field.annotation) if field.is_required() else Union[_plain(field.annotation), None],  # noqa: UP007
+            _simplify_type(field.annotation) if field.is_required() else Union[_simplify_type(field.annotation), None],  # noqa: UP007
             Field(default=... if field.is_required() else None, description=field.description),
         )
         for name, field in model.model_fields.items()
@@ -39,17 +39,17 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 
 
 class _Attributes(dg.Model, dg.Resolvable):
-    """What both have in common."""
+    """The base of both attribute classes."""
 
 
 LakeAttributes = create_model(
     "LakeAttributes",
     __base__=_Attributes,
     properties=(dict[str, str], Field(default_factory=dict, description=Lake.model_fields["properties"].description)),
-    **_fields(Lake),
+    **_make_fields(Lake),
 )
-BucketAttributes = create_model("BucketAttributes", __base__=_Attributes, **_fields(LoggedBucket))
-_SettingsAttributes = create_model("_SettingsAttributes", __base__=_Attributes, **_fields(Settings))
+BucketAttributes = create_model("BucketAttributes", __base__=_Attributes, **_make_fields(LoggedBucket))
+_SettingsAttributes = create_model("_SettingsAttributes", __base__=_Attributes, **_make_fields(Settings))
 
 
 class LoggedBucketsComponent(_SettingsAttributes, dg.Component):
@@ -64,16 +64,16 @@ class LoggedBucketsComponent(_SettingsAttributes, dg.Component):
     )
     lake: LakeAttributes | None = Field(default=None, description=Settings.model_fields["lake"].description)
     config: str | None = Field(
-        default=None, description="a tamarin.yaml, next to this file; it has all settings, and no other is given here"
+        default=None, description="a tamarin.yaml next to this file; if it is given, give no other settings here"
     )
-    prefix: str = Field(default="", description="comes before the names of all assets, jobs, schedules and sensors")
+    prefix: str = Field(default="", description="the prefix of the names of all assets, jobs, schedules and sensors")
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the definitions for these settings. Raises SettingsError."""
         return build_definitions(self.settings(Path(context.path)), prefix=self.prefix)
 
     def settings(self, folder: Path) -> Settings:
-        """Return the settings; relative paths are meant from `folder`. Raises SettingsError."""
+        """Return the settings. Relative paths start at `folder`. Raises SettingsError."""
         given = self.model_dump(exclude={"config", "prefix"}, exclude_none=True)
         if self.config is not None:
             return load_settings(folder / self.config)

@@ -1,7 +1,7 @@
 """Places where a test can make the program die, fail or sleep, to check that nothing is lost or done twice.
 
 `TAMARIN_FAILPOINT=name:action[:nth]` arms one, or several with commas between: `commit.before:kill`,
-`mark_purged.before:raise:2`. An unarmed one costs a look at an empty dict. The names are those of `FailPoint`.
+`mark_purged.before:raise:2`. An unarmed one costs one lookup in an empty dict. The names are those of `FailPoint`.
 """
 
 import os

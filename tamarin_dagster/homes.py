@@ -1,7 +1,7 @@
-"""Where the demo keeps its state: in a home of its own, so that its records never mix with those of real buckets.
+"""Find the demo's home. The demo has its own home, so that its records never mix with those of real buckets.
 
-Also what a client of the demo's S3 endpoint needs. This module imports nothing heavy, since every command looks for the
-demo.
+The module also has the environment of a client of the demo's S3 endpoint. It imports nothing heavy, since every command
+looks for the demo.
 """
 
 import os
@@ -26,7 +26,7 @@ def demo_home(home: Path, *, is_set: bool) -> Path:
 
 
 def is_demo_home(home: Path) -> bool:
-    """Tell whether `make dev` has set the demo up in this home."""
+    """Return whether `make dev` has set the demo up in this home."""
     # Unlike Path.is_file, this returns False instead of failing when the folder above cannot be entered.
     return home.name in {_BESIDE_SETTINGS, _INSIDE_HOME} and os.path.isfile(home / DEMO_CONFIG)  # noqa: PTH113
 

@@ -1,4 +1,4 @@
-"""What travels between listing, fetching, loading and purging: one generation of an object in a log bucket."""
+"""The value that travels between listing, fetching, loading and purging: one generation of an object."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class LogObject:
 class LogKey:
     """An object with a log key's name, and the period in that name for which it was listed.
 
-    `was_purged` says that its generation was noted as purged when it was listed: it has come back, or was not deleted.
+    `was_purged` is true if its generation was noted as purged when it was listed: it has come back, or was not deleted.
     """
 
     object: LogObject

@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 
+from tamarin_dagster.logformat.engine import load_engine
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.recordstore.database import migrate, open_database
@@ -45,7 +46,7 @@ for _name in [name for name in os.environ if name.startswith(("TAMARIN_", "DAGST
         del os.environ[_name]
 # They write files just before they are loaded.
 os.environ["TAMARIN_QUIET_SECONDS"] = "0"
-# Each session of botocore reads its models anew, 1 MB of JSON: half of the work of a test that makes some clients.
+# Each session of botocore reads its models again: 1 MB of JSON, half of the work of a test that makes some clients.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 # For each request moto lists its own folder twice to find that it is for S3, and werkzeug writes a line that nobody
 # reads: a quarter of the work of a request.
@@ -54,7 +55,7 @@ logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 
 def _read_dagsters_migrations_once() -> None:
-    """Each new storage of Dagster is stamped with a revision, for which all migrations of Dagster are imported anew."""
+    """Import the migrations of Dagster only once. Each new storage imports all of them to find its revision."""
     from_config = alembic.script.ScriptDirectory.from_config
     found: dict[str, alembic.script.ScriptDirectory] = {}
 
@@ -70,6 +71,9 @@ def _read_dagsters_migrations_once() -> None:
 
 
 _read_dagsters_migrations_once()
+
+# Tests read little. They are of the compiled reader, too, which otherwise is used only if there is more to read.
+load_engine()
 
 
 def pytest_collection_finish() -> None:
@@ -253,14 +257,14 @@ def s3(s3_endpoint: str) -> Any:
 
 @pytest.fixture(scope="session")
 def faulty_server(s3_endpoint: str) -> Iterator[Faulty]:
-    """The local S3 endpoint, behind one that fails on demand."""
+    """The local S3 endpoint, through a proxy that fails on demand."""
     with faulty_endpoint(s3_endpoint) as endpoint:
         yield endpoint
 
 
 @pytest.fixture
 def faulty(faulty_server: Faulty) -> Faulty:
-    """The local S3 endpoint, behind one that fails as this test says."""
+    """The local S3 endpoint, through a proxy that fails as this test says."""
     faulty_server.reset()
     return faulty_server
 

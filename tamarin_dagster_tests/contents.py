@@ -1,4 +1,4 @@
-"""What is in the tables, as digests that no order changes."""
+"""The content of the tables, as digests that do not depend on the order."""
 
 from collections.abc import Collection, Mapping
 

@@ -30,7 +30,7 @@ class DevProcess:
     process: "subprocess.Popen[bytes]"
     log: Path
 
-    def told(self) -> str:
+    def reported(self) -> str:
         """The end of what it says."""
         return self.log.read_text("utf-8", "replace")[-_TOLD_BYTES:]
 
@@ -39,7 +39,7 @@ class DevProcess:
         deadline = time.monotonic() + _START_SECONDS
         while not (page := re.search(r"^(http://\S+)\s*$", self.log.read_text("utf-8", "replace"), re.MULTILINE)):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise DevError(f"Dagster did not start; it says: {self.told()}")
+                raise DevError(f"Dagster did not start; it says: {self.reported()}")
             time.sleep(0.2)
         return page[1]
 

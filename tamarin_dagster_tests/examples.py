@@ -1,4 +1,4 @@
-"""How many examples a property is tried with, by hypothesis' profile.
+"""The number of examples of a property, by hypothesis' profile.
 
 make test         # the profile `quick`: a quarter of what it asks for, at least 20
 make test-slow    # the profile `full`: what it asks for

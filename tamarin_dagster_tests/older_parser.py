@@ -1,4 +1,4 @@
-"""What an older parser would have left: lines stored as rejected that the present one takes for records."""
+"""Simulate an older parser: it has rejected lines that the current parser accepts as records."""
 
 import hashlib
 from collections.abc import Callable, Sequence

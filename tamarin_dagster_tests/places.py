@@ -17,8 +17,8 @@ class Place:
     put: Callable[[str, bytes], Any]
     remove: Callable[[str], Any]
     another_second: Callable[[], None] = lambda: None
-    """What is put from then on is younger, also where the store tells times to the second, as S3 does."""
+    """Wait until new objects have a later time, even if the store counts in seconds, as S3 does."""
 
     def names(self) -> list[str]:
-        """What lies in the log bucket."""
+        """Return the names in the log bucket."""
         return [item.key for page in self.store.pages("") for item in page]

@@ -1,4 +1,4 @@
-"""What the benchmarks hold parsers to is what the lines hold; and each measurement of the load measures."""
+"""The benchmarks compare parsers with the true content of the lines, and each benchmark of loading runs."""
 
 import gzip
 import os
@@ -30,7 +30,7 @@ from benchmarks.parse.mixes import nasty_lines
 from benchmarks.parse.odd_lines import KINDS, NO_RECORD_KINDS, no_record, odd_record
 from benchmarks.parse.truth import compared, compared_demo_line, digests, mistakes
 from benchmarks.scaling.cluster import REDIS
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 from tamarin_dagster.logformat import FIELD_NAMES, parse_log, unescape_text
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 
@@ -55,7 +55,7 @@ def as_written(value):
 
 def demo_lines(count):
     start, end = datetime(2025, 12, 26, tzinfo=UTC), datetime(2025, 12, 27, tzinfo=UTC)
-    return lines_between(DemoSite(broken_share=0.0), start, end, count)
+    return make_lines_between(DemoSite(broken_share=0.0), start, end, count)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the documents say is what the code has."""
+"""The documents agree with the code."""
 
 import re
 import subprocess
@@ -43,17 +43,17 @@ def test_the_page_of_settings_has_each_with_its_variable_type_default_and_meanin
 
 def test_each_command_tells_what_it_does_with_examples_that_80_columns_hold() -> None:
     load_commands()
-    shown = {name: told for name, told in COMMANDS.items() if name != "dev"}
-    assert {name for name, told in shown.items() if "\n\n" not in told.text or not told.examples} == set()
-    lines = [f" {PROGRAM} {typed}" for told in shown.values() for typed, _ in told.examples]
-    lines += [f" # {meaning}" for told in shown.values() for _, meaning in told.examples]
+    shown = {name: reported for name, reported in COMMANDS.items() if name != "dev"}
+    assert {name for name, reported in shown.items() if "\n\n" not in reported.text or not reported.examples} == set()
+    lines = [f" {PROGRAM} {typed}" for reported in shown.values() for typed, _ in reported.examples]
+    lines += [f" # {meaning}" for reported in shown.values() for _, meaning in reported.examples]
     assert [line for line in lines if len(line) > 79] == []
 
 
 def test_the_list_of_commands_says_of_each_what_its_own_help_says_first() -> None:
     load_commands()
     assert {name: listed.summary for name, listed in LISTED.items()} == {
-        name: told.text.split("\n\n")[0] for name, told in COMMANDS.items()
+        name: reported.text.split("\n\n")[0] for name, reported in COMMANDS.items()
     }
 
 

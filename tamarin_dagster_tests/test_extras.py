@@ -10,14 +10,14 @@ from typing import get_args
 import pytest
 
 from tamarin_dagster.analytics.agent_kinds import rules_version
-from tamarin_dagster.analytics.dimensions import pending_dimensions, refresh_dimensions
+from tamarin_dagster.analytics.dimension_refresh import pending_dimensions, refresh_dimensions
 from tamarin_dagster.analytics.networks import open_networks
 from tamarin_dagster.extras import Extra, MissingExtraError, needing, why_missing
-from tamarin_dagster.operations.doctor.database import examine_database
+from tamarin_dagster.operations.doctor.database_findings import examine_database
 from tamarin_dagster.operations.doctor.finding import Status
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster.settings import Settings, SettingsError
-from tamarin_dagster_tests.analytics.rollups import put_rollup, rows_of
+from tamarin_dagster_tests.analytics.rollups import put_rollup, select_rows
 
 # Spark has half a gigabyte and needs Java. It is installed where it runs.
 SELDOM = {"spark"}
@@ -84,7 +84,7 @@ def test_without_the_extra_user_agents_wait_and_prices_do_not(engine, without, m
         assert done.classified is None
         assert done.lacking is not None
         assert done.lacking.endswith("pip install 'tamarin-dagster[agents]'")
-        assert (done.failures, rows_of(engine, "SELECT * FROM user_agent_kind")) == ([], [])
+        assert (done.failures, select_rows(engine, "SELECT * FROM user_agent_kind")) == ([], [])
         assert pending_dimensions(engine, settings) == "", "a schedule would run each hour for nothing"
 
     assert pending_dimensions(engine, settings) == "1 day of rollups is new"

@@ -9,9 +9,9 @@ import pytest
 from tamarin_dagster import failpoints
 from tamarin_dagster.failpoints import FailPoint, FailPointError, arm, hit
 from tamarin_dagster.logstore.archiving import FolderArchive
-from tamarin_dagster.pipeline.archive import archive
-from tamarin_dagster.pipeline.pull import pull
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.pipeline.archive import archive_bucket
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster_tests.lines import lines
 
 
@@ -63,13 +63,13 @@ def test_a_wrong_text_is_an_error_that_names_what_is_right(text):
 
 
 def test_a_pull_an_archiving_and_a_purge_come_by_every_place(place, engine, monkeypatch, tmp_path):
-    """Else a row of the matrix would kill nothing, and prove nothing."""
+    """Otherwise a row of the matrix would kill nothing, and prove nothing."""
     passed = []
     monkeypatch.setattr(failpoints, "_armed", {"some": "thing"})
     monkeypatch.setattr(failpoints, "_pass", passed.append)
     place.put("logs/2026-03-05-10-00-00-0000000000000001", lines(2))
-    pull(place.bucket, place.store, engine)
+    pull_bucket(place.bucket, place.store, engine)
     kept = FolderArchive(str(tmp_path / "archive"))
-    archive(place.bucket, kept, engine)
-    purge(place.bucket, place.store, engine, archive=kept)
+    archive_bucket(place.bucket, kept, engine)
+    purge_bucket(place.bucket, place.store, engine, archive=kept)
     assert set(passed) == {point for point in FailPoint if not point.is_of_lake}

@@ -1,4 +1,4 @@
-"""What `pip install tamarin-dagster` brings, from a built wheel in an environment with nothing but what it asks for."""
+"""Install the built wheel into an environment that has only its requirements."""
 
 import json
 import os
@@ -225,7 +225,7 @@ def test_the_demo_starts_from_the_wheel_in_an_empty_folder_and_its_first_records
         deadline = time.monotonic() + FIRST_RECORDS_SECONDS
         count = 0
         while not count:
-            assert time.monotonic() < deadline, running.told()
+            assert time.monotonic() < deadline, running.reported()
             time.sleep(1)
             asked = subprocess.run(
                 [*command, "--format", "csv"],
@@ -237,7 +237,7 @@ def test_the_demo_starts_from_the_wheel_in_an_empty_folder_and_its_first_records
             )
             count = int(asked.stdout.split()[1])
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(60) == 0, running.told()
+        assert demo.wait(60) == 0, running.reported()
     finally:
         demo.kill()
         demo.wait()

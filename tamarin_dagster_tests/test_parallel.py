@@ -1,4 +1,4 @@
-"""Iterators with threads of their own: nothing lost, nothing twice, nothing left behind."""
+"""Iterators with threads: nothing is lost, nothing comes twice, and no thread is left."""
 
 import threading
 import time

@@ -101,7 +101,7 @@ COMMANDS = [
 
 
 def leaked(text: str) -> set[str]:
-    """What of the secret the text shows."""
+    """Return the parts of the secret that the text shows."""
     return {fragment for fragment in FRAGMENTS if fragment in text}
 
 

@@ -1,1 +1,1 @@
-"""What only people who work on the project use; not part of the wheel."""
+"""Programs for people who work on the project. They are not part of the wheel."""

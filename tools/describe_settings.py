@@ -1,4 +1,4 @@
-"""The settings as Markdown, from the models themselves.
+"""Print the page about the settings, made from the models.
 
 `python -m tools.describe_settings > docs/reference/settings.md`
 """
@@ -57,7 +57,7 @@ _TYPES: dict[Any, str] = {
     get_args(DatabaseUrl)[0]: "text",
     ArchiveUrl: "text",
 }
-# What a validator narrows a text to.
+# The types of settings whose validators accept only some texts.
 _NARROWER = {
     "database_url": "`postgresql://user:password@host:5432/database`",
     "dagster_database_url": "`postgresql://user:password@host:5432/database`",
@@ -79,7 +79,7 @@ _TOLD_DEFAULT = re.compile(r" \(default: (.*)\)$")
 
 
 def describe_settings() -> str:
-    """Each setting with its variable, type, default and meaning; then those of a bucket and a lake."""
+    """Return a row for each setting with its variable, type, default and meaning, then those of a bucket and a lake."""
     rows = "".join(f"| `{name}` | `{VARIABLE_PREFIX}{name.upper()}` | {rest} |\n" for name, rest in _rows(Settings))
     of_a_bucket = "".join(f"| `{name}` | {rest} |\n" for name, rest in _rows(LoggedBucket))
     of_a_lake = "".join(f"| `{name}` | {rest} |\n" for name, rest in _rows(Lake))
@@ -89,8 +89,8 @@ def describe_settings() -> str:
 def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     for name, field in model.model_fields.items():
         meaning = field.description or ""
-        told = _TOLD_DEFAULT.search(meaning)
-        default = told[1] if told else _default(field)
+        reported = _TOLD_DEFAULT.search(meaning)
+        default = reported[1] if reported else _default(field)
         yield name, f"{_NARROWER.get(name) or _type_of(field)} | {default} | {_TOLD_DEFAULT.sub('', meaning)}"
 
 

@@ -1,4 +1,4 @@
-"""The tables, views and functions as Markdown, from the tables themselves.
+"""Print the page about the tables, views and functions, made from their definitions.
 
 `python -m tools.describe_tables > docs/reference/tables.md`
 """
@@ -40,12 +40,12 @@ _VIEWS = "# Views\n\nExamples: [queries](../how-to/queries.md), [completeness](.
 _FUNCTIONS = "# Functions\n\nUse them like tables: `SELECT * FROM s3_hogs('media', '2026-03-01', '2026-03-31')`.\n"
 
 
-# Columns that a table has in common with an earlier one are not described again, if they are so many.
+# If a table shares at least this number of columns with an earlier table, they are not described again.
 _MIN_COMMON_COLUMNS = 8
 
 
 def describe_tables() -> str:
-    """Describe each table, view and function with its columns: name, Postgres type, meaning."""
+    """Return a description of each table, view and function with its columns: name, Postgres type, meaning."""
     tables = (s3_log_record, s3_log_key, s3_rejected_line, s3_logged_bucket, s3_archived_day, tamarin_database)
     rollups = (*ROLLUPS, traffic_day, traffic_fold, traffic_pending_day, traffic_part)
     dimensions = (*DIMENSIONS, dimension_day)
@@ -77,7 +77,7 @@ def _described(table: sa.Table, earlier: dict[str, dict[str, str]]) -> str:
 
 
 def _most_alike(rows: dict[str, str], earlier: dict[str, dict[str, str]]) -> tuple[str, list[str]]:
-    """Return the earlier table with most of these rows, word for word, and the columns of these rows."""
+    """Return the earlier table that shares most of these rows, and the columns of these rows."""
     common = {table: [name for name in rows if known.get(name) == rows[name]] for table, known in earlier.items()}
     return max(common.items(), key=lambda item: len(item[1]), default=("", []))
 

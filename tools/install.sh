@@ -27,4 +27,7 @@ install_with_uv() {
 }
 
 echo "Installing the packages into .venv" >&2
-install_with_uv || pip install --quiet --no-compile --constraint constraints.txt --editable "$project"
+if ! install_with_uv; then
+  echo "Without uv: pip installs them, which takes some minutes" >&2
+  pip install --quiet --no-compile --constraint constraints.txt --editable "$project"
+fi

@@ -1,1 +1,1 @@
-"""What answers from the records cost."""
+"""Benchmarks of answers from the records."""

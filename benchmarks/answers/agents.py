@@ -1,8 +1,8 @@
-"""Classifying user agents: the distinct ones of a million records, of a hostile day, and each record's for comparison.
+"""Measure the classification of user agents: distinct ones of a million records, hostile ones, and all of them.
 
     .venv/bin/python -m benchmarks.answers.agents [--records 1000000] [--hostile 20000] [--rounds 3]
 
-A round classifies into an empty dimension. In the first the rules are compiled too, as in a process of its own.
+Each round classifies into an empty dimension. The first round also compiles the rules, like a new process.
 """
 
 import random
@@ -21,7 +21,7 @@ from benchmarks.command_line import command_line, show
 from benchmarks.sheet import Sheet
 from tamarin_dagster.analytics.agent_kinds import classify_agent
 from tamarin_dagster.analytics.agents import classify
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 from tamarin_dagster.logformat import parse_log
 from tamarin_dagster.recordstore.database import migrate
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_user_agent, traffic_day
@@ -35,13 +35,13 @@ _BAITS = ("(", "a-", "bot ", "Mozilla/5.0 (", "é", "\x01", "Android ;", "spider
 
 
 def demo_agents(records: int) -> dict[date, Counter[str]]:
-    """How many records of the demo's traffic have which agent, by day."""
+    """Return the number of records of each agent in the demo's traffic, by day."""
     site = DemoSite(broken_share=0.0)
     found: dict[date, Counter[str]] = {}
     for index in range(DAYS):
         day = _FIRST_DAY + timedelta(days=index)
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        lines = lines_between(site, start, start + timedelta(days=1), records // DAYS)
+        lines = make_lines_between(site, start, start + timedelta(days=1), records // DAYS)
         counts: Counter[str] = Counter()
         for piece in range(0, len(lines), PIECE_LINES):
             frame = parse_log("\n".join(lines[piece : piece + PIECE_LINES]).encode()).records
@@ -51,7 +51,7 @@ def demo_agents(records: int) -> dict[date, Counter[str]]:
 
 
 def hostile_agents(count: int) -> dict[date, Counter[str]]:
-    """So many distinct agents of one day: bait for regular expressions, control characters, up to 8,000 bytes."""
+    """Return distinct agents of one day: bait for regular expressions, control characters, up to 8,000 bytes."""
     draws = random.Random(2011)
     made = Counter(
         f"{number} {draws.choice(_BAITS) * draws.randrange(1, AGENT_BYTES // 8)}"[:AGENT_BYTES]
@@ -61,7 +61,7 @@ def hostile_agents(count: int) -> dict[date, Counter[str]]:
 
 
 def fill(engine: sa.Engine, agents: Mapping[date, Counter[str]]) -> None:
-    """Puts the rollup of these days in; what was there before goes."""
+    """Replace the rollup by that of these days."""
     zeros = dict.fromkeys(
         ("bytes_sent", "error_count", "put_requests", "unbilled_requests", "unbilled_bytes", "interregion_bytes"), 0
     )
@@ -76,7 +76,7 @@ def fill(engine: sa.Engine, agents: Mapping[date, Counter[str]]) -> None:
 
 
 def measured(engine: sa.Engine, rounds: int) -> list[float]:
-    """The seconds of each round."""
+    """Return the seconds of each round."""
     taken = []
     for _ in range(rounds):
         with engine.begin() as connection:
@@ -86,7 +86,7 @@ def measured(engine: sa.Engine, rounds: int) -> list[float]:
 
 
 def row(name: str, agents: Mapping[date, Counter[str]], taken: list[float]) -> list[str]:
-    """A line of the table."""
+    """Return a row of the table."""
     records = sum(counts.total() for counts in agents.values())
     distinct = len(set().union(*agents.values()))
     seconds = [f"{each:.2f}" for each in (statistics.median(taken), min(taken), max(taken))]
@@ -96,7 +96,7 @@ def row(name: str, agents: Mapping[date, Counter[str]], taken: list[float]) -> l
 @contextmanager
 def _server() -> Iterator[sa.Engine]:
     with tempfile.TemporaryDirectory(prefix="tamarin-bench-agents-") as folder:
-        # The server may run under an account of its own.
+        # The server may run under another account.
         Path(folder).chmod(0o711)
         with EmbeddedPostgres(Path(folder)) as server:
             engine = sa.create_engine(server.url("postgres"))
@@ -106,7 +106,7 @@ def _server() -> Iterator[sa.Engine]:
 
 
 def main() -> None:
-    """Measures, and shows a table."""
+    """Measure, and print a table."""
     parser = command_line(__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--hostile", type=int, default=20_000, help="distinct agents of the hostile day")
@@ -123,7 +123,7 @@ def main() -> None:
     for counts in ordinary.values():
         for agent in counts.elements():
             classify_agent(agent)
-    rows.append(row("each record's agent, nothing written", ordinary, [time.perf_counter() - start]))
+    rows.append(row("the agent of each record, nothing written", ordinary, [time.perf_counter() - start]))
     headings = ("what is classified", "records", "distinct agents", "seconds", "min", "max")
     title = f"Classifying user agents; {options.rounds} rounds"
     show([Sheet(title, headings, rows, texts=headings[:1])], options.markdown)

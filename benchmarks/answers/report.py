@@ -1,8 +1,8 @@
-"""A report of a month, from a year of rollups as 10 million records leave them: each question, and the whole.
+"""Measure a monthly report from a year of rollups, as 10 million records leave them: each query, and the whole report.
 
     .venv/bin/python -m benchmarks.answers.report [--values 2500] [--records 830000] [--rounds 10]
 
-The page docs/reference/performance.md has its numbers from here.
+docs/reference/performance.md shows the results.
 """
 
 import statistics
@@ -21,8 +21,8 @@ import sqlalchemy as sa
 from benchmarks.command_line import command_line, show
 from benchmarks.queries import LAST_MONTH, fill_month, processor_seconds
 from benchmarks.sheet import Sheet
-from tamarin_dagster.analytics.report import Month, times, tops
-from tamarin_dagster.analytics.report.evidence import completeness_of
+from tamarin_dagster.analytics.report import Month, over_time, tops
+from tamarin_dagster.analytics.report.evidence import measure_completeness
 from tamarin_dagster.analytics.report.queries import WORK_MEM
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE, embedded_postgres
 from tamarin_dagster.recordstore.database import migrate
@@ -46,7 +46,7 @@ _LEDGER = sa.text(
 
 
 def main() -> None:
-    """Makes the rollups, asks for the last month, and writes its report."""
+    """Make the rollups, query the last month, and write its report."""
     parser = command_line(__doc__)
     parser.add_argument("--values", type=int, default=2_500, help="keys and addresses of a day; default: %(default)s")
     parser.add_argument("--records", type=int, default=830_000, help="of the month; default: %(default)s")
@@ -82,33 +82,33 @@ _EVIDENCE = "completeness, of the records themselves"
 
 @dataclass(frozen=True)
 class Asked:
-    """What a question took: each time by the clock, and on average of the server's processor, in seconds."""
+    """The time of a query in seconds: each elapsed time, and the server's average CPU time."""
 
     seconds: list[float]
     processor: float
 
 
 def _asked(engine: sa.Engine, month: Month, rounds: int) -> dict[str, Asked]:
-    """What each question takes, once its rows are in memory, without parallel plans."""
+    """Measure each query after its rows are in memory, without parallel plans."""
     asked: dict[str, Asked] = {}
     with engine.connect() as connection:
         connection.exec_driver_sql(f"SET work_mem = '{WORK_MEM}'")
         connection.exec_driver_sql("SET max_parallel_workers_per_gather = 0")
         server = Path(f"/proc/{connection.exec_driver_sql('SELECT pg_backend_pid()').scalar_one()}/stat")
-        prices = tops.prices_of(connection, _BUCKET, month)
+        prices = tops.read_month_prices(connection, _BUCKET, month)
         questions: dict[str, Callable[[], object]] = {
-            "prices": lambda: tops.prices_of(connection, _BUCKET, month),
-            "days": lambda: times.traffic_by_day(connection, _BUCKET, month),
-            "month before": lambda: times.traffic_before(connection, _BUCKET, month, _NOW),
-            "hours of the week": lambda: times.traffic_by_hour(connection, _BUCKET, month),
-            "latencies": lambda: times.latencies(connection, _BUCKET, month),
+            "prices": lambda: tops.read_month_prices(connection, _BUCKET, month),
+            "days": lambda: over_time.traffic_by_day(connection, _BUCKET, month),
+            "month before": lambda: over_time.traffic_before(connection, _BUCKET, month, _NOW),
+            "hours of the week": lambda: over_time.traffic_by_hour(connection, _BUCKET, month),
+            "latencies": lambda: over_time.latencies(connection, _BUCKET, month),
             "files": lambda: tops.files(connection, _BUCKET, month, prices),
             "addresses": lambda: tops.addresses(connection, _BUCKET, month, prices),
             "requesters": lambda: tops.requesters(connection, _BUCKET, month, prices),
             "referrers": lambda: tops.referrers(connection, _BUCKET, month),
             "user agents": lambda: tops.agents(connection, _BUCKET, month),
             "cost": lambda: tops.cost(connection, _BUCKET, month, prices),
-            _EVIDENCE: lambda: completeness_of(connection, _BUCKET, month, _NOW),
+            _EVIDENCE: lambda: measure_completeness(connection, _BUCKET, month, _NOW),
         }
         for name, question in questions.items():
             question()
@@ -123,7 +123,7 @@ def _asked(engine: sa.Engine, month: Month, rounds: int) -> dict[str, Asked]:
 
 
 def _written(home: Path, month: Month) -> float:
-    """Seconds of the command, from its start."""
+    """Return the seconds of the whole command."""
     command = [sys.executable, "-m", "tamarin_dagster.cli", "report", "--month", str(month)]
     started = time.perf_counter()
     subprocess.run(command, cwd=home, check=True, capture_output=True)
@@ -134,7 +134,7 @@ def _written(home: Path, month: Month) -> float:
 def _home() -> Iterator[tuple[Path, sa.Engine]]:
     with tempfile.TemporaryDirectory(prefix="tamarin-bench-report-") as folder:
         home = Path(folder)
-        # The server may run under an account of its own.
+        # The server may run under another account.
         home.chmod(0o711)
         (home / "tamarin.yaml").write_text(f"buckets: [{{name: {_BUCKET}, log_bucket_name: logs}}]\n", "utf-8")
         server = embedded_postgres(home / ".tamarin")
@@ -148,7 +148,7 @@ def _home() -> Iterator[tuple[Path, sa.Engine]]:
 
 
 def _fill(engine: sa.Engine, values: int, records: int) -> int:
-    """A year of rollups, and the records of its last month; gives how many rows of rollups that are."""
+    """Create a year of rollups and the records of its last month; return the number of rows in the rollups."""
     year = {"first": date(LAST_MONTH.year - 1, LAST_MONTH.month + 1, 1), "last": Month.of(LAST_MONTH).last}
     fill_month(engine, LAST_MONTH, records)
     with engine.begin() as connection:

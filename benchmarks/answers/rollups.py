@@ -1,12 +1,12 @@
-r"""What rollups cost: the load that makes their parts, the roll-up of a day, a late log key, and the room they take.
+r"""Measure rollups: the load with its parts, the roll-up of a day, a late log key, and the disk space.
 
     .venv/bin/python -m benchmarks.answers.rollups [--traffic demo|distinct|put] [--lines 1000000] [--rounds 5]
 
-In turn, in each round: `tamarin-dagster pull` of one log key of 1,000 lines, which is the start of the process and of
-all that it imports; the pull of all log keys, with its rollups; psql's \copy of the same rows into an equal table. Then
-`pull --no-rollups`, and the roll-up of its largest day alone; then a late log key of 1,000 lines of that day, and its
-roll-up. All of it in one day, unless `--days` says otherwise. Once: the bytes of rollups, parts and records, and what
-Postgres wrote to temporary files.
+Each round runs in this order: `tamarin-dagster pull` of one log key of 1,000 lines, which measures the start of the
+process; the pull of all log keys with its rollups; psql's \copy of the same rows into an equal table; `pull
+--no-rollups`, and the roll-up of its largest day alone; a late log key of 1,000 lines of that day, and its roll-up. All
+requests are of one day, unless you set `--days`. The sizes of rollups, parts, records and Postgres' temporary files are
+measured once.
 """
 
 import os
@@ -35,7 +35,7 @@ _TABLES = (*ROLLUPS, traffic_day, traffic_fold, traffic_part)
 
 
 def main() -> None:
-    """Prints a table of medians, and one of sizes."""
+    """Print a table of medians, and a table of sizes."""
     parser = command_line(__doc__)
     parser.add_argument("--traffic", choices=("demo", "distinct", "put"), default="demo")
     parser.add_argument("--lines", type=int, default=1_000_000)
@@ -101,7 +101,7 @@ def _round(staged: Stage, engine: sa.Engine, traffic: str, lines: int, *, is_fir
 
 
 def _start(staged: Stage, traffic: str) -> float:
-    """Seconds of a pull of one log key, of a day before all others."""
+    """Return the seconds of a pull of one log key, of a day before all others."""
     _empty(staged)
     name = _write_late_key(staged, traffic, _EARLIER)
     try:
@@ -116,7 +116,7 @@ def _empty(staged: Stage) -> None:
 
 
 def _late_key(staged: Stage, engine: sa.Engine, traffic: str, day: date) -> float:
-    """Seconds of the roll-up of a day after one more log key of it."""
+    """Return the seconds of the roll-up of a day after one more log key."""
     name = _write_late_key(staged, traffic, day)
     try:
         staged.run(PULL)
@@ -140,11 +140,11 @@ def _write_late_key(staged: Stage, traffic: str, day: date) -> Path:
     (written,) = (path for path in late.rglob("*") if path.is_file())
     name = staged.log_folder / LOG_PREFIX / f"{day}-23-59-59-FFFFFFFFFFFFFFFF"
     found = written.read_bytes()
-    # the demo's log keys are of the last days
+    # the demo's log keys belong to the last days
     for stamp in {line.split(b"[", 1)[1][:11] for line in found.splitlines()}:
         found = found.replace(b"[" + stamp, f"[{day:%d/%b/%Y}".encode())
     name.write_bytes(found)
-    os.utime(name, (0, 0))  # a file that was just written is left for the next pull
+    os.utime(name, (0, 0))  # a file that was just written would wait for the next pull
     written.unlink()
     return name
 
@@ -160,7 +160,7 @@ def _sizes(staged: Stage, lines: int, spilled: int) -> Sheet:
         rows.append([table.name, f"{staged.count(table.name):,}", f"{size:,}", f"{100 * size / records:.2f}"])
     rows.append(["rollups and parts", "", "", f"{sum(float(row[3]) for row in rows[1:]):.2f}"])
     rows.append(["temporary files of all rounds", "", f"{spilled:,}", ""])
-    return Sheet("What they take", ("", "rows", "bytes", "% of the records"), rows, ("",))
+    return Sheet("Disk space", ("", "rows", "bytes", "% of the records"), rows, ("",))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Log keys of unkind traffic: every key, address, requester, referrer and user agent distinct, or 99 % PUT."""
+"""Write log keys of difficult traffic: all keys, addresses, requesters, referrers and agents distinct, or 99 % PUT."""
 
 import os
 import random
@@ -14,7 +14,7 @@ _HOST_ID = "m3PGwDN1s8smqpOSEELewHILMcdm7xri7/UsWHBhRrT0w23Pp0YcEmgboXyHFTv7qR7R
 def write_unkind_keys(folder: Path, *, lines: int, keys: int, day: date, put_share: float = 0.0) -> WrittenLogKeys:
     """Write log keys of one UTC day to `folder`/logs/, with distinct values in all five dimensions.
 
-    So many `lines` in so many `keys`; `put_share` of the requests are PUTs.
+    There are `lines` lines in `keys` log keys, and the share `put_share` of the requests are PUTs.
     """
     draw = random.Random(lines)
     target = folder / "logs"
@@ -26,7 +26,7 @@ def write_unkind_keys(folder: Path, *, lines: int, keys: int, day: date, put_sha
         body = "".join(_line(number, day, lines, draw, put_share) for number in range(first, last)).encode()
         path = target / f"{moment:%Y-%m-%d-%H-%M-%S}-{key:016X}"
         path.write_bytes(body)
-        os.utime(path, (0, 0))  # a file that was just written is left for a later pull
+        os.utime(path, (0, 0))  # a file that was just written would wait for a later pull
         total += len(body)
     return WrittenLogKeys(keys, lines, total, day, day)
 

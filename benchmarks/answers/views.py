@@ -1,9 +1,9 @@
-"""How long the questions of the cookbook take, over a month and a year of rollups, and over a day of records.
+"""Measure the queries of the cookbook over a month and a year of rollups, and over a day of records.
 
     .venv/bin/python -m benchmarks.answers.views [--days 365] [--values 2500] [--records 822000] [--rounds 5]
 
-The rollups are those that ten million records a year leave (rollups.sql); the same questions are asked of the records
-of a month, in turn with them in the same run. The page docs/reference/performance.md has its numbers from here.
+The rollups are those of ten million records a year (rollups.sql). The same queries run on the records of a month,
+alternating with the others in the same run. docs/reference/performance.md shows the results.
 """
 
 import statistics
@@ -28,7 +28,7 @@ _MONTH = (LAST_MONTH, _LAST_DAY)
 _TOP = "GROUP BY 1 ORDER BY 2 DESC LIMIT 20"
 _RECORDS = "FROM s3_log_record WHERE request_dtime >= '{first} 00:00Z' AND request_dtime < '{following} 00:00Z'"
 
-# Of rollups: the question, and the same of plain records.
+# The queries of rollups, and the same queries of plain records.
 _OF_ROLLUPS: dict[str, tuple[str, str]] = {
     "top files": (
         (
@@ -72,7 +72,7 @@ _OF_ROLLUPS: dict[str, tuple[str, str]] = {
     ),
 }
 
-# Of the records of a day of one bucket.
+# The queries of the records of a bucket's day.
 _OF_RECORDS = {
     "`s3_download`": "SELECT key, count(*), sum(requests) FROM s3_download WHERE request_date = '{first}' GROUP BY 1"
     " ORDER BY 2 DESC LIMIT 20",
@@ -87,7 +87,7 @@ _OF_RECORDS = {
 
 
 def main() -> None:
-    """Fills a server with rollups and a month's records, and asks."""
+    """Fill a server with rollups and the records of a month, and run the queries."""
     parser = command_line(__doc__)
     parser.add_argument("--days", type=int, default=365, help="of rollups; default: %(default)s")
     parser.add_argument("--values", type=int, default=2500, help="keys and addresses of a day; default: %(default)s")
@@ -99,7 +99,7 @@ def main() -> None:
         fill_rollups(engine, first, _LAST_DAY, options.values)
         fill_month(engine, LAST_MONTH, options.records)
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            # A query that is parted among processes is no faster where the others have work too, and its time untold.
+            # A parallel query is not faster when the cores are busy, and the CPU time of its workers is not counted.
             connection.exec_driver_sql("SET max_parallel_workers_per_gather = 0")
             sheets = [
                 _rollups_asked(connection, first, options.records, options.rounds),
@@ -111,7 +111,7 @@ def main() -> None:
 @contextmanager
 def _server() -> Iterator[sa.Engine]:
     with tempfile.TemporaryDirectory(prefix="tamarin-bench-answers-") as folder:
-        # The server may run under an account of its own.
+        # The server may run under another account.
         Path(folder).chmod(0o711)
         with EmbeddedPostgres(Path(folder)) as server:
             engine = sa.create_engine(server.url("postgres"))
@@ -121,7 +121,7 @@ def _server() -> Iterator[sa.Engine]:
 
 
 def fill_rollups(engine: sa.Engine, first: date, last: date, values: int) -> None:
-    """Puts rollups of these days into the tables, and does what autovacuum does afterwards."""
+    """Fill the tables with rollups of these days, then vacuum and analyze them like autovacuum."""
     with engine.begin() as connection:
         for statement in _FILL.read_text("utf-8").split(";\n"):
             if "INSERT" in statement:
@@ -159,9 +159,9 @@ def _bounded(query: str, first: date, last: date) -> str:
 
 
 def _spread(connection: sa.Connection, query: str, rounds: int) -> list[str]:
-    """Median of the times until all of its answer is there, and the mean of the server's processor times, in ms.
+    """Return the median time until the whole answer has arrived, and the server's mean CPU time, in ms.
 
-    Once before for the caches. (Linux only.)
+    The query runs once before, to fill the caches. (Linux only.)
     """
     server = Path(f"/proc/{connection.exec_driver_sql('SELECT pg_backend_pid()').scalar_one()}/stat")
     connection.exec_driver_sql(query).all()

@@ -1,1 +1,1 @@
-"""How fast records go out, beside psql's own way of it."""
+"""The benchmark of exports, compared with psql."""

@@ -1,10 +1,10 @@
-r"""Records a second of `tamarin-dagster export`, beside psql's `\copy (select …) to` of the same columns.
+r"""Measure `tamarin-dagster export` in records per second, compared with psql's `\copy (select …) to`.
 
     .venv/bin/python -m benchmarks.export [--lines 500000] [--keys 1000] [--days 10] [--rounds 5]
 
-Whole processes that write to a file, in turn within each round; the ratio is that to psql in the same round. For the
-combined format psql copies the ten columns that are in a line, for the others all of them, each in the table's order,
-where an export sorts each day's records by their request.
+Each round runs all processes in turn; each writes to a file. The ratio is to psql in the same round. For the combined
+format psql copies the ten columns of a line, for the others all columns. psql keeps the order of the table; an export
+sorts the records of each day by the time of the request.
 """
 
 import os
@@ -21,7 +21,7 @@ _LINE_COLUMNS = (
     " user_agent"
 )
 _PSQL_LINE, _PSQL_ALL = r"psql, \copy of the 10 columns of a line", r"psql, \copy of all columns"
-# What is measured, and beside what.
+# The measured commands, and the baseline of each.
 _BASELINES = {
     _PSQL_LINE: _PSQL_LINE,
     "export --format combined": _PSQL_LINE,
@@ -33,7 +33,7 @@ _BASELINES = {
 
 
 def main() -> None:
-    """Prints a table with a row for each program."""
+    """Print a table with a row for each program."""
     parser = command_line(__doc__)
     parser.add_argument("--lines", type=int, default=500_000)
     parser.add_argument("--keys", type=int, default=1_000)
@@ -63,7 +63,7 @@ def _command(staged: Stage, name: str) -> list[str]:
 
 
 def _forget(staged: Stage) -> int:
-    """Removes what was written, and tells how many bytes it was."""
+    """Remove the output, and return its size in bytes."""
     out = staged.folder / "out"
     files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)

@@ -1,1 +1,1 @@
-"""What a load takes: seconds, memory, requests and CPU time, each beside a named baseline of the same run."""
+"""Benchmarks of loading: seconds, memory, requests and CPU time, each with a named baseline of the same run."""

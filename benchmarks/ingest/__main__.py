@@ -1,8 +1,8 @@
-"""All measurements of the load, one after the other, with sizes that take about half an hour on two cores.
+"""Run all benchmarks of loading in turn, with sizes that take about half an hour on two cores.
 
     .venv/bin/python -m benchmarks.ingest [--only pull,objects,...]
 
-Each is a module that can be run alone, with sizes of one's own: `python -m benchmarks.ingest.growth --help`.
+Each is a module that you can also run alone, with other sizes: `python -m benchmarks.ingest.growth --help`.
 """
 
 import argparse
@@ -26,11 +26,11 @@ _MEASUREMENTS: dict[str, tuple[str, ...]] = {
     "connections": ("--rounds", "3"),
     "profile": (),
 }
-"""With the options that they are given here."""
+"""The benchmarks with their options."""
 
 
 def main() -> int:
-    """Runs each in a process of its own; the exit status is 1 if one failed, which does not stop the others."""
+    """Run each benchmark in its own process. If one fails, the others still run, and the exit status is 1."""
     parser = command_line(__doc__)
     parser.add_argument("--only", type=_names, default=",".join(_MEASUREMENTS), help="comma-separated: %(default)s")
     options = parser.parse_args()
@@ -52,8 +52,8 @@ def main() -> int:
 
 
 def _status(command: list[str]) -> int:
-    """The exit status of a measurement; an interrupt gives it the time to take its stage away."""
-    # a session of its own: a ctrl-C in the terminal would reach it twice
+    """Return the exit status of a benchmark. After an interrupt, wait until it has cleaned up."""
+    # in a separate session, because a ctrl-C in the terminal would reach it twice
     process = subprocess.Popen(command, start_new_session=True)
     try:
         return process.wait()

@@ -1,15 +1,14 @@
-"""What Dagster adds to a backfill of years: runs, bookkeeping per day; and whether one that is cancelled goes on.
+"""Measure what Dagster adds to a backfill of years, and check that a cancelled backfill can be continued.
 
     .venv/bin/python -m benchmarks.ingest.backfill [--days 730] [--buckets 3] [--keys 2] [--lines 5]
 
-So many days of small history lie in a folder for each bucket, so many log keys a day, so many lines a key.
-`tamarin-dagster dev` runs on a fresh home, and the days of all buckets are launched as their assets' page launches
-them: records and purge. The first bucket's backfill is cancelled once a third of its days are loaded, and the days that
-are not materialized are launched again. In the end each line has to be there once, each day materialized, and no log
-key left.
+Each bucket has a folder with many days of small log keys. `tamarin-dagster dev` runs on a new home, and a backfill of
+records and purge is launched for all days of all buckets, as the UI does it. When a third of its days are loaded, the
+first bucket's backfill is cancelled. Then the days that are not materialized are launched again. In the end each line
+must be loaded once, each day must be materialized, and no log key may be left.
 
-Held against `tamarin-dagster pull` of the same keys, each bucket's after the other's, in one process: what a run takes
-longer than that, by its days, is bookkeeping.
+The baseline is `tamarin-dagster pull` of the same keys in one process, bucket by bucket. The additional time of the
+runs, divided by their days, is the bookkeeping.
 """
 
 import time
@@ -36,7 +35,7 @@ _SUCCEEDED = {"COMPLETED", "COMPLETED_SUCCESS"}
 
 @dataclass(frozen=True)
 class History:
-    """What lies in the log buckets: lines in all, and the days that have any."""
+    """The content of the log buckets: the number of lines, and the days."""
 
     buckets: tuple[str, ...]
     first_day: date
@@ -46,12 +45,12 @@ class History:
 
     @property
     def partitions(self) -> list[str]:
-        """The days, as partitions."""
+        """Return the days as partitions."""
         return [(self.first_day + timedelta(days=number)).isoformat() for number in range(self.days)]
 
 
 def main() -> None:
-    """Prints a table."""
+    """Print a table."""
     parser = command_line(__doc__)
     parser.add_argument("--days", type=int, default=730)
     parser.add_argument("--buckets", type=int, default=3)
@@ -77,8 +76,8 @@ def main() -> None:
 
 
 def _write(staged: Stage, days: int, buckets: int, keys: int, lines: int) -> History:
-    """The log keys, the same at each call, and settings without sensors."""
-    # an end that does not move while this runs
+    """Write the log keys, the same in each call, and settings without sensors."""
+    # the end must not move during the benchmark
     end = datetime.combine(datetime.now(UTC).date(), datetime.min.time(), UTC)
     names = tuple(f"bucket{number}" for number in range(buckets))
     for number, name in enumerate(names):
@@ -126,12 +125,12 @@ def _measured(
     loaded = staged.count("s3_log_record")
     missing = [partition for partition in history.partitions if partition not in done]
     ids = [backfills[bucket] for bucket in history.buckets[1:]]
-    if missing:  # of few days all may be under way when a third is done
+    if missing:  # if there are few days, all may be in progress when a third is done
         ids.append(page.backfill(first, missing))
     running.wait_for("the backfills' end", lambda: all(map(page.has_ended, ids)), _BACKFILL_SECONDS)
     wall = time.monotonic() - started
     if unsuccessful := {page.status(each) for each in ids} - _SUCCEEDED:
-        raise SystemExit(f"a backfill ended as {unsuccessful}. Dagster says:\n{running.told()}")
+        raise SystemExit(f"a backfill ended as {unsuccessful}. Dagster says:\n{running.reported()}")
     staged.expect(history.lines)
     for bucket in history.buckets:
         if left := [path for path in (staged.folder / bucket).rglob("*-*") if path.is_file()]:
@@ -153,7 +152,7 @@ def _measured(
 
 
 def _materialized(instance: dg.DagsterInstance, bucket: str) -> set[str]:
-    """The days whose keys are purged, so all is done."""
+    """Return the days whose keys are purged: these are complete."""
     return set(instance.get_materialized_partitions(dg.AssetKey([bucket, "purged_log_keys"])))
 
 

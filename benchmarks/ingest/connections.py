@@ -1,10 +1,10 @@
-"""How much faster a pull is that loads by several connections at once: `load_connections`.
+"""Measure how much faster a pull is with several connections (`load_connections`).
 
     .venv/bin/python -m benchmarks.ingest.connections [--lines 1000000] [--keys 2000] [--connections 1,2,3,4]
         [--rounds 5]
 
-The very same keys into empty tables, in turn of the numbers of connections; whole processes. The ratio to the first
-number is that of the same round. Connections beyond the machine's cores can gain nothing.
+Each round loads the same keys into empty tables with each number of connections, in whole processes. The ratio is to
+the first number of the same round. More connections than cores cannot help.
 """
 
 import os
@@ -16,7 +16,7 @@ from benchmarks.sheet import Sheet
 
 
 def main() -> None:
-    """Prints a table with a row for each number of connections."""
+    """Print a table with a row for each number of connections."""
     parser = command_line(__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--keys", type=int, default=2_000)

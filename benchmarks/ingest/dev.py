@@ -1,4 +1,4 @@
-"""Dagster as `make dev` starts it, for measurements of it."""
+"""Run Dagster like `make dev`, for benchmarks."""
 
 import contextlib
 import re
@@ -24,37 +24,37 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Dev:
-    """A running `tamarin-dagster dev`, and when it was started, as time.monotonic() has it."""
+    """A running `tamarin-dagster dev`, and its start by time.monotonic()."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
     started: float
 
-    def told(self) -> str:
-        """All that it has said."""
+    def reported(self) -> str:
+        """Return all of its output."""
         return self.log.read_text("utf-8", "replace")
 
     def wait_for(self, what: str, probe: Callable[[], Found], seconds: float) -> Found:
-        """What the probe finds in the end. If that takes too long the measurement ends, with what Dagster says."""
+        """Wait until the probe finds something, and return it. After the limit, exit with Dagster's output."""
         deadline = time.monotonic() + seconds
         while not (found := probe()):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{what}: not within {seconds} s. Dagster says:\n{self.told()[-_TOLD_BYTES:]}")
+                raise SystemExit(f"{what}: not within {seconds} s. Dagster says:\n{self.reported()[-_TOLD_BYTES:]}")
             time.sleep(_POLL_SECONDS)
         return found
 
     def address(self) -> str:
-        """That of its page, once it says it."""
-        found = self.wait_for("the page", lambda: _ADDRESS.search(self.told()), _START_SECONDS)
+        """Wait for the address of the UI, and return it."""
+        found = self.wait_for("the page", lambda: _ADDRESS.search(self.reported()), _START_SECONDS)
         return found[1] if found else ""
 
 
 @contextlib.contextmanager
 def dev(log: Path, port: int) -> Iterator[Dev]:
-    """It, in the present environment; what it says is in the file."""
+    """Run it in the current environment, with its output in the file."""
     started = time.monotonic()
     with log.open("wb") as out:
-        # a session of its own: a ctrl-C in the terminal is for us, and it would take a second one for an end in haste
+        # in a separate session: ctrl-C in the terminal is for us, and a second one would make it end in haste
         process = subprocess.Popen(
             [*COMMAND, "dev", "--port", str(port)], stdout=out, stderr=out, start_new_session=True
         )
@@ -70,7 +70,7 @@ def dev(log: Path, port: int) -> Iterator[Dev]:
 
 @contextlib.contextmanager
 def instance_of(running: Dev, home: Path) -> Iterator[dg.DagsterInstance]:
-    """What Dagster knows in this home, once its page is there."""
+    """Return the Dagster instance of this home. Call it when the UI answers."""
     running.address()
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         yield instance

@@ -1,7 +1,7 @@
-"""A local S3 endpoint that is no bottleneck: nginx gives the objects, from a folder, and passes listings on.
+"""A local S3 endpoint that is not a bottleneck: nginx serves the objects from a folder, and forwards listings.
 
-nginx answers GETs of static files as S3 does: with an ETag, and with 412 where If-Match names another one. What it
-cannot do is list; so `GET /<bucket>?list-type=2` goes to a process of ours (`listing`).
+nginx answers GETs of static files like S3: with an ETag, and with 412 if If-Match names another one. It cannot list, so
+`GET /<bucket>?list-type=2` goes to our own process (`listing`).
 """
 
 import contextlib
@@ -24,7 +24,7 @@ CREDENTIALS = {
     "NO_PROXY": LOOPBACK,
     "no_proxy": LOOPBACK,
 }
-"""Any credentials will do; a proxy of the shell's could not reach this machine's loopback interface."""
+"""The endpoint accepts any credentials. A proxy of the shell could not reach this machine's loopback interface."""
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 NO_NGINX = "nginx is not installed, which serves the objects here; on Debian: apt-get install nginx-light"
 _READY_SECONDS = 30
@@ -64,9 +64,9 @@ http {{
 
 @contextlib.contextmanager
 def endpoint(log_folder: Path) -> Iterator[str]:
-    """The URL of an endpoint with one bucket: the folder, under its own name, as it is now.
+    """Yield the URL of an endpoint with one bucket: the present content of the folder, under the folder's name.
 
-    Credentials for it are in the environment from now on.
+    This sets the credentials in the environment.
     """
     if NGINX is None:
         raise SystemExit(NO_NGINX)
@@ -88,7 +88,7 @@ def endpoint(log_folder: Path) -> Iterator[str]:
             )
         )
         log = folder / "error.log"
-        # a session of its own: what it started ends with it, and a ctrl-C in the terminal is for us
+        # in a separate session, which ends as a whole; ctrl-C in the terminal is for us
         process = subprocess.Popen(
             [NGINX, "-p", folder, "-c", configuration, "-e", log], stderr=subprocess.DEVNULL, start_new_session=True
         )

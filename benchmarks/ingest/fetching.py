@@ -1,8 +1,8 @@
-"""A bare loop over a bucket's objects, in a process of its own: `python -m benchmarks.ingest.fetching SIDE`.
+"""Get all objects of a bucket in a plain loop, in a separate process: `python -m benchmarks.ingest.fetching SIDE`.
 
-Bucket and endpoint are those of the settings. Each side lists with the same boto3 listing, gets every object, and
-forgets it. It prints how many it had, and the seconds from the first request to the last byte; imports and the making
-of clients come before.
+Bucket and endpoint are those of the settings. Each side lists with boto3, gets every object, and drops it. It prints
+the number of objects, and the seconds from the first request to the last byte. Imports and the creation of clients are
+not counted.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ BOTO3 = f"boto3, {THREADS} threads"
 
 @dataclass(frozen=True)
 class LogBucket:
-    """A bucket, and a client of either library for it."""
+    """A bucket, with a client of each library."""
 
     name: str
     prefix: str
@@ -43,16 +43,16 @@ class LogBucket:
     store: S3Store
 
     def names(self) -> Iterator[str]:
-        """The names of its log keys."""
+        """Return the names of its log keys."""
         for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix):
             yield from (item["Key"] for item in page.get("Contents", ()))
 
     def size_by_obstore(self, name: str) -> int:
-        """Gets an object's bytes."""
+        """Get an object, and return its size."""
         return len(obstore.get(self.store, name).bytes())
 
     def size_by_boto3(self, name: str) -> int:
-        """Gets an object's bytes."""
+        """Get an object, and return its size."""
         return len(self.client.get_object(Bucket=self.name, Key=name)["Body"].read())
 
 
@@ -97,14 +97,14 @@ SIDES: dict[str, Callable[[LogBucket], int]] = {
 
 
 def main() -> None:
-    """Runs one side."""
+    """Run one side."""
     (logged,) = load_settings().buckets
     bucket = _log_bucket(logged)
     started = time.perf_counter()
     objects = SIDES[sys.argv[1]](bucket)
     seconds = time.perf_counter() - started
     print(json.dumps({"objects": objects, "seconds": seconds}), flush=True)
-    # Threads of obstore's runtime may yet come to an end, and abort an interpreter that does so too.
+    # Threads of obstore's runtime that end while the interpreter ends would abort it.
     os._exit(0)
 
 

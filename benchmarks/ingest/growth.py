@@ -1,12 +1,12 @@
-"""How a pull's time and memory grow: with the lines, with the keys they lie in, and with what the ledger knows already.
+"""Measure how a pull's time and memory grow with the lines, with the keys, and with the size of the ledger.
 
     .venv/bin/python -m benchmarks.ingest.growth [--lines 10000,100000,1000000] [--keys 1,100,10000,100000]
         [--lines-in-keys 1000000] [--ledger 0,100000,1000000,10000000] [--lines-over-ledger 100000] [--rounds 3] [--big]
 
-Whole processes, `tamarin-dagster pull --no-purge` of a file:// bucket. Lines: of the demo's traffic, in keys of 500 and
-over ten days; --big adds 10,000,000. Keys: the same lines in one day, in so many keys. Ledger: rows of purged keys of
-earlier years, behind a pull of keys of 500 lines. Figures are medians of the rounds; ratios are of seconds a line, to
-the row that is named in the heading.
+Each figure is of a whole process, `tamarin-dagster pull --no-purge` of a file:// bucket. Lines: the demo's traffic in
+keys of 500 lines over ten days; --big adds 10,000,000. Keys: the same lines of one day in different numbers of keys.
+Ledger: a pull of keys of 500 lines, while the ledger has rows of purged keys of earlier years. Figures are medians of
+the rounds. Ratios are of seconds per line, to the row that the heading names.
 """
 
 import os
@@ -29,7 +29,7 @@ Measured = dict[int, list[Usage]]
 
 
 def main() -> None:
-    """Prints three tables."""
+    """Print three tables."""
     parser = command_line(__doc__)
     parser.add_argument("--lines", type=whole_numbers, default="10000,100000,1000000")
     parser.add_argument("--keys", type=whole_numbers, default="1,100,10000,100000")
@@ -101,7 +101,7 @@ def _by_ledger(staged: Stage, lines: int, sizes: list[int], rounds: int) -> Iter
 
 
 def _sheet(title: str, what: str, measured: Measured, lines: int | None = None) -> Sheet:
-    """`lines` are those of each pull; without it they are what grows, and the most of them what is compared with."""
+    """Return a table. `lines` is the number of lines of each pull; None means that the number grows."""
     rates = {
         count: statistics.median((lines or count) / usage.seconds for usage in usages)
         for count, usages in measured.items()

@@ -1,7 +1,7 @@
-"""Starts a program from a small process: `python -m benchmarks.ingest.launcher PROGRAM ...` prints what it took.
+"""Start a program from a small process: `python -m benchmarks.ingest.launcher PROGRAM ...` prints its resource usage.
 
-Linux counts the peak memory of a process from that of its starter on, and a measurement has more in memory than a pull
-that finds nothing to load. So nothing is imported here that is not needed.
+On Linux, the peak memory of a process is at least that of the process that started it, and a benchmark needs more
+memory than a pull that finds nothing to load. So this module imports only what it needs.
 """
 
 import json
@@ -12,7 +12,7 @@ import time
 
 
 def main() -> None:
-    """Runs the program to its end; what it says goes to standard error."""
+    """Run the program to its end, with its output on standard error."""
     started = time.perf_counter()
     process = subprocess.Popen(sys.argv[1:], stdout=sys.stderr)
     _, status, usage = os.wait4(process.pid, 0)

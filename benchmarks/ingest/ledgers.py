@@ -1,4 +1,4 @@
-"""A ledger with a past: rows of log keys that were loaded and purged years ago, and of such as still lie there."""
+"""Fill the ledger with rows of log keys that were loaded and purged years ago, and of keys that are still there."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from tamarin_dagster.logkey import LogKey
 _LINES = 10
 _SECONDS_APART = 30
 _YEARS_BACK = 10
-"""10,000,000 keys, one each 30 seconds, take nine and a half years: the past ends before the days that are loaded."""
+"""10,000,000 keys, one every 30 seconds, cover nine and a half years. They end before the days that are loaded."""
 _COLUMNS = (
     "bucket, log_bucket_name, key, etag, size, last_modified, delivery_date, line_count, record_count, rejected_count,"
     " blank_count, loaded_at, purged_at"
@@ -28,7 +28,7 @@ _PAST = f"""
 
 
 def add_past(url: str, log_bucket_names: Sequence[str], first: int, last: int) -> None:
-    """Enters the log keys of these numbers (from 1 on), purged, in turn of each of the log buckets."""
+    """Insert purged log keys with these numbers (from 1), alternating between the log buckets."""
     values = {
         "bucket": LOGGED_BUCKET,
         "log_buckets": list(log_bucket_names),
@@ -43,7 +43,7 @@ def add_past(url: str, log_bucket_names: Sequence[str], first: int, last: int) -
 
 
 def add_listed(url: str, log_bucket_name: str, keys: Iterable[LogKey]) -> None:
-    """Enters log keys that lie in the log bucket, as loaded."""
+    """Insert log keys that are in the log bucket, as loaded."""
     with psycopg.connect(url, autocommit=True) as connection:
         with connection.cursor().copy(f"COPY s3_log_key ({_COLUMNS}) FROM STDIN") as copy:
             for key in keys:
@@ -58,6 +58,6 @@ def add_listed(url: str, log_bucket_name: str, keys: Iterable[LogKey]) -> None:
 
 
 def settle(connection: psycopg.Connection) -> None:
-    """Does now what autovacuum would do while something is measured."""
+    """Vacuum and analyze now, so that autovacuum does not do so during a measurement."""
     connection.execute("VACUUM ANALYZE s3_log_key")
     connection.execute("CHECKPOINT")

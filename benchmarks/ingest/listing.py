@@ -1,8 +1,8 @@
-"""The listing half of a local S3 endpoint: `python -m benchmarks.ingest.listing FOLDER` prints its port, and serves.
+"""Serve the listings of a local S3 endpoint: `python -m benchmarks.ingest.listing FOLDER` prints its port.
 
-GET /<any bucket>?list-type=2 with prefix, start-after, continuation-token and max-keys; no delimiter. The folder's
-files are read once, at the start; an object's ETag is the one that nginx gives the file. It ends when its standard
-input does: with whoever started it.
+It supports GET /<any bucket>?list-type=2 with prefix, start-after, continuation-token and max-keys, without a
+delimiter. It lists the folder once, at the start. ETags are the same as those of nginx. It ends when its standard input
+ends, that is, when the process that started it ends.
 """
 
 import os
@@ -25,7 +25,7 @@ _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http:/
 
 
 class Listing:
-    """The objects of a bucket, in the order of their names, ready to be sent."""
+    """The objects of a bucket in the order of their names, as XML."""
 
     def __init__(self, folder: Path) -> None:
         found = sorted(_files(folder, ""))
@@ -33,7 +33,7 @@ class Listing:
         self._contents = [_content(name, stat) for name, stat in found]
 
     def page(self, query: Mapping[str, str]) -> bytes:
-        """One page of ListObjectsV2."""
+        """Return one page of ListObjectsV2."""
         prefix = query.get("prefix", "")
         after = query.get("continuation-token") or query.get("start-after", "")
         begin = max(bisect_left(self._names, prefix), bisect_right(self._names, after))
@@ -68,7 +68,7 @@ def _content(name: str, stat: os.stat_result) -> str:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # one write for head and body: two would wait for each other's acknowledgement
+    # Head and body are one write, because a second write would wait for the acknowledgement of the first.
     wbufsize = -1
 
     def __init__(self, listing: Listing, *given: Any) -> None:
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Serves the folder."""
+    """Serve the folder."""
     listing = Listing(Path(sys.argv[1]))
     server = ThreadingHTTPServer((LOOPBACK, 0), partial(_Handler, listing))
     Thread(target=server.serve_forever, daemon=True).start()

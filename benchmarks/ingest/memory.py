@@ -1,11 +1,11 @@
-"""Peak memory of a pull, by how much log a day holds and how it is divided into keys.
+"""Measure the peak memory of a pull by the size of a day and by the sizes of its keys.
 
     .venv/bin/python -m benchmarks.ingest.memory [--megabytes 1000] [--key-kilobytes 270] [--rounds 3] [--big]
 
-The same log (lines of the demo's traffic, 20,000 of them over and over), all in one day: in ordinary keys, as a single
-key, and that key gzipped; --big adds four times as much in ordinary keys. Beside them a pull that finds nothing to
-load, and one of a tenth, which the others are held against. Peak memory is the resident one of the pull's process, as
-the system counts it. It takes disk: four times the log, with --big sixteen times.
+The log is 20,000 lines of the demo's traffic, repeated, all in one day: in ordinary keys, as a single key, and as a
+gzipped key; --big adds four times as much in ordinary keys. A pull of a tenth is the baseline; another pull finds
+nothing to load. Peak memory is the resident memory of the pull's process, as the system counts it. The benchmark needs
+four times the size of the log on disk, or sixteen times with --big.
 """
 
 import os
@@ -25,7 +25,7 @@ _HEADINGS = ("one day", "keys", "lines", "MB", "MB unpacked", "peak MiB", "max",
 
 @dataclass(frozen=True)
 class Case:
-    """A day's log: how many bytes of lines, in keys of which size (None: in a single one)."""
+    """The log of a day: the bytes of its lines, and the size of its keys (None means a single key)."""
 
     name: str
     bytes: int
@@ -34,7 +34,7 @@ class Case:
 
 
 def main() -> None:
-    """Prints a table of peaks."""
+    """Print a table of peaks."""
     parser = command_line(__doc__)
     parser.add_argument("--megabytes", type=float, default=1_000, help="of log: %(default)s")
     parser.add_argument("--key-kilobytes", type=float, default=270, help="of an ordinary key: %(default)s")
@@ -60,7 +60,7 @@ def _cases(size: int, key_bytes: int, *, big: bool) -> list[Case]:
 
 
 def _measured(staged: Stage, case: Case, rounds: int) -> tuple[Written, list[Usage]]:
-    """The case alone lies in the log bucket; what it took of the disk is given back."""
+    """Measure the case with only its keys in the log bucket, and delete them afterwards."""
     day = datetime.now(UTC).date() - timedelta(days=1)
     lines = lines_in(case.bytes) if case.bytes else 0
     keys = max(1, round(case.bytes / case.key_bytes)) if case.key_bytes else 1

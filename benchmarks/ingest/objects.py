@@ -1,11 +1,11 @@
-"""How many small objects a second a pull gets over HTTP, beside bare loops that get the same ones and forget them.
+"""Measure how many small objects per second a pull gets over HTTP, compared with plain loops that only get them.
 
     .venv/bin/python -m benchmarks.ingest.objects [--keys 20000] [--lines-per-key 10] [--days 10] [--rounds 5]
 
-nginx serves the objects on loopback, a small process of ours the listing, for all alike. In each round every side runs
-once, in a process of its own: `tamarin-dagster pull --no-purge` as a whole process (into empty tables), `ingest.pull`
-in a process that has imported and loaded all it needs, obstore and boto3. The ratios are those of the same round. Each
-side's time holds its listing, which boto3 reads at the same speed for all; it is also shown alone.
+nginx serves the objects on loopback, and a small process of ours serves the listings, for all sides. In each round
+every side runs once, in its own process: `tamarin-dagster pull --no-purge` as a whole process (into empty tables), a
+pull in a process that has already imported everything, obstore and boto3. The ratios are within a round. The time of
+each side includes the listing by boto3, which is also shown alone.
 """
 
 import json
@@ -26,7 +26,7 @@ _BASELINES = (fetching.OBSTORE, fetching.BOTO3)
 
 
 def main() -> None:
-    """Prints a table of objects a second."""
+    """Print a table of objects per second."""
     parser = command_line(__doc__)
     parser.add_argument("--keys", type=int, default=20_000)
     parser.add_argument("--lines-per-key", type=int, default=10)
@@ -62,12 +62,12 @@ def _seconds(staged: Stage, side: str, keys: int, lines: int) -> float:
 
 
 def _told(keys: int, module: str, *arguments: str) -> float:
-    """The seconds that a module of ours prints, which must have had all objects."""
+    """Return the seconds that one of our modules prints, after checking its number of objects."""
     command = [sys.executable, "-m", f"benchmarks.ingest.{module}", *arguments]
-    told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
-    if told["objects"] != keys:
-        raise SystemExit(f"{' '.join(command)}: {told['objects']:,} objects; {keys:,} were expected")
-    return float(told["seconds"])
+    reported = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    if reported["objects"] != keys:
+        raise SystemExit(f"{' '.join(command)}: {reported['objects']:,} objects; {keys:,} were expected")
+    return float(reported["seconds"])
 
 
 def _sheet(title: str, rates: dict[str, list[float]]) -> Sheet:

@@ -1,13 +1,13 @@
-"""Where the time of a pull goes: CPU seconds of its process and of Postgres, and the functions that take them.
+"""Profile a pull: the CPU seconds of its process and of Postgres, and the functions that use them.
 
     .venv/bin/python -m benchmarks.ingest.profile [--lines 1000000] [--keys 2000] [--top 15] [--native]
 
-The same pull twice, into empty tables: once as it is, for the CPU seconds; once under py-spy, for the functions, by
-samples of threads that run (`--native`: with the frames of compiled code, which is most of the parsing and of the
-sending). py-spy is optional: .venv/bin/pip install py-spy; in a container it needs the capability SYS_PTRACE. CPU
-seconds of Postgres are read from /proc, so on Linux only.
+The pull runs twice, into empty tables: once alone, for the CPU seconds, and once under py-spy, for the functions, by
+samples of running threads. `--native` includes compiled code, which does most of the parsing and sending. py-spy is
+optional (.venv/bin/pip install py-spy); in a container it needs the capability SYS_PTRACE. The CPU seconds of Postgres
+are read from /proc, so only on Linux.
 
-A share of the elapsed time near 1 is one core's whole: what has it bounds a pull from end to end.
+A share of the elapsed time near 1 means that one core is fully used: that process or thread limits the pull.
 """
 
 import os
@@ -35,7 +35,7 @@ _FUNCTION_HEADINGS = ("thread", "function", "s", "share")
 
 
 def main() -> None:
-    """Prints up to three tables."""
+    """Print up to three tables."""
     parser = command_line(__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--keys", type=int, default=2_000)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _py_spy() -> str | None:
-    """Beside this Python, or on the path."""
+    """Return the path of py-spy: next to this Python, or on the PATH."""
     return shutil.which("py-spy", path=Path(sys.executable).parent) or shutil.which("py-spy")
 
 
@@ -72,7 +72,7 @@ def _cpu_sheet(staged: Stage, lines: int) -> Sheet:
 
 
 def postgres_seconds(server: EmbeddedPostgres) -> dict[str, float]:
-    """CPU seconds so far, of the server's helpers by their names, and of all its other processes, also the ended."""
+    """Return the CPU seconds so far of the server's helpers, by name, and of all its other processes."""
     if not Path("/proc/self/stat").exists():
         return {}
     postmaster = int((server.folder / "data" / "postmaster.pid").read_text().partition("\n")[0])
@@ -81,7 +81,7 @@ def postgres_seconds(server: EmbeddedPostgres) -> dict[str, float]:
         try:
             numbers = (folder / "stat").read_text().rpartition(")")[2].split()
             title = (folder / "cmdline").read_text().rstrip("\0 ")
-        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        except (FileNotFoundError, ProcessLookupError):  # it has ended in the meantime
             continue
         parent, (own_user, own_system, ended_user, ended_system) = int(numbers[1]), map(int, numbers[11:15])
         if int(folder.name) == postmaster:
@@ -93,7 +93,7 @@ def postgres_seconds(server: EmbeddedPostgres) -> dict[str, float]:
 
 
 def _stacks(staged: Stage, lines: int, py_spy: str, options: list[str]) -> dict[tuple[str, ...], int]:
-    """How often each stack was seen at work, outermost frame first; the very first is the thread."""
+    """Return how often each stack was sampled. A stack begins with the thread and the outermost frame."""
     staged.empty_tables()
     out = staged.folder / "stacks.txt"
     how = ["record", "--format", "raw", "--threads", "--nolineno", "--rate", str(_SAMPLES_A_SECOND), *options]
@@ -103,7 +103,7 @@ def _stacks(staged: Stage, lines: int, py_spy: str, options: list[str]) -> dict[
 
 
 def parsed_stacks(lines: Iterable[str]) -> dict[tuple[str, ...], int]:
-    """Lines like `thread (0x7F): fetch_3;run (threading.py);get (store.py) 12`; threads of a pool are made one."""
+    """Parse lines like `thread (0x7F): fetch_3;run (threading.py);get (store.py) 12`. Threads of a pool become one."""
     seen: Counter[tuple[str, ...]] = Counter()
     for line in lines:
         stack, _, count = line.rpartition(" ")

@@ -1,9 +1,10 @@
-r"""`tamarin-dagster pull` end to end, beside psql's \copy of the very same rows into an equal, empty table.
+r"""Measure `tamarin-dagster pull` end to end, compared with psql's \copy of the same rows into an equal, empty table.
 
     .venv/bin/python -m benchmarks.ingest.pull [--lines 1000000] [--keys 2000] [--rounds 5]
 
-Both run in turn against one embedded Postgres in a folder of their own. The pull's seconds are the whole process's:
-start, listing, reading, parsing, loading. The \\copy gets a CSV file of ready rows. Peak memory is the pull process's.
+Both run in turn against one embedded Postgres in a temporary folder. The seconds of the pull are those of the whole
+process: start, listing, reading, parsing, loading. The \copy reads a CSV file of finished rows. Peak memory is that of
+the pull's process.
 """
 
 import os
@@ -20,7 +21,7 @@ from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS
 
 
 def main() -> None:
-    """Prints a table of medians."""
+    """Print a table of medians."""
     parser = command_line(__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--keys", type=int, default=2_000)
@@ -40,7 +41,7 @@ def main() -> None:
 
 
 def prepare_copy(staged: Stage) -> None:
-    """The loaded rows as a CSV file, and an empty table equal to the record table, partitions and index included."""
+    """Write the loaded rows to a CSV file, and create an empty table like the record table, with its index."""
     columns = ", ".join(RECORD_COLUMNS)
     with (staged.folder / "rows.csv").open("wb") as out, psycopg.connect(staged.url) as connection:
         statement = f"COPY (SELECT {columns} FROM s3_log_record) TO STDOUT (FORMAT csv)"
@@ -59,7 +60,7 @@ def prepare_copy(staged: Stage) -> None:
 
 
 def copy_rows(staged: Stage) -> float:
-    """Seconds of psql's copy into the empty equal table."""
+    """Return the seconds of psql's copy into the empty table."""
     staged.execute("TRUNCATE equal_record", "CHECKPOINT")
     path = staged.folder / "rows.csv"
     statement = f"\\copy equal_record ({', '.join(RECORD_COLUMNS)}) FROM '{path}' (FORMAT csv)"

@@ -1,6 +1,6 @@
-"""Log keys of any number and size, written at the disk's speed: a stretch of generated lines, over and over.
+"""Write log keys of any number and size at the speed of the disk, by repeating generated lines.
 
-The lines are those of the demo's traffic, 20,000 of a day's evening; key after key goes on where the one before ended.
+The lines are 20,000 lines of an evening in the demo's traffic. Each key continues where the key before ended.
 """
 
 import zlib
@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from benchmarks.ingest.stage import LOG_PREFIX
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 
 _STRETCH_LINES = 20_000
 _BYTES_PER_LINE = 556
@@ -22,7 +22,7 @@ _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
 @dataclass(frozen=True)
 class Written:
-    """What was written; `bytes` as they lie there, `log_bytes` unpacked."""
+    """The written log keys. `bytes` is their size as stored, `log_bytes` the uncompressed size."""
 
     keys: int
     lines: int
@@ -31,14 +31,14 @@ class Written:
 
 
 def day_folder(folder: Path) -> Path:
-    """The folder of log keys below a log bucket's."""
+    """Return the folder of the log keys in the folder of a log bucket."""
     made = folder / LOG_PREFIX
     made.mkdir(parents=True, exist_ok=True)
     return made
 
 
 def key_names(day: date, keys: int, suffix: str = "") -> Iterator[str]:
-    """Names of log keys, spread evenly over a day."""
+    """Return names of log keys, spread evenly over a day."""
     begin = datetime.combine(day, time(), UTC)
     for number in range(keys):
         moment = begin + timedelta(seconds=86_400 * number // keys)
@@ -46,12 +46,12 @@ def key_names(day: date, keys: int, suffix: str = "") -> Iterator[str]:
 
 
 def lines_in(size: int) -> int:
-    """How many of these lines are about so many bytes."""
+    """Return the number of these lines that have about this number of bytes."""
     return max(1, size // _BYTES_PER_LINE)
 
 
 def write_repeated(folder: Path, day: date, *, lines: int, keys: int, gzipped: bool = False) -> Written:
-    """Writes so many lines in so many log keys of one day, as even as can be."""
+    """Write these lines evenly into the log keys of one day."""
     stretch, ends = _stretch(day)
     size = log_size = done = 0
     target = day_folder(folder)
@@ -70,14 +70,16 @@ def write_repeated(folder: Path, day: date, *, lines: int, keys: int, gzipped: b
 
 
 def _stretch(day: date) -> tuple[bytes, list[int]]:
-    """The lines that are repeated, and where each of them ends."""
+    """Return the lines that are repeated, and the end of each."""
     begin, end = (datetime.combine(day, moment, UTC) for moment in (_BEGIN, _END))
-    lines = [f"{line}\n".encode() for line in lines_between(DemoSite(broken_share=0.0), begin, end, _STRETCH_LINES)]
+    lines = [
+        f"{line}\n".encode() for line in make_lines_between(DemoSite(broken_share=0.0), begin, end, _STRETCH_LINES)
+    ]
     return b"".join(lines), list(accumulate(map(len, lines)))
 
 
 def _pieces(stretch: bytes, ends: list[int], first: int, last: int) -> Iterator[memoryview]:
-    """The bytes of the lines from `first` to `last`, of an endless row of stretches."""
+    """Yield the bytes of the lines from `first` to `last` of the endless repetition."""
     view, count = memoryview(stretch), len(ends)
     while first < last:
         start = first % count

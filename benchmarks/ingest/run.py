@@ -1,11 +1,10 @@
-"""What a run costs whatever it loads: a day with one new key, from the sensor's request to the run's success.
+"""Measure the fixed cost of a run: a day with one new key, from the sensor's request to the success of the run.
 
     .venv/bin/python -m benchmarks.ingest.run [--rounds 5] [--interval 5]
 
-`tamarin-dagster dev` runs on a fresh home: Dagster's page, its daemon and its code server, as a person starts them. One
-new key of ten lines is put into a file:// bucket; its sensor sees it, asks for a run, the run loads, checks and purges.
-Then the next key. The times are those of Dagster's own run record and events. A first key, which is not counted, is
-loaded before.
+`tamarin-dagster dev` runs on a new home: the UI, the daemon and the code server, as users start them. A new key of ten
+lines is put into a file:// bucket. The sensor sees it and requests a run, which loads, checks and purges. Then the next
+key follows. The times are from Dagster's own run record and events. The first key is not counted.
 """
 
 import os
@@ -22,7 +21,7 @@ from benchmarks.ingest.dev import Dev, dev, instance_of
 from benchmarks.ingest.repeated import day_folder
 from benchmarks.ingest.stage import stage
 from benchmarks.sheet import Sheet
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 from tamarin_dagster.demo.endpoint import free_port
 
 REQUEST = "request to success"
@@ -41,7 +40,7 @@ _HEADINGS = ("seconds", "median", "min", "max", "share")
 
 
 def main() -> None:
-    """Prints a table of phases."""
+    """Print a table of phases."""
     parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--interval", type=float, default=5, help="seconds between the sensor's ticks: %(default)s")
@@ -63,7 +62,7 @@ def main() -> None:
 
 
 def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, running: Dev) -> dict[str, float]:
-    """Seconds of each phase, in their order, of the run that loads a new key."""
+    """Load a new key, and return the seconds of each phase of its run, in order."""
     written = put_key(log_folder, number)
 
     def ended() -> dg.RunRecord | None:
@@ -74,17 +73,14 @@ def _round(log_folder: Path, instance: dg.DagsterInstance, number: int, running:
     assert record
     run = record.dagster_run
     if not run.is_success:
-        raise SystemExit(f"the run ended as {run.status.value}. Dagster says:\n{running.told()[-_TOLD_BYTES:]}")
+        raise SystemExit(f"the run ended as {run.status.value}. Dagster says:\n{running.reported()[-_TOLD_BYTES:]}")
     requested = record.create_timestamp.timestamp()
     spent = phases(requested, instance.all_logs(run.run_id))
     return {_WRITTEN: requested - written, **spent, REQUEST: sum(spent.values())}
 
 
 def phases(requested: float, events: Iterable[dg.EventLogEntry]) -> dict[str, float]:
-    """Seconds from the request up to each of the events that a run passes, by what it does in them.
-
-    They add up to the time from the request to the last of these events.
-    """
+    """Return the seconds of each phase of a run, from the request to the last of these events."""
     spent: dict[str, float] = {}
     before = requested
     for event in sorted(events, key=lambda event: event.timestamp):
@@ -95,7 +91,7 @@ def phases(requested: float, events: Iterable[dg.EventLogEntry]) -> dict[str, fl
 
 
 def _phase_until(event: dg.EventLogEntry, *, has_stepped: bool) -> str | None:
-    """What the time up to this event is called; None for events that divide nothing."""
+    """Return the name of the phase before this event, or None if the event does not end a phase."""
     kind = event.dagster_event_type
     if kind is dg.DagsterEventType.STEP_START:
         return "between the steps" if has_stepped else "run started to first step"
@@ -107,10 +103,10 @@ def _phase_until(event: dg.EventLogEntry, *, has_stepped: bool) -> str | None:
 
 
 def put_key(log_folder: Path, number: int, count: int = _LINES) -> float:
-    """Puts a key down, at once and whole; returns when, in seconds since 1970."""
+    """Write a log key in one step, and return the time in seconds since 1970."""
     now = datetime.now(UTC)
     begin = now - timedelta(minutes=5)
-    lines = lines_between(DemoSite(broken_share=0.0), begin, now, count, name=f"key {number}")
+    lines = make_lines_between(DemoSite(broken_share=0.0), begin, now, count, name=f"key {number}")
     part = log_folder / ".part"
     part.write_text("".join(f"{line}\n" for line in lines))
     part.rename(day_folder(log_folder) / f"{now:%Y-%m-%d-%H-%M-%S}-{number:016X}")

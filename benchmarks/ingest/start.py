@@ -1,12 +1,11 @@
-"""How long `make dev` takes until it is of use, and how much memory all of it has when there is nothing to do.
+"""Measure how long `make dev` takes until it can be used, and how much memory it needs while nothing happens.
 
     .venv/bin/python -m benchmarks.ingest.start [--rounds 5] [--idle-minutes 5]
 
-`tamarin-dagster dev` starts with the demo on a fresh home, as it does after an installation: seconds until its page
-answers, and until the first rows are there, which the demo's sensor has asked for. Then once more, on a bucket that
-gets no log keys: the memory of each of its processes, by what they are there for. It is counted as the proportional set
-size (PSS), in which a page that several processes share counts once in all, and looked at every few seconds; the median
-is told, and the largest sum. Linux only.
+`tamarin-dagster dev` starts with the demo on a new home, as after an installation: the table shows the seconds until
+the UI answers, and until the demo's sensor has loaded the first rows. Then it starts again with a bucket that gets no
+log keys, and the memory of its processes is measured every few seconds, by their purpose. Memory is the proportional
+set size (PSS), which counts a shared page only once. The table shows the median and the largest sum. Linux only.
 """
 
 import contextlib
@@ -34,14 +33,14 @@ from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.recordstore.server.place import find_folder
 
-_PAGE, _ROWS = "the page answers", "the first rows are there"
+_PAGE, _ROWS = "the UI answers", "the first rows are loaded"
 _START_SECONDS, _ROWS_SECONDS = 300, 300
 _LOOK_SECONDS = 5
 _KIB_PER_MIB = 1024
 _ALL = "all"
-# What a sensor says of each tick.
+# The message of a sensor for each tick.
 _TICK = re.compile(r"\bkeys? in \d")
-# By what their command lines say; the first that fits.
+# The purpose of a process by a part of its command line. The first match decides.
 _KINDS = {
     "postgres": "Postgres",
     "tamarin_dagster.cli": "dev",
@@ -55,7 +54,7 @@ _KINDS = {
 
 
 def main() -> None:
-    """Prints a table of seconds and one of memory."""
+    """Print a table of seconds, and a table of memory."""
     parser = command_line(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--idle-minutes", type=float, default=5, help="that memory is looked at: %(default)s")
@@ -82,7 +81,7 @@ def main() -> None:
 
 
 def _start(folder: Path) -> dict[str, float]:
-    """Seconds until each of what a person waits for, on a fresh home with the demo."""
+    """Return the seconds until the UI answers and until the first rows are loaded, on a new home with the demo."""
     folder.mkdir(mode=0o711)
     home, config, port = folder / "home", folder / "tamarin.yaml", free_port()
     config.write_text(f"home: {home}\n", "utf-8")
@@ -99,12 +98,12 @@ def _start(folder: Path) -> dict[str, float]:
 
 
 def _idle(staged: Stage, seconds: float) -> list[Mapping[str, float]]:
-    """MiB by kinds of processes, look by look, once the bucket's sensor has looked for the first time."""
+    """Return the MiB by purpose for each measurement, after the first tick of the bucket's sensor."""
     staged.configure(datetime.now(UTC).date())
     day_folder(staged.log_folder)
     looks: list[Mapping[str, float]] = []
     with dev(staged.folder / "dev.log", free_port()) as running:
-        running.wait_for("the first tick", lambda: _TICK.search(running.told()), _START_SECONDS)
+        running.wait_for("the first tick", lambda: _TICK.search(running.reported()), _START_SECONDS)
         ends = time.monotonic() + seconds
         while not looks or time.monotonic() < ends:
             looks.append(_memory(running, staged.home))
@@ -126,10 +125,10 @@ def _has_rows(url: str) -> bool:
 
 
 def _memory(running: Dev, home: Path) -> Mapping[str, float]:
-    """MiB of all processes that `dev` has started, and of the Postgres of this home, by what they are there for."""
+    """Return the MiB of all processes of `dev` and of this home's Postgres, by purpose."""
     sums: defaultdict[str, float] = defaultdict(float)
     for pid in {*_descendants(running.process.pid), *_server(home)}:
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # it has ended in the meantime
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
             kind = next((kind for text, kind in _KINDS.items() if text in arguments), "others")
             sums[kind] += _pss_mib(pid)
@@ -145,7 +144,7 @@ def _pss_mib(pid: int) -> float:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    """A process, and all that it has started, however deep."""
+    """Return a process and all of its descendants."""
     yield pid
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -154,10 +153,10 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _server(home: Path) -> Iterator[int]:
-    """The processes of the embedded Postgres, which has no parent: they work in its folder."""
+    """Return the processes of the embedded Postgres, which have no parent, by their working directory."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
-            with contextlib.suppress(OSError):  # it has ended meanwhile, or is somebody else's
+            with contextlib.suppress(OSError):  # it has ended in the meantime, or belongs to another user
                 if (folder / "cwd").readlink() == find_folder(home) / "data":
                     yield int(folder.name)
 

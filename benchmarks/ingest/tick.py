@@ -1,14 +1,13 @@
-"""What a sensor's tick costs that finds nothing new, by how much the ledger knows.
+"""Measure a sensor's tick that finds nothing new, by the size of the ledger.
 
     .venv/bin/python -m benchmarks.ingest.tick [--keys 100000] [--ledger 100000,1000000,10000000] [--ticks 5]
 
-So many loaded keys, not purged, lie in the three days of the sensor's lookback, in a folder (file://) and in a bucket
-(over HTTP, nginx and a listing process of ours); in the ledger are they, and so many purged keys of earlier years, half
-of either log bucket. A tick is what Dagster evaluates: the sensor's function with its resources, and a cursor that an
-earlier tick has left. Held against the bare listing of the same pages, by the same store.
+The three days of the sensor's lookback have loaded keys that are not purged, in a folder (file://) and in a bucket
+(over HTTP, with nginx and a listing process of ours). The ledger has these keys, and purged keys of earlier years, half
+of them from each log bucket. A tick is what Dagster evaluates: the sensor's function with its resources and the cursor
+of an earlier tick. The baseline is the listing of the same pages by the same store.
 
-The other table is of `unseen`, the ledger's look-up of one page of 1,000 listed keys: its time, and the buffers that
-Postgres says it read.
+The other table is about the ledger's look-up of one page of 1,000 listed keys: its time, and the buffers that it reads.
 """
 
 import json
@@ -44,16 +43,16 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 _DAYS = 3
 _UNSEEN_CALLS = 21
 _TICK_HEADINGS = (
-    *("listed over", "ledger behind", "each tick, s", "median", "bare listing, s", "tick / listing"),
+    *("listed over", "rows in the ledger", "each tick, s", "median", "bare listing, s", "tick / listing"),
     "to the smallest ledger",
 )
-_UNSEEN_HEADINGS = ("listed over", "ledger behind", "ms a page", "to the smallest ledger", "buffers a page")
+_UNSEEN_HEADINGS = ("listed over", "rows in the ledger", "ms a page", "to the smallest ledger", "buffers a page")
 _TEXTS = ("listed over", "each tick, s")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A log bucket, its store, and the definitions that look at it."""
+    """A log bucket, its store, and the definitions with its sensor."""
 
     name: str
     bucket: LoggedBucket
@@ -64,7 +63,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Look:
-    """What was measured at one place and size of the ledger: seconds, and buffers."""
+    """The results for one place and size of the ledger: seconds, and buffers."""
 
     place: str
     ledger_rows: int
@@ -75,15 +74,17 @@ class Look:
 
 
 def main() -> None:
-    """Prints a table with a row for each place and size."""
+    """Print a table with a row for each place and size."""
     parser = command_line(__doc__)
     parser.add_argument("--keys", type=int, default=100_000, help="that lie there, loaded: %(default)s")
-    parser.add_argument("--ledger", type=whole_numbers, default="100000,1000000,10000000", help="purged keys behind")
+    parser.add_argument(
+        "--ledger", type=whole_numbers, default="100000,1000000,10000000", help="purged keys in the ledger"
+    )
     parser.add_argument("--ticks", type=int, default=5)
     options = parser.parse_args()
     if NGINX is None:
         print(f"Only file:// is measured: {NO_NGINX}")
-    logging.disable(logging.INFO)  # each tick tells what it saw
+    logging.disable(logging.INFO)  # each tick logs its result
     with stage() as staged:
         first_day = datetime.now(UTC).date() - timedelta(days=_DAYS - 1)
         _write_keys(staged.log_folder, first_day, options.keys)
@@ -105,7 +106,7 @@ def main() -> None:
 
 
 def _write_keys(log_folder: Path, first_day: date, keys: int) -> None:
-    """Empty files: nobody reads them."""
+    """Write empty files, because nobody reads them."""
     folder = day_folder(log_folder)
     for number in range(_DAYS):
         count = keys * (number + 1) // _DAYS - keys * number // _DAYS
@@ -129,7 +130,7 @@ def _places(staged: Stage, first_day: date, url: str | None) -> Iterator[Place]:
 
 
 def _load_all(staged: Stage, place: Place) -> None:
-    """Everything that the store lists is in the ledger."""
+    """Insert everything that the store lists into the ledger."""
     listed = (item for page in place.store.pages(LOG_PREFIX) for item in page)
     add_listed(staged.url, place.store.name, (_log_key(item) for item in listed))
 
@@ -152,7 +153,7 @@ def _looks(staged: Stage, places: list[Place], keys: int, sizes: list[int], tick
 
 
 def _tick_seconds(place: Place, keys: int, ticks: int) -> list[float]:
-    """Seconds of each tick behind a first one, which opens connections and leaves a cursor."""
+    """Return the seconds of each tick after a first one, which opens connections and sets a cursor."""
     sensor = place.definitions.resolve_sensor_def(f"{LOGGED_BUCKET}__new_log_keys")
     cursor: str | None = None
     taken = []
@@ -165,7 +166,8 @@ def _tick_seconds(place: Place, keys: int, ticks: int) -> list[float]:
                 evaluated = sensor.evaluate_tick(context)
                 taken.append(time.perf_counter() - started)
             cursor = evaluated.cursor
-            if evaluated.run_requests or not (evaluated.skip_message or "").startswith(f"{keys:,} keys in {_DAYS} "):
+            said = evaluated.skip_message or ""
+            if evaluated.run_requests or not said.startswith(f"{keys:,} log keys in {_DAYS} "):
                 raise SystemExit(f"{place.name}: {keys:,} loaded keys were expected; the tick: {evaluated}")
     return taken[1:]
 
@@ -181,7 +183,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _unseen(place: Place) -> tuple[float, int]:
-    """Seconds of a page's look-up, and the buffers it reads."""
+    """Return the seconds of the look-up of a page, and the buffers that it reads."""
     pages = list(place.store.pages(LOG_PREFIX))
     page = pages[len(pages) // 2]
     statements: list[tuple[str, Any]] = []
@@ -191,7 +193,7 @@ def _unseen(place: Place) -> tuple[float, int]:
 
     with place.engine.connect() as connection:
         if ledger.list_unseen(connection, place.store.name, page):
-            raise SystemExit(f"{place.name}: the ledger does not know what it was told")
+            raise SystemExit(f"{place.name}: the ledger does not know what it was reported")
         taken = [_seconds(lambda: ledger.list_unseen(connection, place.store.name, page)) for _ in range(_UNSEEN_CALLS)]
         sa.event.listen(connection, "before_cursor_execute", note)
         ledger.list_unseen(connection, place.store.name, page)

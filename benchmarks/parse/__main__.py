@@ -1,14 +1,14 @@
-"""Lines a second on one core, and lines lost, of the parser and of other ways to read the same file.
+"""Measure lines per second on one core, and lost lines, of our parser and of others for the same file.
 
     .venv/bin/python -m benchmarks.parse [--lines 1000000] [--rounds 3] [--peers ours,re,duckdb,goaccess,gawk]
 
-Two files of as many lines: the demo's traffic, and the same with 5 % odd lines. In each round every peer reads the file
-once, in a process of its own on one core; the figures are medians of the rounds, the ratios of the same round. The time
-is CPU time: of reading alone for Python's libraries, of the whole process for programs. Slow peers are timed on the
-file's first lines only (see the column); what a peer loses is always counted in the whole file.
+There are two files with the same number of lines: the demo's traffic, and the same with 5 % odd lines. In each round
+every peer reads the file once, in its own process on one core. Figures are medians of the rounds; ratios are within a
+round. The time is CPU time: of reading alone for Python libraries, of the whole process for programs. Slow peers are
+timed on the first lines only (see the column), but their errors are counted in the whole file.
 
-lost: records that are not found, and records that are found in lines that are none. wrong: records that are found with
-another address, operation, key, request, status, bytes sent or user agent than the line holds.
+lost: records that are not found, and records that are found in lines that are not records. wrong: records with another
+address, operation, key, request, status, bytes sent or user agent than the line has.
 """
 
 import argparse
@@ -27,7 +27,7 @@ _NOTHING = "—"
 
 
 def main() -> None:
-    """Prints a table for each mix."""
+    """Print a table for each mix."""
     parser = command_line(__doc__)
     parser.add_argument("--lines", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -47,7 +47,7 @@ def _peers(text: str) -> list[Peer]:
 
 
 def _measured(mix: Mix, peers: list[Peer], rounds: int) -> Sheet:
-    """The peers in turn, so often; what they lose is counted once."""
+    """Measure the peers in turn, in each round. Their errors are counted once."""
     installed = [peer for peer in peers if peer.is_installed()]
     rates: dict[str, list[float]] = {peer.name: [] for peer in installed}
     for _ in range(rounds):

@@ -1,15 +1,15 @@
-"""What the worst lines cost: lines that are made to be slow, beside the average line of the same length.
+"""Measure the worst lines: lines that are made to be slow, compared with the average line of the same length.
 
     .venv/bin/python -m benchmarks.parse.adversarial [--lengths 600,8192,65536,1048576]
 
-An adversarial line is a short ordinary one in which one place (the URI, the key, ...) is filled with a bait, repeated
-until the line has the length; each of the baits in each of the places. The average line is an ordinary one whose key,
-URI, referrer and user agent have all grown by the same factor, with ordinary text.
+An adversarial line is a short ordinary line in which one place (the URI, the key, ...) is filled with repetitions of a
+bait. Each bait is tried in each place. The average line is an ordinary line whose key, URI, referrer and user agent
+have all grown by the same factor, with ordinary text.
 
-The cost of a line is the CPU time of `parse_logs` over a body of many copies of it, divided by their number: the best
-of three. The average line and those that seem the worst are measured again in turn, for on a machine that others use
-too the largest of so many figures is mostly the one that was disturbed; the best counts. The ratio is that of the worst
-line to the average one. One core; a process of its own for each length.
+The cost of a line is the CPU time of `parse_logs` for many copies of it, divided by their number: the best of three.
+The average line and the worst lines are measured again in turn, because on a busy machine the largest of many figures
+is mostly one that was disturbed; the best counts. The ratio is that of the worst line to the average line. Each length
+has its own process, on one core.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from benchmarks.sheet import Sheet
 from tamarin_dagster.logformat import parse_logs
 
 LENGTHS = (600, 8 * 1024, 64 * 1024, 1024 * 1024)
-"""Bytes: a common line, the longest URI that S3 takes, more than has been seen, the longest line that is read."""
+"""In bytes: a common line, the longest URI that S3 accepts, more than any line seen, the longest line that is read."""
 _LEAST_SECONDS = 0.02
-"""CPU time of a measurement: what a call costs whatever it reads must not show."""
+"""The CPU time of a measurement: long enough to hide the fixed cost of a call."""
 _LEAST_COPIES = 2
 _TRIALS = 3
 _SUSPECTS = 20
-"""How many of the worst are measured again."""
+"""The number of the worst lines that are measured again."""
 _WORST = "the worst"
 
 _TIME = "[06/Feb/2019:00:00:38 +0000]"
@@ -47,10 +47,10 @@ _PLACES = {
     "referrer": f'{_HEAD} - {_REQUEST} {_BLOCK} "@" "curl/8.5.0" {TAIL}',
     "user agent": f'{_HEAD} - {_REQUEST} {_BLOCK} "-" "@" {TAIL}',
     "extra fields": f'{_HEAD} - {_REQUEST} {_BLOCK} "-" "curl/8.5.0" {TAIL} @',
-    "all behind the key": f"{_HEAD} - E40WS06VA07CA27H REST.GET.OBJECT a.png @",
+    "all after the key": f"{_HEAD} - E40WS06VA07CA27H REST.GET.OBJECT a.png @",
     "whole line": "@",
 }
-"""Where a bait goes: at the @."""
+"""The places for a bait, marked by @."""
 _BAITS: tuple[bytes, ...] = (
     *(b'"', b'" ', b'" "', b'" "a', b'"- ', b'" -', b' "- ', b"- ", b"a ", b" ", b"[", b"0", rb"\x", b"\0", b"\xff"),
     *(text.encode() for text in (f" {FALSE_BLOCK} ", ' HTTP/1.1" ', ' HTTP/1.1" 200 - 1 1 1 ', '" 200 - 1 1 1 1 ')),
@@ -64,7 +64,7 @@ _ORDINARY = (
     ("https://www.example.org/gallery/2025/", "gallery/2025/harbour/"),
     ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0)", " Gecko/20100101 Firefox/140.0"),
 )
-"""Key, URI, referrer and user agent of the average line, and what each grows by."""
+"""Key, URI, referrer and user agent of the average line, and the text that each repeats to grow."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class Costs:
     length: int
     average: float
     adversarial: dict[str, float]
-    """By the line's name."""
+    """The costs by the name of the line."""
 
 
 def average_line(length: int) -> bytes:
-    """An ordinary line of so many bytes."""
+    """Return an ordinary line of this number of bytes."""
     starts = [start for start, _ in _ORDINARY]
     start_bytes = len("".join(starts))
     room = length - len(_ordinary_line(starts)) + start_bytes
@@ -90,7 +90,7 @@ def average_line(length: int) -> bytes:
 
 
 def adversarial_lines(length: int) -> Iterator[tuple[str, bytes]]:
-    """Each bait in each place: a name and a line of so many bytes."""
+    """Yield each bait in each place: a name, and a line of this number of bytes."""
     for (place, line), bait in itertools.product(_PLACES.items(), _BAITS):
         before, after = line.encode().split(b"@")
         room = length - len(before) - len(after)
@@ -103,7 +103,7 @@ def _shown(bait: bytes) -> str:
 
 
 def main() -> None:
-    """Prints a table; in the process for one length, its costs."""
+    """Print a table, or in the process for one length, its costs."""
     parser = command_line(__doc__)
     parser.add_argument(
         "--lengths", type=whole_numbers, default=",".join(map(str, LENGTHS)), help="in bytes: %(default)s"
@@ -135,7 +135,7 @@ def _row(costs: Costs) -> list[str]:
 def _costs(length: int) -> Costs:
     average = average_line(length)
     if parse_logs([average]).counts[0].record_count != 1:
-        raise ValueError(f"the average line of {length} bytes is no record")
+        raise ValueError(f"the average line of {length} bytes is not a record")
     lines = dict(adversarial_lines(length))
     costs = {name: _microseconds(line) for name, line in lines.items()}
     average_cost = _microseconds(average)
@@ -147,10 +147,10 @@ def _costs(length: int) -> Costs:
 
 
 def _microseconds(line: bytes) -> float:
-    """The cost of a line."""
+    """Return the cost of a line in microseconds."""
     copies, seconds = _LEAST_COPIES, 0.0
     while (seconds := _cpu_seconds(line, copies)) < _LEAST_SECONDS:
-        # a fifth more than enough, by what is known so far; not more than eight times as many at once
+        # a fifth more than enough, as far as is known; at most eight times as many in one step
         copies = round(copies * min(8, 1.2 * _LEAST_SECONDS / seconds)) + 1
     trials = [seconds, *(_cpu_seconds(line, copies) for _ in range(_TRIALS - 1))]
     return 1e6 * min(trials) / copies

@@ -1,4 +1,4 @@
-"""Python's `re` with the pattern that AWS documents for Athena: one line, one match.
+"""A peer: Python's `re` with the pattern that AWS documents for Athena. Each line is one match.
 
 The pattern is that of "Using Amazon S3 server access logs to identify requests" in the S3 user guide, section "Using
 Amazon Athena to query S3 server access logs" (`input.regex` of Hive's RegexSerDe, 2025, with the source region). The
@@ -33,7 +33,7 @@ _match = re.compile(PATTERN).match
 
 
 def read_groups(path: Path) -> int:
-    """The number of matching lines, the groups of each made a tuple."""
+    """Return the number of matching lines, after making a tuple of the groups of each."""
     count = 0
     for line in lines_of(path):
         if found := _match(line):
@@ -43,7 +43,7 @@ def read_groups(path: Path) -> int:
 
 
 def read_typed(path: Path) -> int:
-    """As `read_groups`, the time and the numbers of each made values."""
+    """Return the same as `read_groups`, after also converting times and numbers."""
     count = 0
     for line in lines_of(path):
         if (found := _match(line)) and _typed(found.groups()):
@@ -52,14 +52,14 @@ def read_typed(path: Path) -> int:
 
 
 def answers(path: Path) -> Iterator[Compared | None]:
-    """What each line is read as."""
+    """Yield the result for each line."""
     for line in lines_of(path):
         found = _match(line)
         yield compared_columns(*(found[index + 1] for index in _COMPARED)) if found else None
 
 
 def typed_answers(path: Path) -> Iterator[Compared | None]:
-    """What each line is read as; a line with a value that is none is no record."""
+    """Yield the result for each line. A line with an invalid value is not a record."""
     for line in lines_of(path):
         found = _match(line)
         is_record = found is not None and _typed(found.groups()) is not None
@@ -67,7 +67,7 @@ def typed_answers(path: Path) -> Iterator[Compared | None]:
 
 
 def _typed(texts: tuple[str, ...]) -> list[object] | None:
-    """The values of a line, or None if one is none."""
+    """Return the values of a line, or None if one is invalid."""
     values: list[object] = list(texts)
     try:
         values[_TIME] = _time(texts[_TIME])
@@ -80,7 +80,7 @@ def _typed(texts: tuple[str, ...]) -> list[object] | None:
 
 
 def _time(text: str) -> datetime:
-    # nearly every line has another second, but few another day: strptime would take longer than the match
+    # Most lines have a new second but few a new day, so the day is cached: strptime takes longer than the match.
     clock = (int(text[12:14]), int(text[15:17]), int(text[18:20]))
     return datetime.combine(_day(text[:11]), time(*clock, tzinfo=_zone(text[21:])))
 

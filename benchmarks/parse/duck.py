@@ -1,7 +1,7 @@
-"""DuckDB: whole lines as a column, and `regexp_extract` with the pattern of `athena` into a table of texts.
+"""A peer: DuckDB reads whole lines as a column, and `regexp_extract` with the pattern of `athena` splits them.
 
-`read_csv` gives whole lines as a column if its delimiter is a byte that no line holds. DuckDB's text is UTF-8: it
-leaves out lines that are not (`ignore_errors`), where it would else refuse the file.
+`read_csv` returns whole lines as a column if its delimiter is a byte that occurs in no line. DuckDB's text is UTF-8.
+With `ignore_errors` it skips other lines; otherwise it would refuse the file.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ _EXTRACT = """
                       quote = '', escape = '', strict_mode = false, ignore_errors = true))
 """
 _IS_MATCH = "bucketowner <> ''"
-"""A line that does not match gives empty texts."""
+"""A line that does not match has empty texts."""
 _BATCH_ROWS = 10_000
 
 
 def read_groups(path: Path) -> int:
-    """The number of matching lines, their groups in a table."""
+    """Return the number of matching lines, after writing their groups to a table."""
     connection = duckdb.connect(config={"threads": 1})
     connection.execute("CREATE TABLE records AS " + _EXTRACT.format(columns="unnest(found)"), _parameters(path))
     (count,) = connection.execute(f"SELECT count(*) FROM records WHERE {_IS_MATCH}").fetchone() or (0,)
@@ -32,7 +32,7 @@ def read_groups(path: Path) -> int:
 
 
 def answers(path: Path) -> Iterator[Compared | None]:
-    """What each line is read as. Rows are brought back to their lines by the lines' text, as some are left out."""
+    """Yield the result for each line. Rows are matched to lines by the text of the line, because some are skipped."""
     columns = ", ".join(f"found.{name}" for name in ("bucketowner", *COMPARED_GROUPS))
     connection = duckdb.connect(config={"threads": 1})
     connection.execute(_EXTRACT.format(columns=f"line, {columns}"), _parameters(path))

@@ -1,4 +1,4 @@
-"""The files that are read: the demo's traffic, and the same with odd lines in it; and the truth of each line."""
+"""The files of the benchmark: the demo's traffic, the same with odd lines, and the truth of each line."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -12,15 +12,15 @@ from benchmarks.parse.truth import Compared, Digests, compared, compared_demo_li
 from tamarin_dagster.demo import write_log_keys
 
 ODD_EVERY = 20
-"""5 % odd lines, so that they weigh in the rate."""
+"""5 % odd lines, enough to affect the rate."""
 NO_RECORD_EVERY = 10
-"""Of the odd lines one in ten is no record."""
+"""One in ten of the odd lines is not a record."""
 FIRST_LINES = 200_000
-"""What slow parsers are timed on: a second of reading or more, and their rate does not depend on the number."""
+"""The number of lines for slow parsers: at least a second of reading. Their rate does not depend on the number."""
 _LINES_PER_KEY = 500
 _DAYS = 10
 _END = datetime(2026, 1, 1, tzinfo=UTC)
-"""A fixed end: the same lines whenever it runs."""
+"""A fixed end, so that each run has the same lines."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class Mix:
 
     @property
     def line_count(self) -> int:
-        """Lines of the file."""
+        """Return the number of lines of the file."""
         return len(self.truth)
 
     @property
     def first_count(self) -> int:
-        """Lines of the file's beginning."""
+        """Return the number of lines of the file's beginning."""
         return min(self.line_count, FIRST_LINES)
 
 
 def write_mixes(folder: Path, lines: int) -> tuple[Mix, Mix]:
-    """The ordinary and the nasty mix of so many lines, as files in `folder`."""
+    """Write the ordinary and the nasty mix with this number of lines as files in `folder`."""
     ordinary = folder / "ordinary.log"
     write_log_keys(folder / "keys", lines=lines, keys=max(1, lines // _LINES_PER_KEY), days=_DAYS, end=_END)
     with ordinary.open("wb") as out:
@@ -62,7 +62,7 @@ def write_mixes(folder: Path, lines: int) -> tuple[Mix, Mix]:
 
 
 def nasty_lines(lines: Iterable[str]) -> Iterator[tuple[bytes, Compared | None]]:
-    """The lines of the demo's traffic, each 20th replaced by an odd one, and what they hold."""
+    """Yield the lines of the demo's traffic, with every 20th replaced by an odd line, and the truth of each."""
     for index, line in enumerate(lines):
         if index % ODD_EVERY == ODD_EVERY - 1:
             odd = _odd_line(index // ODD_EVERY)
@@ -72,7 +72,7 @@ def nasty_lines(lines: Iterable[str]) -> Iterator[tuple[bytes, Compared | None]]
 
 
 def _odd_line(number: int) -> OddLine:
-    """The kinds in turn, so that each stretch of the file holds the same share of each."""
+    """Return the kinds in turn, so that each part of the file has the same share of each."""
     tens, position = divmod(number, NO_RECORD_EVERY)
     if position == NO_RECORD_EVERY - 1:
         return no_record(NO_RECORD_KINDS[tens % len(NO_RECORD_KINDS)], number)

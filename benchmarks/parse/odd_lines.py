@@ -1,7 +1,7 @@
-r"""Odd lines, one kind after the other, each with the fields that it truly holds; and lines that are no records.
+r"""Make odd lines of different kinds, each with its true fields, and lines that are not records.
 
-A record is written from its fields, so what it holds is known without reading it. The kinds are those that S3 has been
-seen to write, or that a client can make it write. Bytes that are no UTF-8 stand in the texts as surrogates
+A record is written from its fields, so its content is known without reading it. S3 has been seen to write lines of
+these kinds, or a client can make S3 write them. Bytes that are not UTF-8 are surrogates in the texts
 (`errors="surrogateescape"`).
 """
 
@@ -18,7 +18,7 @@ TAIL = (
 )
 FALSE_BLOCK = 'HTTP/1.1" 404 - 1 1 1 1'
 FIELDS_TODAY = 27
-"""Fields of a line, the request counting as one."""
+"""The number of fields of a line. The request counts as one."""
 _AFTER_AGENT = FIELD_NAMES.index("version_id")
 _FIELDS_TO_AGENT = 17
 
@@ -33,7 +33,7 @@ class OddLine:
     kind: str
     line: bytes
     fields: Fields | None
-    """None: the line is no record."""
+    """None means that the line is not a record."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class _Kind:
     changes: Fields = field(default_factory=dict)
     quoted_null: str = '"-"'
     count: int = FIELDS_TODAY
-    """Fields of the line; what stands after them is null."""
+    """The number of fields of the line. All fields after them are null."""
     edit: Callable[[str], str] = str
-    """What is done to the written line that changes no field."""
+    """A change of the written line that does not change a field."""
 
 
 def _common(number: int) -> Fields:
-    """The fields of a common line; `number` makes it another request."""
+    """Return the fields of a common line. Each `number` is another request."""
     key = f"images/2025/{1 + number % 12:02d}/harbour-{number % 1000:04d}.jpg"
     moment = f"26/Dec/2025:{number // 3600 % 24:02d}:{number // 60 % 60:02d}:{number % 60:02d} +0000"
     return dict.fromkeys(FIELD_NAMES) | {
@@ -82,7 +82,7 @@ def _common(number: int) -> Fields:
 
 
 def _written(fields: Fields, quoted_null: str, count: int) -> str:
-    """The line of `count` fields, and of the extra fields if there are any."""
+    """Return the line with `count` fields, and with the extra fields if there are any."""
 
     def plain(*names: str) -> list[str]:
         return [fields[name] or "-" for name in names]
@@ -104,7 +104,7 @@ def _written(fields: Fields, quoted_null: str, count: int) -> str:
 
 
 def _without_request(operation: str, **changes: str | None) -> Fields:
-    """What differs in lines of S3's own work, which no HTTP request stands behind."""
+    """Return the differences in lines of S3's own actions, which have no HTTP request."""
     names = ("request_method", "request_uri", "http_version", "http_status", "bytes_sent", "total_time",
              "turnaround_time", "referrer", "user_agent")  # fmt: skip
     nothing: Fields = dict.fromkeys(names)
@@ -112,7 +112,7 @@ def _without_request(operation: str, **changes: str | None) -> Fields:
 
 
 def _behind_version_id(column: str) -> Callable[[str], str]:
-    """Inserts the column of March 2019."""
+    """Return a function that inserts the column of March 2019."""
     return lambda line: line.replace(f" - {HOST_ID} ", f" - {column} {HOST_ID} ")
 
 
@@ -217,16 +217,16 @@ NO_RECORD_KINDS: tuple[str, ...] = tuple(_NO_RECORDS)
 
 
 def odd_record(kind: str, number: int) -> OddLine:
-    """A line of one of `KINDS`; another `number` gives another request."""
+    """Return a line of one of `KINDS`. Each `number` is another request."""
     made = _KINDS[kind]
     fields = _common(number) | made.changes
-    # a field that the line does not reach is null
+    # fields after the end of the line are null
     unwritten = FIELD_NAMES[_AFTER_AGENT + made.count - _FIELDS_TO_AGENT : -1]
     line = made.edit(_written(fields, made.quoted_null, made.count))
     return OddLine(kind, line.encode("utf-8", "surrogateescape"), fields | dict.fromkeys(unwritten))
 
 
 def no_record(kind: str, number: int) -> OddLine:
-    """A line of one of `NO_RECORD_KINDS`."""
+    """Return a line of one of `NO_RECORD_KINDS`."""
     line = _written(_common(number), '"-"', FIELDS_TODAY)
     return OddLine(kind, _NO_RECORDS[kind](line).encode(), None)

@@ -1,4 +1,4 @@
-"""Our parser, as the loader calls it: bytes in, DataFrames out."""
+"""Our parser, called like the loader does: bytes in, DataFrames out."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def read_by_regex(path: Path) -> int:
 
 
 def answers(path: Path, parser: ParserName = "compiled") -> Iterator[Compared | None]:
-    """Yield what each line is read as."""
+    """Yield the result for each line."""
     for batch in _batches(path):
         parsed = parse_log(batch, parser=parser)
         columns = [_texts(parsed.records[name].array) for name in FIELD_NAMES]
@@ -32,12 +32,12 @@ def answers(path: Path, parser: ParserName = "compiled") -> Iterator[Compared | 
 
 
 def regex_answers(path: Path) -> Iterator[Compared | None]:
-    """Yield what each line is read as by the regex reader."""
+    """Yield the result of the regex reader for each line."""
     return answers(path, "regex")
 
 
 def _batches(path: Path) -> Iterator[bytes]:
-    """The file in batches of whole lines."""
+    """Yield the file in batches of whole lines."""
     rest = b""
     with path.open("rb") as file:
         while piece := file.read(BATCH_BYTES):
@@ -49,7 +49,7 @@ def _batches(path: Path) -> Iterator[bytes]:
 
 
 def _texts(column: object) -> list[str | None]:
-    """The values as the line writes them."""
+    """Return the values as the line has them."""
     return [None if value is None else _text(value) for value in pa.array(column).to_pylist()]
 
 

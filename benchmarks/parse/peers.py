@@ -1,4 +1,4 @@
-"""The ways to read a log that are compared, and how each is timed and examined."""
+"""The compared parsers, and how each is timed and examined."""
 
 import importlib.util
 import json
@@ -15,24 +15,24 @@ from benchmarks.parse.truth import Mistakes, mistakes
 
 
 class Peer(Protocol):
-    """One way to read a log."""
+    """A parser of logs."""
 
     @property
     def name(self) -> str:
-        """What the table calls it."""
+        """Its name in the table."""
 
     @property
     def reads_all(self) -> bool:
-        """It is timed on the whole file; else on its beginning."""
+        """Whether it is timed on the whole file, and not only on its beginning."""
 
     def is_installed(self) -> bool:
-        """It can be run here."""
+        """Return whether it can run here."""
 
     def seconds(self, path: Path) -> float:
-        """CPU seconds of reading the file once, in a process of its own."""
+        """Return the CPU seconds of reading the file once, in a separate process."""
 
     def mistakes(self, mix: Mix) -> Mistakes:
-        """What it gets wrong in the whole mix."""
+        """Return its errors in the whole mix."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class PythonPeer:
     """The package that it needs."""
 
     def is_installed(self) -> bool:
-        """The package can be imported."""
+        """Return whether the package can be imported."""
         return importlib.util.find_spec(self.package) is not None
 
     def seconds(self, path: Path) -> float:
-        """CPU seconds of reading."""
+        """Return the CPU seconds of reading."""
         printed = one_core.python("benchmarks.parse.worker", "seconds", self.name, str(path))
         return float(json.loads(printed)["seconds"])
 
     def mistakes(self, mix: Mix) -> Mistakes:
-        """Its answer to each line, held against the truth."""
+        """Compare its result for each line with the truth."""
         answers = mix.path.with_suffix(".answers.npy")
         one_core.python("benchmarks.parse.worker", "answers", self.name, str(mix.path), str(answers))
         return mistakes(mix.truth, np.load(answers))
@@ -68,15 +68,15 @@ class Gawk:
     reads_all: bool = False
 
     def is_installed(self) -> bool:
-        """It is on the path."""
+        """Return whether it is on the PATH."""
         return shutil.which("gawk") is not None
 
     def seconds(self, path: Path) -> float:
-        """CPU seconds from start to end."""
+        """Return the CPU seconds from start to end."""
         return programs.gawk_seconds(path, path.parent)
 
     def mistakes(self, mix: Mix) -> Mistakes:
-        """The rows that it prints, held against the truth."""
+        """Compare the rows that it prints with the truth."""
         return programs.gawk_mistakes(mix.path, mix.truth)
 
 
@@ -88,15 +88,15 @@ class GoAccess:
     reads_all: bool = False
 
     def is_installed(self) -> bool:
-        """It is on the path."""
+        """Return whether it is on the PATH."""
         return shutil.which("goaccess") is not None
 
     def seconds(self, path: Path) -> float:
-        """CPU seconds from start to end."""
+        """Return the CPU seconds from start to end."""
         return programs.goaccess_seconds(path, path.parent)
 
     def mistakes(self, mix: Mix) -> Mistakes:
-        """By its own counts."""
+        """Return its errors by its own counts."""
         return programs.goaccess_mistakes(mix.path, mix.truth, mix.path.parent)
 
 

@@ -1,10 +1,10 @@
 """Peers that are programs: gawk and GoAccess, from Debian.
 
-gawk: fields by content (`FPAT`), as the gawk manual has it under "Defining Fields by Content", with the alternative
-`[time]` that recipes for access logs add; the seven compared columns of each line of 17 fields and more are printed.
+gawk splits fields by content (`FPAT`, see "Defining Fields by Content" in its manual), with the alternative `[time]`
+that recipes for access logs add. It prints the seven compared columns of each line with at least 17 fields.
 
-GoAccess: its own predefined format for S3 (`--log-format=AWSS3`) and its whole report as JSON, which tells how many
-requests it found valid. It shows no fields of a line.
+GoAccess uses its predefined format for S3 (`--log-format=AWSS3`) and writes its whole report as JSON, with the number
+of valid requests. It does not show the fields of a line.
 """
 
 import json
@@ -27,27 +27,27 @@ _GAWK = (
 
 
 def gawk_seconds(path: Path, folder: Path) -> float:
-    """CPU seconds of printing the columns into a file."""
+    """Return the CPU seconds of printing the columns to a file."""
     with (folder / "rows.txt").open("wb") as out:
         return one_core.program_seconds([*_GAWK, str(path)], stdout=out)
 
 
 def gawk_mistakes(path: Path, truth: Digests) -> Mistakes:
-    """Held against the rows that it prints."""
+    """Compare the rows that gawk prints with the truth."""
     with one_core.start_program([*_GAWK, str(path)], stdout=subprocess.PIPE) as process:
         rows = (row.decode("utf-8", "surrogateescape").removesuffix("\n") for row in process.stdout or ())
         return mistakes(truth, digests(_gawk_answers(rows, len(truth))))
 
 
 def goaccess_seconds(path: Path, folder: Path) -> float:
-    """CPU seconds of making the report."""
+    """Return the CPU seconds of making the report."""
     return one_core.program_seconds(_goaccess(str(path), folder))
 
 
 def goaccess_mistakes(path: Path, truth: Digests, folder: Path) -> Mistakes:
-    """Counted by itself, once over all records and once over all lines that are none."""
+    """Return the errors by GoAccess' own counts: once for all records, once for all lines that are not records."""
     is_record = truth != 0
-    # not its count of failed requests: it reads a long line as several
+    # This does not use its count of failed requests, because it reads a long line as several.
     not_found = int(is_record.sum()) - _goaccess_valid(path, is_record, folder)
     return Mistakes(lost=not_found + _goaccess_valid(path, ~is_record, folder), wrong=None)
 
@@ -70,13 +70,13 @@ def _numbered(row: str | None) -> tuple[int, list[str]]:
 
 
 def _goaccess(source: str, folder: Path) -> list[str]:
-    # --num-tests=0: it would else give up if none of the first ten lines is a record
+    # Without --num-tests=0 it gives up if none of the first ten lines is a record.
     return ["goaccess", source, "--log-format=AWSS3", "--no-global-config", "--no-progress", "--num-tests=0",
             f"--output={folder / 'report.json'}"]  # fmt: skip
 
 
 def _goaccess_valid(path: Path, chosen: npt.NDArray[np.bool_], folder: Path) -> int:
-    """How many of the chosen lines it says are valid requests."""
+    """Return how many of these lines GoAccess counts as valid requests."""
     if not chosen.any():
         return 0
     command = _goaccess("-", folder)

@@ -1,7 +1,7 @@
-"""What a line truly holds, in a form that every parser's answer can be brought to, and how many answers are not that.
+"""The truth of a line, in a form that the result of every parser can be converted to, and the count of errors.
 
-A line's truth is seven fields. What differs between parsers without being wrong is no part of it: the request is one
-text, with its method and version; null is None, however it was written.
+The truth of a line is seven fields. They leave out differences between parsers that are not errors: the request is one
+text, with its method and version, and null is None, however it was written.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ import numpy.typing as npt
 from benchmarks.parse.odd_lines import Fields
 
 Digests = npt.NDArray[np.uint64]
-"""One per line; 0 where there is no record."""
+"""One for each line; 0 means that the line is not a record."""
 
 
 class Compared(NamedTuple):
-    """The fields that are compared, as text; bytes that are no UTF-8 as surrogates."""
+    """The compared fields, as text. Bytes that are not UTF-8 are surrogates."""
 
     remote_ip: str | None
     operation: str | None
@@ -33,16 +33,16 @@ class Compared(NamedTuple):
 
 @dataclass(frozen=True)
 class Mistakes:
-    """What a parser made of a file."""
+    """The errors of a parser in a file."""
 
     lost: int
-    """Records that it did not find, and records that it found in lines that are none."""
+    """Records that it did not find, and records that it found in lines that are not records."""
     wrong: int | None
-    """Records that it found, but with another value in one of the fields; None if it does not show its fields."""
+    """Records that it found with a wrong value in one of the fields; None if it does not show its fields."""
 
 
 def compared(fields: Fields) -> Compared:
-    """The truth of a line whose fields are known."""
+    """Return the truth of a line whose fields are known."""
     request = [fields[name] for name in ("request_method", "request_uri", "http_version")]
     return Compared(
         fields["remote_ip"],
@@ -56,7 +56,7 @@ def compared(fields: Fields) -> Compared:
 
 
 def compared_columns(*texts: str) -> Compared:
-    """The answer of a parser that leaves nulls and quotes as the line writes them; in the order of `Compared`."""
+    """Return the result of a parser that keeps nulls and quotes as in the line, in the order of `Compared`."""
     address, operation, key, request, status, size, agent = texts
     return Compared(
         _null(address),
@@ -70,10 +70,10 @@ def compared_columns(*texts: str) -> Compared:
 
 
 def compared_demo_line(line: str) -> Compared:
-    """The truth of a line of the demo's traffic.
+    """Return the truth of a line of the demo's traffic.
 
-    Read by what the demo promises, not by rules for any line: it writes quotes into no field but the URI, and blanks
-    into no field but the requester, the request and the user agent.
+    This relies on the demo and does not work for other lines: only the URI may contain quotes, and only the requester,
+    the request and the user agent may contain blanks.
     """
     if '"' in line:
         before, _, _, agent, _ = line.rsplit('"', 4)
@@ -89,12 +89,12 @@ def compared_demo_line(line: str) -> Compared:
 
 
 def digests(answers: Iterable[Compared | None]) -> Digests:
-    """A digest per line: a million answers are compared without holding them."""
+    """Return a digest for each line, so that a million results can be compared without keeping them."""
     return np.fromiter(map(_digest, answers), np.uint64)
 
 
 def mistakes(truth: Digests, answers: Digests) -> Mistakes:
-    """How the answers differ from the truth."""
+    """Return the differences between the results and the truth."""
     if len(truth) != len(answers):
         raise ValueError(f"{len(answers):,} answers to {len(truth):,} lines: one is needed for each")
     is_record, is_found = truth != 0, answers != 0
@@ -103,7 +103,7 @@ def mistakes(truth: Digests, answers: Digests) -> Mistakes:
 
 
 def lines_of(path: Path) -> Iterator[str]:
-    """The lines of a file, without their LF; bytes that are no UTF-8 as surrogates."""
+    """Yield the lines of a file without their LF. Bytes that are not UTF-8 become surrogates."""
     with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for line in file:
             yield line.removesuffix("\n")

@@ -1,7 +1,7 @@
-"""One peer in a process of its own: `python -m benchmarks.parse.worker seconds|answers PEER FILE [OUT]`.
+"""Run one peer in its own process: `python -m benchmarks.parse.worker seconds|answers PEER FILE [OUT]`.
 
-`seconds` prints the CPU time that reading the file took, without the interpreter's start and the imports, and how many
-records it found. `answers` writes a digest of what each line was read as to OUT.
+`seconds` prints the CPU time of reading the file, without the interpreter's start and the imports, and the number of
+records. `answers` writes a digest of the result for each line to OUT.
 """
 
 import importlib
@@ -23,11 +23,11 @@ _READERS = {
     "duckdb": ("duck", "read_groups", "answers"),
 }
 _WARM_UP_LINES = 100
-"""Read before the clock starts: what a process does once, e.g. compiling, is no part of a rate."""
+"""Read this before the clock starts, so that one-time work such as compiling is not counted."""
 
 
 def main() -> None:
-    """Runs one reader."""
+    """Run one reader."""
     task, peer, path, *out = sys.argv[1:]
     module_name, read, answers = _READERS[peer]
     module = importlib.import_module(f"benchmarks.parse.{module_name}")

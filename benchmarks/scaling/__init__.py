@@ -1,1 +1,1 @@
-"""How loading spreads over workers."""
+"""The benchmark of backfills on several Celery workers."""

@@ -1,12 +1,12 @@
-"""How a backfill spreads over Celery workers: 60 days on one worker and on two, and who takes the processor.
+"""Measure a backfill of 60 days on one and on two Celery workers, with the CPU time of each part.
 
     .venv/bin/python -m benchmarks.scaling [--lines 600000] [--keys 1200] [--days 60] [--days-per-run 5]
         [--workers 1,2] [--rounds 3]
 
-All that deploy/celery has runs on this machine: Redis (redis-server must be installed), code location, daemon, page,
-and the workers. The very same keys into empty tables, in turn of the numbers of workers; beside them a bare `pull`. The
-time is from the start of the backfill's first run to the end of its last. The ratio is to the same round's first
-number. Workers beyond the machine's cores, less what Postgres takes, can gain nothing.
+All services of deploy/celery run on this machine: Redis (redis-server must be installed), code location, daemon, UI and
+workers. Each round loads the same keys into empty tables with each number of workers, and with a plain `pull`. The time
+is from the start of the backfill's first run to the end of its last one. The ratio is to the first number of the same
+round. More workers than cores, minus those that Postgres needs, cannot help.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from benchmarks.scaling.cluster import REDIS, Cluster, cluster
 from benchmarks.sheet import Sheet
 
 _BACKFILL_SECONDS = 3_600
-# To look costs the page and Postgres something.
+# The interval between looks at the UI, because each look costs CPU time of the UI and Postgres.
 _LOOK_SECONDS = 3
 _DAGSTER = ("code", "daemon", "page", "redis")
 _HEADINGS = (
@@ -35,7 +35,7 @@ _PULL = "pull, without Dagster"
 
 @dataclass(frozen=True)
 class Taken:
-    """What a backfill took: seconds on the clock, and of processor time by whom."""
+    """The time of a backfill: elapsed seconds, and the CPU seconds of each part."""
 
     seconds: float
     workers: float
@@ -44,7 +44,7 @@ class Taken:
 
 
 def main() -> None:
-    """Prints a table with a row for each number of workers."""
+    """Print a table with a row for each number of workers."""
     parser = command_line(__doc__)
     parser.add_argument("--lines", type=int, default=600_000)
     parser.add_argument("--keys", type=int, default=1_200)
@@ -84,7 +84,7 @@ def _pull(staged: Stage, lines: int) -> Taken:
 
 
 def _backfill(staged: Stage, started: Cluster, count: int, days: Sequence[str], options: argparse.Namespace) -> Taken:
-    """Empty tables, fresh workers, a backfill to its end."""
+    """Run a backfill with empty tables and new workers."""
     staged.empty_tables()
     earlier = len(started.page.runs())
     workers = [started.start_worker(f"worker{number}") for number in range(count)]

@@ -1,6 +1,6 @@
-"""All that deploy/celery has, as processes of this machine: Redis, code location, daemon, page, workers.
+"""Run all services of deploy/celery as processes of this machine: Redis, code location, daemon, UI, workers.
 
-The settings are those of $TAMARIN_CONFIG, and so is the database, which somebody else keeps running.
+The settings and the database are those of $TAMARIN_CONFIG. The caller keeps the database running.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import yaml
 from benchmarks.dagster_page import Page
 
 REDIS = shutil.which("redis-server")
-"""From Debian's package of the same name; None where there is none."""
+"""The program of Debian's package of the same name; None if it is not installed."""
 DAGSTER_YAML = Path(__file__).parents[2] / "deploy" / "celery" / "dagster.yaml"
 LOCATION = "tamarin_dagster"
 
@@ -34,43 +34,43 @@ _STOP_SECONDS = 30
 _POLL_SECONDS = 0.2
 _TOLD_BYTES = 2_000
 _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
-# Each cluster's own: nothing it says may hold it.
+# Each cluster has its own password, which must not appear in any output.
 _PASSWORD_BYTES = 12
 
 Found = TypeVar("Found")
 
 
 class ClusterError(Exception):
-    """Something did not start, or did not happen in time; with what was said."""
+    """A service did not start, or something did not happen in time. The text has the output of the services."""
 
 
 @dataclass
 class Service:
-    """A program in a process group of its own, as on a machine of its own."""
+    """A program in its own process group, like on its own machine."""
 
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
 
     def kill(self) -> None:
-        """A kill -9 to all of it at once, as when its machine goes down."""
+        """Kill the whole group with -9, like a machine that goes down."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> None:
-        """SIGTERM; what is still there in the end is killed."""
+        """Send SIGTERM. Kill the processes that do not end in time."""
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_STOP_SECONDS)
         self.kill()
 
-    def told(self) -> str:
-        """The end of what it says."""
+    def reported(self) -> str:
+        """Return the end of its output."""
         return self.log.read_text("utf-8", "replace")[-_TOLD_BYTES:]
 
     def cpu_seconds(self) -> float:
-        """Of its processor time so far, that of its children included, also of those that have ended."""
+        """Return the CPU seconds so far of the program and its children, including those that have ended."""
         found = 0.0
         with contextlib.suppress(psutil.NoSuchProcess):
             whole = psutil.Process(self.process.pid)
@@ -82,7 +82,7 @@ class Service:
 
 @dataclass
 class Cluster:
-    """Starts services, and talks to the page. `with cluster(…)` makes one."""
+    """Starts services, and talks to the UI. Make one with `with cluster(…)`."""
 
     folder: Path
     environment: dict[str, str]
@@ -92,7 +92,7 @@ class Cluster:
     redis_password: str = field(default_factory=lambda: secrets.token_hex(_PASSWORD_BYTES))
 
     def start(self, name: str, *command: str, **environment: str) -> Service:
-        """Starts a program, `python -m` before it unless it is a path."""
+        """Start a program, with `python -m` unless it is a path."""
         whole = command if command[0].startswith("/") else (sys.executable, "-W", "ignore", "-m", *command)
         log = self.folder / f"{name}.log"
         with log.open("ab") as out:
@@ -109,55 +109,55 @@ class Cluster:
         return self.services[name]
 
     def start_redis(self) -> Service:
-        """The broker; what it keeps is on disk."""
+        """Start the broker, which keeps its data on disk."""
         where = ["--bind", "127.0.0.1", "--port", str(self.redis_port), "--dir", str(self.folder), "--save", ""]
         broker = self.start("redis", str(REDIS), *where, "--appendonly", "yes", "--requirepass", self.redis_password)
         self.wait_for("Redis listens", lambda: _listens(self.redis_port))
         return broker
 
     def start_worker(self, name: str, **environment: str) -> Service:
-        """A worker that is ready."""
+        """Start a worker, and wait until it is ready."""
         worker = self.start(
             name, "tamarin_dagster.orchestration.patches.celery_worker", "-n", f"{name}@%h", **environment
         )
-        self.wait_for(f"{name} is ready", lambda: f"{name}@" in worker.told() and " ready." in worker.told())
+        self.wait_for(f"{name} is ready", lambda: f"{name}@" in worker.reported() and " ready." in worker.reported())
         return worker
 
     def wait_for(
         self, what: str, probe: Callable[[], Found | None], seconds: float = _START_SECONDS, poll: float = _POLL_SECONDS
     ) -> Found:
-        """What the probe finds in the end. Raises ClusterError."""
+        """Wait until the probe finds something, and return it. Raises ClusterError."""
         deadline = time.monotonic() + seconds
         while not (found := probe()):
             if time.monotonic() > deadline:
-                said = "\n".join(f"--- {service.name}: {service.told()}" for service in self.services.values())
-                raise ClusterError(f"not within {seconds:.0f} s: {what}. They say:\n{said}")
+                said = "\n".join(f"--- {service.name}: {service.reported()}" for service in self.services.values())
+                raise ClusterError(f"not within {seconds:.0f} s: {what}. The output of the services:\n{said}")
             time.sleep(poll)
         return found
 
     @property
     def page(self) -> Page:
-        """Dagster's page."""
+        """Return a client of the Dagster UI."""
         return Page(f"http://127.0.0.1:{self.page_port}")
 
     def all_ended(self, at_least: int) -> list[dict[str, Any]] | None:
-        """All runs, once so many are there and none is under way."""
+        """Return all runs if there are this many and all have ended; otherwise None."""
         runs = self.page.runs()
         return runs if len(runs) >= at_least and all(run["status"] in _ENDED for run in runs) else None
 
 
 @contextlib.contextmanager
 def cluster(folder: Path, *, change: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Cluster]:
-    """Redis, code location, daemon and page, in this folder; no worker yet. All is ended at the end.
+    """Start Redis, code location, daemon and UI in this folder, without a worker. End all of them at the end.
 
-    `change` may alter what deploy/celery/dagster.yaml says.
+    `change` may change the content of deploy/celery/dagster.yaml.
     """
     if REDIS is None:
         raise ClusterError("redis-server is not installed")
     home = folder / "dagster-home"
     home.mkdir()
     config = yaml.safe_load(DAGSTER_YAML.read_text("utf-8"))
-    del config["compute_logs"]  # a folder of the image's
+    del config["compute_logs"]  # it names a folder of the image
     if change:
         change(config)
     (home / "dagster.yaml").write_text(yaml.safe_dump(config), "utf-8")
@@ -183,7 +183,7 @@ def cluster(folder: Path, *, change: Callable[[dict[str, Any]], None] | None = N
         made.wait_for("the page answers", lambda: _answers(page_port))
         yield made
     finally:
-        # Redis last: what talks to it ends faster while it is there.
+        # Redis is the last to end, because its clients end faster while it runs.
         for service in sorted(made.services.values(), key=lambda service: service.name == "redis"):
             service.stop()
 

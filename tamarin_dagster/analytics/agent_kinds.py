@@ -93,10 +93,10 @@ _PRODUCTS = {
         " stagefright VLC WMPlayer"
     ),
 }
-# As many parts as the longest name has: a word with hundreds of parts would cost hundreds of lookups.
+# The number of parts of the longest name. Further parts are ignored: a word with hundreds would cost as many lookups.
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+){0,4}")
-# Beginnings and ends of words that give away the kind of a product that is not in the list. By themselves they are no
-# names, and `Cubot` makes phones.
+# Beginnings and ends of words that show the kind of a product that is not in the list. Alone they are not names, and
+# `Cubot` makes phones.
 _MONITORING_BEGINS = "uptime"
 _MONITORING_ENDS = ("monitor", "monitoring", "healthcheck", "health-check", "healthchecker")
 _BOT_ENDS = ("bot", "crawler", "spider", "scraper")

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from tamarin_dagster.analytics.agent_kinds import classify_agent, rules_version
-from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, is_unseen, lock_dimensions, note_days, unseen_days
+from tamarin_dagster.analytics.unseen_days import (
+    REMEDY,
+    UnseenDay,
+    is_unseen,
+    list_unseen_days,
+    lock_dimensions,
+    note_days,
+)
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.schema.dimension_tables import user_agent_kind
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_user_agent
@@ -52,8 +60,8 @@ class Classified:
     def __str__(self) -> str:
         """Return one line for a person."""
         return (
-            f"{self.agents:,} user agents classified, {self.again:,} once more, of {self.days:,} days;"
-            f" {self.seconds:.1f} s"
+            f"{count_noun(self.agents, 'user agent')} classified, {self.again:,} classified again, from"
+            f" {count_noun(self.days, 'day')}; {self.seconds:.1f} s"
         )
 
 
@@ -69,13 +77,13 @@ def classify(engine: sa.Engine) -> Classified:
     done = Classified()
     start = time.perf_counter()
     with engine.connect() as connection:
-        days = unseen_days(connection, DIMENSION)
+        days = list_unseen_days(connection, DIMENSION)
     for day in days:
         with isolate_failure(done.failures, "classify the user agents", day.bucket, day.request_date, REMEDY):
             with lock_dimensions(engine) as connection:
                 if not is_unseen(connection, DIMENSION, day):
                     continue
-                agents = _classify(connection, _unknown_of(day), _INSERT)
+                agents = _classify(connection, _find_unknown(day), _INSERT)
                 note_days(connection, DIMENSION, [day])
             done.agents += agents
             done.days += 1
@@ -91,7 +99,7 @@ def is_outdated(connection: sa.Connection) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().where(_KINDS.rules != rules_version()))))
 
 
-def _unknown_of(day: UnseenDay) -> sa.Select[str]:
+def _find_unknown(day: UnseenDay) -> sa.Select[str]:
     seen = traffic_daily_by_user_agent.c
     return sa.select(seen.user_agent).where(
         seen.bucket == day.bucket,

@@ -11,9 +11,9 @@ from operator import attrgetter
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers, find_unseen, largest_consumers
-from tamarin_dagster.analytics.past import SETTLED_AFTER, known_days, known_days_before, last_settled_day
-from tamarin_dagster.analytics.reasons import Measure, Reason, reasons_for
+from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers, find_largest_consumers, find_unseen
+from tamarin_dagster.analytics.past import SETTLED_AFTER, find_last_settled_day, list_known_days, list_known_days_before
+from tamarin_dagster.analytics.rise_reasons import Measure, Reason, find_reasons
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_hourly
 from tamarin_dagster.recordstore.whole_numbers import total
 from tamarin_dagster.traffic.baseline import (
@@ -104,41 +104,41 @@ class Newcomers:
         return self.days >= MIN_DAYS
 
 
-def bandwidth_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
-    """Return the hours with unusually many bytes sent, of the last JUDGED_HOURS and the present one.
+def find_bandwidth_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
+    """Return the hours with unusually many bytes sent, of the last JUDGED_HOURS and the current one.
 
     `threshold` is in MADs, as standard deviations (see `baseline_of`). `now` is aware, in UTC.
     """
     return _spikes(connection, bucket, now, Measure.BYTES, threshold, MIN_BYTES_RISE)
 
 
-def request_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
-    """Return the hours with unusually many requests; otherwise the same as `bandwidth_spikes`."""
+def find_request_spikes(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
+    """Return the hours with unusually many requests; otherwise the same as `find_bandwidth_spikes`."""
     return _spikes(connection, bucket, now, Measure.REQUESTS, threshold, MIN_REQUESTS_RISE)
 
 
-def error_rate_jumps(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
+def find_error_rate_jumps(connection: sa.Connection, bucket: str, now: datetime, threshold: float) -> Rises:
     """Return the hours in which an unusually large share of the requests was answered with a 4xx or 5xx.
 
     While records are missing, a rate may have any value. So the hours are the last JUDGED_HOURS that ended at least
     SETTLED_AFTER ago.
     """
-    last = _hour_of(now - SETTLED_AFTER) - timedelta(hours=1)
-    past = _past(connection, bucket, last)
-    found = _judge(last, past, _error_rate, partial(baseline_of, threshold=threshold, min_rise=MIN_RATE_RISE))
+    last = _get_hour(now - SETTLED_AFTER) - timedelta(hours=1)
+    past = _read_past(connection, bucket, last)
+    found = _judge(last, past, _compute_error_rate, partial(baseline_of, threshold=threshold, min_rise=MIN_RATE_RISE))
     rises = tuple(rise for rise in found.rises if past.at(rise.hour).error_count >= MIN_ERRORS)
-    return _with_reasons(connection, bucket, Measure.ERRORS, now, replace(found, rises=rises))
+    return _add_reasons(connection, bucket, Measure.ERRORS, now, replace(found, rises=rises))
 
 
-def new_top_consumers(connection: sa.Connection, bucket: str, now: datetime) -> Newcomers:
+def find_new_top_consumers(connection: sa.Connection, bucket: str, now: datetime) -> Newcomers:
     """Return the consumers among the TOP of the last settled day that made no request in the PAST_DAYS before."""
-    day = last_settled_day(now)
-    found = Newcomers(day, len(known_days_before(connection, bucket, day)))
+    day = find_last_settled_day(now)
+    found = Newcomers(day, len(list_known_days_before(connection, bucket, day)))
     if not found.is_judged:
         return found
     newcomers = []
     for by in ConsumerKind:
-        top = largest_consumers(connection, bucket, by, day, day, limit=TOP).largest
+        top = find_largest_consumers(connection, bucket, by, day, day, limit=TOP).largest
         large = {
             rank: consumer
             for rank, consumer in enumerate(top, 1)
@@ -156,9 +156,9 @@ def top_talkers(connection: sa.Connection, bucket: str, now: datetime, share: fl
 
     Your own consumers (see `consumers.Own`) are left out. A bucket with fewer than MIN_CONSUMERS has no top talkers.
     """
-    last = last_settled_day(now)
+    last = find_last_settled_day(now)
     return tuple(
-        _strangers(largest_consumers(connection, bucket, by, first, last, share=share, min_bytes=MIN_BYTES_RISE))
+        _drop_own(find_largest_consumers(connection, bucket, by, first, last, share=share, min_bytes=MIN_BYTES_RISE))
         for by in ConsumerKind
         for first in (last, last - timedelta(days=TOP_TALKER_DAYS - 1))
     )
@@ -167,14 +167,14 @@ def top_talkers(connection: sa.Connection, bucket: str, now: datetime, share: fl
 def _spikes(
     connection: sa.Connection, bucket: str, now: datetime, measure: Measure, threshold: float, min_rise: float
 ) -> Rises:
-    """Return the rises; the present hour is judged too, because records that come late only raise its sums."""
-    last = _hour_of(now)
+    """Return the rises; the current hour is judged too, because records that come late only raise its sums."""
+    last = _get_hour(now)
     baseline = partial(baseline_of, threshold=threshold, min_rise=min_rise, min_multiple=MIN_MULTIPLE)
-    found = _judge(last, _past(connection, bucket, last), attrgetter(measure), baseline)
-    return _with_reasons(connection, bucket, measure, now, found)
+    found = _judge(last, _read_past(connection, bucket, last), attrgetter(measure), baseline)
+    return _add_reasons(connection, bucket, measure, now, found)
 
 
-def _error_rate(hour: Hour) -> float | None:
+def _compute_error_rate(hour: Hour) -> float | None:
     return hour.error_count / hour.requests if hour.requests else None
 
 
@@ -190,9 +190,9 @@ class _Past:
         return self.hours.get(hour, Hour())
 
 
-def _past(connection: sa.Connection, bucket: str, last: datetime) -> _Past:
+def _read_past(connection: sa.Connection, bucket: str, last: datetime) -> _Past:
     """Return the days and hours that are needed to judge the hours up to `last`."""
-    first = _judged_hours(last)[0] - timedelta(days=PAST_DAYS)
+    first = _list_judged_hours(last)[0] - timedelta(days=PAST_DAYS)
     hourly = traffic_hourly.c
 
     statement = (
@@ -201,14 +201,14 @@ def _past(connection: sa.Connection, bucket: str, last: datetime) -> _Past:
         .group_by(hourly.hour)
     )
     hours = {hour.astimezone(UTC): Hour(*sums) for hour, *sums in connection.execute(statement)}
-    return _Past(known_days(connection, bucket, first.date(), last.date() - timedelta(days=1)), hours)
+    return _Past(list_known_days(connection, bucket, first.date(), last.date() - timedelta(days=1)), hours)
 
 
-def _hour_of(moment: datetime) -> datetime:
+def _get_hour(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-def _judged_hours(last: datetime) -> list[datetime]:
+def _list_judged_hours(last: datetime) -> list[datetime]:
     return [last - timedelta(hours=number) for number in reversed(range(JUDGED_HOURS + 1))]
 
 
@@ -218,8 +218,8 @@ _BaselineOf = Callable[[Sequence[float]], Baseline]
 
 def _judge(last: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Rises:
     rises, judged = [], 0
-    for hour in _judged_hours(last):
-        usual = _baseline_at(hour, past, value_of, baseline)
+    for hour in _list_judged_hours(last):
+        usual = _find_baseline(hour, past, value_of, baseline)
         judged += usual is not None
         value = value_of(past.at(hour))
         if usual is not None and value is not None and value > usual.limit:
@@ -228,7 +228,7 @@ def _judge(last: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineO
     return Rises(days, judged, tuple(rises))
 
 
-def _baseline_at(hour: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Baseline | None:
+def _find_baseline(hour: datetime, past: _Past, value_of: _ValueOf, baseline: _BaselineOf) -> Baseline | None:
     """Return the baseline of the hour on all days before, or on the same days of the week: whichever allows more.
 
     So neither traffic of every Sunday nor traffic of that hour on many days is a spike.
@@ -244,15 +244,15 @@ def _baseline_at(hour: datetime, past: _Past, value_of: _ValueOf, baseline: _Bas
     return max(baselines, key=lambda each: each.limit)
 
 
-def _with_reasons(connection: sa.Connection, bucket: str, measure: Measure, now: datetime, found: Rises) -> Rises:
+def _add_reasons(connection: sa.Connection, bucket: str, measure: Measure, now: datetime, found: Rises) -> Rises:
     if found.largest is None:
         return found
     day = found.largest.hour.date()
-    over = (_hour_of(now) + timedelta(hours=1) - datetime.combine(day, time(), UTC)) / timedelta(days=1)
-    known = known_days_before(connection, bucket, day)
-    return replace(found, reasons=reasons_for(connection, bucket, measure, day, known, part=min(over, 1)))
+    over = (_get_hour(now) + timedelta(hours=1) - datetime.combine(day, time(), UTC)) / timedelta(days=1)
+    known = list_known_days_before(connection, bucket, day)
+    return replace(found, reasons=find_reasons(connection, bucket, measure, day, known, part=min(over, 1)))
 
 
-def _strangers(found: Consumers) -> Consumers:
+def _drop_own(found: Consumers) -> Consumers:
     of_several = found.count >= MIN_CONSUMERS
     return replace(found, largest=tuple(each for each in found.largest if of_several and each.own is None))

@@ -20,7 +20,7 @@ _SESSION = re.compile(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([\w+=,.@-]+
 _USER = re.compile(r"arn:aws[a-z-]*:(iam::\d{12}:user|sts::\d{12}:federated-user)/[\w+=,.@/-]+", re.ASCII)
 
 
-def principals_of(requester: str) -> tuple[str, ...]:
+def find_principals(requester: str) -> tuple[str, ...]:
     """Return the patterns of the requester's `aws:PrincipalArn`; none if it is not the ARN of a user or role.
 
     For a session it is the ARN of its role (IAM user guide, "Global condition context keys"). That ARN includes the
@@ -32,17 +32,17 @@ def principals_of(requester: str) -> tuple[str, ...]:
     return (requester,) if _USER.fullmatch(requester) else ()
 
 
-def policy_of_addresses(bucket_arn: str, addresses: Iterable[Address]) -> dict[str, Any]:
+def make_address_policy(bucket_arn: str, addresses: Iterable[Address]) -> dict[str, Any]:
     """Return a bucket policy that stops these addresses from reading objects."""
     return _denial(bucket_arn, {"IpAddress": {"aws:SourceIp": _ranges(addresses)}})
 
 
-def policy_of_principals(bucket_arn: str, principals: Iterable[str]) -> dict[str, Any]:
+def make_principal_policy(bucket_arn: str, principals: Iterable[str]) -> dict[str, Any]:
     """Return a bucket policy that stops these principals (ARNs, or patterns of ARNs) from reading objects."""
     return _denial(bucket_arn, {"ArnLike": {"aws:PrincipalArn": sorted(set(principals))}})
 
 
-def waf_ip_sets(name: str, description: str, addresses: Sequence[Address]) -> Iterator[dict[str, Any]]:
+def make_waf_ip_sets(name: str, description: str, addresses: Sequence[Address]) -> Iterator[dict[str, Any]]:
     """Yield inputs for `aws wafv2 create-ip-set --cli-input-json`, one for each IP version, which a set requires.
 
     The scope is CLOUDFRONT, because WAF can protect a bucket only through CloudFront.
@@ -58,7 +58,7 @@ def waf_ip_sets(name: str, description: str, addresses: Sequence[Address]) -> It
             }
 
 
-def nginx_lines(addresses: Iterable[Address]) -> Iterator[str]:
+def make_nginx_lines(addresses: Iterable[Address]) -> Iterator[str]:
     """Yield `deny` directives of nginx's ngx_http_access_module."""
     for address in _in_order(addresses):
         yield f"deny {address};"

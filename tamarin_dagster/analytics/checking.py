@@ -6,9 +6,9 @@ from datetime import date, timedelta
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.days import midnight, of_day
+from tamarin_dagster.recordstore.days import midnight, of_day
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
-from tamarin_dagster.recordstore.pending_days import due_days
+from tamarin_dagster.recordstore.pending_days import select_due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS, traffic_day, traffic_hourly
 
@@ -53,7 +53,7 @@ def check_sums(engine: sa.Engine, *, skips: Collection[str] = ()) -> CheckedSums
     A day that has changed since its roll-up is left out: it is noted, and comes again after the next roll-up. A day
     with a difference is checked in each call.
     """
-    day, pending = traffic_day.c, due_days().c
+    day, pending = traffic_day.c, select_due_days().c
     is_pending = sa.exists().where(pending.request_date == day.request_date, pending.bucket == day.bucket)
     unchecked = sa.and_(
         day.checked_at.is_distinct_from(day.rolled_up_at),
@@ -76,7 +76,7 @@ def check_sums(engine: sa.Engine, *, skips: Collection[str] = ()) -> CheckedSums
 
 def _check_day(engine: sa.Engine, bucket: str, when: date) -> list[SumDifference]:
     """Add up a day in one snapshot, and note it if it is right."""
-    record, day, pending = s3_log_record.c, traffic_day.c, due_days().c
+    record, day, pending = s3_log_record.c, traffic_day.c, select_due_days().c
     with engine.connect() as plain:
         connection = plain.execution_options(isolation_level="REPEATABLE READ")
         with connection.begin():
@@ -94,7 +94,7 @@ def _check_day(engine: sa.Engine, bucket: str, when: date) -> list[SumDifference
             )
             differences = []
             for table in ROLLUPS:
-                found = _sums(connection, _of_rollup(table, bucket, when))
+                found = _sums(connection, _read_rollup_sums(table, bucket, when))
                 if found != records:
                     differences.append(SumDifference(table.name, bucket, when, records, found))
     if not differences:
@@ -103,7 +103,7 @@ def _check_day(engine: sa.Engine, bucket: str, when: date) -> list[SumDifference
     return differences
 
 
-def _of_rollup(table: sa.Table, bucket: str, when: date) -> sa.Select[tuple[int, int, int]]:
+def _read_rollup_sums(table: sa.Table, bucket: str, when: date) -> sa.Select[tuple[int, int, int]]:
     column = table.c
     if table is traffic_hourly:
         of_that_day = sa.and_(column.hour >= midnight(when), column.hour < midnight(when) + timedelta(days=1))

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from tamarin_dagster.analytics.folds import Fold, folds_of
+from tamarin_dagster.analytics.folds import Fold, find_folds
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_remote_ip, traffic_daily_by_requester
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber, total
 from tamarin_dagster.traffic.requesters import PRIVATE_NETWORKS
@@ -98,7 +98,7 @@ _COLUMNS: Mapping[ConsumerKind, sa.Column[Any]] = {
 }
 
 
-def median_of(bytes_sent: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+def compute_median(bytes_sent: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Return the median of the consumers' bytes, as s3_hogs has it: of an even number, the mean of the middle two."""
     return sa.func.percentile_cont(0.5).within_group(bytes_sent)
 
@@ -108,7 +108,7 @@ def is_one_value(table: sa.FromClause) -> sa.ColumnElement[bool]:
     return table.c.folded_values.is_(None)
 
 
-def largest_consumers(
+def find_largest_consumers(
     connection: sa.Connection,
     bucket: str,
     by: ConsumerKind,
@@ -127,7 +127,7 @@ def largest_consumers(
     taken = _sum_by_consumer(bucket, by, first, last)
     consumer = taken.c
     named = consumer.name.is_not(None)
-    middle = median_of(consumer.bytes_sent).filter(named)
+    middle = compute_median(consumer.bytes_sent).filter(named)
     every = sa.select(
         sa.func.count().filter(named).label("consumers"),
         sa.type_coerce(sa.func.coalesce(sa.func.sum(consumer.bytes_sent), 0), WholeNumber()).label("bytes_sent"),
@@ -146,7 +146,7 @@ def largest_consumers(
         .select_from(every.outerjoin(largest, sa.true()))
         .order_by(largest.c.bytes_sent.desc(), largest.c.requests.desc(), largest.c.name)
     ).all()
-    fold = folds_of(connection, bucket, first, last).get(_COLUMNS[by].name)
+    fold = find_folds(connection, bucket, first, last).get(_COLUMNS[by].name)
     median_bytes = rows[0].median_bytes if fold is None else None
     return Consumers(
         bucket,

@@ -46,7 +46,7 @@ class Fold:
         return f"On {days} with too many {several}, {values} own in the rollups ({requests})."
 
 
-def folds_of(connection: sa.Connection, bucket: str, first: date, last: date) -> dict[str, Fold]:
+def find_folds(connection: sa.Connection, bucket: str, first: date, last: date) -> dict[str, Fold]:
     """Return what is folded from `first` to `last`, by dimension; dimensions without folded values are left out."""
     fold = traffic_fold.c
     names = ("folded_values", "requests", "bytes_sent", "missing_bytes")

@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.unseen_days import REMEDY, UnseenDay, is_unseen, lock_dimensions, note_days, unseen_days
+from tamarin_dagster.analytics.unseen_days import (
+    REMEDY,
+    UnseenDay,
+    is_unseen,
+    list_unseen_days,
+    lock_dimensions,
+    note_days,
+)
 from tamarin_dagster.extras import MissingExtraError, needing
+from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
 from tamarin_dagster.recordstore.schema.dimension_tables import remote_ip_network
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_daily_by_remote_ip
@@ -69,8 +77,8 @@ class LookedUp:
     def __str__(self) -> str:
         """Return one line for a person."""
         return (
-            f"{self.addresses:,} addresses looked up, {self.again:,} once more, of {self.days:,} days;"
-            f" {self.seconds:.1f} s"
+            f"{self.addresses:,} address{'es' * (self.addresses != 1)} looked up, {self.again:,} looked up again, from"
+            f" {count_noun(self.days, 'day')}; {self.seconds:.1f} s"
         )
 
 
@@ -104,7 +112,7 @@ class NetworkDatabases:
 
 @contextmanager
 def open_networks(paths: Sequence[Path]) -> Iterator[NetworkDatabases]:
-    """Open these files. Raises SettingsError if one is missing or is no MMDB file, or if the extra is not installed."""
+    """Open these files. Raises SettingsError if one is missing or not an MMDB file, or if the extra is missing."""
     try:
         with needing("geoip", "geoip_database"):
             import maxminddb  # noqa: PLC0415 - an extra
@@ -132,13 +140,13 @@ def look_up(engine: sa.Engine, paths: Sequence[Path]) -> LookedUp:
     start = time.perf_counter()
     with open_networks(paths) as databases:
         with engine.connect() as connection:
-            days = unseen_days(connection, DIMENSION)
+            days = list_unseen_days(connection, DIMENSION)
         for day in days:
             with isolate_failure(done.failures, "look up the addresses", day.bucket, day.request_date, REMEDY):
                 with lock_dimensions(engine) as connection:
                     if not is_unseen(connection, DIMENSION, day):
                         continue
-                    addresses = _look_up(connection, _unknown_of(day), databases)
+                    addresses = _look_up(connection, _find_unknown(day), databases)
                     note_days(connection, DIMENSION, [day])
                 done.addresses += addresses
                 done.days += 1
@@ -154,7 +162,7 @@ def is_outdated(connection: sa.Connection, databases: NetworkDatabases) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().where(_NETWORKS.database_build != databases.build))))
 
 
-def _unknown_of(day: UnseenDay) -> sa.Select[str]:
+def _find_unknown(day: UnseenDay) -> sa.Select[str]:
     seen = traffic_daily_by_remote_ip.c
     return sa.select(_text(seen.remote_ip)).where(
         seen.bucket == day.bucket,

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tamarin_dagster.analytics.unseen_days import lock_dimensions, note_days, unseen_days
-from tamarin_dagster.recordstore.schema.dimension_tables import s3_price
+from tamarin_dagster.analytics.unseen_days import list_unseen_days, lock_dimensions, note_days
+from tamarin_dagster.plurals import count_noun
+from tamarin_dagster.recordstore.schema.dimension_tables import s3_monthly_price, s3_price
 from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.traffic.operations import TRANSITIONS
 
@@ -61,7 +62,7 @@ class PriceList(BaseModel):
     regions: dict[str, RegionPrices]
 
     @model_validator(mode="after")
-    def _default_is_listed(self) -> Self:
+    def _check_default(self) -> Self:
         if self.default_region not in self.regions:
             raise ValueError(
                 f"default_region must be one of the regions: {', '.join(self.regions) or 'none is listed'}"
@@ -127,7 +128,7 @@ class Priced:
 
     def __str__(self) -> str:
         """Return one line for a person."""
-        return f"{self.months:,} months of buckets priced as of {self.price_date}; {self.seconds:.1f} s"
+        return f"{count_noun(self.months, 'month')} priced as of {self.price_date}; {self.seconds:.1f} s"
 
 
 # The months of buckets that have another region than when they were priced.
@@ -217,10 +218,10 @@ def price(engine: sa.Engine, prices: PriceList) -> Priced:
     done = Priced(price_date=prices.as_of)
     start = time.perf_counter()
     with lock_dimensions(engine) as connection:
-        days = unseen_days(connection, DIMENSION)
+        days = list_unseen_days(connection, DIMENSION)
         months = {day.request_date.replace(day=1) for day in days}
         if _replace(connection, prices):
-            months |= set(connection.scalars(sa.text("SELECT DISTINCT month FROM s3_monthly_price")))
+            months |= set(connection.scalars(sa.select(s3_monthly_price.c.month).distinct()))
         months |= set(connection.scalars(_MONTHS, {"default": prices.default_region}))
         if months:
             parameters = {"months": sorted(months), "default": prices.default_region}

@@ -1,4 +1,4 @@
-"""One day's rollups: its parts, or its records, are merged, and its rows written, in one transaction."""
+"""Roll up one day: merge its parts or its records, and write its rows, in one transaction."""
 
 import logging
 import time
@@ -11,11 +11,10 @@ from typing import cast
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.days import midnight
-from tamarin_dagster.analytics.rollup_rows import DayRows, rows_of_day
+from tamarin_dagster.analytics.rollup_rows import DayRows, make_day_rows
 from tamarin_dagster.analytics.rollups import Limits, RolledUpDay
-from tamarin_dagster.recordstore import parts
-from tamarin_dagster.recordstore.parts import DayPart
+from tamarin_dagster.recordstore import stored_parts
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.record_frames import records_and_parts
 from tamarin_dagster.recordstore.schema.traffic_tables import (
     PART_COLUMNS,
@@ -25,18 +24,19 @@ from tamarin_dagster.recordstore.schema.traffic_tables import (
     traffic_hourly,
     traffic_pending_day,
 )
+from tamarin_dagster.recordstore.stored_parts import DayPart
 from tamarin_dagster.traffic.measures import RECORD_COLUMNS
 from tamarin_dagster.traffic.sums import sum_up
 from tamarin_dagster.traffic.totals import Total
 
-# Dimensions of a day that are merged and made rows at a time: each may take some 150 MB.
+# The number of dimensions that are processed at the same time. Each may take about 150 MB.
 _THREADS = 2
 _log = logging.getLogger(__name__)
 
 
 def delete_old_parts(connection: sa.Connection, days: int) -> None:
-    """Delete the merged parts that are older than so many days."""
-    parts.delete_old(connection, days)
+    """Delete the merged parts that are older than this number of days."""
+    stored_parts.delete_old(connection, days)
 
 
 def roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, limits: Limits) -> RolledUpDay | None:
@@ -44,37 +44,38 @@ def roll_up_day(engine: sa.Engine, bucket: str, day: date, region: str | None, l
 
     Returns None if its records have expired, or if another process has rolled it up while this one waited.
 
-    Each statement sees what is committed when it begins. Parts are deleted by their ids, after they were read: one that
-    a load commits later stays, and the day stays due. One statement reads records and the ids of their parts.
+    Each statement sees what is committed when it begins. Parts are deleted by their ids after they were read. So a part
+    that a load commits later stays, and the day stays pending. One statement reads the records and the ids of their
+    parts.
     """
     started = time.monotonic()
     this = sa.and_(traffic_day.c.bucket == bucket, traffic_day.c.request_date == day)
     with engine.begin() as connection:
-        # One roll-up of a day at a time. The lock goes with the transaction, as a
-        # pooler between us and Postgres needs it.
+        # Only one process rolls up a day at a time. The lock belongs to the transaction, because a pooler shares a
+        # session among clients.
         lock = sa.func.hashtextextended(f"traffic {bucket}", day.toordinal())
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-        # `expire` drops the month before this transaction, or after it. The same lock first, so that neither waits
-        # for the other with a lock in hand.
+        # `expire` drops the month before this transaction or after it. Both take this lock first, so they cannot
+        # deadlock.
         connection.exec_driver_sql("LOCK TABLE ONLY s3_log_record IN ACCESS SHARE MODE")
         is_noted = _delete_notes(connection, bucket, day)
-        found = parts.find(connection, bucket, day)
+        found = stored_parts.find(connection, bucket, day)
         if not (is_noted or found.has_new):
             return None
         rolled_up = connection.execute(sa.select(traffic_day.c.expired_at).where(this)).one_or_none()
         if rolled_up and rolled_up.expired_at:
-            parts.delete_parts(connection, found.ids)
-            _log.info("%s, %s: the records have expired, the rollups stay as they are", bucket, day)
+            stored_parts.delete_parts(connection, found.ids)
+            _log.info("bucket %s, day %s: the records have expired, so the rollups do not change", bucket, day)
             return None
         ids = list(found.ids)
-        # Rollups without a merged part are of a version that had no parts, or their part was deleted since it is old.
+        # Rollups have no merged part if an earlier version made them, or if their part was old and was deleted.
         if is_noted or (rolled_up is not None and not found.has_merged):
             ids.clear()
-            totals: Iterable[Total] = _totals_of_records(connection, bucket, day, region, ids)
+            totals: Iterable[Total] = _sum_up_records(connection, bucket, day, region, ids)
         else:
-            totals = _totals_of_parts(connection, ids)
+            totals = _sum_up_parts(connection, ids)
         requests, size = _write(connection, bucket, day, totals, limits)
-        parts.delete_parts(connection, ids)
+        stored_parts.delete_parts(connection, ids)
         connection.execute(sa.delete(traffic_day).where(this))
         seconds = time.monotonic() - started
         if requests:
@@ -97,19 +98,19 @@ def _delete_notes(connection: sa.Connection, bucket: str, day: date) -> bool:
     return bool(connection.execute(noted).rowcount)
 
 
-def _totals_of_parts(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Total]:
-    """Yield the sums of the day's parts, one dimension after the other."""
+def _sum_up_parts(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Total]:
+    """Yield the sums of the day's parts, one dimension at a time."""
     for dimension in PART_COLUMNS:
         total = Total(dimension)
-        for sums in parts.read(connection, ids, dimension):
+        for sums in stored_parts.read(connection, ids, dimension):
             total.add(sums)
         yield total
 
 
-def _totals_of_records(
+def _sum_up_records(
     connection: sa.Connection, bucket: str, day: date, region: str | None, ids: list[int]
 ) -> list[Total]:
-    """Return the sums of the day's records, in one reading; append the ids of the parts of their loads to `ids`."""
+    """Return the sums of the day's records, which are read once. Append the ids of their parts to `ids`."""
     totals = {dimension: Total(dimension) for dimension in PART_COLUMNS}
     for records in records_and_parts(connection, bucket, day, RECORD_COLUMNS, ids):
         for dimension, sums in sum_up(records, region).items():
@@ -120,16 +121,16 @@ def _totals_of_records(
 def _write(
     connection: sa.Connection, bucket: str, day: date, totals: Iterable[Total], limits: Limits
 ) -> tuple[int, int]:
-    """Write the rows of the day in place of the former ones, and its part; return its requests and bytes."""
+    """Replace the rows of the day, and write its merged part. Return its number of requests and bytes."""
     for table in ROLLUPS:
         connection.execute(sa.delete(table).where(table.c.bucket == bucket, _of_that_day(table, day)))
     fold = traffic_fold.c
     connection.execute(sa.delete(traffic_fold).where(fold.bucket == bucket, fold.request_date == day))
     packed = {}
     requests = size = 0
-    # While this thread reads and writes, the other dimensions are merged and made rows.
+    # While this thread reads and writes, other threads process the other dimensions.
     with ThreadPoolExecutor(_THREADS) as pool:
-        making = (pool.submit(rows_of_day, total, bucket, day, limits.rows) for total in totals)
+        making = (pool.submit(make_day_rows, total, bucket, day, limits.rows) for total in totals)
         for rows in _in_order(making):
             if rows is None:
                 continue
@@ -139,12 +140,12 @@ def _write(
             packed[rows.dimension] = rows.packed
             requests, size = rows.requests, rows.bytes_sent
     if packed:
-        parts.store_merged(connection, DayPart(bucket, day, requests, packed))
+        stored_parts.store_merged(connection, DayPart(bucket, day, requests, packed))
     return requests, size
 
 
 def _in_order(making: Iterator["Future[DayRows | None]"]) -> Iterator[DayRows | None]:
-    """Yield what is made, in order, while at most so many are being made as there are threads."""
+    """Yield the results in order, with at most one task in progress for each thread."""
     waiting: deque[Future[DayRows | None]] = deque()
     for future in making:
         waiting.append(future)

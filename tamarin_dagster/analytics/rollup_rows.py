@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.days import midnight
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS, traffic_hourly
 from tamarin_dagster.traffic.dimensions import DIMENSIONS, Dimension
 from tamarin_dagster.traffic.folding import fold
@@ -48,7 +48,7 @@ class DayRows:
     fold: Mapping[str, object] | None = None
 
 
-def rows_of_day(total: Total, bucket: str, day: date, limit: int) -> DayRows | None:
+def make_day_rows(total: Total, bucket: str, day: date, limit: int) -> DayRows | None:
     """Return the rows of a day in the rollup of that dimension; None if there are no sums.
 
     Args:

@@ -1,9 +1,9 @@
 """Roll up traffic: merge the parts of a day, and write the day's rows, in one transaction.
 
-Each load stores the sums of its records (`recordstore.parts`). So the cost of a roll-up grows with the records that
-were loaded since the last one, not with the size of the day. If records were deleted (by a newer generation of a log
-key), the records of the day are read again, and summed up by the same functions. So a rollup is exact, or its day is
-due.
+Each load stores the sums of its records (`recordstore.stored_parts`). So the cost of a roll-up grows with the records
+that were loaded since the last one, not with the size of the day. If records were deleted (by a newer generation of a
+log key), the records of the day are read again, and summed up by the same functions. So a rollup is exact, or its day
+is due.
 """
 
 import time
@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.days import of_day
+from tamarin_dagster.recordstore.days import of_day
 from tamarin_dagster.recordstore.failures import DayFailure, isolate_failure
-from tamarin_dagster.recordstore.pending_days import BUCKET_BYTES, due_days
+from tamarin_dagster.recordstore.pending_days import BUCKET_BYTES, select_due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traffic_pending_day
 from tamarin_dagster.settings import DEFAULT_ROLLUP_PARTS_DAYS, DEFAULT_ROLLUP_ROWS, Settings
@@ -75,14 +75,14 @@ class Limits:
     part_days: int = DEFAULT_ROLLUP_PARTS_DAYS
 
 
-def limits_of(settings: Settings) -> Limits:
+def get_limits(settings: Settings) -> Limits:
     """Return how much of a day the settings keep."""
     return Limits(settings.rollup_rows, settings.rollup_parts_days)
 
 
 def pending_days(connection: sa.Connection, *, skips: Collection[str] = ()) -> list[tuple[str, date]]:
     """Return the buckets and days that are due, in order, without the buckets `skips`."""
-    due = due_days().c
+    due = select_due_days().c
     statement = (
         sa.select(due.bucket, due.request_date)
         .where(due.bucket.not_in(skips))
@@ -102,7 +102,7 @@ def roll_up(
     limits: Limits = Limits(),
     progress: Callable[[RolledUpDay, int], None] | None = None,
 ) -> RolledUp:
-    """Roll up each day whose records have changed. After a kill, the present day is as it was, and the rest noted.
+    """Roll up each day whose records have changed. After a kill, the current day is unchanged and all others are noted.
 
     A day that cannot be rolled up does not stop the others: it is one of the result's `failures`.
 
@@ -139,7 +139,7 @@ def _roll_up_days(
     done: RolledUp,
     progress: Callable[[RolledUpDay, int], None] | None,
 ) -> None:
-    # It imports pyarrow, which takes longer than to find that no day is due.
+    # This imports pyarrow, which takes longer than finding that no day is pending.
     from tamarin_dagster.analytics import rollup_day  # noqa: PLC0415
 
     for left, (bucket, day) in zip(reversed(range(len(chosen))), chosen, strict=True):

@@ -33,7 +33,7 @@ def lock_dimensions(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
-def unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
+def list_unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
     """Return the days that were rolled up since the dimension read them, oldest first."""
     seen = dimension_day.c
     day = traffic_day.c
@@ -48,7 +48,7 @@ def unseen_days(connection: sa.Connection, dimension: str) -> list[UnseenDay]:
 
 
 def is_unseen(connection: sa.Connection, dimension: str, day: UnseenDay) -> bool:
-    """Return whether no other process has read these rollups since `unseen_days` returned the day."""
+    """Return whether no other process has read these rollups since `list_unseen_days` returned the day."""
     seen = dimension_day.c
     found = sa.select(seen.rolled_up_at).where(
         seen.dimension == dimension, seen.bucket == day.bucket, seen.request_date == day.request_date

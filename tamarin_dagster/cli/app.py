@@ -74,7 +74,7 @@ JsonOption = Annotated[bool, flag("--json", "Print one JSON document; text for p
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A command as the help lists it. Its module may take long to import, so the list does without it.
+    """A command as the help lists it. Its module may take long to import, so the list does not import it.
 
     Attributes:
         panel: its group in the help.
@@ -90,19 +90,23 @@ class Listed:
 
 
 LISTED: Mapping[str, Listed] = {
-    "roll-up": Listed(Panel.LOADING, "rollups", "Make the rollups of each day whose records have changed."),
+    "roll-up": Listed(Panel.LOADING, "rollup_command", "Roll up each day whose records have changed."),
     "pull": Listed(
         Panel.LOADING,
-        "keys",
+        "key_commands",
         "Load all log keys that are not loaded yet, purge those that are proved loaded, and roll up their days.",
     ),
-    "purge": Listed(Panel.LOADING, "keys", "Delete log keys that are proved loaded."),
+    "purge": Listed(Panel.LOADING, "key_commands", "Delete log keys that are proved loaded."),
     "mirror": Listed(Panel.LOADING, "mirroring", "Download log keys unchanged, unless a copy is there already."),
     "reparse": Listed(
-        Panel.LOADING, "records", "Parse rejected lines again, and store those that are valid now as records."
+        Panel.LOADING, "record_commands", "Parse rejected lines again, and store those that are valid now as records."
     ),
-    "lake-load": Listed(Panel.LOADING, "lake", "Load delivery days from the log bucket into the lake, with Spark."),
-    "expire": Listed(Panel.LOADING, "records", "Drop the months of records that are older than retention_months."),
+    "expire": Listed(
+        Panel.LOADING, "record_commands", "Drop the months of records that are older than retention_months."
+    ),
+    "lake-load": Listed(
+        Panel.LOADING, "lake_commands", "Load delivery days from the log bucket into the lake, with Spark."
+    ),
     "doctor": Listed(
         Panel.LOOKING,
         "access",
@@ -114,9 +118,9 @@ LISTED: Mapping[str, Listed] = {
         "Show the state of each bucket: what is loaded, what is not, and what the next purge would delete.",
     ),
     "recheck": Listed(
-        Panel.LOOKING, "recheck", "Find stored records that this version would not load, and change nothing."
+        Panel.LOOKING, "recheck_command", "Find stored records that this version would not load, and change nothing."
     ),
-    "export": Listed(Panel.LOOKING, "export", "Write records for other tools, as text or as Parquet files."),
+    "export": Listed(Panel.LOOKING, "export_command", "Write records for other tools, as text or as Parquet files."),
     "top-talkers": Listed(
         Panel.LOOKING,
         "top_talkers",
@@ -126,12 +130,12 @@ LISTED: Mapping[str, Listed] = {
     "sql": Listed(Panel.LOOKING, "sql", "Query the database of the records, open psql, or print the database's URL."),
     "lake-compare": Listed(
         Panel.LOOKING,
-        "lake",
+        "lake_commands",
         "Compare the lake's ledger with the ledger in Postgres, and both with the rows in the lake.",
     ),
     "report": Listed(
         Panel.LOOKING,
-        "report",
+        "report_command",
         "Write one HTML file about a bucket's month: traffic, files, consumers, referrers, bots, cost, completeness.",
     ),
     "enable-logging": Listed(
@@ -148,9 +152,11 @@ LISTED: Mapping[str, Listed] = {
     "restore": Listed(
         Panel.SETTING_UP, "backups", "Restore the database of the records from a backup, and migrate it."
     ),
-    "migrate": Listed(Panel.SETTING_UP, "database", "Migrate the database to the current schema."),
-    "grant-reader": Listed(Panel.SETTING_UP, "database", "Let a Postgres role read the tables, and change nothing."),
-    "stop": Listed(Panel.SETTING_UP, "database", "Stop the embedded Postgres unless another process uses it."),
+    "migrate": Listed(Panel.SETTING_UP, "database_commands", "Migrate the database to the current schema."),
+    "grant-reader": Listed(
+        Panel.SETTING_UP, "database_commands", "Let a Postgres role read the tables, and change nothing."
+    ),
+    "stop": Listed(Panel.SETTING_UP, "database_commands", "Stop the embedded Postgres unless another process uses it."),
     "demo": Listed(
         Panel.SETTING_UP, "setup", "Run the demo: Postgres, an S3 endpoint with a media site's log, and Dagster."
     ),
@@ -159,7 +165,7 @@ LISTED: Mapping[str, Listed] = {
     "dev": Listed(
         Panel.SETTING_UP,
         "setup",
-        "What `make dev` runs: the database, the demo if no bucket is configured, and Dagster.",
+        "Run what `make dev` runs: the database, the demo if no bucket is configured, and Dagster.",
         hidden=True,
     ),
 }
@@ -211,7 +217,7 @@ def report_failures() -> Iterator[None]:
         raise
     except Exception as error:
         # Imported only for an error, since it imports the modules of all errors.
-        from tamarin_dagster.cli.failures import explain  # noqa: PLC0415
+        from tamarin_dagster.cli.explanations import explain  # noqa: PLC0415
 
         if (explained := explain(error)) is None:
             raise
@@ -221,7 +227,7 @@ def report_failures() -> Iterator[None]:
 
 
 def _forget_output() -> None:
-    """Discard buffered output. Python would write it at exit, fail once more, and print a traceback."""
+    """Discard buffered output. Python would write it at exit, fail again, and print a traceback."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())

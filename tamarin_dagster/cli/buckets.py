@@ -21,7 +21,7 @@ from tamarin_dagster.pipeline import backlog
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.database import open_database
-from tamarin_dagster.recordstore.holdings import Holding, list_holdings, newest_key
+from tamarin_dagster.recordstore.holdings import Holding, find_newest_key, list_holdings
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 
@@ -52,7 +52,7 @@ def buckets_command(
     settings = load_settings()
     with explain_interrupt("Nothing was changed."):
         engine = open_database(settings)
-        states = _states(settings, engine, bucket, lists=not no_list)
+        states = _list_states(settings, engine, bucket, lists=not no_list)
         engine.dispose()
     if as_json:
         show_documents(states)
@@ -64,7 +64,7 @@ def buckets_command(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _states(settings: Settings, engine: sa.Engine, name: str | None, *, lists: bool) -> list[BucketState]:
+def _list_states(settings: Settings, engine: sa.Engine, name: str | None, *, lists: bool) -> list[BucketState]:
     """Return the configured buckets in the order of the settings, then the others that the ledger knows."""
     configured = {(each.name, each.log_bucket_name): each for each in settings.buckets if name in {None, each.name}}
     with err.status("Asking the ledger"), engine.connect() as connection:
@@ -73,16 +73,16 @@ def _states(settings: Settings, engine: sa.Engine, name: str | None, *, lists: b
     if name and not configured and not others:
         settings.bucket(name)  # its error lists the configured buckets
     states = [
-        _configured_state(settings, each, known.get(place, Holding(*place)), engine, lists=lists)
+        _read_configured_state(settings, each, known.get(place, Holding(*place)), engine, lists=lists)
         for place, each in configured.items()
     ]
-    return states + [_state(each, engine) for each in others]
+    return states + [_read_state(each, engine) for each in others]
 
 
-def _state(held: Holding, engine: sa.Engine) -> BucketState:
+def _read_state(held: Holding, engine: sa.Engine) -> BucketState:
     """Return what the ledger knows of a bucket."""
     with engine.connect() as connection:
-        newest = newest_key(connection, held.bucket, held.log_bucket_name)
+        newest = find_newest_key(connection, held.bucket, held.log_bucket_name)
     return BucketState(
         bucket=held.bucket,
         is_configured=False,
@@ -104,19 +104,19 @@ def _state(held: Holding, engine: sa.Engine) -> BucketState:
     )
 
 
-def _configured_state(
+def _read_configured_state(
     settings: Settings, bucket: LoggedBucket, held: Holding, engine: sa.Engine, *, lists: bool
 ) -> BucketState:
     """Return what ledger, settings and log bucket know of a bucket, or the error of the log bucket."""
     unloaded = error = None
     if lists:
         try:
-            unloaded = _unloaded(settings, bucket, engine)
+            unloaded = _count_unloaded(settings, bucket, engine)
         except LogStoreError as failure:
             error = str(failure)
     purges = settings.should_purge(bucket)
-    waiting = _waiting(settings, bucket, engine)
-    return _state(held, engine).model_copy(
+    waiting = _count_waiting(settings, bucket, engine)
+    return _read_state(held, engine).model_copy(
         update={
             "is_configured": True,
             "log_prefix": bucket.log_prefix,
@@ -124,22 +124,22 @@ def _configured_state(
             "purges": purges,
             "error": error,
             "unloaded": unloaded,
-            "to_purge_keys": _to_purge(settings, bucket, held, engine) - waiting if purges else 0,
+            "to_purge_keys": _count_to_purge(settings, bucket, held, engine) - waiting if purges else 0,
             "waiting_keys": waiting,
         }
     )
 
 
-def _to_purge(settings: Settings, bucket: LoggedBucket, held: Holding, engine: sa.Engine) -> int:
+def _count_to_purge(settings: Settings, bucket: LoggedBucket, held: Holding, engine: sa.Engine) -> int:
     """Count the loaded keys that the next purge would delete, if the archive (where there is one) holds them all."""
     if not settings.should_purge_rejected(bucket):
         return held.unpurged_keys
     with engine.connect() as connection:
-        kept = ledger.kept_keys(connection, bucket.name, bucket.log_bucket_name)
+        kept = ledger.count_kept_keys(connection, bucket.name, bucket.log_bucket_name)
     return held.unpurged_keys + kept.keys - kept.oversized_keys
 
 
-def _waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int:
+def _count_waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int:
     """Count the loaded keys that a purge would delete if their records were in the archive."""
     url = settings.archive_of(bucket)
     if url is None:
@@ -156,7 +156,7 @@ def _waiting(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> int
         )
 
 
-def _unloaded(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> Unloaded:
+def _count_unloaded(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> Unloaded:
     """Return what a pull would find. Raises LogStoreError."""
     first = first_pulled_day(settings, bucket)
     last = max(first, datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD))
@@ -200,7 +200,7 @@ def _cells(state: BucketState) -> tuple[str, ...]:
         f"{delivered:%Y-%m-%d\n%H:%M:%S}" if delivered else "-" if last is None else "?",
         f"{state.loaded_keys:,}\n{state.records:,}"
         + (f"\n[yellow]{state.returned_keys:,} returned[/]" if state.returned_keys else ""),
-        _not_loaded(state),
+        _describe_not_loaded(state),
         f"{state.rejected_lines:,}",
         (f"{state.to_purge_keys:,}" if state.purges else "-")
         + (f"\n[red]{state.failing_purge_keys:,}[/]" if state.failing_purge_keys else "\n0" * state.purges)
@@ -217,7 +217,7 @@ def _describe(state: BucketState) -> list[str]:
     return [*lines, f"[red]{printable(state.error)}[/]"] if state.error else lines
 
 
-def _not_loaded(state: BucketState) -> str:
+def _describe_not_loaded(state: BucketState) -> str:
     if state.unloaded is None:
         return "[red]?[/]" if state.error else "-"
     found = state.unloaded

@@ -1,4 +1,4 @@
-"""What `--json` prints. Scripts may rely on its names, so they do not follow the names of the result types.
+"""The documents that `--json` prints. Scripts rely on their names, so these are independent of the result types.
 
 Times are ISO 8601 in UTC, days are delivery days, sizes are bytes, durations seconds.
 """
@@ -35,7 +35,7 @@ class FailedKey(Document):
 
 
 class PulledDay(Document):
-    """What a pull did for a delivery day."""
+    """The result of a pull for a delivery day."""
 
     day: date = Field(validation_alias="period", description="the delivery day")
     listed: int = Field(description="log keys that are there")
@@ -47,7 +47,7 @@ class PulledDay(Document):
     lines: int = Field(description="their lines: records, rejected and blank")
     records: int = Field(description="lines that are rows of s3_log_record")
     rejected: int = Field(description="lines that are rows of s3_rejected_line")
-    blank: int = Field(description="lines with nothing in them")
+    blank: int = Field(description="blank lines")
     bytes: int = Field(description="their size, as stored")
     first_request: datetime | None = Field(description="time of the earliest record")
     last_request: datetime | None = Field(description="time of the latest record")
@@ -61,7 +61,7 @@ class PulledDay(Document):
 
 
 class PurgedKeys(Document):
-    """What a purge did; of a dry run, what it would do."""
+    """The result of a purge, or of a dry run."""
 
     keys: int = Field(description="log keys that were deleted")
     bytes: int = Field(description="their size, as stored")
@@ -81,7 +81,7 @@ class PurgedKeys(Document):
 
 
 class ArchivedDays(Document):
-    """What was written to the archive, before a purge."""
+    """The delivery days that were written to the archive before a purge."""
 
     days: tuple[date, ...] = Field(description="delivery days that were written")
     files: int = Field(description="Parquet files of these days")
@@ -286,7 +286,7 @@ class LastKey(Document):
 
 
 class Unloaded(Document):
-    """What is not loaded, by a listing of the log bucket."""
+    """The log keys that are not loaded, from a listing of the log bucket."""
 
     keys: int = Field(description="log keys that are not loaded; a minimum if not complete")
     listed_keys: int = Field(description="log keys that were listed")
@@ -306,7 +306,7 @@ class BucketState(Document):
     is_configured: bool = Field(description="false if only the ledger has it, in that log bucket")
     log_bucket_name: str = Field(description="where its log keys are delivered")
     log_prefix: str | None = Field(description="the beginning of their names; null if not configured")
-    monitored: bool = Field(description="whether its sensor is on from the start")
+    monitored: bool = Field(description="whether its sensor is on by default")
     purges: bool = Field(description="whether log keys are deleted when proved loaded")
     error: ErrorText = None
     last_key: LastKey | None = Field(description="null if none is loaded")
@@ -317,7 +317,7 @@ class BucketState(Document):
     )
     expired_keys: int = Field(description="those of them whose records were dropped by retention, in part or all")
     records: int = Field(description="rows of s3_log_record that were loaded from them, also those that expired since")
-    rejected_lines: int = Field(description="lines that are no records")
+    rejected_lines: int = Field(description="lines that are not records")
     unloaded: Unloaded | None = Field(description="null with --no-list, after an error, and if not configured")
     to_purge_keys: int = Field(description="loaded keys that the next purge would delete; 0 if purges is false")
     waiting_keys: int = Field(
@@ -358,7 +358,10 @@ class TopTalkersOfBucket(Document):
     pending_days: tuple[date, ...] = Field(
         default=(), description="days with records that are not rolled up yet, so that these figures lack them"
     )
-    hogs: tuple[TopTalker, ...] = Field(validation_alias="largest", description="the top talkers, the largest first")
+    # The name in the JSON stays, because scripts use it.
+    hogs: tuple[TopTalker, ...] = Field(  # codespell:ignore hogs
+        validation_alias="largest", description="the top talkers, the largest first"
+    )
 
 
 COMMANDS_WITH_JSON: dict[str, type[Document]] = {

@@ -24,7 +24,7 @@ from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.copies import CopiesError
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline.discover import count_strays, describe_waiting
-from tamarin_dagster.pipeline.mirror import Mirrored, mirror
+from tamarin_dagster.pipeline.mirror import Mirrored, mirror_bucket
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import LoggedBucket
 
@@ -66,7 +66,7 @@ def _mirror_bucket(bucket: LoggedBucket, out: Path, first: date | None, last: da
     """Mirror one bucket, and report it."""
     try:
         with bar(bucket.name, "days") as advance:
-            mirrored = mirror(
+            mirrored = mirror_bucket(
                 bucket,
                 open_log_store(bucket),
                 out,

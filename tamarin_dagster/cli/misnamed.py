@@ -4,9 +4,9 @@ import sqlalchemy as sa
 
 from tamarin_dagster.cli.terminal import complain
 from tamarin_dagster.logstore import LogStore, LogStoreError
-from tamarin_dagster.operations.misplaced import prefixes_elsewhere, sources_elsewhere
+from tamarin_dagster.operations.misplaced import find_prefixes_elsewhere, find_sources_elsewhere
 from tamarin_dagster.recordstore.bucket_names import find_foreign_records
-from tamarin_dagster.recordstore.holdings import newest_key
+from tamarin_dagster.recordstore.holdings import find_newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 
@@ -21,7 +21,7 @@ def complain_of_foreign_records(engine: sa.Engine, bucket: str) -> None:
 def complain_of_misplaced_keys(settings: Settings, bucket: LoggedBucket, store: LogStore, engine: sa.Engine) -> None:
     """Warn if nothing was ever loaded for the bucket, but its log bucket has log keys elsewhere."""
     with engine.connect() as connection:
-        if newest_key(connection, bucket.name, bucket.log_bucket_name):
+        if find_newest_key(connection, bucket.name, bucket.log_bucket_name):
             return
     others = frozenset(
         each.log_prefix
@@ -29,13 +29,13 @@ def complain_of_misplaced_keys(settings: Settings, bucket: LoggedBucket, store: 
         if each.name != bucket.name and each.log_bucket_name == bucket.log_bucket_name
     )
     try:
-        if sources := sources_elsewhere(store, bucket).names:
+        if sources := find_sources_elsewhere(store, bucket).names:
             names = ", ".join(sources)
             complain(
                 f"{bucket.name}: there is no folder of it under '{bucket.log_prefix}', but there are folders of"
                 f" {names} - check the bucket's name in the settings"
             )
-        elif (places := prefixes_elsewhere(store, bucket, others)).names:
+        elif (places := find_prefixes_elsewhere(store, bucket, others)).names:
             complain(
                 f"{bucket.name}: there are no log keys under '{bucket.log_prefix}'; in {bucket.log_bucket_name} there"
                 f" are log keys under {places} - check log_prefix"

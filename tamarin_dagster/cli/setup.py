@@ -57,19 +57,20 @@ def demo_logs(
 def compile_command() -> None:
     """Compile the parser now; otherwise its first use compiles it.
 
-    Also compiles the byte code of the modules that runs and commands import, even if PYTHONDONTWRITEBYTECODE is set.
-    For installations and images. It takes half a minute; the result is kept next to the code, or in the user's cache.
+    The command also compiles the byte code of the modules that runs and commands import, even if
+    PYTHONDONTWRITEBYTECODE is set. Use it for installations and images. It takes half a minute. The result is kept next
+    to the code, or in the user's cache.
     """
-    from tamarin_dagster.recordstore.loading import compile_ahead  # noqa: PLC0415 - numba takes half a second
+    from tamarin_dagster.recordstore.loading import compile_all  # noqa: PLC0415 - numba takes half a second
 
     # Its log lines would repeat the status below.
     logging.getLogger("tamarin_dagster.logformat.compiled").setLevel(logging.ERROR)
     # Both at the same time, each on its own core.
     with err.status("Compiling the parser, and byte code"), _compile_byte_code():
-        compile_ahead()
+        compile_all()
 
 
-# What `dagster dev`, a code server, a run and a command import. The module of an extra may be missing.
+# The modules that `dagster dev`, a code server, a run and a command import. The module of an extra may be missing.
 _IMPORTED = (
     "tamarin_dagster.definitions",
     "tamarin_dagster.orchestration.s3_resource",
@@ -134,7 +135,7 @@ def demo(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
 
 @command("dev")
 def dev(host: HostOption = "127.0.0.1", port: PortOption = 3000) -> None:
-    """What `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
+    """Run what `make dev` runs: the database, the demo if no bucket is configured, and Dagster."""
     from tamarin_dagster.operations.dev import run  # noqa: PLC0415 - only this command needs it
 
     raise typer.Exit(run(host, port))

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime
 
 from tamarin_dagster.cli.terminal import complain, printable
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, describe_cause, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
@@ -27,9 +27,9 @@ def first_pulled_day(settings: Settings, bucket: LoggedBucket) -> date:
     """Return the first day of a pull without --from. Rows of days before retention_months would be dropped at once."""
     if settings.retention_months is None:
         return bucket.start_date
-    from tamarin_dagster.pipeline.retain import first_kept_day  # noqa: PLC0415 - few settings need it
+    from tamarin_dagster.pipeline.retain import find_first_kept_day  # noqa: PLC0415 - few settings need it
 
-    return max(bucket.start_date, first_kept_day(settings.retention_months, datetime.now(UTC).date()))
+    return max(bucket.start_date, find_first_kept_day(settings.retention_months, datetime.now(UTC).date()))
 
 
 def describe_strays(example: str, number: str) -> str:
@@ -44,6 +44,6 @@ def report_bucket_failure(bucket: str, error: Exception, consequence: str = "") 
     Raises the error again if the server is gone.
     """
     raise_if_lost(error)
-    text = f"database: {cause_of(error)}" if isinstance(error, DATABASE_ERRORS) else str(error)
+    text = f"database: {describe_cause(error)}" if isinstance(error, DATABASE_ERRORS) else str(error)
     complain(f"bucket {bucket}: {text}" + (f"; {consequence}" if consequence else ""))
     return text

@@ -34,7 +34,7 @@ from tamarin_dagster.urls import clean_errors
     ("sql", "psql, with its \\d and its history"),
     ("sql --url", "for a BI tool, or pandas"),
 )
-def sql(
+def sql_command(
     query: Annotated[
         str | None, typer.Argument(help="Statements, separated by semicolons; without one: psql.", metavar="QUERY")
     ] = None,

@@ -19,9 +19,9 @@ from tamarin_dagster.analytics.consumers import (
     ConsumerKind,
     Consumers,
     as_address,
-    largest_consumers,
+    find_largest_consumers,
 )
-from tamarin_dagster.analytics.past import incomplete_warning, waiting_days
+from tamarin_dagster.analytics.past import describe_incomplete, waiting_days
 from tamarin_dagster.cli.app import BucketOption, command, day_option, explain_interrupt, flag
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import describe_top_talkers, show_documents
@@ -150,9 +150,9 @@ def _find(
 ) -> tuple[Consumers, tuple[date, ...]]:
     """Return who took how much, and the days that are missing from the answer."""
     share, min_bytes = asked
-    share = settings.hog_share_of(bucket) if share is None else share
+    share = settings.get_hog_share(bucket) if share is None else share
     with err.status("Asking the rollups"), engine.connect() as connection:
-        found = largest_consumers(connection, bucket.name, by, first, last, share=share, min_bytes=min_bytes)
+        found = find_largest_consumers(connection, bucket.name, by, first, last, share=share, min_bytes=min_bytes)
         waiting = waiting_days(connection, bucket.name, first, last)
     limit = f"{decimal(min_bytes)} or more" if min_bytes else f"more than {share:.1%}"
     count = f"{found.count:,}" if found.fold is None else f"at least {found.count:,}"
@@ -169,7 +169,7 @@ def _find(
         )
     complain_of_foreign_records(engine, bucket.name)
     if waiting:
-        complain(incomplete_warning(bucket.name, waiting))
+        complain(describe_incomplete(bucket.name, waiting))
     return found, waiting
 
 
@@ -209,10 +209,10 @@ def _ban(
         return
     addresses = [as_address(consumer.name) for consumers in banned.values() for consumer in consumers]
     if format_ is TopTalkerFormat.nginx:
-        yield from bans.nginx_lines(addresses)
+        yield from bans.make_nginx_lines(addresses)
         return
     about = f"Top talkers of {', '.join(sorted(banned))} since {found[0].first}"
-    for ip_set in bans.waf_ip_sets("tamarin-hogs", about[: bans.MAX_DESCRIPTION], addresses):
+    for ip_set in bans.make_waf_ip_sets("tamarin-hogs", about[: bans.MAX_DESCRIPTION], addresses):
         _warn_if_over(len(ip_set["Addresses"]), bans.MAX_WAF_ADDRESSES, "addresses do not fit into an IP set")
         yield json.dumps(ip_set)
 
@@ -221,16 +221,16 @@ def _policy(bucket: LoggedBucket, by: ConsumerKind, consumers: Sequence[Consumer
     arn = bucket_arn(bucket.name, bucket.region)
     if by is ConsumerKind.ip:
         addresses: list[Address] = [as_address(consumer.name) for consumer in consumers]
-        policy = bans.policy_of_addresses(arn, addresses)
+        policy = bans.make_address_policy(arn, addresses)
     else:
-        principals = {consumer.name: bans.principals_of(consumer.name) for consumer in consumers}
+        principals = {consumer.name: bans.find_principals(consumer.name) for consumer in consumers}
         for name, patterns in principals.items():
             if not patterns:
                 complain(f"{name} is omitted: a policy can name only the ARN of a user or a role")
         if not any(principals.values()):
             err.print("There is nobody to ban.")
             return
-        policy = bans.policy_of_principals(arn, (each for patterns in principals.values() for each in patterns))
+        policy = bans.make_principal_policy(arn, (each for patterns in principals.values() for each in patterns))
     size = len(json.dumps(policy, separators=(",", ":")))
     _warn_if_over(size, bans.MAX_POLICY_BYTES, "bytes do not fit into a bucket policy")
     yield json.dumps(policy, indent=2)

@@ -3,8 +3,8 @@
 The endpoint needs the extra `demo` (moto), so it is not imported here: see `tamarin_dagster.demo.endpoint`.
 """
 
+from tamarin_dagster.demo.log_lines import make_hour_lines, make_lines_between
 from tamarin_dagster.demo.site import DemoSite
-from tamarin_dagster.demo.traffic import lines_between, lines_of_hour
 from tamarin_dagster.demo.writing import WrittenLogKeys, write_log_keys
 
-__all__ = ["DemoSite", "WrittenLogKeys", "lines_between", "lines_of_hour", "write_log_keys"]
+__all__ = ["DemoSite", "WrittenLogKeys", "make_hour_lines", "make_lines_between", "write_log_keys"]

@@ -1,6 +1,6 @@
 """`python -m tamarin_dagster.demo --port P`: run the demo's S3 endpoint as a process of its own.
 
-It ends at SIGTERM or SIGINT, and when its parent ends, so that a killed launcher leaves nothing behind.
+It ends at SIGTERM or SIGINT, and when its parent ends, so that a killed launcher leaves no process.
 """
 
 import argparse

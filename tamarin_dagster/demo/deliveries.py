@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from tamarin_dagster.demo.draws import Draws, hex_name
+from tamarin_dagster.demo.log_lines import make_hour_lines, make_lines_between, tear_line
 from tamarin_dagster.demo.site import AVERAGE_RHYTHM, DemoSite, rhythm, start_of_hour
-from tamarin_dagster.demo.traffic import lines_between, lines_of_hour, tear_line
 
 HOUR = timedelta(hours=1)
 # One log key in each 61 hours of history has a broken line. 61 is a prime, so it falls on a different hour each day.
@@ -35,29 +35,29 @@ def log_key_name(prefix: str, delivered: datetime, unique: str) -> str:
     return f"{prefix}{delivered.astimezone(UTC):%Y-%m-%d-%H-%M-%S}-{unique}"
 
 
-def body_of(lines: Iterable[str]) -> bytes:
+def make_body(lines: Iterable[str]) -> bytes:
     """Return the body of a log object: the lines in UTF-8, each ended by LF."""
     return ("\n".join(lines) + "\n").encode()
 
 
-def deliveries_of_hour(site: DemoSite, hour: datetime, prefix: str) -> list[DemoObject]:
+def make_hour_deliveries(site: DemoSite, hour: datetime, prefix: str) -> list[DemoObject]:
     """Return the log keys of one hour's requests: one delivered within the next hour; for one hour a day, a second much
     later.
     """
     start = start_of_hour(hour)
     epoch_hour = int(start.timestamp()) // 3600
     draws = site.draws("delivery", start.isoformat())
-    lines = lines_of_hour(site, start)
+    lines = make_hour_lines(site, start)
     if epoch_hour % BROKEN_KEY_EVERY_HOURS == BROKEN_KEY_AT:
         _break_one(lines, draws)
     delivered = start + HOUR + timedelta(seconds=200 + draws.one_below(3_000))
     if start.hour != LATE_HOUR or len(lines) < 2:
-        return [DemoObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(lines), delivered)]
+        return [DemoObject(log_key_name(prefix, delivered, hex_name(draws)), make_body(lines), delivered)]
     late_by = LATE_BY_AT_LEAST + timedelta(minutes=draws.one_below(LATE_BY_MINUTES))
     in_time, late = lines[: -max(1, len(lines) // 4)], lines[-max(1, len(lines) // 4) :]
     return [
-        DemoObject(log_key_name(prefix, delivered, hex_name(draws)), body_of(in_time), delivered),
-        DemoObject(log_key_name(prefix, delivered + late_by, hex_name(draws)), body_of(late), delivered + late_by),
+        DemoObject(log_key_name(prefix, delivered, hex_name(draws)), make_body(in_time), delivered),
+        DemoObject(log_key_name(prefix, delivered + late_by, hex_name(draws)), make_body(late), delivered + late_by),
     ]
 
 
@@ -65,7 +65,7 @@ def history(site: DemoSite, now: datetime, days: int, prefix: str) -> Iterator[D
     """Yield what was delivered by `now` for the last `days` days, newest hours first; about 25 log keys a day."""
     newest = start_of_hour(now) - HOUR
     for back in range(days * 24):
-        yield from (item for item in deliveries_of_hour(site, newest - back * HOUR, prefix) if item.delivered <= now)
+        yield from (item for item in make_hour_deliveries(site, newest - back * HOUR, prefix) if item.delivered <= now)
 
 
 def live_deliveries(site: DemoSite, slot: int, interval_seconds: float, prefix: str) -> list[DemoObject]:
@@ -84,10 +84,10 @@ def _live_delivery(site: DemoSite, now: datetime, prefix: str, name: str) -> Dem
     is_late, is_broken = draws.one_below(LIVE_LATE_ONE_IN) == 0, draws.one_below(LIVE_BROKEN_ONE_IN) == 0
     named = now - (2 + draws.one_below(8)) * HOUR if is_late else now
     count = max(1, (2 + draws.one_below(2 * LIVE_LINES)) * rhythm(named) // AVERAGE_RHYTHM)
-    lines = lines_between(site, named - LIVE_REQUESTS_BEFORE, named, count, name=f"live {name}")
+    lines = make_lines_between(site, named - LIVE_REQUESTS_BEFORE, named, count, name=f"live {name}")
     if is_broken:
         _break_one(lines, draws)
-    return DemoObject(log_key_name(prefix, named, hex_name(draws)), body_of(lines), delivered=now)
+    return DemoObject(log_key_name(prefix, named, hex_name(draws)), make_body(lines), delivered=now)
 
 
 def _break_one(lines: list[str], draws: Draws) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from tamarin_dagster.demo.audience import signed_tail
 from tamarin_dagster.demo.catalogue import SiteFile
 from tamarin_dagster.demo.draws import host_ids, request_ids
+from tamarin_dagster.demo.log_times import compact_day, line_start
 from tamarin_dagster.demo.requests import Span
 from tamarin_dagster.demo.site import ACCOUNT, OWNER
-from tamarin_dagster.demo.texts import compact_day, line_start
 
 SIGNER = f"arn:aws:iam::{ACCOUNT}:user/media-shop"
 BACKUP = f"arn:aws:sts::{ACCOUNT}:assumed-role/nightly-backup/i-0abcd1234ef567890"

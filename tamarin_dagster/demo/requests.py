@@ -235,15 +235,15 @@ def monitoring(span: Span, count: int) -> Columns:
 
 def missing_files(span: Span, count: int) -> Columns:
     """Return requests for keys that do not exist."""
-    return _refused(span, count, make_targets(span.site).missing, NOT_FOUND)
+    return _make_refused(span, count, make_targets(span.site).missing, NOT_FOUND)
 
 
 def forbidden_files(span: Span, count: int) -> Columns:
     """Return requests for keys that the public may not read."""
-    return _refused(span, count, make_targets(span.site).forbidden, FORBIDDEN)
+    return _make_refused(span, count, make_targets(span.site).forbidden, FORBIDDEN)
 
 
-def _refused(span: Span, count: int, keys: range, outcome: int) -> Columns:
+def _make_refused(span: Span, count: int, keys: range, outcome: int) -> Columns:
     nothing = np.zeros(count, dtype=np.int64)
     sent = nothing + ERROR_BODY_BYTES + span.draws.below(60, count)
     return Columns(span.moments(count), span.visitors(count), span.among(keys, count), nothing + outcome, sent, nothing)

@@ -8,10 +8,10 @@ from itertools import accumulate, pairwise
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from tamarin_dagster.demo.deliveries import body_of, log_key_name
+from tamarin_dagster.demo.deliveries import log_key_name, make_body
 from tamarin_dagster.demo.draws import hex_name
+from tamarin_dagster.demo.log_lines import make_lines_between
 from tamarin_dagster.demo.site import DemoSite, rhythm
-from tamarin_dagster.demo.traffic import lines_between
 from tamarin_dagster.settings import DEFAULT_QUIET_SECONDS
 
 LINES_PER_KEY = 500
@@ -133,7 +133,7 @@ def _plan(site: DemoSite, lines: int, keys: int, days: int, end: datetime) -> It
 
 def _body(site: DemoSite, item: _Planned) -> bytes:
     start = item.delivered - timedelta(seconds=item.seconds)
-    return body_of(lines_between(site, start, item.delivered, item.lines, name=f"file {item.number}"))
+    return make_body(make_lines_between(site, start, item.delivered, item.lines, name=f"file {item.number}"))
 
 
 def _write_whole(part: Path, target: Path, body: bytes, delivered: datetime) -> None:

@@ -125,7 +125,7 @@ def _bound(pieces: Iterable[bytes], packed_bytes: int, max_bytes: int, max_ratio
 
 def _gunzip(chunks: Iterable[bytes], packed_bytes: int) -> Iterator[bytes]:
     member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    for packed in _cut(chunks, _PACKED_PIECE_BYTES):
+    for packed in _cut_chunks(chunks, _PACKED_PIECE_BYTES):
         rest = packed
         while rest:
             if member.eof:
@@ -145,7 +145,7 @@ def _gunzip(chunks: Iterable[bytes], packed_bytes: int) -> Iterator[bytes]:
         raise DecompressionError(f"gzip data of {packed_bytes} bytes is truncated")
 
 
-def _cut(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+def _cut_chunks(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Yield the chunks, cut to at most `size`."""
     for chunk in chunks:
         for start in range(0, len(chunk), size):

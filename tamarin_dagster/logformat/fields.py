@@ -47,7 +47,7 @@ FIELDS: tuple[Field, ...] = (
         "bucket_owner",
         r"[!#-\[\]-~]+",
         "text",
-        "Canonical user id of the owner of the bucket that was asked.",
+        "Canonical user id of the owner of the requested bucket.",
     ),
     Field("bucket", _NAME, "text", "Bucket that the request was made to."),
     Field(
@@ -58,14 +58,14 @@ FIELDS: tuple[Field, ...] = (
         "requester",
         rf'(?:{_NAME}|arn:[^"\[\]]+)',
         "text",
-        "Canonical user id, ARN or service that asked, may hold blanks; null if not authenticated.",
+        "Canonical user id, ARN or service of the requester, may contain blanks; null if not authenticated.",
     ),
     Field("request_id", _NAME, "text", "Id that S3 gave the request; several lines may share one."),
     Field(
         "operation",
         r"(?:REST|WEBSITE|SOAP|BATCH|S3)(?:\.[A-Za-z0-9_]+){1,3}",
         "text",
-        "What was done, as INTERFACE.METHOD.RESOURCE, e.g. REST.GET.OBJECT.",
+        "Operation, as INTERFACE.METHOD.RESOURCE, e.g. REST.GET.OBJECT.",
     ),
     Field("key", r"[^ ]+", "text", "Object key, URL-encoded as S3 logs it; null for operations on the bucket."),
     Field("request_method", r"[A-Za-z][A-Za-z_-]*", "text", "HTTP method; null if there was no HTTP request."),
@@ -87,7 +87,7 @@ FIELDS: tuple[Field, ...] = (
         "version_id",
         r"[A-Za-z0-9_-]+|[A-Za-z0-9._-]{32}|~|x-amz-copy-source:[!#-Z^-~]+",
         "text",
-        "Version of the object that was asked for.",
+        "Version of the object that was requested.",
         excludes=_TOLD_APART,
     ),
     Field("host_id", r"[A-Za-z0-9+/=._-]+", "text", "Extended request id (x-amz-id-2).", excludes=_TOLD_APART),
@@ -129,7 +129,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("acl_required", r"(?:Yes|-)", "text", "Yes if the request needed an ACL to be authorised, else null."),
     Field("source_region", r"(?:[a-z]+(?:-[a-z0-9]+)*-[0-9]+|-)", "text", "AWS region that the request came from."),
-    Field("extra_fields", r".*", "text", "Verbatim text of what stands after the last field known here."),
+    Field("extra_fields", r".*", "text", "Verbatim text after the last field known here."),
 )
 
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
@@ -138,35 +138,35 @@ TEXT_NAMES = tuple(field.name for field in FIELDS if field.sql_type in ("text", 
 _BY_NAME = {field.name: field for field in FIELDS}
 
 
-def pattern_of(name: str) -> str:
+def get_pattern(name: str) -> str:
     """Return the pattern of the field `name`, grouped so that it can be a part of a larger one."""
     return f"(?:{_BY_NAME[name].pattern})"
 
 
-def column_pattern_of(name: str) -> str:
+def get_column_pattern(name: str) -> str:
     """Return a pattern for `re` of a whole unquoted column `name`, without the texts that the field excludes."""
     field = _BY_NAME[name]
     excluded = f'(?!(?:{field.excludes})(?:[ "]|$))' if field.excludes else ""
     return f'{excluded}(?:{field.pattern})(?=[ "]|$)'
 
 
-def excludes_of(name: str) -> str:
+def get_excludes(name: str) -> str:
     """Return the pattern of the texts that the field `name` excludes; empty if there are none."""
     return _BY_NAME[name].excludes
 
 
-def names_between(first: str, last: str) -> tuple[str, ...]:
+def list_names_between(first: str, last: str) -> tuple[str, ...]:
     """Return the names of the fields from `first` to `last`, both included, in the line's order."""
     return FIELD_NAMES[FIELD_NAMES.index(first) : FIELD_NAMES.index(last) + 1]
 
 
-HEAD_FIELDS = names_between("bucket_owner", "key")
+HEAD_FIELDS = list_names_between("bucket_owner", "key")
 """Before the request; unquoted."""
-REQUEST_FIELDS = names_between("request_method", "http_version")
+REQUEST_FIELDS = list_names_between("request_method", "http_version")
 """The one quoted request, in three columns."""
-BLOCK_FIELDS = names_between("http_status", "turnaround_time")
+BLOCK_FIELDS = list_names_between("http_status", "turnaround_time")
 """The numeric block after the request; unquoted."""
-TAIL_FIELDS = names_between("version_id", "source_region")
+TAIL_FIELDS = list_names_between("version_id", "source_region")
 """After the user agent; unquoted. Older lines have fewer of them."""
 
 LONG_HOST_ID_PATTERN = r"[A-Za-z0-9+/]{74,}={0,2}"

@@ -79,7 +79,7 @@ def to_series(column: pa.ChunkedArray) -> "pd.Series[Any]":
     return pd.Series(pd.arrays.ArrowExtensionArray(column), copy=False)
 
 
-def column_of(frame: "pd.DataFrame", name: str, type_: pa.DataType | None = None) -> pa.ChunkedArray:
+def get_column(frame: "pd.DataFrame", name: str, type_: pa.DataType | None = None) -> pa.ChunkedArray:
     """Return a column of a frame as an Arrow array, without a copy if it is Arrow-backed.
 
     Raises:
@@ -103,7 +103,7 @@ def to_table(frame: "pd.DataFrame", schema: pa.Schema) -> pa.Table:
     Raises:
         FrameError: a column is missing, has another type, or has missing values where there must be none.
     """
-    columns = [column_of(frame, field.name, field.type) for field in schema]
+    columns = [get_column(frame, field.name, field.type) for field in schema]
     for field, column in zip(schema, columns, strict=True):
         if column.null_count and not field.nullable:
             raise FrameError(
@@ -121,14 +121,14 @@ def map_chunks(function: Callable[[pa.Array], pa.Array], column: pa.ChunkedArray
     return pa.chunked_array(chunks, column.type)
 
 
-def times_of(records: pa.Table) -> npt.NDArray[np.int64]:
+def get_times(records: pa.Table) -> npt.NDArray[np.int64]:
     """Return the request times, in microseconds since 1970 (UTC)."""
     return np.asarray(records["request_dtime"].cast(pa.int64()))
 
 
-def months_of(records: pa.Table) -> tuple[date, ...]:
+def list_months(records: pa.Table) -> tuple[date, ...]:
     """Return the months of the request times, as their first days, in order."""
-    months = np.unique(times_of(records).view("M8[us]").astype("M8[M]"))
+    months = np.unique(get_times(records).view("M8[us]").astype("M8[M]"))
     return tuple(months.astype("M8[D]").tolist())
 
 
@@ -141,9 +141,9 @@ class RequestDay:
     rows: npt.NDArray[np.int64]
 
 
-def days_of(records: pa.Table) -> list[RequestDay]:
+def group_by_day(records: pa.Table) -> list[RequestDay]:
     """Return the buckets in the records, each with the UTC days of its requests."""
-    days = times_of(records) // _DAY_MICROSECONDS
+    days = get_times(records) // _DAY_MICROSECONDS
     buckets = records["bucket"].combine_chunks().dictionary_encode(null_encoding="encode")
     names = buckets.dictionary.to_pylist()
     first = int(days.min()) if len(days) else 0
@@ -158,7 +158,7 @@ def days_of(records: pa.Table) -> list[RequestDay]:
     return found
 
 
-def rows_of(table: pa.Table, logs: Sequence[int], *, renumbered: bool = False) -> pa.Table:
+def select_rows(table: pa.Table, logs: Sequence[int], *, renumbered: bool = False) -> pa.Table:
     """Return the rows of these log objects; with `renumbered`, `log_index` becomes the position in `logs`."""
     chosen = table.filter(pc.is_in(table["log_index"], pa.array(logs, pa.int32())))
     if not renumbered:

@@ -70,7 +70,7 @@ class Piece:
         return escape_bytes(self.data[self.text_starts[row] : self.ends[row]].rstrip(b"\r"))
 
 
-def pieces_of(
+def cut_pieces(
     bodies: Sequence[bytes], piece_bytes: int = PIECE_BYTES, first_lines: Sequence[int] | None = None
 ) -> Iterator[Piece]:
     """Yield the lines of the log objects, in order, in pieces of about `piece_bytes`; a line is never cut.

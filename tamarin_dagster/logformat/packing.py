@@ -35,7 +35,7 @@ def pack_rows(leads: Octets, columns: Sequence[pa.Array]) -> memoryview:
         return packed
     if not len(leads):
         return memoryview(b"")
-    parts = [_fixed(leads)]
+    parts = [_pack_fixed(leads)]
     for column in columns:
         parts += _text_parts(column) if _is_text(column) else [_integers(column)]
     rows = pc.binary_join_element_wise(*parts, b"", null_handling="replace", null_replacement=b"")
@@ -67,7 +67,7 @@ def _is_text(column: pa.Array) -> bool:
     return bool(pa.types.is_string(column.type) or pa.types.is_binary(column.type))
 
 
-def _fixed(rows: Octets) -> pa.BinaryArray:
+def _pack_fixed(rows: Octets) -> pa.BinaryArray:
     """Return (rows, bytes) as an array of rows."""
     count, width = rows.shape
     offsets = np.arange(count + 1, dtype=np.int32) * width
@@ -77,7 +77,7 @@ def _fixed(rows: Octets) -> pa.BinaryArray:
 def _text_parts(column: pa.Array) -> list[pa.BinaryArray]:
     """Return the lengths of the texts, and the texts."""
     lengths = pc.fill_null(pc.binary_length(column), -1).to_numpy(zero_copy_only=False).astype(_LENGTH)
-    return [_fixed(lengths.view(np.uint8).reshape(len(column), 4)), column.cast(pa.binary())]
+    return [_pack_fixed(lengths.view(np.uint8).reshape(len(column), 4)), column.cast(pa.binary())]
 
 
 def _integers(column: pa.Array) -> pa.BinaryArray:
@@ -86,7 +86,7 @@ def _integers(column: pa.Array) -> pa.BinaryArray:
     values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype(f">i{width}")
     lengths = np.full(len(column), width, _LENGTH)
     octets = [array.view(np.uint8).reshape(len(column), -1) for array in (lengths, values)]
-    packed = _fixed(np.hstack(octets))
+    packed = _pack_fixed(np.hstack(octets))
     if not column.null_count:
         return packed
     return pc.if_else(column.is_valid(), packed, pa.scalar(_NULL_LENGTH, pa.binary()))

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from tamarin_dagster.logformat.engine import ParserName, compiled_engine
+from tamarin_dagster.logformat.engine import ParserName, compiled_engine_for
 from tamarin_dagster.logformat.frames import (
     RECORDS_SCHEMA,
     REJECTED_SCHEMA,
-    rows_of,
-    times_of,
+    get_times,
+    select_rows,
     to_frame,
     to_table,
 )
-from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, Integers, LongLine, Piece, pieces_of, whole_lines
+from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, Integers, LongLine, Piece, cut_pieces, whole_lines
 from tamarin_dagster.logformat.reading import (
     BLANK_LINE,
     REASONS,
@@ -41,6 +41,7 @@ from tamarin_dagster.logformat.values import EARLIEST_REQUEST, EPOCH, MAX_AHEAD,
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tamarin_dagster.logformat.compiled import CompiledReading
     from tamarin_dagster.logformat.sampling import Difference
 
 _log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class ParsedLogs:
         """Return the content of these log objects, renumbered."""
         frames = (self.records, RECORDS_SCHEMA), (self.rejected, REJECTED_SCHEMA)
         records, rejected = (
-            to_frame(rows_of(to_table(frame, schema), logs, renumbered=True)) for frame, schema in frames
+            to_frame(select_rows(to_table(frame, schema), logs, renumbered=True)) for frame, schema in frames
         )
         return ParsedLogs(records, rejected, tuple(self.counts[log] for log in logs))
 
@@ -136,10 +137,11 @@ def parse_logs(
         bodies: the objects' bytes, decompressed. Any bytes are accepted.
         now: aware; request times more than a day later are out of range. Default: the clock.
         first_lines: the number of each body's first line, for bodies that are parts of a log object. Default: 1.
-        parser: `compiled`, or `regex`, which gives the same result more slowly. Without numba it is `regex`.
+        parser: `compiled`, or `regex`, which gives the same result more slowly. It is `regex` without numba, and as
+            long as the process has read little (see `engine`).
     """
     task = _Parsing(_latest(now), parser)
-    return task.parsed(pieces_of(bodies, first_lines=first_lines), len(bodies))
+    return task.parsed(cut_pieces(bodies, first_lines=first_lines), len(bodies))
 
 
 def parse_parts(
@@ -166,7 +168,7 @@ def parse_parts(
             yield _parse_long(lines, line_number)
             line_number += 1
         else:
-            for piece in pieces_of([lines], first_lines=[line_number]):
+            for piece in cut_pieces([lines], first_lines=[line_number]):
                 yield task.parsed([piece], 1)
                 line_number += len(piece.starts)
 
@@ -192,7 +194,7 @@ class _Parsing:
 
     def __init__(self, latest: int, parser: ParserName) -> None:
         self._first_time, self._last_time = to_microseconds(EARLIEST_REQUEST), latest
-        self._compiled = parser == "compiled" and compiled_engine() is not None
+        self._may_compile = parser == "compiled"
         self._torn_lines = TornLines()
 
     def parsed(self, pieces: Iterable[Piece], logs: int) -> ParsedLogs:
@@ -209,12 +211,11 @@ class _Parsing:
         return ParsedLogs(to_frame(records), to_frame(rejected), counts, tuple(found.differences))
 
     def _read(self, piece: Piece, found: _Found) -> Reading:
-        """Read a piece with the compiled reader, unless it was found to differ from the regex reader."""
-        if self._compiled and not _distrusted:
-            from tamarin_dagster.logformat.compiled import read_piece  # noqa: PLC0415 - numba is an extra
-            from tamarin_dagster.logformat.sampling import find_difference  # noqa: PLC0415
+        """Read a piece with the compiled reader if that is loaded and was not found to differ from the regex reader."""
+        if self._may_compile and not _distrusted and (engine := compiled_engine_for(len(piece.data))):
+            from tamarin_dagster.logformat.sampling import find_difference  # noqa: PLC0415 - imports numba
 
-            reading = read_piece(piece, self._first_time, self._last_time)
+            reading: CompiledReading = engine.read_piece(piece, self._first_time, self._last_time)
             difference = find_difference(piece, reading, self._first_time, self._last_time)
             if difference is None:
                 return reading
@@ -259,7 +260,7 @@ def _parse_long(line: LongLine, line_number: int) -> ParsedLogs:
 
 def _counts(logs: int, records: pa.Table, rejected: pa.Table, blanks: Sequence[Integers]) -> tuple[LogCounts, ...]:
     """Return the counts of each log object; `blanks` are the log indexes of blank lines."""
-    times, owners = times_of(records), np.asarray(records["log_index"])
+    times, owners = get_times(records), np.asarray(records["log_index"])
     first_times, last_times = np.full(logs, np.iinfo(np.int64).max), np.full(logs, np.iinfo(np.int64).min)
     np.minimum.at(first_times, owners, times)
     np.maximum.at(last_times, owners, times)

@@ -25,7 +25,7 @@ BLANK_LINE, RECORD, REJECTED = range(3)
 REASONS = tuple(RejectReason)
 
 
-def outcome_of(reason: RejectReason) -> int:
+def get_outcome(reason: RejectReason) -> int:
     """Return the outcome of a line that is rejected for this reason."""
     return REJECTED + REASONS.index(reason)
 
@@ -51,17 +51,17 @@ def read_row(piece: Piece, row: int, first_time: int, last_time: int) -> tuple[i
         piece: the lines.
         row: the row to read.
         first_time: microseconds since 1970; an earlier request is out of range.
-        last_time: likewise; a later request is out of range.
+        last_time: microseconds since 1970; a later request is out of range.
     """
     start, end = int(piece.text_starts[row]), int(piece.ends[row])
     if not piece.data[start:end].strip(b" \t\r"):
         return BLANK_LINE, None
     if end - start > regex_reader.MAX_LINE_BYTES:
-        return outcome_of(RejectReason.OVERSIZED), None
+        return get_outcome(RejectReason.OVERSIZED), None
     try:
         return RECORD, convert_columns(regex_reader.read_line(piece.text(row)), first_time, last_time)
     except regex_reader.Rejected as refusal:
-        return outcome_of(refusal.reason), None
+        return get_outcome(refusal.reason), None
 
 
 class RegexReading:

@@ -49,27 +49,27 @@ REDACTED_COLUMNS = ("request_uri", "referrer")
 """The columns in which clients send URLs."""
 
 
-def _encoded(character: str) -> str:
+def _make_encoded(character: str) -> str:
     return f"%(?:25)*{ord(character):02x}"
 
 
-def _or_encoded(character: str) -> str:
+def _make_plain_or_encoded(character: str) -> str:
     """Return a pattern for a character of a name in either case, plain or encoded."""
-    forms = [re.escape(character), *map(_encoded, sorted({character.lower(), character.upper()}))]
+    forms = [re.escape(character), *map(_make_encoded, sorted({character.lower(), character.upper()}))]
     return f"(?:{'|'.join(forms)})"
 
 
-def _any_encoded(characters: str) -> str:
-    return f"(?:{'|'.join(map(_encoded, characters))})"
+def _make_any_encoded(characters: str) -> str:
+    return f"(?:{'|'.join(map(_make_encoded, characters))})"
 
 
 @cache
 def _secret() -> re.Pattern[str]:
     """Compile the rules on first use, because that takes a tenth of a second."""
-    names = "|".join("".join(map(_or_encoded, name)) for name in SECRET_PARAMETERS)
-    name = f"(?:{names}){_or_encoded('=')}"
+    names = "|".join("".join(map(_make_plain_or_encoded, name)) for name in SECRET_PARAMETERS)
+    name = f"(?:{names}){_make_plain_or_encoded('=')}"
     return re.compile(
-        rf'({_any_encoded("?&;#")}{name})(?:(?!{_any_encoded("&#")})[^&;# "])+|([?&;#]{name})[^&;# "]+',
+        rf'({_make_any_encoded("?&;#")}{name})(?:(?!{_make_any_encoded("&#")})[^&;# "])+|([?&;#]{name})[^&;# "]+',
         re.ASCII | re.IGNORECASE,
     )
 
@@ -103,7 +103,7 @@ def redact(records: "pd.DataFrame") -> "pd.DataFrame":
 
     changed = {}
     for name in REDACTED_COLUMNS:
-        texts = frames.column_of(records, name)
+        texts = frames.get_column(records, name)
         redacted = frames.map_chunks(redact_texts, texts)
         if redacted is not texts:
             changed[name] = frames.to_series(redacted)

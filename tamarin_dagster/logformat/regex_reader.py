@@ -45,8 +45,8 @@ from tamarin_dagster.logformat.fields import (
     TAIL_FIELDS,
     TIME_PATTERN,
     ZONE_PATTERN,
-    column_pattern_of,
-    pattern_of,
+    get_column_pattern,
+    get_pattern,
 )
 from tamarin_dagster.logformat.reasons import RejectReason
 
@@ -66,17 +66,17 @@ RAW_NAMES: tuple[str, ...] = (
 )  # fmt: skip
 """The pieces of a line: the fields, with the request time in two texts, `06/Feb/2019:00:00:38` and `+0000`."""
 
-_BLOCK = "  *".join(f"({pattern_of(name)})" for name in BLOCK_FIELDS) + '  *(?="|-(?: |$))'
-_VERSION = pattern_of("http_version")
+_BLOCK = "  *".join(f"({get_pattern(name)})" for name in BLOCK_FIELDS) + '  *(?="|-(?: |$))'
+_VERSION = get_pattern("http_version")
 
 _OPENING = re.compile(r"([^ ]+)  *([^ ]+)  *\[([^\]]*)\](?:  *|$)")
 _TORN_OPENING = re.compile(r"[^ ]+  *[^ ]+  *\[[0-9A-Za-z/: +-]*")
 _TIME = re.compile(rf"({TIME_PATTERN})  *({ZONE_PATTERN})")
 _COLUMN = re.compile(r"([^ ]+)(?:  *|$)")
-_OPERATION = re.compile(pattern_of("operation"))
-_NEXT_OPERATION = re.compile(f" ({pattern_of('operation')})  *")
-_NAME = re.compile(pattern_of("request_id"))
-_REQUESTER = re.compile(pattern_of("requester"))
+_OPERATION = re.compile(get_pattern("operation"))
+_NEXT_OPERATION = re.compile(f" ({get_pattern('operation')})  *")
+_NAME = re.compile(get_pattern("request_id"))
+_REQUESTER = re.compile(get_pattern("requester"))
 _ANY_TIME = re.compile(rf"\[{TIME_PATTERN} ")
 _SECOND_RECORD = re.compile(rf"\[{TIME_PATTERN} {ZONE_PATTERN}\](?: *$| [0-9A-Fa-f]*[.:])")
 
@@ -84,7 +84,7 @@ _NULL_REQUEST = re.compile(f'(?:"-?"|-)  *{_BLOCK}')
 _VERSIONED_END = re.compile(f' ({_VERSION})"  *{_BLOCK}')
 _BARE_END = re.compile(f'"  *{_BLOCK}')
 _ANY_END = re.compile(f'(?: {_VERSION})?"  *(?=[^ ])')
-_METHOD = re.compile(rf"({pattern_of('request_method')}) ")
+_METHOD = re.compile(rf"({get_pattern('request_method')}) ")
 _PART = re.compile('"  *"')
 
 _MARCH_2019_COLUMN = f"(?:  *({MARCH_2019_PATTERN})(?=  *{LONG_HOST_ID_PATTERN}(?: |$)))?"
@@ -95,9 +95,9 @@ def _tail_pattern(names: tuple[str, ...]) -> str:
     if not names:
         return "(?:  *([^ ].*))?"
     name, *rest = names
-    column = f"({column_pattern_of(name)})"
+    column = f"({get_column_pattern(name)})"
     if name == "host_header":
-        column = f'(?:{column}|"({column_pattern_of(name)})"(?= |$))'
+        column = f'(?:{column}|"({get_column_pattern(name)})"(?= |$))'
     march_2019 = _MARCH_2019_COLUMN if name == "version_id" else ""
     return f"(?:  *{column}{march_2019}{_tail_pattern(tuple(rest))})?"
 
@@ -107,7 +107,7 @@ _HOST_HEADER = TAIL_FIELDS.index("host_header")
 _NULL_COLUMN = re.compile("-(?= |$)")
 _NULL_USER_AGENT = re.compile("  *-(?= |$)")
 _NOTHING = re.compile("")
-_OWNER = re.compile(pattern_of("bucket_owner"))
+_OWNER = re.compile(get_pattern("bucket_owner"))
 
 
 class Rejected(Exception):  # noqa: N818  # a result, not a fault
@@ -240,7 +240,7 @@ def _what_is_wrong(text: str, start: int) -> RejectReason:
         found = _COLUMN.match(text, position)
         if found is None:
             return RejectReason.TOO_FEW_FIELDS
-        if not re.fullmatch(pattern_of(name), found[1]):
+        if not re.fullmatch(get_pattern(name), found[1]):
             return _WRONG.get(name, RejectReason.BAD_NUMBER)
         position = found.end()
     return RejectReason.TOO_FEW_FIELDS

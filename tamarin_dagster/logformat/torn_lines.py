@@ -4,12 +4,12 @@ import numpy as np
 
 from tamarin_dagster.logformat import regex_reader
 from tamarin_dagster.logformat.lines import Piece
-from tamarin_dagster.logformat.reading import RECORD, Outcomes, outcome_of
+from tamarin_dagster.logformat.reading import RECORD, Outcomes, get_outcome
 from tamarin_dagster.logformat.reasons import RejectReason
 
 _NEIGHBOURS = 20
 """How many records before a last line without LF its number of columns is compared with."""
-_BAD_TAIL, _TORN = outcome_of(RejectReason.BAD_TAIL), outcome_of(RejectReason.TORN)
+_BAD_TAIL, _TORN = get_outcome(RejectReason.BAD_TAIL), get_outcome(RejectReason.TORN)
 
 
 class TornLines:

@@ -49,7 +49,7 @@ def convert_columns(columns: Columns, first_time: int, last_time: int) -> Typed:
     Args:
         columns: the texts of RAW_NAMES.
         first_time: microseconds since 1970; an earlier request is out of range.
-        last_time: likewise; a later request is out of range.
+        last_time: microseconds since 1970; a later request is out of range.
 
     Raises:
         Rejected: the line is not a record; with the first fault.

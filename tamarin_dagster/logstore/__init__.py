@@ -16,7 +16,7 @@ from tamarin_dagster.logstore.store import (
     LogStore,
     LogStoreError,
     Opened,
-    first_object,
+    find_first_object,
 )
 
 __all__ = [
@@ -30,5 +30,5 @@ __all__ = [
     "LogStore",
     "LogStoreError",
     "Opened",
-    "first_object",
+    "find_first_object",
 ]

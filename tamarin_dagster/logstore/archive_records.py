@@ -146,7 +146,7 @@ def read_written_state(file: IO[bytes], rows: int) -> FileState:
 
 
 def read_file_state(place: ArchivePlace, name: str) -> FileState | None:
-    """Return the present state of a Parquet file, from its end; None if it is missing or not a Parquet file.
+    """Return the current state of a Parquet file, from its end; None if it is missing or not a Parquet file.
 
     Raises ArchiveError.
     """

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.logstore.store import LogStoreError
+from tamarin_dagster.private_files import write_whole_file
 from tamarin_dagster.settings import LAKE_SCHEME
 
 if TYPE_CHECKING:

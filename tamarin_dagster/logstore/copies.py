@@ -109,7 +109,7 @@ class Copies:
         part = self._incoming / uuid4().hex
         try:
             with Tree(self.folder) as tree:
-                _write(part, chunks, self._time_of(tree, item))
+                _write(part, chunks, self._choose_time(tree, item))
                 tree.place(part, item.key)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in _ENDS:
@@ -118,7 +118,7 @@ class Copies:
         finally:
             part.unlink(missing_ok=True)
 
-    def _time_of(self, tree: Tree, item: LogObject) -> int:
+    def _choose_time(self, tree: Tree, item: LogObject) -> int:
         """Return the copy's modification time in nanoseconds.
 
         FolderLogStore distinguishes generations by it and the size. S3 counts in seconds, so if a log key was

@@ -16,7 +16,7 @@ from uuid import uuid4
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
-from tamarin_dagster.logstore.errors import code_of, status_of, summarize_error
+from tamarin_dagster.logstore.errors import get_code, get_status, summarize_error
 from tamarin_dagster.logstore.store import Deleted
 from tamarin_dagster.logstore.threads import Threads
 
@@ -114,7 +114,7 @@ class Deleter:
             found = self._client.head_object(Bucket=self._bucket, Key=item.key)["ETag"].strip('"')
         except ClientError as error:
             # A HEAD has no body, so a missing bucket looks like a missing log key. The DELETE distinguishes them.
-            if status_of(error) != 404:
+            if get_status(error) != 404:
                 return Deleted(item, f"DELETE failed: the HEAD before it: {summarize_error(error)}")
         except (BotoCoreError, ValueError) as error:
             return Deleted(item, f"DELETE failed: the HEAD before it: {summarize_error(error)}")
@@ -188,7 +188,7 @@ class Deleter:
             return self._client.head_object(Bucket=self._bucket, Key=key, VersionId=version)
         except ClientError as error:
             # A delete marker has no content: S3 answers 405 to a request for its version.
-            if status_of(error) in (404, 405) and code_of(error) != "NoSuchBucket":
+            if get_status(error) in (404, 405) and get_code(error) != "NoSuchBucket":
                 return None
             raise
 
@@ -226,7 +226,7 @@ class Deleter:
                 Bucket=self._bucket, Key=(name := _make_unused_name(base)), IfMatch=_NO_ETAG
             )
         except ClientError as error:
-            if status_of(error) in (404, 412) and code_of(error) != "NoSuchBucket":
+            if get_status(error) in (404, 412) and get_code(error) != "NoSuchBucket":
                 return True
             raise
         self._remove_marker(name, answer.get("VersionId") if answer.get("DeleteMarker") else None)
@@ -267,16 +267,16 @@ def _make_unused_name(base: str) -> str:
 def _explain_refusal(error: Exception) -> str | None:
     """Return why a DELETE was refused; None if the generation was already gone."""
     if isinstance(error, ClientError):
-        if status_of(error) in (409, 412):
+        if get_status(error) in (409, 412):
             return CHANGED_SINCE_LOADED
         # A missing bucket also answers 404, and says nothing about the log key.
-        if status_of(error) == 404 and code_of(error) != "NoSuchBucket":
+        if get_status(error) == 404 and get_code(error) != "NoSuchBucket":
             return None
     return f"DELETE failed: {summarize_error(error)}"
 
 
 def _explain_batch_error(error: "ErrorTypeDef") -> str | None:
-    """Return why a log key of a batch was refused, like `_refused`."""
+    """Return why a log key of a batch was refused, like `_explain_refusal`."""
     code = error.get("Code", "")
     if code in _CHANGED_CODES:
         return CHANGED_SINCE_LOADED

@@ -14,7 +14,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 from tamarin_dagster.logstore.arns import bucket_arn, escape_literal
-from tamarin_dagster.logstore.errors import code_of
+from tamarin_dagster.logstore.errors import get_code
 from tamarin_dagster.logstore.inspection import (
     InspectionError,
     LoggingTarget,
@@ -179,7 +179,7 @@ def _read_policy(client: "S3Client", bucket: str) -> dict[str, Any]:
         try:
             policy: dict[str, Any] = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])
         except ClientError as error:
-            if code_of(error) != "NoSuchBucketPolicy":
+            if get_code(error) != "NoSuchBucketPolicy":
                 raise
             return {}
         return policy

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError, SSLError
 from botocore.parsers import ResponseParserError
 
-from tamarin_dagster.logstore.errors import status_of
+from tamarin_dagster.logstore.errors import get_status
 from tamarin_dagster.urls import describe_url
 
 # The timeout of a handshake in seconds; the endpoint has answered just before.
@@ -36,7 +36,7 @@ def explain_protocol(error: Exception, endpoint_url: str) -> tuple[str, str] | N
 def _may_be_refused(error: Exception) -> bool:
     """Return whether a TLS server may have answered so to a plain request: with a plain 400, an alert, or nothing."""
     if isinstance(error, ClientError):
-        return status_of(error) == 400
+        return get_status(error) == 400
     return isinstance(error, ConnectionClosedError | HTTPClientError) and not isinstance(error, SSLError)
 
 

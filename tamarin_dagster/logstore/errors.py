@@ -11,12 +11,12 @@ RESTORE = (
 )
 
 
-def status_of(error: ClientError) -> int:
+def get_status(error: ClientError) -> int:
     """Return the HTTP status of the response; 0 if it had none."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
-def code_of(error: ClientError) -> str:
+def get_code(error: ClientError) -> str:
     """Return S3's error code, such as `NoSuchKey`."""
     return error.response.get("Error", {}).get("Code", "")
 

@@ -18,7 +18,7 @@ from obstore.exceptions import PreconditionError
 from obstore.store import S3Store
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore.errors import RESTORE, code_of, status_of, summarize_error
+from tamarin_dagster.logstore.errors import RESTORE, get_code, get_status, summarize_error
 from tamarin_dagster.logstore.pacing import Pacer
 from tamarin_dagster.logstore.retries import TransientError
 from tamarin_dagster.logstore.store import CHANGED_SINCE_LISTED, FetchError, LogStoreError
@@ -59,7 +59,7 @@ class Getter:
         self._client = client
         self._bucket = bucket
         self._pacer = pacer
-        self._objects = _obstore_of(client, bucket, timeout)
+        self._objects = _make_obstore(client, bucket, timeout)
 
     def get(self, item: LogObject, first: int = 0, end: int | None = None) -> tuple[bytes, str | None]:
         """Return the object's bytes from `first` up to but excluding `end` (default: all), and its version ID.
@@ -90,8 +90,8 @@ class Getter:
             answer = self._client.get_object(**wanted)
             return answer["Body"].read(), _clean_version(answer.get("VersionId"))
         except ClientError as error:
-            gone = status_of(error) in (404, 412) and code_of(error) != "NoSuchBucket"
-            said = f"GET failed: {summarize_error(error)}" + f" - {RESTORE}" * (code_of(error) == _ARCHIVED)
+            gone = get_status(error) in (404, 412) and get_code(error) != "NoSuchBucket"
+            said = f"GET failed: {summarize_error(error)}" + f" - {RESTORE}" * (get_code(error) == _ARCHIVED)
             raise FetchError(CHANGED_SINCE_LISTED if gone else said) from error
         except (IncompleteReadError, ReadTimeoutError, ResponseStreamingError) as error:
             # The client retries until a response begins, but not when its body breaks off.
@@ -130,14 +130,14 @@ def _is_plain(key: str) -> bool:
     return key.isprintable()
 
 
-def _obstore_of(client: "S3Client", bucket: str, timeout: timedelta) -> S3Store:
+def _make_obstore(client: "S3Client", bucket: str, timeout: timedelta) -> S3Store:
     endpoint = client.meta.endpoint_url
     return S3Store(
         bucket,
         endpoint=endpoint,
         region=client.meta.region_name or "us-east-1",
         virtual_hosted_style_request=False,
-        credential_provider=_credentials_of(client, bucket),  # type: ignore[arg-type]
+        credential_provider=_make_credentials(client, bucket),  # type: ignore[arg-type]
         client_options={
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
@@ -149,7 +149,7 @@ def _obstore_of(client: "S3Client", bucket: str, timeout: timedelta) -> S3Store:
     )
 
 
-def _credentials_of(client: "S3Client", bucket: str) -> Callable[[], dict[str, object]]:
+def _make_credentials(client: "S3Client", bucket: str) -> Callable[[], dict[str, object]]:
     def credentials() -> dict[str, object]:
         # Botocore has no public name for a client's own credentials; its presigning reads the same attribute.
         source = client._request_signer._credentials  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from botocore.parsers import ResponseParserError
 
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore.endpoints import explain_protocol
-from tamarin_dagster.logstore.errors import RESTORE, code_of, status_of, summarize_error
+from tamarin_dagster.logstore.errors import RESTORE, get_code, get_status, summarize_error
 from tamarin_dagster.logstore.store import LogStoreError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def reach(client: "S3Client", bucket: str, clock: Callable[[], float] = time.tim
             if wrong := explain_protocol(error, client.meta.endpoint_url):
                 raise InspectionError(*wrong) from error
             # The response to a HEAD has only a status; the response to a listing says more.
-            if status_of(error) not in (400, 403) or error.operation_name != "HeadBucket":
+            if get_status(error) not in (400, 403) or error.operation_name != "HeadBucket":
                 raise
             answer = error.response
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
@@ -237,7 +237,7 @@ def _ask_unless_none(ask: Callable[[], Any], none: str) -> Any:
     try:
         return ask()
     except ClientError as error:
-        if code_of(error) == none:
+        if get_code(error) == none:
             return None
         raise
 
@@ -255,12 +255,12 @@ def asking(bucket: str, action: str, endpoint_url: str = "") -> Iterator[None]:
 
 def explain_error(error: Exception, bucket: str, action: str) -> InspectionError:
     """Return an error of the client with its cause and remedy."""
-    code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
+    code = get_code(error) if isinstance(error, ClientError) else type(error).__name__
     if isinstance(error, ClientError) and error.operation_name.startswith("AssumeRole"):
         remedy = "check role_arn: its trust policy must name the caller, and the caller needs sts:AssumeRole"
         return InspectionError(f"the role cannot be assumed: {summarize_error(error)}", remedy)
     if code in _DENIED:
         return NotPermittedError(f"access denied: {summarize_error(error)}", f"grant {action} on {bucket}")
-    if code in _NOT_OFFERED or (isinstance(error, ClientError) and status_of(error) in _NOT_OFFERED_STATUSES):
+    if code in _NOT_OFFERED or (isinstance(error, ClientError) and get_status(error) in _NOT_OFFERED_STATUSES):
         return NotOfferedError(f"the store does not support it: {summarize_error(error)}")
     return InspectionError(summarize_error(error), _REMEDIES.get(code, ""))

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from botocore.exceptions import ClientError
 
 from tamarin_dagster.logstore.endpoints import explain_protocol
-from tamarin_dagster.logstore.errors import code_of, summarize_error
+from tamarin_dagster.logstore.errors import get_code, summarize_error
 from tamarin_dagster.logstore.store import LogStoreError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def explain_listing_error(bucket: str, prefix: str, error: Exception, endpoint_u
     """Return the error for a failed listing, with bucket, cause and remedy."""
     if wrong := explain_protocol(error, endpoint_url):
         return LogStoreError(f"log bucket {bucket} (prefix '{prefix}'): {wrong[0]}; {wrong[1]}")
-    code = code_of(error) if isinstance(error, ClientError) else type(error).__name__
+    code = get_code(error) if isinstance(error, ClientError) else type(error).__name__
     remedy = _REMEDIES.get(code)
     if code == _NO_ANSWER:
         what = "the endpoint does not answer; check endpoint_url and the network"

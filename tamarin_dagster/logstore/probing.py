@@ -9,7 +9,7 @@ from uuid import uuid4
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tamarin_dagster.logstore.arns import PROBE_NAME
-from tamarin_dagster.logstore.errors import status_of
+from tamarin_dagster.logstore.errors import get_status
 from tamarin_dagster.logstore.inspection import InspectionError, explain_error
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _try(step: Callable[[], object]) -> Exception | None:
 
 def _unless_gone(error: Exception | None, *, ignored_pin: bool) -> Exception | None:
     """Return the error, unless it says that the object is gone and the store ignored the wrong pin."""
-    if ignored_pin and isinstance(error, ClientError) and status_of(error) in (404, _PRECONDITION_FAILED):
+    if ignored_pin and isinstance(error, ClientError) and get_status(error) in (404, _PRECONDITION_FAILED):
         return None
     return error
 
@@ -104,7 +104,7 @@ def _unless_gone(error: Exception | None, *, ignored_pin: bool) -> Exception | N
 def _was_refused(error: Exception | None) -> bool | None:
     if error is None:
         return False
-    return True if isinstance(error, ClientError) and status_of(error) == _PRECONDITION_FAILED else None
+    return True if isinstance(error, ClientError) and get_status(error) == _PRECONDITION_FAILED else None
 
 
 def _action(versions: list[str]) -> str:

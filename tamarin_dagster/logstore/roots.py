@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from tamarin_dagster.logformat import dated_folders, parse_key_name
 from tamarin_dagster.logkey import LogObject, make_printable
-from tamarin_dagster.logstore import LIST_PAGE_KEYS, LogStore, first_object
+from tamarin_dagster.logstore import LIST_PAGE_KEYS, LogStore, find_first_object
 from tamarin_dagster.settings import LoggedBucket
 
 # The maximum number of strays that are named; there may be more.
@@ -58,7 +58,7 @@ class RootSearch:
         region = _REGION.match(item.key, len(self._prefix))
         if region and (dated is None or dated.is_of_s3):
             folder = item.key[: region.end()]
-            if first_object(self._store, root := f"{folder}{self._bucket.name}/"):
+            if find_first_object(self._store, root := f"{folder}{self._bucket.name}/"):
                 self.roots[root] = None
             return folder
         if dated and parse_key_name(item.key, self._prefix):

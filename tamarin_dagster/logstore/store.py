@@ -93,7 +93,7 @@ class LogStore(Protocol):
         ...
 
 
-def first_object(store: LogStore, prefix: str, start_after: str = "") -> LogObject | None:
+def find_first_object(store: LogStore, prefix: str, start_after: str = "") -> LogObject | None:
     """Return the first object with that prefix after `start_after`, with one cheap request."""
     for page in store.pages(prefix, start_after, page_keys=1):
         return page[0]

@@ -38,7 +38,7 @@ class Tree:
 
     def open(self, key: str) -> int:
         """Return a descriptor for reading the file. Raises OSError, and ValueError if the name holds a NUL."""
-        folder, name = self._folder_of(key)
+        folder, name = self._open_folder(key)
         return _open(name, _READ, folder, key)
 
     def remove(self, item: LogObject, quiet_seconds: float = 0) -> str | None:
@@ -46,7 +46,7 @@ class Tree:
 
         Raises like `open`.
         """
-        folder, name = self._folder_of(item.key)
+        folder, name = self._open_folder(item.key)
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if stat.S_ISLNK(found.st_mode):
             raise _make_leads_out_error(item.key)
@@ -60,22 +60,22 @@ class Tree:
     def stat(self, key: str) -> os.stat_result | None:
         """Return the status of the file, or of a link in its place; None if there is none. Raises like `open`."""
         try:
-            folder, name = self._folder_of(key)
+            folder, name = self._open_folder(key)
             return os.stat(name, dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def place(self, file: Path, key: str) -> None:
         """Move a file to the log key's name, replacing any other, and create the folders above. Raises like `open`."""
-        folder, name = self._folder_of(key, makes=True)
+        folder, name = self._open_folder(key, makes=True)
         os.rename(file, name, dst_dir_fd=folder)
 
     def settle(self, key: str) -> None:
         """Make the names in the log key's folder durable. Raises like `open`."""
-        folder, _ = self._folder_of(key)
+        folder, _ = self._open_folder(key)
         os.fsync(folder)
 
-    def _folder_of(self, key: str, *, makes: bool = False) -> tuple[int, str]:
+    def _open_folder(self, key: str, *, makes: bool = False) -> tuple[int, str]:
         parent, _, name = key.rpartition("/")
         if name == ".." or key.startswith("/"):
             raise _make_leads_out_error(key)

@@ -1,6 +1,6 @@
-"""`make dev`: everything on one machine, in one terminal. Starts it, shows its address, and ends it all on ctrl-C.
+"""`make dev`: start everything on one machine, in one terminal; show the address; end everything on ctrl-C.
 
-With no buckets configured it adds a demo: a local S3 endpoint, and a bucket whose log keys keep arriving.
+If no bucket is configured, it adds a demo: a local S3 endpoint, and a bucket whose log keys keep arriving.
 """
 
 import ctypes
@@ -27,9 +27,8 @@ from rich.markup import escape
 
 from tamarin_dagster.homes import CONFIG_VARIABLE, DEMO_CONFIG, is_demo_home
 from tamarin_dagster.logformat.machine_code import should_compile
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.operations.watchdog import LOCATION, watch
-from tamarin_dagster.private_files import make_home, make_private_folder
+from tamarin_dagster.private_files import make_home, make_private_folder, write_whole_file
 from tamarin_dagster.recordstore.connections import embedded_postgres
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.waiting import announce_wait
@@ -38,9 +37,9 @@ from tamarin_dagster.settings import Settings, load_settings
 _log = logging.getLogger(__name__)
 
 _DAGSTER_YAML = Path(__file__).parents[1] / "orchestration" / "dagster.yaml"
-# A first start creates the cluster and Dagster's tables. A cold import of everything takes longest.
+# A first start creates the database cluster and Dagster's tables. The first import of everything takes longest.
 PAGE_SECONDS = 180
-# The exit status after an end that nobody asked for.
+# The exit status after an unexpected end.
 EXIT_UNASKED = 1
 STOP_SECONDS = 20
 PROGRAM = "tamarin-dagster"
@@ -115,7 +114,7 @@ def _compile_in_background() -> Iterator["subprocess.Popen[bytes] | None"]:
 
 
 def _release_server(settings: Settings) -> None:
-    """Let ctrl-C end also an embedded server whose URL was given to somebody meanwhile."""
+    """Let ctrl-C also end an embedded server whose URL was given out in the meantime."""
     if not (settings.database_url and settings.dagster_database_url):
         embedded_postgres(settings.home).keep_running(keep=False)
 
@@ -177,7 +176,7 @@ def _dagster_home(settings: Settings) -> Path:
 
 
 def _workspace(settings: Settings) -> Path:
-    """Return the project's workspace.yaml, or write a like one in the home if the package is installed without it."""
+    """Return the project's workspace.yaml. If the package is installed without it, write one into the home."""
     path = Path(__file__).parents[2] / "workspace.yaml"
     if path.exists():
         return path
@@ -202,7 +201,7 @@ def _step(console: Console, text: str) -> Iterator[None]:
 
 
 def _pass_on(dagster: "subprocess.Popen[bytes]", console: Console) -> None:
-    """Show Dagster's output, line by line above a spinner, without the lines that help nobody."""
+    """Show Dagster's output line by line above a spinner, without useless lines."""
     if dagster.stdout is None:
         return
     for line in dagster.stdout:

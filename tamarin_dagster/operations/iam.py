@@ -58,7 +58,7 @@ def archive_policy(settings: Settings, bucket: str | None = None) -> dict[str, A
             prefixes.setdefault(bucket_arn(parts.netloc, each.region), set()).add(prefix)
     if not prefixes:
         raise SettingsError("no bucket has an archive in S3, so no policy is needed")
-    found = {arn: sorted(filter(_uncovered(each), each)) for arn, each in sorted(prefixes.items())}
+    found = {arn: sorted(filter(_drop_covered(each), each)) for arn, each in sorted(prefixes.items())}
     actions = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject", "s3:DeleteObject"]
     return _policy(
         _statement("s3:ListBucket", list(found), sid="ListArchives"),
@@ -96,10 +96,10 @@ def _prefixes(buckets: Iterable[LoggedBucket]) -> dict[str, list[str]]:
     found: dict[str, set[str]] = {}
     for bucket in buckets:
         found.setdefault(bucket_arn(bucket.log_bucket_name, bucket.region), set()).add(bucket.log_prefix)
-    return {arn: sorted(filter(_uncovered(prefixes), prefixes)) for arn, prefixes in sorted(found.items())}
+    return {arn: sorted(filter(_drop_covered(prefixes), prefixes)) for arn, prefixes in sorted(found.items())}
 
 
-def _uncovered(prefixes: set[str]) -> Callable[[str], bool]:
+def _drop_covered(prefixes: set[str]) -> Callable[[str], bool]:
     return lambda prefix: not any(prefix != other and prefix.startswith(other) for other in prefixes)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tamarin_dagster.logformat import parse_key_name
 from tamarin_dagster.logkey import make_printable
-from tamarin_dagster.logstore import LogStore, first_object
+from tamarin_dagster.logstore import LogStore, find_first_object
 from tamarin_dagster.settings import LoggedBucket
 
 # Listings of one search.
@@ -55,7 +55,7 @@ class _Requests:
         return self.left >= 0
 
 
-def prefixes_elsewhere(store: LogStore, bucket: LoggedBucket, others: frozenset[str] = frozenset()) -> Places:
+def find_prefixes_elsewhere(store: LogStore, bucket: LoggedBucket, others: frozenset[str] = frozenset()) -> Places:
     """Search the whole log bucket for prefixes of log keys, without the bucket's own and `others`.
 
     Raises LogStoreError.
@@ -76,7 +76,7 @@ def prefixes_elsewhere(store: LogStore, bucket: LoggedBucket, others: frozenset[
     return _places(found, others | {bucket.log_prefix}, is_complete=False)
 
 
-def sources_elsewhere(store: LogStore, bucket: LoggedBucket) -> Places:
+def find_sources_elsewhere(store: LogStore, bucket: LoggedBucket) -> Places:
     """Find buckets with folders in the partitioned layout under the bucket's prefix; none if its own is there.
 
     Raises LogStoreError.
@@ -97,7 +97,7 @@ def sources_elsewhere(store: LogStore, bucket: LoggedBucket) -> Places:
 def _folders(store: LogStore, base: str, pattern: re.Pattern[str], requests: _Requests) -> Iterator[str]:
     """Yield the folders below `base` whose names match, each found with one request."""
     after = base
-    while requests.take() and (item := first_object(store, base, after)):
+    while requests.take() and (item := find_first_object(store, base, after)):
         rest = item.key[len(base) :]
         if match := pattern.match(rest):
             yield base + match[0]

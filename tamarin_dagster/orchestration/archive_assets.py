@@ -3,7 +3,7 @@
 Only buckets with an archive have this asset.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import dagster as dg
@@ -13,18 +13,17 @@ from tamarin_dagster.orchestration import asset_checks
 from tamarin_dagster.orchestration.assets import RETRY_POLICY, convert_store_errors
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions, partition_key
-from tamarin_dagster.orchestration.naming import archived_key, get_group, get_pool, make_name, records_key
+from tamarin_dagster.orchestration.naming import archived_key, get_group, get_pool, get_slug, make_name, records_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.step_failures import hold_back
-from tamarin_dagster.pipeline.archive import Archived, Verified, archive, verify
+from tamarin_dagster.orchestration.steps import SharedStep
+from tamarin_dagster.pipeline.archive import Archived, Verified, archive_bucket, verify
 from tamarin_dagster.settings import LAKE_SCHEME, LoggedBucket, Settings
 
 
-def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settings, url: str) -> dg.AssetsDefinition:
-    """Build the asset that writes a bucket's records to its archive, each delivery day once the day is over."""
-
-    @dg.asset(
-        key=archived_key(slug),
+def _archived_log_records_spec(bucket: LoggedBucket, slug: str, url: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        archived_key(slug),
         deps=[records_key(slug)],
         description=(
             f"Records of {bucket.name} in {url}, as Parquet files in folders logged_bucket=.../delivery_day=...\n\n"
@@ -32,26 +31,33 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
             " purged before its records are in the archive."
         ),
         partitions_def=delivery_partitions(bucket),
-        backfill_policy=backfill_policy(bucket, settings),
         owners=list(bucket.owners),
-        check_specs=[asset_checks.check_spec(asset_checks.ARCHIVE_MATCHES_THE_LEDGER, bucket, slug)],
         group_name=get_group(slug),
         kinds={"iceberg" if url.startswith(LAKE_SCHEME) else "parquet"},
-        pool=get_pool(slug),
-        retry_policy=RETRY_POLICY,
         metadata={"archive": url},
     )
+
+
+def build_archived_log_records(buckets: Mapping[str, LoggedBucket], settings: Settings) -> list[dg.AssetsDefinition]:
+    """Build the assets that write records to the archive, each delivery day once the day is over.
+
+    `buckets` are the buckets by their slugs. A bucket without an archive has no such asset.
+    """
+    urls = {slug: url for slug, bucket in buckets.items() if (url := settings.archive_of(bucket))}
+
+    @SharedStep
     def archived_log_records(
         context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = asset_checks.require_periods(context)
+        slug = get_slug(context.asset_key)
+        bucket, periods = buckets[slug], asset_checks.require_periods(context)
         days = sorted({delivery_day(period) for period in periods})
         engine = tamarin_database.open(settings)
         with cancellable(), convert_store_errors(bucket):
             place = tamarin_log_buckets.archive(bucket, settings)
             if place is None:
                 raise dg.Failure(f"{bucket.name} has no archive any more; reload the definitions", allow_retries=False)
-            done = archive(bucket, place, engine, days=days)
+            done = archive_bucket(bucket, place, engine, days=days)
             found = {day: verify(bucket, place, engine, day) for day in days}
         _log_archived(context, bucket, done)
         for period in periods:
@@ -62,7 +68,17 @@ def build_archived_log_records(bucket: LoggedBucket, slug: str, settings: Settin
             check_results=asset_checks.log_per_partition(context.op_execution_context, _results(slug, periods, found))
         )
 
-    return archived_log_records
+    return [
+        archived_log_records.asset(
+            _archived_log_records_spec(buckets[slug], slug, url),
+            name=make_name(slug, "archived_log_records"),
+            check_specs=[asset_checks.check_spec(asset_checks.ARCHIVE_MATCHES_THE_LEDGER, buckets[slug], slug)],
+            backfill_policy=backfill_policy(buckets[slug], settings),
+            retry_policy=RETRY_POLICY,
+            pool=get_pool(slug),
+        )
+        for slug, url in urls.items()
+    ]
 
 
 def build_archive_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
@@ -85,7 +101,7 @@ def build_archive_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
         for bucket in settings.buckets:
             with cancellable(), hold_back(failed, bucket):
                 if place := tamarin_log_buckets.archive(bucket, settings):
-                    done = archive(bucket, place, tamarin_database.open(settings))
+                    done = archive_bucket(bucket, place, tamarin_database.open(settings))
                     keys, waiting = keys + done.keys, waiting + done.waiting_keys
                     _log_archived(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})

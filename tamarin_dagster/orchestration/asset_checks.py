@@ -4,7 +4,7 @@ Some checks need to know what a load saw: the records asset itself returns their
 database and can be run alone: see partition_checks and completeness_checks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod, RejectReason
 from tamarin_dagster.orchestration.delivery_partitions import delivery_partitions, parse_partition_keys, partition_key
-from tamarin_dagster.orchestration.naming import archived_key, delivered_key, records_key, rollups_key
+from tamarin_dagster.orchestration.naming import archived_key, delivered_key, get_slug, records_key, rollups_key
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.completeness import BASELINE_DAYS
 from tamarin_dagster.settings import LoggedBucket
@@ -178,6 +178,14 @@ def check_keys(slug: str, *names: str) -> list[dg.AssetCheckKey]:
     return [dg.AssetCheckKey(_TRUTHS[name].asset(slug), name) for name in names]
 
 
+def group_by_slug(keys: Iterable[dg.AssetCheckKey]) -> dict[str, set[str]]:
+    """Return the names of the checks by the slug of their bucket."""
+    names: dict[str, set[str]] = {}
+    for key in keys:
+        names.setdefault(get_slug(key.asset_key), set()).add(key.name)
+    return names
+
+
 def check_result(
     name: str, slug: str, passed: bool, metadata: Mapping[str, Any], description: str | None = None
 ) -> dg.AssetCheckResult:
@@ -252,12 +260,12 @@ def row_count_results(
     connection: sa.Connection, bucket: LoggedBucket, slug: str, period: DeliveryPeriod
 ) -> list[dg.AssetCheckResult]:
     """Count a partition's rows in Postgres, compare them with the ledger, and return the results of ROW_COUNTS."""
-    counts = ledger.period_counts(connection, bucket.name, period)
-    unaccounted = ledger.unaccounted_keys(connection, bucket.name, period)
-    differences = ledger.count_differences(connection, ledger.live_ids(connection, bucket.name, period))
+    counts = ledger.read_period_counts(connection, bucket.name, period)
+    unaccounted = ledger.list_unaccounted_keys(connection, bucket.name, period)
+    differences = ledger.count_differences(connection, ledger.list_live_ids(connection, bucket.name, period))
     # Rejected lines of expired log keys are deleted, and nobody can do anything about them, so they do not count.
-    reasons = ledger.rejected_reasons(connection, bucket.name, period) if counts.rejected else {}
-    samples = ledger.rejected_samples(connection, bucket.name, period, SAMPLE) if reasons else []
+    reasons = ledger.count_rejected_reasons(connection, bucket.name, period) if counts.rejected else {}
+    samples = ledger.list_rejected_samples(connection, bucket.name, period, SAMPLE) if reasons else []
     return [
         check_result(
             EVERY_LINE_IS_ACCOUNTED_FOR,

@@ -14,18 +14,13 @@ from tamarin_dagster.orchestration import asset_checks
 from tamarin_dagster.orchestration.asset_checks import require_periods
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions, partition_key
-from tamarin_dagster.orchestration.naming import (
-    delivered_key,
-    get_group,
-    get_pool,
-    make_name,
-    records_key,
-)
-from tamarin_dagster.orchestration.progress import log_loading
+from tamarin_dagster.orchestration.naming import delivered_key, get_group, get_pool, get_slug, make_name, records_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
+from tamarin_dagster.orchestration.run_progress import log_loading
+from tamarin_dagster.orchestration.steps import SharedStep
 from tamarin_dagster.pipeline.discover import describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.preview import PREVIEW_COLUMNS, Preview
-from tamarin_dagster.pipeline.pull import MisreadLine, Pulled, PulledPeriod, pull
+from tamarin_dagster.pipeline.pull import MisreadLine, Pulled, PulledPeriod, pull_bucket
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
@@ -64,12 +59,10 @@ def build_delivered_log_keys(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
     )
 
 
-def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """Build the asset that loads a bucket's unseen log keys. Its partitions are the days (or hours) of delivery."""
+def _log_records_spec(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
     unit = "hour" if bucket.partition == PartitionUnit.HOURLY else "day"
-
-    @dg.asset(
-        key=records_key(slug),
+    return dg.AssetSpec(
+        records_key(slug),
         deps=[delivered_key(slug)],
         description=(
             f"Requests to {bucket.name} from the log keys in {describe_place(bucket)}: one row in s3_log_record for"
@@ -78,14 +71,10 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             " `s3_log_key`, so running it again changes nothing."
         ),
         partitions_def=delivery_partitions(bucket),
-        backfill_policy=backfill_policy(bucket, settings),
         freshness_policy=_freshness(bucket),
         owners=list(bucket.owners),
-        check_specs=asset_checks.listing_check_specs(bucket, slug),
         group_name=get_group(slug),
         kinds={"s3", "postgres", "pandas"},
-        pool=get_pool(slug),
-        retry_policy=RETRY_POLICY,
         metadata={
             "dagster/column_schema": RECORD_SCHEMA,
             "dagster/table_name": f"tamarin.public.{s3_log_record.name}",
@@ -96,16 +85,26 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             "log format": dg.MetadataValue.url(LOG_FORMAT_URL),
         },
     )
+
+
+def build_log_records(buckets: Mapping[str, LoggedBucket], settings: Settings) -> list[dg.AssetsDefinition]:
+    """Build the assets that load the unseen log keys. Their partitions are the days (or hours) of delivery.
+
+    `buckets` are the buckets by their slugs.
+    """
+
+    @SharedStep
     def log_records(
         context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = require_periods(context)
+        slug = get_slug(context.asset_key)
+        bucket, periods = buckets[slug], require_periods(context)
         span = f"{count_periods(periods)}, {periods[0]} to {periods[-1]}" if len(periods) > 1 else periods[0]
         context.log.info(f"{bucket.name}: looking at {span}")
         engine = tamarin_database.open(settings)
         with cancellable(), convert_store_errors(bucket):
             store = tamarin_log_buckets.store(bucket)
-            pulled = pull(
+            pulled = pull_bucket(
                 bucket,
                 store,
                 engine,
@@ -119,7 +118,7 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
         results = {}
         with engine.connect() as connection:
             for each in pulled.periods:
-                metadata = _metadata(each, pulled, ledger.period_counts(connection, bucket.name, each.period))
+                metadata = _metadata(each, pulled, ledger.read_period_counts(connection, bucket.name, each.period))
                 add_metadata(context, metadata, each.period)
                 results[each.period] = _listing_results(slug, each)
         context.log.info(_summary(bucket, pulled))
@@ -127,7 +126,17 @@ def build_log_records(bucket: LoggedBucket, slug: str, settings: Settings) -> dg
             check_results=asset_checks.log_per_partition(context.op_execution_context, results),
         )
 
-    return log_records
+    return [
+        log_records.asset(
+            _log_records_spec(bucket, slug),
+            name=make_name(slug, "log_records"),
+            check_specs=asset_checks.listing_check_specs(bucket, slug),
+            backfill_policy=backfill_policy(bucket, settings),
+            retry_policy=RETRY_POLICY,
+            pool=get_pool(slug),
+        )
+        for slug, bucket in buckets.items()
+    ]
 
 
 def add_metadata(context: dg.AssetExecutionContext, metadata: Mapping[str, object], period: DeliveryPeriod) -> None:

@@ -23,7 +23,7 @@ from tamarin_dagster.orchestration.asset_checks import (
 from tamarin_dagster.orchestration.resources import LogBuckets
 from tamarin_dagster.pipeline.discover import describe_strays, describe_unsearched, survey
 from tamarin_dagster.recordstore import completeness
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, describe_cause, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket
 
 # S3 does not promise how often it delivers, so the bucket's own past is the baseline, once there is enough of it.
@@ -44,10 +44,10 @@ def nightly_results(
     """
 
     def duplicates(connection: sa.Connection, day: date) -> dg.AssetCheckResult:
-        return _duplicate_result(slug, completeness.duplicates_of(connection, bucket.name, day))
+        return _duplicate_result(slug, completeness.find_duplicates(connection, bucket.name, day))
 
     def hidden_records(connection: sa.Connection, day: date) -> dg.AssetCheckResult:
-        return _hidden_result(slug, completeness.hidden_records_of(connection, bucket.name, day))
+        return _hidden_result(slug, completeness.find_hidden_records(connection, bucket.name, day))
 
     for name, look in ((NO_DUPLICATE_RECORDS, duplicates), (NO_HIDDEN_RECORDS, hidden_records)):
         if name not in wanted:
@@ -57,8 +57,8 @@ def nightly_results(
                 yield _sum_up({day: look(connection, day) for day in days})
         except DATABASE_ERRORS as error:
             raise_if_lost(error)
-            text = f"it could not be checked: {cause_of(error)}"
-            yield check_result(name, slug, False, {"error": cause_of(error)}, text)
+            text = f"it could not be checked: {describe_cause(error)}"
+            yield check_result(name, slug, False, {"error": describe_cause(error)}, text)
 
 
 def _sum_up(results: Mapping[date, dg.AssetCheckResult]) -> dg.AssetCheckResult:
@@ -149,7 +149,9 @@ def watch_results(
             baseline = completeness.get_delivery_baseline(connection, bucket.name, now)
             yield _freshness_result(slug, baseline, now)
         if NO_FAILING_PURGES in wanted:
-            failing = completeness.failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
+            failing = (
+                completeness.find_failing_purges(connection, bucket.name, now - PURGE_PATIENCE) if purges else None
+            )
             yield _purge_result(slug, failing)
     if EACH_NAME_BELONGS_TO_A_DAY in wanted:
         yield _stray_result(slug, bucket, log_buckets)

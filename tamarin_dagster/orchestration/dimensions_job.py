@@ -5,7 +5,7 @@ It may run at any time.
 
 import dagster as dg
 
-from tamarin_dagster.analytics.dimensions import refresh_dimensions
+from tamarin_dagster.analytics.dimension_refresh import refresh_dimensions
 from tamarin_dagster.orchestration.assets import RETRY_POLICY
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.naming import make_name

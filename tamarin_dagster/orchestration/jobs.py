@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 from pydantic import Field
 
-from tamarin_dagster.analytics.rollups import limits_of, roll_up
+from tamarin_dagster.analytics.rollups import get_limits, roll_up
 from tamarin_dagster.logstore.archiving import place_name
 from tamarin_dagster.orchestration.archive_assets import build_archive_failures_op
 from tamarin_dagster.orchestration.asset_checks import SAMPLE
@@ -17,8 +17,14 @@ from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.naming import make_name
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster.orchestration.step_failures import hold_back, raise_held_back
-from tamarin_dagster.pipeline.reparse import Reparsed, reparse
-from tamarin_dagster.pipeline.retain import describe_owed, describe_unpurged, expire, first_kept_day, make_lake_proof
+from tamarin_dagster.pipeline.reparse import Reparsed, reparse_bucket
+from tamarin_dagster.pipeline.retain import (
+    describe_owed,
+    describe_unpurged,
+    expire,
+    find_first_kept_day,
+    make_lake_proof,
+)
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
@@ -60,11 +66,11 @@ def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.Jo
         engine = tamarin_database.open(settings)
         with cancellable():
             # Rollups stay when their records are dropped, so they must be complete. Other days do not matter here.
-            first_kept = first_kept_day(months, datetime.now(UTC).date())
+            first_kept = find_first_kept_day(months, datetime.now(UTC).date())
             rolled_up = roll_up(
                 engine,
                 regions=settings.regions,
-                limits=limits_of(settings),
+                limits=get_limits(settings),
                 last=first_kept - timedelta(days=1),
             )
             archives = {name: place_name(url) for name, url in settings.archives().items()}
@@ -126,7 +132,7 @@ def build_reparse_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
         failed: list[dg.Failure] = []
         for bucket in buckets:
             with cancellable(), hold_back(failed, bucket):
-                done = reparse(
+                done = reparse_bucket(
                     bucket,
                     tamarin_database.open(settings),
                     first=first,

@@ -5,7 +5,9 @@ prefix alone is also a slug: it names what all buckets share.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import islice
 
 import dagster as dg
 
@@ -20,9 +22,23 @@ DIGEST_TAG = "tamarin/keys_digest"
 # The priority of the runs that sensors and schedules request. They go before the queued runs of a backfill, which have
 # no priority.
 FIRST = "1"
+# Dagster's own tags; a test holds them to Dagster's constants, which are private.
+PRIORITY_TAG = "dagster/priority"
+RUN_KEY_TAG = "dagster/run_key"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+REPOSITORY_TAG = ".dagster/repository"
+PARENT_RUN_TAG = "dagster/parent_run_id"
+ROOT_RUN_TAG = "dagster/root_run_id"
+FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+UNFINISHED = tuple(status for status in dg.DagsterRunStatus if status not in (*FINISHED, dg.DagsterRunStatus.MANAGED))
 # Dagster's own job, which materializes any of the assets. With a job for each bucket, a thousand buckets would take
 # minutes to load, and Dagster refuses one job for all buckets if their partitions begin on different days.
 ASSET_JOB = "__ASSET_JOB"
+# Buckets that share a step for their checks, and one for their reports. With a step for each, a thousand buckets take
+# seconds more to load, in each process. So they do with one for all: Dagster goes through all checks of a step for each
+# asset that they belong to.
+BUCKETS_PER_STEP = 25
 # The keys of the resources that users can override.
 DATABASE = "tamarin_database"
 LOG_BUCKETS = "tamarin_log_buckets"
@@ -46,6 +62,13 @@ def make_slugs(buckets: Sequence[LoggedBucket], prefix: str = "") -> dict[str, s
             slug, number = f"{plain}_{number}", number + 1
         taken[bucket.name] = slug
     return {name: f"{prefix}/{slug}" if prefix else slug for name, slug in taken.items()}
+
+
+def split_into_groups(buckets: Mapping[str, LoggedBucket]) -> Iterator[dict[str, LoggedBucket]]:
+    """Yield the buckets by slug in groups of BUCKETS_PER_STEP."""
+    left = iter(buckets.items())
+    while group := dict(islice(left, BUCKETS_PER_STEP)):
+        yield group
 
 
 def make_name(slug: str, name: str) -> str:
@@ -84,6 +107,11 @@ def archived_key(slug: str) -> dg.AssetKey:
     return _key(slug, "archived_log_records")
 
 
+def lake_key(slug: str) -> dg.AssetKey:
+    """Return the key of the asset that loads the bucket's records into the lake with Spark."""
+    return _key(slug, "lake_records")
+
+
 def rollups_key(slug: str) -> dg.AssetKey:
     """Return the key of the asset that rolls up a bucket's traffic by day."""
     return _key(slug, "traffic_rollups")
@@ -104,5 +132,11 @@ def report_key(slug: str) -> dg.AssetKey:
     return _key(slug, "traffic_report")
 
 
+def get_slug(key: dg.AssetKey) -> str:
+    """Return the slug of the bucket that an asset belongs to."""
+    return "/".join(key.path[:-1])
+
+
+@cache
 def _key(slug: str, name: str) -> dg.AssetKey:
     return dg.AssetKey([*slug.split("/"), name])

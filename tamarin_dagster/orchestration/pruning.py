@@ -11,15 +11,21 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import sqlalchemy as sa
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
-from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._core.storage.runs.schema import BulkActionsTable, RunsTable, RunTagsTable
-from dagster._core.storage.tags import PARENT_RUN_ID_TAG, REPOSITORY_LABEL_TAG, ROOT_RUN_ID_TAG
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
 
 from tamarin_dagster.orchestration.cancelling import cancellable
-from tamarin_dagster.orchestration.naming import ASSET_JOB, make_name
+from tamarin_dagster.orchestration.naming import (
+    ASSET_JOB,
+    FINISHED,
+    PARENT_RUN_TAG,
+    REPOSITORY_TAG,
+    ROOT_RUN_TAG,
+    make_name,
+)
+from tamarin_dagster.orchestration.tick_logs import prune_tick_logs
 from tamarin_dagster.settings import Settings
 
 # The number of runs whose events are deleted in one transaction: about 5,000 rows, so that nobody waits for the locks.
@@ -80,9 +86,16 @@ class UnsupportedStorageError(Exception):
 
 
 def build_prune_job(
-    settings: Settings, asset_keys: Collection[dg.AssetKey], jobs: Sequence[str], prefix: str = ""
+    settings: Settings,
+    asset_keys: Collection[dg.AssetKey],
+    jobs: Sequence[str],
+    instigators: Collection[str],
+    prefix: str = "",
 ) -> dg.JobDefinition:
-    """Build the job that prunes the runs of these assets and jobs in the code location that it runs in."""
+    """Build the job that prunes the runs of these assets and jobs in the code location that it runs in.
+
+    It also deletes what old ticks of the `instigators`, which are sensors and schedules, have logged.
+    """
 
     @dg.op(
         name=make_name(prefix, "prune_dagster_events"),
@@ -90,7 +103,7 @@ def build_prune_job(
         description="Deletes the step events, log lines and compute logs of runs that ended long ago.",
     )
     def prune_dagster_events(context: dg.OpExecutionContext) -> None:
-        repository = context.run.tags.get(REPOSITORY_LABEL_TAG)
+        repository = context.run.tags.get(REPOSITORY_TAG)
         if repository is None:
             context.log.warning(
                 "nothing is pruned: this run has no code location, so it cannot tell which runs are its own; launch the"
@@ -109,12 +122,14 @@ def build_prune_job(
             except UnsupportedStorageError as error:
                 context.log.warning(f"nothing is pruned: {error}")
                 return
+            ticks = prune_tick_logs(context.instance, before=before, repository=repository, names=instigators)
         context.add_output_metadata(
             {
                 "before": before.isoformat(timespec="minutes"),
                 "pruned runs": done.runs_looked_at,
                 "deleted events": done.events,
                 "deleted runs": done.runs,
+                "deleted logs of ticks": ticks,
             }
         )
 
@@ -187,11 +202,12 @@ def prune(
         for page in _read_run_ids(connection, before, repository):
             ours = [run for run in instance.get_runs(dg.RunsFilter(run_ids=page)) if run.is_finished and is_ours(run)]
             done.runs_looked_at += len(ours)
+            # Before the events: a run without events is not found again if this is interrupted.
+            for run in ours:
+                instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             for kinds, success in ((OPERATIONAL_OF_SUCCESS, True), (OPERATIONAL, False)):
                 ids = [run.run_id for run in ours if run.is_success is success]
                 done.events += connection.execute(_DELETION.where(_EVENTS.run_id.in_(ids), _is_one_of(kinds))).rowcount
-            for run in ours:
-                instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             for run_id in _find_unreferenced(connection, [run.run_id for run in ours]):
                 instance.delete_run(run_id)
                 done.runs += 1
@@ -216,7 +232,7 @@ def _read_run_ids(connection: sa.Connection, before: datetime, repository: str |
         BulkActionsTable.c.status.not_in([status.value for status in BULK_ACTION_TERMINAL_STATUSES])
     )
     wanted = [
-        _RUNS.status.in_([status.value for status in FINISHED_STATUSES]),
+        _RUNS.status.in_([status.value for status in FINISHED]),
         _RUNS.update_timestamp < before.astimezone(UTC).replace(tzinfo=None),
         sa.or_(_RUNS.end_time.is_(None), _RUNS.end_time < before.timestamp()),
         sa.or_(_RUNS.backfill_id.is_(None), _RUNS.backfill_id.not_in(unfinished)),
@@ -224,9 +240,7 @@ def _read_run_ids(connection: sa.Connection, before: datetime, repository: str |
     ]
     if repository is not None:
         wanted.append(
-            sa.exists().where(
-                _TAGS.run_id == _RUNS.run_id, _TAGS.key == REPOSITORY_LABEL_TAG, _TAGS.value == repository
-            )
+            sa.exists().where(_TAGS.run_id == _RUNS.run_id, _TAGS.key == REPOSITORY_TAG, _TAGS.value == repository)
         )
     last = 0
     while found := connection.execute(
@@ -240,7 +254,7 @@ def _find_unreferenced(connection: sa.Connection, run_ids: list[str]) -> list[st
     """Return the runs that no asset, check, backfill or other run refers to."""
     checks = AssetCheckExecutionsTable.c
     others = sa.select(_TAGS.value).where(
-        _TAGS.key.in_((PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG)), _TAGS.value.in_(run_ids), _TAGS.run_id != _RUNS.run_id
+        _TAGS.key.in_((PARENT_RUN_TAG, ROOT_RUN_TAG)), _TAGS.value.in_(run_ids), _TAGS.run_id != _RUNS.run_id
     )
     events = sa.exists().where(
         _EVENTS.run_id == _RUNS.run_id, _EVENTS.dagster_event_type.in_([kind.value for kind in REFERRED_TO])

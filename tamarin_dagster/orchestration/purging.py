@@ -1,6 +1,6 @@
 """The asset and the op that delete log keys: an asset per bucket after its records, and an op for all pending keys."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,10 +13,11 @@ from tamarin_dagster.orchestration import asset_checks
 from tamarin_dagster.orchestration.assets import RETRY_POLICY, add_metadata, describe_place, failure_table, make_link
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions
-from tamarin_dagster.orchestration.naming import archived_key, get_group, make_name, purged_key, records_key
+from tamarin_dagster.orchestration.naming import archived_key, get_group, get_slug, make_name, purged_key, records_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.step_failures import hold_back, raise_held_back
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.orchestration.steps import SharedStep
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -25,15 +26,13 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 PURGE_POOL = "tamarin_purge"
 
 
-def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """Build the asset of a bucket's deleted log keys. Its materializations document the deletions."""
+def _purged_log_keys_spec(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetSpec:
     before = archived_key(slug) if settings.archive_of(bucket) else records_key(slug)
     note = (
         "" if settings.should_purge(bucket) else "\n\n`purge_parsed_keys` is off for this bucket: nothing is deleted."
     )
-
-    @dg.asset(
-        key=purged_key(slug),
+    return dg.AssetSpec(
+        purged_key(slug),
         deps=[before],
         description=(
             f"Log keys of {bucket.name} that were deleted from {describe_place(bucket)} after their rows were proved"
@@ -42,29 +41,44 @@ def build_purged_log_keys(bucket: LoggedBucket, slug: str, settings: Settings) -
             f"{' only if a line is oversized' if settings.should_purge_rejected(bucket) else ''}.{note}"
         ),
         partitions_def=delivery_partitions(bucket),
-        backfill_policy=backfill_policy(bucket, settings),
         group_name=get_group(slug),
         owners=list(bucket.owners),
         kinds={"s3"},
-        pool=PURGE_POOL,
-        retry_policy=RETRY_POLICY,
         metadata={"log keys": make_link(bucket)},
     )
+
+
+def build_purged_log_keys(buckets: Mapping[str, LoggedBucket], settings: Settings) -> list[dg.AssetsDefinition]:
+    """Build the assets of deleted log keys. Their materializations document the deletions.
+
+    `buckets` are the buckets by their slugs.
+    """
+
+    @SharedStep
     def purged_log_keys(
         context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = asset_checks.require_periods(context)
+        bucket, periods = buckets[get_slug(context.asset_key)], asset_checks.require_periods(context)
         done = _Purge(settings, tamarin_database, tamarin_log_buckets, context.log)
         done.purge([bucket], periods)
         if not done.failed:
             with done.engine.connect() as connection:
                 for period in periods:
-                    counts = ledger.period_counts(connection, bucket.name, period)
+                    counts = ledger.read_period_counts(connection, bucket.name, period)
                     add_metadata(context, {"keys": counts.keys, "keys purged so far": counts.purged_keys}, period)
         raise_held_back(done.failed)
         return dg.MaterializeResult(metadata=done.metadata())  # type: ignore[arg-type]
 
-    return purged_log_keys
+    return [
+        purged_log_keys.asset(
+            _purged_log_keys_spec(bucket, slug, settings),
+            name=make_name(slug, "purged_log_keys"),
+            backfill_policy=backfill_policy(bucket, settings),
+            retry_policy=RETRY_POLICY,
+            pool=PURGE_POOL,
+        )
+        for slug, bucket in buckets.items()
+    ]
 
 
 class PurgeConfig(dg.Config):
@@ -131,7 +145,7 @@ class _Purge:
             self.log.warning(f"{failure.key} was not purged: {failure.error}")
 
     def _purge(self, bucket: LoggedBucket, periods: Sequence[DeliveryPeriod] | None) -> None:
-        purged = purge(
+        purged = purge_bucket(
             bucket,
             self.log_buckets.store(bucket),
             self.engine,

@@ -1,6 +1,6 @@
 """The asset of a bucket's monthly reports: one file for each month, with its summary in the metadata."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, timedelta
 from typing import Any
 
@@ -10,7 +10,14 @@ from tamarin_dagster.analytics.report import FEATURE, Month, ReportFile, file_na
 from tamarin_dagster.extras import MissingExtraError, why_missing
 from tamarin_dagster.orchestration.assets import RETRY_POLICY
 from tamarin_dagster.orchestration.cancelling import cancellable
-from tamarin_dagster.orchestration.naming import ASSET_JOB, make_name, report_key, rollups_key
+from tamarin_dagster.orchestration.naming import (
+    ASSET_JOB,
+    get_slug,
+    make_name,
+    report_key,
+    rollups_key,
+    split_into_groups,
+)
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster.orchestration.schedules import active_buckets, choose_default_status
 from tamarin_dagster.orchestration.selections import report_selection
@@ -25,11 +32,9 @@ REPORTS_GROUP = "reports"
 _MONTH_KEY = "%Y-%m"
 
 
-def build_report(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """Build the asset that writes a bucket's report of a month."""
-
-    @dg.asset(
-        key=report_key(slug),
+def _report_spec(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        report_key(slug),
         deps=[rollups_key(slug)],
         description=(
             f"A month of {bucket.name} on one page: traffic, files, consumers, referrers, bots, cost, completeness.\n\n"
@@ -37,36 +42,69 @@ def build_report(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Asse
             " the current month is incomplete."
         ),
         partitions_def=report_partitions(bucket),
-        # A report takes seconds, and past months seldom change, so each run writes the file of one month.
-        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
         group_name=REPORTS_GROUP,
         owners=list(bucket.owners),
         kinds={"html", "postgres"},
+    )
+
+
+def build_reports(
+    buckets: Mapping[str, LoggedBucket], settings: Settings, prefix: str = ""
+) -> list[dg.AssetsDefinition]:
+    """Build the assets that write the buckets' reports of a month. `buckets` are the buckets by their slugs.
+
+    A group of buckets whose first month is the same shares a step. A run writes the chosen reports only.
+    """
+    by_month: dict[str, dict[str, LoggedBucket]] = {}
+    for slug, bucket in buckets.items():
+        by_month.setdefault(str(Month.of(bucket.start_date)), {})[slug] = bucket
+    groups = [group for each in by_month.values() for group in split_into_groups(each)]
+    return [
+        _build_report_step(group, make_name(prefix, f"traffic_reports_{number}"), settings)
+        for number, group in enumerate(groups, 1)
+    ]
+
+
+def _build_report_step(buckets: Mapping[str, LoggedBucket], name: str, settings: Settings) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=name,
+        specs=[_report_spec(bucket, slug, settings) for slug, bucket in buckets.items()],
+        can_subset=True,
+        # A report takes seconds, and past months seldom change, so each run writes the files of one month.
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
         retry_policy=RETRY_POLICY,
     )
-    def traffic_report(context: dg.AssetExecutionContext, tamarin_database: RecordDatabase) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def traffic_reports(
+        context: dg.AssetExecutionContext, tamarin_database: RecordDatabase
+    ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
         if not context.has_partition_key:
             raise dg.Failure(
                 "no month was chosen: choose partitions in the launch dialog, or give a partition_key like 2026-03",
                 allow_retries=False,
             )
         month = Month.parse(context.partition_key)
-        try:
-            with cancellable():
-                done = write_report(
-                    tamarin_database.open(settings),
-                    bucket.name,
-                    month,
-                    settings.reports_folder / file_name(bucket.name, month),
-                    anonymize_ips=settings.anonymize_ips,
-                    key=settings.anonymize_key,
-                )
-        except MissingExtraError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
-        context.log.info(f"{bucket.name}, {month.name}: {done.path}")
-        return dg.MaterializeResult(metadata=_metadata(done))
+        for key in sorted(context.selected_asset_keys):
+            bucket = buckets[get_slug(key)]
+            done = _write(bucket, month, tamarin_database, settings)
+            context.log.info(f"{bucket.name}, {month.name}: {done.path}")
+            yield dg.MaterializeResult(asset_key=key, metadata=_metadata(done))
 
-    return traffic_report
+    return traffic_reports
+
+
+def _write(bucket: LoggedBucket, month: Month, tamarin_database: RecordDatabase, settings: Settings) -> ReportFile:
+    try:
+        with cancellable():
+            return write_report(
+                tamarin_database.open(settings),
+                bucket.name,
+                month,
+                settings.reports_folder / file_name(bucket.name, month),
+                anonymize_ips=settings.anonymize_ips,
+                key=settings.anonymize_key,
+            )
+    except MissingExtraError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def report_partitions(bucket: LoggedBucket) -> dg.MonthlyPartitionsDefinition:

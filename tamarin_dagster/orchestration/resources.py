@@ -68,7 +68,7 @@ class LogBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
         return open_place(settings, bucket, self.client)
 
     def _identity(self) -> object:
-        """Return a value that tells different clients apart, since Dagster copies a resource for each run."""
+        """Return a value that differs for different clients, since Dagster copies a resource for each run."""
         return None
 
 

@@ -1,40 +1,47 @@
 """The asset of a bucket's rollups, the check that they add up, and the job that rolls up all pending days."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.errors import DagsterInvalidPropertyError
 
 from tamarin_dagster.analytics.checking import SumDifference, check_sums
-from tamarin_dagster.analytics.dimensions import refresh_dimensions
-from tamarin_dagster.analytics.rollups import RolledUp, limits_of, pending_days, roll_up
+from tamarin_dagster.analytics.dimension_refresh import refresh_dimensions
+from tamarin_dagster.analytics.rollups import RolledUp, get_limits, pending_days, roll_up
 from tamarin_dagster.orchestration.asset_checks import (
     ROLLUPS_ADD_UP,
     SAMPLE,
     check_result,
     check_spec,
+    group_by_slug,
     require_periods,
 )
 from tamarin_dagster.orchestration.assets import RETRY_POLICY
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.delivery_partitions import backfill_policy, delivery_partitions
-from tamarin_dagster.orchestration.naming import get_group, get_pool, make_name, records_key, rollups_key
-from tamarin_dagster.orchestration.progress import log_roll_up
+from tamarin_dagster.orchestration.naming import (
+    get_group,
+    get_pool,
+    get_slug,
+    make_name,
+    records_key,
+    rollups_key,
+    split_into_groups,
+)
 from tamarin_dagster.orchestration.resources import RecordDatabase
+from tamarin_dagster.orchestration.run_progress import log_roll_up
 from tamarin_dagster.orchestration.step_failures import fail_for, failure_rows
+from tamarin_dagster.orchestration.steps import SharedStep
 from tamarin_dagster.recordstore import pending_days as noted
 from tamarin_dagster.recordstore.failures import DayFailure
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
-def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetsDefinition:
-    """Build the asset that rolls up a bucket's traffic: each request day whose records have changed."""
-
-    @dg.asset(
-        key=rollups_key(slug),
+def _traffic_rollups_spec(bucket: LoggedBucket, slug: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        rollups_key(slug),
         deps=[records_key(slug)],
         description=(
             f"Traffic of {bucket.name} by hour, and by day and object key, address, requester, referrer and user agent:"
@@ -44,15 +51,22 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
             " the hour. If you materialize this asset alone, it rolls up its days again."
         ),
         partitions_def=delivery_partitions(bucket),
-        backfill_policy=backfill_policy(bucket, settings),
         owners=list(bucket.owners),
         group_name=get_group(slug),
         kinds={"postgres"},
-        pool=get_pool(slug),
-        retry_policy=RETRY_POLICY,
     )
+
+
+def build_traffic_rollups(buckets: Mapping[str, LoggedBucket], settings: Settings) -> list[dg.AssetsDefinition]:
+    """Build the assets that roll up the buckets' traffic: each request day whose records have changed.
+
+    `buckets` are the buckets by their slugs.
+    """
+
+    @SharedStep
     def traffic_rollups(context: dg.AssetExecutionContext, tamarin_database: RecordDatabase) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        periods = require_periods(context)
+        slug = get_slug(context.asset_key)
+        bucket, periods = buckets[slug], require_periods(context)
         engine, others = tamarin_database.open(settings), _get_other_buckets(bucket, settings)
         alone = not _is_loading_records(context, slug)
         with cancellable():
@@ -62,7 +76,7 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
             done = roll_up(
                 engine,
                 regions=settings.regions,
-                limits=limits_of(settings),
+                limits=get_limits(settings),
                 skips=others,
                 patient=not alone,
                 progress=log_roll_up(context.log),
@@ -71,26 +85,50 @@ def build_traffic_rollups(bucket: LoggedBucket, slug: str, settings: Settings) -
         fail_for(context.log, failures, own=bucket.name)
         return dg.MaterializeResult(metadata=_make_metadata(done))
 
-    return traffic_rollups
+    return [
+        traffic_rollups.asset(
+            _traffic_rollups_spec(bucket, slug),
+            name=make_name(slug, "traffic_rollups"),
+            backfill_policy=backfill_policy(bucket, settings),
+            retry_policy=RETRY_POLICY,
+            pool=get_pool(slug),
+        )
+        for slug, bucket in buckets.items()
+    ]
 
 
-def build_rollup_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
-    """Build the check that each rollup adds up to the records, for all days rolled up since the last check."""
+def build_rollup_checks(
+    buckets: Mapping[str, LoggedBucket], settings: Settings, prefix: str = ""
+) -> list[dg.AssetChecksDefinition]:
+    """Build the checks that each rollup adds up to the records, for all days rolled up since the last check.
 
+    `buckets` are the buckets by their slugs. A group of buckets shares a step. A run executes the chosen checks only.
+    """
+    return [
+        _build_sums_step(group, make_name(prefix, f"rollup_sums_{number}"), settings)
+        for number, group in enumerate(split_into_groups(buckets), 1)
+    ]
+
+
+def _build_sums_step(buckets: Mapping[str, LoggedBucket], name: str, settings: Settings) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
-        name=make_name(slug, "rollup_sums"),
-        specs=[check_spec(ROLLUPS_ADD_UP, bucket, slug)],
-        pool=get_pool(slug),
+        name=name,
+        specs=[check_spec(ROLLUPS_ADD_UP, bucket, slug) for slug, bucket in buckets.items()],
+        can_subset=True,
     )
-    def rollup_sums(tamarin_database: RecordDatabase) -> Iterator[dg.AssetCheckResult]:
-        checked = check_sums(tamarin_database.open(settings), skips=_get_other_buckets(bucket, settings))
-        wrong = checked.differences
-        metadata: dict[str, Any] = {"days added up": checked.days, "days left for the next time": checked.left}
-        if checked.failures:
-            metadata["days that could not be added up"] = failure_rows(checked.failures)
-        if wrong:
-            metadata["differences"] = dg.MetadataValue.table(records=[_difference(each) for each in wrong[:SAMPLE]])
-        yield check_result(ROLLUPS_ADD_UP, slug, not (wrong or checked.failures), metadata)
+    def rollup_sums(
+        context: dg.AssetCheckExecutionContext, tamarin_database: RecordDatabase
+    ) -> Iterator[dg.AssetCheckResult]:
+        engine = tamarin_database.open(settings)
+        for slug in group_by_slug(context.selected_asset_check_keys):
+            checked = check_sums(engine, skips=_get_other_buckets(buckets[slug], settings))
+            wrong = checked.differences
+            metadata: dict[str, Any] = {"days added up": checked.days, "days left for the next time": checked.left}
+            if checked.failures:
+                metadata["days that could not be added up"] = failure_rows(checked.failures)
+            if wrong:
+                metadata["differences"] = dg.MetadataValue.table(records=[_difference(each) for each in wrong[:SAMPLE]])
+            yield check_result(ROLLUPS_ADD_UP, slug, not (wrong or checked.failures), metadata)
 
     return rollup_sums
 
@@ -113,7 +151,7 @@ def build_roll_up_job(settings: Settings, prefix: str = "") -> dg.JobDefinition:
             done = roll_up(
                 engine,
                 regions=settings.regions,
-                limits=limits_of(settings),
+                limits=get_limits(settings),
                 progress=log_roll_up(context.log),
             )
             failures = [*done.failures, *_refresh_dimensions(context.log, engine, settings)]
@@ -167,7 +205,7 @@ def _is_loading_records(context: dg.AssetExecutionContext, slug: str) -> bool:
     """Return whether the run loads the bucket's records before its rollups. A direct call has no run."""
     try:
         job = context.job_def
-    except DagsterInvalidPropertyError:
+    except dg.DagsterError:
         return False
     return records_key(slug) in job.asset_layer.executable_asset_keys
 

@@ -7,15 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import dagster as dg
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PRIORITY_TAG,
-)
 
-from tamarin_dagster.analytics.dimensions import pending_dimensions
+from tamarin_dagster.analytics.dimension_refresh import pending_dimensions
 from tamarin_dagster.orchestration.delivery_partitions import first_partition_date, whole_days
-from tamarin_dagster.orchestration.naming import ASSET_JOB, FIRST, make_name
+from tamarin_dagster.orchestration.naming import (
+    ASSET_JOB,
+    FIRST,
+    PRIORITY_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    make_name,
+)
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster.orchestration.selections import reconcile_selection
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -120,7 +122,7 @@ def build_dimensions_schedule(job: dg.JobDefinition, settings: Settings, prefix:
 
 def range_tags(first: str, last: str) -> dict[str, str]:
     """Return tags that make one run of a range of partitions. RunRequest has no parameter for it (dagster #34096)."""
-    return {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+    return {RANGE_START_TAG: first, RANGE_END_TAG: last}
 
 
 def choose_default_status(buckets: Sequence[LoggedBucket]) -> dg.DefaultScheduleStatus:

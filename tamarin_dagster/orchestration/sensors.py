@@ -14,26 +14,32 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import sqlalchemy as sa
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, RunRecord
-from dagster._core.storage.tags import PRIORITY_TAG, RUN_KEY_TAG
 
 from tamarin_dagster.logformat import DeliveryPeriod, delivery_day
 from tamarin_dagster.logkey import LogKey
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.orchestration.batching import minutes_to_wait
 from tamarin_dagster.orchestration.delivery_partitions import first_partition_date, get_period, has_begun, partition_key
-from tamarin_dagster.orchestration.naming import BUCKET_TAG, DIGEST_TAG, FIRST, make_name
+from tamarin_dagster.orchestration.naming import (
+    BUCKET_TAG,
+    DIGEST_TAG,
+    FIRST,
+    PRIORITY_TAG,
+    RUN_KEY_TAG,
+    UNFINISHED,
+    make_name,
+)
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.selections import Selection, load_selection
 from tamarin_dagster.pipeline.discover import (
     DAYS_AHEAD,
     Look,
-    days_with_keys,
     describe_strays,
     describe_unsearched,
+    list_days_with_keys,
     survey,
 )
-from tamarin_dagster.pipeline.retain import first_kept_day
+from tamarin_dagster.pipeline.retain import find_first_kept_day
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -133,7 +139,9 @@ def build_sensor(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.Sens
         first = find_first_day(
             bucket,
             date.fromisoformat(position) if position else None,
-            first_kept_day(settings.retention_months, datetime.now(UTC).date()) if settings.retention_months else None,
+            find_first_kept_day(settings.retention_months, datetime.now(UTC).date())
+            if settings.retention_months
+            else None,
         )
         in_flight = _partitions_in_flight(context.instance, selection)
         requests: list[dg.RunRequest] = []
@@ -192,7 +200,7 @@ def find_unseen_periods(
     tick.strays_elsewhere = list(seen.strays)
     tick.not_searched = describe_unsearched(seen)
     last = today + timedelta(days=DAYS_AHEAD)
-    for day in days_with_keys(store, bucket, seen.roots, first, last, tick.strays_elsewhere):
+    for day in list_days_with_keys(store, bucket, seen.roots, first, last, tick.strays_elsewhere):
         if tick.cut_short or time.monotonic() - started > TICK_BUDGET_SECONDS:
             tick.cut_short = True
             return
@@ -246,7 +254,7 @@ def _partitions_in_flight(instance: dg.DagsterInstance, selection: Selection) ->
 
     No key is missed: a run lists its partition when it starts.
     """
-    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={BUCKET_TAG: selection.bucket_tag}))
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED, tags={BUCKET_TAG: selection.bucket_tag}))
     return {run.tags["dagster/partition"] for run in runs if "dagster/partition" in run.tags}
 
 
@@ -280,7 +288,7 @@ def _minutes_to_wait(
     instance: dg.DagsterInstance, selection: Selection, unseen: Unseen, bucket: LoggedBucket, settings: Settings
 ) -> float:
     """Return for how many minutes the keys should wait for more, rounded up so that a wait never reads as 0 minutes."""
-    least = settings.minutes_between_runs_of(bucket)
+    least = settings.get_minutes_between_runs(bucket)
     if least == 0:
         return 0
     tags = {BUCKET_TAG: selection.bucket_tag, "dagster/partition": partition_key(unseen.period)}
@@ -293,12 +301,12 @@ def _minutes_to_wait(
     return math.ceil(minutes_to_wait(unseen.keys, since, interval=settings.pull_parse_interval, least=least))
 
 
-def _has_failed_before_start(record: RunRecord) -> bool:
+def _has_failed_before_start(record: dg.RunRecord) -> bool:
     """Return whether the run failed without being executed: its code server was gone, or its process did not start."""
     return record.dagster_run.status is dg.DagsterRunStatus.FAILURE and record.start_time is None
 
 
-def _parse_attempt(record: RunRecord) -> int:
+def _parse_attempt(record: dg.RunRecord) -> int:
     """Return the number of the attempt in the run's key, or 0 if it has none."""
     number = record.dagster_run.tags.get(RUN_KEY_TAG, "").rpartition(":attempt")[2]
     return int(number) if number.isdecimal() else 0

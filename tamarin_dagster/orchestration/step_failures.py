@@ -7,7 +7,7 @@ import dagster as dg
 
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.orchestration.asset_checks import SAMPLE
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, DayFailure, cause_of, is_connection_lost
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, DayFailure, describe_cause, is_connection_lost
 from tamarin_dagster.settings import LoggedBucket
 
 
@@ -25,7 +25,7 @@ def hold_back(failures: list[dg.Failure], bucket: LoggedBucket) -> Iterator[None
     except DATABASE_ERRORS as error:
         if is_connection_lost(error):
             raise
-        failures.append(dg.Failure(f"bucket {bucket.name}: database: {cause_of(error)}"))
+        failures.append(dg.Failure(f"bucket {bucket.name}: database: {describe_cause(error)}"))
 
 
 def raise_held_back(failures: Sequence[dg.Failure]) -> None:

@@ -15,11 +15,11 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics import anomalies
 from tamarin_dagster.analytics.consumers import Consumer, ConsumerKind, Consumers
-from tamarin_dagster.analytics.past import SETTLED_AFTER, last_settled_day, waiting_days
-from tamarin_dagster.analytics.reasons import Reason
+from tamarin_dagster.analytics.past import SETTLED_AFTER, find_last_settled_day, waiting_days
+from tamarin_dagster.analytics.rise_reasons import Reason
 from tamarin_dagster.logkey import make_printable
 from tamarin_dagster.orchestration.naming import get_group, rollups_key, traffic_key
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, describe_cause, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster.traffic.baseline import PAST_DAYS
 
@@ -106,9 +106,9 @@ def anomaly_results(
     bucket: LoggedBucket, slug: str, settings: Settings, wanted: Collection[str], engine: sa.Engine
 ) -> Iterator[dg.AssetCheckResult]:
     """Judge the bucket's traffic and yield the results of the wanted checks. This reads only the rollups."""
-    threshold, share = settings.alarm_threshold_of(bucket), settings.hog_share_of(bucket)
+    threshold, share = settings.get_alarm_threshold(bucket), settings.get_hog_share(bucket)
     now = datetime.now(UTC)
-    first = last_settled_day(now) - timedelta(days=anomalies.TOP_TALKER_DAYS - 1)
+    first = find_last_settled_day(now) - timedelta(days=anomalies.TOP_TALKER_DAYS - 1)
     with engine.connect() as connection:
         waiting = waiting_days(connection, bucket.name, first, now.date())
     for name in sorted(set(ANOMALY_CHECKS) & set(wanted)):
@@ -117,7 +117,7 @@ def anomaly_results(
                 judged = _judge(connection, name, bucket.name, now, threshold, share)
         except DATABASE_ERRORS as error:
             raise_if_lost(error)
-            judged = _Judgement(False, {}, f"the traffic could not be judged: {cause_of(error)}")
+            judged = _Judgement(False, {}, f"the traffic could not be judged: {describe_cause(error)}")
         judged = _note_waiting_days(judged, waiting)
         yield dg.AssetCheckResult(
             passed=judged.passed,
@@ -146,13 +146,13 @@ def _judge(
 ) -> _Judgement:
     """Return the judgement of the check with this name."""
     if name == BANDWIDTH_ANOMALY:
-        return _judge_rises(anomalies.bandwidth_spikes(connection, bucket, now, threshold), int)
+        return _judge_rises(anomalies.find_bandwidth_spikes(connection, bucket, now, threshold), int)
     if name == REQUEST_ANOMALY:
-        return _judge_rises(anomalies.request_spikes(connection, bucket, now, threshold), int)
+        return _judge_rises(anomalies.find_request_spikes(connection, bucket, now, threshold), int)
     if name == ERROR_RATE_ANOMALY:
-        return _judge_rises(anomalies.error_rate_jumps(connection, bucket, now, threshold), _percent)
+        return _judge_rises(anomalies.find_error_rate_jumps(connection, bucket, now, threshold), _percent)
     if name == NEW_TOP_TALKER:
-        return _judge_newcomers(anomalies.new_top_consumers(connection, bucket, now))
+        return _judge_newcomers(anomalies.find_new_top_consumers(connection, bucket, now))
     return _judge_top_talkers(anomalies.top_talkers(connection, bucket, now, share), share)
 
 

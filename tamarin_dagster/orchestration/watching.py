@@ -19,10 +19,11 @@ from tamarin_dagster.orchestration.asset_checks import (
     NIGHTLY_CHECKS,
     WATCH_CHECKS,
     check_spec,
+    group_by_slug,
 )
 from tamarin_dagster.orchestration.cancelling import cancellable
 from tamarin_dagster.orchestration.completeness_checks import nightly_results, watch_results
-from tamarin_dagster.orchestration.naming import delivered_key, make_name, traffic_key
+from tamarin_dagster.orchestration.naming import delivered_key, make_name, split_into_groups, traffic_key
 from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.schedules import RECONCILED_DAYS, choose_default_status
 from tamarin_dagster.orchestration.step_failures import hold_back, raise_held_back
@@ -33,24 +34,40 @@ from tamarin_dagster.settings import LoggedBucket, Settings
 REPEAT_SECONDS = 6 * 3600
 
 
-def build_watch_checks(bucket: LoggedBucket, slug: str, settings: Settings) -> dg.AssetChecksDefinition:
-    """Build the checks of the bucket's present state, so that people can run any of them in the UI."""
+def build_watch_checks(
+    buckets: Mapping[str, LoggedBucket], settings: Settings, prefix: str = ""
+) -> list[dg.AssetChecksDefinition]:
+    """Build the checks of the buckets' present state, so that people can run any of them in the UI.
 
+    `buckets` are the buckets by their slugs. A group of buckets shares a step. A run executes the chosen checks only.
+    """
+    return [
+        _build_watch_step(group, make_name(prefix, f"watch_{number}"), settings)
+        for number, group in enumerate(split_into_groups(buckets), 1)
+    ]
+
+
+def _build_watch_step(buckets: Mapping[str, LoggedBucket], name: str, settings: Settings) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
-        name=make_name(slug, "watch"),
+        name=name,
         specs=[
-            *(check_spec(name, bucket, slug) for name in (*WATCH_CHECKS, *NIGHTLY_CHECKS)),
-            *anomaly_check_specs(bucket, slug),
+            spec
+            for slug, bucket in buckets.items()
+            for spec in (
+                *(check_spec(name, bucket, slug) for name in (*WATCH_CHECKS, *NIGHTLY_CHECKS)),
+                *anomaly_check_specs(bucket, slug),
+            )
         ],
         can_subset=True,
     )
     def watch(
         context: dg.AssetCheckExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> Iterator[dg.AssetCheckResult]:
-        wanted = {key.name for key in context.selected_asset_check_keys}
         engine = tamarin_database.open(settings)
-        yield from _hourly_results(bucket, slug, settings, wanted, engine, tamarin_log_buckets)
-        yield from nightly_results(bucket, slug, wanted, engine, _last_days(bucket))
+        for slug, wanted in group_by_slug(context.selected_asset_check_keys).items():
+            bucket = buckets[slug]
+            yield from _hourly_results(bucket, slug, settings, wanted, engine, tamarin_log_buckets)
+            yield from nightly_results(bucket, slug, wanted, engine, _last_days(bucket))
 
     return watch
 

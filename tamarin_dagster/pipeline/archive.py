@@ -1,4 +1,4 @@
-"""archive: write a bucket's records as Parquet files before its log keys are purged. Knows nothing of Dagster.
+"""Archive: write a bucket's records as Parquet files before its log keys are purged. This module does not know Dagster.
 
 The unit is a delivery day. It gets one file, `logged_bucket=media/delivery_day=2026-03-06/records.parquet`. If late log
 keys come, the file is written again as a whole, so each record is in the archive once, even after a kill. A record of
@@ -40,9 +40,9 @@ from tamarin_dagster.logstore.opening import open_archive, open_client
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.archived import UNKNOWN_PLACE, ArchivableKey, DayState, NotedDay
-from tamarin_dagster.recordstore.expiry import midnight
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.extracts import open_snapshot
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, describe_cause, raise_if_lost
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ _CHANGED_MEANWHILE = "some of its log keys were loaded or reparsed meanwhile; th
 
 @dataclass(slots=True)
 class Archived:
-    """What a call of `archive` did.
+    """The result of a call of `archive`.
 
     Attributes:
         days: delivery days that were written.
@@ -186,7 +186,7 @@ def _take_place(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) ->
     return state.database
 
 
-def archive(
+def archive_bucket(
     bucket: LoggedBucket,
     place: ArchivePlace | LakePlace,
     engine: sa.Engine,
@@ -249,7 +249,7 @@ def _only_that_day(done: Archived, day: date) -> Iterator[None]:
         yield
     except DATABASE_ERRORS as error:
         raise_if_lost(error)
-        done.problems[day] = f"database: {cause_of(error)}; remove the cause, and the next run writes the day"
+        done.problems[day] = f"database: {describe_cause(error)}; remove the cause, and the next run writes the day"
 
 
 def _is_due(day: date, state: DayState, noted: NotedDay, now: datetime) -> bool:
@@ -547,7 +547,7 @@ class Verified:
         state: what the ledger says.
         database: the identity of this database.
         record: what the archive says; None if it has no record of the day.
-        files: the present state of the day's files; None for one that is missing or damaged.
+        files: the current state of the day's files; None for one that is missing or damaged.
     """
 
     place: str

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 import sqlalchemy as sa
 
 from tamarin_dagster.logstore import LogStore
-from tamarin_dagster.pipeline.discover import Look, days_with_keys, survey
+from tamarin_dagster.pipeline.discover import Look, list_days_with_keys, survey
 from tamarin_dagster.settings import LoggedBucket
 
 # S3 lists a page of 1,000 names in about 0.1 s, so this allows 100,000 to 200,000 log keys, and is as long as people
@@ -26,7 +26,7 @@ NEWEST_DAYS = 7
 
 @dataclass(slots=True)
 class Backlog:
-    """What a look at a log bucket has found.
+    """The log keys that a listing of a log bucket has found.
 
     Attributes:
         first, last: the range of delivery days to look at.
@@ -66,7 +66,7 @@ def count_backlog(
     found = Backlog(first, last)
     roots = survey(store, bucket).roots
     for number, day in enumerate(_days(bucket, store, roots, first, last)):
-        if number and clock() > end:  # there may be thousands of days without any log key, too
+        if number and clock() > end:  # there may also be thousands of days without any log key
             return found
         look = Look(store, engine, bucket, roots, day)
         listed, unloaded = found.listed, found.unloaded
@@ -88,4 +88,4 @@ def _days(bucket: LoggedBucket, store: LogStore, roots: tuple[str, ...], first: 
     """Yield the newest days, backwards, then the earlier days that have log keys; each is searched for on demand."""
     newest = min(NEWEST_DAYS, (last - first).days + 1)
     back = (last - timedelta(days=number) for number in range(newest))
-    return itertools.chain(back, days_with_keys(store, bucket, roots, first, last - timedelta(days=newest)))
+    return itertools.chain(back, list_days_with_keys(store, bucket, roots, first, last - timedelta(days=newest)))

@@ -22,8 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tamarin_dagster.extras import install_command
-from tamarin_dagster.logstore.files import sync_folder
-from tamarin_dagster.private_files import make_private_folder
+from tamarin_dagster.private_files import make_private_folder, sync_folder
 from tamarin_dagster.recordstore.connections import CONNECT_TIMEOUT_SECONDS
 from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.schema.repeatable import FROZEN_FUNCTIONS, VIEWS_AND_FUNCTIONS

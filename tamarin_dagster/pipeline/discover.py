@@ -40,7 +40,7 @@ _NOT_PARTITIONED = (r"[0-9]{12}/", r"[0-9]{4}-(?=[0-9]{2}-)")
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What lies under a bucket's log prefix, without its days.
+    """The trees and strays under a bucket's log prefix, without its days.
 
     Attributes:
         roots: prefixes of this bucket's trees in the partitioned layout: `<prefix><folders>/`.
@@ -108,7 +108,7 @@ def survey(store: LogStore, bucket: LoggedBucket) -> Survey:
     return seen
 
 
-def days_with_keys(
+def list_days_with_keys(
     store: LogStore,
     bucket: LoggedBucket,
     roots: tuple[str, ...],
@@ -156,7 +156,7 @@ def _days(
     for found, group in find_groups(store, base, day_prefix(base, first), pattern):
         if found.key >= end:
             return
-        if day := _date_of(group):
+        if day := _parse_date(group):
             yield day
         # The survey reports names without a date that lie outside of S3's folders.
         elif tells_undated if group is None else group[1] is not None:
@@ -264,7 +264,7 @@ class Look:
         return MAX_OUTDATED_NAMED - len(self.outdated_names)
 
 
-def _date_of(match: re.Match[str] | None) -> date | None:
+def _parse_date(match: re.Match[str] | None) -> date | None:
     """Return the date in a name, or None if there is none, as in 30 February or an account's folder."""
     if match is None or match[1] is None:
         return None

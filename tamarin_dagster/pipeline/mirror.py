@@ -1,6 +1,6 @@
-"""mirror: copy a bucket's log keys into a folder, unchanged. List, skip what is there, fetch, write.
+"""Mirror: copy a bucket's log keys into a folder, unchanged. List, skip what is there, fetch, write.
 
-The folder can serve as a log bucket afterwards. Knows nothing of Dagster, and needs no database.
+The folder can serve as a log bucket afterwards. This module does not know Dagster, and needs no database.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from tamarin_dagster.logstore.copies import Copies, CopiesError, NotCopiedError
 from tamarin_dagster.logstore.threads import Threads
 from tamarin_dagster.parallel import prefetch
 from tamarin_dagster.pipeline.batches import make_batches
-from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Listing, days_with_keys, survey
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Listing, list_days_with_keys, survey
 from tamarin_dagster.settings import LoggedBucket
 
 _log = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ WRITE_THREADS = 16
 
 @dataclass(frozen=True, slots=True)
 class MirrorProgress:
-    """What a mirror has done so far.
+    """The progress of a mirror.
 
     Attributes:
         period: the last day that was worked on.
-        looked, periods: how many days were listed to their end, of how many.
+        looked, periods: how many days were listed to their end, and the number of all.
         keys, bytes: what was fetched.
     """
 
@@ -51,7 +51,7 @@ class MirrorProgress:
 
 @dataclass(slots=True)
 class Mirrored:
-    """What a mirror of a bucket did.
+    """The result of mirroring a bucket.
 
     Attributes:
         folder: where the copies are, by the log keys' names.
@@ -74,7 +74,7 @@ class Mirrored:
     seconds: float = 0.0
 
 
-def mirror(
+def mirror_bucket(
     bucket: LoggedBucket,
     store: LogStore,
     out: Path,
@@ -99,7 +99,7 @@ def mirror(
     seen = survey(store, bucket)
     done = Mirrored(folder, outside=list(seen.strays))
     until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
-    days = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, done.outside))
+    days = list(list_days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, done.outside))
     with Copies(folder) as copies:
         _Mirror(bucket, store, copies, seen.roots, days, done, progress).run()
     done.seconds = time.monotonic() - started

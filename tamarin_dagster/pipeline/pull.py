@@ -1,6 +1,6 @@
-"""pull: load what is unseen in a bucket's days (or hours). List, fetch, parse and load overlap.
+"""Pull: load the unseen log keys of a bucket's days (or hours). List, fetch, parse and load overlap.
 
-Knows nothing of Dagster. Reports progress through one callback, and returns the result of each delivery period.
+This module does not know Dagster. It reports progress to one callback, and returns the result of each delivery period.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from tamarin_dagster.logkey import KeyFailure, LogKey, count_periods, make_print
 from tamarin_dagster.logstore import CHANGED_SINCE_LISTED, FetchError, LogStore
 from tamarin_dagster.parallel import parallel_map, prefetch
 from tamarin_dagster.pipeline.batches import make_batches
-from tamarin_dagster.pipeline.discover import DAYS_AHEAD, MAX_OUTDATED_NAMED, Look, Survey, days_with_keys, survey
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD, MAX_OUTDATED_NAMED, Look, Survey, list_days_with_keys, survey
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.generations import DigestNeededError
@@ -50,11 +50,11 @@ UNPACKED_RATIO = 8
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a pull has done so far, over all its periods.
+    """The progress of a pull over all its periods.
 
     Attributes:
         period: the last period that was worked on.
-        looked, periods: how many periods were listed to their end, of how many. What is found is loaded soon after.
+        looked, periods: how many periods were listed to their end, and the number of all. Found keys are loaded soon.
         keys, lines, bytes: what was loaded.
     """
 
@@ -81,7 +81,7 @@ class MisreadLine:
 
 @dataclass(slots=True)
 class PulledPeriod:
-    """What a pull did for one delivery period. Counts are of log keys that it loaded; `seen` ones were loaded before.
+    """The result of a pull for one delivery period. Counts are of loaded log keys; `seen` ones were loaded before.
 
     listed = seen + returned + keys + outdated + failures.
 
@@ -157,7 +157,7 @@ class Pulled:
         return [name for period in self.periods for name in period.outdated_names]
 
 
-def pull(
+def pull_bucket(
     bucket: LoggedBucket,
     store: LogStore,
     engine: sa.Engine,
@@ -187,7 +187,7 @@ def pull(
     if periods is None:
         until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
         # Find them all before the first one is loaded, so that a concurrent purge does not hide any.
-        periods = list(days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
+        periods = list(list_days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until, strays))
     pulled = _Pull(bucket, store, engine, run_id, seen, sorted(set(periods)), redacts, parser, progress)
     if loaded is not None:
         loaded.extend(pulled.periods.values())

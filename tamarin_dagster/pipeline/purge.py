@@ -36,7 +36,7 @@ PURGE_PAGE_KEYS = 1000
 
 @dataclass(slots=True)
 class Purged:
-    """What a purge did, or what it would do, if it was a dry run.
+    """The result of a purge, or of a dry run.
 
     Attributes:
         keys, bytes: what was deleted.
@@ -83,7 +83,7 @@ def _keep_archived(page: list[LoadedKey], proof: "ArchiveProof | LakeProof | Non
     return [key for key in page if key.delivery_date not in done.archive_problems]
 
 
-def purge(
+def purge_bucket(
     bucket: LoggedBucket,
     store: LogStore,
     engine: sa.Engine,
@@ -117,7 +117,7 @@ def purge(
         if progress:
             progress(done.keys)
     with engine.connect() as connection:
-        done.kept = ledger.kept_keys(connection, bucket.name, store.name, periods)
+        done.kept = ledger.count_kept_keys(connection, bucket.name, store.name, periods)
         if place:
             done.waiting_keys = archived.waiting_purgeable_keys(
                 connection, bucket.name, store.name, place, periods, with_rejected=with_rejected
@@ -164,7 +164,7 @@ def _prove(
     with engine.connect() as connection:
         unproved = {difference.key: difference for difference in ledger.count_differences(connection, ids)}
         # Ask after the count, which leaves out what retention has marked meanwhile and so proves nothing about it.
-        left_out = ledger.expired_ids(connection, ids)
+        left_out = ledger.list_expired_ids(connection, ids)
         if place:  # a reparse may have moved lines into the records meanwhile
             left_out |= archived.unarchived_ids(connection, ids, place)
     hit(FailPoint.PURGE_QUERY_AFTER)

@@ -1,6 +1,6 @@
-"""recheck: find stored records that the present rules would not load, and report them. Changes nothing.
+"""Recheck: find stored records that the current rules would not load, and report them. Changes nothing.
 
-An earlier version loaded lines whose tail had no documented shape, and purged their log keys. Knows nothing of Dagster.
+An earlier version loaded lines whose tail had no documented shape, and purged their log keys.
 """
 
 import time
@@ -15,11 +15,11 @@ from tamarin_dagster.logformat import redact_text
 from tamarin_dagster.logkey import make_printable
 from tamarin_dagster.recordstore.shapes import (
     CHECKED_FIELDS,
+    DaySpan,
     MisshapenRecords,
-    RequestDay,
-    misshapen_records,
-    request_days,
-    values_of,
+    find_misshapen_records,
+    list_request_days,
+    read_values,
 )
 
 SAMPLES = 3
@@ -113,13 +113,13 @@ class Rechecked:
         return f"{days} of requests{span}: {records}{where} would not be loaded today; {self.seconds:.1f} s"
 
 
-def recheck(
+def recheck_records(
     engine: sa.Engine,
     *,
     bucket: str | None = None,
     first: date | None = None,
     last: date | None = None,
-    progress: Callable[[Rechecked, RequestDay], None] | None = None,
+    progress: Callable[[Rechecked, DaySpan], None] | None = None,
 ) -> Rechecked:
     """Find stored records that violate the shape of a column of the tail, or of the bucket owner.
 
@@ -138,7 +138,7 @@ def recheck(
     """
     started = time.monotonic()
     with _reading(engine) as connection:
-        days = request_days(connection, first, last)
+        days = list_request_days(connection, first, last)
     done = Rechecked(day_count=len(days))
     if days:
         done.first_day, done.last_day = days[0].day, days[-1].day
@@ -163,7 +163,7 @@ def _reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 def _recheck_day(
     connection: sa.Connection,
-    day: RequestDay,
+    day: DaySpan,
     bucket: str | None,
     done: Rechecked,
     columns: dict[str, ViolatedColumn],
@@ -172,7 +172,7 @@ def _recheck_day(
     named = {key.id: key for key in done.keys}
     wanted: dict[tuple[int, int], MisshapenRecords] = {}
     asked = dict.fromkeys(columns, 0)
-    with closing(misshapen_records(connection, day, bucket)) as found:
+    with closing(find_misshapen_records(connection, day, bucket)) as found:
         for each in found:
             done.records += each.records
             for name in each.columns:
@@ -185,7 +185,7 @@ def _recheck_day(
                     asked[name] += 1
     if not wanted:
         return
-    values = values_of(connection, day, list(wanted))
+    values = read_values(connection, day, list(wanted))
     for place, each in wanted.items():
         for name in each.columns:
             value = values.get(place, {}).get(name)

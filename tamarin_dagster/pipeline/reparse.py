@@ -1,6 +1,6 @@
-"""reparse: read rejected lines again, with the present parser and the present time.
+"""Reparse: read rejected lines again, with the current parser and the current time.
 
-Lines that are records now are moved into the records, in one transaction for each log key. Knows nothing of Dagster.
+Lines that are records now are moved into the records, in one transaction for each log key.
 """
 
 import logging
@@ -31,7 +31,7 @@ REPARSE_PAGE_KEYS = 1000
 
 @dataclass(slots=True)
 class Reparsed:
-    """What a reparse did. Counts are of log keys without a failure: lines = moved + rejected + oversized.
+    """The result of a reparse. Counts are of log keys without a failure: lines = moved + rejected + oversized.
 
     Attributes:
         keys: log keys with rejected lines.
@@ -64,7 +64,7 @@ class Reparsed:
         )
 
 
-def reparse(
+def reparse_bucket(
     bucket: LoggedBucket,
     engine: sa.Engine,
     *,
@@ -107,7 +107,9 @@ def _find_keys(engine: sa.Engine, bucket: LoggedBucket, first: date | None, last
     last_id = 0
     while True:
         with engine.connect() as connection:
-            page = rejected.keys_with_rejected_lines(connection, bucket.name, first, last, REPARSE_PAGE_KEYS, last_id)
+            page = rejected.list_keys_with_rejected_lines(
+                connection, bucket.name, first, last, REPARSE_PAGE_KEYS, last_id
+            )
         if not page:
             return
         yield from page
@@ -133,7 +135,7 @@ class _Chunk:
 
 @dataclass(slots=True)
 class _KeyCounts:
-    """What the parser makes of a log key's rejected lines."""
+    """The counts of a log key's rejected lines after parsing them again."""
 
     moved: int = 0
     rejected: int = 0
@@ -145,7 +147,7 @@ class _KeyCounts:
 
     @property
     def is_changed(self) -> bool:
-        """Whether anything is to be written."""
+        """Return whether anything must be written."""
         return bool(self.moved or self.reasons_changed)
 
     def add(self, chunk: _Chunk) -> None:
@@ -202,7 +204,7 @@ def _reparse_key(engine: sa.Engine, key: RejectedKey, reading: _Reading) -> _Key
 
 
 def _read_chunks(connection: sa.Connection, key: RejectedKey, reading: _Reading) -> Generator[_Chunk]:
-    with closing(rejected.stored_lines(connection, key.id)) as chunks:
+    with closing(rejected.read_stored_lines(connection, key.id)) as chunks:
         for lines in chunks:
             yield _read(lines, reading)
 

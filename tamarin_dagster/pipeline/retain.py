@@ -1,6 +1,6 @@
-"""expire: drop records that are older than retention_months, in whole monthly partitions.
+"""Expire: drop records that are older than retention_months, in whole monthly partitions.
 
-The ledger keeps its row of each log key, so that nothing is loaded again. Knows nothing of Dagster.
+The ledger keeps its row of each log key, so that nothing is loaded again. This module does not know Dagster.
 """
 
 import logging
@@ -17,6 +17,7 @@ from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import archived, expiry
 from tamarin_dagster.recordstore.archived import OwedKeys
 from tamarin_dagster.recordstore.database import DatabaseError
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.partitions import MonthPartition, partitions_before
 from tamarin_dagster.recordstore.schema.tables import s3_log_key
 from tamarin_dagster.settings import Settings
@@ -64,7 +65,7 @@ class KeptBack:
 
 @dataclass(frozen=True, slots=True)
 class Expirable:
-    """What `expire` would do now.
+    """The plan of `expire`.
 
     Attributes:
         first_kept: the first day (UTC) whose requests stay.
@@ -83,7 +84,7 @@ class Expirable:
 
 @dataclass(slots=True)
 class Expired:
-    """What `expire` did.
+    """The result of `expire`.
 
     Attributes:
         first_kept: the first day (UTC) whose requests stay.
@@ -121,7 +122,7 @@ class Expired:
         return sum(partition.bytes for partition in self.partitions)
 
 
-def first_kept_day(months: int, today: date) -> date:
+def find_first_kept_day(months: int, today: date) -> date:
     """Return the first day of the month `months` before today's: 2025-11-01 for 12 and any day of November 2026."""
     year, month = divmod(today.year * 12 + today.month - 1 - months, 12)
     return date(year, month + 1, 1)
@@ -156,7 +157,7 @@ def plan_expiry(
     """Return what `expire` would do, without doing it."""
     with engine.connect() as connection:
         first_kept, owed = _find_first_kept(connection, months, today, archives or {}, proof)
-        partitions = tuple(partitions_before(connection, expiry.midnight(first_kept)))
+        partitions = tuple(partitions_before(connection, midnight(first_kept)))
         keys = expiry.count_to_mark(connection, partitions[-1].end) if partitions else 0
         lines = expiry.count_lines_to_delete(connection, first_kept)
         return Expirable(first_kept, partitions, keys, lines, owed)
@@ -182,11 +183,11 @@ def _find_first_kept(
     connection: sa.Connection, months: int, today: date | None, archives: Mapping[str, str], proof: Proof | None
 ) -> tuple[date, tuple[OwedKeys, ...]]:
     """Return the first day whose requests stay, and the log keys that make it earlier than the setting says."""
-    first_kept = first_kept_day(months, today or datetime.now(UTC).date())
-    found = {each.bucket: each for each in archived.owed_keys(connection, archives, expiry.midnight(first_kept))}
+    first_kept = find_first_kept_day(months, today or datetime.now(UTC).date())
+    found = {each.bucket: each for each in archived.owed_keys(connection, archives, midnight(first_kept))}
     if proof:
         # A log key that is not archived yet is not proved either, so these are at least as many.
-        found |= {each.bucket: each for each in proof(expiry.midnight(first_kept))}
+        found |= {each.bucket: each for each in proof(midnight(first_kept))}
     owed = tuple(found.values())
     for each in owed:
         first_kept = min(first_kept, each.first_request.astimezone(UTC).date().replace(day=1))
@@ -194,9 +195,9 @@ def _find_first_kept(
 
 
 def _plan(connection: sa.Connection, first_kept: date) -> tuple[list[MonthPartition], list[KeptBack]]:
-    """The months to drop, and those that are held back by a day that is not rolled up; oldest first."""
+    """Return the months to drop, and those with a day that is not rolled up; oldest first."""
     old, held = [], []
-    for partition in partitions_before(connection, expiry.midnight(first_kept)):
+    for partition in partitions_before(connection, midnight(first_kept)):
         if days := expiry.days_to_roll_up(connection, partition):
             held.append(KeptBack(partition, tuple(days)))
         else:

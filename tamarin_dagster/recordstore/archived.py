@@ -1,4 +1,4 @@
-"""What the ledger knows of the archive: which delivery days wait for it, and which keys' records are in it, and where.
+"""Queries of the ledger about the archive: which delivery days wait for it, which keys are in it, and where.
 
 A key is archived in a place when `archived_at` is set, `archive_place` is that place, and the key is live. If the key
 is superseded, the archive still holds its records, which do not belong there, until its day is written again.
@@ -36,7 +36,7 @@ def is_archived_in(place: str) -> sa.ColumnElement[bool]:
 
 
 def is_waiting_for(place: str) -> sa.ColumnElement[bool]:
-    """Return the condition on `s3_log_key` that a live key's records are not there yet, but could be written there."""
+    """Return the condition on `s3_log_key` that a live key's records are not there yet but could be written there."""
     elsewhere = _KEY.archive_place.is_distinct_from(place)
     return sa.and_(_LIVE, _UNEXPIRED, sa.or_(_KEY.archived_at.is_(None), elsewhere))
 
@@ -57,7 +57,6 @@ class OwedKeys:
 
     Attributes:
         bucket: the configured bucket.
-        keys: how many they are.
         keys: the number of these keys.
         first_day, last_day: of their delivery.
     """
@@ -175,7 +174,7 @@ def list_noted_days(connection: sa.Connection, bucket: str, place: str) -> list[
 
 
 def note_writing(connection: sa.Connection, bucket: str, day: date, place: str, held: str | None, digest: str) -> None:
-    """Note what is about to be written to that place, and what it holds until then. Commit before you write."""
+    """Note what is about to be written to that place, and what it contains until then. Commit before you write."""
     insert = postgresql.insert(s3_archived_day).values(
         bucket=bucket, delivery_date=day, place=place, key_digest=held, writing_digest=digest
     )
@@ -259,11 +258,10 @@ def unarchived_ids(connection: sa.Connection, ids: Sequence[int], place: str) ->
 
 @contextmanager
 def lock_day(engine: sa.Engine, bucket: str, day: date) -> Iterator[sa.Connection | None]:
-    """Keep other archivers from that day. Yields None if another one has it.
+    """Lock that day against other archivers. Yields None if another process has it.
 
     The lock belongs to the transaction, which `mark_archived` commits, because a pooler shares a session among clients.
-    While it waits it holds no snapshot, so that no vacuum has to wait for it. It may wait as long as writing the files
-    takes.
+    The transaction lasts as long as the files are written. It holds no snapshot, so no vacuum has to wait for it.
     """
     number = sa.func.hashtext(f"{bucket} {day.isoformat()}")
     with engine.connect() as connection:
@@ -272,7 +270,7 @@ def lock_day(engine: sa.Engine, bucket: str, day: date) -> Iterator[sa.Connectio
         yield connection if has_it else None
 
 
-# Postgres 17 has also the second one.
+# Postgres 17 and newer also have the second one.
 _MAY_WAIT = sa.text(
     "SELECT set_config(name, '0', true) FROM pg_settings"
     " WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"
@@ -308,10 +306,9 @@ def mark_archived(
 ) -> bool:
     """Note that these keys' records are in that place, and that those of the outdated keys no longer are.
 
-    It does so in the transaction of `lock_day`, which it commits.
-    `keys` are all keys in the day's files. Notes nothing and returns False if one of the keys was superseded since, or
-    has another generation or record count: then the files are out of date. Rows are locked in the order of the names,
-    as loads lock them.
+    This uses the transaction of `lock_day`, and commits it. `keys` are all keys in the day's files. If one of the keys
+    was superseded since, or has another generation or record count, the files are out of date: then this notes nothing
+    and returns False. Rows are locked in the order of the names, as loads lock them.
     """
     counts = {each.id: (each.etag, each.record_count) for each in keys}
     with _committed(connection):

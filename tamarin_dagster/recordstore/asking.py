@@ -39,7 +39,7 @@ class Answer:
 
 
 def ask(connection: psycopg.Connection, query: str, *, for_json: bool = False) -> Iterator[Answer | str]:
-    """Yield each statement's answer, or what Postgres says of one without rows, such as `INSERT 0 1`.
+    """Yield the answer of each statement, or Postgres' tag of one without rows, such as `INSERT 0 1`.
 
     Several statements run in one transaction, as with `psql -c`, unless they say otherwise. With `for_json`, booleans,
     numbers, lists and the contents of JSON columns keep their types, and times are ISO 8601; otherwise each value is

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from tamarin_dagster.recordstore.pending_days import due_days
+from tamarin_dagster.recordstore.pending_days import select_due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 
@@ -85,7 +85,7 @@ def find_foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecor
     if not found or bucket in dict(found):
         return None
     rolled_up = sa.exists().where(traffic_day.c.bucket == bucket, traffic_day.c.requests > 0)
-    pending = sa.exists().where(due_days().c.bucket == bucket)
+    pending = sa.exists().where(select_due_days().c.bucket == bucket)
     if connection.scalar(sa.select(sa.or_(rolled_up, pending))):
         return None
     return ForeignRecords(bucket, sum(records for _, records in found), tuple(found))

@@ -11,7 +11,7 @@ from itertools import pairwise
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import DeliveryPeriod
-from tamarin_dagster.recordstore.ledger import is_delivered_in, live_ids, pages_of
+from tamarin_dagster.recordstore.ledger import cut_pages, is_delivered_in, list_live_ids
 from tamarin_dagster.recordstore.schema.answer_views import s3_hidden_record
 from tamarin_dagster.recordstore.schema.tables import s3_duplicate_record, s3_log_key
 
@@ -105,7 +105,7 @@ class FailingPurges:
     samples: tuple[FailingPurge, ...] = ()
 
 
-def duplicates_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> Duplicates:
+def find_duplicates(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> Duplicates:
     """Return records of the bucket's log keys of that period that any other log key, of any day, holds too.
 
     The records are read over the span of the keys' request times. A duplicate across two periods counts for each.
@@ -156,24 +156,24 @@ def duplicates_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod
     )
 
 
-def hidden_records_of(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> HiddenRecords:
+def find_hidden_records(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> HiddenRecords:
     """Count the records of the bucket's live log keys of that period that contain the beginning of another record.
 
     Like `ledger.count_differences`, it reads the records over the span of the keys' request times and ids, so that
     other days and other partitions cost nothing.
     """
-    pages = [_hidden_of_page(connection, page) for page in pages_of(live_ids(connection, bucket, period))]
-    samples = sorted((sample for page in pages for sample in page.samples), key=_place_of)
+    pages = [_find_hidden_in_page(connection, page) for page in cut_pages(list_live_ids(connection, bucket, period))]
+    samples = sorted((sample for page in pages for sample in page.samples), key=_find_place)
     return HiddenRecords(
         sum(page.records for page in pages), sum(page.hidden_records for page in pages), tuple(samples[:SAMPLE])
     )
 
 
-def _place_of(sample: HiddenRecord) -> tuple[datetime, str, int]:
+def _find_place(sample: HiddenRecord) -> tuple[datetime, str, int]:
     return sample.request_dtime, sample.log_key, sample.line_number
 
 
-def _hidden_of_page(connection: sa.Connection, ids: Sequence[int]) -> HiddenRecords:
+def _find_hidden_in_page(connection: sa.Connection, ids: Sequence[int]) -> HiddenRecords:
     chosen = {"ids": list(ids)}
     span = sa.select(sa.func.min(s3_log_key.c.first_request_dtime), sa.func.max(s3_log_key.c.last_request_dtime))
     first, last = connection.execute(span.where(s3_log_key.c.id == sa.any_(_IDS)), chosen).one()
@@ -266,7 +266,7 @@ _MINUTES = sa.text(
         ) named
         GROUP BY 1, 2, modified
     )
-    SELECT DISTINCT told.delivered
+    SELECT DISTINCT delivery.delivered
     FROM minute
     CROSS JOIN LATERAL (
         SELECT CASE
@@ -275,14 +275,14 @@ _MINUTES = sa.text(
                 (minute.delivery_date + CAST(replace(minute.time, '-', ':') AS time)) AT TIME ZONE 'UTC')
             ELSE date_trunc('minute', minute.first_modified)
         END AS delivered
-    ) told
-    WHERE told.delivered <= :now
+    ) delivery
+    WHERE delivery.delivered <= :now
     ORDER BY 1
     """
 )
 
 
-def failing_purges(connection: sa.Connection, bucket: str, since: datetime) -> FailingPurges:
+def find_failing_purges(connection: sa.Connection, bucket: str, since: datetime) -> FailingPurges:
     """Return the bucket's log keys whose deletion has been failing since `since` or longer.
 
     Expired keys are excluded: nothing is proved of them any more, so no purge tries them.

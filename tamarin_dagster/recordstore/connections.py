@@ -17,13 +17,13 @@ CONNECT_TIMEOUT_SECONDS = 10
 
 def embedded_postgres(home: Path) -> EmbeddedPostgres:
     """Return the running embedded server of that home, with its two databases. All our processes share it."""
-    server = _server_of(home)
+    server = _get_server(home)
     server.ensure_databases(RECORDS_DATABASE, DAGSTER_DATABASE)
     return server
 
 
 @cache
-def _server_of(home: Path) -> EmbeddedPostgres:
+def _get_server(home: Path) -> EmbeddedPostgres:
     return EmbeddedPostgres(home)
 
 

@@ -39,14 +39,14 @@ def render(records: pa.Table, ids: Sequence[int]) -> tuple[memoryview, ...]:
     Raises:
         FrameError: the text of an address is not an address.
     """
-    return tuple(_rendered(batch, np.asarray(ids, np.int64)) for batch in _pieces(records))
+    return tuple(_render_piece(batch, np.asarray(ids, np.int64)) for batch in _pieces(records))
 
 
 def _pieces(records: pa.Table) -> Iterator[pa.RecordBatch]:
     return (batch for batch in records.to_batches(max_chunksize=_PIECE_ROWS) if batch.num_rows)
 
 
-def _rendered(records: pa.RecordBatch, ids: npt.NDArray[np.int64]) -> memoryview:
+def _render_piece(records: pa.RecordBatch, ids: npt.NDArray[np.int64]) -> memoryview:
     leads = np.empty(records.num_rows, _LEAD)
     leads["columns"], leads["id_bytes"], leads["line_bytes"] = 2 + len(FIELDS), 8, 4
     leads["id"] = ids[np.asarray(records["log_index"])]

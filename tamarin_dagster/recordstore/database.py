@@ -20,7 +20,8 @@ import tamarin_dagster.recordstore.schema.dimension_tables
 import tamarin_dagster.recordstore.schema.traffic_tables  # noqa: F401
 from tamarin_dagster.recordstore.connections import connect_arguments, records_url
 from tamarin_dagster.recordstore.encoding import encoding_problem, encoding_remedy
-from tamarin_dagster.recordstore.rights import rights_of
+from tamarin_dagster.recordstore.failures import first_line
+from tamarin_dagster.recordstore.rights import get_rights
 from tamarin_dagster.recordstore.schema.repeatable import InUseError, digest_of_files, recreate, replace_all
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION, metadata, s3_logged_bucket, tamarin_database
 from tamarin_dagster.recordstore.waiting import announce_wait
@@ -130,7 +131,7 @@ def describe_missing_right(engine: sa.Engine, error: sa.exc.DBAPIError) -> str:
     if getattr(error.orig, "sqlstate", None) not in (_INSUFFICIENT_PRIVILEGE, _INVALID_SCHEMA_NAME):
         return ""
     with engine.connect() as connection:
-        rights = rights_of(connection)
+        rights = get_rights(connection)
     return f"{rights.problem}; {rights.remedy}" if rights.problem else ""
 
 
@@ -141,7 +142,7 @@ def schema_revision(engine: sa.Engine) -> str | None:
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    if connection.scalar(sa.text("SELECT to_regclass('alembic_version')")) is None:
+    if connection.scalar(sa.select(sa.func.to_regclass("alembic_version"))) is None:
         return None
     revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
     return revision
@@ -269,11 +270,6 @@ def mirror_buckets(engine: sa.Engine, buckets: Sequence[LoggedBucket]) -> None:
 
 def _place(engine: sa.Engine) -> str:
     return describe_url(engine.url.render_as_string(hide_password=False))
-
-
-def first_line(error: BaseException | None) -> str:
-    """Return the first line of the text of an error."""
-    return str(error).strip().split("\n", 1)[0]
 
 
 def _name(row: dict[str, object]) -> str:

@@ -5,16 +5,16 @@ import sqlalchemy as sa
 ENCODING = "UTF8"
 
 
-def encoding_of(connection: sa.Connection) -> str:
+def get_encoding(connection: sa.Connection) -> str:
     """Return the encoding of the connection's database, as Postgres names it: UTF8, LATIN1, SQL_ASCII."""
-    found = connection.scalar(sa.text("SELECT current_setting('server_encoding')"))
+    found = connection.scalar(sa.select(sa.func.current_setting("server_encoding")))
     # If the database is SQL_ASCII and no client_encoding is set, psycopg returns bytes.
     return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def encoding_problem(connection: sa.Connection) -> str:
     """Return what is wrong with the database's encoding; empty if it is right."""
-    found = encoding_of(connection)
+    found = get_encoding(connection)
     return "" if found == ENCODING else f"its encoding is {found}, which lacks some characters; it must be {ENCODING}"
 
 

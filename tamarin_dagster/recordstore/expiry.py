@@ -1,13 +1,14 @@
 """The writes of retention: mark the keys whose records expire, delete their rejected lines, and drop the months."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.partitions import MonthPartition, drop_partition
-from tamarin_dagster.recordstore.pending_days import due_days
+from tamarin_dagster.recordstore.pending_days import select_due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_rejected_line
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
 
@@ -50,7 +51,7 @@ def count_to_mark(connection: sa.Connection, end: datetime) -> int:
 
 def days_to_roll_up(connection: sa.Connection, partition: MonthPartition) -> list[tuple[str | None, date]]:
     """Return the buckets and days of the partition whose rollups lack records; None means all buckets."""
-    pending = due_days().c
+    pending = select_due_days().c
     last = (partition.end - timedelta(microseconds=1)).astimezone(UTC).date()
     first = None if partition.start is None else partition.start.astimezone(UTC).date()
     statement = (
@@ -95,7 +96,7 @@ def _set_expired(connection: sa.Connection, ids: Sequence[int]) -> None:
 _IDS = sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))
 
 
-def _wholly_expired(first_kept: date) -> sa.ColumnElement[bool]:
+def _select_wholly_expired(first_kept: date) -> sa.ColumnElement[bool]:
     """Select live keys with rejected lines whose records are all gone, or that had none and are of an earlier day."""
     key = s3_log_key.c
     records_gone = sa.and_(key.expired_at.is_not(None), key.last_request_dtime < midnight(first_kept))
@@ -106,13 +107,15 @@ def _wholly_expired(first_kept: date) -> sa.ColumnElement[bool]:
 def keys_with_lines_to_delete(connection: sa.Connection, first_kept: date, limit: int) -> list[int]:
     """Return ids of wholly expired keys whose rejected lines are still stored, in no order."""
     stored = sa.exists().where(s3_rejected_line.c.log_key_id == s3_log_key.c.id)
-    return list(connection.scalars(sa.select(s3_log_key.c.id).where(_wholly_expired(first_kept), stored).limit(limit)))
+    return list(
+        connection.scalars(sa.select(s3_log_key.c.id).where(_select_wholly_expired(first_kept), stored).limit(limit))
+    )
 
 
 def delete_rejected_lines(connection: sa.Connection, first_kept: date, ids: Sequence[int]) -> int:
     """Delete the rejected lines of those keys that are still wholly expired, mark the keys, and count the lines."""
     key, line = s3_log_key.c, s3_rejected_line.c
-    chosen = sa.select(key.id).where(key.id == sa.any_(_IDS), _wholly_expired(first_kept)).order_by(key.id)
+    chosen = sa.select(key.id).where(key.id == sa.any_(_IDS), _select_wholly_expired(first_kept)).order_by(key.id)
     sure = list(connection.scalars(chosen.with_for_update(), {"ids": list(ids)}))
     _set_expired(connection, sure)
     return connection.execute(
@@ -204,8 +207,3 @@ def unpurged_expired_keys(connection: sa.Connection) -> dict[str, int]:
         .order_by(key.bucket)
     )
     return {row.bucket: row[1] for row in connection.execute(statement)}
-
-
-def midnight(day: date) -> datetime:
-    """Return the first moment of the day, in UTC."""
-    return datetime.combine(day, time(), UTC)

@@ -14,7 +14,7 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from tamarin_dagster.recordstore.expiry import midnight
+from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.schema.tables import s3_log_key
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
@@ -62,7 +62,7 @@ class Extract:
         return sql.SQL("{} AND ({})").format(condition, sql.SQL(" OR ").join([*named, *null] or [sql.SQL("false")]))
 
 
-def request_days(connection: sa.Connection, first: date | None = None, last: date | None = None) -> list[date]:
+def list_request_days(connection: sa.Connection, first: date | None = None, last: date | None = None) -> list[date]:
     """Return the UTC days from the earliest to the latest request that may have records, within `first` and `last`."""
     key = s3_log_key.c
     statement = sa.select(sa.func.min(key.first_request_dtime), sa.func.max(key.last_request_dtime))

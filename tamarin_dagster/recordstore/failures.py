@@ -50,7 +50,7 @@ def isolate_failure(
     except DATABASE_ERRORS as error:
         if is_connection_lost(error):
             raise
-        failures.append(DayFailure(doing, bucket, day, cause_of(error), remedy))
+        failures.append(DayFailure(doing, bucket, day, describe_cause(error), remedy))
 
 
 def raise_if_lost(error: BaseException) -> None:
@@ -71,10 +71,14 @@ def is_connection_lost(error: BaseException) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(_GONE)
 
 
-def cause_of(error: BaseException) -> str:
-    """Return the first line of what the database said; the lines after it quote the data."""
-    said = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
+def describe_cause(error: BaseException) -> str:
+    """Return the first line of what the database said, without secrets of presigned URLs."""
+    return first_line(error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error)
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of an error, without secrets of presigned URLs. Later lines may quote the data."""
     # Imported only for an error, because it takes time.
     from tamarin_dagster.logformat import redact_text  # noqa: PLC0415
 
-    return redact_text((str(said).strip().splitlines() or [type(said).__name__])[0])
+    return redact_text((str(error).strip().splitlines() or [type(error).__name__])[0])

@@ -77,7 +77,7 @@ def list_holdings(connection: sa.Connection) -> list[Holding]:
     return [Holding(*row) for row in rows]
 
 
-def newest_key(connection: sa.Connection, bucket: str, log_bucket_name: str) -> NewestKey | None:
+def find_newest_key(connection: sa.Connection, bucket: str, log_bucket_name: str) -> NewestKey | None:
     """Return the bucket's most recently delivered live key from that log bucket, by the time in its name.
 
     By index: only names of the newest day's keys are compared.

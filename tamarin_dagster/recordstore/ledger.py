@@ -60,7 +60,7 @@ class PeriodCounts:
 
 
 _LIVE = s3_log_key.c.superseded_at.is_(None)
-# Retention has dropped records of the others, so what they had can no longer be counted.
+# Retention has dropped records of the others, so these can no longer be counted.
 _UNEXPIRED = s3_log_key.c.expired_at.is_(None)
 
 
@@ -169,7 +169,7 @@ _NOT_LOADED = sa.text(
 )
 
 
-def period_counts(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> PeriodCounts:
+def read_period_counts(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> PeriodCounts:
     """Return the sums over the period's live keys."""
     key = s3_log_key.c
     statement = sa.select(
@@ -188,7 +188,7 @@ def period_counts(connection: sa.Connection, bucket: str, period: DeliveryPeriod
     return PeriodCounts(*row)
 
 
-def rejected_reasons(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> dict[str, int]:
+def count_rejected_reasons(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> dict[str, int]:
     """Return how many of the period's lines were rejected, by reason."""
     statement = (
         sa.select(s3_rejected_line.c.reason, sa.func.count())
@@ -202,7 +202,7 @@ def rejected_reasons(connection: sa.Connection, bucket: str, period: DeliveryPer
 
 @dataclass(frozen=True, slots=True)
 class RejectedSample:
-    """A rejected line, masked: its place, why it is no record, and its shape."""
+    """A rejected line, masked: its place, why it is not a record, and its shape."""
 
     key: str
     line_number: int
@@ -211,7 +211,7 @@ class RejectedSample:
     shape: str
 
 
-def rejected_samples(
+def list_rejected_samples(
     connection: sa.Connection, bucket: str, period: DeliveryPeriod, limit: int
 ) -> list[RejectedSample]:
     """Return the first rejected lines of the period, by key and line."""
@@ -314,7 +314,7 @@ class KeptKeys:
     oversized_keys: int
 
 
-def kept_keys(
+def count_kept_keys(
     connection: sa.Connection, bucket: str, log_bucket_name: str, periods: Collection[DeliveryPeriod] | None = None
 ) -> KeptKeys:
     """Count the keys with rejected lines that are still in the log bucket, of these delivery periods (default: all)."""
@@ -337,11 +337,11 @@ def count_differences(connection: sa.Connection, ids: Sequence[int]) -> list[Cou
 
     Expired keys are left out, since nothing can be said of them.
     """
-    differences = (found for page in pages_of(ids) for found in _count_page(connection, page))
+    differences = (found for page in cut_pages(ids) for found in _count_page(connection, page))
     return sorted(differences, key=lambda found: found.key)
 
 
-def pages_of(ids: Sequence[int]) -> Iterator[list[int]]:
+def cut_pages(ids: Sequence[int]) -> Iterator[list[int]]:
     """Yield the ids in their order, at most COUNTED_KEYS at a time."""
     chosen = sorted(ids)
     for start in range(0, len(chosen), COUNTED_KEYS):
@@ -386,20 +386,20 @@ def _count_page(connection: sa.Connection, ids: Sequence[int]) -> Iterator[Count
         yield CountDifference(*row)
 
 
-def live_ids(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[int]:
+def list_live_ids(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[int]:
     """Return the ids of the period's live ledger rows whose rows can be counted, that is, without expired ones."""
     key = s3_log_key.c
     chosen = (key.bucket == bucket, is_delivered_in(period), _LIVE, _UNEXPIRED)
     return list(connection.scalars(sa.select(key.id).where(*chosen).order_by(key.id)))
 
 
-def expired_ids(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
+def list_expired_ids(connection: sa.Connection, ids: Sequence[int]) -> set[int]:
     """Return those of these ledger rows that expired."""
     key = s3_log_key.c
     return set(connection.scalars(sa.select(key.id).where(key.id.in_(ids), key.expired_at.is_not(None))))
 
 
-def unaccounted_keys(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[str]:
+def list_unaccounted_keys(connection: sa.Connection, bucket: str, period: DeliveryPeriod) -> list[str]:
     """Return keys whose lines are not all records, rejected or blank. A table constraint keeps this list empty."""
     key = s3_log_key.c
     statement = sa.select(key.key).where(

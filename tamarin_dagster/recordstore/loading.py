@@ -25,9 +25,10 @@ from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.failpoints import FailPoint, hit
 from tamarin_dagster.logformat import RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError, LogCounts, ParsedLogs, parse_logs
-from tamarin_dagster.logformat.frames import months_of, rows_of, to_frame, to_table
+from tamarin_dagster.logformat.engine import load_engine
+from tamarin_dagster.logformat.frames import list_months, select_rows, to_frame, to_table
 from tamarin_dagster.logkey import LogKey
-from tamarin_dagster.recordstore import generations, parts, pending_days
+from tamarin_dagster.recordstore import generations, pending_days, stored_parts
 from tamarin_dagster.recordstore.copy_binary import HEADER, TRAILER, render
 from tamarin_dagster.recordstore.generations import Verdict
 from tamarin_dagster.recordstore.partitions import ensure_partitions
@@ -81,7 +82,7 @@ class Part:
 
     parsed: ParsedLogs
     copy_data: tuple[memoryview, ...]
-    sums: parts.Parts
+    sums: stored_parts.Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +114,9 @@ class _Entered:
     outdated: tuple[int, ...] = ()
 
 
-def compile_ahead() -> None:
+def compile_all() -> None:
     """Compile the code that parses and renders, unless its machine code is on disk; compiling takes some seconds."""
+    load_engine()
     render(_check(parse_logs([_SAMPLE_LINE]).redact()), [1])
 
 
@@ -139,7 +141,7 @@ def prepare(
         FrameError: the DataFrame of records is not of RECORDS_SCHEMA, or does not match the counts.
     """
     records = _check(parsed)
-    ensure_partitions(engine, months_of(records))
+    ensure_partitions(engine, list_months(records))
     ids = _take_ids(engine, len(keys))
     known = tuple(digests) if digests is not None else (None,) * len(keys)
     copy_data = render(records, ids)
@@ -165,8 +167,8 @@ def prepare_parts(engine: sa.Engine, batch: Batch, parsed: Iterable[ParsedLogs])
     """Yield the parts of a batch of `prepare_large`. Raises FrameError, see `prepare`."""
     for part in parsed:
         records = _check(part)
-        ensure_partitions(engine, months_of(records))
-        yield Part(part, render(records, batch.ids), parts.parts_of(records, batch.bucket, batch.region))
+        ensure_partitions(engine, list_months(records))
+        yield Part(part, render(records, batch.ids), stored_parts.make_parts(records, batch.bucket, batch.region))
 
 
 def _check(parsed: ParsedLogs) -> pa.Table:
@@ -201,20 +203,20 @@ def load(engine: sa.Engine, batch: Batch, run_id: str | None = None) -> LoadedBa
     an older generation of a log key is loaded and not purged, the new one replaces it. Raises sqlalchemy.exc.DBAPIError
     or psycopg.Error; then nothing of the batch is loaded.
     """
-    sums = parts.parts_of(batch.records, batch.bucket, batch.region)
+    sums = stored_parts.make_parts(batch.records, batch.bucket, batch.region)
     with engine.connect() as connection:
         entered = _enter(connection, batch, run_id)
         won = entered.won
         copy_data = batch.copy_data
         if len(won) < len(batch.keys):
-            records = rows_of(batch.records, sorted(won))
+            records = select_rows(batch.records, sorted(won))
             copy_data = render(records, batch.ids)
-            sums = parts.parts_of(records, batch.bucket, batch.region)
+            sums = stored_parts.make_parts(records, batch.bucket, batch.region)
         cursor = cast("psycopg.Cursor", connection.connection.cursor())
         _copy_records(cursor, copy_data)
-        _copy_rejected(cursor, batch, rows_of(to_table(batch.parsed.rejected, REJECTED_SCHEMA), sorted(won)))
+        _copy_rejected(cursor, batch, select_rows(to_table(batch.parsed.rejected, REJECTED_SCHEMA), sorted(won)))
         if won:
-            parts.store(connection, sums)
+            stored_parts.store(connection, sums)
         _commit(connection)
     return _outcome(batch, entered)
 
@@ -237,7 +239,7 @@ def load_large(
                 _copy_records(cursor, part.copy_data)
                 _copy_rejected(cursor, batch, to_table(part.parsed.rejected, REJECTED_SCHEMA))
                 counts += part.parsed.counts[0]
-                parts.store(connection, part.sums)
+                stored_parts.store(connection, part.sums)
                 yield part.parsed.counts[0]
             batch = replace(batch, parsed=replace(batch.parsed, counts=(counts,)), digests=(digest(),))
             statement = sa.update(s3_log_key).where(s3_log_key.c.id == batch.ids[0])

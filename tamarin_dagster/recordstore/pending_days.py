@@ -1,6 +1,6 @@
 """Find the days to roll up: those with parts that are not merged yet, and those noted to be summed up again.
 
-A load stores its sums as parts (`recordstore.parts`). Code that deletes records notes their days in the same
+A load stores its sums as parts (`recordstore.stored_parts`). Code that deletes records notes their days in the same
 transaction.
 """
 
@@ -18,7 +18,7 @@ from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traff
 BUCKET_BYTES = 255
 
 
-def due_days() -> sa.Subquery:
+def select_due_days() -> sa.Subquery:
     """Return a subquery of the buckets and days that are due; a day may be in it more than once.
 
     A null bucket means all buckets of the day.
@@ -31,7 +31,7 @@ def due_days() -> sa.Subquery:
 
 
 def note(connection: sa.Connection, days: Collection[tuple[str, date]]) -> None:
-    """Note that the records of these buckets and UTC days must be summed up again. Only adds rows, so nobody waits."""
+    """Note that the records of these buckets and UTC days must be summed up again. It only adds rows: no load waits."""
     kept = sorted(day for day in days if len(day[0].encode()) <= BUCKET_BYTES)
     if kept:
         connection.execute(_NOTE, {"buckets": [bucket for bucket, _ in kept], "days": [day for _, day in kept]})

@@ -3,7 +3,7 @@
 import psycopg
 import sqlalchemy as sa
 
-from tamarin_dagster.logformat import redact_text
+from tamarin_dagster.recordstore.failures import first_line
 
 # SQLAlchemy does not wrap the errors of COPY.
 REFUSALS: tuple[type[Exception], ...] = (
@@ -17,15 +17,10 @@ REFUSALS: tuple[type[Exception], ...] = (
 
 
 def describe_refusal(error: BaseException) -> str:
-    """Return in a line what Postgres said."""
-    return f"Postgres refuses it: {_first_line(error)}"
+    """Return one line with the answer of Postgres."""
+    return f"Postgres refuses it: {first_line(error)}"
 
 
 def describe_parse_error(error: Exception) -> str:
-    """Return in a line the error of the parser."""
-    return f"cannot be parsed: {type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first line, because later lines quote the data."""
-    return redact_text((str(error).strip().splitlines() or [""])[0])
+    """Return one line with the error of the parser."""
+    return f"cannot be parsed: {type(error).__name__}: {first_line(error)}"

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logformat import ParsedLogs, RejectReason
 from tamarin_dagster.recordstore.loading import copy_parsed
-from tamarin_dagster.recordstore.parts import parts_of, store
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_rejected_line
+from tamarin_dagster.recordstore.stored_parts import make_parts, store
 
 # A key may hold hundreds of thousands of rejected lines, each of up to 1 MiB. Both limits bound a chunk: lines cost
 # memory in Python, bytes cost memory in the parser. Larger chunks were no faster.
@@ -46,7 +46,7 @@ class StoredLine:
     line: bytes | None
 
 
-def keys_with_rejected_lines(
+def list_keys_with_rejected_lines(
     connection: sa.Connection, bucket: str, first: date | None, last: date | None, limit: int, after: int = 0
 ) -> list[RejectedKey]:
     """Return the bucket's live, unexpired keys that have rejected lines, in the order of their ids after `after`.
@@ -67,7 +67,7 @@ def keys_with_rejected_lines(
     return [RejectedKey(*row) for row in connection.execute(statement)]
 
 
-def stored_lines(connection: sa.Connection, key_id: int) -> Generator[list[StoredLine]]:
+def read_stored_lines(connection: sa.Connection, key_id: int) -> Generator[list[StoredLine]]:
     """Yield the key's rejected lines in the order of their numbers, in chunks of CHUNK_BYTES or CHUNK_LINES.
 
     They are those at the first chunk, whatever is deleted between two. Close it before the transaction ends.
@@ -112,7 +112,7 @@ def move(
 ) -> None:
     """Delete these rejected lines of the key and insert the records of `parsed`, one for each of them.
 
-    Also adds their sums; `bucket` and `region` are those of the logged bucket, see `parts_of`.
+    Also adds their sums; `bucket` and `region` are those of the logged bucket, see `make_parts`.
     """
     if not line_numbers:
         return
@@ -121,7 +121,7 @@ def move(
     connection.execute(statement, {"numbers": list(line_numbers)})
     cursor = cast("psycopg.Cursor", connection.connection.cursor())
     records = copy_parsed(cursor, parsed, [key_id] * len(parsed.counts))
-    store(connection, parts_of(records, bucket, region))
+    store(connection, make_parts(records, bucket, region))
 
 
 def change_reasons(connection: sa.Connection, key_id: int, reasons: Mapping[str, Sequence[int]]) -> None:

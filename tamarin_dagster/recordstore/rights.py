@@ -32,7 +32,7 @@ class Rights:
     Attributes:
         user: its name.
         has_schema, may_create: whether there is a schema public, and whether it may create tables in it.
-        owners: the roles that own our tables and that it is no member of.
+        owners: the roles that own our tables and of which it is not a member.
     """
 
     user: str
@@ -47,27 +47,28 @@ class Rights:
             return "there is no schema public"
         if self.owners:
             return (
-                f"its tables belong to {' and '.join(self.owners)}, and the user {self.user} is no member of that role"
+                f"its tables belong to {' and '.join(self.owners)}, and the user {self.user} is not a member of that"
+                " role"
             )
         return "" if self.may_create else f"the user {self.user} may not create tables in the schema public"
 
     @property
     def remedy(self) -> str:
         """Return the remedy; empty if nothing is missing."""
-        user = _quoted(self.user)
+        user = _quote(self.user)
         if not self.has_schema:
             return f"let an administrator run: CREATE SCHEMA public AUTHORIZATION {user}"
         if self.owners:
-            grants = "; ".join(f"GRANT {_quoted(owner)} TO {user}" for owner in self.owners)
+            grants = "; ".join(f"GRANT {_quote(owner)} TO {user}" for owner in self.owners)
             return f"connect as {self.owners[0]}, or let an administrator run: {grants}"
         return "" if self.may_create else f"let an administrator run: GRANT USAGE, CREATE ON SCHEMA public TO {user}"
 
 
-def rights_of(connection: sa.Connection) -> Rights:
+def get_rights(connection: sa.Connection) -> Rights:
     """Return the privileges of the connection's user."""
     row = connection.execute(_RIGHTS, {"names": ["alembic_version", *metadata.tables]}).one()
     return Rights(row.user, row.has_schema, row.may_create, tuple(row.owners))
 
 
-def _quoted(role: str) -> str:
+def _quote(role: str) -> str:
     return '"' + role.replace('"', '""') + '"'

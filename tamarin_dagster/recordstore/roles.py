@@ -9,8 +9,9 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from tamarin_dagster.recordstore.database import DatabaseError, first_line
-from tamarin_dagster.recordstore.rights import rights_of
+from tamarin_dagster.recordstore.database import DatabaseError
+from tamarin_dagster.recordstore.failures import first_line
+from tamarin_dagster.recordstore.rights import get_rights
 from tamarin_dagster.recordstore.schema.answer_views import ANSWERS
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
 from tamarin_dagster.recordstore.schema.dimension_tables import DIMENSIONS, dimension_day
@@ -64,7 +65,7 @@ def grant_reading(engine: sa.Engine, role: str) -> bool:
     Raises DatabaseError if our own user lacks a privilege.
     """
     with engine.connect() as connection:
-        rights = rights_of(connection)
+        rights = get_rights(connection)
     try:
         return _grant_reading(engine, role)
     except _MayNotCreateRoleError as error:

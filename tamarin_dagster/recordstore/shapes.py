@@ -26,7 +26,7 @@ FETCHED_KEYS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class RequestDay:
+class DaySpan:
     """A UTC day of requests: its first moment, and that of the next day."""
 
     day: date
@@ -71,7 +71,7 @@ _VARIED = ("version_id", "host_id")
 """Columns with mostly different values. The others have few, so it is cheaper to check each value once."""
 
 
-def request_days(connection: sa.Connection, first: date | None = None, last: date | None = None) -> list[RequestDay]:
+def list_request_days(connection: sa.Connection, first: date | None = None, last: date | None = None) -> list[DaySpan]:
     """Return the days from `first` to `last` for which there are partitions of records, in their order."""
     day = s3_request_day.c
     statement = sa.select(day.request_date, day.starts, day.ends).order_by(day.request_date)
@@ -79,7 +79,7 @@ def request_days(connection: sa.Connection, first: date | None = None, last: dat
         statement = statement.where(day.request_date >= first)
     if last is not None:
         statement = statement.where(day.request_date <= last)
-    return [RequestDay(*row) for row in connection.execute(statement)]
+    return [DaySpan(*row) for row in connection.execute(statement)]
 
 
 def has_log_keys(connection: sa.Connection, bucket: str) -> bool:
@@ -87,8 +87,8 @@ def has_log_keys(connection: sa.Connection, bucket: str) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().where(s3_log_key.c.bucket == bucket))))
 
 
-def misshapen_records(
-    connection: sa.Connection, day: RequestDay, bucket: str | None = None
+def find_misshapen_records(
+    connection: sa.Connection, day: DaySpan, bucket: str | None = None
 ) -> Generator[MisshapenRecords]:
     """Yield the day's records that violate a shape, by log key and columns, in the order of the log keys.
 
@@ -143,11 +143,11 @@ def misshapen_records(
             )
 
 
-def _requested_on(day: RequestDay) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+def _requested_on(day: DaySpan) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     return s3_log_record.c.request_dtime >= day.starts, s3_log_record.c.request_dtime < day.ends
 
 
-def _has_wrong_value(connection: sa.Connection, day: RequestDay) -> bool:
+def _has_wrong_value(connection: sa.Connection, day: DaySpan) -> bool:
     """Return whether any record of the day violates a shape of a column that has few different values.
 
     Grouping the values first checks each pattern once a group, which takes a third of the time for all values.
@@ -160,8 +160,8 @@ def _has_wrong_value(connection: sa.Connection, day: RequestDay) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().select_from(groups).where(wrong))))
 
 
-def values_of(
-    connection: sa.Connection, day: RequestDay, lines: Sequence[tuple[int, int]]
+def read_values(
+    connection: sa.Connection, day: DaySpan, lines: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], dict[str, str | None]]:
     """Return the checked columns of these records of the day, by ledger row of the log key and line number."""
     record = s3_log_record.c

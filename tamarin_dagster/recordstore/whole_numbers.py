@@ -17,7 +17,7 @@ class WholeNumber(sa.TypeDecorator[int]):
 
 
 def total(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    """Return the sum of a column: of counts a bigint, which is quick to sort by; of bytes a number of any size."""
+    """Return the sum of a column: a bigint for counts, which sorts fast, and a number of any size for bytes."""
     whole: sa.ColumnElement[int] = sa.func.sum(column)
     if isinstance(column.type, WholeNumber):
         return sa.type_coerce(whole, WholeNumber())

@@ -56,7 +56,7 @@ DEFAULT_QUIET_SECONDS = 60.0
 # unequal sizes alarm more often.
 DEFAULT_ALARM_THRESHOLD = 6.0
 DEFAULT_ROLLUP_ROWS = 20_000
-# A run for one small key leaves some 120 kB in Dagster's storage, most of it events that only say how the run went.
+# A run for one small key leaves about 120 kB in Dagster's storage, mostly events that only say how the run went.
 DEFAULT_DAGSTER_EVENT_DAYS = 7
 DEFAULT_ROLLUP_PARTS_DAYS = 35
 # A fifth of all bytes: no ordinary reader of a public bucket with hundreds of addresses comes near it.
@@ -96,7 +96,7 @@ class LoggedBucket(BaseModel):
         " keys"
     )
     log_prefix: str = Field(default="", description="the prefix of the names of its log keys")
-    monitor_bucket: bool = Field(default=True, description="whether its sensor is on from the start")
+    monitor_bucket: bool = Field(default=True, description="whether its sensor is on by default")
     start_date: date = Field(
         default=FIRST_LOG_DATE,
         description="the first day of its partitions (delivery days, UTC); set it to avoid empty partitions",
@@ -107,7 +107,7 @@ class LoggedBucket(BaseModel):
     )
     monitor_from: date | None = Field(
         default=None,
-        description="the first day that its sensor looks at; load earlier days with a backfill (default: start_date)",
+        description="the first day that its sensor checks; load earlier days with a backfill (default: start_date)",
     )
     purge_parsed_keys: bool | None = Field(
         default=None,
@@ -341,13 +341,14 @@ class Settings(BaseModel):
     )
     parser: Literal["compiled", "regex"] = Field(
         default="compiled",
-        description="the parser: `compiled`, or `regex`, which gives the same records more slowly",
+        description="the parser: `compiled`, or `regex`, which gives the same records more slowly; a process that reads"
+        " less than 1 MB uses `regex`, because loading the compiled parser takes longer",
     )
     retention_months: int | None = Field(
         default=None,
         ge=1,
         le=1200,
-        description="how many months of records to keep, in addition to the present one (default: keep all)",
+        description="how many months of records to keep, in addition to the current one (default: keep all)",
     )
     dagster_event_retention_days: int = Field(
         default=DEFAULT_DAGSTER_EVENT_DAYS,
@@ -501,7 +502,7 @@ class Settings(BaseModel):
         """The regions of the buckets that set one; S3 delivers logs within a region."""
         return {bucket.name: bucket.region for bucket in self.buckets if bucket.region}
 
-    def minutes_between_runs_of(self, bucket: LoggedBucket) -> float | None:
+    def get_minutes_between_runs(self, bucket: LoggedBucket) -> float | None:
         """Return the minimum minutes between two runs for a partition; None if the backlog decides."""
         own = bucket.minutes_between_runs
         return self.minutes_between_runs if own is None else own
@@ -525,11 +526,11 @@ class Settings(BaseModel):
         """Return whether a purge of the bucket also deletes log keys with rejected lines."""
         return self.purge_rejected if bucket.purge_rejected is None else bucket.purge_rejected
 
-    def alarm_threshold_of(self, bucket: LoggedBucket) -> float:
+    def get_alarm_threshold(self, bucket: LoggedBucket) -> float:
         """Return how many deviations above the usual make the bucket's traffic an anomaly."""
         return bucket.alarm_threshold or self.alarm_threshold
 
-    def hog_share_of(self, bucket: LoggedBucket) -> float:
+    def get_hog_share(self, bucket: LoggedBucket) -> float:
         """Return the share of the bucket's bytes above which a consumer is a top talker."""
         return bucket.hog_share or self.hog_share
 

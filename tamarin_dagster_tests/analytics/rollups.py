@@ -50,7 +50,7 @@ def roll_up_again(engine: sa.Engine, *, bucket: str = "media", day: date = DAY) 
         connection.execute(insert.on_conflict_do_update(index_elements=key, set_=again), row)
 
 
-def rows_of(engine: sa.Engine, query: str) -> list[tuple[object, ...]]:
+def select_rows(engine: sa.Engine, query: str) -> list[tuple[object, ...]]:
     """Return the result of the query."""
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(sa.text(query))]

@@ -1,4 +1,4 @@
-"""What user agents claim to be."""
+"""The kinds that user agents claim to be."""
 
 import time
 

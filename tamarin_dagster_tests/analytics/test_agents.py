@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tamarin_dagster.analytics import agents
 from tamarin_dagster.analytics.agent_kinds import rules_version
 from tamarin_dagster.analytics.agents import classify
-from tamarin_dagster_tests.analytics.rollups import put_rollup, roll_up_again, rows_of
+from tamarin_dagster_tests.analytics.rollups import put_rollup, roll_up_again, select_rows
 
 KINDS = 'SELECT user_agent, kind, name FROM user_agent_kind ORDER BY user_agent COLLATE "C"'
 LONG = "Mozilla/5.0 (compatible; Googlebot/2.1) " + "é" * 4000
@@ -24,7 +24,7 @@ def test_each_agent_is_classified_once_whatever_its_length_or_days(engine, agent
     put_rollup(engine, "user_agent", {"curl/8.5.0": {}, "\x01": {}}, day=date(2026, 3, 6))
     done = classify(engine)
     assert (done.days, done.agents, done.again) == (2, 4, 0)
-    assert rows_of(engine, KINDS) == [
+    assert select_rows(engine, KINDS) == [
         ("\x01", "unknown", None),
         (LONG, "search engine", "Googlebot"),
         ("Wget/1.21", "library/CLI", "Wget"),
@@ -53,8 +53,8 @@ def test_other_rules_classify_all_agents_again(engine, agents_of_a_day, monkeypa
         assert agents.is_outdated(connection)
     done = classify(engine)
     assert (done.days, done.agents, done.again) == (0, 0, 1)
-    assert rows_of(engine, "SELECT DISTINCT rules FROM user_agent_kind") == [(rules_version(),)]
-    assert (LONG, "search engine", "Googlebot") in rows_of(engine, KINDS)
+    assert select_rows(engine, "SELECT DISTINCT rules FROM user_agent_kind") == [(rules_version(),)]
+    assert (LONG, "search engine", "Googlebot") in select_rows(engine, KINDS)
 
 
 def test_what_is_interrupted_goes_on_where_it_was(engine, monkeypatch) -> None:
@@ -73,7 +73,7 @@ def test_what_is_interrupted_goes_on_where_it_was(engine, monkeypatch) -> None:
     monkeypatch.setattr(agents, "_parameters", falls_over)
     with pytest.raises(KeyboardInterrupt):
         classify(engine)
-    assert (pages, rows_of(engine, "SELECT user_agent FROM user_agent_kind")) == ([1, 2, 2, 1], [("Wget/1.21",)])
+    assert (pages, select_rows(engine, "SELECT user_agent FROM user_agent_kind")) == ([1, 2, 2, 1], [("Wget/1.21",)])
     done = classify(engine)
     assert (done.days, done.agents) == (1, 5)
 
@@ -99,7 +99,7 @@ def test_a_day_whose_agents_cannot_be_classified_stops_only_itself(engine) -> No
     assert [(each.doing, each.bucket, each.day) for each in done.failures] == [
         ("classify the user agents", "media", date(2026, 3, 5))
     ]
-    assert rows_of(engine, "SELECT user_agent FROM user_agent_kind ORDER BY 1") == [("Wget/1",), ("curl/8",)]
+    assert select_rows(engine, "SELECT user_agent FROM user_agent_kind ORDER BY 1") == [("Wget/1",), ("curl/8",)]
     assert classify(engine).days == 0
 
 
@@ -108,7 +108,7 @@ def test_two_processes_at_once_classify_each_agent_once(engine) -> None:
     with ThreadPoolExecutor(2) as threads:
         done = list(threads.map(lambda _: classify(engine), range(2)))
     assert sorted((each.days, each.agents) for each in done) == [(0, 0), (1, 500)]
-    assert rows_of(engine, "SELECT count(*) FROM user_agent_kind") == [(500,)]
+    assert select_rows(engine, "SELECT count(*) FROM user_agent_kind") == [(500,)]
 
 
 def test_bots_are_told_from_people_with_what_they_fetch(engine) -> None:
@@ -127,7 +127,7 @@ def test_bots_are_told_from_people_with_what_they_fetch(engine) -> None:
         "SELECT kind, name, user_agents, requests, bytes_sent, error_count FROM s3_bot_traffic"
         " WHERE bucket = 'media' AND request_date = '2026-03-05' ORDER BY requests"
     )
-    assert rows_of(engine, traffic) == [
+    assert select_rows(engine, traffic) == [
         ("library/CLI", "curl", 1, 5, 50, 0),
         ("unknown", None, 0, 6, 60, 0),
         ("search engine", "Googlebot", 2, 7, 70, 1),

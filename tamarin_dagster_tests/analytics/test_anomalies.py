@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamarin_dagster.analytics import anomalies
-from tamarin_dagster.analytics.anomalies import Rise, bandwidth_spikes, error_rate_jumps, request_spikes
+from tamarin_dagster.analytics.anomalies import Rise, find_bandwidth_spikes, find_error_rate_jumps, find_request_spikes
 from tamarin_dagster.analytics.consumers import ConsumerKind
-from tamarin_dagster.analytics.past import known_days_before, last_settled_day, waiting_days
-from tamarin_dagster.analytics.reasons import Reason
+from tamarin_dagster.analytics.past import find_last_settled_day, list_known_days_before, waiting_days
+from tamarin_dagster.analytics.rise_reasons import Reason
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day, traffic_hourly, traffic_pending_day
 from tamarin_dagster.settings.models import DEFAULT_ALARM_THRESHOLD
 from tamarin_dagster_tests.analytics.traffic_rows import DAY, GB, HOUR, Traffic, midnight
@@ -41,7 +41,7 @@ def test_an_hour_of_more_than_the_limit_is_a_spike_and_one_of_the_limit_is_none(
     above, at = PRESENT - 5 * HOUR, PRESENT - 6 * HOUR
     fill(traffic, spikes={above: 22 * GB + 1, at: 22 * GB})
 
-    found = bandwidth_spikes(connection, traffic.bucket, NOW, 6)
+    found = find_bandwidth_spikes(connection, traffic.bucket, NOW, 6)
 
     assert found.rises == (Rise(above, 22 * GB + 1, 11 * GB, 22 * GB),)
     assert (found.days, found.judged) == (28, 25)
@@ -51,33 +51,36 @@ def test_the_threshold_is_how_many_deviations_are_usual(traffic, connection) -> 
     """The median deviation is 1 GB: 11 + 8 * 1.4826 is 22.86."""
     fill(traffic, spikes={PRESENT: 22_500_000_000})
 
-    assert len(bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises) == 1
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 8).rises == ()
+    assert len(find_bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises) == 1
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW, 8).rises == ()
 
 
 def test_a_spike_is_told_at_once_and_for_a_day(traffic, connection) -> None:
     """Late records only raise the sums of an hour, so it need not be over."""
     fill(traffic, spikes={PRESENT - 24 * HOUR: 50 * GB, PRESENT: 60 * GB})
 
-    assert [rise.value for rise in bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises] == [50 * GB, 60 * GB]
-    assert [rise.value for rise in bandwidth_spikes(connection, traffic.bucket, NOW + HOUR, 6).rises] == [60 * GB]
-    assert bandwidth_spikes(connection, traffic.bucket, NOW + 25 * HOUR, 6).rises == ()
+    assert [rise.value for rise in find_bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises] == [
+        50 * GB,
+        60 * GB,
+    ]
+    assert [rise.value for rise in find_bandwidth_spikes(connection, traffic.bucket, NOW + HOUR, 6).rises] == [60 * GB]
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW + 25 * HOUR, 6).rises == ()
 
 
 def test_what_comes_each_week_is_no_spike(traffic, connection) -> None:
     weekly = {PRESENT - 7 * number * DAY: 90 * GB for number in range(5)}
     fill(traffic, spikes=weekly)
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == ()
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == ()
 
     other = Traffic(traffic.engine, f"{traffic.bucket}-other")
     fill(other, spikes={PRESENT: 90 * GB, PRESENT - 7 * DAY: 90 * GB})
-    assert [rise.usual for rise in bandwidth_spikes(connection, other.bucket, NOW, 6).rises] == [11 * GB]
+    assert [rise.usual for rise in find_bandwidth_spikes(connection, other.bucket, NOW, 6).rises] == [11 * GB]
 
 
 def test_a_quiet_bucket_has_no_small_anomalies(traffic, connection) -> None:
     fill(traffic, usual=lambda _: 1000, spikes={PRESENT: GB, PRESENT - HOUR: GB + 1001})
 
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == (
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == (
         Rise(PRESENT - HOUR, GB + 1001, 1000, GB + 1000),
     )
 
@@ -87,8 +90,8 @@ def test_requests_have_a_habit_of_their_own(traffic, connection) -> None:
     present = {PRESENT - HOUR: 11_001, PRESENT: 11_002}
     traffic.hours(midnight(TODAY - 30 * DAY), PRESENT, requests=lambda hour: present.get(hour, 1001))
 
-    assert request_spikes(connection, traffic.bucket, NOW, 6).rises == (Rise(PRESENT, 11_002, 1001, 11_001),)
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == ()
+    assert find_request_spikes(connection, traffic.bucket, NOW, 6).rises == (Rise(PRESENT, 11_002, 1001, 11_001),)
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == ()
 
 
 def test_an_hour_without_requests_counts_as_none(traffic, connection) -> None:
@@ -97,7 +100,7 @@ def test_an_hour_without_requests_counts_as_none(traffic, connection) -> None:
     traffic.hours(PRESENT - 4 * DAY, PRESENT - 4 * DAY, lambda _: 30 * GB)
     traffic.hours(PRESENT, PRESENT, lambda _: 30 * GB)
 
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == (Rise(PRESENT, 30 * GB, 0, GB),)
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == (Rise(PRESENT, 30 * GB, 0, GB),)
 
 
 @pytest.mark.parametrize(("days", "judged"), [(13, 0), (14, 13), (15, 25)])
@@ -105,20 +108,20 @@ def test_two_weeks_are_history_enough(traffic, connection, days, judged) -> None
     """With 14 days before today, yesterday's hours have only 13."""
     fill(traffic, days, spikes={PRESENT: 500 * GB})
 
-    found = bandwidth_spikes(connection, traffic.bucket, NOW, 6)
+    found = find_bandwidth_spikes(connection, traffic.bucket, NOW, 6)
 
     assert (found.days, found.judged, len(found.rises)) == (days, judged, min(judged, 1))
 
 
 def test_a_bucket_without_any_traffic_is_not_judged(traffic, connection) -> None:
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6) == anomalies.Rises(0)
-    assert anomalies.new_top_consumers(connection, traffic.bucket, NOW).is_judged is False
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW, 6) == anomalies.Rises(0)
+    assert anomalies.find_new_top_consumers(connection, traffic.bucket, NOW).is_judged is False
 
 
 def test_a_day_without_rollups_was_quiet_if_somebody_was_loading_by_then(traffic, connection) -> None:
     """Otherwise a backfill has not reached it: its hours would count as 0, and each later hour would be a spike."""
     traffic.days(TODAY - 20 * DAY, TODAY - 19 * DAY, rolled_up_at=midnight(TODAY - 6 * DAY))
-    assert known_days_before(connection, traffic.bucket, TODAY) == {
+    assert list_known_days_before(connection, traffic.bucket, TODAY) == {
         *(TODAY - number * DAY for number in (20, 19)),
         *(TODAY - number * DAY for number in range(1, 6)),
     }
@@ -129,8 +132,8 @@ def test_another_buckets_traffic_is_its_own(traffic, connection) -> None:
     other = Traffic(traffic.engine, f"{traffic.bucket}-other")
     fill(other, spikes={PRESENT: 90 * GB})
 
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == ()
-    assert len(bandwidth_spikes(connection, other.bucket, NOW, 6).rises) == 1
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW, 6).rises == ()
+    assert len(find_bandwidth_spikes(connection, other.bucket, NOW, 6).rises) == 1
 
 
 def test_a_spike_has_reasons_the_largest_difference_first(traffic, connection) -> None:
@@ -144,7 +147,7 @@ def test_a_spike_has_reasons_the_largest_difference_first(traffic, connection) -
     traffic.daily("user_agent", YESTERDAY - DAY, wget=5000)
     traffic.daily("user_agent", YESTERDAY, wget=5000, **{"": 80 * GB})
 
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6).reasons == (
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW, 6).reasons == (
         Reason("key", "new%0A.bin", 70 * GB, 0),
         Reason("key", "often.zip", 60 * GB, 14.5 * GB),
         Reason("key", None, 1000, 0),
@@ -161,7 +164,7 @@ def test_reasons_of_today_are_beside_as_much_of_a_usual_day(traffic, connection)
     for number in range(29):
         traffic.daily("key", TODAY - number * DAY, **{"a.iso": 240 * GB})
 
-    assert bandwidth_spikes(connection, traffic.bucket, NOW, 6).reasons == (
+    assert find_bandwidth_spikes(connection, traffic.bucket, NOW, 6).reasons == (
         Reason("key", "a.iso", 240 * GB, pytest.approx(130 * GB)),
     )
 
@@ -193,7 +196,7 @@ def test_the_view_of_spikes_and_the_check_agree(shared_engine, bytes_sent, usual
         ],
     )
     with shared_engine.connect() as connection:
-        judged = bandwidth_spikes(connection, traffic.bucket, NOW, DEFAULT_ALARM_THRESHOLD).rises
+        judged = find_bandwidth_spikes(connection, traffic.bucket, NOW, DEFAULT_ALARM_THRESHOLD).rises
         query = "SELECT hour, value, usual FROM s3_spike WHERE bucket = :bucket AND measure = 'bytes_sent'"
         found = connection.execute(
             sa.text(f"{query} AND hour BETWEEN :first AND :last ORDER BY hour"),
@@ -218,18 +221,18 @@ def test_a_jump_of_the_error_rate_is_told_once_its_hour_is_settled(traffic, conn
     errors(traffic, {settled: (2000, 300), fresh: (2000, 300)})
     traffic.daily("key", TODAY, **{"gone.html": 10 * GB})
 
-    found = error_rate_jumps(connection, traffic.bucket, NOW, 6)
+    found = find_error_rate_jumps(connection, traffic.bucket, NOW, 6)
 
     assert found.rises == (Rise(settled, 0.15, 0.02, pytest.approx(0.12)),)
     assert found.reasons == (Reason("key", "gone.html", 1_000_000, 0),)
-    assert len(error_rate_jumps(connection, traffic.bucket, NOW + HOUR, 6).rises) == 2
+    assert len(find_error_rate_jumps(connection, traffic.bucket, NOW + HOUR, 6).rises) == 2
 
 
 @pytest.mark.parametrize(("requests", "count"), [(500, 99), (2000, 240), (10, 10), (0, 0)])
 def test_few_errors_or_a_small_rise_are_no_jump(traffic, connection, requests, count) -> None:
     errors(traffic, {PRESENT - 5 * HOUR: (requests, count)})
 
-    found = error_rate_jumps(connection, traffic.bucket, NOW, 6)
+    found = find_error_rate_jumps(connection, traffic.bucket, NOW, 6)
 
     assert (found.rises, found.judged) == ((), 25)
 
@@ -238,7 +241,7 @@ def test_a_rate_is_known_of_hours_with_requests_alone(traffic, connection) -> No
     traffic.days(TODAY - 30 * DAY, TODAY)
     traffic.hours(PRESENT - 4 * HOUR, PRESENT - 4 * HOUR, requests=lambda _: 1000, error_count=lambda _: 1000)
 
-    assert error_rate_jumps(connection, traffic.bucket, NOW, 6).judged == 0
+    assert find_error_rate_jumps(connection, traffic.bucket, NOW, 6).judged == 0
 
 
 def settled(traffic: Traffic, **taken: int) -> None:
@@ -256,7 +259,7 @@ def test_who_was_never_seen_and_takes_much_is_new(traffic, connection) -> None:
     traffic.daily("remote_ip", YESTERDAY - 28 * DAY, **{seen: 1})
     traffic.daily("requester", YESTERDAY, **{"arn:aws:iam::123456789012:user/new": 30 * GB, "": 60 * GB})
 
-    found = anomalies.new_top_consumers(connection, traffic.bucket, NOW)
+    found = anomalies.find_new_top_consumers(connection, traffic.bucket, NOW)
 
     assert (found.day, found.days) == (YESTERDAY, 28)
     assert [(each.by, each.rank, each.consumer.name) for each in found.newcomers] == [
@@ -271,14 +274,14 @@ def test_who_was_seen_longer_ago_is_new_again(traffic, connection) -> None:
     settled(traffic, **{"203.0.113.1": 40 * GB})
     traffic.daily("remote_ip", YESTERDAY - 29 * DAY, **{"203.0.113.1": 40 * GB})
 
-    assert len(anomalies.new_top_consumers(connection, traffic.bucket, NOW).newcomers) == 1
+    assert len(anomalies.find_new_top_consumers(connection, traffic.bucket, NOW).newcomers) == 1
 
 
 def test_nobody_is_new_while_there_are_but_13_days(traffic, connection) -> None:
     traffic.days(YESTERDAY - 13 * DAY, YESTERDAY)
     traffic.daily("remote_ip", YESTERDAY, **{"203.0.113.1": 40 * GB})
 
-    assert not anomalies.new_top_consumers(connection, traffic.bucket, NOW).is_judged
+    assert not anomalies.find_new_top_consumers(connection, traffic.bucket, NOW).is_judged
 
 
 @pytest.mark.parametrize(
@@ -290,7 +293,7 @@ def test_nobody_is_new_while_there_are_but_13_days(traffic, connection) -> None:
     ],
 )
 def test_a_day_is_settled_hours_after_its_end(now, day) -> None:
-    assert last_settled_day(now) == day
+    assert find_last_settled_day(now) == day
 
 
 def found_top_talkers(traffic, connection, share: float) -> list[tuple[str, date, str]]:

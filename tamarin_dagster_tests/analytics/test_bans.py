@@ -11,7 +11,7 @@ ADDRESSES = [ip_address(text) for text in ("203.0.113.9", "2001:db8::9", "192.0.
 
 
 def test_a_policy_denies_reading_to_these_addresses_and_to_nobody_else() -> None:
-    policy = bans.policy_of_addresses("arn:aws:s3:::media", ADDRESSES)
+    policy = bans.make_address_policy("arn:aws:s3:::media", ADDRESSES)
 
     assert policy["Version"] == "2012-10-17"
     (statement,) = policy["Statement"]
@@ -24,20 +24,20 @@ def test_a_policy_denies_reading_to_these_addresses_and_to_nobody_else() -> None
 
 
 def test_an_ip_set_holds_addresses_of_one_version() -> None:
-    sets = list(bans.waf_ip_sets("top-talkers", "Top talkers of media", ADDRESSES))
+    sets = list(bans.make_waf_ip_sets("top-talkers", "Top talkers of media", ADDRESSES))
 
     assert [(each["Name"], each["Scope"], each["IPAddressVersion"]) for each in sets] == [
         ("top-talkers-ipv4", "CLOUDFRONT", "IPV4"),
         ("top-talkers-ipv6", "CLOUDFRONT", "IPV6"),
     ]
     assert [[ip_network(each).version for each in ip_set["Addresses"]] for ip_set in sets] == [[4, 4], [6]]
-    assert [each["IPAddressVersion"] for each in bans.waf_ip_sets("top-talkers", "Top talkers", ADDRESSES[1:2])] == [
-        "IPV6"
-    ]
+    assert [
+        each["IPAddressVersion"] for each in bans.make_waf_ip_sets("top-talkers", "Top talkers", ADDRESSES[1:2])
+    ] == ["IPV6"]
 
 
 def test_nginx_gets_each_address_once() -> None:
-    assert list(bans.nginx_lines(ADDRESSES)) == ["deny 192.0.2.1;", "deny 203.0.113.9;", "deny 2001:db8::9;"]
+    assert list(bans.make_nginx_lines(ADDRESSES)) == ["deny 192.0.2.1;", "deny 203.0.113.9;", "deny 2001:db8::9;"]
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,17 @@ def test_nginx_gets_each_address_once() -> None:
 )
 def test_a_requester_is_named_by_its_arn_or_not_at_all(requester, principals) -> None:
     """A pattern in a requester's name never becomes a pattern of the policy."""
-    assert bans.principals_of(requester) == principals
+    assert bans.find_principals(requester) == principals
 
 
 def test_a_policy_of_principals_matches_arns() -> None:
-    (statement,) = bans.policy_of_principals("arn:aws:s3:::media", ["arn:b", "arn:a", "arn:b"])["Statement"]
+    (statement,) = bans.make_principal_policy("arn:aws:s3:::media", ["arn:b", "arn:a", "arn:b"])["Statement"]
     assert statement["Condition"] == {"ArnLike": {"aws:PrincipalArn": ["arn:a", "arn:b"]}}
 
 
 def test_waf_gets_only_characters_that_it_accepts() -> None:
     """AWS WAF API reference, CreateIPSet."""
-    (ip_set,) = bans.waf_ip_sets(
+    (ip_set,) = bans.make_waf_ip_sets(
         "tamarin-hogs", "Top talkers of media.example.org, films since 2026-03-01", ADDRESSES[:1]
     )
     assert re.fullmatch(r"[\w\-]{1,128}", ip_set["Name"])

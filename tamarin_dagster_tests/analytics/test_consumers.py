@@ -11,8 +11,8 @@ from tamarin_dagster.analytics.consumers import (
     Consumers,
     Own,
     as_address,
+    find_largest_consumers,
     is_private,
-    largest_consumers,
 )
 from tamarin_dagster_tests.analytics.traffic_rows import DAY
 
@@ -25,7 +25,7 @@ def test_shares_are_of_all_bytes_and_the_median_of_the_named(traffic, connection
     for day in (FIRST - DAY, LAST + DAY):
         traffic.daily("remote_ip", day, **{"192.0.2.2": 9_000_000})
 
-    found = largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST, share=0.05)
+    found = find_largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST, share=0.05)
 
     assert found == Consumers(
         bucket=traffic.bucket,
@@ -46,7 +46,7 @@ def test_the_view_for_sql_has_the_same_numbers(traffic, connection) -> None:
     traffic.daily("remote_ip", FIRST, **{"192.0.2.1": 40_000, "192.0.2.2": 7000, "2001:db8::1": 1000, "": 4000})
     traffic.daily("remote_ip", LAST, **{"192.0.2.1": 2000, "192.0.2.3": 4000})
 
-    found = largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST)
+    found = find_largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST)
     rows = connection.execute(
         sa.text(
             "SELECT consumer, requests, bytes_sent, byte_share, times_median FROM s3_hogs(:bucket, :first, :last)"
@@ -64,7 +64,7 @@ def test_the_view_for_sql_has_the_same_numbers(traffic, connection) -> None:
 def test_of_anonymous_requests_nobody_is_the_consumer(traffic, connection) -> None:
     traffic.daily("requester", FIRST, **{"": 90_000, "arn:aws:iam::123456789012:user/a": 10_000, "AmazonS3": 100})
 
-    found = largest_consumers(connection, traffic.bucket, ConsumerKind.requester, FIRST, LAST)
+    found = find_largest_consumers(connection, traffic.bucket, ConsumerKind.requester, FIRST, LAST)
 
     assert [(each.name, each.bytes_sent, each.own) for each in found.largest] == [
         ("arn:aws:iam::123456789012:user/a", 10_000, None),
@@ -76,25 +76,25 @@ def test_of_anonymous_requests_nobody_is_the_consumer(traffic, connection) -> No
 def test_bytes_that_are_asked_for_are_the_least(traffic, connection) -> None:
     traffic.daily("remote_ip", FIRST, **{"192.0.2.1": 5000, "192.0.2.2": 4999, "192.0.2.3": 0})
 
-    found = largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST, min_bytes=5000)
+    found = find_largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST, min_bytes=5000)
 
     assert [each.name for each in found.largest] == ["192.0.2.1"]
     assert found.median_bytes == 4999
 
 
 def test_without_any_bytes_nobody_has_a_share(traffic, connection) -> None:
-    nothing = largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST)
+    nothing = find_largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST)
     assert (nothing.count, nothing.bytes_sent, nothing.median_bytes, nothing.largest) == (0, 0, 0, ())
 
     traffic.daily("remote_ip", FIRST, **{"192.0.2.1": 0})
-    found = largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST)
+    found = find_largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST)
     assert (found.count, found.largest) == (1, ())
 
 
 def test_who_is_mostly_free_of_charge_is_ones_own(traffic, connection) -> None:
     traffic.daily("remote_ip", FIRST, **{"192.0.2.1": (10_000, 5001), "192.0.2.2": (10_000, 5000), "10.1.2.3": 10_000})
 
-    found = largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST)
+    found = find_largest_consumers(connection, traffic.bucket, ConsumerKind.ip, FIRST, LAST)
 
     assert {each.name: each.own for each in found.largest} == {
         "192.0.2.1": Own.FREE,
@@ -137,6 +137,6 @@ def test_private_is_what_nobody_has_on_the_internet(name, private) -> None:
 def test_services_of_aws_are_known_by_their_names(traffic, connection, requester, service) -> None:
     traffic.daily("requester", FIRST, **{requester: 10_000})
 
-    (found,) = largest_consumers(connection, traffic.bucket, ConsumerKind.requester, FIRST, LAST).largest
+    (found,) = find_largest_consumers(connection, traffic.bucket, ConsumerKind.requester, FIRST, LAST).largest
 
     assert (found.own is Own.SERVICE) is service

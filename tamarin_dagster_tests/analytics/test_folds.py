@@ -6,13 +6,13 @@ from datetime import UTC, date, datetime
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.agents import _unknown_of
-from tamarin_dagster.analytics.consumers import ConsumerKind, find_unseen, largest_consumers
-from tamarin_dagster.analytics.folds import Fold, folds_of
-from tamarin_dagster.analytics.networks import _unknown_of as unknown_addresses_of
-from tamarin_dagster.analytics.reasons import Measure, reasons_for
+from tamarin_dagster.analytics.agents import _find_unknown
+from tamarin_dagster.analytics.consumers import ConsumerKind, find_largest_consumers, find_unseen
+from tamarin_dagster.analytics.folds import Fold, find_folds
+from tamarin_dagster.analytics.networks import _find_unknown as unknown_addresses_of
 from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.analytics.report.queries import ask_all
+from tamarin_dagster.analytics.rise_reasons import Measure, find_reasons
 from tamarin_dagster.analytics.unseen_days import UnseenDay
 from tamarin_dagster.recordstore.schema.tables import metadata
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_fold
@@ -60,10 +60,10 @@ def folded(traffic: Traffic) -> Traffic:
 
 
 def test_folded_values_are_reported_by_dimension(folded, connection) -> None:
-    found = folds_of(connection, folded.bucket, FIRST, LAST)
+    found = find_folds(connection, folded.bucket, FIRST, LAST)
     assert found["remote_ip"] == Fold("remote_ip", 1, 500, 100, 100_000, 300)
     assert set(found) == {"remote_ip", "key", "user_agent", "referrer"}
-    assert folds_of(connection, folded.bucket, FIRST, FIRST) == {}
+    assert find_folds(connection, folded.bucket, FIRST, FIRST) == {}
     assert str(found["key"]) == (
         "On 1 day with too many object keys, 500 object keys have no rows of their own in the rollups (50 requests)."
     )
@@ -71,7 +71,7 @@ def test_folded_values_are_reported_by_dimension(folded, connection) -> None:
 
 
 def test_a_folded_network_is_no_consumer_and_its_bytes_are_in_the_whole(folded, connection) -> None:
-    found = largest_consumers(connection, folded.bucket, ConsumerKind.ip, FIRST, LAST)
+    found = find_largest_consumers(connection, folded.bucket, ConsumerKind.ip, FIRST, LAST)
     assert [(each.name, each.bytes_sent, each.times_median) for each in found.largest] == [
         ("192.0.2.1", 80_000, None),
         ("192.0.2.2", 10_000, None),
@@ -82,7 +82,7 @@ def test_a_folded_network_is_no_consumer_and_its_bytes_are_in_the_whole(folded, 
     assert found.fold == Fold("remote_ip", 1, 500, 100, 100_000, 300)
     assert find_unseen(connection, folded.bucket, ConsumerKind.ip, ["198.51.100.0"], FIRST, LAST) == {"198.51.100.0"}
 
-    whole = largest_consumers(connection, folded.bucket, ConsumerKind.ip, FIRST, FIRST)
+    whole = find_largest_consumers(connection, folded.bucket, ConsumerKind.ip, FIRST, FIRST)
     assert (whole.median_bytes, whole.fold, whole.largest[0].times_median) == (5000, None, 8)
 
 
@@ -139,12 +139,12 @@ def test_a_folded_agent_has_no_kind_though_an_agent_has_its_name(folded, connect
 
 def test_look_ups_skip_folded_rows(folded, connection) -> None:
     day = UnseenDay(folded.bucket, LAST, datetime.now(UTC))
-    assert sorted(connection.scalars(_unknown_of(day))) == ["Mozilla", "curl/8"]
+    assert sorted(connection.scalars(_find_unknown(day))) == ["Mozilla", "curl/8"]
     assert "198.51.100.0" not in set(connection.scalars(unknown_addresses_of(day)))
 
 
 def test_a_folded_row_is_no_reason_of_a_rise(folded, connection) -> None:
-    found = reasons_for(connection, folded.bucket, Measure.BYTES, LAST, [LAST - DAY])
+    found = find_reasons(connection, folded.bucket, Measure.BYTES, LAST, [LAST - DAY])
     assert {each.name for each in found} == set(), "nobody brought more than the day before"
 
 
@@ -164,7 +164,7 @@ def test_the_report_lists_no_folded_row_and_says_what_is_folded(folded) -> None:
     report = ask_all(folded.engine, folded.bucket, MARCH, now=NOW)
     assert [each.key for each in report.files.largest] == ["films/a"]
     assert [each.name for each in report.addresses.largest] == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
-    assert (report.addresses.median_bytes, report.addresses.multiple_of_median(report.addresses.largest[0])) == (
+    assert (report.addresses.median_bytes, report.addresses.compare_with_median(report.addresses.largest[0])) == (
         None,
         None,
     )

@@ -5,7 +5,7 @@ import pytest
 from tamarin_dagster.analytics.networks import Network, look_up, open_networks
 from tamarin_dagster.settings import SettingsError
 from tamarin_dagster_tests.analytics.mmdb import write_mmdb
-from tamarin_dagster_tests.analytics.rollups import put_rollup, roll_up_again, rows_of
+from tamarin_dagster_tests.analytics.rollups import put_rollup, roll_up_again, select_rows
 
 NETWORKS = "SELECT host(remote_ip), country, asn, network_name FROM remote_ip_network ORDER BY remote_ip"
 
@@ -34,7 +34,7 @@ def test_each_address_is_looked_up_once_in_all_files(engine, country, asn) -> No
     put_rollup(engine, "remote_ip", {"192.0.2.7": {}}, bucket="films")
     done = look_up(engine, (country, asn))
     assert (done.days, done.addresses, done.again) == (2, 5, 0)
-    assert rows_of(engine, NETWORKS) == [
+    assert select_rows(engine, NETWORKS) == [
         ("10.0.0.1", None, None, None),
         ("192.0.2.7", "CZ", 64500, "Example Net"),
         ("192.0.2.200", "CZ", None, None),
@@ -54,7 +54,7 @@ def test_a_newer_file_tells_all_addresses_again(engine, country) -> None:
     write_mmdb(country, {"192.0.2.0/24": {"country": {"iso_code": "SK"}}}, built=1_780_000_000)
     done = look_up(engine, (country,))
     assert (done.days, done.addresses, done.again) == (0, 0, 1)
-    assert rows_of(engine, "SELECT country, database_build FROM remote_ip_network") == [
+    assert select_rows(engine, "SELECT country, database_build FROM remote_ip_network") == [
         ("SK", "GeoLite2-Country 2026-05-28 20:26:40")
     ]
 

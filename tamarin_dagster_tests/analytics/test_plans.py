@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.anomalies import bandwidth_spikes, new_top_consumers, top_talkers
-from tamarin_dagster.analytics.consumers import ConsumerKind, largest_consumers
+from tamarin_dagster.analytics.anomalies import find_bandwidth_spikes, find_new_top_consumers, top_talkers
+from tamarin_dagster.analytics.consumers import ConsumerKind, find_largest_consumers
 from tamarin_dagster.analytics.report import Month
 from tamarin_dagster.analytics.report.queries import ask_all
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS, traffic_hourly
@@ -122,10 +122,10 @@ def test_a_report_does_not_sum_up_all_consumers_for_each_of_them(unanalyzed):
 def test_anomalies_and_top_talkers_do_not_sum_up_all_consumers_for_each_of_them(unanalyzed):
     with asked(unanalyzed) as statements, unanalyzed.connect() as connection:
         for by in ConsumerKind:
-            assert largest_consumers(connection, "media", by, DAY, DAY).count == VALUES
-        new_top_consumers(connection, "media", NOW)
+            assert find_largest_consumers(connection, "media", by, DAY, DAY).count == VALUES
+        find_new_top_consumers(connection, "media", NOW)
         top_talkers(connection, "media", NOW, 0.1)
-        bandwidth_spikes(connection, "media", NOW, 6)
+        find_bandwidth_spikes(connection, "media", NOW, 6)
     with unanalyzed.begin() as connection:
         most = max(most_rows_of(connection, statement, given) for statement, given in statements)
     assert VALUES <= most <= 10 * VALUES

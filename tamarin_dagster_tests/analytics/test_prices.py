@@ -12,7 +12,7 @@ from tamarin_dagster.analytics.prices import PriceList, price, read_prices
 from tamarin_dagster.recordstore.database import mirror_buckets
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
 from tamarin_dagster.settings import LoggedBucket, SettingsError
-from tamarin_dagster_tests.analytics.rollups import DAY, put_rollup, rows_of
+from tamarin_dagster_tests.analytics.rollups import DAY, put_rollup, select_rows
 
 GB = 2**30
 ENTRIES = {
@@ -48,7 +48,7 @@ def traffic(engine):
 
 
 def estimates(engine, view="s3_cost_by_requester", columns="requester", where="request_date = '2026-03-05'"):
-    return rows_of(
+    return select_rows(
         engine,
         f"SELECT {columns}, estimated_requests_usd, estimated_transfer_usd, estimated_usd, price_region, price_date"
         f" FROM {view} WHERE {where} ORDER BY 1",
@@ -75,7 +75,7 @@ def test_days_that_come_later_change_the_average_of_their_month(engine, traffic)
     price(engine, PRICES)
     put_rollup(engine, "requester", {"a": {"bytes_sent": 200 * GB}}, day=date(2026, 3, 31))
     assert price(engine, PRICES).months == 1
-    sums = dict(rows_of(engine, "SELECT month, round(internet_byte_usd * 1073741824, 9) FROM s3_monthly_price"))
+    sums = dict(select_rows(engine, "SELECT month, round(internet_byte_usd * 1073741824, 9) FROM s3_monthly_price"))
     assert sums == {date(2026, 3, 1): Decimal("0.0625"), date(2026, 4, 1): Decimal("0.1")}
 
 
@@ -86,7 +86,7 @@ def test_tiers_are_those_of_a_region_s_buckets_together(engine, traffic) -> None
     buckets.append(LoggedBucket(name="songs", log_bucket_name="logs", region="there"))
     mirror_buckets(engine, buckets)
     price(engine, PRICES)
-    per_gb = rows_of(
+    per_gb = select_rows(
         engine,
         "SELECT bucket, region, region_is_assumed, round(internet_byte_usd * 1073741824, 9), internet_bytes"
         " FROM s3_monthly_price WHERE month = '2026-03-01' ORDER BY bucket",
@@ -117,7 +117,7 @@ def test_another_region_or_other_prices_are_seen_at_the_next_pricing(engine, tra
 
 def test_free_gigabytes_come_before_the_first_tier(engine, traffic) -> None:
     price(engine, PRICES.model_copy(update={"free_internet_gb": Decimal(100)}))
-    (average,) = rows_of(
+    (average,) = select_rows(
         engine, "SELECT internet_byte_usd * 1073741824 FROM s3_monthly_price WHERE month = '2026-03-01'"
     )
     assert round(average[0], 9) == Decimal("0.05")  # 100 GB free, 100 at 0.1
@@ -135,7 +135,7 @@ def test_each_dimension_has_its_view(engine) -> None:
 
     def cost(view, columns):
         order = f"estimated_usd, {columns}"
-        return rows_of(engine, f"SELECT {columns}, estimated_usd FROM s3_cost_by_{view} ORDER BY {order}")
+        return select_rows(engine, f"SELECT {columns}, estimated_usd FROM s3_cost_by_{view} ORDER BY {order}")
 
     nothing = (None, Decimal("0.001"))
     assert cost("key", "key") == [nothing, ("index.html", one), ("media/a.mp4", one), ("media/b/c.mp4", one)]
@@ -195,7 +195,7 @@ def test_a_terabyte_from_us_east_1_costs_what_the_bill_says(engine) -> None:
     """1,024 GB less the free 100 at 0.09; a million GETs at 0.0004 a thousand."""
     put_rollup(engine, "requester", {None: {"requests": 1_000_000, "bytes_sent": 1024 * GB}})
     price(engine, read_prices())
-    ((requests, transfer),) = rows_of(
+    ((requests, transfer),) = select_rows(
         engine, "SELECT round(estimated_requests_usd, 2), round(estimated_transfer_usd, 2) FROM s3_cost_daily"
     )
     assert (requests, transfer) == (Decimal("0.40"), Decimal("83.16"))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.consumers import ConsumerKind, largest_consumers
+from tamarin_dagster.analytics.consumers import ConsumerKind, find_largest_consumers
 from tamarin_dagster.analytics.prices import price, read_prices
 from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.analytics.report.queries import ask_all
@@ -143,7 +143,7 @@ def test_who_is_not_authenticated_is_no_requester(answer, engine, rows, requeste
     assert rows("SELECT sum(unbilled_requests) FROM traffic_daily_by_requester WHERE requester IS NULL") == [(1,)]
     with engine.connect() as connection:
         day = date(2026, 6, 1)
-        found = largest_consumers(connection, "media", ConsumerKind.requester, day, day)
+        found = find_largest_consumers(connection, "media", ConsumerKind.requester, day, day)
     assert [each.name for each in found.largest] == [ANNA]
     report = ask_all(engine, "media", Month(2026, 6), now=NOVEMBER)
     assert [each.name for each in report.requesters.largest] == [ANNA]
@@ -175,8 +175,8 @@ def test_the_report_and_hogs_give_the_same_times_the_median(answer, engine, rows
     query = "SELECT consumer, times_median FROM s3_hogs('media', '2026-06-01', '2026-06-01') ORDER BY 2 DESC LIMIT 1"
     assert answer(lines, query) == [("198.51.100.6", pytest.approx(6000 / 3500))]
     addresses = ask_all(engine, "media", Month(2026, 6), now=NOVEMBER).addresses
-    assert addresses.multiple_of_median(addresses.largest[0]) == pytest.approx(6000 / 3500)
+    assert addresses.compare_with_median(addresses.largest[0]) == pytest.approx(6000 / 3500)
     with engine.connect() as connection:
         day = date(2026, 6, 1)
-        found = largest_consumers(connection, "media", ConsumerKind.ip, day, day)
+        found = find_largest_consumers(connection, "media", ConsumerKind.ip, day, day)
     assert found.largest[0].times_median == pytest.approx(6000 / 3500)

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from tamarin_dagster.analytics import rollup_day, rollups
 from tamarin_dagster.analytics.checking import check_sums
 from tamarin_dagster.analytics.rollups import pending_days, roll_up
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.pipeline.retain import expire
 from tamarin_dagster.recordstore import pending_days as noted
 from tamarin_dagster.recordstore.schema.traffic_tables import ROLLUPS
@@ -27,7 +27,7 @@ def load(put_key, folder_place, engine):
 
     def load(body: bytes, *, region: str | None = None, **name: str) -> None:
         put_key(body, **name)
-        pull(folder_place.bucket.model_copy(update={"region": region}), folder_place.store, engine)
+        pull_bucket(folder_place.bucket.model_copy(update={"region": region}), folder_place.store, engine)
 
     return load
 
@@ -216,7 +216,7 @@ def test_late_keys_newer_generations_and_reparsed_lines_bring_their_days_back(
     assert due(engine) == [("media", date(2026, 2, 1))]
     roll_up(engine)
     put_key(record("03/Mar/2026:10:00:00 +0000", key="new") + b"no line", unique=name)
-    pull(folder_place.bucket, folder_place.store, engine)
+    pull_bucket(folder_place.bucket, folder_place.store, engine)
 
     assert due(engine) == [("media", date(2026, 3, 3)), ("media", DAY)]
     roll_up(engine)
@@ -244,7 +244,7 @@ def sums(request, engine, monkeypatch):
 
     It merges parts, or reads the records again, as after a newer generation.
     """
-    name = "_totals_of_parts" if request.param == "merged" else "_totals_of_records"
+    name = "_sum_up_parts" if request.param == "merged" else "_sum_up_records"
 
     def sums(before=lambda: None, after=lambda: None) -> None:
         read = getattr(rollup_day, name)
@@ -293,7 +293,7 @@ def test_a_roll_up_that_fails_leaves_the_day_as_it_was_and_due(load, engine, mon
     once = rollup_rows(engine)
     load(lines(3))
     with monkeypatch.context() as patched:
-        patched.setattr(rollup_day, "rows_of_day", None)
+        patched.setattr(rollup_day, "make_day_rows", None)
         with pytest.raises(TypeError):
             roll_up(engine)
 
@@ -401,7 +401,7 @@ def test_a_server_that_is_gone_ends_a_roll_up_at_once(load, engine, rows, monkey
     def cut(connection: sa.Connection, *_) -> None:
         connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
-    monkeypatch.setattr(rollup_day, "_totals_of_parts", cut)
+    monkeypatch.setattr(rollup_day, "_sum_up_parts", cut)
     with pytest.raises(sa.exc.OperationalError):
         roll_up(engine)
     assert due(engine) == [("aaa", DAY), ("media", DAY)]

@@ -1,1 +1,1 @@
-"""Dagster's page as a person sees it: a real `tamarin-dagster dev`, clicked through in headless Chromium."""
+"""The Dagster UI as users see it: a real `tamarin-dagster dev`, clicked through in headless Chromium."""

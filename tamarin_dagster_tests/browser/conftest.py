@@ -99,6 +99,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         page.screenshot(path=path)
         report.sections += [
             ("the page", f"{page.url}\n{path}"),
-            ("what dev says", arguments["site"].dev.told()),
+            ("what dev says", arguments["site"].dev.reported()),
         ]
     return report

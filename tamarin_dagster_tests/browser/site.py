@@ -1,4 +1,4 @@
-"""What is clicked through: a `dev` with four buckets, their log buckets, and the databases behind.
+"""The site of the browser tests: a `dev` with four buckets, their log buckets, and their databases.
 
 The first is the demo's: three weeks of a media site's log. To the log bucket of the second somebody hostile could
 write. The log bucket of the third does not exist. Nothing is wrong with the fourth: each of its checks passes.
@@ -46,7 +46,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Site:
-    """A running `dev`, and what a test may look at beside its page."""
+    """A running `dev`, and what a test may look at in addition to the UI."""
 
     url: str
     dev: DevProcess
@@ -55,11 +55,11 @@ class Site:
     today: date
 
     def records(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """What a query on the records' database gives."""
+        """Return the rows of a query on the records' database."""
         return self._rows(RECORDS_DATABASE, query, values)
 
     def dagster(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """What a query on Dagster's own database gives."""
+        """Return the rows of a query on Dagster's own database."""
         return self._rows(DAGSTER_DATABASE, query, values)
 
     def day(self, ago: int) -> date:
@@ -77,11 +77,11 @@ class Site:
         return found
 
     def wait_for(self, what: str, probe: Callable[[], Found], seconds: float = _RUN_SECONDS) -> Found:
-        """What the probe finds in the end; it fails with what `dev` says if that takes too long."""
+        """Wait until the probe finds something, and return it. After the limit, fail with the output of `dev`."""
         deadline = time.monotonic() + seconds
         while not (found := probe()):
-            assert time.monotonic() < deadline, f"{what}: not within {seconds} s. `dev` says:\n{self.dev.told()}"
-            assert self.dev.process.poll() is None, f"{what}: `dev` has ended. It says:\n{self.dev.told()}"
+            assert time.monotonic() < deadline, f"{what}: not within {seconds} s. `dev` says:\n{self.dev.reported()}"
+            assert self.dev.process.poll() is None, f"{what}: `dev` has ended. It says:\n{self.dev.reported()}"
             time.sleep(0.3)
         return found
 

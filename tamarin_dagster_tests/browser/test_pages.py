@@ -1,4 +1,4 @@
-"""What a person sees on Dagster's page, and what comes of what is clicked there."""
+"""What users see in the Dagster UI, and the effect of their clicks."""
 
 import re
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def asset(group: str, name: str, view: str = "overview", **query: str) -> str:
 
 
 def value_of(page: Page, name: str) -> Locator:
-    """What stands beside a name in a table of metadata."""
+    """Return the value next to a name in a table of metadata."""
     row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True))
     return row.get_by_role("cell").nth(1)
 
@@ -91,7 +91,7 @@ def backfill(browser: Browser, site: Site) -> Backfill:
 
 
 def test_a_backfill_is_launched_by_clicking(page: Page, backfill: Backfill) -> None:
-    """What becomes of it is looked at in the end: it takes a minute."""
+    """Start the backfill. A later test checks its result, because it takes a minute."""
     page.goto(f"/runs/b/{backfill.id}")
     expect(page.get_by_text(f"{backfill.first}...{backfill.last}")).to_be_visible()
 
@@ -104,11 +104,11 @@ def test_a_run_that_fails_says_which_bucket_and_what_to_do(page: Page, site: Sit
     failed = "SELECT run_id FROM runs WHERE status = 'FAILURE' AND run_body LIKE %s"
     ((run,),) = site.wait_for("a run that fails", lambda: site.dagster(failed, f"%{SHOP_GROUP}%"))
     page.goto(f"/runs/{run}")
-    told = page.get_by_text(
+    reported = page.get_by_text(
         f"bucket {SHOP}: log bucket {SHOP_LOG_BUCKET} (prefix 'shop/'): there is no such bucket;"
         " check log_bucket_name, region and endpoint_url"
     )
-    expect(told.first).to_be_visible()
+    expect(reported.first).to_be_visible()
 
 
 def test_a_sensor_tells_of_each_tick_what_it_saw(page: Page, site: Site, picture: Picture) -> None:

@@ -21,7 +21,7 @@ DESKTOP, PHONE = {"width": 1200, "height": 900}, {"width": 390, "height": 844}
 # Down to the end of the first four charts.
 _PICTURE_HEIGHT = 1290
 SCHEMES = ("light", "dark")
-# Of what its policy forbids the browser tells the page, and of requests those that a file may make too.
+# The browser reports violations of the policy to the page, and requests even if a file makes them.
 _WATCH = """
     window.violations = [];
     document.addEventListener("securitypolicyviolation", event =>
@@ -67,7 +67,7 @@ def opened(browser: Browser, path: Path, viewport: dict[str, int], scheme: str =
 
 
 def too_wide(page: Page) -> int:
-    """How many pixels the page is wider than its window."""
+    """Return by how many pixels the page is wider than its window."""
     width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return width
 

@@ -34,7 +34,7 @@ def watched_page(browser: "Browser", site: Site) -> Iterator["Page"]:
 
 
 def watched(page: "Page") -> list[str]:
-    """What the page does that it should not; grows as it does."""
+    """A list of the page's faults, which grows while the page is open."""
     complaints: list[str] = []
 
     def looked_at(kind: str) -> Callable[[Any], None]:
@@ -45,7 +45,7 @@ def watched(page: "Page") -> list[str]:
 
         return look
 
-    def told(message: "ConsoleMessage") -> None:
+    def reported(message: "ConsoleMessage") -> None:
         if message.type == "error":
             complaints.append(f"console: {message.text}")
 
@@ -55,7 +55,7 @@ def watched(page: "Page") -> list[str]:
 
     page.on("request", looked_at("request"))
     page.on("websocket", looked_at("websocket"))
-    page.on("console", told)
+    page.on("console", reported)
     page.on("dialog", dismissed)
     page.on("pageerror", lambda error: complaints.append(f"script: {error}"))
     page.on("popup", lambda other: complaints.append(f"popup: {other.url}"))

@@ -25,7 +25,9 @@ def main() -> int:
     """Plays, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="rows with this text in their group or fault")
-    parser.add_argument("--kills", type=int, default=0, help="beside the matrix, so many kills at random moments")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="the number of kills at random moments, in addition to the matrix"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--markdown", type=Path, help="a file in which the table is put between its marks")
     options = parser.parse_args()

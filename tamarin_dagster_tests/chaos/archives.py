@@ -126,8 +126,8 @@ def _denied(bench: Bench) -> str:
         require(first.status == 1 and "s3:PutObject" in first.said and "Traceback" not in first.said, first.said)
         loaded = world.rows("SELECT count(*) FROM s3_log_key")[0][0]
         require(loaded == 32, f"{loaded} keys are loaded")
-        told = json.loads(first.said[first.said.index("[\n") :].rpartition("]")[0] + "]")[0]
-        require(sum(day["keys"] for day in told["days"]) == 32, "what was loaded is not reported")
+        reported = json.loads(first.said[first.said.index("[\n") :].rpartition("]")[0] + "]")[0]
+        require(sum(day["keys"] for day in reported["days"]) == 32, "what was loaded is not reported")
         require(set(world.state().objects) == set(_names(world)), "something was deleted")
         bench.faulty.reset()
         return f"exit 1, with what to do, the 32 keys that were loaded are reported, nothing is purged; {_again(world)}"

@@ -1,4 +1,4 @@
-"""What the tests of faults share."""
+"""Fixtures of the tests of faults."""
 
 from collections.abc import Iterator
 
@@ -9,6 +9,6 @@ from tamarin_dagster_tests.chaos.worlds import Bench, bench
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[Bench]:
-    """What all worlds share: a server, an S3 endpoint, and a process that forks programs."""
+    """The resources that all worlds share: a server, an S3 endpoint, and a process that forks programs."""
     with bench() as made:
         yield made

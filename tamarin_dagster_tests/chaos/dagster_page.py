@@ -48,12 +48,12 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Return whether it has ended."""
         return self.status in _ENDED
 
     @property
     def by(self) -> str:
-        """Who asked for it: the sensor, a backfill, Dagster itself (after a run that died), or somebody on the page."""
+        """Return who requested it: the sensor, a backfill, Dagster itself (after a dead run), or a user."""
         if "dagster/backfill" in self.tags:
             return "backfill"
         if "dagster/parent_run_id" in self.tags:
@@ -61,7 +61,7 @@ class Run:
         return "sensor" if "dagster/sensor_name" in self.tags else "page"
 
     def overlaps(self, other: "Run") -> bool:
-        """Whether both were in their loading steps at a time."""
+        """Return whether both were in their loading steps at the same time."""
         if self.loading is None or other.loading is None:
             return False
         return max(self.loading[0], other.loading[0]) < min(self.loading[1], other.loading[1])
@@ -69,7 +69,7 @@ class Run:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found of a partition in a run."""
+    """The result of a check for a partition in a run."""
 
     name: str
     partition: str
@@ -78,17 +78,17 @@ class CheckResult:
 
     @property
     def fine(self) -> bool:
-        """Whether it passed, or only warns."""
+        """Return whether it passed, or only warns."""
         return self.status == "SUCCEEDED" or (self.status == "FAILED" and self.severity == "WARN")
 
 
 class Page:
-    """Dagster's page, with its daemon and its code server behind it."""
+    """The Dagster UI, with its daemon and its code server."""
 
     def __init__(self, world: World, started: DevProcess) -> None:
         self.world = world
         self.process = started.process
-        self.told = started.told
+        self.reported = started.reported
         self._url = f"{started.page()}/graphql"
 
     def ask(self, query: str, **variables: Any) -> Any:
@@ -158,13 +158,13 @@ class Page:
             " ... on MessageEvent { message } } } } }",
             id=run_id,
         )
-        told = "\n".join(str(event.get("message")) for event in found["events"])
-        if not (pid := re.search(r"Started process for run \(pid: (\d+)\)", told)):
-            raise UnexpectedError(f"no process is told of: {told}")
+        reported = "\n".join(str(event.get("message")) for event in found["events"])
+        if not (pid := re.search(r"Started process for run \(pid: (\d+)\)", reported)):
+            raise UnexpectedError(f"no event names the process: {reported}")
         return int(pid[1])
 
     def why(self, run: Run) -> str:
-        """Who asked for a run, how it stands, and the errors that its events tell of."""
+        """Return who requested a run, its status, and the errors in its events."""
         found = self.ask(
             "query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {"
             " ... on MessageEvent { message level }"
@@ -179,7 +179,7 @@ class Page:
         return f"{run.by} {run.status}: {'; '.join(errors)}"
 
     def check_results(self, partition: str) -> list[CheckResult]:
-        """What each check has found of a partition, as often as it was looked."""
+        """Return all results of each check for a partition."""
         checks = self.ask(
             "query($asset: AssetKeyInput!) { assetNodeOrError(assetKey: $asset) {"
             " ... on AssetNode { assetChecksOrError { ... on AssetChecks { checks { name jobNames } } } } } }",
@@ -200,12 +200,12 @@ class Page:
         return results
 
     def wait_for(self, what: str, probe: Callable[[], Found | None], seconds: float = 120) -> Found:
-        """What the probe finds in the end. Raises UnexpectedError, with how the runs stand, if it takes too long."""
+        """Wait until the probe finds something, and return it. Raises UnexpectedError with the state of the runs."""
         deadline = time.monotonic() + seconds
         while not (found := probe()):
             if time.monotonic() > deadline or self.process.poll() is not None:
                 stand = [(run.by, run.status) for run in self.runs()] if self.process.poll() is None else "no page"
-                raise UnexpectedError(f"{what}: not within {seconds} s; the runs: {stand}; it says: {self.told()}")
+                raise UnexpectedError(f"{what}: not within {seconds} s; the runs: {stand}; it says: {self.reported()}")
             time.sleep(0.25)
         return found
 

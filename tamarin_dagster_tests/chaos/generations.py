@@ -17,7 +17,7 @@ _KILLS = (FailPoint.COMMIT_BEFORE, FailPoint.COMMIT_AFTER, FailPoint.DELETE_AFTE
 
 
 def _wait_for_another_second(world: World) -> None:
-    """S3 tells times to the second; the order of two generations is told by them."""
+    """S3 counts in seconds, and these times give the order of two generations."""
     if world.kind == "s3":
         time.sleep(1.1)
 
@@ -57,10 +57,10 @@ def _versioned(point: FailPoint, *, before: bool) -> Scenario:
             require(first.how == "killed", f"the fail point was not reached: {first.how}, {first.said}")
             ended = [world.pull() for _ in range(4)]
             require({each.status for each in ended[1:]} == {0}, ended[-1].said)
-            told = _same_tables(world, history() | newer, bench)
+            reported = _same_tables(world, history() | newer, bench)
             require("skipped as outdated" in ended[-1].said, ended[-1].said)
             shown = [line for line in ended[-1].said.splitlines() if "skipped as outdated" in line]
-            return f"killed; then {told};{shown[0].split(' skipped')[0].replace(' were', '')} are shown as outdated"
+            return f"killed; then {reported};{shown[0].split(' skipped')[0].replace(' were', '')} are shown as outdated"
 
     where = point.partition(".")[2] + " " + point.partition(".")[0].replace("_", " ")
     return Scenario(

@@ -56,7 +56,7 @@ def _cut(body: bytes) -> list[bytes]:
 
 @dataclass
 class Account:
-    """What is found of all objects."""
+    """The account of all objects."""
 
     objects: int = 0
     bytes: int = 0
@@ -92,7 +92,7 @@ def accounted(world: World, seed: int, count: int, ended: Ended) -> Account:
     left = world.state().objects
     ledger: dict[str, list[Any]] = {}
     for key, *row in world.rows(_LEDGER):
-        account.require(key not in ledger, f"{key} stands in the ledger twice")
+        account.require(key not in ledger, f"{key} is in the ledger twice")
         ledger[key] = row
     numbers = sorted((made(seed, number).key, number) for number in range(count))
     account.require(set(ledger) <= {key for key, _ in numbers}, "the ledger has keys that nobody wrote")
@@ -129,7 +129,7 @@ class _Rows:
         return found
 
     def at_end(self) -> bool:
-        """Whether all are had."""
+        """Return whether all of them are accounted for."""
         return self._next is None
 
     def close(self) -> None:
@@ -224,7 +224,7 @@ def _three_hundred(bench: Bench) -> str:
 
 
 def main() -> int:
-    """Puts, pulls, accounts, tells."""
+    """Put objects, pull them, account for them, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
@@ -240,8 +240,8 @@ def main() -> int:
         account = accounted(world, options.seed, options.objects, ended)
     table = Table("", "count", header_style="bold")
     table.columns[1].justify = "right"
-    told = vars(account) | {"differences": len(account.differences)}
-    for name, value in told.items():
+    reported = vars(account) | {"differences": len(account.differences)}
+    for name, value in reported.items():
         table.add_row(name.replace("_", " "), f"{value:,}")
     table.add_row("seconds of the pull", f"{seconds:.1f}")
     console.print(table)

@@ -11,7 +11,7 @@ import hypothesis
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 from tamarin_dagster_tests.chaos.histories import PREFIX
 from tamarin_dagster_tests.fuzz.seeds import seeds
 from tamarin_dagster_tests.lines import line
@@ -63,7 +63,7 @@ def _mutated(seed: int) -> list[bytes]:
 def _real() -> list[bytes]:
     """Lines that are records, most of them."""
     end = datetime(2026, 3, 1, tzinfo=UTC)
-    traffic = lines_between(DemoSite(broken_share=0.0), end - timedelta(hours=2), end, 500, name="hostile")
+    traffic = make_lines_between(DemoSite(broken_share=0.0), end - timedelta(hours=2), end, 500, name="hostile")
     return [text.encode() for text in (*BASES, *traffic)]
 
 
@@ -149,7 +149,7 @@ _SHAPES: dict[Callable[[Draws, int], bytes], int] = {
     lambda draws, seed: _long(draws, seed, LONGEST_LINE_BYTES): 3,
     lambda draws, seed: _log(draws, seed, 0.01) * draws.randint(200, 1_000): 1,
 }
-"""How an object's bytes are made, and how many of about a thousand are."""
+"""The ways to make the bytes of an object, and how often each occurs in about a thousand."""
 
 
 def _packed(draws: Draws, body: bytes) -> tuple[str, bytes]:

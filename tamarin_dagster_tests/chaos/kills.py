@@ -91,7 +91,7 @@ def random_kills(bench: Bench, count: int, seed: int) -> tuple[int, int]:
 
 
 def unarchived(world: World) -> str:
-    """What is wrong with a world's archive; nothing if each record is in it exactly once, or its key is not purged."""
+    """Return what is wrong with a world's archive. Each record must be in it once, unless its key is not purged."""
     found = world.archived_rows()
     of_keys = "SELECT key.key, line_number FROM s3_log_record JOIN s3_log_key key ON id = log_key_id"
     records = set(world.rows(of_keys))
@@ -106,7 +106,7 @@ def unarchived(world: World) -> str:
 
 
 def _undisturbed_seconds(bench: Bench, kind: str, archives: bool) -> float:
-    """How long a pull takes when nobody kills it."""
+    """Return how long a pull takes when nobody kills it."""
     with bench.world(kind=kind) as world:
         if archives:
             world.configure(archive=world.archive_url)

@@ -14,7 +14,7 @@ Play = Callable[[Bench], str]
 
 
 class UnexpectedError(Exception):
-    """What was seen is not what was expected."""
+    """The result differs from the expected one."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def scenario(group: str, fault: str, expected: str, *, reduced: bool = False) ->
 
 @dataclass(frozen=True)
 class Row:
-    """What was seen of a scenario."""
+    """The result of a scenario."""
 
     scenario: Scenario
     seen: str

@@ -64,8 +64,8 @@ def _presigned(bench: Bench) -> str:
     with bench.world({name(1, 1): line(key=uri) * 50}) as world:
         ended = world.pull()
         require(ended.status == 0, ended.said)
-        told = f"request_uri ~ '{secret}' OR referrer ~ '{secret}'"
-        found = world.rows(f"SELECT count(*) FILTER (WHERE {told}), count(*) FROM s3_log_record")
+        reported = f"request_uri ~ '{secret}' OR referrer ~ '{secret}'"
+        found = world.rows(f"SELECT count(*) FILTER (WHERE {reported}), count(*) FROM s3_log_record")
         require(found == [(0, 50)], f"{found[0][0]} of {found[0][1]} rows have it")
         return "0 of 50 rows have it"
 

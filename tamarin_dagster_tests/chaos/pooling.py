@@ -3,7 +3,7 @@
     .venv/bin/python -m tamarin_dagster_tests.chaos.pooling [--rounds 5]
 
 Each round: two pulls and three roll-ups at once of a new world; all must end 0, with the tables and rollups of an
-undisturbed run. Then once, one after the other: archive and purge, report, hogs, export, sql, expire.
+undisturbed run. Then once, one after the other: archive and purge, report, `hogs`, export, sql, expire.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def undisturbed(shared: Bench) -> tuple[State, _Rollups]:
-    """What one pull makes of a world, without a pooler."""
+    """Return the state of a world after one pull without a pooler."""
     with shared.world() as world:
         ended = world.pull()
         require(ended.status == 0, ended.said)
@@ -57,13 +57,15 @@ def at_once(shared: Bench, expected: tuple[State, _Rollups]) -> str:
         programs = [world.start(command) for command in ("pull", "roll-up", "pull", "roll-up", "roll-up")]
         ended = [program.ended() for program in programs]
         require({each.status for each in ended} <= {0}, "; ".join(f"{e.how}: {e.said}" for e in ended))
-        told = same(world, expected[0])
+        reported = same(world, expected[0])
         rollups = _rollups(world)
         different = [name for name, rows in expected[1].items() if rows != rollups[name]]
         require(not different, f"other rollups: {different}")
         left = world.rows("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
         require(left == [(0,)], f"{left} advisory locks are left")
-        return f"two pulls and three roll-ups at once through {POOL_SIZE} connections exit 0; {told}, the same rollups"
+        return (
+            f"two pulls and three roll-ups at once through {POOL_SIZE} connections exit 0; {reported}, the same rollups"
+        )
 
 
 def one_after_the_other(shared: Bench) -> str:

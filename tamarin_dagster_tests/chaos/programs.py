@@ -19,7 +19,7 @@ from tamarin_dagster.cli.app import load_commands
 from tamarin_dagster.logstore import client, folder, s3  # noqa: F401 - boto3 is imported before the fork
 from tamarin_dagster.pipeline import pull as pulling
 from tamarin_dagster.pipeline import purge
-from tamarin_dagster.recordstore.loading import compile_ahead
+from tamarin_dagster.recordstore.loading import compile_all
 
 # So that a history of some thirty keys makes several batches, pages and parts.
 _SMALL = {
@@ -40,12 +40,12 @@ _KILLED = -signal.SIGKILL
 if multiprocessing.parent_process() is None and __name__ != "__mp_main__":
     # In the process that forks: once for all.
     load_commands()
-    compile_ahead()
+    compile_all()
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended: its exit status (negative: the signal that killed it) and what it said."""
+    """The end of a program: its exit status (negative: the signal that killed it) and its output."""
 
     status: int
     said: str
@@ -73,7 +73,7 @@ class Program:
             os.kill(self._process.pid, signal.SIGINT)
 
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """Return whether it is running."""
         return self._process.is_alive()
 
     def ended(self, seconds: float = 120) -> Ended:

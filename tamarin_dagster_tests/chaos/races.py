@@ -176,7 +176,7 @@ def _duplicates(bench: Bench) -> str:
 def _name_again(bench: Bench) -> str:
     with bench.world() as world:
         require(world.pull().status == 0, "the first pull failed")
-        time.sleep(1.1)  # S3 tells times to the second
+        time.sleep(1.1)  # S3 counts in seconds
         world.put(_KEY, _OTHER)
         ended = world.pull()
         require(ended.status == 0, ended.said)

@@ -4,10 +4,10 @@
 
 Each `--kill-every` seconds (0: never) one process gets a kill -9: `dev` itself, Dagster's daemon, page, code servers
 and runs, Postgres' postmaster and backends; a random kind, and of it a random process. Whoever looks after `dev` starts
-it again when it has ended or its page is dead, and ends what it left behind, as systemd does with a unit.
+it again when it has ended or its page is dead, and ends the processes that it left, as systemd does with a unit.
 
-The log bucket is a folder: moto, the S3 endpoint of the tests, does not take 50 keys a second beside all else on two
-cores.
+The log bucket is a folder: moto, the S3 endpoint of the tests, cannot take 50 keys a second in addition to the other
+processes on two cores.
 
 At the end keys and lines are compared with the account of who wrote them. Exit status 0 only if all counts are exact.
 """
@@ -45,7 +45,7 @@ console = Console(soft_wrap=True, highlight=False, markup=False)
 
 @dataclass
 class Minute:
-    """What is seen in a minute: the most memory of each kind, and what happened."""
+    """The figures of a minute: the maximum memory of each kind, and the events."""
 
     memory: Counter[str] = field(default_factory=Counter)
     events: list[str] = field(default_factory=list)
@@ -107,7 +107,7 @@ def rest(soak: Soak, dev: Dev) -> None:
 
 
 def differences(soak: Soak) -> Iterator[str]:
-    """What is not as it should be; prints what is."""
+    """Return what is wrong; print what is right."""
     written = soak.written()
     ledger = soak.rows("SELECT key, line_count, record_count, rejected_count, purged_at IS NOT NULL FROM s3_log_key")
     counted = soak.rows(
@@ -190,8 +190,8 @@ def main() -> int:
         dev.stop()
     show_memory(minutes)
     kills = Counter(kind for minute in minutes for kind in minute.killed)
-    told = ", ".join(f"{count} {kind}" for kind, count in kills.most_common())
-    console.print(f"Killed: {told or 'none'}. dev was started again {dev.restarts} times.")
+    reported = ", ".join(f"{count} {kind}" for kind, count in kills.most_common())
+    console.print(f"Killed: {reported or 'none'}. dev was started again {dev.restarts} times.")
     if found:
         console.print(f"NOT EXACT: {', '.join(found)}. All is left in {soak.folder}.")
         return 1

@@ -1,4 +1,4 @@
-"""What a soak plays in: a folder with settings, a log bucket and a home, and `tamarin-dagster dev` on it."""
+"""The stage of a soak: a folder with settings, a log bucket and a home, and `tamarin-dagster dev` on it."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ class Soak:
         self.environment = ours | {CONFIG_VARIABLE: str(self.config)}
 
     def rows(self, query: str, database: str = RECORDS_DATABASE) -> list[tuple[Any, ...]]:
-        """What a query gives. Starts no server: raises psycopg.Error if there is none."""
+        """Return the rows of a query. This starts no server: it raises psycopg.Error if there is none."""
         url = EmbeddedPostgres(self.home).url(database, "postgresql")
         with psycopg.connect(url, autocommit=True, connect_timeout=5) as connection:
             return connection.execute(query).fetchall()
@@ -107,7 +107,7 @@ class Dev:
 
     @property
     def restarts(self) -> int:
-        """How often it was started again."""
+        """Return how often it was restarted."""
         return self._starts - 1
 
     def watch(self) -> str:
@@ -123,7 +123,7 @@ class Dev:
             return ""
         left = self._end_all()
         self._start()
-        return f"{why}, {left} left behind; started again"
+        return f"{why}, {left} left over; started again"
 
     def _start(self) -> None:
         self._starts += 1

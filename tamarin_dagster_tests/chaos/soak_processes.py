@@ -1,7 +1,7 @@
 """The processes of a home that Dagster runs in, also those that have lost their parents.
 
-They are told by the path of the settings in their environment, which all inherit from the first one; those of Postgres,
-which writes its title over that, by the folder that they work in.
+They are found by the path of the settings in their environment, which all inherit from the first process. Postgres
+overwrites its environment with its title, so its processes are found by their working directory.
 """
 
 import contextlib

@@ -13,19 +13,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tamarin_dagster.demo import DemoSite, lines_between
+from tamarin_dagster.demo import DemoSite, make_lines_between
 from tamarin_dagster_tests.lines import line
 
 LOG_PREFIX = "logs/"
 OUR_REQUESTS = "SOAK"
-"""What the request id of each key's first line begins with; no other line's does."""
+"""The beginning of the request id of each key's first line, and of no other line."""
 _MOST_LINES = 9
 _AT_ONCE = 50
 _REQUESTS_BEFORE = timedelta(seconds=60)
 
 
 def main() -> None:
-    """Writes until it is told to end; the key at hand is finished."""
+    """Write until it must end. The current key is finished first."""
     folder, account, rate, seed = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     told_to_end: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told_to_end.append(number))
@@ -51,7 +51,7 @@ def _bodies(draws: random.Random, seed: int) -> Iterator[bytes]:
     number = 0
     while True:
         now = datetime.now(UTC)
-        traffic = lines_between(
+        traffic = make_lines_between(
             DemoSite(broken_share=0.0),
             now - _REQUESTS_BEFORE,
             now,

@@ -22,7 +22,7 @@ def _trouble(fault: str, rule: object, *, reduced: bool = False) -> None:
             bench.faulty.rule = rule()  # type: ignore[operator]
             ended = world.pull()
             require(ended.status == 0, ended.said)
-            require(SIGNATURE not in ended.said, "a signature was told")
+            require(SIGNATURE not in ended.said, "a signature was shown")
             return f"exit 0: {same(world, bench.undisturbed())}"
 
 

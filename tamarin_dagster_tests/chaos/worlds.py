@@ -39,14 +39,14 @@ _OF_THE_WORLD = (
 
 @dataclass(frozen=True)
 class State:
-    """What is in a world: an order-free hash of each table, which keys are purged, and what the log bucket holds."""
+    """The state of a world: an order-free hash of each table, the purged keys, and the content of the log bucket."""
 
     tables: Mapping[str, tuple[int, str]]
     purged: frozenset[str]
     objects: Mapping[str, str]
 
     def differences(self, other: "State") -> list[str]:
-        """What is not alike, in words; nothing if all is."""
+        """Return the differences in words; empty if there are none."""
         found = [
             f"{table}: {self.tables[table][0]} rows where {other.tables[table][0]} should be, or others"
             for table in self.tables
@@ -60,7 +60,7 @@ class State:
 
 
 class Bench:
-    """What all worlds share: a Postgres, an S3 endpoint behind one that fails on demand, and programs."""
+    """The shared resources of all worlds: a Postgres, an S3 endpoint that fails on demand, and programs."""
 
     def __init__(self, folder: Path, server: sa.URL, faulty: Faulty, s3: Any, programs: Programs) -> None:
         self.folder = folder
@@ -93,7 +93,7 @@ class Bench:
         world.empty()
 
     def undisturbed(self, objects: Mapping[str, bytes] | None = None, **settings: Any) -> State:
-        """What one pull makes of these objects, when nothing goes wrong."""
+        """Return the state after one undisturbed pull of these objects."""
         objects = history() if objects is None else objects
         digest = hashlib.sha256(repr((sorted(objects.items()), sorted(settings.items()))).encode()).hexdigest()
         if digest not in self._undisturbed:
@@ -147,11 +147,11 @@ class World:
 
     @property
     def archive_url(self) -> str:
-        """Where a world that archives does so, as the settings name it."""
+        """Return the archive of a world, as in the settings."""
         return f"s3://{self.archive_bucket}/some/where" if self.kind == "s3" else str(self.archive_folder)
 
     def archived_rows(self) -> dict[tuple[str, int], int]:
-        """How often each record (log key, line_number) is in the files of the archive."""
+        """Return how often each record (log key, line_number) is in the files of the archive."""
         found: Counter[tuple[str, int]] = Counter()
         for body in self._archive_files():
             table = pq.read_table(io.BytesIO(body), columns=["log_key", "line_number"])
@@ -175,7 +175,7 @@ class World:
         return self.folder / "tamarin.yaml"
 
     def configure(self, *, log_bucket_name: str = "", **settings: Any) -> None:
-        """Writes the settings, with these beside the usual ones."""
+        """Write the settings, with these in addition to the usual ones."""
         bucket: dict[str, Any] = {"name": "media", "log_prefix": PREFIX, "start_date": "2026-03-01"}
         if self.kind == "s3":
             bucket |= {"log_bucket_name": log_bucket_name or self.s3_bucket, "endpoint_url": self.bench.faulty.url}
@@ -214,7 +214,7 @@ class World:
         return self.start("pull", *arguments, **options).ended()
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """What a query gives."""
+        """Return the rows of a query."""
         engine = sa.create_engine(self.url)
         with engine.begin() as connection:
             found = [tuple(row) for row in connection.execute(sa.text(query))]
@@ -222,7 +222,7 @@ class World:
         return found
 
     def state(self) -> State:
-        """What is in the database and in the log bucket now."""
+        """Return the present state of the database and the log bucket."""
         engine = sa.create_engine(self.url)
         with engine.connect() as connection:
             tables = digests(connection, _OF_THE_WORLD)

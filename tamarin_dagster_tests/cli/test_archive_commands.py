@@ -45,7 +45,7 @@ def run(tmp_path: Path, database_url: str, log_folder: Path, archive: Path, monk
     return run
 
 
-def told(done: subprocess.CompletedProcess[str]) -> Any:
+def reported(done: subprocess.CompletedProcess[str]) -> Any:
     (bucket,) = json.loads(done.stdout)
     return bucket
 
@@ -59,7 +59,7 @@ def test_a_pull_whose_archive_fails_still_reports_what_it_loaded(
 
     done = run("pull", "--json")
 
-    found = told(done)
+    found = reported(done)
     assert done.returncode == 1
     assert [(day["day"], day["keys"], day["records"]) for day in found["days"]] == [
         ("2026-03-05", 1, 3),
@@ -80,10 +80,10 @@ def test_a_pull_whose_rollups_fail_still_reports_what_it_loaded(
     def failing(*_: object) -> None:
         raise sa.exc.DataError("SELECT", {}, Exception("bigint out of range"))
 
-    monkeypatch.setattr("tamarin_dagster.cli.keys.roll_up_due", failing)
+    monkeypatch.setattr("tamarin_dagster.cli.key_commands.roll_up_due", failing)
     done = run("pull", "--json")
 
-    assert (done.returncode, told(done)["days"][0]["records"]) == (1, 3)
+    assert (done.returncode, reported(done)["days"][0]["records"]) == (1, 3)
     assert "bigint out of range" in done.stderr
 
 
@@ -95,10 +95,10 @@ def test_a_pull_whose_purge_fails_still_reports_what_it_loaded(
     def failing(*_: object, **__: object) -> None:
         raise LogStoreError("the store is gone")
 
-    monkeypatch.setattr("tamarin_dagster.cli.keys.purge", failing)
+    monkeypatch.setattr("tamarin_dagster.cli.key_commands.purge_bucket", failing)
     done = run("pull", "--json")
 
-    found = told(done)
+    found = reported(done)
     assert (done.returncode, found["days"][0]["records"], found["archived"]["rows"]) == (1, 3, 3)
     assert (found["purge_error"], found["purged"]) == ("the store is gone", None)
 
@@ -121,8 +121,8 @@ def test_a_pull_whose_listing_breaks_off_still_reports_what_it_loaded_until_then
 
     with engine.connect() as connection:
         loaded = connection.scalar(sa.text("SELECT count(*) FROM s3_log_key"))
-    assert (done.returncode, told(done)["error"]) == (1, "the folder is gone")
-    assert sum(day["keys"] for day in told(done)["days"]) == loaded
+    assert (done.returncode, reported(done)["error"]) == (1, "the folder is gone")
+    assert sum(day["keys"] for day in reported(done)["days"]) == loaded
 
 
 def test_nothing_is_purged_and_each_command_says_why_while_the_archive_is_not_mounted(
@@ -137,8 +137,8 @@ def test_nothing_is_purged_and_each_command_says_why_while_the_archive_is_not_mo
     for command in (("purge", "--dry-run"), ("purge",), ("pull",)):
         done = run(*command, "--json")
         assert done.returncode == 1, command
-        assert list(told(done)["purged"]["archive_problems"]) == ["2026-03-05", "2026-03-06"]
-        assert told(done)["purged"]["keys"] == 0
+        assert list(reported(done)["purged"]["archive_problems"]) == ["2026-03-05", "2026-03-06"]
+        assert reported(done)["purged"]["keys"] == 0
         assert "bucket media, 2 delivery days, 2026-03-05 to 2026-03-06: nothing is purged: archive " in done.stderr
         assert done.stderr.count("owner.json is missing") == 1
     assert list(archive.iterdir()) == []
@@ -155,9 +155,9 @@ def test_an_archive_that_was_changed_in_the_settings_gets_the_records_before_a_p
     dry = run("purge", "--dry-run", "--json", TAMARIN_ARCHIVE=other)
     done = run("purge", "--json", TAMARIN_ARCHIVE=other)
 
-    assert (told(dry)["purged"]["keys"], told(dry)["purged"]["waiting_keys"]) == (0, 1)
+    assert (reported(dry)["purged"]["keys"], reported(dry)["purged"]["waiting_keys"]) == (0, 1)
     assert "1 key waits for the archive" in dry.stderr
-    assert (told(done)["archived"]["rows"], told(done)["purged"]["keys"]) == (3, 1)
+    assert (reported(done)["archived"]["rows"], reported(done)["purged"]["keys"]) == (3, 1)
     assert len(list(Path(other).rglob("*.parquet"))) == 1
 
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from tamarin_dagster.cli import app
 from tamarin_dagster.pipeline import backlog
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster_tests.lines import lines
 
 
@@ -47,7 +47,7 @@ def test_each_bucket_is_shown_with_its_state_and_one_that_fails_disturbs_no_othe
     put_key(lines(3), day="2026-03-04")
     newest = put_key(lines(4) + b"no record\n", day="2026-03-05", time="10-30-00", suffix=".gz")
     put_key(lines(2), day="2026-03-05", time="10-00-00")
-    pull(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
+    pull_bucket(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
     put_key(lines(1), day="2026-03-06")
     s3_place.put("logs/2026-03-05-10-00-00-0123456789ABCDEF", lines(1))
     s3_place.put("logs/2026-03-05-11-00-00-0123456789ABCDEF", lines(1))
@@ -69,7 +69,7 @@ def test_each_bucket_is_shown_with_its_state_and_one_that_fails_disturbs_no_othe
 
 def test_a_table_of_80_columns_holds_it_all(configured, folder_bucket, folder_place, put_key, engine):
     put_key(lines(3))
-    pull(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
+    pull_bucket(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
 
     done = CliRunner().invoke(app, ["buckets", "--bucket", "media"])
 
@@ -95,7 +95,7 @@ def test_a_bucket_that_the_settings_no_longer_name_is_shown_as_long_as_the_ledge
     configured, folder_bucket, folder_place, put_key, engine, states
 ):
     put_key(lines(3))
-    pull(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
+    pull_bucket(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
     configured.write_text(configured.read_text().replace("name: media", "name: renamed"))
 
     _, found = states("--no-list")
@@ -115,7 +115,7 @@ def test_deletions_that_fail_and_keys_that_expired_or_were_superseded_are_told_a
     configured, folder_bucket, folder_place, put_key, engine, rows, states
 ):
     keys = [put_key(lines(2)) for _ in range(5)]
-    pull(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
+    pull_bucket(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
     rows("UPDATE s3_log_key SET purge_failed_at = now(), purge_error = 'denied' WHERE key = :key", key=keys[0])
     rows("UPDATE s3_log_key SET expired_at = now(), purge_failed_at = now() WHERE key = :key", key=keys[1])
     rows("UPDATE s3_log_key SET superseded_at = now() WHERE key = :key", key=keys[2])
@@ -133,7 +133,7 @@ def test_keys_with_rejected_lines_are_to_be_purged_if_the_settings_say_so(
 ):
     put_key(lines(2))
     put_key(b"no record\n")
-    pull(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
+    pull_bucket(folder_bucket, folder_place.store, engine, first=folder_bucket.start_date)
 
     assert states("--no-list")[1]["media"]["to_purge_keys"] == 1
     monkeypatch.setenv("TAMARIN_PURGE_REJECTED", "true")

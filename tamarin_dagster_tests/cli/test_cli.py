@@ -858,8 +858,12 @@ def test_pull_and_purge_archive_first_where_an_archive_is_set(run, configured, p
 
     assert pulled.returncode == 0, pulled.stderr
     assert "media: archived 1 log key: wrote 1 day, 3 records in 1 file" in pulled.stderr
-    (told,) = json.loads(pulled.stdout)
-    assert (told["archived"]["days"], told["archived"]["rows"], told["purged"]["keys"]) == (["2026-03-05"], 3, 1)
+    (reported,) = json.loads(pulled.stdout)
+    assert (reported["archived"]["days"], reported["archived"]["rows"], reported["purged"]["keys"]) == (
+        ["2026-03-05"],
+        3,
+        1,
+    )
     assert "would purge 1 key" in dry.stderr
     assert "purged 1 key" in purged.stderr
     assert list(log_folder.glob("logs/*")) == []

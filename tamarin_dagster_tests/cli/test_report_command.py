@@ -18,7 +18,7 @@ def run(tmp_path: Path, database_url: str, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TAMARIN_CONFIG", "")  # --config sets it for the process, which here outlives the command
     (tmp_path / "tamarin.yaml").write_text(
-        "reports: told\nbuckets:\n  - {name: media, log_bucket_name: logs}\n  - {name: films, log_bucket_name: logs}\n"
+        "reports: mine\nbuckets:\n  - {name: media, log_bucket_name: logs}\n  - {name: films, log_bucket_name: logs}\n"
     )
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +33,7 @@ def run(tmp_path: Path, database_url: str, monkeypatch):
 def test_each_bucket_has_a_file_of_the_present_month_and_its_path_is_told(run, today, tmp_path) -> None:
     done = run("report")
 
-    paths = [tmp_path / f"told/{name}-{today:%Y-%m}.html" for name in ("media", "films")]
+    paths = [tmp_path / f"mine/{name}-{today:%Y-%m}.html" for name in ("media", "films")]
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(path) for path in paths]
     assert all("No records of this month are loaded." in path.read_text("utf-8") for path in paths)
@@ -41,7 +41,7 @@ def test_each_bucket_has_a_file_of_the_present_month_and_its_path_is_told(run, t
 
 def test_where_no_bucket_is_configured_what_is_rolled_up_has_a_report(run, rows, tmp_path) -> None:
     """Only the settings of `make dev` have the demo's bucket."""
-    (tmp_path / "tamarin.yaml").write_text("reports: told\n")
+    (tmp_path / "tamarin.yaml").write_text("reports: mine\n")
     assert "no buckets are configured" in run("report").stderr
     for name in ("demo", "../../etc/cron.d/x"):
         rows(
@@ -51,7 +51,7 @@ def test_where_no_bucket_is_configured_what_is_rolled_up_has_a_report(run, rows,
         )
 
     for arguments in ([], ["--bucket", "demo"]):
-        assert run("report", "--month", "2026-03", *arguments).stdout.split() == [f"{tmp_path}/told/demo-2026-03.html"]
+        assert run("report", "--month", "2026-03", *arguments).stdout.split() == [f"{tmp_path}/mine/demo-2026-03.html"]
     assert "'films' is not configured" in run("report", "--bucket", "films").stderr
 
 

@@ -1,4 +1,4 @@
-"""What a command imports. A shell or cron starts many commands, and each pays for its imports."""
+"""The imports of commands. A shell or cron starts many commands, and each pays for its imports."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.cli import setup
 from tamarin_dagster.logstore.opening import open_log_store
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster_tests.lines import lines
 
 # Libraries that are slow to import and that only some commands need.
@@ -146,12 +146,19 @@ def test_buckets_of_a_folder_imports_no_heavy_library(imported, tmp_path, folder
     assert ARCHIVING & set(names) == set()
 
 
+def test_a_pull_of_few_lines_does_not_load_the_machine_code(imported, tmp_path, folder_bucket, put_key, rows) -> None:
+    write_settings(tmp_path, folder_bucket)
+    put_key(lines(20))
+    assert {"numba", "llvmlite"}.isdisjoint(imported("pull", "--no-purge"))
+    assert rows("SELECT count(*) FROM s3_log_record") == [(20,)]
+
+
 def test_a_pull_of_a_folder_with_nothing_new_imports_no_client_of_s3(
     imported, tmp_path, folder_bucket, put_key, engine
 ) -> None:
     put_key(lines(1))
     write_settings(tmp_path, folder_bucket)
-    assert pull(folder_bucket, open_log_store(folder_bucket), engine).failures == []
+    assert pull_bucket(folder_bucket, open_log_store(folder_bucket), engine).failures == []
     roll_up(engine)
 
     assert heavy(imported("pull", "--no-purge")) == set()
@@ -165,7 +172,7 @@ def test_a_pull_from_s3_with_nothing_new_imports_the_client_of_s3_and_no_dagster
         Bucket=s3_logged_bucket.log_bucket_name, Key="logs/2026-03-05-10-00-00-000000000000AAAA", Body=lines(1)
     )
     write_settings(tmp_path, s3_logged_bucket)
-    assert pull(s3_logged_bucket, open_log_store(s3_logged_bucket), engine).failures == []
+    assert pull_bucket(s3_logged_bucket, open_log_store(s3_logged_bucket), engine).failures == []
     roll_up(engine)
 
     assert heavy(imported("pull", "--no-purge")) == S3

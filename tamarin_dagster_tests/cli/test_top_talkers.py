@@ -13,7 +13,7 @@ from tamarin_dagster.homes import CONFIG_VARIABLE
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_pending_day
 from tamarin_dagster_tests.analytics.traffic_rows import DAY, GB, Traffic
 
-HOG, SIX, OWN, SMALL = "203.0.113.7", "2001:db8::7", "10.0.0.7", "198.51.100.1"
+TALKER, SIX, OWN, SMALL = "203.0.113.7", "2001:db8::7", "10.0.0.7", "198.51.100.1"
 ROLE = "arn:aws:sts::123456789012:assumed-role/Scraper/session"
 CANONICAL = "79a59df900b949e55d96a1e698fbacedfd6e09d98eacf8f8d5218e7cd47ef2be"
 
@@ -42,8 +42,8 @@ def media(run, shared_engine, today) -> Traffic:
     """Write 100 GB of the last week, of them 40, 25 and 25 GB by three; before that, another one took more."""
     media = Traffic(shared_engine, "media")
     media.daily("remote_ip", today - 8 * DAY, **{"192.0.2.99": 900 * GB})
-    media.daily("remote_ip", today - 7 * DAY, **{HOG: 30 * GB, SMALL: 5 * GB})
-    media.daily("remote_ip", today, **{HOG: 10 * GB, SIX: 25 * GB, OWN: 25 * GB, SMALL: 5 * GB})
+    media.daily("remote_ip", today - 7 * DAY, **{TALKER: 30 * GB, SMALL: 5 * GB})
+    media.daily("remote_ip", today, **{TALKER: 10 * GB, SIX: 25 * GB, OWN: 25 * GB, SMALL: 5 * GB})
     media.daily("requester", today, **{ROLE: 40 * GB, CANONICAL: 30 * GB, "AmazonS3": 30 * GB})
     return media
 
@@ -54,7 +54,7 @@ def test_the_table_has_who_is_above_the_share_and_how_far_above_the_others(run, 
     assert done.exit_code == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
     assert rows == [
-        ["media", HOG, "40,000,000", "40.0 GB", "40.0%", "1.6 times", ""],
+        ["media", TALKER, "40,000,000", "40.0 GB", "40.0%", "1.6 times", ""],
         [
             "media",
             OWN,
@@ -95,7 +95,7 @@ def test_json_has_the_numbers(run, media, today) -> None:
         "folded_bytes": 0,
         "missing_bytes": 0,
         "hogs": [
-            {"name": HOG, "requests": 40_000_000, "bytes": 40 * GB, "share": 0.4, "times_median": 1.6, "own": None},
+            {"name": TALKER, "requests": 40_000_000, "bytes": 40 * GB, "share": 0.4, "times_median": 1.6, "own": None},
             *(
                 {"name": name, "requests": 25_000_000, "bytes": 25 * GB, "share": 0.25, "times_median": 1.0, "own": own}
                 for name, own in ((OWN, "a private address: of a VPC, or of this network"), (SIX, None))
@@ -108,17 +108,17 @@ def test_json_has_the_numbers(run, media, today) -> None:
 @pytest.mark.parametrize(
     ("above", "names"),
     [
-        ("0.3", [HOG]),
-        ("30%", [HOG]),
-        ("26 GB", [HOG]),
-        ("10GB", [HOG, OWN, SIX, SMALL]),
-        ("0", [HOG, OWN, SIX, SMALL]),
+        ("0.3", [TALKER]),
+        ("30%", [TALKER]),
+        ("26 GB", [TALKER]),
+        ("10GB", [TALKER, OWN, SIX, SMALL]),
+        ("0", [TALKER, OWN, SIX, SMALL]),
         ("1", []),
     ],
 )
 def test_above_is_a_share_or_bytes(run, media, above, names) -> None:
     (found,) = json.loads(run("--bucket", "media", "--format", "json", "--above", above).stdout)
-    assert [hog["name"] for hog in found["hogs"]] == names
+    assert [each["name"] for each in found["hogs"]] == names
 
 
 @pytest.mark.parametrize("above", ["20", "-1", "2.5", "nan", "much", "120%", "", "5 Gold"])
@@ -130,7 +130,7 @@ def test_above_must_say_which_it_is(run, media, above) -> None:
 
 def test_since_is_the_first_day(run, media, today) -> None:
     (found,) = json.loads(run("--bucket", "media", "--format", "json", "--since", str(today - 8 * DAY)).stdout)
-    assert [hog["name"] for hog in found["hogs"]] == ["192.0.2.99"]
+    assert [each["name"] for each in found["hogs"]] == ["192.0.2.99"]
 
     done = run("--since", str(today + DAY))
     assert (done.exit_code, "is after today" in done.stderr) == (2, True)
@@ -142,14 +142,14 @@ def test_the_policy_is_of_strangers_alone(run, media) -> None:
     assert done.exit_code == 0, done.stderr
     (statement,) = json.loads(done.stdout)["Statement"]
     assert statement["Resource"] == "arn:aws:s3:::media/*"
-    assert statement["Condition"] == {"IpAddress": {"aws:SourceIp": [f"{HOG}/32", f"{SIX}/128"]}}
+    assert statement["Condition"] == {"IpAddress": {"aws:SourceIp": [f"{TALKER}/32", f"{SIX}/128"]}}
     assert f"media: {OWN} is omitted: a private address" in done.stderr
 
 
 def test_ones_own_is_banned_if_that_is_asked_for(run, media) -> None:
     lines = run("--format", "nginx", "--include-own").stdout.splitlines()
     assert [ip_address(line.removeprefix("deny ").removesuffix(";")) for line in lines] == [
-        ip_address(each) for each in (OWN, HOG, SIX)
+        ip_address(each) for each in (OWN, TALKER, SIX)
     ]
     assert all(line.startswith("deny ") and line.endswith(";") for line in lines)
 
@@ -163,7 +163,7 @@ def test_waf_is_told_a_version_a_line(run, media, today) -> None:
         "IPAddressVersion": "IPV4",
         "Description": f"Top talkers of media since {today - 7 * DAY}",
     }
-    assert [ip_network(each) for each in four["Addresses"]] == [ip_network(HOG)]
+    assert [ip_network(each) for each in four["Addresses"]] == [ip_network(TALKER)]
     assert [ip_network(each) for each in six["Addresses"]] == [ip_network(SIX)]
 
 
@@ -191,7 +191,7 @@ def test_lists_of_addresses_take_no_requesters(run, format_) -> None:
 
 
 def test_a_policy_is_of_one_bucket(run, media, shared_engine, today) -> None:
-    Traffic(shared_engine, "films").daily("remote_ip", today, **{HOG: 10 * GB})
+    Traffic(shared_engine, "films").daily("remote_ip", today, **{TALKER: 10 * GB})
 
     done = run("--format", "bucket-policy")
     assert (done.exit_code, done.stdout) == (2, "")
@@ -199,7 +199,7 @@ def test_a_policy_is_of_one_bucket(run, media, shared_engine, today) -> None:
 
     (statement,) = json.loads(run("--format", "bucket-policy", "--bucket", "films").stdout)["Statement"]
     assert statement["Resource"] == "arn:aws-cn:s3:::films/*"
-    assert run("--format", "nginx").stdout == f"deny {HOG};\ndeny {SIX};\n"
+    assert run("--format", "nginx").stdout == f"deny {TALKER};\ndeny {SIX};\n"
 
 
 @pytest.mark.parametrize("format_", ["bucket-policy", "waf-ipset", "nginx"])

@@ -38,7 +38,7 @@ def manifest(values: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def launcher_config(values: dict[str, Any]) -> dict[str, Any]:
-    """What the chart makes of its values in dagster.yaml."""
+    """Return the dagster.yaml that the chart makes from its values."""
     given = values["runLauncher"]["config"]["k8sRunLauncher"]
     return {
         "load_incluster_config": given["loadInclusterConfig"],

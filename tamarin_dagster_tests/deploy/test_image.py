@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as it can be told without building it."""
+"""The Dockerfile, as far as it can be checked without building it."""
 
 import re
 import shutil
@@ -41,7 +41,7 @@ def test_nothing_runs_as_root_and_the_versions_are_the_projects_own() -> None:
 
 
 def test_machine_code_that_the_image_holds_is_for_any_processor() -> None:
-    """numba keeps it by the processor's name and features, and would compile anew on another one."""
+    """numba keeps it by the processor's name and features, and would compile again on another one."""
     code = (
         "import os; os.environ |= dict(NUMBA_CPU_NAME='generic', NUMBA_CPU_FEATURES='');"
         "from numba.core.registry import cpu_target; print(cpu_target.target_context.codegen().magic_tuple())"

@@ -97,13 +97,14 @@ def test_all_four_instances_protect_runs_alike(values_of_the_chart) -> None:
     """One of four kept queued runs when the code server was killed; with the others 81 queued runs failed at once."""
     local, compose, celery = (protections(loaded(path)) for path in (dev._DAGSTER_YAML, *map(DEPLOY.joinpath, _FILES)))
     assert local == compose == celery == protections(values_of_the_chart)
+    assert local["compute_logs"]["class"] == "NoOpComputeLogManager"
     assert local["run_coordinator"]["max_user_code_failure_retries"] == 360
     assert local["run_coordinator"]["user_code_failure_retry_delay"] == 10
     assert local["run_retries"] == {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}
 
 
 def protections(config: dict[str, Any]) -> dict[str, Any]:
-    """What an instance has against lost runs, late sensors and growing tables."""
+    """The settings of an instance against lost runs, late sensors and growing tables."""
     coordinator = config["run_coordinator"]
     monitoring = dict(config["run_monitoring"])
     # Machines differ in how long a run takes to start, and in how many they take at once.
@@ -113,6 +114,7 @@ def protections(config: dict[str, Any]) -> dict[str, Any]:
         "run_coordinator": {"module": coordinator["module"], "class": coordinator["class"], **queue},
         "run_monitoring": {"max_resume_run_attempts": 0} | monitoring,
         **{name: config[name] for name in ("run_retries", "sensors", "schedules", "retention", "python_logs")},
+        "compute_logs": config["compute_logs"],
     }
 
 
@@ -127,6 +129,8 @@ def values_of_the_chart() -> dict[str, Any]:
         **{name: daemon[name] for name in ("run_monitoring", "run_retries", "sensors", "schedules")},
         "retention": {name: snake_case(values["retention"][name]) for name in ("sensor", "schedule")},
         "python_logs": snake_case(values["pythonLogs"]),
+        # The chart knows Dagster's own classes by their names.
+        "compute_logs": {"module": NoOpComputeLogManager.__module__, "class": values["computeLogManager"]["type"]},
     }
 
 

@@ -128,7 +128,7 @@ def everything() -> dict[str, bytes]:
 def test_a_backfill_whose_worker_is_killed_ends_complete_and_exact(
     shared, world, started, worker, runs_before, everything
 ) -> None:
-    """Its whole machine at once. Dagster's own launcher believes for ever that the run goes on."""
+    """Its whole machine at once. Dagster's own launcher believes forever that the run goes on."""
     put(world, log_keys(DAYS, "A"), everything)
     other = started.start_worker("other")
     backfill = started.page.backfill("media", DAYS)
@@ -202,7 +202,7 @@ def test_a_run_that_a_worker_took_and_did_not_start_is_given_to_another(
     (process,) = psutil.Process(first.process.pid).children()
     process.suspend()
     started.page.launch(SLUG, *DAYS[:2])
-    started.wait_for("the run was taken", lambda: "received" in first.told())
+    started.wait_for("the run was taken", lambda: "received" in first.reported())
     first.kill()
     assert [run["status"] for run in started.page.runs()[runs_before:]] == ["STARTING"]
     second = started.start_worker("second")
@@ -212,7 +212,7 @@ def test_a_run_that_a_worker_took_and_did_not_start_is_given_to_another(
 
 
 def test_the_brokers_password_stands_nowhere(started) -> None:
-    told = "".join(log.read_text("utf-8", "replace") for log in started.folder.glob("*.log"))
-    told += "".join(started.page.why(run["runId"]) for run in started.page.runs())
-    assert "media: looking at" in told
-    assert started.redis_password not in told
+    reported = "".join(log.read_text("utf-8", "replace") for log in started.folder.glob("*.log"))
+    reported += "".join(started.page.why(run["runId"]) for run in started.page.runs())
+    assert "media: looking at" in reported
+    assert started.redis_password not in reported

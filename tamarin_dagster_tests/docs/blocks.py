@@ -1,4 +1,4 @@
-"""The blocks of a page of documentation: what a reader is told to type, to write into a file, or only to look at."""
+"""The blocks of a page of documentation: text to type, to write into a file, or only to read."""
 
 import re
 import textwrap
@@ -9,7 +9,7 @@ PROJECT = Path(__file__).parents[2]
 PAGES = ("README.md", *sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "docs").rglob("*.md")))
 
 LANGUAGES = {"sh", "sql", "yaml", "python", "crontab", "text"}
-"""What a fence may say. `text` is for what is only looked at: a picture, a program's answer."""
+"""The languages of code fences. `text` is for text that is only read: a picture, the output of a program."""
 
 _FENCE = re.compile(r"(?P<indent> *)```(?P<language>\w*)(?: title=\"(?P<title>[^\"]+)\")?(?P<rest>.*)")
 _NOT_RUN = re.compile(r"\s*<!-- not run: (?P<reason>\S.*?) -->\s*")
@@ -36,7 +36,7 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it stands, as an editor takes it."""
+        """Return its place in the form that editors accept."""
         return f"{self.page}:{self.line}"
 
 

@@ -75,7 +75,7 @@ def _serve(address: Path) -> None:
     from tamarin_dagster.cli.app import load_commands  # noqa: PLC0415
 
     load_commands()
-    tamarin_dagster.recordstore.loading.compile_ahead()
+    tamarin_dagster.recordstore.loading.compile_all()
     listener = socket.socket(socket.AF_UNIX)
     ready = address.with_suffix(".new")
     listener.bind(str(ready))

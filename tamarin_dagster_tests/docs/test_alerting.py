@@ -18,8 +18,8 @@ DAY = "2026-03-05"
 
 
 @pytest.fixture
-def told(monkeypatch) -> Iterator[list[str]]:
-    """What the webhook was sent."""
+def reported(monkeypatch) -> Iterator[list[str]]:
+    """The messages that the webhook received."""
     texts: list[str] = []
 
     class Webhook(BaseHTTPRequestHandler):
@@ -61,41 +61,62 @@ def alerts(tmp_path, monkeypatch, log_folder, database_url):
 def look(alerts, sensor: str, kind: dg.DagsterEventType) -> None:
     """Runs the load job of a day, and then the sensor on it, as the daemon does."""
     with dg.DagsterInstance.ephemeral() as instance:
-        job = job_of(alerts.defs, "load")
-        tags = {"tamarin/bucket": "media", "tamarin/kind": "load"}
-        done = job.execute_in_process(partition_key=DAY, tags=tags, instance=instance, raise_on_error=False)
-        run_id = done.run_id
+        run_id = load(alerts, instance, DAY)
         (entry,) = instance.all_logs(run_id, of_type=kind)
         run = instance.get_run_by_id(run_id)
-        context = dg.build_run_status_sensor_context(sensor, entry.dagster_event, instance, run)
-        if kind is dg.DagsterEventType.PIPELINE_FAILURE:
-            context = context.for_run_failure()
-        getattr(alerts, sensor)(context)
+        getattr(alerts, sensor)(dg.build_run_status_sensor_context(sensor, entry.dagster_event, instance, run))
 
 
-def test_a_check_that_warns_is_told(alerts, told, put_key) -> None:
+def load(alerts, instance: dg.DagsterInstance, day: str) -> str:
+    tags = {"tamarin/bucket": "media", "tamarin/kind": "load"}
+    return (
+        job_of(alerts.defs, "load")
+        .execute_in_process(partition_key=day, tags=tags, instance=instance, raise_on_error=False)
+        .run_id
+    )
+
+
+def tick(alerts, instance: dg.DagsterInstance, cursor: str | None) -> str | None:
+    """A tick of `failed_runs`; returns its cursor."""
+    context = dg.build_sensor_context(instance, cursor)
+    alerts.failed_runs(context)
+    return context.cursor
+
+
+def test_a_check_that_warns_is_told(alerts, reported, put_key) -> None:
     put_key(lines(2) + b"no record\n")
 
     look(alerts, "failed_checks", dg.DagsterEventType.PIPELINE_SUCCESS)
 
-    assert told == [f"WARN: no_rejected_lines of media/log_records {DAY}"]
+    assert reported == [f"WARN: no_rejected_lines of media/log_records {DAY}"]
 
 
-def test_of_checks_that_pass_nothing_is_told(alerts, told, put_key) -> None:
+def test_of_checks_that_pass_nothing_is_told(alerts, reported, put_key) -> None:
     put_key(lines(2))
 
     look(alerts, "failed_checks", dg.DagsterEventType.PIPELINE_SUCCESS)
 
-    assert told == []
+    assert reported == []
 
 
-def test_a_run_that_failed_is_told(alerts, told, log_folder) -> None:
+def test_runs_that_fail_together_are_told_in_one_message_and_once(alerts, reported, log_folder) -> None:
     log_folder.rmdir()
+    with dg.DagsterInstance.ephemeral() as instance:
+        load(alerts, instance, "2026-03-01")
+        cursor = tick(alerts, instance, None)
+        assert reported == []  # what failed before the sensor was turned on
+        for day in ("2026-03-05", "2026-03-06", "2026-03-07"):
+            load(alerts, instance, day)
 
-    look(alerts, "failed_runs", dg.DagsterEventType.PIPELINE_FAILURE)
+        cursor = tick(alerts, instance, cursor)
+        (text,) = reported
+        assert text.startswith(
+            "3 failed: load of media 2026-03-05, load of media 2026-03-06, load of media 2026-03-07: "
+        )
+        assert "\n" not in text
 
-    (text,) = told
-    assert text.startswith(f"load of media {DAY} failed: ")
+        tick(alerts, instance, cursor)
+        assert len(reported) == 1
 
 
 def test_what_was_told_the_time_before_is_no_news() -> None:

@@ -81,7 +81,7 @@ INSTEAD = {
 
 @dataclass
 class World:
-    """Where a page is read: a folder with a tamarin.yaml, a Postgres, a log bucket with some log keys.
+    """The world of a page: a folder with a tamarin.yaml, a Postgres, a log bucket with some log keys.
 
     Attributes:
         names: what a page says, and what it is here.
@@ -178,7 +178,7 @@ buckets:
 
 
 def _virtual_environment(folder: Path, programs: Path) -> None:
-    """What a page expects of the project's folder. To activate it does nothing: our programs are in PATH already."""
+    """Make the folder that a page expects. Its `activate` does nothing, because our programs are in PATH already."""
     library = Path(".venv/lib") / f"python3.{sys.version_info.minor}"
     (folder / library).mkdir(parents=True)
     (folder / library / "site-packages").symlink_to(Path(psycopg.__file__).parents[1])
@@ -232,7 +232,7 @@ def is_run(block: Block) -> bool:
 
 
 def script_of(world: World, blocks: Sequence[Block]) -> str:
-    """Blocks of a page as one script; where it has come to is told in the file .at."""
+    """Blocks of a page as one script; its progress is in the file .at."""
     parts = ["set -eu -o pipefail", f"cd {shlex.quote(str(world.folder))}"]
     for number, block in enumerate(blocks):
         if not is_run(block):
@@ -247,7 +247,7 @@ def script_of(world: World, blocks: Sequence[Block]) -> str:
 
 
 def _steps(world: World, block: Block, file: Path) -> list[str]:
-    """How a block is run. A file is written by `cp`, when its turn has come."""
+    """Return the shell text that runs a block. `cp` writes a file when its turn comes."""
     written = [f"rm -f {block.title}; cp {file} {block.title}"] if block.title else []
     if block.language == "sh":
         # `set -e` looks away where `diff old new && cat new` ends with the diff
@@ -270,7 +270,7 @@ def _commands_of_crontab(text: str) -> list[str]:
 
 
 def run(world: World, blocks: Sequence[Block]) -> str:
-    """What the commands of the blocks said. A failure names the block."""
+    """Return the output of the blocks' commands. A failure names the block."""
     script = world.folder / "page.sh"
     script.write_text(script_of(world, blocks))
     done = subprocess.run(
@@ -467,8 +467,8 @@ def test_what_is_not_run_says_why() -> None:
         ("docs/how-to/export.md", "the analysers are programs of their own"),
         ("docs/how-to/export.md", "DuckDB, Spark and Athena are programs of their own"),
         ("docs/how-to/install.md", "builds and installs a package; test_installation.py does so"),
-        ("docs/how-to/lake.md", "installs packages"),
-        *[("docs/how-to/lake.md", "needs a lake; the tests of the lake run the commands of this page")] * 2,
+        *[("docs/how-to/lake.md", "installs packages")] * 2,
+        *[("docs/how-to/lake.md", "needs a lake; the tests of the lake run the commands of this page")] * 3,
         ("docs/how-to/lake.md", "programs of their own, and a lake in S3"),
         *[("docs/how-to/top-talkers.md", "needs the AWS command line, and an account")] * 2,
         ("docs/how-to/upgrade.md", "would change the code that is being tested"),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 PACKAGE = "tamarin_dagster"
 LONGEST_INPUT = 4096
-"""Bytes: some lines. Longer ones reach nothing else, and take longer."""
+"""In bytes: some lines. Longer inputs reach no other code, and take longer."""
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     findings = options.findings or Path(tempfile.mkdtemp(prefix="tamarin-fuzz-findings-"))
     findings.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="tamarin-fuzz-") as folder:
-        # libFuzzer ends its process at once, and would leave the folder behind
+        # libFuzzer ends its process at once, and would leave the folder
         process = multiprocessing.get_context("spawn").Process(target=_fuzz, args=(options.seconds, folder, findings))
         process.start()
         process.join()

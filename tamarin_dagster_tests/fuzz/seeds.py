@@ -1,4 +1,4 @@
-"""What fuzzing begins with: a line of each shape that is known, and the words that matter."""
+"""The seeds of fuzzing: a line of each known shape, and the words that matter."""
 
 from benchmarks.parse.odd_lines import KINDS, NO_RECORD_KINDS, no_record, odd_record
 from tamarin_dagster_tests.logformat.lines_written import BASES, WORDS

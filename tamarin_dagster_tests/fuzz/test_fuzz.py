@@ -1,4 +1,4 @@
-"""What fuzzing checks, in as many seconds as a run of all tests may have for it; `make fuzz` takes longer."""
+"""The checks of fuzzing for a few seconds; `make fuzz` runs them longer."""
 
 import importlib.util
 import random

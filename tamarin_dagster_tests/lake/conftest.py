@@ -6,9 +6,9 @@ import pytest
 
 from tamarin_dagster.lake.place import LakePlace
 from tamarin_dagster.pipeline import archive as archiving
-from tamarin_dagster.pipeline.archive import archive
-from tamarin_dagster.pipeline.pull import pull
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.pipeline.archive import archive_bucket
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster.settings import Lake
 
 
@@ -30,7 +30,7 @@ def load(folder_place, engine):
     def load(keys):
         for key, body in keys.items():
             folder_place.put(key, body)
-        assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+        assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
 
     return load
 
@@ -40,7 +40,7 @@ def archived(folder_place, lake, engine):
     """archived(now=…): archive, then purge what is archived; return both."""
 
     def run(**options):
-        done = archive(folder_place.bucket, lake, engine, **options)
-        return done, purge(folder_place.bucket, folder_place.store, engine, archive=lake)
+        done = archive_bucket(folder_place.bucket, lake, engine, **options)
+        return done, purge_bucket(folder_place.bucket, folder_place.store, engine, archive=lake)
 
     return run

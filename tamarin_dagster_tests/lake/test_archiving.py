@@ -15,8 +15,8 @@ from tamarin_dagster.failpoints import FailPoint, FailPointError, arm
 from tamarin_dagster.lake import tables as lake_tables
 from tamarin_dagster.lake.place import LakeError, LakePlace
 from tamarin_dagster.lake.tables import LEDGER, RECORDS, REJECTED, DayFiles
-from tamarin_dagster.pipeline.archive import archive, verify
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.pipeline.archive import archive_bucket, verify
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster.recordstore.delivered import list_delivered_keys
 from tamarin_dagster.settings import Lake
 from tamarin_dagster_tests.lake.conftest import later
@@ -52,7 +52,7 @@ def test_rows_in_the_lake_are_those_in_postgres_after_late_keys_a_new_generation
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE s3_log_key SET archived_at = NULL")
     assert archived()[0].days == [DAY]  # only days with log keys in the log bucket
-    assert archive(folder_place.bucket, lake, engine, days=[DAY, NEXT]).days == [NEXT]
+    assert archive_bucket(folder_place.bucket, lake, engine, days=[DAY, NEXT]).days == [NEXT]
     assert digest_of_lake(lake, engine) == digest_of_postgres(engine)
     for day in (DAY, NEXT):
         assert verify(folder_place.bucket, lake, engine, day).is_true
@@ -130,7 +130,7 @@ def test_days_that_are_replaced_at_the_same_time_are_both_there(load, lake, engi
     load({name(day, number): lines(2) for day in days for number in range(2)})
     lake.open(engine)
     threads = [
-        threading.Thread(target=archive, args=(folder_place.bucket, lake, engine), kwargs={"days": [day]})
+        threading.Thread(target=archive_bucket, args=(folder_place.bucket, lake, engine), kwargs={"days": [day]})
         for day in days
     ]
     for thread in threads:
@@ -151,21 +151,21 @@ def test_a_day_is_never_replaced_by_one_that_lacks_a_log_key(load, archived, lak
         connection.exec_driver_sql("DELETE FROM s3_log_key")
     load({name(number=7): lines(1)})
 
-    done = archive(folder_place.bucket, lake, engine)
+    done = archive_bucket(folder_place.bucket, lake, engine)
 
     assert done.days == []
     assert "the lake holds 3 log keys that would be lost, for example" in done.problems[DAY]
     assert digest_of_lake(lake, engine) == before
-    assert purge(folder_place.bucket, folder_place.store, engine, archive=lake).keys == 0
+    assert purge_bucket(folder_place.bucket, folder_place.store, engine, archive=lake).keys == 0
     assert folder_place.names() == [name(number=7)]
 
 
 def test_nothing_is_purged_when_the_lake_has_lost_the_day(load, lake, engine, folder_place) -> None:
     load({name(): lines(2)})
-    archive(folder_place.bucket, lake, engine)
+    archive_bucket(folder_place.bucket, lake, engine)
     lake.open(engine).table(RECORDS).delete()
 
-    done = purge(folder_place.bucket, folder_place.store, engine, archive=lake)
+    done = purge_bucket(folder_place.bucket, folder_place.store, engine, archive=lake)
 
     assert (done.keys, folder_place.names()) == (0, [name()])
     assert "the tables hold other numbers of rows than its ledger" in done.archive_problems[DAY]
@@ -175,9 +175,9 @@ def test_nothing_is_purged_when_the_lake_has_lost_the_day(load, lake, engine, fo
 def test_a_lake_that_is_gone_is_named_without_its_secrets(load, engine, folder_place, tmp_path) -> None:
     load({name(): lines(2)})
     lake = LakePlace(Lake(warehouse=str(tmp_path / "lake"), properties={"token": "a-secret-token"}))
-    archive(folder_place.bucket, lake, engine)
+    archive_bucket(folder_place.bucket, lake, engine)
     shutil.rmtree(tmp_path / "lake")
-    done = purge(folder_place.bucket, folder_place.store, engine, archive=lake)
+    done = purge_bucket(folder_place.bucket, folder_place.store, engine, archive=lake)
     assert done.keys == 0
     assert f"lake iceberg:file://{tmp_path}/lake/tamarin: FileNotFoundError" in done.archive_problems[DAY]
     assert "a-secret-token" not in repr(lake)
@@ -232,9 +232,9 @@ def test_a_lake_in_s3_is_as_one_in_a_folder(load, engine, folder_place, s3_bucke
     }
     lake = LakePlace(Lake(warehouse=f"s3://{s3_bucket}/some/where", properties=properties))
     load({name(): lines(3) + b"no record\n"})
-    archive(folder_place.bucket, lake, engine)
+    archive_bucket(folder_place.bucket, lake, engine)
     load({name(number=1): lines(2)})
-    archive(folder_place.bucket, lake, engine, now=later())
+    archive_bucket(folder_place.bucket, lake, engine, now=later())
     assert digest_of_lake(lake, engine) == digest_of_postgres(engine)
     assert verify(folder_place.bucket, lake, engine, DAY).is_true
 
@@ -256,18 +256,18 @@ def test_another_catalog_than_postgres_is_one_of_pyiceberg_by_its_properties(
         Lake(warehouse=str(tmp_path / "lake"), catalog="rest", properties={"uri": "https://catalog.example.org"})
     )
     load({name(): lines(3) + b"no record\n"})
-    archive(folder_place.bucket, lake, engine)
+    archive_bucket(folder_place.bucket, lake, engine)
     assert (wanted["type"], wanted["uri"]) == ("rest", "https://catalog.example.org")
 
     load({name(number=1): lines(2)})
     arm(f"{FailPoint.LAKE_TABLE_AFTER}:raise:2")  # the records are committed, and the ledger is not
     try:
         with pytest.raises((FailPointError, LakeError)):
-            archive(folder_place.bucket, lake, engine, now=later())
+            archive_bucket(folder_place.bucket, lake, engine, now=later())
     finally:
         arm("")
     assert verify(folder_place.bucket, lake, engine, DAY).wrong_files == [RECORDS]
-    archive(folder_place.bucket, lake, engine, now=later())
+    archive_bucket(folder_place.bucket, lake, engine, now=later())
     assert digest_of_lake(lake, engine) == digest_of_postgres(engine)
 
 

@@ -6,9 +6,9 @@ from datetime import date
 import pytest
 
 from tamarin_dagster.lake.tables import RECORDS
-from tamarin_dagster.pipeline.archive import archive
+from tamarin_dagster.pipeline.archive import archive_bucket
 from tamarin_dagster.pipeline.lake.comparing import compare
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.settings import Settings
 from tamarin_dagster_tests.lines import line, lines
 
@@ -26,7 +26,7 @@ def whats(done):
 
 def test_what_differs_is_named_key_by_key(load, lake, engine, folder_place, rows) -> None:
     load({name(number): lines(2) + b"no record\n" for number in range(5)})
-    archive(folder_place.bucket, lake, engine)
+    archive_bucket(folder_place.bucket, lake, engine)
     tables = lake.open(engine)
     done = compare(["media"], tables, engine)
     assert (done.days, done.keys, done.records, done.differing_keys) == (1, 5, 10, 0)
@@ -93,7 +93,7 @@ def test_no_month_is_dropped_that_the_lake_does_not_hold(
         assert done.returncode == 1
         assert "2 log keys of media are not in its archive yet, so no month from 2025-01 on is dropped" in done.stderr
         assert rows("SELECT count(*) FROM s3_log_record") == [(5,)]
-        archive(folder_place.bucket, lake, engine)
+        archive_bucket(folder_place.bucket, lake, engine)
 
     records = lake.open(engine).table(RECORDS)
     records.delete("delivery_day == '2025-02-05' and line_number == 2")
@@ -105,7 +105,7 @@ def test_no_month_is_dropped_that_the_lake_does_not_hold(
     assert run("expire", "--dry-run", **keep).stderr.count("not in its archive yet") == 1
 
     rows("UPDATE s3_log_key SET archived_at = NULL WHERE delivery_date = '2025-02-05'")
-    archive(folder_place.bucket, lake, engine, days=[date(2025, 2, 5)])
+    archive_bucket(folder_place.bucket, lake, engine, days=[date(2025, 2, 5)])
     assert run("expire", **keep).returncode == 0
     assert rows("SELECT count(*) FROM s3_log_record") == [(0,)]
     assert lake.open(engine).table(RECORDS).scan().count() == 5
@@ -118,7 +118,7 @@ def test_a_bucket_with_an_archive_of_its_own_does_not_wait_for_the_lake(engine, 
     assert settings.archive_of(bucket) == str(tmp_path / "archive")
     assert settings.model_copy(update={"buckets": ()}).archive_of(folder_place.bucket) == lake.url
     folder_place.put(name(day=date(2025, 1, 5)), line(OLD))
-    assert pull(bucket, folder_place.store, engine, first=date(2025, 1, 1)).failures == []
+    assert pull_bucket(bucket, folder_place.store, engine, first=date(2025, 1, 1)).failures == []
 
     from tamarin_dagster.pipeline.retain import make_lake_proof  # noqa: PLC0415
 

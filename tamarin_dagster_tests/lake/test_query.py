@@ -9,7 +9,7 @@ import pytest
 from tamarin_dagster.lake.place import LakeError, LakePlace
 from tamarin_dagster.lake.query import open_lake
 from tamarin_dagster.lake.tables import RECORDS
-from tamarin_dagster.pipeline.archive import archive
+from tamarin_dagster.pipeline.archive import archive_bucket
 from tamarin_dagster.settings import Lake
 from tamarin_dagster_tests.lake.conftest import later
 from tamarin_dagster_tests.lines import line, lines
@@ -57,7 +57,7 @@ def test_plain_queries_have_the_same_answers_in_postgres_and_over_the_lake(load,
         name(): lines(5) + line(key="gone.mp4", status="404", remote_ip="2001:db8::7"),
         name(day=date(2026, 3, 6)): line("06/Mar/2026:00:00:00 +0000", bucket="films", user_agent="a,b"),
     })  # fmt: skip
-    archive(folder_place.bucket, lake, engine, days=[DAY])
+    archive_bucket(folder_place.bucket, lake, engine, days=[DAY])
     for query in PLAIN_QUERIES:
         assert asked(lake, engine, query) == rows(query), query
 
@@ -65,7 +65,7 @@ def test_plain_queries_have_the_same_answers_in_postgres_and_over_the_lake(load,
 def test_each_record_is_there_once_from_the_lake_or_from_postgres(load, lake, engine, folder_place, rows) -> None:
     """A late log key, and a newer generation of one that is in the lake: the day in the lake is not replaced yet."""
     load({name(0): lines(3) + b"no record\n", name(1): lines(2)})
-    archive(folder_place.bucket, lake, engine)
+    archive_bucket(folder_place.bucket, lake, engine)
     with open_lake(lake.open(engine), engine) as found:
         assert str(found.of_lake) == "5 records of 2 log keys, delivered 2026-03-05 to 2026-03-05"
         assert str(found.of_postgres) == "0 records of 0 log keys"
@@ -76,7 +76,7 @@ def test_each_record_is_there_once_from_the_lake_or_from_postgres(load, lake, en
     with open_lake(lake.open(engine), engine) as found:
         assert (found.of_lake.records, found.of_postgres.records, found.of_postgres.keys) == (2, 5, 2)
 
-    archive(folder_place.bucket, lake, engine, now=later())
+    archive_bucket(folder_place.bucket, lake, engine, now=later())
     assert {row[0] for row in asked(lake, engine, where)} == {"lake"}
     assert asked(lake, engine, "SELECT count(*)::INT FROM s3_log_record") == rows("SELECT count(*) FROM s3_log_record")
 
@@ -118,7 +118,7 @@ def test_a_lake_in_s3_is_asked_without_handing_credentials_to_the_engine(
     }
     lake = LakePlace(Lake(warehouse=f"s3://{s3_bucket}/some/where", properties=properties))
     load({name(number): lines(3) for number in range(3)})
-    archive(folder_place.bucket, lake, engine)
+    archive_bucket(folder_place.bucket, lake, engine)
     with open_lake(lake.open(engine), engine) as found:
         ((rows,),) = next(found.ask("SELECT count(*) FROM s3_log_record WHERE key = 'video/intro.mp4'")).rows
         assert rows == 9

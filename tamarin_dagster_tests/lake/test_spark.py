@@ -16,7 +16,8 @@ import pytest
 from tamarin_dagster.lake.query import open_lake
 from tamarin_dagster.lake.tables import LEDGER, RECORDS, REJECTED
 from tamarin_dagster.pipeline.lake.comparing import compare
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.settings import Settings
 from tamarin_dagster_tests.lake.rows import digest_of_lake, digest_of_postgres
 from tamarin_dagster_tests.lines import line, lines
 
@@ -93,7 +94,7 @@ def test_rows_are_those_of_a_pull_and_a_second_load_changes_nothing(spark_load, 
     assert (first["days"], first["keys"], first["records"]) == (["2026-03-05", "2026-03-06"], 24, ROWS)
     assert first["lines"] == first["records"] + first["rejected"] + first["blank"]
     assert (first["rejected"], first["blank"]) == (20, 20)
-    assert pull(world.bucket, world.store, engine).failures == []
+    assert pull_bucket(world.bucket, world.store, engine).failures == []
     assert digest_of_lake(lake, engine) == digest_of_postgres(engine)
     assert compare(["media"], lake.open(engine), engine).differing_keys == 0
     snapshots = len(lake.open(engine).table(RECORDS).snapshots())
@@ -106,7 +107,7 @@ def test_rows_are_those_of_a_pull_and_a_second_load_changes_nothing(spark_load, 
     world.put(name(number=3), lines(7))  # a newer generation
     third = spark_load("--master", "local[2]", "--from", "2026-03-05", "--to", "2026-03-05")
     assert (third["days"], third["keys"]) == (["2026-03-05"], 21)
-    assert pull(world.bucket, world.store, engine).failures == []
+    assert pull_bucket(world.bucket, world.store, engine).failures == []
     assert digest_of_lake(lake, engine) == digest_of_postgres(engine)
 
     world.remove(name(number=4))
@@ -154,7 +155,7 @@ def test_a_kill_of_a_task_or_of_the_driver_leaves_the_day_as_before(
     assert "Traceback" not in said
     assert digest_of_lake(lake, engine) == before
     assert spark_load("--master", "local[2]")["days"] == ["2026-03-05", "2026-03-06"]
-    assert pull(world.bucket, world.store, engine).failures == []
+    assert pull_bucket(world.bucket, world.store, engine).failures == []
     assert digest_of_lake(lake, engine) == digest_of_postgres(engine)
 
 
@@ -167,7 +168,7 @@ def test_a_killed_executor_is_replaced_and_the_day_is_complete_and_exact(command
     assert killed
     assert process.returncode == 0, said
     assert json.loads(out)[0]["records"] == ROWS
-    assert pull(world.bucket, world.store, engine).failures == []
+    assert pull_bucket(world.bucket, world.store, engine).failures == []
     assert digest_of_lake(lake, engine) == digest_of_postgres(engine)
     tables = lake.open(engine)
     assert [tables.table(each).scan().count() for each in (RECORDS, REJECTED, LEDGER)] == [ROWS, 20, 24]
@@ -189,3 +190,32 @@ def _kill_an_executor(driver: int) -> bool:
                 return True
         time.sleep(0.3)
     return False
+
+
+def test_an_asset_loads_its_days_through_pipes_and_reports_the_counts(
+    world, lake, engine, database_url, monkeypatch
+) -> None:
+    import dagster as dg  # noqa: PLC0415 - no other test of this file needs it
+
+    from tamarin_dagster.definitions import build_definitions  # noqa: PLC0415
+
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    settings = Settings(
+        database_url=database_url,
+        buckets=(world.bucket,),
+        lake=lake.settings.model_copy(update={"spark_master": "local[2]"}),
+    )
+    definitions = build_definitions(settings)
+    key = dg.AssetKey(["media", "lake_records"])
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            asset_selection=[key],
+            instance=instance,
+            partition_key="2026-03-05",
+            resources=None,
+        )
+        (event,) = result.asset_materializations_for_node("media__lake_records")
+    metadata = {name: value.value for name, value in event.metadata.items()}
+    assert (metadata["log keys"], metadata["records"], metadata["rejected lines"]) == (20, 200, 20)
+    assert lake.open(engine).table(RECORDS).scan().count() == 200
+    assert database_url not in repr(metadata)

@@ -39,8 +39,8 @@ def rule_3_the_target_begins_with_a_method(line: Line) -> bool:
 
 def rule_3_the_request_is_null_by_what_it_begins_with(line: Line) -> bool:
     """`"-"` and `""` are null if a numeric block follows, whatever follows that."""
-    _, *behind = line.parts()
-    found = _NULL_REQUEST.match((line.request or b"") + b'"' + b"".join(behind))
+    _, *rest = line.parts()
+    found = _NULL_REQUEST.match((line.request or b"") + b'"' + b"".join(rest))
     return line.request not in (None, b"", b"-") and found is not None
 
 
@@ -48,8 +48,8 @@ def rule_3_the_request_ends_elsewhere(line: Line) -> bool:
     """It ends at the first version, quote and block, otherwise at the first quote and block."""
     if line.request in (None, b"", b"-"):
         return False
-    _, *behind = line.parts()
-    text = line.request + b'"' + b"".join(behind)
+    _, *rest = line.parts()
+    text = line.request + b'"' + b"".join(rest)
     if line.version:
         end = _END_BEHIND_A_VERSION.search(text)
         return end is None or end.start() != len(line.request) - len(line.version) - 1
@@ -63,8 +63,8 @@ def rule_4_the_referrer_ends_elsewhere(line: Line) -> bool:
         return False
     text = line.referrer + b'"'
     if line.user_agent is None:
-        behind = b"".join(line.parts()[2:])
-        return b'"' in behind or _PART.search(text + behind) is not None
+        rest = b"".join(line.parts()[2:])
+        return b'"' in rest or _PART.search(text + rest) is not None
     return _PART.search(text) is not None
 
 
@@ -76,11 +76,11 @@ def rule_6_the_user_agent_ends_elsewhere(line: Line) -> bool:
     """
     if line.user_agent is None:
         return False
-    *_, behind = line.parts()
-    if behind.count(b'"') >= _MAX_QUOTES or _QUOTE_AND_A_TAIL.search(behind):
+    *_, rest = line.parts()
+    if rest.count(b'"') >= _MAX_QUOTES or _QUOTE_AND_A_TAIL.search(rest):
         return True
     is_short = len(line.tail) < _COLUMNS_TO_THE_HOST
-    return is_short and _QUOTE_AND_A_TAIL.search(line.user_agent + b'"' + behind) is not None
+    return is_short and _QUOTE_AND_A_TAIL.search(line.user_agent + b'"' + rest) is not None
 
 
 def rule_7_a_second_record_begins(line: Line) -> bool:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tamarin_dagster.logformat import NUMBER_NAMES, TEXT_NAMES, ParsedLogs, RejectReason, parse_logs, regex_reader
-from tamarin_dagster.logformat.frames import times_of
+from tamarin_dagster.logformat.frames import get_times
 from tamarin_dagster.logformat.lines import KEPT_BYTES
 from tamarin_dagster.logformat.regex_reader import MAX_LINE_BYTES
 from tamarin_dagster.logformat.values import EARLIEST_REQUEST, MAX_AHEAD, Typed, convert_columns, to_microseconds
 from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-"""What the checks take for the time."""
+"""The time of the checks."""
 
 Finding = Typed | RejectReason | None
 """A record's values, why the line is none, or None for a blank line."""
@@ -27,7 +27,7 @@ def lines_of(body: bytes) -> list[bytes]:
 
 
 def escaped(data: bytes) -> str:
-    r"""What `escape_bytes` should give, said in another way."""
+    r"""Return the expected result of `escape_bytes`, computed in another way."""
     return data.replace(rb"\x", rb"\x5cx").replace(b"\0", rb"\x00").decode("utf-8", "backslashreplace")
 
 
@@ -35,7 +35,7 @@ def findings(parsed: ParsedLogs) -> dict[Place, Finding]:
     """Return the result for each line that is not blank."""
     found: dict[Place, Finding] = {(line.log_index, line.line_number): line.reason for line in rejected_of(parsed)}
     table = records_of(parsed)
-    columns = (times_of(table).tolist(), *(table[name].to_pylist() for name in (*NUMBER_NAMES, *TEXT_NAMES)))
+    columns = (get_times(table).tolist(), *(table[name].to_pylist() for name in (*NUMBER_NAMES, *TEXT_NAMES)))
     places = zip(table["log_index"].to_pylist(), table["line_number"].to_pylist(), strict=True)
     for place, (when, *values) in zip(places, zip(*columns, strict=True), strict=True):
         found[place] = Typed(when, values[: len(NUMBER_NAMES)], values[len(NUMBER_NAMES) :])

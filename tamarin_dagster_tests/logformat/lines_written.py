@@ -28,7 +28,7 @@ WORDS = [
     "[06/Feb/2019:00:00:38 +0000]", "REST.GET.OBJECT", "1.2.3.4", "\n",
     "arn:aws:iam::cloudfront:user/CloudFront Origin Access Identity E2ABC",
 ]  # fmt: skip
-"""What a line is cut by, or could be mistaken for."""
+"""The texts that cut a line, or that could be mistaken for them."""
 BASES = [
     line(),
     line(tail=""),

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tamarin_dagster.logformat import parse_logs
-from tamarin_dagster.logformat.lines import pieces_of
+from tamarin_dagster.logformat.lines import cut_pieces
 from tamarin_dagster.logformat.regex_reader import MAX_LINE_BYTES
 from tamarin_dagster_tests.examples import at_least
 from tamarin_dagster_tests.logformat.found import records_of, rejected_of
@@ -96,7 +96,7 @@ def test_pieces_of_any_size_hold_the_same_lines(logs, piece_bytes):
     bodies = ["\n".join(lines).encode() for lines in logs]
     found = [
         (log, number, piece.raw(row))
-        for piece in pieces_of(bodies, piece_bytes)
+        for piece in cut_pieces(bodies, piece_bytes)
         for row, (log, number) in enumerate(zip(piece.log_index.tolist(), piece.line_number.tolist(), strict=True))
     ]
     assert found == [

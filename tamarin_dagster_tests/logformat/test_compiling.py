@@ -14,7 +14,7 @@ from tamarin_dagster_tests.logformat.pointer_steps import steps
 
 @pytest.fixture
 def fresh_folder():
-    """Look for the folder of machine code anew, before the test and after it."""
+    """Look for the folder of machine code again, before the test and after it."""
     machine_code.machine_code_folder.cache_clear()
     yield
     machine_code.machine_code_folder.cache_clear()

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tamarin_dagster.logformat import FIELDS, RECORDS_SCHEMA, REJECTED_SCHEMA, FrameError, parse_logs
-from tamarin_dagster.logformat.frames import days_of, months_of, to_frame, to_table
+from tamarin_dagster.logformat.frames import group_by_day, list_months, to_frame, to_table
 from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 from tamarin_dagster_tests.logformat.lines_written import line
 
@@ -72,8 +72,8 @@ def test_months_and_request_days_are_those_of_the_times():
     lines = [line().replace("06/Feb/2019:00:00:38 +0000", time) for time in times]
     records = records_of(parse_logs([body(*lines)], now=datetime(2026, 2, 1, tzinfo=UTC)))
     (bucket,) = set(records["bucket"].to_pylist())
-    assert months_of(records) == (date(2025, 12, 1), date(2026, 1, 1))
-    assert [(each.bucket, each.day) for each in days_of(records)] == [
+    assert list_months(records) == (date(2025, 12, 1), date(2026, 1, 1))
+    assert [(each.bucket, each.day) for each in group_by_day(records)] == [
         (bucket, date(2025, 12, 31)),
         (bucket, date(2026, 1, 1)),
     ]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tamarin_dagster.logformat import FIELD_NAMES, RECORDS_SCHEMA, RejectReason, parse_log, parse_logs
-from tamarin_dagster.logformat.frames import months_of
+from tamarin_dagster.logformat.frames import list_months
 from tamarin_dagster_tests.logformat.found import records_of, rejected_of
 from tamarin_dagster_tests.logformat.lines_written import BLOCK, HEAD, HOST_ID, OWNER, TAIL, line
 
@@ -443,4 +443,4 @@ def test_no_bodies_give_no_records():
     parsed = parse_logs([])
     records = records_of(parsed)
     assert (records.schema, records.num_rows) == (RECORDS_SCHEMA, 0)
-    assert (rejected_of(parsed), parsed.counts, months_of(records)) == ([], (), ())
+    assert (rejected_of(parsed), parsed.counts, list_months(records)) == ([], (), ())

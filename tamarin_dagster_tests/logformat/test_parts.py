@@ -19,7 +19,7 @@ from tamarin_dagster.logformat import (
     parse_parts,
     parser,
 )
-from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, PIECE_LINES, LongLine, pieces_of, whole_lines
+from tamarin_dagster.logformat.lines import KEPT_BYTES, PIECE_BYTES, PIECE_LINES, LongLine, cut_pieces, whole_lines
 from tamarin_dagster.logformat.regex_reader import MAX_LINE_BYTES
 from tamarin_dagster_tests.examples import at_least
 from tamarin_dagster_tests.logformat.cuts import chunks_of, sizes
@@ -125,7 +125,7 @@ def test_pieces_of_few_lines_hold_the_same_lines(bodies, piece_lines, piece_byte
     def found(**options):
         return [
             (log, number, piece.raw(row), piece.text(row), len(piece.starts) <= piece_lines)
-            for piece in pieces_of(bodies, **options)
+            for piece in cut_pieces(bodies, **options)
             for row, (log, number) in enumerate(zip(piece.log_index.tolist(), piece.line_number.tolist(), strict=True))
         ]
 

@@ -1,4 +1,4 @@
-"""What must hold for both readers: they agree, and no line takes long."""
+"""Properties of both readers: they agree, and no line takes long."""
 
 import time
 

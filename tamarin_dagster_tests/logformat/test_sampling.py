@@ -92,7 +92,7 @@ def test_a_flood_of_shapes_is_bounded():
         for row in rng.integers(0, 2, (500, 3)).tolist()
         for status in ("200", "-")
     ]
-    reading = compiled.read_piece(next(parser.pieces_of(["\n".join(lines).encode()])), 0, 2**62)
+    reading = compiled.read_piece(next(parser.cut_pieces(["\n".join(lines).encode()])), 0, 2**62)
     assert 0 < len(reading.new_shapes) <= new_shapes.MAX_NEW_SHAPES
 
 
@@ -112,7 +112,9 @@ def test_without_numba_lines_are_read_by_the_regex_reader_and_that_is_said(monke
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr("tamarin_dagster.logformat.compiled")
     monkeypatch.setitem(sys.modules, "numba", None)
-    engine.compiled_engine.cache_clear()
+    monkeypatch.setattr(engine, "_engines", [])
+    monkeypatch.setattr(engine, "_read_bytes", engine.LOADING_PAYS_BYTES)
+    engine.load_engine.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
             parsed = parse_logs([body], now=NOW).redact()
@@ -120,4 +122,4 @@ def test_without_numba_lines_are_read_by_the_regex_reader_and_that_is_said(monke
         assert "numba is not installed" in caplog.text
         assert isinstance(records_of(parsed), pa.Table)
     finally:
-        engine.compiled_engine.cache_clear()
+        engine.load_engine.cache_clear()

@@ -97,7 +97,7 @@ def test_all_days_there_are_and_some_that_are_none():
 
 @at_least(300)
 @given(
-    st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)),  # noqa: DTZ001 - the zone stands in the text
+    st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)),  # noqa: DTZ001 - the zone is in the text
     st.sampled_from("+-"),
     st.integers(0, 19),
     st.integers(0, 59),

@@ -25,7 +25,7 @@ class Line:
     opening: list[bytes]
     """Owner, bucket, and the time in two columns."""
     time: datetime
-    """What the opening says, in UTC."""
+    """Return the time of the opening, in UTC."""
     address: bytes
     requester: bytes
     request_id: bytes
@@ -45,7 +45,7 @@ class Line:
     """Each as it is written, with its quotes if it has some."""
     extra_gap: bytes
     gaps: tuple[int, ...]
-    """How many blanks stand between columns; repeated."""
+    """The numbers of blanks between columns, repeated."""
     end: bytes
     """Blanks and a CR."""
 
@@ -68,8 +68,8 @@ class Line:
         if self.march_2019 is not None:
             tail.insert(1, self.march_2019)
         return (
-            _joined(head, gaps, behind=True) + quoted(self.request),
-            _joined(self.block, gaps, before=True, behind=True) + quoted(self.referrer),
+            _joined(head, gaps, after=True) + quoted(self.request),
+            _joined(self.block, gaps, before=True, after=True) + quoted(self.referrer),
             next(gaps) + quoted(self.user_agent),
             _joined(tail, gaps, before=True) + (next(gaps) + self.extra_text if self.extras else b""),
         )
@@ -84,11 +84,11 @@ def quoted(text: Text) -> bytes:
     return b"-" if text is None else b'"' + text + b'"'
 
 
-def _joined(columns: list[bytes], gaps: Iterator[bytes], *, before: bool = False, behind: bool = False) -> bytes:
+def _joined(columns: list[bytes], gaps: Iterator[bytes], *, before: bool = False, after: bool = False) -> bytes:
     between = b"".join((next(gaps) if index else b"") + column for index, column in enumerate(columns))
     if not columns:
         return b""
-    return (next(gaps) if before else b"") + between + (next(gaps) if behind else b"")
+    return (next(gaps) if before else b"") + between + (next(gaps) if after else b"")
 
 
 _ALNUM = string.ascii_letters + string.digits

@@ -35,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What comes instead of an answer.
+    """A fault that replaces an answer.
 
     Attributes:
         status, code: an error of S3's.
@@ -43,7 +43,7 @@ class Fault:
         cut: the connection is closed in order, but `after` bytes of the body have come only.
         stall: seconds of silence in the middle of the body.
         drip: the body comes in ten parts, with so many seconds between them.
-        shorter: so many bytes are missing from the body, and nothing tells of it.
+        shorter: this number of bytes is missing from the body, without any sign of it.
         lost: the request is passed on, but not its answer: the connection is reset.
     """
 
@@ -73,7 +73,7 @@ class Faulty:
         faults: by the path within the bucket (a listing has the path ""), what befalls its next requests.
         any_fault: what befalls the next requests of objects, whichever they are.
         rule: asked first, of each request: what befalls it. It may do other things meanwhile.
-        answers: XML that is answered instead, by method and subresource: of what the endpoint behind does not have.
+        answers: XML to answer, by method and subresource, for requests that the real endpoint does not support.
         honours_batches: whether conditions (ETag) of DeleteObjects count, as on S3; the endpoint itself ignores them.
         honours_conditions: whether conditions of a single DELETE count; otherwise they are removed.
         delay: seconds that each request of an object takes longer.
@@ -91,7 +91,7 @@ class Faulty:
         self.reset()
 
     def reset(self) -> None:
-        """Start anew: without a fault, and nothing counted."""
+        """Start again without a fault, with all counts at 0."""
         self.faults: defaultdict[str, Iterator[Fault]] = defaultdict(lambda: iter(()))
         self.any_fault: Iterator[Fault] = iter(())
         self.rule: Callable[[Request], Fault | None] = lambda _: None

@@ -34,7 +34,7 @@ def store(faulty: Faulty, faulty_client: Any, s3_bucket: str) -> S3LogStore:
 
 @pytest.fixture
 def methods(faulty: Faulty) -> Counter[str]:
-    """How often each method is sent."""
+    """Count the requests of each method."""
     sent: Counter[str] = Counter()
 
     def count(request: Request) -> None:

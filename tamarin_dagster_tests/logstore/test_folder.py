@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore import FetchError, FolderLogStore, LogStoreError, first_object
+from tamarin_dagster.logstore import FetchError, FolderLogStore, LogStoreError, find_first_object
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.examples import at_least
@@ -105,7 +105,7 @@ def test_a_missing_folder_is_named(tmp_path):
             list(store.pages("logs/"))
         assert str(caught.value) == f"log bucket {url}: the folder does not exist; check log_bucket_name, or mount it"
         with pytest.raises(LogStoreError):
-            first_object(store, "logs/")
+            find_first_object(store, "logs/")
 
 
 def test_a_prefix_or_a_start_leads_through_no_link_and_no_hidden_folder(folder, log_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""What a bucket says about itself, the probe that leaves nothing behind, and how logging is enabled."""
+"""Questions to a bucket, the probe that leaves no object, and how logging is enabled."""
 
 import json
 import time

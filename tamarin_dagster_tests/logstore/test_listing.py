@@ -10,7 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from tamarin_dagster.logkey import LogObject
-from tamarin_dagster.logstore import LogStore, LogStoreError, first_object
+from tamarin_dagster.logstore import LogStore, LogStoreError, find_first_object
 from tamarin_dagster.logstore.listing import _take_contents, read_listings_fast
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
@@ -21,7 +21,7 @@ def refusal(store: LogStore) -> str:
     with pytest.raises(LogStoreError) as caught:
         list(store.pages("logs/"))
     with pytest.raises(LogStoreError):
-        first_object(store, "logs/")
+        find_first_object(store, "logs/")
     return str(caught.value)
 
 
@@ -172,7 +172,7 @@ def test_the_first_page_costs_one_request(counted, page_keys):
     pages = store.pages("logs/", page_keys=page_keys)
     assert len(next(pages)) == min(page_keys, 5)
     assert settled(faulty) == 1
-    assert first_object(store, "logs/").key == "logs/0"
+    assert find_first_object(store, "logs/").key == "logs/0"
     assert settled(faulty) == 2
 
 

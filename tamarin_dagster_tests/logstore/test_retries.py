@@ -1,4 +1,4 @@
-"""How long a request waits before it is retried."""
+"""The waits of requests before they are retried."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What only S3 has: names that are not paths, versions, and refusals."""
+"""Features of S3 alone: names that are not paths, versions, and refusals."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What both stores have in common: a folder of log keys, and a bucket in S3 over HTTP."""
+"""The common behaviour of both stores: a folder of log keys, and a bucket in S3 over HTTP."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tamarin_dagster.logstore import CHUNK_BYTES, FetchError, FolderLogStore, first_object
+from tamarin_dagster.logstore import CHUNK_BYTES, FetchError, FolderLogStore, find_first_object
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 
@@ -73,7 +73,7 @@ def test_a_folder_needs_no_s3_client():
 
 def test_an_empty_log_bucket_has_no_page(world):
     assert list(world.store.pages("")) == []
-    assert first_object(world.store, "") is None
+    assert find_first_object(world.store, "") is None
 
 
 def test_names_come_in_the_order_of_their_bytes(world):
@@ -131,7 +131,7 @@ def test_a_listing_starts_behind_any_name(world, prefix):
     for start_after in [*NAMES[::8], "", "a", "a/", "a/b", "a\U0010ffff", "zzz", prefix + "\U0010ffff"]:
         expected = [name for name in matching if name.encode() > start_after.encode()]
         assert world.names(prefix, start_after) == expected, start_after
-        found = first_object(world.store, prefix, start_after)
+        found = find_first_object(world.store, prefix, start_after)
         assert (found.key if found else None) == (expected[0] if expected else None)
 
 

@@ -16,11 +16,11 @@ from tamarin_dagster.logstore.inspection import InspectionError
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.logstore.s3 import S3LogStore
 from tamarin_dagster.operations.doctor import Finding, Status
-from tamarin_dagster.operations.doctor.backups import backup_findings
-from tamarin_dagster.operations.doctor.database import space_finding
+from tamarin_dagster.operations.doctor.backup_findings import backup_findings
+from tamarin_dagster.operations.doctor.database_findings import space_finding
 from tamarin_dagster.operations.doctor.examination import examine
-from tamarin_dagster.operations.doctor.keys import stray_finding
-from tamarin_dagster.operations.doctor.s3 import Scene, examine_s3
+from tamarin_dagster.operations.doctor.key_findings import stray_finding
+from tamarin_dagster.operations.doctor.s3_findings import Scene, examine_s3
 from tamarin_dagster.pipeline.discover import Survey
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
@@ -70,7 +70,7 @@ def found(tmp_path, clients):
 
 @pytest.fixture
 def media(s3, s3_logged_bucket, faulty):
-    """Make a bucket that is set up well, behind the endpoint that denies; it has one log key."""
+    """Make a bucket that is set up well, through the endpoint that denies. It has one log key."""
     media = s3_logged_bucket.model_copy(update={"name": f"media-{s3_logged_bucket.log_bucket_name}"})
     s3.create_bucket(Bucket=media.name)
     log_to(s3, media.name, media.log_bucket_name, "logs/")
@@ -193,7 +193,8 @@ def test_a_newer_schema_fails(found, database_url, rows):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "status", "said"), [(30, OK, "differs"), (300, WARN, "ahead of"), (-300, WARN, "behind")]
+    ("seconds", "status", "said"),
+    [(30, OK, "differs"), (300, WARN, "ahead of"), (-300, WARN, "behind it")],  # codespell:ignore behind
 )
 def test_clocks_that_differ_are_told(findings_on, database_url, seconds, status, said):
     named = findings_on(clock=lambda: time.time() + seconds, database_url=database_url)
@@ -494,7 +495,7 @@ def test_logging_that_is_not_switched_on_fails(s3, media):
 
 
 def test_logging_that_a_store_of_another_make_does_not_have_is_a_warning(s3, findings_on, media):
-    """Such a store may say so of every bucket, so that a failure would stay for ever."""
+    """Such a store may say so of every bucket, so that a failure would stay forever."""
     s3.put_bucket_logging(Bucket=media.name, BucketLoggingStatus={})
     assert findings_on()["logging"].status is WARN
 

@@ -1,4 +1,4 @@
-"""What the doctor says of the size of Dagster's own storage."""
+"""The doctor's finding on the size of Dagster's own storage."""
 
 import sqlalchemy as sa
 

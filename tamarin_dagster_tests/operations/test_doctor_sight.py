@@ -25,7 +25,7 @@ from tamarin_dagster.cli import app
 from tamarin_dagster.pipeline.discover import MAX_STRAYS_NAMED
 from tamarin_dagster.recordstore.bucket_names import SAMPLED_RECORDS, find_foreign_records
 from tamarin_dagster.recordstore.database import DatabaseError, migrate, open_database
-from tamarin_dagster.recordstore.rights import rights_of
+from tamarin_dagster.recordstore.rights import get_rights
 from tamarin_dagster.settings import Settings
 from tamarin_dagster_tests.lines import line
 
@@ -348,7 +348,7 @@ def test_tables_of_another_role_are_not_taken_for_a_missing_create(empty_url, ro
     with pytest.raises(DatabaseError) as caught:
         open_database(Settings(database_url=url))
     said = str(caught.value)
-    assert f"its tables belong to {owner}, and the user {user} is no member of that role" in said
+    assert f"its tables belong to {owner}, and the user {user} is not a member of that role" in said
     assert "CREATE ON SCHEMA" not in said
     found = run.findings(TAMARIN_DATABASE_URL=url)
     assert found["database rights"][0] == "fail"
@@ -373,7 +373,7 @@ def test_a_missing_schema_public_is_said_and_its_remedy_works(empty_url, role):
 
 def test_a_superuser_has_all_rights(engine):
     with engine.connect() as connection:
-        assert (rights_of(connection).problem, rights_of(connection).remedy) == ("", "")
+        assert (get_rights(connection).problem, get_rights(connection).remedy) == ("", "")
 
 
 @pytest.mark.parametrize("remedy", [0, 1], ids=["CREATE ROLE by an administrator", "CREATEROLE"])

@@ -13,7 +13,7 @@ from tamarin_dagster.logformat import RejectReason, parser
 from tamarin_dagster.logformat.compiled import pieces
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline.preview import PREVIEW_COLUMNS, PREVIEW_ROWS
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import line, lines
@@ -439,7 +439,7 @@ def test_an_archive_that_somebody_has_changed_stops_the_purge(
     put_key(lines(3))
     job = job_of(archiving, "load")
     job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=[RECORDS, ARCHIVED])
-    next(tmp_path.glob("archive/bucket=*/*/*")).unlink()
+    next(tmp_path.glob("archive/logged_bucket=*/*/*")).unlink()
 
     result = run_day(archiving, instance)
 
@@ -494,7 +494,7 @@ def test_a_bucket_that_cannot_be_archived_does_not_keep_the_others_from_their_pu
     put_key(lines(3))
     definitions = build_definitions(Settings(database_url=database_url, buckets=(films, folder_bucket)))
     for bucket in (films, folder_bucket):
-        pull(bucket, open_log_store(bucket), engine)
+        pull_bucket(bucket, open_log_store(bucket), engine)
 
     job = definitions.resolve_job_def("purge_pending_log_keys")
     result = job.execute_in_process(instance=instance, raise_on_error=False)

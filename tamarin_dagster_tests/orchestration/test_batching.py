@@ -12,7 +12,7 @@ from tamarin_dagster_tests.orchestration.test_sensors import run_as_requested, t
 
 
 def runs_of_a_day(keys_per_minute: float, interval: float = 5, least: float | None = None) -> int:
-    """How many runs a partition gets in a day whose keys come evenly, if each run ends at once."""
+    """Return the number of runs of a partition in a day with evenly spread keys, if each run ends immediately."""
     runs, last, loaded = 0, None, 0.0
     for number in range(int(24 * 60 / interval)):
         now = number * interval

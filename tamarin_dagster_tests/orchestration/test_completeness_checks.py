@@ -24,7 +24,7 @@ from tamarin_dagster_tests.recordstore.log_keys import load_keys, log_key
 from tamarin_dagster_tests.runs import job_of
 
 DAY = "2026-03-05"
-DUPLICATES, HABIT, PURGES = "no_duplicate_records", "delivery_freshness", "no_failing_purges"
+DUPLICATES, FRESHNESS, PURGES = "no_duplicate_records", "delivery_freshness", "no_failing_purges"
 HIDDEN = "no_hidden_records"
 NAMES = "each_name_belongs_to_a_day"
 DELIVERED = dg.AssetKey(["media", "delivered_log_keys"])
@@ -155,7 +155,7 @@ def test_each_job_runs_the_checks_that_belong_to_it(definitions, instance, put_k
     last_days = definitions.resolve_job_def("check_last_days").execute_in_process(instance=instance)
     assert check_results(last_days) == {(DUPLICATES, None): True, (HIDDEN, None): True}
     watched = check_results(run(definitions, instance, "watch_buckets"))
-    assert watched == {(name, None): True for name in (HABIT, PURGES, NAMES, *ANOMALY_CHECKS)}
+    assert watched == {(name, None): True for name in (FRESHNESS, PURGES, NAMES, *ANOMALY_CHECKS)}
 
 
 def test_a_stray_that_belongs_to_no_day_is_told_of_once_and_fails_no_day(definitions, instance, put_key, log_folder):
@@ -206,7 +206,7 @@ def deliver(engine, silent: timedelta, every: timedelta, deliveries: int, bucket
     return last
 
 
-def watched(definitions, instance, name: str = HABIT) -> dg.AssetCheckEvaluation:
+def watched(definitions, instance, name: str = FRESHNESS) -> dg.AssetCheckEvaluation:
     result = run(definitions, instance, "watch_buckets")
     assert result.success
     (found,) = results_of(result, name).values()
@@ -298,13 +298,13 @@ def test_one_run_watches_all_buckets_but_not_the_habit_of_those_that_are_not_mon
     assert result.success
     found = {(each.asset_key.path[0], each.check_name): each.passed for each in result.get_asset_check_evaluations()}
     assert found == {
-        ("media", HABIT): False,
+        ("media", FRESHNESS): False,
         **{(bucket, name): True for bucket in ("media", "quiet") for name in (PURGES, NAMES, *ANOMALY_CHECKS)},
     }
 
     by_hand = definitions.resolve_implicit_global_asset_job_def().get_subset(
         asset_selection=set(),
-        asset_check_selection={dg.AssetCheckKey(dg.AssetKey(["quiet", "delivered_log_keys"]), HABIT)},
+        asset_check_selection={dg.AssetCheckKey(dg.AssetKey(["quiet", "delivered_log_keys"]), FRESHNESS)},
     )
     (evaluation,) = by_hand.execute_in_process(instance=instance).get_asset_check_evaluations()
     assert (evaluation.asset_key.path[0], evaluation.passed, evaluation.partition) == ("quiet", False, None)
@@ -336,7 +336,7 @@ def test_a_check_that_still_passes_is_written_again_only_after_a_while(
 ) -> None:
     """Each hour each bucket had some fifty rows in Dagster's storage that said what they had said before."""
     first = run(definitions, instance, "watch_buckets").get_asset_check_evaluations()
-    assert {each.check_name for each in first} == {HABIT, PURGES, NAMES, *ANOMALY_CHECKS}
+    assert {each.check_name for each in first} == {FRESHNESS, PURGES, NAMES, *ANOMALY_CHECKS}
     assert run(definitions, instance, "watch_buckets").get_asset_check_evaluations() == []
 
     (log_folder / "logs").mkdir(exist_ok=True)

@@ -134,7 +134,7 @@ def test_the_nightly_run_asks_for_no_hour_to_come(settings, stored_instance, tod
 
 
 def test_a_day_loaded_as_hours_is_whole_as_a_day(settings, instance, put_key, engine) -> None:
-    """Who changes the setting finds all that was loaded before: the ledger knows keys, not partitions."""
+    """After a change of the setting, everything stays loaded: the ledger knows keys, not partitions."""
     for hour in range(24):
         put_key(lines(1), time=f"{hour:02}-15-00")
     assert run_range(build_definitions(settings), instance, "2026-03-05-00:00", "2026-03-05-23:00").success

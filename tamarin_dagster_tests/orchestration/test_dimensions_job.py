@@ -6,7 +6,7 @@ import pytest
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster_tests.analytics.mmdb import write_mmdb
-from tamarin_dagster_tests.analytics.rollups import put_rollup, rows_of
+from tamarin_dagster_tests.analytics.rollups import put_rollup, select_rows
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_it_does_what_is_pending_and_is_asked_for_only_then(engine, settings, lo
     assert skipped.skip_message == "all user agents and addresses are known, and all days are priced"
     assert len(tick(located, instance).run_requests) == 1
     assert run(located, instance).success
-    assert rows_of(engine, "SELECT host(remote_ip), country FROM remote_ip_network") == [("192.0.2.1", "CZ")]
+    assert select_rows(engine, "SELECT host(remote_ip), country FROM remote_ip_network") == [("192.0.2.1", "CZ")]
     assert not tick(located, instance).run_requests
 
 
@@ -58,4 +58,4 @@ def test_a_missing_file_fails_the_run_at_once(engine, settings, tmp_path, instan
     assert failure.step_failure_data.user_failure_data.description.startswith(
         f"geoip_database: {tmp_path}/gone.mmdb: No such file or directory; geoip_database must name"
     )
-    assert rows_of(engine, "SELECT user_agent FROM user_agent_kind") == [("curl/8.5.0",)]
+    assert select_rows(engine, "SELECT user_agent FROM user_agent_kind") == [("curl/8.5.0",)]

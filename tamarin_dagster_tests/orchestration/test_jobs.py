@@ -7,8 +7,8 @@ import pytest
 
 from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.pipeline.pull import pull
-from tamarin_dagster.pipeline.retain import expire, first_kept_day
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.pipeline.retain import expire, find_first_kept_day
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
@@ -124,12 +124,12 @@ def test_a_key_that_cannot_be_reparsed_is_named_and_stops_no_other(definitions, 
 def test_old_months_are_dropped_and_expired_keys_in_the_log_bucket_are_warned_of(
     settings, instance, engine, folder_place, rows, today
 ) -> None:
-    first_kept = first_kept_day(2, today)
+    first_kept = find_first_kept_day(2, today)
     days = [first_kept - timedelta(days=1), first_kept]
     for day in days:
         time = f"{day:%d/%b/%Y}:09:58:01 +0000"
         folder_place.put(f"logs/{day}-10-00-00-{day.month:016X}", lines(3, time) + JUNK)
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
     job = build_definitions(settings.model_copy(update={"retention_months": 2})).resolve_job_def("expire_old_records")
 
     result = job.execute_in_process(instance=instance)
@@ -153,7 +153,7 @@ def test_a_run_for_a_day_that_expired_passes_its_checks_and_loads_and_purges_not
 ) -> None:
     folder_place.put("logs/2026-03-05-10-00-00-0000000000000001", lines(3) + JUNK)
     folder_place.put("logs/2026-03-05-10-00-00-0000000000000002", lines(2))
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
     roll_up(engine)
     expire(engine, 1, today=DAY.replace(month=6))
 
@@ -171,7 +171,7 @@ def test_keys_that_are_meant_to_stay_in_the_log_bucket_are_not_warned_of(
     settings, instance, engine, folder_place
 ) -> None:
     folder_place.put("logs/2019-02-06-10-00-00-0000000000000000", lines(3, "06/Feb/2019:00:00:38 +0000"))
-    assert pull(
+    assert pull_bucket(
         folder_place.bucket, folder_place.store, engine, periods=[DAY.replace(year=2019, month=2, day=6)]
     ).periods
     definitions = build_definitions(settings.model_copy(update={"retention_months": 2, "purge_parsed_keys": False}))

@@ -1,7 +1,8 @@
-"""What is deleted from Dagster's storage, and that what the UI shows of assets, checks and backfills stays."""
+"""The pruning of Dagster's storage keeps everything that the UI shows of assets, checks and backfills."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,11 +11,14 @@ import sqlalchemy as sa
 import yaml
 from dagster._core.execution.asset_backfill import AssetBackfillData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.scheduler.instigation import InstigatorType, TickData, TickStatus
+from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.operations import dev
 from tamarin_dagster.orchestration.pruning import UnsupportedStorageError, is_run_of, prune
+from tamarin_dagster.orchestration.tick_logs import prune_tick_logs
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.runs import job_of
 
@@ -61,7 +65,7 @@ def kinds(instance: dg.DagsterInstance, run_id: str) -> Counter[str | None]:
 
 
 def shown(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dict[str, Any]:
-    """What the UI shows of the assets and checks."""
+    """Return everything that the UI shows of the assets and checks."""
     graph = definitions.resolve_asset_graph()
     found: dict[str, Any] = {}
     for key in (RECORDS, PURGED, ROLLUPS):
@@ -104,6 +108,83 @@ def test_what_the_ui_shows_of_assets_and_checks_is_the_same_after_pruning(defini
     put_key(lines(5), day="2026-03-06")
     assert load(definitions, books, "2026-03-06").success
     assert "2026-03-06" in books.get_materialized_partitions(RECORDS)
+
+
+@pytest.fixture
+def books_with_logs(books, tmp_path):
+    """The same with Dagster's compute logs, in files."""
+    home = tmp_path / "dagster-home"
+    config = yaml.safe_load((home / "dagster.yaml").read_text("utf-8"))
+    config["compute_logs"] = {
+        "module": "dagster._core.storage.local_compute_log_manager",
+        "class": "LocalComputeLogManager",
+        "config": {"base_dir": str(tmp_path / "compute logs")},
+    }
+    (home / "dagster.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+def runs_with_logs(folder: Path) -> set[str]:
+    return {path.relative_to(folder).parts[0] for path in folder.rglob("*") if path.is_file()}
+
+
+def test_compute_logs_of_pruned_runs_are_deleted_and_those_of_other_runs_stay(
+    definitions, books_with_logs, put_key, tmp_path
+) -> None:
+    folder = tmp_path / "compute logs"
+    put_key(lines(1), day="2026-03-04")
+    ours = load(definitions, books_with_logs, "2026-03-04")
+    theirs = load(definitions, books_with_logs, "2026-03-05", **{".dagster/repository": "__repository__@theirs"})
+    assert ours.success
+    assert runs_with_logs(folder) == {ours.run_id, theirs.run_id}
+
+    assert prune_ours(books_with_logs).runs_looked_at == 1
+
+    assert runs_with_logs(folder) == {theirs.run_id}
+
+
+def log_of_a_tick(instance: dg.DagsterInstance, sensor: str, when: datetime) -> int:
+    """A tick at this time, and a line that it logged, as Dagster's daemon writes them."""
+    data = TickData(
+        instigator_origin_id=sensor,
+        instigator_name=sensor,
+        instigator_type=InstigatorType.SENSOR,
+        status=TickStatus.SKIPPED,
+        timestamp=when.timestamp(),
+        selector_id=sensor,
+    )
+    number = int(instance.create_tick(data).tick_id)
+    with instance.compute_log_manager.open_log_stream(
+        ["__repository__", sensor, str(number)], ComputeIOType.STDERR
+    ) as stream:
+        assert stream is not None
+        stream.write("looked\n")
+    return number
+
+
+def test_logs_of_old_ticks_are_deleted_which_dagster_never_does(books_with_logs, tmp_path) -> None:
+    now = datetime.now(UTC)
+    old = log_of_a_tick(books_with_logs, "media__new_log_keys", now - timedelta(days=9))
+    theirs = log_of_a_tick(books_with_logs, "their_sensor", now - timedelta(days=9))
+    new = log_of_a_tick(books_with_logs, "media__new_log_keys", now - timedelta(days=1))
+    folder = tmp_path / "compute logs" / "__repository__"
+
+    deleted = prune_tick_logs(
+        books_with_logs,
+        before=now - timedelta(days=7),
+        repository=LOCATION,
+        names=["media__new_log_keys", "a_sensor_that_never_ticked"],
+    )
+
+    assert deleted == 1
+    left = {(path.parent.name, path.stem) for path in folder.rglob("*.err")}
+    assert left == {("media__new_log_keys", str(new)), ("their_sensor", str(theirs))}
+    assert old < theirs < new
+
+
+def test_without_compute_logs_there_is_nothing_to_delete_of_ticks(books) -> None:
+    assert prune_tick_logs(books, before=later(), repository=LOCATION, names=["media__new_log_keys"]) == 0
 
 
 def test_a_failed_partition_stays_failed_and_the_run_still_says_why(definitions, books, put_key, engine) -> None:

@@ -11,7 +11,7 @@ from tamarin_dagster.analytics import report
 from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.orchestration.naming import report_key, rollups_key
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster_tests.lines import line
 from tamarin_dagster_tests.runs import job_of
 
@@ -23,13 +23,13 @@ def definitions(settings, tmp_path) -> dg.Definitions:
 
 def test_a_month_is_written_with_its_summary(definitions, instance, engine, folder_place, put_key, tmp_path) -> None:
     put_key(line(user_agent="![x](https://evil.example/x.png)", key="<script>`") * 3, day="2026-03-05")
-    pull(folder_place.bucket, folder_place.store, engine)
+    pull_bucket(folder_place.bucket, folder_place.store, engine)
     roll_up(engine)
 
     job = job_of(definitions, "report")
     result = job.execute_in_process(instance=instance, partition_key="2026-03")
 
-    [materialized] = result.asset_materializations_for_node("media__traffic_report")
+    [materialized] = result.asset_materializations_for_node("traffic_reports_1")
     metadata = {name: value.value for name, value in materialized.metadata.items()}
     path = Path(metadata["report"])
     assert path == tmp_path / "reports/media-2026-03.html"

@@ -1,4 +1,4 @@
-"""Rollups in runs: made behind the records, checked, made again where they are asked for alone, and hourly."""
+"""Rollups in runs: after the records, checked, alone, and hourly."""
 
 from datetime import date
 
@@ -6,7 +6,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import line, lines
@@ -31,10 +31,10 @@ def run_alone(definitions: dg.Definitions, instance: dg.DagsterInstance, day: st
 def test_a_load_rolls_up_the_days_of_its_requests(definitions, instance, put_key, rows):
     put_key(lines(3) + line("04/Mar/2026:23:59:59 +0000"))
 
-    told = metadata_by_partition(run_day(definitions, instance), ROLLUPS)[DAY]
+    reported = metadata_by_partition(run_day(definitions, instance), ROLLUPS)[DAY]
 
     assert rows(DAYS) == [("media", date(2026, 3, 4), 1), ("media", date(2026, 3, 5), 3)]
-    assert {name: told[name] for name in ("days rolled up", "requests", "days left for later")} == {
+    assert {name: reported[name] for name in ("days rolled up", "requests", "days left for later")} == {
         "days rolled up": 2,
         "requests": 4,
         "days left for later": 0,
@@ -49,8 +49,8 @@ def test_a_range_rolls_up_each_day_and_tells_each_partition(definitions, instanc
 
     assert result.success
     assert [row[1:] for row in rows(DAYS)] == [(date(2026, 3, 5), 2), (date(2026, 3, 7), 2)]
-    told = metadata_by_partition(result, ROLLUPS)
-    assert set(told) == {"2026-03-05", "2026-03-06", "2026-03-07"}
+    reported = metadata_by_partition(result, ROLLUPS)
+    assert set(reported) == {"2026-03-05", "2026-03-06", "2026-03-07"}
 
 
 def test_alone_it_makes_its_days_again_and_a_wrong_sum_is_right_then(definitions, instance, put_key, rows):
@@ -89,7 +89,7 @@ def test_hourly_it_is_asked_only_if_anything_is_due(definitions, instance, put_k
 
     assert asked() == dg.SkipReason("all days are rolled up")
     put_key(lines(1))
-    pull(folder_place.bucket, folder_place.store, engine)
+    pull_bucket(folder_place.bucket, folder_place.store, engine)
     assert isinstance(asked(), dg.RunRequest)
 
 
@@ -137,14 +137,14 @@ def test_a_partition_that_cannot_be_checked_does_not_hide_the_results_of_the_oth
 ):
     for day in ("2026-03-05", "2026-03-06"):
         put_key(lines(2, f"{day[-2:]}/Mar/2026:00:00:01 +0000"), day=day)
-    unaccounted = ledger.unaccounted_keys
+    unaccounted = ledger.list_unaccounted_keys
 
     def divided(connection, bucket, period):
         if str(period) == "2026-03-05":
             connection.execute(sa.text("SELECT 1 / 0"))
         return unaccounted(connection, bucket, period)
 
-    monkeypatch.setattr(ledger, "unaccounted_keys", divided)
+    monkeypatch.setattr(ledger, "list_unaccounted_keys", divided)
 
     result = run_range(definitions, instance, "2026-03-05", "2026-03-06")
 

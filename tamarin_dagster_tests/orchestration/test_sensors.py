@@ -1,4 +1,4 @@
-"""What a sensor's tick asks for, and what it says when it asks for nothing."""
+"""The runs that a sensor's tick requests, and its message when it requests none."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.logstore import FolderLogStore, LogStoreError, roots
 from tamarin_dagster.orchestration import sensors
-from tamarin_dagster.pipeline.retain import first_kept_day
+from tamarin_dagster.pipeline.retain import find_first_kept_day
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.orchestration.load_runs import run_as_requested, run_day, tick
 from tamarin_dagster_tests.runs import job_of
@@ -31,7 +31,7 @@ def test_a_run_is_asked_for_each_day_with_unseen_keys(definitions, instance, put
 
 
 def test_the_position_moves_on_when_the_keys_are_loaded_and_not_before(definitions, instance, put_key, today) -> None:
-    """Else a run that failed days behind the lookback would never be asked for again."""
+    """Otherwise a run that failed days before the lookback would never be requested again."""
     put_key(lines(1), day="2026-03-04")
     first = tick(definitions, instance)
     assert json.loads(tick(definitions, instance, first.cursor).cursor) == {"position": "2026-03-04"}
@@ -81,8 +81,10 @@ def test_log_keys_of_another_stores_layout_are_asked_for_and_loaded_once(
     result = tick(definitions, instance)
 
     assert result.run_requests == []
-    told = result.skip_reason.skip_message
-    assert told.startswith("0 log keys in 0 days: 0 loaded, 0 new; at least 50 strays; 1 folder was not searched to")
+    reported = result.skip_reason.skip_message
+    assert reported.startswith(
+        "0 log keys in 0 days: 0 loaded, 0 new; at least 50 strays; 1 folder was not searched to"
+    )
     assert list(tree.iterdir()) == []
 
 
@@ -120,7 +122,7 @@ def test_days_before_monitor_from_are_left_to_backfills(settings, instance, put_
 
 def test_days_before_what_retention_keeps_are_left_alone(settings, instance, put_key, today) -> None:
     """Their rows would be dropped at once. Also where the position lies before."""
-    first_kept = first_kept_day(2, today)
+    first_kept = find_first_kept_day(2, today)
     before = first_kept - timedelta(days=1)
     put_key(lines(1), day=before.isoformat())
     put_key(lines(1), day=first_kept.isoformat())

@@ -5,18 +5,18 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from tamarin_dagster.analytics.past import last_settled_day
+from tamarin_dagster.analytics.past import find_last_settled_day
 from tamarin_dagster.definitions import build_definitions
 from tamarin_dagster.orchestration.traffic_checks import ANOMALY_CHECKS, SHOWN_CHARACTERS, TOO_LITTLE_HISTORY
 from tamarin_dagster_tests.analytics.traffic_rows import DAY, GB, HOUR, Traffic, midnight
 from tamarin_dagster_tests.runs import job_of
 
 TRAFFIC = dg.AssetKey(["media", "traffic"])
-BANDWIDTH, REQUESTS, ERRORS, NEWCOMER, HOG = ANOMALY_CHECKS
+BANDWIDTH, REQUESTS, ERRORS, NEWCOMER, TALKER = ANOMALY_CHECKS
 
 
 def looked_at(definitions: dg.Definitions, instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:
-    """What the hourly job finds, by check."""
+    """Return the results of the hourly job, by check."""
     result = definitions.resolve_job_def("watch_buckets").execute_in_process(instance=instance)
     assert result.success
     evaluations = [each for each in result.get_asset_check_evaluations() if each.check_name in ANOMALY_CHECKS]
@@ -38,7 +38,7 @@ def traffic(engine) -> Traffic:
 def test_each_alarm_says_who_and_what(definitions, instance, traffic, today) -> None:
     now = datetime.now(UTC)
     spike = now.replace(minute=0, second=0, microsecond=0) - 6 * HOUR
-    day, settled = spike.date(), last_settled_day(now)
+    day, settled = spike.date(), find_last_settled_day(now)
     traffic.days(today - 31 * DAY, today)
     present = {spike: (40_000, 20_000, 50 * GB)}
     usual = (1000, 10, 2 * GB)
@@ -76,7 +76,7 @@ def test_each_alarm_says_who_and_what(definitions, instance, traffic, today) -> 
     consumer |= {"of the median": "80.0 times", "its own": ""}
     assert table(found[NEWCOMER], "new consumers") == [consumer | {"rank": 1}]
     week = str(settled - 6 * DAY)
-    assert table(found[HOG], "top talkers") == [
+    assert table(found[TALKER], "top talkers") == [
         consumer | {"from": first, "to": str(settled)} for first in (str(settled), week)
     ]
     assert "token" not in str(found)
@@ -101,24 +101,24 @@ def test_too_little_history_passes_and_says_so(definitions, instance, traffic, t
 
     assert {each.passed for each in found.values()} == {True}
     assert {name for name, each in found.items() if each.description == TOO_LITTLE_HISTORY} == set(ANOMALY_CHECKS) - {
-        HOG
+        TALKER
     }
     assert found[BANDWIDTH].metadata["hours judged"].value == 0
 
 
 def test_a_bucket_has_a_threshold_and_a_share_of_its_own(settings, instance, traffic, today) -> None:
-    settled = last_settled_day(datetime.now(UTC))
+    settled = find_last_settled_day(datetime.now(UTC))
     traffic.daily(
         "remote_ip", settled, **{f"198.51.100.{number}": 8 * GB for number in range(10)}, **{"203.0.113.7": 20 * GB}
     )
 
-    def hog(**changes: float) -> bool:
+    def has_passed(**changes: float) -> bool:
         bucket = settings.buckets[0].model_copy(update=changes)
-        return looked_at(build_definitions(settings.model_copy(update={"buckets": (bucket,)})), instance)[HOG].passed
+        return looked_at(build_definitions(settings.model_copy(update={"buckets": (bucket,)})), instance)[TALKER].passed
 
-    assert (hog(), hog(hog_share=0.19)) == (True, False)
-    assert settings.alarm_threshold_of(settings.buckets[0]) == 6
-    assert settings.alarm_threshold_of(settings.buckets[0].model_copy(update={"alarm_threshold": 9.0})) == 9
+    assert (has_passed(), has_passed(hog_share=0.19)) == (True, False)
+    assert settings.get_alarm_threshold(settings.buckets[0]) == 6
+    assert settings.get_alarm_threshold(settings.buckets[0].model_copy(update={"alarm_threshold": 9.0})) == 9
 
 
 def test_one_run_looks_at_the_traffic_of_all_buckets(settings, instance) -> None:

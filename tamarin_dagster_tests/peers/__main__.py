@@ -29,8 +29,8 @@ def main() -> int:
     sys.stdout.write(text)
     if options.markdown:
         before, _, rest = options.markdown.read_text("utf-8").partition(BEGIN)
-        told = f"The programs: {versions()}.\n\n{text}"
-        options.markdown.write_text(f"{before}{BEGIN}\n{told}\n{END}{rest.partition(END)[2]}", "utf-8")
+        reported = f"The programs: {versions()}.\n\n{text}"
+        options.markdown.write_text(f"{before}{BEGIN}\n{reported}\n{END}{rest.partition(END)[2]}", "utf-8")
     return 0 if all(each.said == each.expected for each in comparisons) else 1
 
 

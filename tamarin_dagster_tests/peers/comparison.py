@@ -1,4 +1,4 @@
-"""A reading beside our tables: as it is tested, and as the page has it."""
+"""Compare a reading with our tables, for the tests and for the page."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from tamarin_dagster_tests.peers.traffic import Rule, Traffic, left_out, ours, r
 
 @dataclass(frozen=True)
 class Entry:
-    """What a rule takes away: requests, and bytes, of what the rules before it have left."""
+    """The requests and bytes that a rule removes from those that earlier rules left."""
 
     rule: Rule
     requests: int
@@ -20,7 +20,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a program said, and by which entries that is what we have.
+    """The output of a program, and the entries by which it equals ours.
 
     Attributes:
         said, ours: the program's numbers and those of our tables.
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def top_files_alike(self) -> int:
-        """How many of our top files have as many requests for the program."""
+        """Return how many of our top files have the same number of requests in the program."""
         return sum(self.said.files[file] == count for file, count in self.ours.top_files())
 
 
@@ -116,8 +116,8 @@ def _of_statuses(each: Comparison) -> Iterator[str]:
         if said[status] != whole[status]
     ]
     alike = sum(said[status] == whole[status] for status in said)
-    told = f"- Statuses: it gives {len(said)}, {alike} of them equal to ours"
-    yield f"{told}; {'; '.join([*others, *each.reading.status_notes])}." if others else f"{told}."
+    reported = f"- Statuses: it gives {len(said)}, {alike} of them equal to ours"
+    yield f"{reported}; {'; '.join([*others, *each.reading.status_notes])}." if others else f"{reported}."
     if left:
         yield f"- Statuses that it does not give: {'; '.join(left)}."
 
@@ -136,14 +136,14 @@ def _of_files(each: Comparison) -> Iterator[str]:
 
 
 def differences(said: Counter[str], expected: Counter[str]) -> dict[str, tuple[int, int]]:
-    """What is not equal: as said, and as expected."""
+    """Return the differences: the value of the program, and the expected value."""
     return {
         name: (said[name], expected[name]) for name in said.keys() | expected.keys() if said[name] != expected[name]
     }
 
 
 def _less(number: int) -> str:
-    """As it stands in a sum."""
+    """Return the number as written in a sum."""
     return f"\N{MINUS SIGN}{number:,}" if number else "0"
 
 

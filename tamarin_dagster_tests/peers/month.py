@@ -15,7 +15,7 @@ from tamarin_dagster.demo.site import DemoSite
 from tamarin_dagster.demo.writing import LOG_PREFIX, write_log_keys
 from tamarin_dagster.logstore import FolderLogStore
 from tamarin_dagster.pipeline.export.text import combined_lines
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster.settings import LoggedBucket, Settings
@@ -76,7 +76,7 @@ _ODD: tuple[tuple[str, str, str, str], ...] = (
     ('GET /odd/"raw quotes".mp4 HTTP/1.1', "400 BadRequest 300", "-", "Mozilla/5.0"),
     ('GET /odd/"raw".mp4 HTTP/1.1', "200 - 1000", "-", "Mozilla/5.0"),
     ('GET /odd/"raw-versionless".mp4', "400 BadRequest 300", "-", "Mozilla/5.0"),
-    ('GET /odd/"raw" behind.mp4 HTTP/1.1', "400 BadRequest 300", "-", "Mozilla/5.0"),
+    ('GET /odd/"raw" behind.mp4 HTTP/1.1', "400 BadRequest 300", "-", "Mozilla/5.0"),  # codespell:ignore behind
     ("GET /odd/back\\slash.mp4 HTTP/1.1", "200 - 1000", "-", "Mozilla/5.0"),
     ("GET /odd/trailing\\ HTTP/1.1", "200 - 1000", "-", "Mozilla/5.0"),
     ("GET /odd/agent.mp4 HTTP/1.1", "200 - 1000", "-", 'pip/25.2 {"ci":null,"cpu":"x86_64"}'),
@@ -123,7 +123,7 @@ def month() -> Iterator[Month]:
         with EmbeddedPostgres(folder / "home") as server:
             server.ensure_databases("tamarin")
             engine = open_database(Settings(database_url=server.url("tamarin", driver="postgresql")))
-            pulled = pull(bucket, FolderLogStore(folder / "log", bucket.log_bucket_name), engine, last=date.max)
+            pulled = pull_bucket(bucket, FolderLogStore(folder / "log", bucket.log_bucket_name), engine, last=date.max)
             assert not pulled.failures
             roll_up(engine)
             combined = folder / "combined.log"

@@ -1,4 +1,4 @@
-"""What each program calls a file: the path of the request, as it makes it plain."""
+"""The names of files in each program: the path of the request, as the program normalises it."""
 
 import re
 from urllib.parse import unquote
@@ -12,12 +12,12 @@ _UNRESERVED = re.compile(r"%([46][1-9A-F]|[57][0-9A]|3[0-9]|2D|2E|5F|7E)", re.IG
 
 
 def escaped(text: str) -> str:
-    """As a combined line has it: a quote and a backslash stand behind a backslash."""
+    """Return the name as in a combined line: a backslash precedes a quote and a backslash."""
     return re.sub(r'(["\\])', r"\\\1", text)
 
 
 def goaccess_file(request: Request) -> str:
-    """Decoded; what comes behind a question mark, also behind an encoded one, is the query."""
+    """Return the decoded name. The text after a question mark, plain or encoded, is the query."""
     if request.version is None or request.method is None:
         return "-"
     known = request.method.upper() in _KNOWN_TO_GOACCESS
@@ -35,7 +35,7 @@ def awstats_file(request: Request) -> str:
 
 
 def analog_file(request: Request) -> str:
-    """What a combined line has, with `\\"` and `\\\\` in it; a blank in the URI takes the version along."""
+    """Return the URI as in a combined line, with `\\"` and `\\\\` in it; a blank in the URI takes the version along."""
     if request.method is None:
         return "-"
     has_blank = " " in (request.uri or "")
@@ -44,7 +44,7 @@ def analog_file(request: Request) -> str:
 
 
 def analog_raw_file(request: Request) -> str:
-    """What S3's line has: up to the first blank."""
+    """Return the URI as in S3's line: up to the first blank."""
     return _plain((request.uri or "").partition(" ")[0])
 
 

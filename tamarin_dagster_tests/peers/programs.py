@@ -11,7 +11,7 @@ from tamarin_dagster_tests.peers.traffic import Traffic
 
 _PACKAGES = ("analog", "awstats", "goaccess")
 _AWSTATS = Path("/usr/lib/cgi-bin/awstats.pl")
-# What people have published for S3's logs since 2007, of 18 fields; the last %j takes what stands there today.
+# What people have published for S3's logs since 2007, of 18 fields; the last %j takes the fields that were added later.
 S3_RECIPE = '(%j %j [%d/%M/%Y:%h:%n:%j %j] %s %j %j %j %j "%j %r %j" %c %j %b %j %T %j "%f" "%B" %j)'
 
 # GoAccess' panels, each with the requests of some files: those that it takes for pages, for static, with 404.
@@ -77,13 +77,13 @@ def missing_programs() -> list[str]:
 
 def versions() -> str:
     """Which they are, as `name version`, with commas between."""
-    told = subprocess.run(
+    reported = subprocess.run(
         ["dpkg-query", "--show", "--showformat=${Package} ${Version}, ", *_PACKAGES],
         capture_output=True,
         text=True,
         check=True,
     )
-    return told.stdout.rstrip(", ")
+    return reported.stdout.rstrip(", ")
 
 
 def goaccess(log: Path, folder: Path) -> Traffic:
@@ -117,7 +117,7 @@ def awstats(log: Path, folder: Path) -> Traffic:
     _run("perl", _AWSTATS, "-config=peers", f"-configdir={home}", "-update")
     (data,) = home.glob("awstats*.peers.txt")
     sections = _awstats_sections(data.read_text("utf-8", "surrogateescape"))
-    # Parsed, old, new, corrupted and dropped lines, behind the time.
+    # Parsed, old, new, corrupted and dropped lines, after the time.
     *_, corrupted, dropped = next(row for row in sections["GENERAL"] if row[0] == "LastUpdate")
     hours = [[int(number) for number in row[1:]] for row in sections["TIME"]]
     return Traffic(

@@ -1,4 +1,4 @@
-"""Who reads what, and by which rules its numbers differ from ours: so that each difference is one to the last request.
+"""The programs, what each reads, and the rules that explain each difference from our numbers to the last request.
 
 A rule is a condition on our records, found in the program's source or documentation, or by trying.
 """
@@ -22,7 +22,7 @@ class Reading:
         run: what it says.
         unread: lines that are no request for it.
         unsized: requests whose bytes it leaves out of the sum.
-        uncoded: requests whose status it does not tell; `status_of` is how it tells that of the others.
+        uncoded: requests whose status it does not report; `status_of` returns its status for the others.
         unnamed: requests whose file it does not tell; `file_of` is what it calls those of the others.
         calls: how it calls files, in words, where that is not as they are.
         status_notes: what there is to say of its statuses.
@@ -42,7 +42,7 @@ class Reading:
     takes_rejected: bool = False
 
     def expected(self, engine: sa.Engine) -> Traffic:
-        """What it must say, by its rules and our records."""
+        """Return the expected values, from its rules and our records."""
         traffic = Traffic(
             requests=sum(count for _, count, _ in records(engine, *self.unread)),
             bytes=sum(sent for _, _, sent in records(engine, *self.unread, *self.unsized)),
@@ -102,7 +102,7 @@ _AWSTATS = Reading(
     calls="letters, digits and `-._~` decoded; without anchor, and without what follows a semicolon; up to the first"
     " blank; two slashes are one, `index.html` is its folder",
 )
-# Others it tells as 2xx, 4xx and so on. From its language file.
+# It reports the others as 2xx, 4xx and so on. From its language file.
 _ANALOG_STATUSES = {
     "1": range(100, 102),
     "2": range(200, 207),

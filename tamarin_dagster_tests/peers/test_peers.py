@@ -17,7 +17,7 @@ _PAGE = Path(__file__).parents[2] / "docs/reference/peers.md"
 
 @pytest.fixture(scope="module")
 def comparisons() -> Iterator[dict[str, Comparison]]:
-    """What each program has said."""
+    """The output of each program."""
     if missing := missing_programs():
         pytest.skip(f"not installed: {' '.join(missing)}; they are Debian's packages")
     with month() as loaded:

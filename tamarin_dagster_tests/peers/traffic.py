@@ -1,4 +1,4 @@
-"""What is compared: requests, bytes, statuses and files, as a program says them or as our tables have them."""
+"""The compared figures: requests, bytes, statuses and files, from a program or from our tables."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Request:
-    """What of a record decides how a program calls its status and its file. None stands for `-`."""
+    """The parts of a record that decide how a program names its status and its file. None is `-`."""
 
     status: str
     method: str | None
@@ -71,14 +71,14 @@ def records(engine: sa.Engine, *without: Rule) -> Iterator[tuple[Request, int, i
 
 
 def left_out(engine: sa.Engine, rule: Rule, *without: Rule) -> tuple[int, int]:
-    """How many records the rule is about, and their bytes, without those of other rules."""
+    """Return the number and bytes of the rule's records, without those of other rules."""
     with engine.connect() as connection:
         count, sent = connection.execute(sa.text(_FOUND.format(f"({rule.where})", _any(without)))).one()
         return count, int(sent)
 
 
 def rejected_lines(engine: sa.Engine) -> int:
-    """How many lines we have rejected."""
+    """Return the number of lines that we have rejected."""
     with engine.connect() as connection:
         return int(connection.scalar(sa.text("SELECT count(*) FROM s3_rejected_line")) or 0)
 
@@ -99,7 +99,7 @@ def ours(engine: sa.Engine) -> Traffic:
 
 
 def rolled_up(engine: sa.Engine) -> Traffic:
-    """What the rollups have: statuses by their first digit, and files by their keys, as URIs have these.
+    """Return the figures of the rollups: statuses by their first digit, and files by their keys, spelled as in URIs.
 
     Files are less what was no request: S3's own actions on a key, and the keys of a batch delete.
     """

@@ -11,10 +11,10 @@ from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.lake.schema import FILE
 from tamarin_dagster.logstore.archiving import ArchiveError, FolderArchive, S3Archive
 from tamarin_dagster.pipeline import archive as archiving
-from tamarin_dagster.pipeline.archive import archive, verify
-from tamarin_dagster.pipeline.pull import pull
-from tamarin_dagster.pipeline.purge import purge
-from tamarin_dagster.pipeline.reparse import reparse
+from tamarin_dagster.pipeline.archive import archive_bucket, verify
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.pipeline.purge import purge_bucket
+from tamarin_dagster.pipeline.reparse import reparse_bucket
 from tamarin_dagster.pipeline.retain import expire
 from tamarin_dagster.recordstore import archived as ledger_of_archive
 from tamarin_dagster.recordstore.archived import lock_day
@@ -51,7 +51,7 @@ def load(folder_place, engine):
     def load(keys):
         for key, body in keys.items():
             folder_place.put(key, body)
-        assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+        assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
 
     return load
 
@@ -61,8 +61,8 @@ def run(folder_place, kept, engine):
     """run(now=…): archive, then purge what is archived; return both."""
 
     def run(place=kept, **options):
-        done = archive(folder_place.bucket, place, engine, **options)
-        return done, purge(folder_place.bucket, folder_place.store, engine, archive=place)
+        done = archive_bucket(folder_place.bucket, place, engine, **options)
+        return done, purge_bucket(folder_place.bucket, folder_place.store, engine, archive=place)
 
     return run
 
@@ -215,7 +215,7 @@ def test_a_newer_generation_takes_the_place_of_the_older_one_there_too(
 ) -> None:
     """Its records are of another day, so the older one's file must go. It does not wait for other late log keys."""
     load({name(NEXT): lines(3), name(NEXT, 1): line("06/Mar/2026:00:00:00 +0000")})
-    archive(folder_place.bucket, kept, engine)
+    archive_bucket(folder_place.bucket, kept, engine)
     load({name(NEXT): lines(2, "06/Mar/2026:00:00:00 +0000")})
 
     done, purged = run()
@@ -233,9 +233,9 @@ def test_a_reparsed_key_waits_until_its_moved_lines_are_there(
     reject(rows, key, lines(4), [1, 3])
     assert run()[1].keys == 0
     assert len(rows_in(folder)) == 2
-    assert reparse(folder_place.bucket, engine).moved == 2
+    assert reparse_bucket(folder_place.bucket, engine).moved == 2
 
-    assert purge(folder_place.bucket, folder_place.store, engine, archive=kept).keys == 0
+    assert purge_bucket(folder_place.bucket, folder_place.store, engine, archive=kept).keys == 0
     done, purged = run()
 
     assert (done.rows, purged.keys) == (4, 1)
@@ -251,7 +251,7 @@ def test_a_key_that_is_reparsed_while_its_day_is_written_is_not_noted(
     mark = ledger_of_archive.mark_archived
 
     def after_a_reparse(*arguments):
-        assert reparse(folder_place.bucket, engine).moved == 1
+        assert reparse_bucket(folder_place.bucket, engine).moved == 1
         return mark(*arguments)
 
     monkeypatch.setattr(ledger_of_archive, "mark_archived", after_a_reparse)
@@ -334,7 +334,7 @@ def test_a_day_that_another_process_is_writing_is_left_to_it(load, run, engine, 
 def test_purged_keys_are_archived_when_their_day_is_asked_for(load, run, folder, rows, engine, folder_place) -> None:
     """The archive is set later, and their records are still in the table."""
     load({name(): lines(2)})
-    purge(folder_place.bucket, folder_place.store, engine)
+    purge_bucket(folder_place.bucket, folder_place.store, engine)
     assert run()[0].days == []
     assert run(days=[DAY])[0].keys == 1
     assert rows_in(folder) == as_in_the_table(rows)

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace, FolderArchive, S3Archive
 from tamarin_dagster.pipeline import archive as archiving
-from tamarin_dagster.pipeline.archive import Archived, archive, read_place_state, verify
-from tamarin_dagster.pipeline.pull import pull
-from tamarin_dagster.pipeline.purge import Purged, purge
-from tamarin_dagster.pipeline.reparse import reparse
+from tamarin_dagster.pipeline.archive import Archived, archive_bucket, read_place_state, verify
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.pipeline.purge import Purged, purge_bucket
+from tamarin_dagster.pipeline.reparse import reparse_bucket
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
 from tamarin_dagster_tests.places import Place
@@ -42,13 +42,13 @@ class Database:
     def load(self, keys: Mapping[str, bytes]) -> None:
         for key, body in keys.items():
             self.logs.put(key, body)
-        assert pull(self.logs.bucket, self.logs.store, self.engine).failures == []
+        assert pull_bucket(self.logs.bucket, self.logs.store, self.engine).failures == []
 
     def archive(self, place: ArchivePlace, **options: Any) -> Archived:
-        return archive(self.logs.bucket, place, self.engine, **options)
+        return archive_bucket(self.logs.bucket, place, self.engine, **options)
 
     def purge(self, place: ArchivePlace, **options: Any) -> Purged:
-        return purge(self.logs.bucket, self.logs.store, self.engine, archive=place, **options)
+        return purge_bucket(self.logs.bucket, self.logs.store, self.engine, archive=place, **options)
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         with self.engine.begin() as connection:
@@ -426,7 +426,7 @@ def test_a_key_that_is_reparsed_after_the_upgrade_has_its_earlier_day_written_ag
     reject(rows, name(), lines(4), [1, 3])
     ours.archive(place)
     as_of_an_earlier_version(ours, place, DAY)
-    assert reparse(ours.logs.bucket, ours.engine).moved == 2
+    assert reparse_bucket(ours.logs.bucket, ours.engine).moved == 2
 
     assert (ours.archive(place).rows, ours.purge(place).keys) == (5, 2)
 

@@ -18,15 +18,15 @@ from tamarin_dagster.cli import app
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline import backup as backups
 from tamarin_dagster.pipeline.backup import BackupError, back_up, connection_arguments, note_backup, restore
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.recordstore.database import migrate, schema_revision
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
 from tamarin_dagster_tests.contents import digests
 from tamarin_dagster_tests.lines import lines
 
-DEBIANS = Path("/usr/lib/postgresql/15/bin")
-NEEDS_15 = pytest.mark.skipif(not (DEBIANS / "postgres").exists(), reason="Debian's Postgres 15 is not installed")
+DEBIAN_BIN = Path("/usr/lib/postgresql/15/bin")
+NEEDS_15 = pytest.mark.skipif(not (DEBIAN_BIN / "postgres").exists(), reason="Debian's Postgres 15 is not installed")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def loaded(engine, folder_bucket, put_key):
     """Load seven records and a rejected line into the test's database."""
     put_key(lines(3))
     put_key(lines(4) + b"no record\n")
-    pull(folder_bucket, open_log_store(folder_bucket), engine)
+    pull_bucket(folder_bucket, open_log_store(folder_bucket), engine)
 
 
 @pytest.fixture
@@ -287,7 +287,7 @@ def test_a_backup_that_is_interrupted_leaves_neither_a_file_nor_a_pg_dump(loaded
 @pytest.fixture
 def only_debians(monkeypatch):
     """Pretend that the wheel has no programs, and that Debian's of Postgres 15 are on the PATH."""
-    monkeypatch.setattr(backups, "_find_programs", lambda name: iter([DEBIANS / name]))
+    monkeypatch.setattr(backups, "_find_programs", lambda name: iter([DEBIAN_BIN / name]))
 
 
 @NEEDS_15
@@ -326,7 +326,7 @@ def debians_url(tmp_path_factory, short_folder):
     secret.chmod(0o644)
 
     def program(name: str, *arguments: str) -> None:
-        subprocess.run([DEBIANS / name, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL, **account)
+        subprocess.run([DEBIAN_BIN / name, *arguments], check=True, cwd=folder, stdout=subprocess.DEVNULL, **account)
 
     program("initdb", "--pgdata=data", "--username=tamarin", f"--pwfile={secret}", "--auth=scram-sha-256",
             "--encoding=UTF8", "--locale=C")  # fmt: skip
@@ -395,7 +395,7 @@ def test_the_commands_on_an_embedded_server_say_what_they_did(
         f"home: there is no database in {short_folder / 'old'} yet, so there is nothing to back up\n",
     )
     assert not (short_folder / "old").exists()
-    with EmbeddedPostgres(short_folder / "old"):  # so that not each command starts it anew
+    with EmbeddedPostgres(short_folder / "old"):  # so that the commands share one server
         put_key(lines(7))
         assert command("pull", **old).returncode == 0
         assert list(log_folder.glob("*/*")) == [], "the database has the only copy now"

@@ -1,4 +1,4 @@
-"""What lies in a log bucket, by day, and what of it is unseen; and how few requests that takes."""
+"""The content of a log bucket by day, its unseen keys, and the small number of requests that this takes."""
 
 import threading
 import time
@@ -17,11 +17,11 @@ from tamarin_dagster.pipeline.discover import (
     MAX_STRAYS_NAMED,
     Look,
     Survey,
-    days_with_keys,
     describe_unsearched,
+    list_days_with_keys,
     survey,
 )
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.settings import LoggedBucket, Settings
 from tamarin_dagster_tests.lines import lines
 
@@ -67,7 +67,7 @@ BUCKET = LoggedBucket(name="media", log_bucket_name="names", log_prefix="logs/",
 
 def days_of(names: Iterable[str], first: date = EVER[0], last: date = EVER[1], bucket: LoggedBucket = BUCKET) -> list:
     store = Names(names)
-    return [str(day) for day in days_with_keys(store, bucket, survey(store, bucket).roots, first, last)]
+    return [str(day) for day in list_days_with_keys(store, bucket, survey(store, bucket).roots, first, last)]
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -121,7 +121,7 @@ def test_both_layouts_of_both_kinds_of_log_bucket_are_found(world):
         ),
         strays=("logs/README", "logs/backup/2026-05-10-10-00-00-0000000000000000"),
     )
-    assert list(days_with_keys(store, bucket, seen.roots, *EVER)) == [
+    assert list(list_days_with_keys(store, bucket, seen.roots, *EVER)) == [
         date(2025, 6, 30),
         date(2025, 12, 31),
         date(2026, 1, 2),
@@ -217,13 +217,15 @@ def test_a_year_of_keys_is_jumped_over(layout):
     assert store.requests <= 8
     assert store.listed <= 8
     store.requests = 0
-    assert list(days_with_keys(store, BUCKET, seen.roots, date(2026, 1, 1), date(2026, 3, 6))) == [date(2026, 3, 5)]
+    assert list(list_days_with_keys(store, BUCKET, seen.roots, date(2026, 1, 1), date(2026, 3, 6))) == [
+        date(2026, 3, 5)
+    ]
     assert store.requests <= 5
 
 
 def test_each_day_with_keys_costs_one_request():
     store = Names(year_of_keys(simple, 30))
-    assert len(list(days_with_keys(store, BUCKET, (), *EVER))) == 365
+    assert len(list(list_days_with_keys(store, BUCKET, (), *EVER))) == 365
     assert store.requests == 366
     assert store.listed == 365
 
@@ -243,7 +245,7 @@ def test_trees_of_other_buckets_cost_two_requests_a_region():
 
 def test_names_between_the_days_do_not_cost_a_request_each():
     store = Names([*(f"logs/2026{number:08}.csv" for number in range(300)), simple("2026-03-05")])
-    assert list(days_with_keys(store, BUCKET, (), *EVER)) == [date(2026, 3, 5)]
+    assert list(list_days_with_keys(store, BUCKET, (), *EVER)) == [date(2026, 3, 5)]
     assert store.requests < 50
 
 
@@ -264,7 +266,7 @@ def test_trees_below_any_folders_are_found(world):
         strays=("logs/backup/2026-03-05-10-00-00-0000000000000000", "logs/zone/user/notes"),
     )
     strays = list(seen.strays)
-    days = [str(day) for day in days_with_keys(store, bucket, seen.roots, *EVER, strays)]
+    days = [str(day) for day in list_days_with_keys(store, bucket, seen.roots, *EVER, strays)]
     assert days == [f"{year}-03-{day:02}" for year in (2025, 2026) for day in range(1, 7)] + ["2026-03-20"]
     assert strays == list(seen.strays)
 
@@ -282,13 +284,13 @@ def test_names_of_other_stores_are_looked_at_listed_and_seen_once(world, engine)
         put(name, lines(2))
     look = Look(store, engine, bucket, survey(store, bucket).roots, day)
     assert [key.object.key for page in look for key in page] == names[1:]
-    pulled = pull(bucket, store, engine)
+    pulled = pull_bucket(bucket, store, engine)
     assert [(str(each.period), each.keys, each.records, each.strays) for each in pulled.periods] == [
         ("2016-05-04", 1, 2, []),
         ("2025-07-08", 2, 4, []),
     ]
     assert (pulled.strays, pulled.failures) == ((), [])
-    assert [(each.keys, each.seen) for each in pull(bucket, store, engine).periods] == [(0, 1), (0, 2)]
+    assert [(each.keys, each.seen) for each in pull_bucket(bucket, store, engine).periods] == [(0, 1), (0, 2)]
 
 
 @pytest.mark.parametrize("root", OTHERS)
@@ -301,7 +303,7 @@ def test_a_tree_below_any_folders_costs_a_request_a_year_and_one_a_day(root):
     assert seen == Survey((root,), ("logs/~end",))
     assert (store.requests, store.listed) == (4, 3)
     store.requests = store.listed = 0
-    assert len(list(days_with_keys(store, BUCKET, seen.roots, *EVER))) == 366
+    assert len(list(list_days_with_keys(store, BUCKET, seen.roots, *EVER))) == 366
     assert store.requests <= 371
     assert store.listed <= 371
 
@@ -319,7 +321,7 @@ def test_both_layouts_at_the_log_prefix_itself_do_not_read_each_other():
     seen = survey(store, BUCKET)
     assert seen == Survey(("logs/", "logs/2025x/bkt/"), ())
     strays: list[str] = []
-    days = [str(day) for day in days_with_keys(store, BUCKET, seen.roots, *EVER, strays)]
+    days = [str(day) for day in list_days_with_keys(store, BUCKET, seen.roots, *EVER, strays)]
     assert days == ["2024-01-01", "2024-02-01", "2025-05-06", "2025-06-01", "2025-07-01", "2026-01-01", "2026-02-01"]
     assert strays == []
     assert store.listed < 60
@@ -351,7 +353,7 @@ def test_notes_and_markers_in_a_tree_do_not_hide_it():
     store = Names([*names, *odd, "logs/zone/", "logs/zone/user/"])
     seen = survey(store, BUCKET)
     assert seen == Survey((root,), (f"{root}!note", f"{root}2026/01/05/!note", f"{root}zzz"))
-    assert [str(day) for day in days_with_keys(store, BUCKET, seen.roots, *EVER)] == [
+    assert [str(day) for day in list_days_with_keys(store, BUCKET, seen.roots, *EVER)] == [
         "2026-01-05",
         "2026-03-05",
         "2027-01-01",
@@ -429,7 +431,7 @@ def test_a_look_counts_keys_seen_ones_and_strays(world, engine):
     for number in range(4):
         put(simple("2026-03-05", number), lines(2))
     put(partitioned("2026-03-05", 9), lines(1))
-    pull(bucket, store, engine, periods=[day])
+    pull_bucket(bucket, store, engine, periods=[day])
     put(simple("2026-03-05", 4), lines(1))
     put(simple("2026-03-05", 1), lines(3))
     for stray in ("logs/2026-03-05-junk", "logs/2026-03-05-x/", simple("2026-03-05", 7) + ".bak"):
@@ -483,7 +485,7 @@ def test_a_look_lists_few_pages_ahead_and_ends_when_it_is_given_up(engine):
 def test_a_key_of_another_log_bucket_is_not_seen_here(engine, folder_bucket, put_key, tmp_path):
     """The same name and generation in two log buckets are two log keys."""
     key = put_key(lines(1))
-    pull(folder_bucket, open_log_store(folder_bucket), engine)
+    pull_bucket(folder_bucket, open_log_store(folder_bucket), engine)
     store = open_log_store(folder_bucket)
     assert not any(Look(store, engine, folder_bucket, (), date(2026, 3, 5)))
     store.name = "another"
@@ -498,7 +500,7 @@ def test_names_with_an_impossible_date_are_told_of_as_strays(world):
     for name in [simple("2026-03-05"), partitioned("2026-03-05"), *odd, simple("2026-03-32", 1)]:
         put(name)
     strays: list[str] = []
-    assert list(days_with_keys(store, bucket, survey(store, bucket).roots, *EVER, strays)) == [date(2026, 3, 5)]
+    assert list(list_days_with_keys(store, bucket, survey(store, bucket).roots, *EVER, strays)) == [date(2026, 3, 5)]
     assert sorted(strays) == sorted(odd)
 
 

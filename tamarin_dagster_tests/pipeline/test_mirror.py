@@ -17,8 +17,8 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, copies
 from tamarin_dagster.logstore.copies import ASIDE, Copies, CopiesError, NotCopiedError
 from tamarin_dagster.logstore.opening import open_log_store
-from tamarin_dagster.pipeline.mirror import Mirrored, choose_folder, mirror
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.mirror import Mirrored, choose_folder, mirror_bucket
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.settings import LoggedBucket
 from tamarin_dagster_tests.lines import lines
 
@@ -48,7 +48,7 @@ def _gzipped(body: bytes) -> bytes:
 
 @pytest.fixture
 def mirrored_of(tmp_path) -> Callable[..., Mirrored]:
-    return lambda place, **days: mirror(place.bucket, place.store, tmp_path / "out", **days)
+    return lambda place, **days: mirror_bucket(place.bucket, place.store, tmp_path / "out", **days)
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def test_a_pull_of_the_mirror_loads_what_a_pull_of_the_log_bucket_does(source, m
     done = mirrored()
     copy = _as_source(done)
 
-    pull(source.bucket, source.store, engine)
-    pull(copy, open_log_store(copy), engine)
+    pull_bucket(source.bucket, source.store, engine)
+    pull_bucket(copy, open_log_store(copy), engine)
 
     in_s3, in_folder = (rows(records, name=each.log_bucket_name) for each in (source.bucket, copy))
     assert in_s3 == in_folder
@@ -103,7 +103,7 @@ def test_log_keys_of_other_stores_and_copies_with_a_suffix_are_mirrored_and_the_
     done = mirrored_of(s3_place)
     assert (sorted(copies_of(done)), done.outside, done.failures) == (sorted(names), ["logs/zone/user/notes"], [])
     copy = _as_source(done)
-    pulled = pull(copy, open_log_store(copy), engine)
+    pulled = pull_bucket(copy, open_log_store(copy), engine)
     assert [(str(each.period), each.keys, each.records) for each in pulled.periods] == [
         ("2026-03-05", 2, 4),
         ("2026-03-06", 2, 4),
@@ -160,7 +160,7 @@ def test_a_mirror_without_its_index_is_made_anew_and_nothing_is_loaded_again(mir
     done = mirrored()
     source = _as_source(done)
     store = open_log_store(source)
-    assert sum(day.keys for day in pull(source, store, engine, last=date(2026, 3, 8)).periods) == 5
+    assert sum(day.keys for day in pull_bucket(source, store, engine, last=date(2026, 3, 8)).periods) == 5
     listed = [(item.key, item.size, item.last_modified) for page in store.pages("") for item in page]
     loaded = rows("SELECT id, loaded_at FROM s3_log_key ORDER BY id")
     (done.folder / ASIDE / "index.sqlite").write_bytes(b"no database at all" * 100)
@@ -170,7 +170,7 @@ def test_a_mirror_without_its_index_is_made_anew_and_nothing_is_loaded_again(mir
 
     assert mirrored().keys == 5
     assert [(item.key, item.size, item.last_modified) for page in store.pages("") for item in page] == listed
-    again = pull(source, store, engine, last=date(2026, 3, 8)).periods
+    again = pull_bucket(source, store, engine, last=date(2026, 3, 8)).periods
     assert [sum(getattr(day, each) for day in again) for each in ("seen", "keys", "returned")] == [5, 0, 0]
     assert rows("SELECT id, loaded_at FROM s3_log_key ORDER BY id") == loaded
 
@@ -191,7 +191,7 @@ def test_a_large_key_is_written_by_chunks(source, mirrored, monkeypatch) -> None
 def test_buckets_of_one_log_bucket_share_a_folder_and_others_have_their_own(source, tmp_path) -> None:
     films = source.bucket.model_copy(update={"name": "films", "log_prefix": "films/"})
     source.put(key_of(1, prefix="films/"), lines(1))
-    one, two = (mirror(each, source.store, tmp_path) for each in (source.bucket, films))
+    one, two = (mirror_bucket(each, source.store, tmp_path) for each in (source.bucket, films))
     here, there = (LoggedBucket(name="media", log_bucket_name=f"file:///{path}/logs") for path in ("a", "b"))
 
     assert one.folder == two.folder == tmp_path / source.bucket.log_bucket_name
@@ -202,9 +202,9 @@ def test_buckets_of_one_log_bucket_share_a_folder_and_others_have_their_own(sour
 def test_a_folder_is_mirrored_too_but_not_into_itself(folder_place, tmp_path, log_folder) -> None:
     folder_place.put(key_of(1), lines(2))
 
-    assert copies_of(mirror(folder_place.bucket, folder_place.store, tmp_path / "out")) == {key_of(1): lines(2)}
+    assert copies_of(mirror_bucket(folder_place.bucket, folder_place.store, tmp_path / "out")) == {key_of(1): lines(2)}
     with pytest.raises(CopiesError, match="choose another folder"):
-        mirror(folder_place.bucket, folder_place.store, log_folder)
+        mirror_bucket(folder_place.bucket, folder_place.store, log_folder)
 
 
 @pytest.mark.parametrize("name", ["../out", "/out", "a/../../out", "a//b", ".a/b", "a/.b", "a/", "a\0b", "link/out"])

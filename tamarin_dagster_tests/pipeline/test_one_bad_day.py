@@ -16,7 +16,7 @@ from tamarin_dagster.analytics.report import tops
 from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.cli import app
 from tamarin_dagster.pipeline.export import columnar
-from tamarin_dagster.pipeline.retain import first_kept_day
+from tamarin_dagster.pipeline.retain import find_first_kept_day
 from tamarin_dagster.recordstore.extracts import Extract
 from tamarin_dagster.recordstore.schema.answer_views import ANSWERS
 from tamarin_dagster.recordstore.schema.cost_views import COST_VIEWS
@@ -82,8 +82,8 @@ def test_two_records_with_the_most_bytes_of_all_stop_no_command(put, run, rows, 
     said = run("report", "--month", "2026-03", "--out", str(world / "reports")).stderr
     assert "innocent, March 2026: 3 requests, 300 bytes sent" in said
     assert f"huge, March 2026: 2 requests, {2 * LARGEST:,} bytes sent" in said
-    (hogs,) = json.loads(run("hogs", "--bucket", "huge", "--since", "2026-03-01", "--format", "json").stdout)
-    assert (hogs["bytes"], hogs["hogs"][0]["bytes"], hogs["hogs"][0]["share"]) == (2 * LARGEST, 2 * LARGEST, 1.0)
+    (found,) = json.loads(run("hogs", "--bucket", "huge", "--since", "2026-03-01", "--format", "json").stdout)
+    assert (found["bytes"], found["hogs"][0]["bytes"], found["hogs"][0]["share"]) == (2 * LARGEST, 2 * LARGEST, 1.0)
     answer = run(
         "sql", "SELECT sum(bytes_sent) AS n FROM traffic_daily_by_key WHERE bucket = 'huge'", "--format", "json"
     )
@@ -106,7 +106,7 @@ def test_two_records_with_the_most_bytes_of_all_stop_no_command(put, run, rows, 
     assert rows("SELECT internet_bytes FROM s3_monthly_price WHERE bucket = 'huge'") == [(2 * LARGEST + 400,)]
 
     run("expire", TAMARIN_RETENTION_MONTHS="1")
-    kept = first_kept_day(1, datetime.now(UTC).date()) <= DAY
+    kept = find_first_kept_day(1, datetime.now(UTC).date()) <= DAY
     assert rows("SELECT count(*) FROM s3_log_record") == [(6 if kept else 0,)]
 
 
@@ -229,7 +229,7 @@ def test_a_day_that_cannot_be_exported_is_named_and_the_other_files_are_written(
 
 def test_expire_needs_no_other_day_than_those_that_it_drops(put, run, rows) -> None:
     """A day that cannot be rolled up ended `expire`, although it was to stay."""
-    first_kept = first_kept_day(1, datetime.now(UTC).date())
+    first_kept = find_first_kept_day(1, datetime.now(UTC).date())
     old = first_kept - timedelta(days=10)
     put("aaa", record(f"{old:%d/%b/%Y}:10:00:00 +0000", bucket="aaa"), day=old)
     put("huge", record(f"{first_kept:%d/%b/%Y}:10:00:00 +0000", bucket="huge"), day=first_kept)
@@ -243,7 +243,7 @@ def test_expire_needs_no_other_day_than_those_that_it_drops(put, run, rows) -> N
 
 
 def test_a_month_whose_days_cannot_be_rolled_up_is_named_by_expire_and_stays(put, run, rows) -> None:
-    old = first_kept_day(1, datetime.now(UTC).date()) - timedelta(days=10)
+    old = find_first_kept_day(1, datetime.now(UTC).date()) - timedelta(days=10)
     put("huge", record(f"{old:%d/%b/%Y}:10:00:00 +0000", bucket="huge"), day=old)
     run("pull", "--from", str(old), "--no-rollups", "--no-purge")
     refuse(rows, "traffic_daily_by_key", "bucket <> 'huge'")
@@ -252,6 +252,6 @@ def test_a_month_whose_days_cannot_be_rolled_up_is_named_by_expire_and_stays(put
 
     name = f"s3_log_record_{old:%Y_%m}"
     assert f"{name} is not dropped: bucket huge, day {old} must be rolled up first" in done.stderr
-    told = json.loads(done.stdout)
-    assert (told["partitions"], len(told["kept_back"]), told["keys"]) == ([], 1, 0)
+    reported = json.loads(done.stdout)
+    assert (reported["partitions"], len(reported["kept_back"]), reported["keys"]) == ([], 1, 0)
     assert rows("SELECT count(*) FROM s3_log_record") == [(1,)]

@@ -21,8 +21,8 @@ from tamarin_dagster.logformat import parser as parsing
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline import pull as pulling
-from tamarin_dagster.pipeline.pull import Progress, Pulled, pull
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.pipeline.pull import Progress, Pulled, pull_bucket
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster.recordstore import ledger, loading
 from tamarin_dagster.recordstore.loading import Batch
 from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS
@@ -44,7 +44,7 @@ def name(day: date = DAY, number: int = 0, suffix: str = "") -> str:
 
 
 def pull_all(place, engine, **options) -> Pulled:
-    return pull(place.bucket, place.store, engine, **options)
+    return pull_bucket(place.bucket, place.store, engine, **options)
 
 
 def in_sum(pulled: Pulled) -> tuple[int, ...]:
@@ -167,15 +167,15 @@ def test_a_pull_begins_with_the_start_date_and_ends_with_tomorrow(folder_place, 
 
 
 def test_progress_tells_sums_over_all_days(a_week, engine, small_batches):
-    told: list[Progress] = []
-    pull_all(a_week, engine, progress=told.append)
+    reported: list[Progress] = []
+    pull_all(a_week, engine, progress=reported.append)
     loads, looks = 12, 7
-    assert len(told) == loads + looks
-    assert [(one.keys, one.looked) for one in told] == sorted((one.keys, one.looked) for one in told)
-    assert (told[-1].period, told[-1].keys, told[-1].lines) == (DAY + timedelta(days=6), 35, 119)
-    assert (told[-1].looked, {one.periods for one in told}) == (7, {7})
+    assert len(reported) == loads + looks
+    assert [(one.keys, one.looked) for one in reported] == sorted((one.keys, one.looked) for one in reported)
+    assert (reported[-1].period, reported[-1].keys, reported[-1].lines) == (DAY + timedelta(days=6), 35, 119)
+    assert (reported[-1].looked, {one.periods for one in reported}) == (7, {7})
     sizes = [item.size for page in a_week.store.pages("logs/") for item in page]
-    assert told[-1].bytes == sum(sizes)
+    assert reported[-1].bytes == sum(sizes)
 
 
 def test_compressed_keys_are_read_whatever_their_names(place, engine, rows):
@@ -287,19 +287,19 @@ def test_a_day_may_take_many_batches(folder_place, engine, rows, monkeypatch, li
     monkeypatch.setattr(pulling, limit, value)
     for number in range(9):
         folder_place.put(name(DAY, number), lines(number + 2))
-    told: list[Progress] = []
-    pulled = pull_all(folder_place, engine, progress=told.append, connections=connections)
+    reported: list[Progress] = []
+    pulled = pull_all(folder_place, engine, progress=reported.append, connections=connections)
     assert in_sum(pulled) == (9, 0, 9, 54, 54, 0, 0)
     # Lines are counted batch by batch; log keys as soon as they are committed, which may be two batches at once.
-    assert (len({one.lines for one in told if one.lines}), rows(COUNTS)) == (batches, [(9, 54, 0)])
+    assert (len({one.lines for one in reported if one.lines}), rows(COUNTS)) == (batches, [(9, 54, 0)])
 
 
 def test_progress_tells_of_days_that_are_loaded_already(a_week, engine):
     """Otherwise a pull over years that are already loaded would be silent for minutes."""
     pull_all(a_week, engine)
-    told: list[Progress] = []
-    pull_all(a_week, engine, progress=told.append)
-    assert [(one.looked, one.periods, one.keys) for one in told] == [(number, 7, 0) for number in range(1, 8)]
+    reported: list[Progress] = []
+    pull_all(a_week, engine, progress=reported.append)
+    assert [(one.looked, one.periods, one.keys) for one in reported] == [(number, 7, 0) for number in range(1, 8)]
 
 
 def test_what_remains_is_told_from_the_days_that_were_looked_at():
@@ -348,11 +348,13 @@ def test_an_hour_has_the_log_keys_whose_names_have_a_suffix_too(place, engine, r
     assert [(each.keys, each.records, each.strays) for each in pulled.periods] == [(22, 132, []), (1, 100, [])]
     assert pulled.failures == []
     with engine.connect() as connection:
-        found = [ledger.period_counts(connection, "media", period) for period in (*hours, DeliveryHour(DAY, 12), DAY)]
+        found = [
+            ledger.read_period_counts(connection, "media", period) for period in (*hours, DeliveryHour(DAY, 12), DAY)
+        ]
         assert [(each.keys, each.records) for each in found] == [(22, 132), (1, 100), (0, 0), (23, 232)]
-    assert purge(place.bucket, place.store, engine, periods=[hours[0]]).keys == 22
+    assert purge_bucket(place.bucket, place.store, engine, periods=[hours[0]]).keys == 22
     assert place.names() == ["logs/2026-03-05-11-00-00-00000000000000AA.txt"]
-    assert purge(place.bucket, place.store, engine, periods=[hours[1], DAY]).keys == 1
+    assert purge_bucket(place.bucket, place.store, engine, periods=[hours[1], DAY]).keys == 1
     assert rows("SELECT count(*), count(purged_at) FROM s3_log_key") == [(23, 23)]
 
 
@@ -361,13 +363,13 @@ def test_buckets_that_share_a_prefix_load_each_key_once(place, engine, rows, con
     films = place.bucket.model_copy(update={"name": "films"})
     for number in range(6):
         place.put(name(DAY, number), line(bucket="media") + line(bucket="films") + line(bucket="media"))
-    assert in_sum(pull(place.bucket, place.store, engine, periods=[DAY]))[:5] == (6, 0, 6, 18, 18)
+    assert in_sum(pull_bucket(place.bucket, place.store, engine, periods=[DAY]))[:5] == (6, 0, 6, 18, 18)
     before = contents()
-    assert in_sum(pull(films, place.store, engine, periods=[DAY]))[:5] == (6, 6, 0, 0, 0)
+    assert in_sum(pull_bucket(films, place.store, engine, periods=[DAY]))[:5] == (6, 6, 0, 0, 0)
     assert contents() == before
     assert rows("SELECT bucket, count(*) FROM s3_log_record GROUP BY 1 ORDER BY 1") == [("films", 6), ("media", 12)]
     place.put(name(DAY, 6), line(bucket="films"))
-    assert in_sum(pull(films, place.store, engine))[:5] == (7, 6, 1, 1, 1)
+    assert in_sum(pull_bucket(films, place.store, engine))[:5] == (7, 6, 1, 1, 1)
     assert rows("SELECT bucket, count(*) FROM s3_log_key GROUP BY 1 ORDER BY 1") == [("films", 1), ("media", 6)]
 
 
@@ -450,10 +452,10 @@ def test_a_log_bucket_that_cannot_be_listed_is_an_error(s3_place, folder_place, 
     missing = s3_place.bucket.model_copy(update={"log_bucket_name": "no-such-bucket"})
     for days in (None, [DAY]):
         with pytest.raises(LogStoreError, match="no-such-bucket"):
-            pull(missing, open_log_store(missing), engine, periods=days)
+            pull_bucket(missing, open_log_store(missing), engine, periods=days)
     nowhere = folder_place.bucket.model_copy(update={"log_bucket_name": "file:///no/such/folder"})
     with pytest.raises(LogStoreError, match="the folder does not exist"):
-        pull(nowhere, open_log_store(nowhere), engine)
+        pull_bucket(nowhere, open_log_store(nowhere), engine)
 
 
 def test_a_listing_that_fails_midway_leaves_what_was_loaded_and_a_rerun_completes_it(
@@ -462,7 +464,7 @@ def test_a_listing_that_fails_midway_leaves_what_was_loaded_and_a_rerun_complete
     """An error is never taken for an empty day."""
     store = Broken(a_week.store, listing=f"logs/{DAY + timedelta(days=4)}-")
     with pytest.raises(LogStoreError, match="access denied"):
-        pull(a_week.bucket, store, engine)
+        pull_bucket(a_week.bucket, store, engine)
     loaded = rows(COUNTS)[0][0]
     assert loaded % 3 == 0
     assert 0 <= loaded <= 20
@@ -507,7 +509,7 @@ def test_an_error_in_any_step_leaves_what_was_committed_and_a_rerun_completes_it
         else:
             patch.setattr(loading, step, first_interrupted(getattr(loading, step)))
         with pytest.raises(KeyboardInterrupt):
-            pull(folder_place.bucket, store, engine, **options)
+            pull_bucket(folder_place.bucket, store, engine, **options)
     loaded = rows(COUNTS)[0][0]
     # The loaders are ahead of the progress: their current batches, and waiting ones, are committed.
     ahead = {"progress": 15, "load": 3}.get(step, 0)
@@ -558,7 +560,7 @@ def test_what_changes_between_listing_and_fetching_is_left_to_the_next_pull(plac
         place.put(name(DAY, 1), lines(3))
         place.remove(name(DAY, 2))
 
-    pulled = pull(place.bucket, Broken(place.store, before_fetch=change), engine)
+    pulled = pull_bucket(place.bucket, Broken(place.store, before_fetch=change), engine)
     assert [failure.key for failure in pulled.failures] == [name(DAY, 1), name(DAY, 2)]
     assert rows(COUNTS) == [(2, 2, 0)]
     assert pull_all(place, engine).failures == []
@@ -574,14 +576,14 @@ def test_overlapping_pulls_are_as_one_undisturbed_pull(a_week, engine, rows, con
 
     def work(bucket: LoggedBucket) -> Pulled:
         barrier.wait()
-        return pull(bucket, a_week.store, engine)
+        return pull_bucket(bucket, a_week.store, engine)
 
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(work, [a_week.bucket, a_week.bucket, a_week.bucket]))
     assert sum(in_sum(pulled)[2] for pulled in done) == 35
     assert all(pulled.failures == [] for pulled in done)
     assert contents() == undisturbed
-    assert in_sum(pull(films, a_week.store, engine))[2] == 0
+    assert in_sum(pull_bucket(films, a_week.store, engine))[2] == 0
 
 
 def test_keys_that_another_run_loaded_meanwhile_are_counted_as_seen(folder_place, engine, monkeypatch):
@@ -607,7 +609,7 @@ def test_keys_that_another_run_loaded_meanwhile_are_counted_as_seen(folder_place
                     yield page[2:]
 
     monkeypatch.setattr(loading, "load", load_behind_another)
-    pulled = pull(folder_place.bucket, Slow(folder_place.store), engine, periods=[DAY])
+    pulled = pull_bucket(folder_place.bucket, Slow(folder_place.store), engine, periods=[DAY])
     assert in_sum(pulled)[:3] == (3, 3, 0)
 
 
@@ -646,7 +648,7 @@ def test_batches_ahead_stay_few(folder_place, engine, monkeypatch):
 
     monkeypatch.setattr(loading, "load", slow_load)
     monkeypatch.setattr(loading, "prepare", noted)
-    pull(folder_place.bucket, Broken(folder_place.store, before_fetch=before_fetch), engine)
+    pull_bucket(folder_place.bucket, Broken(folder_place.store, before_fetch=before_fetch), engine)
     assert (begun, ended) == (16, 16)
     # Two are being loaded, one waits parsed, one is being parsed; one waits fetched, one is being fetched.
     assert 2 <= most_under_way <= 7
@@ -659,10 +661,10 @@ def test_a_key_that_another_pull_loaded_and_purged_since_it_was_listed_is_no_fai
         place.put(name(DAY, number), lines(2))
 
     def other(_) -> None:
-        pull(place.bucket, place.store, engine)
-        purge(place.bucket, place.store, engine)
+        pull_bucket(place.bucket, place.store, engine)
+        purge_bucket(place.bucket, place.store, engine)
 
-    pulled = pull(place.bucket, Broken(place.store, before_fetch=other), engine)
+    pulled = pull_bucket(place.bucket, Broken(place.store, before_fetch=other), engine)
     assert pulled.failures == []
     assert [(day.listed, day.seen, day.keys) for day in pulled.periods] == [(3, 3, 0)]
     assert rows("SELECT count(*), count(purged_at) FROM s3_log_key") == [(3, 3)]

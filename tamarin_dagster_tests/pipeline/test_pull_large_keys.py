@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tamarin_dagster.logformat import parser
 from tamarin_dagster.logstore import FetchError
 from tamarin_dagster.pipeline import pull as pulling
-from tamarin_dagster.pipeline.pull import Progress, pull
+from tamarin_dagster.pipeline.pull import Progress, pull_bucket
 from tamarin_dagster.recordstore import ledger, loading
 from tamarin_dagster_tests.lines import line, lines
 
@@ -54,7 +54,7 @@ def no_thread_is_left():
 
 
 def pull_all(place, engine, **options):
-    return pull(place.bucket, place.store, engine, **options)
+    return pull_bucket(place.bucket, place.store, engine, **options)
 
 
 def assert_ledger_is_true(engine, rows):
@@ -66,8 +66,8 @@ def test_a_large_key_is_loaded_as_if_it_were_small(place, engine, rows, contents
     place.put(name(1), BODY)
     place.put(name(2), lines(2))
     place.put(name(3), BODY + b"\n" + BODY)
-    told: list[Progress] = []
-    pulled = pull_all(place, engine, progress=told.append, run_id="run-1")
+    reported: list[Progress] = []
+    pulled = pull_all(place, engine, progress=reported.append, run_id="run-1")
     in_parts = contents()
     assert pulled.failures == []
     assert rows(
@@ -78,9 +78,13 @@ def test_a_large_key_is_loaded_as_if_it_were_small(place, engine, rows, contents
         (*(2 * count for count in BODY_COUNTS), "run-1"),
     ]
     assert_ledger_is_true(engine, rows)
-    assert len(told) > 20  # a large key shows its progress
-    assert [one.lines for one in told] == sorted(one.lines for one in told)
-    assert (told[-1].keys, told[-1].lines, told[-1].bytes) == (3, 3 * 127 + 2, 3 * len(BODY) + 1 + len(lines(2)))
+    assert len(reported) > 20  # a large key shows its progress
+    assert [one.lines for one in reported] == sorted(one.lines for one in reported)
+    assert (reported[-1].keys, reported[-1].lines, reported[-1].bytes) == (
+        3,
+        3 * 127 + 2,
+        3 * len(BODY) + 1 + len(lines(2)),
+    )
     monkeypatch.undo()
     rows("TRUNCATE s3_log_key, s3_log_record, s3_rejected_line")
     pull_all(place, engine)
@@ -92,11 +96,11 @@ def test_a_large_key_is_loaded_as_if_it_were_small(place, engine, rows, contents
 def test_a_compressed_key_that_unpacks_to_much_is_loaded_in_parts_too(place, engine, rows, suffix):
     place.put(name(1, suffix), gzip.compress(BODY * 3))
     place.put(name(2), lines(1))
-    told: list[Progress] = []
-    pulled = pull_all(place, engine, progress=told.append)
+    reported: list[Progress] = []
+    pulled = pull_all(place, engine, progress=reported.append)
     assert pulled.failures == []
     assert rows("SELECT line_count, record_count FROM s3_log_key ORDER BY key") == [(379, 361), (1, 1)]
-    assert len(told) > 20
+    assert len(reported) > 20
 
 
 def test_a_large_key_without_any_line_end_is_one_rejected_line(place, engine, rows, monkeypatch):
@@ -176,7 +180,7 @@ def test_a_large_key_that_changes_while_it_is_read_is_left_to_the_next_pull(plac
     def change():
         raise FetchError("it was deleted or overwritten after it was listed; the next run takes what is there then")
 
-    (failure,) = pull(place.bucket, Interrupted(place.store, change), engine).failures
+    (failure,) = pull_bucket(place.bucket, Interrupted(place.store, change), engine).failures
     assert (failure.key, "overwritten" in failure.error) == (name(1), True)
     assert rows(COUNTS) == [(1, 3, 0)]
 
@@ -196,7 +200,7 @@ def test_an_interrupt_rolls_a_large_key_back_and_says_what_remains(place, engine
         raise KeyboardInterrupt
 
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
-        pull(place.bucket, Interrupted(place.store, wait, at=2), engine, progress=interrupt)
+        pull_bucket(place.bucket, Interrupted(place.store, wait, at=2), engine, progress=interrupt)
     assert rows(COUNTS) == [(0, 0, 0)]
     assert "0 log keys loaded; 1 of 1 day incomplete, from 2026-03-05 on" in caplog.text
     pull_all(place, engine)
@@ -217,7 +221,7 @@ def test_a_large_key_that_another_run_loaded_meanwhile_is_not_even_read(folder_p
     folder_place.put(name(), BODY)
     opened_by_us = []
 
-    class Behind(Interrupted):
+    class AtTheEnd(Interrupted):
         def open(self, item):
             pull_all(folder_place, engine)
             opened = self._store.open(item)
@@ -229,7 +233,7 @@ def test_a_large_key_that_another_run_loaded_meanwhile_is_not_even_read(folder_p
 
             return replace(opened, chunks=chunks())
 
-    pulled = pull(folder_place.bucket, Behind(folder_place.store, lambda: None), engine)
+    pulled = pull_bucket(folder_place.bucket, AtTheEnd(folder_place.store, lambda: None), engine)
     assert (pulled.periods[0].seen, pulled.periods[0].keys) == (1, 0)
     assert rows(COUNTS) == [(1, 121, 3)]
 

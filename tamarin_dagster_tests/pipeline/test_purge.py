@@ -11,9 +11,9 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import Deleted
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline import purge as purging
-from tamarin_dagster.pipeline.pull import pull
-from tamarin_dagster.pipeline.purge import Purged, purge
-from tamarin_dagster.pipeline.reparse import reparse
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.pipeline.purge import Purged, purge_bucket
+from tamarin_dagster.pipeline.reparse import reparse_bucket
 from tamarin_dagster.recordstore.ledger import KeptKeys
 from tamarin_dagster_tests.lines import line, lines
 from tamarin_dagster_tests.older_parser import reject
@@ -32,11 +32,11 @@ def name(day: date = DAY, number: int = 0, suffix: str = "") -> str:
 
 
 def pull_all(place, engine) -> None:
-    assert pull(place.bucket, place.store, engine).failures == []
+    assert pull_bucket(place.bucket, place.store, engine).failures == []
 
 
 def purge_all(place, engine, **options) -> Purged:
-    return purge(place.bucket, place.store, engine, **options)
+    return purge_bucket(place.bucket, place.store, engine, **options)
 
 
 def failures(purged: Purged) -> list[tuple[str, date, str]]:
@@ -74,12 +74,12 @@ def test_exactly_the_loaded_keys_without_rejected_lines_are_deleted(place, engin
     pull_all(place, engine)
     before = contents()
     place.put(name(DAY, 4), lines(1))  # nobody has seen this one
-    told: list[int] = []
-    purged = purge_all(place, engine, progress=told.append)
+    reported: list[int] = []
+    purged = purge_all(place, engine, progress=reported.append)
     assert (purged.keys, purged.by_day, failures(purged)) == (4, {DAY: 3, NEXT: 1}, [])
     assert purged.bytes == len(lines(8)) + 1
     assert purged.seconds > 0
-    assert told == [4]
+    assert reported == [4]
     assert sorted(place.names()) == sorted([*strays, name(DAY, 2), name(DAY, 4)])
     assert rows("SELECT key FROM s3_log_key WHERE purged_at IS NULL") == [(name(DAY, 2),)]
     assert rows(
@@ -97,10 +97,10 @@ def test_log_keys_of_other_stores_and_copies_with_a_suffix_are_purged_and_strays
     strays += [f"logs/backup/{name()[5:]}", f"{tree}copy/2026/03/05/notes.txt"]
     for key in (*keys, *strays):
         place.put(key, lines(2))
-    pulled = pull(place.bucket, place.store, engine)
+    pulled = pull_bucket(place.bucket, place.store, engine)
     assert (sum(each.keys for each in pulled.periods), pulled.failures) == (3, [])
-    told = [*pulled.strays, *(stray for each in pulled.periods for stray in each.strays)]
-    assert sorted(told) == sorted(strays)
+    reported = [*pulled.strays, *(stray for each in pulled.periods for stray in each.strays)]
+    assert sorted(reported) == sorted(strays)
     assert purge_all(place, engine).keys == 3
     assert sorted(place.names()) == sorted(strays)
 
@@ -111,7 +111,7 @@ def test_a_pull_after_the_purge_loads_nothing_again(place, engine, rows, content
     pull_all(place, engine)
     purge_all(place, engine)
     before = contents()
-    pulled = pull(place.bucket, place.store, engine, periods=[DAY])
+    pulled = pull_bucket(place.bucket, place.store, engine, periods=[DAY])
     assert [(day.listed, day.keys) for day in pulled.periods] == [(0, 0)]
     assert contents() == before
     assert rows("SELECT count(*) FROM s3_log_record") == [(6,)]
@@ -134,10 +134,10 @@ def test_many_keys_are_purged_page_by_page(folder_place, engine, rows, monkeypat
         folder_place.put(name(DAY, number), lines(1))
     pull_all(folder_place, engine)
     rows("DELETE FROM s3_log_record r USING s3_log_key k WHERE k.id = log_key_id AND k.key = :key", key=name(DAY, 4))
-    told: list[int] = []
-    purged = purge_all(folder_place, engine, progress=told.append)
+    reported: list[int] = []
+    purged = purge_all(folder_place, engine, progress=reported.append)
     assert (purged.keys, [failure.key for failure in purged.failures]) == (9, [name(DAY, 4)])
-    assert told == [3, 5, 8, 9]
+    assert reported == [3, 5, 8, 9]
     assert folder_place.names() == [name(DAY, 4)]
 
 
@@ -147,7 +147,7 @@ def test_nothing_of_another_log_bucket_or_bucket_is_touched(folder_place, s3_pla
         place.put(name(), lines(2))
         pull_all(place, engine)
     films = folder_place.bucket.model_copy(update={"name": "films"})
-    assert purge(films, open_log_store(films), engine).keys == 0
+    assert purge_bucket(films, open_log_store(films), engine).keys == 0
     assert purge_all(folder_place, engine).keys == 1
     assert (folder_place.names(), s3_place.names()) == ([], [name()])
     assert rows("SELECT log_bucket_name FROM s3_log_key WHERE purged_at IS NULL") == [
@@ -171,7 +171,7 @@ def test_a_key_whose_rows_are_not_what_the_ledger_says_stays(folder_place, engin
     ((id_,),) = rows("SELECT id FROM s3_log_key WHERE key = :key", key=name(DAY, 1))
     rows(tampering, id=id_)
     store = Refusing(folder_place.store)
-    purged = purge(folder_place.bucket, store, engine)
+    purged = purge_bucket(folder_place.bucket, store, engine)
     assert purged.by_day == {DAY: 1}
     ((key, day, said),) = failures(purged)
     assert (key, day) == (name(DAY, 1), DAY)
@@ -223,7 +223,7 @@ def test_a_refused_deletion_is_kept_and_tried_again(place, engine, rows, content
         place.put(name(DAY, number), lines(2))
     pull_all(place, engine)
     for _ in range(2):
-        purged = purge(place.bucket, Refusing(place.store, [name(DAY, 1)]), engine)
+        purged = purge_bucket(place.bucket, Refusing(place.store, [name(DAY, 1)]), engine)
         assert failures(purged) == [(name(DAY, 1), DAY, "DELETE failed: access denied")]
     assert place.names() == [name(DAY, 1)]
     assert rows(LEDGER) == [
@@ -231,7 +231,7 @@ def test_a_refused_deletion_is_kept_and_tried_again(place, engine, rows, content
         (name(DAY, 1), 2, False, "DELETE failed: access denied"),
         (name(DAY, 2), 2, True, None),
     ]
-    pulled = pull(place.bucket, place.store, engine)
+    pulled = pull_bucket(place.bucket, place.store, engine)
     assert [(day.listed, day.seen, day.keys) for day in pulled.periods] == [(1, 1, 0)]
     purged = purge_all(place, engine)
     assert (purged.keys, purged.failures, place.names()) == (1, [], [])
@@ -249,7 +249,7 @@ def test_a_purge_that_is_killed_between_deleting_and_noting_is_completed_by_the_
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        purge(folder_place.bucket, Killed(folder_place.store), engine)
+        purge_bucket(folder_place.bucket, Killed(folder_place.store), engine)
     assert folder_place.names() == [name(DAY, 2)]
     assert rows("SELECT count(*) FROM s3_log_key WHERE purged_at IS NOT NULL") == [(0,)]
     assert purge_all(folder_place, engine).keys == 3
@@ -311,7 +311,7 @@ def test_a_reparse_that_clears_a_key_lets_it_go(folder_place, engine, rows):
     pull_all(folder_place, engine)
     reject(rows, name(), body, [2])
     assert purge_all(folder_place, engine).keys == 0
-    assert reparse(folder_place.bucket, engine).moved == 1
+    assert reparse_bucket(folder_place.bucket, engine).moved == 1
     assert purge_all(folder_place, engine).keys == 1
     assert folder_place.names() == []
 
@@ -322,7 +322,7 @@ def test_a_dry_run_proves_and_deletes_nothing(place, engine, rows):
     place.put(name(NEXT, 1), lines(4) + JUNK)
     pull_all(place, engine)
     rows("DELETE FROM s3_log_record r USING s3_log_key k WHERE k.id = log_key_id AND k.key = :key", key=name(DAY, 1))
-    dry = purge(place.bucket, Refusing(place.store), engine, dry_run=True)
+    dry = purge_bucket(place.bucket, Refusing(place.store), engine, dry_run=True)
     assert (dry.keys, dry.bytes, dry.rows, dry.by_day) == (1, len(lines(3)), 3, {DAY: 1})
     assert [failure.key for failure in dry.failures] == [name(DAY, 1)]
     assert dry.kept.keys == 1
@@ -334,10 +334,10 @@ def test_since_when_a_deletion_fails_is_kept_until_it_succeeds(folder_place, eng
     folder_place.put(name(), lines(2))
     pull_all(folder_place, engine)
     since = "SELECT purge_failed_at FROM s3_log_key"
-    purge(folder_place.bucket, Refusing(folder_place.store, [name()]), engine)
+    purge_bucket(folder_place.bucket, Refusing(folder_place.store, [name()]), engine)
     ((first,),) = rows(since)
     assert first is not None
-    purge(folder_place.bucket, Refusing(folder_place.store, [name()]), engine)
+    purge_bucket(folder_place.bucket, Refusing(folder_place.store, [name()]), engine)
     assert rows(since) == [(first,)]
     purge_all(folder_place, engine)
     assert rows(since) == [(None,)]

@@ -13,12 +13,12 @@ from tamarin_dagster.cli import app
 from tamarin_dagster.logstore import FolderLogStore
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.operations.doctor.finding import Status
-from tamarin_dagster.operations.doctor.folder import examine_folder
-from tamarin_dagster.operations.doctor.names import NOTHING_KNOWN
+from tamarin_dagster.operations.doctor.folder_findings import examine_folder
+from tamarin_dagster.operations.doctor.name_findings import NOTHING_KNOWN
 from tamarin_dagster.pipeline import pull as pulling
 from tamarin_dagster.pipeline.backlog import count_backlog
 from tamarin_dagster.pipeline.discover import describe_waiting
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster.settings import load_settings
 from tamarin_dagster_tests.lines import lines
 
@@ -97,7 +97,7 @@ def test_a_key_in_s3_does_not_wait(s3_place, engine, today):
     """It is there as a whole or not at all."""
     bucket = s3_place.bucket.model_copy(update={"quiet_seconds": 60})
     s3_place.put(f"logs/{today}-00-00-00-{1:016X}", lines(2))
-    pulled = pulling.pull(bucket, open_log_store(bucket), engine)
+    pulled = pulling.pull_bucket(bucket, open_log_store(bucket), engine)
     assert [(day.keys, day.waiting) for day in pulled.periods] == [(1, 0)]
 
 
@@ -111,7 +111,7 @@ def test_a_key_in_s3_does_not_wait(s3_place, engine, today):
         # a time in the future was set by somebody; the inode says when the file was really changed
         (86_400, -61, True),
         (86_400, -59, False),
-        # a file server's clock that is ahead: waited for, but not for ever
+        # a file server's clock that is ahead: waited for, but not forever
         (300, 300, False),
         (86_400, 86_400, True),
     ],
@@ -128,14 +128,14 @@ def test_a_file_is_quiet_when_it_was_last_changed_long_enough_ago(mtime, ctime, 
 def test_a_file_that_is_still_fresh_is_not_deleted(put, folder_bucket, log_folder, engine, rows):
     """For example, it was loaded with quiet_seconds: 0; a later purge deletes it."""
     key = put(1)
-    pulling.pull(folder_bucket, open_log_store(folder_bucket), engine)
+    pulling.pull_bucket(folder_bucket, open_log_store(folder_bucket), engine)
     store = FolderLogStore(log_folder, folder_bucket.log_bucket_name, quiet_seconds=60)
-    purged = purge(folder_bucket, store, engine)
+    purged = purge_bucket(folder_bucket, store, engine)
     assert [failure.error for failure in purged.failures] == [
         "it was changed less than 60 s ago; a later purge deletes it"
     ]
     assert (log_folder / key).exists()
-    assert purge(folder_bucket, open_log_store(folder_bucket), engine).keys == 1
+    assert purge_bucket(folder_bucket, open_log_store(folder_bucket), engine).keys == 1
 
 
 def test_a_file_that_is_written_line_by_line_is_loaded_whole_and_once(put, folder_bucket, log_folder, engine, rows):
@@ -146,14 +146,14 @@ def test_a_file_that_is_written_line_by_line_is_loaded_whole_and_once(put, folde
     with (log_folder / key).open("ab", buffering=0) as file:
         for _ in range(4):
             file.write(lines(1))
-            (period,) = pulling.pull(bucket, store, engine).periods
+            (period,) = pulling.pull_bucket(bucket, store, engine).periods
             assert (period.waiting, period.listed) == (1, 0)
-            assert purge(bucket, store, engine).keys == 0
+            assert purge_bucket(bucket, store, engine).keys == 0
             time.sleep(0.3)
     time.sleep(1.1)
-    (period,) = pulling.pull(bucket, store, engine).periods
+    (period,) = pulling.pull_bucket(bucket, store, engine).periods
     assert (period.waiting, period.records) == (0, 5)
-    assert purge(bucket, store, engine).keys == 1
+    assert purge_bucket(bucket, store, engine).keys == 1
     assert rows("SELECT count(*) FROM s3_log_record") == [(5,)]
 
 

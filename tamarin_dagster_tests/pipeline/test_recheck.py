@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from benchmarks.queries import blocks_of, fill_month
 from tamarin_dagster.logformat import parse_logs
 from tamarin_dagster.pipeline import recheck as rechecking
-from tamarin_dagster.pipeline.recheck import ConcernedKey, StoredValue, recheck
+from tamarin_dagster.pipeline.recheck import ConcernedKey, StoredValue, recheck_records
 from tamarin_dagster.recordstore.partitions import partition_name
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 from tamarin_dagster.recordstore.shapes import CHECKED_FIELDS, violates_shape
@@ -47,7 +47,7 @@ ODD_TAILS = {
     "to the TLS version": f"- {HOST_ID} SigV4 - QueryString media.s3.amazonaws.com:443 TLSV1.2",
     "with an ARN": f"- {HOST_ID} SigV4 - AuthHeader x TLSv1.2 arn:aws:s3:us-west-1:1:accesspoint/x Yes us-gov-east-1",
     "with extra fields": f"{TAIL} - any other fields",
-    "with ~ behind": f"{TAIL} ~",
+    "with ~ at the end": f"{TAIL} ~",
     "with quoted extra fields": f'{TAIL} "a b" "c"',
     "of March 2019": f"- AIDAEXAMPLEEXAMPLE123 {HOST_ID} SigV4 - AuthHeader media.s3.amazonaws.com TLSv1.2",
     "of March 2019, with -": f"- - {HOST_ID} SigV4 - AuthHeader media.s3.amazonaws.com TLSv1.2",
@@ -96,7 +96,7 @@ def test_a_record_that_violates_the_shape_of_a_column_is_found(engine, rows, col
     for number, value in enumerate(WRONG[column], 1):
         spoil(rows, "a", number, **{column: value})
 
-    done = recheck(engine)
+    done = recheck_records(engine)
 
     ((id_,),) = rows("SELECT id FROM s3_log_key")
     assert counts(done) == {column: len(WRONG[column])}
@@ -110,7 +110,7 @@ def test_no_line_of_a_documented_or_public_shape_is_found(engine, rows):
     load_keys(engine, [log_key("a"), log_key("b")], [odd_lines(), b"x\n" + line() + line(remote_ip="192.0.2.xx")])
     assert rows("SELECT sum(record_count), sum(rejected_count) FROM s3_log_key") == [(len(ODD_TAILS) + 6, 2)]
 
-    done = recheck(engine)
+    done = recheck_records(engine)
 
     assert (done.records, done.columns, done.keys, done.key_count) == (0, [], [], 0)
 
@@ -151,7 +151,7 @@ def test_postgres_reads_each_pattern_as_python_does(engine, rows):
 def test_a_column_without_a_value_is_legal(engine, rows):
     load_keys(engine, [log_key("a")], [line()])
     rows("UPDATE s3_log_record SET " + ", ".join(f"{field.name} = NULL" for field in CHECKED_FIELDS))
-    assert recheck(engine).records == 0
+    assert recheck_records(engine).records == 0
 
 
 def test_a_record_may_violate_several_columns_and_counts_once(engine, rows):
@@ -159,7 +159,7 @@ def test_a_record_may_violate_several_columns_and_counts_once(engine, rows):
     spoil(rows, "a", 2, version_id="TLSv1.3", host_id="Yes", acl_required="Ye")
     spoil(rows, "b", 1, acl_required="Ye")
 
-    done = recheck(engine)
+    done = recheck_records(engine)
 
     assert (done.records, counts(done)) == (2, {"version_id": 1, "host_id": 1, "acl_required": 2})
     assert [(key.key, key.records) for key in done.keys] == [("a", 1), ("b", 1)]
@@ -175,7 +175,7 @@ def test_days_and_the_bucket_that_loaded_the_log_key_are_kept_to(engine, rows):
     rows("UPDATE s3_log_record SET acl_required = 'Ye'")
 
     def found(**asked: Any) -> set[str | None]:
-        done = recheck(engine, **asked)
+        done = recheck_records(engine, **asked)
         assert done.records == done.key_count == len(done.keys)
         return {key.key for key in done.keys}
 
@@ -194,10 +194,10 @@ def test_a_record_whose_log_key_the_ledger_lacks_is_found_too(engine, rows):
     ((id_,),) = rows("SELECT id FROM s3_log_key")
     rows("DELETE FROM s3_log_key")
 
-    done = recheck(engine)
+    done = recheck_records(engine)
 
     assert done.keys == [ConcernedKey(id_, None, None, is_purged=False, records=1)]
-    assert recheck(engine, bucket="media").records == 0
+    assert recheck_records(engine, bucket="media").records == 0
 
 
 def test_a_value_is_shown_escaped_cut_and_without_secrets(engine, rows):
@@ -212,7 +212,7 @@ def test_a_value_is_shown_escaped_cut_and_without_secrets(engine, rows):
     load_keys(engine, [log_key("a")], [line()])
     spoil(rows, "a", 1, **values)
 
-    shown = {column.column: [each.value for each in column.samples] for column in recheck(engine).columns}
+    shown = {column.column: [each.value for each in column.samples] for column in recheck_records(engine).columns}
 
     assert shown == {
         "bucket_owner": ["\\ufeffa\\r\\u2028\\x85b"],
@@ -233,7 +233,7 @@ def test_some_different_values_of_a_column_are_shown_with_their_places(engine, r
         spoil(rows, key, 1, acl_required={"a": "Ye", "b": "Ye", "c": "No", "d": "Y", "e": "N"}[key])
     ids = dict(rows("SELECT key, id FROM s3_log_key"))
 
-    (column,) = recheck(engine).columns
+    (column,) = recheck_records(engine).columns
 
     assert column.records == 5
     assert column.samples == [
@@ -249,12 +249,12 @@ def test_of_many_log_keys_some_are_named_and_all_are_counted(engine, rows, monke
     load_keys(engine, [log_key("more")], [lines(1) + lines(1, next_day)])
     rows("UPDATE s3_log_record SET acl_required = 'Ye'")
 
-    done = recheck(engine)
+    done = recheck_records(engine)
 
     assert (done.records, done.key_count, done.has_more_keys) == (62, 31, False)
     assert [(key.key, key.records) for key in done.keys] == [(name, 2) for name in names[:20]]
     monkeypatch.setattr(rechecking, "COUNTED_KEYS", 25)
-    done = recheck(engine)
+    done = recheck_records(engine)
     assert (done.records, done.key_count, done.has_more_keys) == (62, 25, True)
     assert len(done.keys) == 20
 
@@ -264,7 +264,7 @@ def test_a_log_key_of_two_days_is_one_key(engine, rows):
     load_keys(engine, [log_key("a")], [lines(1, times[0]) + lines(2, times[1])])
     rows("UPDATE s3_log_record SET acl_required = 'Ye'")
 
-    done = recheck(engine)
+    done = recheck_records(engine)
 
     assert (done.records, done.key_count, [key.records for key in done.keys]) == (3, 1, [3])
 
@@ -285,7 +285,7 @@ def test_each_day_is_read_in_a_read_only_transaction_of_its_own(engine, rows):
         transactions[-1].add(bool(connection.connection.dbapi_connection.read_only))
 
     seen: list[tuple[int, int, int]] = []
-    done = recheck(engine, progress=lambda d, day: seen.append((d.days, d.day_count, day.day.day)))
+    done = recheck_records(engine, progress=lambda d, day: seen.append((d.days, d.day_count, day.day.day)))
 
     assert done.records == 1
     assert seen == [(number, 31, number) for number in range(1, 32)], "March has 31 days"
@@ -306,7 +306,7 @@ def test_a_day_is_asked_for_in_its_partition_and_few_of_its_blocks(engine, rows)
         if "FROM s3_log_record" in statement:
             asked.append((statement, parameters))
 
-    assert recheck(engine, first=date(2026, 3, 14), last=date(2026, 3, 14)).records == 0
+    assert recheck_records(engine, first=date(2026, 3, 14), last=date(2026, 3, 14)).records == 0
 
     assert len(asked) == 2, "the different values, then the records"
     with engine.connect() as connection:

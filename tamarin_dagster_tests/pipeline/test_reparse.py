@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.pipeline import reparse as reparsing
-from tamarin_dagster.pipeline.pull import pull
-from tamarin_dagster.pipeline.purge import purge
-from tamarin_dagster.pipeline.reparse import Reparsed, reparse
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.pipeline.purge import purge_bucket
+from tamarin_dagster.pipeline.reparse import Reparsed, reparse_bucket
 from tamarin_dagster.recordstore import ledger, rejected
 from tamarin_dagster.recordstore.loading import load
 from tamarin_dagster.settings import LoggedBucket
@@ -82,7 +82,7 @@ def test_the_tables_are_as_if_the_present_parser_had_read_the_keys(engine, rows,
     """With the lines' numbers in their log keys, a byte order mark before the first one, CRs, and ledger times."""
     assert rows(LEDGER)[0] == ("a", 8, 4, 3, 1, at("2026-03-05T09:58:01"), at("2026-03-05T09:58:01"))
     assert rows(LEDGER)[2] == ("c", 3, 0, 3, 0, None, None)
-    done = reparse(MEDIA, engine)
+    done = reparse_bucket(MEDIA, engine)
     assert counts(done) == {"keys": 3, "changed": 3, "lines": 8, "moved": 7, "rejected": 1}
     assert (done.failures, done.seconds > 0) == ([], True)
     assert contents() == older
@@ -93,16 +93,16 @@ def test_the_tables_are_as_if_the_present_parser_had_read_the_keys(engine, rows,
 
 
 def test_a_second_reparse_moves_nothing(engine, contents, older):
-    reparse(MEDIA, engine)
-    assert counts(reparse(MEDIA, engine)) == {"keys": 1, "lines": 1, "rejected": 1}
+    reparse_bucket(MEDIA, engine)
+    assert counts(reparse_bucket(MEDIA, engine)) == {"keys": 1, "lines": 1, "rejected": 1}
     assert contents() == older
 
 
 def test_without_rejected_lines_there_is_nothing_to_do(engine, contents):
-    assert counts(reparse(MEDIA, engine)) == {}
+    assert counts(reparse_bucket(MEDIA, engine)) == {}
     load_keys(engine, [log_key("a")], [lines(3)])
     before = contents()
-    assert counts(reparse(MEDIA, engine)) == {}
+    assert counts(reparse_bucket(MEDIA, engine)) == {}
     assert contents() == before
 
 
@@ -112,10 +112,10 @@ def test_a_request_time_that_was_ahead_is_a_record_once_its_time_has_come(engine
     body = lines(2) + line(f"{ahead:%d/%b/%Y:%H:%M:%S} +0000") + JUNK
     load_keys(engine, [log_key("a")], [body])
     assert rows(REJECTED) == [("a", 3, "time_out_of_range"), ("a", 4, "not_a_record")]
-    assert counts(reparse(MEDIA, engine)) == {"keys": 1, "lines": 2, "rejected": 2}
-    almost = reparse(MEDIA, engine, now=ahead - timedelta(days=1, seconds=1))
+    assert counts(reparse_bucket(MEDIA, engine)) == {"keys": 1, "lines": 2, "rejected": 2}
+    almost = reparse_bucket(MEDIA, engine, now=ahead - timedelta(days=1, seconds=1))
     assert counts(almost) == {"keys": 1, "lines": 2, "rejected": 2}
-    done = reparse(MEDIA, engine, now=ahead - timedelta(days=1))
+    done = reparse_bucket(MEDIA, engine, now=ahead - timedelta(days=1))
     assert counts(done) == {"keys": 1, "changed": 1, "lines": 2, "moved": 1, "rejected": 1}
     assert rows(LEDGER) == [("a", 4, 3, 1, 0, at("2026-03-05T09:58:01"), ahead)]
     assert rows("SELECT tableoid::regclass::text FROM s3_log_record WHERE line_number = 3") == [
@@ -130,7 +130,7 @@ def test_a_month_without_a_partition_gets_one(engine, rows, contents):
     before = contents()
     reject(rows, "a", body, [1, 2, 3])
     rows("DROP TABLE s3_log_record_2010_12, s3_log_record_2011_01")
-    assert reparse(MEDIA, engine).moved == 3
+    assert reparse_bucket(MEDIA, engine).moved == 3
     assert contents() == before
 
 
@@ -141,12 +141,12 @@ def test_a_line_that_is_rejected_for_another_reason_gets_that_reason(engine, row
     reject(rows, "a", body, [4])
     rows("UPDATE s3_rejected_line SET reason = 'a_word_of_old' WHERE line_number IN (2, 3)")
     rows("UPDATE s3_rejected_line SET reason = 'bad_status' WHERE line_number = 5")
-    done = reparse(MEDIA, engine)
+    done = reparse_bucket(MEDIA, engine)
     assert counts(done) == {"keys": 1, "changed": 1, "lines": 4, "moved": 1, "rejected": 3, "reasons_changed": 3}
     assert rows(REJECTED) == [("a", 2, "not_a_record"), ("a", 3, "too_few_fields"), ("a", 5, "not_a_record")]
     assert rows(LEDGER)[0][:5] == ("a", 5, 2, 3, 0)
     assert is_true()
-    assert counts(reparse(MEDIA, engine)) == {"keys": 1, "lines": 3, "rejected": 3}
+    assert counts(reparse_bucket(MEDIA, engine)) == {"keys": 1, "lines": 3, "rejected": 3}
 
 
 def test_a_key_of_which_only_a_reason_changes_keeps_its_counts(engine, rows):
@@ -154,7 +154,7 @@ def test_a_key_of_which_only_a_reason_changes_keeps_its_counts(engine, rows):
     load_keys(engine, [log_key("b")], [JUNK], bucket="films")
     before = rows(LEDGER)
     rows("UPDATE s3_rejected_line SET reason = 'a_word_of_old'")
-    done = reparse(MEDIA, engine)
+    done = reparse_bucket(MEDIA, engine)
     assert counts(done) == {"keys": 1, "changed": 1, "lines": 1, "rejected": 1, "reasons_changed": 1}
     assert rows(REJECTED) == [("a", 1, "not_a_record"), ("b", 1, "a_word_of_old")]
     assert rows(LEDGER) == before
@@ -169,7 +169,7 @@ def test_an_oversized_line_is_never_read_again(engine, rows, contents):
     rows("UPDATE s3_rejected_line SET line = rtrim(convert_from(line, 'UTF8'), ' x')::bytea")
     before = contents()
     reject(rows, "a", body, [3])
-    done = reparse(MEDIA, engine)
+    done = reparse_bucket(MEDIA, engine)
     assert counts(done) == {"keys": 2, "changed": 1, "lines": 3, "moved": 1, "oversized": 2}
     assert contents() == before
 
@@ -179,7 +179,7 @@ def test_a_stored_line_that_would_be_blank_now_stays(engine, rows, is_true):
     rows("UPDATE s3_log_key SET line_count = 4, rejected_count = 3")
     for number, text in enumerate([b"", b" \t", lines(1)[:-1]], 2):
         insert_rejected(rows, ids(rows)[0], number, text)
-    done = reparse(MEDIA, engine)
+    done = reparse_bucket(MEDIA, engine)
     assert counts(done) == {"keys": 1, "changed": 1, "lines": 3, "moved": 1, "rejected": 2}
     assert rows(REJECTED) == [("a", 2, "bad_operation"), ("a", 3, "bad_operation")]
     assert rows(LEDGER)[0][:5] == ("a", 4, 2, 2, 0)
@@ -193,7 +193,7 @@ def test_every_text_of_a_line_reaches_its_record(engine, rows, contents):
     before = contents()
     reject(rows, "a", body, [row[1] for row in rows(RECORDS)])
     assert rows("SELECT count(*) FROM s3_log_record") == [(0,)]
-    assert reparse(MEDIA, engine).moved >= 8
+    assert reparse_bucket(MEDIA, engine).moved >= 8
     assert contents() == before
 
 
@@ -202,12 +202,12 @@ def test_only_the_days_asked_for_are_looked_at(engine, rows):
     for day in days:
         load_keys(engine, [log_key(f"{day}", day=day)], [lines(1)])
         reject(rows, f"{day}", lines(1), [1])
-    assert counts(reparse(MEDIA, engine, first=days[3] + timedelta(days=1))) == {}
-    assert counts(reparse(MEDIA, engine, last=days[0] - timedelta(days=1))) == {}
-    assert counts(reparse(MEDIA, engine, first=days[1], last=days[1]))["moved"] == 1
+    assert counts(reparse_bucket(MEDIA, engine, first=days[3] + timedelta(days=1))) == {}
+    assert counts(reparse_bucket(MEDIA, engine, last=days[0] - timedelta(days=1))) == {}
+    assert counts(reparse_bucket(MEDIA, engine, first=days[1], last=days[1]))["moved"] == 1
     assert rows(RECORDS) == [(f"{days[1]}", 1)]
-    assert counts(reparse(MEDIA, engine, last=days[1])) == {"keys": 1, "changed": 1, "lines": 1, "moved": 1}
-    assert counts(reparse(MEDIA, engine, first=days[2])) == {"keys": 2, "changed": 2, "lines": 2, "moved": 2}
+    assert counts(reparse_bucket(MEDIA, engine, last=days[1])) == {"keys": 1, "changed": 1, "lines": 1, "moved": 1}
+    assert counts(reparse_bucket(MEDIA, engine, first=days[2])) == {"keys": 2, "changed": 2, "lines": 2, "moved": 2}
 
 
 def test_only_the_bucket_asked_for_is_looked_at(engine, rows):
@@ -215,9 +215,9 @@ def test_only_the_bucket_asked_for_is_looked_at(engine, rows):
     for bucket in (MEDIA, films):
         load_keys(engine, [log_key(bucket.name)], [lines(2)], bucket=bucket.name)
         reject(rows, bucket.name, lines(2), [2])
-    assert reparse(films, engine).moved == 1
+    assert reparse_bucket(films, engine).moved == 1
     assert rows(REJECTED) == [("media", 2, "bad_operation")]
-    assert reparse(MEDIA, engine).moved == 1
+    assert reparse_bucket(MEDIA, engine).moved == 1
 
 
 def test_a_superseded_generation_is_not_looked_at_and_a_purged_one_is(engine, rows, contents):
@@ -227,7 +227,7 @@ def test_a_superseded_generation_is_not_looked_at_and_a_purged_one_is(engine, ro
     reject(rows, "b", lines(2), [1])
     with engine.begin() as connection:
         ledger.mark_purged(connection, [row[0] for row in rows("SELECT id FROM s3_log_key WHERE key = 'b'")])
-    assert counts(reparse(MEDIA, engine)) == {"keys": 1, "changed": 1, "lines": 1, "moved": 1}
+    assert counts(reparse_bucket(MEDIA, engine)) == {"keys": 1, "changed": 1, "lines": 1, "moved": 1}
     assert contents() == before
 
 
@@ -239,10 +239,10 @@ def test_keys_come_page_by_page(engine, rows, contents, monkeypatch, page):
     before = contents()
     for number in range(0, 7, 3):
         reject(rows, f"{number}", lines(2), [1, 2])
-    told: list[tuple[int, int]] = []
-    done = reparse(MEDIA, engine, progress=lambda done: told.append((done.keys, done.moved)))
+    reported: list[tuple[int, int]] = []
+    done = reparse_bucket(MEDIA, engine, progress=lambda done: reported.append((done.keys, done.moved)))
     assert counts(done) == {"keys": 5, "changed": 3, "lines": 9, "moved": 6, "rejected": 3}
-    assert told == [(1, 2), (2, 2), (3, 4), (4, 4), (5, 6)]
+    assert reported == [(1, 2), (2, 2), (3, 4), (4, 4), (5, 6)]
     assert contents() == before
 
 
@@ -258,9 +258,9 @@ def test_a_key_of_many_chunks_is_one_transaction(engine, rows, contents, monkeyp
     with monkeypatch.context() as patch:
         fail_at(patch, 4)
         with pytest.raises(KeyboardInterrupt):
-            reparse(MEDIA, engine)
+            reparse_bucket(MEDIA, engine)
     assert contents() == older
-    assert counts(reparse(MEDIA, engine)) == {"keys": 1, "changed": 1, "lines": 24, "moved": 18, "rejected": 6}
+    assert counts(reparse_bucket(MEDIA, engine)) == {"keys": 1, "changed": 1, "lines": 24, "moved": 18, "rejected": 6}
     assert contents() == before
 
 
@@ -282,10 +282,10 @@ def test_an_interrupt_leaves_the_key_at_hand_as_it_was(engine, rows, contents, m
     with monkeypatch.context() as patch:
         fail_at(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            reparse(MEDIA, engine)
+            reparse_bucket(MEDIA, engine)
     assert [row[:5] for row in rows(LEDGER)] == [("a", 8, 7, 0, 1), ("b", 4, 2, 2, 0), ("c", 3, 0, 3, 0)]
     assert len(rows(REJECTED)) == 5
-    assert counts(reparse(MEDIA, engine)) == {"keys": 2, "changed": 2, "lines": 5, "moved": 4, "rejected": 1}
+    assert counts(reparse_bucket(MEDIA, engine)) == {"keys": 2, "changed": 2, "lines": 5, "moved": 4, "rejected": 1}
     assert contents() == older
 
 
@@ -302,9 +302,9 @@ def test_a_connection_that_is_cut_leaves_the_key_at_hand_as_it_was(engine, rows,
     with monkeypatch.context() as patch:
         patch.setattr(rejected, "copy_parsed", cut)
         with pytest.raises(sa.exc.OperationalError):
-            reparse(MEDIA, engine)
+            reparse_bucket(MEDIA, engine)
     assert contents() == before
-    assert reparse(MEDIA, engine).moved == 7
+    assert reparse_bucket(MEDIA, engine).moved == 7
     assert contents() == older
 
 
@@ -316,7 +316,7 @@ def test_a_key_that_postgres_refuses_stays_and_stops_no_other(engine, rows, cont
     reject(rows, "b", bodies[1], [1, 4, 5])
     reject(rows, "c", bodies[2], [1])
     rows(REFUSE)
-    done = reparse(MEDIA, engine)
+    done = reparse_bucket(MEDIA, engine)
     assert counts(done) == {"keys": 2, "changed": 2, "lines": 2, "moved": 2}
     (failure,) = done.failures
     assert (failure.key, failure.delivery_date) == ("b", NEXT)
@@ -326,7 +326,7 @@ def test_a_key_that_postgres_refuses_stays_and_stops_no_other(engine, rows, cont
     assert rows(REJECTED) == [("b", number, "bad_operation") for number in (1, 4, 5)]
     assert is_true()
     rows("ALTER TABLE s3_log_record DROP CONSTRAINT refuse")
-    assert counts(reparse(MEDIA, engine)) == {"keys": 1, "changed": 1, "lines": 3, "moved": 3}
+    assert counts(reparse_bucket(MEDIA, engine)) == {"keys": 1, "changed": 1, "lines": 3, "moved": 3}
     assert contents() == before
 
 
@@ -340,12 +340,12 @@ def test_a_key_that_defeats_the_parser_stays_and_stops_no_other(engine, rows, co
 
     with monkeypatch.context() as patch:
         patch.setattr(reparsing, "parse_logs", defeated)
-        done = reparse(MEDIA, engine)
+        done = reparse_bucket(MEDIA, engine)
     assert [(failure.key, failure.error) for failure in done.failures] == [
         ("b", "cannot be parsed: IndexError: list index out of range")
     ]
     assert counts(done) == {"keys": 2, "changed": 2, "lines": 6, "moved": 6}
-    assert counts(reparse(MEDIA, engine)) == {"keys": 1, "changed": 1, "lines": 2, "moved": 1, "rejected": 1}
+    assert counts(reparse_bucket(MEDIA, engine)) == {"keys": 1, "changed": 1, "lines": 2, "moved": 1, "rejected": 1}
     assert contents() == older
 
 
@@ -353,7 +353,7 @@ def test_a_key_of_which_the_copying_fails_is_a_failure_and_keeps_its_lines(engin
     before = rows(REJECTED)
     with monkeypatch.context() as patch:
         fail_at(patch, 1, psycopg.errors.InvalidTextRepresentation("invalid input syntax"))
-        done = reparse(MEDIA, engine, last=DAY)
+        done = reparse_bucket(MEDIA, engine, last=DAY)
     assert [failure.error for failure in done.failures] == ["Postgres refuses it: invalid input syntax"]
     assert [row for row in rows(REJECTED) if row[0] == "a"] == [row for row in before if row[0] == "a"]
 
@@ -370,7 +370,7 @@ def test_reparses_at_once_move_each_line_once(engine, rows, contents, monkeypatc
 
     def work(_) -> Reparsed:
         barrier.wait()
-        return reparse(MEDIA, engine)
+        return reparse_bucket(MEDIA, engine)
 
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(work, range(3)))
@@ -387,10 +387,10 @@ def test_two_reparses_that_saw_the_same_lines_move_them_once(engine, contents, m
     def behind_another(*arguments):
         monkeypatch.setattr(reparsing, "ensure_partitions", ensure_partitions)
         ensure_partitions(*arguments)
-        others.append(reparse(MEDIA, engine))
+        others.append(reparse_bucket(MEDIA, engine))
 
     monkeypatch.setattr(reparsing, "ensure_partitions", behind_another)
-    done = reparse(MEDIA, engine)
+    done = reparse_bucket(MEDIA, engine)
     assert [counts(other) for other in others] == [{"keys": 3, "changed": 3, "lines": 8, "moved": 7, "rejected": 1}]
     assert counts(done) == {"keys": 3, "lines": 1, "rejected": 1}
     assert contents() == older
@@ -407,7 +407,7 @@ def test_a_key_that_is_superseded_meanwhile_is_left_alone(engine, rows, contents
         load_keys(engine, [log_key("a", "new", minutes=1)], [lines(7) + JUNK])
 
     monkeypatch.setattr(reparsing, "ensure_partitions", behind_a_load)
-    done = reparse(MEDIA, engine)
+    done = reparse_bucket(MEDIA, engine)
     assert (done.changed, done.moved, done.failures) == (0, 0, [])
     assert [row[:5] for row in rows(LEDGER)] == [("a", 8, 7, 1, 0)]
     assert rows("SELECT count(*) FROM s3_log_record") == [(7,)]
@@ -430,7 +430,7 @@ def test_a_load_waits_for_the_reparse_of_its_day_and_takes_the_moved_records_out
             count_moved(*arguments)
 
         monkeypatch.setattr(rejected, "count_moved", before_a_load)
-        assert reparse(MEDIA, engine).moved == 1
+        assert reparse_bucket(MEDIA, engine).moved == 1
         assert loads[0].result(timeout=10).superseded == 1
     assert rows(RECORDS) == [("a", number) for number in range(1, 6)]
     assert rows(REJECTED) == []
@@ -453,7 +453,7 @@ def test_loads_and_reparses_of_the_same_keys_at_once_leave_the_newer_generation_
 
         def reparsing_(barrier=barrier):
             barrier.wait()
-            assert reparse(MEDIA, engine).failures == []
+            assert reparse_bucket(MEDIA, engine).failures == []
 
         with ThreadPoolExecutor(3) as pool:
             for work in [pool.submit(loading), pool.submit(reparsing_), pool.submit(reparsing_)]:
@@ -468,11 +468,11 @@ def test_a_key_without_a_rejected_line_left_is_purged(place, engine, rows):
     body = lines(3) + lines(1, "01/Jan/2026:00:00:00 +0000")
     place.put(names[0], body)
     place.put(names[1], body + JUNK)
-    assert pull(place.bucket, place.store, engine).failures == []
+    assert pull_bucket(place.bucket, place.store, engine).failures == []
     for name in names:
         reject(rows, name, body, [2, 4])
-    assert purge(place.bucket, place.store, engine).keys == 0
-    assert reparse(place.bucket, engine).moved == 4
-    purged = purge(place.bucket, place.store, engine)
+    assert purge_bucket(place.bucket, place.store, engine).keys == 0
+    assert reparse_bucket(place.bucket, engine).moved == 4
+    purged = purge_bucket(place.bucket, place.store, engine)
     assert (purged.keys, purged.failures) == (1, [])
     assert place.names() == [names[1]]

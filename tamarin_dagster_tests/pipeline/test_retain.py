@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.pipeline import retain as retention
-from tamarin_dagster.pipeline.pull import pull
-from tamarin_dagster.pipeline.purge import purge
-from tamarin_dagster.pipeline.reparse import reparse
-from tamarin_dagster.pipeline.retain import Expired, expire, first_kept_day, plan_expiry
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.pipeline.purge import purge_bucket
+from tamarin_dagster.pipeline.reparse import reparse_bucket
+from tamarin_dagster.pipeline.retain import Expired, expire, find_first_kept_day, plan_expiry
 from tamarin_dagster.recordstore import expiry, ledger
 from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.loading import load
@@ -67,7 +67,7 @@ def five_months(folder_place, engine) -> list[str]:
     names = [name(day) for day in DAYS]
     for key, day in zip(names, DAYS, strict=True):
         folder_place.put(key, lines(3, at(day)) + JUNK)
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
     return names
 
 
@@ -76,7 +76,7 @@ def differences(engine: sa.Engine, place) -> list[ledger.CountDifference]:
     found = []
     with engine.connect() as connection:
         for day in [*DAYS, date(2026, 2, 28), date(2026, 3, 1)]:
-            found += ledger.count_differences(connection, ledger.live_ids(connection, place.bucket.name, day))
+            found += ledger.count_differences(connection, ledger.list_live_ids(connection, place.bucket.name, day))
     return found
 
 
@@ -92,7 +92,7 @@ def differences(engine: sa.Engine, place) -> list[ledger.CountDifference]:
     ],
 )
 def test_the_present_month_and_so_many_before_it_are_kept(months, today, first_kept):
-    assert first_kept_day(months, today) == first_kept
+    assert find_first_kept_day(months, today) == first_kept
 
 
 def test_months_wholly_before_go_and_all_others_stay(five_months, folder_place, engine, rows, partitions, expired_keys):
@@ -117,7 +117,7 @@ def test_the_counts_of_expired_keys_stay_in_the_ledger(five_months, engine, rows
         "SELECT key, line_count, record_count, rejected_count, loaded_at FROM s3_log_key ORDER BY key"
     )
     with engine.connect() as connection:
-        counts = ledger.period_counts(connection, "media", DAYS[0])
+        counts = ledger.read_period_counts(connection, "media", DAYS[0])
     assert (counts.keys, counts.expired_keys, counts.records) == (1, 1, 3)
 
 
@@ -177,7 +177,7 @@ def test_a_key_across_the_border_keeps_its_younger_half_and_its_rejected_lines(
     key = name(date(2026, 3, 1))
     body = line("28/Feb/2026:23:50:00 +0000") + JUNK + line("01/Mar/2026:00:10:00 +0000")
     folder_place.put(key, body)
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
 
     done = expire_now(engine)
 
@@ -199,7 +199,7 @@ def test_keys_without_any_record_lose_their_rejected_lines_by_their_delivery_day
     for day in days:
         folder_place.put(name(day), JUNK * 2)
         folder_place.put(name(day, 1), b"\n")
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
 
     assert plan_expiry(engine, 2, today=TODAY).rejected_lines == 2
     done = expire_now(engine)
@@ -216,7 +216,7 @@ def test_an_expired_key_is_never_loaded_again(five_months, folder_place, engine,
     expire_now(engine)
     before = contents()
 
-    pulled = pull(folder_place.bucket, folder_place.store, engine)
+    pulled = pull_bucket(folder_place.bucket, folder_place.store, engine)
 
     assert [(day.listed, day.keys) for day in pulled.periods] == [(1, 0)] * 10
     assert contents() == before
@@ -225,10 +225,10 @@ def test_an_expired_key_is_never_loaded_again(five_months, folder_place, engine,
 def test_an_expired_key_is_not_purged_and_the_others_are(folder_place, engine, expired_keys):
     for day in DAYS:
         folder_place.put(name(day), lines(2, at(day)))
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
     assert expire_now(engine).unpurged == {"media": 4}
 
-    purged = purge(folder_place.bucket, folder_place.store, engine)
+    purged = purge_bucket(folder_place.bucket, folder_place.store, engine)
 
     assert (purged.keys, purged.failures) == (6, [])
     assert sorted(folder_place.names()) == expired_keys() == [name(day) for day in DAYS[:4]]
@@ -237,8 +237,8 @@ def test_an_expired_key_is_not_purged_and_the_others_are(folder_place, engine, e
 def test_a_key_that_was_purged_before_is_not_said_to_lie_in_the_log_bucket(folder_place, engine):
     for day in DAYS:
         folder_place.put(name(day), lines(2, at(day)))
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
-    purge(folder_place.bucket, folder_place.store, engine)
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
+    purge_bucket(folder_place.bucket, folder_place.store, engine)
     done = expire_now(engine)
     assert (done.keys, done.unpurged) == (4, {})
 
@@ -246,7 +246,7 @@ def test_a_key_that_was_purged_before_is_not_said_to_lie_in_the_log_bucket(folde
 def test_a_key_that_expires_while_it_is_being_proved_is_not_purged(folder_place, engine, monkeypatch):
     """The count leaves it out, which must not pass for a proof."""
     folder_place.put(name(DAYS[0]), lines(2, at(DAYS[0])))
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
     count = ledger.count_differences
 
     def expiring(connection, ids):
@@ -255,7 +255,7 @@ def test_a_key_that_expires_while_it_is_being_proved_is_not_purged(folder_place,
         return count(connection, ids)
 
     monkeypatch.setattr(ledger, "count_differences", expiring)
-    purged = purge(folder_place.bucket, folder_place.store, engine)
+    purged = purge_bucket(folder_place.bucket, folder_place.store, engine)
     assert (purged.keys, purged.failures) == (0, [])
     assert folder_place.names() == [name(DAYS[0])]
 
@@ -265,12 +265,12 @@ def test_reparse_leaves_expired_keys_alone(folder_place, engine, rows, partition
     body = line("28/Feb/2026:23:50:00 +0000") + lines(2, "01/Mar/2026:00:10:00 +0000")
     folder_place.put(border, body)
     folder_place.put(recent, lines(3, at(date(2026, 3, 5))))
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
     reject(rows, border, body, [2])
     reject(rows, recent, lines(3, at(date(2026, 3, 5))), [2])
     expire_now(engine)
 
-    done = reparse(folder_place.bucket, engine)
+    done = reparse_bucket(folder_place.bucket, engine)
 
     assert (done.keys, done.changed, done.failures) == (1, 1, [])
     assert rows("SELECT key, rejected_count FROM s3_log_key ORDER BY key") == [(border, 1), (recent, 0)]
@@ -279,7 +279,7 @@ def test_reparse_leaves_expired_keys_alone(folder_place, engine, rows, partition
 def test_a_key_that_expires_before_reparse_has_locked_it_is_left_alone(folder_place, engine, rows, monkeypatch):
     body = lines(3, at(DAYS[0]))
     folder_place.put(name(DAYS[0]), body)
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
     reject(rows, name(DAYS[0]), body, [2])
 
     def ensure(engine, months):
@@ -287,18 +287,18 @@ def test_a_key_that_expires_before_reparse_has_locked_it_is_left_alone(folder_pl
         expire_now(engine)
 
     monkeypatch.setattr("tamarin_dagster.pipeline.reparse.ensure_partitions", ensure)
-    assert reparse(folder_place.bucket, engine).moved == 0
+    assert reparse_bucket(folder_place.bucket, engine).moved == 0
     assert rows("SELECT count(*) FROM s3_log_record") == [(0,)]
     assert rows("SELECT record_count, rejected_count FROM s3_log_key") == [(2, 1)]
 
 
 def test_an_overwritten_key_takes_the_place_of_its_expired_generation(folder_place, engine, rows, partitions):
     folder_place.put(name(DAYS[0]), lines(3, at(DAYS[0])))
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
     expire_now(engine)
     folder_place.put(name(DAYS[0]), lines(4, at(DAYS[0])))
 
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
 
     live = "SELECT record_count, expired_at IS NOT NULL FROM s3_log_key WHERE superseded_at IS NULL"
     assert rows(live) == [(4, False)]
@@ -317,7 +317,7 @@ def test_old_records_that_come_late_are_loaded_once_and_go_with_the_next_expire(
     folder_place.put(late, lines(2, at(date(2026, 1, 25))))
     folder_place.put(odd, line(at(date(2026, 1, 3))) + line(at(date(2026, 5, 19))))
 
-    pulled = pull(folder_place.bucket, folder_place.store, engine)
+    pulled = pull_bucket(folder_place.bucket, folder_place.store, engine)
 
     assert sum(day.keys for day in pulled.periods) == 2
     assert "s3_log_record_2026_01" in partitions()
@@ -326,7 +326,7 @@ def test_old_records_that_come_late_are_loaded_once_and_go_with_the_next_expire(
     assert ([partition.name for partition in done.partitions], done.keys) == (["s3_log_record_2026_01"], 2)
     assert expired_keys() == sorted([*five_months[:4], late, odd])
     assert rows("SELECT count(*) FROM s3_log_record WHERE request_dtime < '2026-03-01'") == [(0,)]
-    assert sum(day.keys for day in pull(folder_place.bucket, folder_place.store, engine).periods) == 0
+    assert sum(day.keys for day in pull_bucket(folder_place.bucket, folder_place.store, engine).periods) == 0
 
 
 def test_a_load_whose_month_is_dropped_under_it_loads_nothing_and_the_next_one_all(engine, rows, contents):
@@ -390,7 +390,7 @@ def test_a_month_with_a_day_that_cannot_be_rolled_up_is_kept_and_the_others_go(
     """One bad day ended `expire` for good, whatever its age."""
     both = name(DAYS[2], 7)
     folder_place.put(both, line("20/Jan/2026:23:50:00 +0000") + line("05/Feb/2026:00:10:00 +0000"))
-    assert pull(folder_place.bucket, folder_place.store, engine).failures == []
+    assert pull_bucket(folder_place.bucket, folder_place.store, engine).failures == []
     bad = [DAYS[1], DAYS[-1]]  # one of a month that goes, one of a month that stays anyway
     refused = ", ".join(f"'{day}'" for day in bad)
     rows(f"ALTER TABLE traffic_daily_by_key ADD CONSTRAINT refuse CHECK (request_date NOT IN ({refused}))")

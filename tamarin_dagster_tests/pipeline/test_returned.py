@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime
 import pytest
 
 from tamarin_dagster.pipeline import pull as pulling
-from tamarin_dagster.pipeline.pull import Pulled, pull
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.pipeline.pull import Pulled, pull_bucket
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster.recordstore import loading
 from tamarin_dagster_tests.lines import lines
 from tamarin_dagster_tests.logstore.broken import Broken
@@ -30,11 +30,11 @@ def in_sum(pulled: Pulled) -> tuple[int, ...]:
 
 
 def pull_all(place, engine) -> Pulled:
-    return pull(place.bucket, place.store, engine, first=DAY, last=DAY)
+    return pull_bucket(place.bucket, place.store, engine, first=DAY, last=DAY)
 
 
 def purge_all(place, engine) -> int:
-    purged = purge(place.bucket, place.store, engine)
+    purged = purge_bucket(place.bucket, place.store, engine)
     assert purged.failures == []
     return purged.keys
 
@@ -117,7 +117,7 @@ def test_a_listing_that_still_has_purged_keys_is_no_failure(place, engine, rows)
         def pages(self, prefix, start_after="", page_keys=1000):  # noqa: ARG002
             yield [item for item in page if item.key.startswith(prefix) and item.key > start_after]
 
-    pulled = pull(place.bucket, Lagging(place.store), engine, periods=[DAY])
+    pulled = pull_bucket(place.bucket, Lagging(place.store), engine, periods=[DAY])
     assert in_sum(pulled) == (1, 1, 0, 0, 0, 0)
     assert rows(LEDGER) == [(name(), 3, True, False)]
 
@@ -133,7 +133,7 @@ def test_a_file_of_the_same_size_and_time_is_not_purged_unread(folder_place, log
     path.with_name(".new").write_bytes(other)
     os.utime(path.with_name(".new"), ns=times)
     path.with_name(".new").rename(path)
-    purged = purge(folder_place.bucket, folder_place.store, engine)
+    purged = purge_bucket(folder_place.bucket, folder_place.store, engine)
     assert (purged.keys, len(purged.failures), folder_place.names()) == (0, 1, [name()])
     assert in_sum(pull_all(folder_place, engine)) == (1, 0, 0, 1, 0, 0)
     assert purge_all(folder_place, engine) == 1
@@ -171,7 +171,7 @@ def test_after_an_upgrade_the_files_of_a_folder_are_read_once_more_and_take_the_
         found = (log_folder / name(number)).stat()
         old = f"{found.st_mtime_ns:x}-{found.st_size:x}"
         rows("UPDATE s3_log_key SET etag = :old, content_sha256 = NULL WHERE key = :key", old=old, key=name(number))
-    purged = purge(folder_place.bucket, folder_place.store, engine)
+    purged = purge_bucket(folder_place.bucket, folder_place.store, engine)
     assert (purged.keys, len(purged.failures)) == (0, 3)
     assert in_sum(pull_all(folder_place, engine)) == (3, 0, 0, 3, 0, 0)
     assert in_sum(pull_all(folder_place, engine)) == (3, 3, 0, 0, 0, 0)

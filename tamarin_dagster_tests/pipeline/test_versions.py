@@ -7,8 +7,8 @@ import pytest
 from moto.s3.models import FakeKey
 
 from tamarin_dagster.logkey import CHANGED_SINCE_LOADED, LogObject
-from tamarin_dagster.pipeline.pull import pull
-from tamarin_dagster.pipeline.purge import purge
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster_tests.lines import lines
 
 DAY = date(2026, 3, 5)
@@ -30,7 +30,7 @@ def versioned(s3_place, s3):
 
 
 def pull_all(place, engine):
-    return pull(place.bucket, place.store, engine, periods=[DAY])
+    return pull_bucket(place.bucket, place.store, engine, periods=[DAY])
 
 
 def put_all(place, count: int) -> None:
@@ -45,7 +45,7 @@ def until_nothing_changes(place, engine, rows) -> int:
     before = None
     for round_ in itertools.count(1):
         assert pull_all(place, engine).failures == []
-        purge(place.bucket, place.store, engine)
+        purge_bucket(place.bucket, place.store, engine)
         now = rows("SELECT id, etag, version_id, record_count, purged_at, outdated_at FROM s3_log_key ORDER BY id")
         if now == before:
             return round_
@@ -87,7 +87,7 @@ def test_versions_of_the_same_bytes_are_one_delivery_and_all_of_them_go(versione
     put_all(versioned, 3)
     pull_all(versioned, engine)
     put_all(versioned, 3)
-    first = purge(versioned.bucket, versioned.store, engine)
+    first = purge_bucket(versioned.bucket, versioned.store, engine)
     assert {failure.error for failure in first.failures} == {CHANGED_SINCE_LOADED}
     put_all(versioned, 3)
     until_nothing_changes(versioned, engine, rows)
@@ -99,7 +99,7 @@ def test_versions_of_the_same_bytes_are_one_delivery_and_all_of_them_go(versione
 def test_a_purge_that_was_killed_after_it_uncovered_older_versions_is_completed_by_the_next(
     versioned, engine, rows, s3
 ):
-    """The older version was taken for one that overwrote what was loaded, so the purge failed for ever."""
+    """The older version was taken for one that overwrote what was loaded, so the purge failed forever."""
     put_all(versioned, 3)
     put_all(versioned, 5)
     pull_all(versioned, engine)
@@ -107,7 +107,7 @@ def test_a_purge_that_was_killed_after_it_uncovered_older_versions_is_completed_
         [LogObject(*row) for row in rows("SELECT key, etag, size, last_modified, version_id FROM s3_log_key")]
     )
     assert pull_all(versioned, engine).failures == []
-    done = purge(versioned.bucket, versioned.store, engine)
+    done = purge_bucket(versioned.bucket, versioned.store, engine)
     assert (done.keys, done.failures) == (KEYS, [])
     until_nothing_changes(versioned, engine, rows)
     assert rows("SELECT count(*) FROM s3_log_record") == [(KEYS * 5,)]
@@ -115,7 +115,7 @@ def test_a_purge_that_was_killed_after_it_uncovered_older_versions_is_completed_
 
 @pytest.fixture(params=[False, True], ids=["it names no version", 'it names "null"'])
 def tells_null(request, monkeypatch) -> bool:
-    """Whether the store names the version of objects from before versioning: S3 does, moto does not."""
+    """Return whether the store names the version of objects from before versioning: S3 does, moto does not."""
     if request.param:
         monkeypatch.setattr(FakeKey, "_is_versioned", property(lambda _: 1, lambda *_: None), raising=False)
     return bool(request.param)
@@ -128,7 +128,7 @@ def test_what_was_written_before_a_bucket_was_versioned_is_deleted_and_leaves_no
     set_versioning(s3, s3_place, "Enabled")
     pull_all(s3_place, engine)
     assert rows("SELECT DISTINCT version_id FROM s3_log_key") == [("null" if tells_null else None,)]
-    assert purge(s3_place.bucket, s3_place.store, engine).failures == []
+    assert purge_bucket(s3_place.bucket, s3_place.store, engine).failures == []
     assert versions(s3, s3_place) == []
 
 
@@ -150,7 +150,7 @@ def test_while_versioning_is_suspended_the_etag_tells_which_null_version_is_mean
     pull_all(versioned, engine)
     versioned.another_second()
     versioned.put(name(0), lines(7))
-    purged = purge(versioned.bucket, versioned.store, engine)
+    purged = purge_bucket(versioned.bucket, versioned.store, engine)
     assert (purged.keys, [failure.error for failure in purged.failures]) == (KEYS - 1, [CHANGED_SINCE_LOADED])
     assert versions(s3, versioned) == [(name(0), "null")]
     until_nothing_changes(versioned, engine, rows)
@@ -166,7 +166,7 @@ def test_a_null_version_below_a_newer_one_is_deleted_only_if_it_is_the_one_that_
     rows("UPDATE s3_log_key SET etag = 'another' WHERE key = :key", key=name(1))
     set_versioning(s3, s3_place, "Enabled")
     put_all(s3_place, 4)
-    purged = purge(s3_place.bucket, s3_place.store, engine)
+    purged = purge_bucket(s3_place.bucket, s3_place.store, engine)
     assert {failure.error for failure in purged.failures} == {CHANGED_SINCE_LOADED}
     assert [key for key, version in versions(s3, s3_place) if version == "null"] == [name(1)]
     assert sum(version != "null" for _, version in versions(s3, s3_place)) == KEYS

@@ -291,7 +291,7 @@ def test_the_views_and_functions_are_those_of_the_page(loaded):
         )
         assert set(made) == set(views.tables)
         for function in FUNCTIONS:
-            told = connection.execute(
+            reported = connection.execute(
                 sa.text(
                     "SELECT pg_get_function_arguments(oid), pg_get_function_result(oid), obj_description(oid)"
                     " FROM pg_proc WHERE proname = :name"
@@ -299,7 +299,9 @@ def test_the_views_and_functions_are_those_of_the_page(loaded):
                 {"name": function.name},
             ).all()
             columns = ", ".join(f"{c.name} {c.type.compile(connection.dialect).lower()}" for c in function.columns)
-            assert [tuple(row) for row in told] == [(function.info["arguments"], f"TABLE({columns})", function.comment)]
+            assert [tuple(row) for row in reported] == [
+                (function.info["arguments"], f"TABLE({columns})", function.comment)
+            ]
 
 
 def test_a_reader_may_ask_all_of_them(loaded):
@@ -543,7 +545,7 @@ def test_access_without_credentials_old_tls_and_what_depends_on_acls(ask):
 
 
 def test_records_inside_of_others_are_shown_with_their_place(ask):
-    """Where they are, how many, and how they begin, in any time zone of the session."""
+    """Hidden records have the right place, number and beginning in any time zone of the session."""
     day = " WHERE request_dtime >= '2026-03-12 00:00Z' AND request_dtime < '2026-03-13 00:00Z' ORDER BY line_number"
     shown = "bucket, log_key, line_number, request_dtime, hidden_records, fields, beginnings"
     begins = "[12/Mar/2026:12:00:0{} +0000] {} - {} REST.GET.OBJECT"

@@ -15,11 +15,11 @@ from tamarin_dagster.recordstore.completeness import (
     Duplicates,
     FailingPurge,
     FailingPurges,
-    duplicates_of,
-    failing_purges,
+    find_duplicates,
+    find_failing_purges,
     get_delivery_baseline,
 )
-from tamarin_dagster.recordstore.holdings import newest_key
+from tamarin_dagster.recordstore.holdings import find_newest_key
 from tamarin_dagster.recordstore.partitions import partition_name
 from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS, views
 from tamarin_dagster_tests.lines import line, lines
@@ -174,7 +174,7 @@ def test_duplicates_of_a_day_are_counted_whatever_day_the_other_log_key_is_of(en
     load_keys(engine, [log_key("a"), log_key("b")], [own + late + lines(2), own])
     load_keys(engine, [log_key("next", day=next_day)], [late])
     load_keys(engine, [log_key("film")], [late], bucket="films")
-    found = duplicates_of(connection, "media", DAY)
+    found = find_duplicates(connection, "media", DAY)
     assert found == Duplicates(
         records=2,
         copies=3,
@@ -183,20 +183,20 @@ def test_duplicates_of_a_day_are_counted_whatever_day_the_other_log_key_is_of(en
             DuplicateRecord(times[1], "B0", 2, ("a", "next", "film")),
         ),
     )
-    assert duplicates_of(connection, "media", next_day) == Duplicates(1, 2, found.samples[1:])
-    assert duplicates_of(connection, "films", DAY) == Duplicates(1, 2, found.samples[1:])
-    assert duplicates_of(connection, "films", next_day) == Duplicates()
-    assert duplicates_of(connection, "nobody", DAY) == Duplicates()
+    assert find_duplicates(connection, "media", next_day) == Duplicates(1, 2, found.samples[1:])
+    assert find_duplicates(connection, "films", DAY) == Duplicates(1, 2, found.samples[1:])
+    assert find_duplicates(connection, "films", next_day) == Duplicates()
+    assert find_duplicates(connection, "nobody", DAY) == Duplicates()
 
 
 def test_a_day_of_log_keys_without_a_record_has_no_duplicates(engine, connection):
     load_keys(engine, [log_key("a"), log_key("b")], [b"", b"no record\n"])
-    assert duplicates_of(connection, "media", DAY) == Duplicates()
+    assert find_duplicates(connection, "media", DAY) == Duplicates()
 
 
 def test_of_many_duplicates_all_are_counted_and_some_are_named(engine, connection):
     load_keys(engine, [log_key("a"), log_key("b")], [lines(50)] * 2)
-    found = duplicates_of(connection, "media", DAY)
+    found = find_duplicates(connection, "media", DAY)
     assert (found.records, found.copies) == (50, 50)
     assert [each.request_id for each in found.samples] == [f"{number:016X}" for number in range(completeness.SAMPLE)]
 
@@ -218,7 +218,7 @@ def test_a_copy_with_a_suffix_came_when_its_name_says(engine, rows, connection, 
     assert get_delivery_baseline(connection, "media", time + minutes(60)).last == time
     load_keys(engine, [log_key(named("2026-03-05-15-00-00", suffix=suffix))], [line(at(time))])
     assert rows("SELECT max_lateness FROM s3_delivery_lateness") == [(minutes(30),)]
-    newest = newest_key(connection, "media", "logs")
+    newest = find_newest_key(connection, "media", "logs")
     assert newest.delivered_at == datetime(2026, 3, 5, 15, tzinfo=UTC)
 
 
@@ -253,7 +253,7 @@ def test_a_key_named_for_midnight_came_when_it_was_written_if_that_is_later(engi
 
 
 def test_no_name_of_a_key_is_too_odd_to_be_told_a_time(engine, rows, connection):
-    """If the name has no valid time, the key counts as delivered when it was written, here and in the habit query."""
+    """If the name has no valid time, the key counts as delivered when it was written, in the baseline too."""
     written = datetime(2026, 3, 5, 10, tzinfo=UTC)
     odd = [
         "",
@@ -280,8 +280,8 @@ def test_no_name_of_a_key_is_too_odd_to_be_told_a_time(engine, rows, connection)
         load_keys(engine, [log_key(name)], [lines(1)], bucket=f"bucket-{number:02}", log_bucket_name=f"logs-{number}")
     assert rows("SELECT last_delivery FROM s3_delivery_lateness ORDER BY bucket") == [(t,) for t in expected.values()]
     for number, time in enumerate(expected.values()):
-        habit = get_delivery_baseline(connection, f"bucket-{number:02}", datetime(2026, 3, 9, tzinfo=UTC))
-        assert habit == DeliveryBaseline(1, time.replace(second=0), time.replace(second=0), None)
+        baseline = get_delivery_baseline(connection, f"bucket-{number:02}", datetime(2026, 3, 9, tzinfo=UTC))
+        assert baseline == DeliveryBaseline(1, time.replace(second=0), time.replace(second=0), None)
 
 
 @pytest.mark.parametrize("style", ["ISO", "SQL, DMY", "German", "Postgres, MDY"])
@@ -361,7 +361,7 @@ def deliver(engine, times, *, bucket: str = "media", suffix: str = "") -> None:
     load_keys(engine, keys, [b""] * len(keys), bucket=bucket, log_bucket_name=bucket)
 
 
-def test_the_habit_is_of_the_minutes_of_the_last_two_weeks(engine, connection):
+def test_the_baseline_is_of_the_minutes_of_the_last_two_weeks(engine, connection):
     last = datetime(2026, 3, 20, 12, tzinfo=UTC)
     ago = [timedelta(days=14, minutes=1), timedelta(days=14), timedelta(days=9), timedelta(hours=1), timedelta()]
     deliver(engine, [last - each for each in ago] + [last + timedelta(seconds=59)], suffix=".gz")
@@ -402,7 +402,7 @@ def test_keys_whose_deletion_fails_are_counted_longest_first(engine, connection,
     rows("UPDATE s3_log_key SET superseded_at = now() WHERE key = 'k29'")
     rows("UPDATE s3_log_key SET purged_at = now() WHERE key = 'k28'")
     rows("UPDATE s3_log_key SET expired_at = now() WHERE key = 'k27'")
-    found = failing_purges(connection, "media", now - timedelta(hours=25))
+    found = find_failing_purges(connection, "media", now - timedelta(hours=25))
     assert found == FailingPurges(
         2,
         (
@@ -410,8 +410,8 @@ def test_keys_whose_deletion_fails_are_counted_longest_first(engine, connection,
             FailingPurge("k25", "AccessDenied", now - timedelta(hours=25)),
         ),
     )
-    every = failing_purges(connection, "media", now)
+    every = find_failing_purges(connection, "media", now)
     assert (every.keys, len(every.samples), every.samples[:2]) == (27, completeness.SAMPLE, found.samples)
-    assert failing_purges(connection, "media", now - timedelta(hours=27)) == FailingPurges()
-    assert failing_purges(connection, "films", now).keys == 1
-    assert failing_purges(connection, "nobody", now) == FailingPurges()
+    assert find_failing_purges(connection, "media", now - timedelta(hours=27)) == FailingPurges()
+    assert find_failing_purges(connection, "films", now).keys == 1
+    assert find_failing_purges(connection, "nobody", now) == FailingPurges()

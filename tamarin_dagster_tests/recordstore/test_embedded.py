@@ -13,9 +13,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from tamarin_dagster.recordstore.server import configuration as server_settings
 from tamarin_dagster.recordstore.server import embedded
 from tamarin_dagster.recordstore.server import processes as server_processes
-from tamarin_dagster.recordstore.server import settings as server_settings
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from tamarin_dagster_tests.clusters import give_cluster
 from tamarin_dagster_tests.folders import make_short_folder
@@ -408,7 +408,7 @@ def test_the_wheels_own_server_class_is_never_imported(home: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="the account that stands in for root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="the account that replaces root")
 def test_as_root_a_copied_home_still_works(base: Path) -> None:
     with EmbeddedPostgres(base / "home") as server:
         query(server, "CREATE TABLE kept AS SELECT 1 AS g")

@@ -1,4 +1,4 @@
-"""How the ledger judges a generation, given the rows of its name: by bytes, then by time."""
+"""The ledger judges a generation by the rows of its name: first by bytes, then by time."""
 
 import hashlib
 import threading

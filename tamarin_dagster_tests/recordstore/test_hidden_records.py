@@ -12,7 +12,7 @@ from benchmarks.queries import blocks_of, fill_month, touched
 from tamarin_dagster.logformat import DeliveryHour
 from tamarin_dagster.logformat.fields import FIELDS, TIME_PATTERN, ZONE_PATTERN
 from tamarin_dagster.recordstore import completeness, ledger
-from tamarin_dagster.recordstore.completeness import HiddenRecord, HiddenRecords, hidden_records_of
+from tamarin_dagster.recordstore.completeness import HiddenRecord, HiddenRecords, find_hidden_records
 from tamarin_dagster.recordstore.schema import repeatable
 from tamarin_dagster_tests.docs.blocks import blocks_of as blocks_of_page
 from tamarin_dagster_tests.lines import line, lines
@@ -153,7 +153,7 @@ def test_hidden_records_are_counted_for_the_day_and_the_bucket_of_their_log_keys
     load_keys(engine, [log_key("next", day=next_day)], [joined(b"\f", "F0", "G0")])
     load_keys(engine, [log_key("film")], [joined(b"\f", "H0", "I0")], bucket="films")
     with engine.connect() as connection:
-        assert hidden_records_of(connection, "media", DAY) == HiddenRecords(
+        assert find_hidden_records(connection, "media", DAY) == HiddenRecords(
             records=2,
             hidden_records=3,
             samples=(
@@ -162,16 +162,16 @@ def test_hidden_records_are_counted_for_the_day_and_the_bucket_of_their_log_keys
             ),
         )
         of_next = HiddenRecords(1, 1, (HiddenRecord(REQUESTED, "next", 1, 1, ("user_agent",)),))
-        assert hidden_records_of(connection, "media", next_day) == of_next
-        assert hidden_records_of(connection, "films", DAY).records == 1
-        assert hidden_records_of(connection, "nobody", DAY) == HiddenRecords()
+        assert find_hidden_records(connection, "media", next_day) == of_next
+        assert find_hidden_records(connection, "films", DAY).records == 1
+        assert find_hidden_records(connection, "nobody", DAY) == HiddenRecords()
 
 
 def test_an_hour_has_the_hidden_records_of_its_log_keys(engine):
     names = [f"logs/2026-03-05-{hour}-00-00-000000000000000A" for hour in ("10", "11")]
     load_keys(engine, [log_key(name) for name in names], [joined(b"", "A0", "B0"), lines(1)])
     with engine.connect() as connection:
-        found = [hidden_records_of(connection, "media", DeliveryHour(DAY, hour)).records for hour in (10, 11)]
+        found = [find_hidden_records(connection, "media", DeliveryHour(DAY, hour)).records for hour in (10, 11)]
     assert found == [1, 0]
 
 
@@ -179,7 +179,7 @@ def test_a_superseded_generation_has_no_hidden_records(engine):
     load_keys(engine, [log_key("a", "a")], [joined(b"", "A0", "B0")])
     load_keys(engine, [log_key("a", "b", minutes=1)], [lines(2)])
     with engine.connect() as connection:
-        assert hidden_records_of(connection, "media", DAY) == HiddenRecords()
+        assert find_hidden_records(connection, "media", DAY) == HiddenRecords()
 
 
 def test_of_many_hidden_records_all_are_counted_and_the_earliest_are_named(engine, monkeypatch):
@@ -188,7 +188,7 @@ def test_of_many_hidden_records_all_are_counted_and_the_earliest_are_named(engin
     names = [f"{number:02}" for number in range(30, 0, -1)]
     load_keys(engine, [log_key(name) for name in names], [joined(b"", "A0", "B0")] * 30)
     with engine.connect() as connection:
-        found = hidden_records_of(connection, "media", DAY)
+        found = find_hidden_records(connection, "media", DAY)
     assert (found.records, found.hidden_records) == (30, 30)
     assert [each.log_key for each in found.samples] == sorted(names)[: completeness.SAMPLE]
 
@@ -232,7 +232,7 @@ def test_the_count_for_a_day_reads_no_more_than_the_day(engine, rows):
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE s3_log_key")
         month = blocks_of(connection, "s3_log_record_2026_03")
-        assert hidden_records_of(connection, "media", date(2026, 3, 14)) == HiddenRecords()
+        assert find_hidden_records(connection, "media", date(2026, 3, 14)) == HiddenRecords()
         ((statement, parameters),) = asked
         explained = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}"
         (answer,) = connection.exec_driver_sql(explained, parameters).scalar_one()

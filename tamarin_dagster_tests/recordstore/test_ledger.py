@@ -130,10 +130,10 @@ def test_the_keys_of_an_hour_are_found_by_index_also_those_whose_column_has_no_h
 
 
 def test_a_day_without_keys_counts_nothing(connection):
-    assert ledger.period_counts(connection, "media", DAY) == PeriodCounts()
-    assert ledger.rejected_reasons(connection, "media", DAY) == {}
-    assert ledger.live_ids(connection, "media", DAY) == []
-    assert ledger.unaccounted_keys(connection, "media", DAY) == []
+    assert ledger.read_period_counts(connection, "media", DAY) == PeriodCounts()
+    assert ledger.count_rejected_reasons(connection, "media", DAY) == {}
+    assert ledger.list_live_ids(connection, "media", DAY) == []
+    assert ledger.list_unaccounted_keys(connection, "media", DAY) == []
 
 
 def test_a_day_is_summed_over_its_live_keys(engine, connection, rows):
@@ -147,7 +147,7 @@ def test_a_day_is_summed_over_its_live_keys(engine, connection, rows):
     load_keys(engine, [log_key("other-bucket")], [lines(50)], bucket="films")
     with engine.begin() as writing:
         ledger.mark_purged(writing, ids(rows, "c"))
-    assert ledger.period_counts(connection, "media", DAY) == PeriodCounts(
+    assert ledger.read_period_counts(connection, "media", DAY) == PeriodCounts(
         keys=3,
         purged_keys=1,
         lines=8,
@@ -159,7 +159,7 @@ def test_a_day_is_summed_over_its_live_keys(engine, connection, rows):
         first_request=datetime(2026, 3, 4, 23, 59, 59, tzinfo=UTC),
         last_request=datetime(2026, 3, 5, 9, 58, 1, tzinfo=UTC),
     )
-    assert ledger.live_ids(connection, "media", DAY) == sorted(
+    assert ledger.list_live_ids(connection, "media", DAY) == sorted(
         row[0]
         for row in rows("SELECT id FROM s3_log_key WHERE (key, etag) IN (('a','b'), ('b','a'), ('c','a'))")
         if row[0] not in ids(rows, "other-bucket")
@@ -170,7 +170,7 @@ def test_rejected_lines_are_counted_by_reason(engine, connection):
     torn = lines(1)[:150] + b"\n"
     load_keys(engine, [log_key("a"), log_key("b")], [JUNK * 2 + torn, JUNK])
     load_keys(engine, [log_key("c")], [JUNK], bucket="films")
-    assert ledger.rejected_reasons(connection, "media", DAY) == {"not_a_record": 3, "too_few_fields": 1}
+    assert ledger.count_rejected_reasons(connection, "media", DAY) == {"not_a_record": 3, "too_few_fields": 1}
 
 
 def purgeable(
@@ -223,11 +223,11 @@ def test_an_expired_key_is_neither_purgeable_nor_counted(engine, connection, row
     rows("UPDATE s3_log_key SET expired_at = now() WHERE id = :id", id=expired)
     rows("DELETE FROM s3_log_record")
     assert [key.object.key for key in purgeable(connection)] == ["kept"]
-    assert ledger.live_ids(connection, "media", DAY) == [kept]
+    assert ledger.list_live_ids(connection, "media", DAY) == [kept]
     assert [found.key for found in ledger.count_differences(connection, [kept, expired])] == ["kept"]
     assert ledger.count_differences(connection, [expired]) == []
-    assert ledger.expired_ids(connection, [kept, expired]) == {expired}
-    counts = ledger.period_counts(connection, "media", DAY)
+    assert ledger.list_expired_ids(connection, [kept, expired]) == {expired}
+    counts = ledger.read_period_counts(connection, "media", DAY)
     assert (counts.keys, counts.records, counts.expired_keys) == (2, 5, 1)
 
 
@@ -310,7 +310,7 @@ def test_keys_that_are_unaccounted_for_are_told(connection, rows, three):
     """The constraint prevents this; without it the query would see it."""
     rows("ALTER TABLE s3_log_key DROP CONSTRAINT s3_log_key_counts")
     rows("UPDATE s3_log_key SET line_count = 4 WHERE id = :a", a=three[0])
-    assert ledger.unaccounted_keys(connection, "media", DAY) == ["a"]
+    assert ledger.list_unaccounted_keys(connection, "media", DAY) == ["a"]
 
 
 def test_keys_are_counted_page_by_page_whatever_lies_between_them(engine, rows, monkeypatch):

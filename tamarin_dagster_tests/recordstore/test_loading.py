@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from tamarin_dagster.logformat import FIELD_NAMES, parse_logs
-from tamarin_dagster.logformat.frames import months_of
+from tamarin_dagster.logformat.frames import list_months
 from tamarin_dagster.recordstore import ledger, loading
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.loading import load
@@ -187,7 +187,7 @@ def test_the_same_key_in_two_log_buckets_is_two_keys(engine, rows):
 
 
 def test_two_loads_of_the_same_keys_at_once_load_once(engine, rows):
-    """Batches that overlap in several days, in opposite orders, neither load twice nor wait for ever."""
+    """Batches that overlap in several days, in opposite orders, neither load twice nor wait forever."""
     for number in range(8):
         keys = [log_key(f"{number}/{day}/{i}", day=date(2026, 3, day)) for day in (5, 6, 7) for i in range(4)]
         bodies = [lines(i + 1) + JUNK for i in range(len(keys))]
@@ -496,8 +496,8 @@ def test_a_prepared_batch_knows_its_months_and_takes_ids_of_its_own(engine):
     body = lines(1, "31/Dec/2025:23:59:59 +0000") + lines(1, "01/Jan/2026:00:00:00 +0000") + lines(1)
     first = prepared(engine, "media", "logs", [log_key("a"), log_key("b")], [body, b""])
     second = prepared(engine, "media", "logs", [log_key("c")], [b""])
-    assert months_of(first.records) == (date(2025, 12, 1), date(2026, 1, 1), date(2026, 3, 1))
-    assert months_of(second.records) == ()
+    assert list_months(first.records) == (date(2025, 12, 1), date(2026, 1, 1), date(2026, 3, 1))
+    assert list_months(second.records) == ()
     assert len({*first.ids, *second.ids}) == 3
     assert [len(part) > 3 * 300 for part in first.copy_data] == [True]
     assert second.copy_data == ()

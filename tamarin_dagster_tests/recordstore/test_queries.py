@@ -1,4 +1,4 @@
-"""How much a query reads in a year of records, and what becomes of an index that a user adds."""
+"""The amount that a query reads in a year of records, and an index that a user adds."""
 
 import re
 from datetime import date, timedelta

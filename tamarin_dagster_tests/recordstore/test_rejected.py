@@ -20,7 +20,7 @@ def connection(engine):
 
 
 def names(connection: sa.Connection, first=None, last=None, *, bucket="media", limit=100, after=0) -> list[str]:
-    return [key.key for key in rejected.keys_with_rejected_lines(connection, bucket, first, last, limit, after)]
+    return [key.key for key in rejected.list_keys_with_rejected_lines(connection, bucket, first, last, limit, after)]
 
 
 def test_live_keys_with_rejected_lines_are_found_in_the_order_of_their_ids(engine, connection, rows):
@@ -41,7 +41,7 @@ def test_live_keys_with_rejected_lines_are_found_in_the_order_of_their_ids(engin
     assert sorted(names(connection, DAY + timedelta(days=1))) == ["1", "2", "4", "5"]
     assert sorted(names(connection, None, DAY)) == ["0", "3"]
     assert sorted(names(connection, DAY + timedelta(days=1), DAY + timedelta(days=1))) == ["1", "4"]
-    assert rejected.keys_with_rejected_lines(connection, "films", None, None, 9) == [
+    assert rejected.list_keys_with_rejected_lines(connection, "films", None, None, 9) == [
         RejectedKey(ids["films"], "films", "elsewhere", DAY)
     ]
 
@@ -49,7 +49,7 @@ def test_live_keys_with_rejected_lines_are_found_in_the_order_of_their_ids(engin
 def test_an_expired_key_is_neither_found_nor_locked(engine, connection, rows):
     """Retention has dropped its records since; the lock reports this to a reparse that found the key earlier."""
     load_keys(engine, [log_key("a"), log_key("b")], [JUNK, JUNK])
-    found = rejected.keys_with_rejected_lines(connection, "media", None, None, 9)
+    found = rejected.list_keys_with_rejected_lines(connection, "media", None, None, 9)
     rows("UPDATE s3_log_key SET expired_at = now() WHERE key = 'a'")
     assert names(connection) == ["b"]
     assert [rejected.lock(connection, key) for key in found] == [key.key == "b" for key in found]
@@ -68,11 +68,13 @@ def test_the_few_keys_with_rejected_lines_are_found_by_an_index(engine, rows):
         connection.execute(sa.text("LOAD 'auto_explain'"))
         for setting in ("log_min_duration = 0", "log_level = 'NOTICE'"):
             connection.execute(sa.text(f"SET auto_explain.{setting}"))
-        told: list[str] = []
-        connection.connection.driver_connection.add_notice_handler(lambda notice: told.append(notice.message_primary))
+        reported: list[str] = []
+        connection.connection.driver_connection.add_notice_handler(
+            lambda notice: reported.append(notice.message_primary)
+        )
         connection.execute(sa.text("SET client_min_messages = 'NOTICE'"))
         assert names(connection) == ["a"]
-    plan = told[-1]
+    plan = reported[-1]
     assert "s3_log_key_rejected" in plan
     assert "Seq Scan" not in plan
 
@@ -81,7 +83,7 @@ def test_the_few_keys_with_rejected_lines_are_found_by_an_index(engine, rows):
 def key_id(engine, rows) -> int:
     """Load a key with ten rejected lines of 100 bytes; of the fifth only the start is stored."""
     body = b"".join(b"%d" % number * 100 + b"\n" + lines(1) for number in range(10))
-    load_keys(engine, [log_key("before"), log_key("a"), log_key("behind")], [JUNK, body, JUNK])
+    load_keys(engine, [log_key("before"), log_key("a"), log_key("z")], [JUNK, body, JUNK])
     ((id_,),) = rows("SELECT id FROM s3_log_key WHERE key = 'a'")
     rows("UPDATE s3_rejected_line SET line = 'start' WHERE log_key_id = :id AND line_number = 9", id=id_)
     return id_
@@ -108,7 +110,7 @@ STORED = [
 def test_a_keys_lines_come_in_chunks(connection, key_id, monkeypatch, limit, value, sizes, fetched):
     monkeypatch.setattr(rejected, limit, value)
     monkeypatch.setattr(rejected, "FETCH_LINES", fetched)
-    chunks = list(rejected.stored_lines(connection, key_id))
+    chunks = list(rejected.read_stored_lines(connection, key_id))
     assert [len(chunk) for chunk in chunks] == sizes
     assert [line for chunk in chunks for line in chunk] == STORED
 
@@ -116,7 +118,7 @@ def test_a_keys_lines_come_in_chunks(connection, key_id, monkeypatch, limit, val
 def test_what_is_deleted_between_two_chunks_comes_all_the_same(engine, connection, key_id, monkeypatch):
     monkeypatch.setattr(rejected, "CHUNK_LINES", 3)
     monkeypatch.setattr(rejected, "FETCH_LINES", 1)
-    chunks = rejected.stored_lines(connection, key_id)
+    chunks = rejected.read_stored_lines(connection, key_id)
     found = next(chunks)
     connection.execute(sa.text("DELETE FROM s3_rejected_line"))
     assert [*found, *(line for chunk in chunks for line in chunk)] == STORED
@@ -124,14 +126,14 @@ def test_what_is_deleted_between_two_chunks_comes_all_the_same(engine, connectio
 
 def test_a_locked_key_is_nobody_elses(engine, connection, rows):
     load_keys(engine, [log_key("a"), log_key("b")], [JUNK, JUNK])
-    (a, b) = rejected.keys_with_rejected_lines(connection, "media", None, None, 9)
+    (a, b) = rejected.list_keys_with_rejected_lines(connection, "media", None, None, 9)
     assert rejected.lock(connection, a)
     assert rows("SELECT id FROM s3_log_key FOR UPDATE SKIP LOCKED") == [(b.id,)]
 
 
 def test_of_a_key_that_is_no_longer_live_there_is_no_lock(engine, connection, rows):
     load_keys(engine, [log_key("a", "old")], [JUNK])
-    (key,) = rejected.keys_with_rejected_lines(connection, "media", None, None, 9)
+    (key,) = rejected.list_keys_with_rejected_lines(connection, "media", None, None, 9)
     assert rejected.lock(connection, key)
     connection.rollback()
     load_keys(engine, [log_key("a", "new", minutes=1)], [JUNK + b"\n"])

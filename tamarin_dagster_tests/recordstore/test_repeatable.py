@@ -1,4 +1,4 @@
-"""Views and functions are made again when their text has changed: in place or anew, grants kept, or not at all."""
+"""Views and functions are made again when their text has changed, with their grants, or not at all."""
 
 import shutil
 import signal
@@ -496,4 +496,4 @@ def test_the_list_of_views_has_each_file_once():
     files = [path.stem for path in (PACKAGE / "views").glob("*.sql")]
     assert sorted(names) == sorted([*files, *DEFINITIONS])
     for kind, name in VIEWS_AND_FUNCTIONS:
-        assert f"CREATE OR REPLACE {kind} {name}" in repeatable._text_of(name)
+        assert f"CREATE OR REPLACE {kind} {name}" in repeatable._read_text(name)

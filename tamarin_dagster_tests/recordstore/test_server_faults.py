@@ -18,9 +18,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tamarin_dagster.operations.doctor.database import examine_database
+from tamarin_dagster.operations.doctor.database_findings import examine_database
 from tamarin_dagster.operations.doctor.finding import Status
-from tamarin_dagster.recordstore import connections, database, waiting
+from tamarin_dagster.recordstore import database, waiting
 from tamarin_dagster.recordstore.database import DatabaseError, open_database
 from tamarin_dagster.recordstore.server import log as server_log
 from tamarin_dagster.recordstore.server import processes as server_processes
@@ -82,7 +82,7 @@ def eventually(probe: Callable[[], int], seconds: float = 10) -> int:
 
 
 def lose_startup(server: EmbeddedPostgres) -> None:
-    """Kill the startup process before the recovery begins: Postgres 18 then stays in recovery mode for ever."""
+    """Kill the startup process before the recovery begins: Postgres 18 then stays in recovery mode forever."""
     for _ in range(10):
         server.ensure_running()
         with contextlib.closing(psycopg.connect(server.url("postgres", "postgresql"))) as connection:
@@ -177,7 +177,7 @@ def test_a_recovery_without_progress_is_restarted(
 
 
 def test_a_recovery_that_makes_progress_is_never_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither is one that waits for its disk: an immediate stop would make it begin again, for ever."""
+    """Neither is one that waits for its disk: an immediate stop would make it begin again, forever."""
     monkeypatch.setattr(server_processes, "STUCK_SECONDS", 0)
     main = Process(1, 0, "postgres", "S", "0 0", "postgres -D data")
 
@@ -322,11 +322,10 @@ def test_a_configured_server_that_does_not_answer_is_named_while_it_is_waited_fo
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "FIRST_WORD_SECONDS", 0.3)
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT_SECONDS", 2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]
         with pytest.raises(DatabaseError, match="timeout"):
-            open_database(Settings(database_url=f"postgresql://anna:S3CRET@127.0.0.1:{port}/tamarin"))
+            open_database(Settings(database_url=f"postgresql://anna:S3CRET@127.0.0.1:{port}/tamarin?connect_timeout=2"))
     assert f"127.0.0.1:{port}/tamarin: it has not answered yet" in caplog.text
     assert "S3CRET" not in caplog.text
 

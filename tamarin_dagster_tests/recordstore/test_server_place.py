@@ -18,7 +18,7 @@ from tamarin_dagster.recordstore.server.place import OWNER, POINTER, find_folder
 from tamarin_dagster_tests.clusters import copy_data, give_cluster
 from tamarin_dagster_tests.folders import make_short_folder
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the account that stands in for root")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the account that replaces root")
 
 
 @pytest.fixture

@@ -259,7 +259,7 @@ def columns_of(connection: sa.Connection, table: str) -> list[str]:
     )
 
 
-def rows_of(engine: sa.Engine, not_compared: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
+def select_rows(engine: sa.Engine, not_compared: dict[str, list[str]]) -> dict[str, tuple[int, str]]:
     """Return the number and an order-free digest of the rows of each table."""
     with engine.connect() as connection:
         return {
@@ -341,7 +341,7 @@ def test_a_database_of_an_earlier_revision_becomes_what_a_new_one_with_its_rows_
             assert left.exec_driver_sql(failing).scalar() == 0
             ids = list(left.exec_driver_sql("SELECT id FROM s3_log_key WHERE expired_at IS NULL").scalars())
             assert count_differences(left, ids) == []
-        assert rows_of(upgraded, not_compared) == rows_of(new, not_compared)
+        assert select_rows(upgraded, not_compared) == select_rows(new, not_compared)
         assert answers_of(upgraded) == answers_of(new)
         reads_all(upgraded, names, roles.reader)
 
@@ -349,7 +349,7 @@ def test_a_database_of_an_earlier_revision_becomes_what_a_new_one_with_its_rows_
         roll_up(upgraded)
         with upgraded.connect() as connection:
             assert pending_days(connection) == []
-        assert rows_of(upgraded, not_compared) == rows_of(new, not_compared)
+        assert select_rows(upgraded, not_compared) == select_rows(new, not_compared)
         assert rollups_of(upgraded) == rolled_up
         answers = answers_of(upgraded)
         assert answers == answers_of(new)
@@ -373,7 +373,7 @@ def reads_all(engine: sa.Engine, names: dict[str, set[str]], reader: str) -> Non
 
 def test_a_database_in_use_has_rows_in_every_table(in_use):
     """So no revision is upgraded with an empty table; no archive was written, and no day has too many values."""
-    counts = {table: count for table, (count, _) in rows_of(in_use, {}).items()}
+    counts = {table: count for table, (count, _) in select_rows(in_use, {}).items()}
     assert {table for table, count in counts.items() if not count} == {"s3_archived_day", "traffic_fold"}
     assert counts["s3_log_record"] == 542
 

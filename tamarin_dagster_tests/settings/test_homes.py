@@ -13,9 +13,8 @@ import pytest
 from tamarin_dagster.analytics.report import Month, write_report
 from tamarin_dagster.logstore.archiving import FolderArchive
 from tamarin_dagster.logstore.copies import Copies
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.operations import dev
-from tamarin_dagster.private_files import make_home
+from tamarin_dagster.private_files import make_home, write_whole_file
 from tamarin_dagster.settings import Settings, SettingsError, load_settings
 from tamarin_dagster_tests.docs.blocks import PAGES
 from tamarin_dagster_tests.lines import lines
@@ -120,22 +119,22 @@ def test_a_command_works_on_the_demo_and_says_so_until_a_bucket_is_configured(sa
     (home / "demo.yaml").write_text(json.dumps(written))
     line = f"No bucket is configured: this is the demo ({home / 'demo.yaml'}).\n"
 
-    status, _, told = said("pull", "--no-purge")
-    assert (status, told.startswith(line)) == (0, True), told
-    assert "media-example-org: 1 key loaded" in told
-    status, shown, told = said("buckets", "--json", TAMARIN_HOME="")
-    assert (status, told.startswith(line)) == (0, True)
+    status, _, reported = said("pull", "--no-purge")
+    assert (status, reported.startswith(line)) == (0, True), reported
+    assert "media-example-org: 1 key loaded" in reported
+    status, shown, reported = said("buckets", "--json", TAMARIN_HOME="")
+    assert (status, reported.startswith(line)) == (0, True)
     assert [(each["bucket"], each["records"], each["unloaded"]["keys"]) for each in json.loads(shown)] == [
         ("media-example-org", 2, 0)
     ]
     assert said("hogs")[2].startswith(line)
-    status, shown, told = said("sql", "SELECT count(*) FROM s3_log_record", "--format", "csv")
-    assert (status, shown, told.startswith(line)) == (0, "count\n2\n", True)
+    status, shown, reported = said("sql", "SELECT count(*) FROM s3_log_record", "--format", "csv")
+    assert (status, shown, reported.startswith(line)) == (0, "count\n2\n", True)
     assert said("sql", "SELECT 1", TAMARIN_CONFIG=str(home / "demo.yaml"))[2] == "", "asked for by name"
 
     (tmp_path / "tamarin.yaml").write_text(BUCKETS)
-    status, shown, told = said("buckets", "--json", "--no-list")
-    assert (status, told) == (0, "")
+    status, shown, reported = said("buckets", "--json", "--no-list")
+    assert (status, reported) == (0, "")
     assert [each["bucket"] for each in json.loads(shown) if each["is_configured"]] == ["media"]
     assert said("demo")[0] == 2
 
@@ -146,10 +145,10 @@ def test_a_demo_that_does_not_run_is_said_to_and_how_to_start_it(said, tmp_path)
     config = tmp_path / ".tamarin-demo" / "demo.yaml"
     config.write_text(config.read_text().replace("-logs}", "-logs, endpoint_url: 'http://127.0.0.1:9'}"))
 
-    status, _, told = said("buckets", "--no-list")
+    status, _, reported = said("buckets", "--no-list")
 
     assert status == 0
-    assert told.startswith(
+    assert reported.startswith(
         f"No bucket is configured: this is the demo ({config}). It is not running: start it with"
         " `tamarin-dagster demo`.\n"
     )
@@ -160,7 +159,7 @@ HOMES = re.compile(r"\.tamarin\b|TAMARIN_HOME|tamarin-demo|\bhome\b|/var/lib/tam
 
 
 def test_no_target_no_script_and_no_page_removes_a_home() -> None:
-    """`.ci/run` began with `rm -rf .venv .tamarin`, and the tutorial told people to run `rm -r .tamarin`."""
+    """`.ci/run` began with `rm -rf .venv .tamarin`, and the tutorial asked people to run `rm -r .tamarin`."""
     files = [*PAGES, "Makefile", ".ci/run", "CHANGELOG.md"]
     files += [str(path.relative_to(PROJECT)) for path in (PROJECT / "deploy").rglob("*") if path.is_file()]
     removals = [

@@ -178,7 +178,7 @@ def test_home_is_meant_from_the_folder_of_the_file(tmp_path):
 
 def test_reports_lie_in_home_unless_a_folder_is_named(load, tmp_path):
     assert load("home: here\n").reports_folder == tmp_path / "here" / "reports"
-    assert load("reports: told\n").reports_folder == tmp_path / "told"
+    assert load("reports: reported\n").reports_folder == tmp_path / "reported"
     with pytest.raises(SettingsError, match=r"anonymize_key: .*at least 16 characters") as refused:
         load("anonymize_key: too short\n")
     assert "too short" not in str(refused.value)

@@ -34,7 +34,7 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-def rows_of(dimension: str, sums: pa.Table) -> Counter:
+def select_rows(dimension: str, sums: pa.Table) -> Counter:
     """Return the rows in no order, with Python's numbers."""
     schema = {each.name: schema_of(each) for each in DIMENSIONS} | {HOUR: HOURS_SCHEMA}
     table = complete(sums, schema[dimension])
@@ -52,7 +52,7 @@ def test_sums_of_parts_are_the_sums_of_all(changes, size):
     parts = [sum_up(records(changes[start : start + size]), "eu-west-1") for start in range(0, len(changes), size)]
     for dimension, sums in whole.items():
         merged = merge([from_bytes(to_bytes(part[dimension])) for part in parts])
-        assert rows_of(dimension, merge([merged, merged.slice(0, 0)])) == rows_of(dimension, sums)
+        assert select_rows(dimension, merge([merged, merged.slice(0, 0)])) == select_rows(dimension, sums)
 
 
 @given(st.lists(CHANGES, min_size=1, max_size=30))

@@ -1,4 +1,4 @@
-"""What we rely on of Dagster itself, on assets of these tests' own: what fails here has changed in Dagster.
+"""Tests of Dagster itself, on small assets: if one fails, Dagster has changed a behaviour that we need.
 
 Each docstring names what of ours leans on it. Here are partitions, steps, and the shortcomings that we work around:
 when one of these fails, Dagster has mended it, and the message says what of ours can go. In test_upstream_checks,
@@ -301,11 +301,11 @@ def test_any_object_is_a_resource_for_all_merged_definitions_and_is_handed_on_as
 
 
 def test_the_loggers_that_dagster_yaml_names_write_into_the_log_of_a_run(tmp_path) -> None:
-    """dagster.yaml, python_logs: the core does not know Dagster, and what it says of a key stands in the run's log."""
+    """dagster.yaml, python_logs: the core does not know Dagster, but its log lines are in the run's log."""
 
     @dg.asset
     def loaded() -> dg.MaterializeResult:
-        logging.getLogger("named.deeper").warning("a key is left alone")
+        logging.getLogger("named.deeper").warning("a key is skipped")
         logging.getLogger("other").warning("not to be seen")
         return dg.MaterializeResult()
 
@@ -313,7 +313,7 @@ def test_the_loggers_that_dagster_yaml_names_write_into_the_log_of_a_run(tmp_pat
         result = run([loaded], instance)
         entries = [entry for entry in instance.all_logs(result.run_id) if not entry.is_dagster_event]
         assert [(entry.user_message, entry.level, entry.step_key) for entry in entries] == [
-            ("a key is left alone", logging.WARNING, "loaded")
+            ("a key is skipped", logging.WARNING, "loaded")
         ]
 
 
@@ -322,7 +322,7 @@ def test_the_loggers_that_dagster_yaml_names_write_into_the_log_of_a_run(tmp_pat
 
 @contextmanager
 def raises_still(error: type[Exception], said: str, otherwise: str) -> Iterator[None]:
-    """What no longer raises fails with what can go then."""
+    """If Dagster no longer raises, the test fails and says which code can be removed."""
     try:
         with pytest.raises(error, match=said):
             yield

@@ -144,19 +144,19 @@ def test_a_check_without_partitions_that_runs_without_its_asset_leaves_nothing_p
     """completeness_checks.build_watch_checks are of the bucket as it is now, on an asset that has partitions."""
 
     @dg.multi_asset_check(
-        specs=[dg.AssetCheckSpec(name, asset=DELIVERED) for name in ("habit", "purges")], can_subset=True
+        specs=[dg.AssetCheckSpec(name, asset=DELIVERED) for name in ("freshness", "purges")], can_subset=True
     )
     def watch(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         for key in context.selected_asset_check_keys:
             yield dg.AssetCheckResult(passed=True, asset_key=DELIVERED, check_name=key.name)
 
-    job = dg.define_asset_job("watch", selection=dg.AssetSelection.checks(dg.AssetCheckKey(DELIVERED, "habit")))
+    job = dg.define_asset_job("watch", selection=dg.AssetSelection.checks(dg.AssetCheckKey(DELIVERED, "freshness")))
     delivered = dg.AssetSpec(DELIVERED, partitions_def=DAYS)
     definitions = dg.Definitions(assets=[delivered], asset_checks=[watch], jobs=[job])
     assert definitions.resolve_job_def("watch").execute_in_process(instance=instance).success
-    assert check_rows(instance, DELIVERED, "habit") == {(None, "SUCCEEDED"): 1}
+    assert check_rows(instance, DELIVERED, "freshness") == {(None, "SUCCEEDED"): 1}
     assert check_rows(instance, DELIVERED, "purges") == {}
-    assert is_shown(instance, DELIVERED, "habit")
+    assert is_shown(instance, DELIVERED, "freshness")
 
 
 def test_a_selection_of_assets_brings_their_checks_along_unless_it_is_told_not_to() -> None:
@@ -174,7 +174,7 @@ def test_a_selection_of_assets_brings_their_checks_along_unless_it_is_told_not_t
 
 
 def is_shown(instance: dg.DagsterInstance, asset: dg.AssetKey, name: str) -> bool:
-    """Whether the page takes the last result of a check for one of the asset as it is now."""
+    """Return whether the UI shows the last result of a check as a result of the present asset."""
     key = dg.AssetCheckKey(asset, name)
     record, *_ = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
     return asyncio.run(record.targets_latest_materialization(BasicLoadingContext(instance)))

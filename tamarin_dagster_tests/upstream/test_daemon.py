@@ -140,7 +140,7 @@ def test_a_requested_run_has_the_tags_of_its_partition_its_job_and_its_request(d
 
 @pytest.mark.slow
 def test_a_sensor_ticks_by_itself_if_its_default_says_so_until_a_person_stops_it(idle_daemon) -> None:
-    """sensors.build_sensor, schedules: monitor_bucket sets the default; who switches it off on the page is heeded."""
+    """sensors.build_sensor, schedules: monitor_bucket sets the default; Dagster honours a change in the UI."""
     idle_daemon.look_at_sensors(NOW)
     assert (len(idle_daemon.ticks("on")), idle_daemon.ticks("off")) == (1, [])
     on, off = (idle_daemon.repository().get_sensor(name) for name in ("on", "off"))
@@ -160,7 +160,7 @@ def test_a_sensor_ticks_no_sooner_than_its_interval(idle_daemon) -> None:
 
 @pytest.mark.slow
 def test_a_tick_that_skips_says_why_and_still_moves_its_cursor(idle_daemon) -> None:
-    """sensors.new_log_keys tells in its skip message what it saw; it has none if it asks for runs."""
+    """sensors.new_log_keys reports what it saw in its skip message; it has none if it requests runs."""
     idle_daemon.look_at_sensors(NOW)
     (tick,) = idle_daemon.ticks("on")
     assert (tick.status.value, tick.skip_reason, idle_daemon.cursor("on")) == ("SKIPPED", "seen: nothing", "moved")
@@ -170,7 +170,7 @@ def test_a_tick_that_skips_says_why_and_still_moves_its_cursor(idle_daemon) -> N
 
 @pytest.mark.slow
 def test_a_tick_that_raises_fails_and_has_no_cursor(idle_daemon) -> None:
-    """sensors.unseen_days: a listing that failed is not an empty one."""
+    """sensors.find_unseen_periods: a listing that failed is not an empty one."""
     idle_daemon.look_at_sensors(NOW)
     (tick,) = idle_daemon.ticks("breaks")
     assert tick.status.value == "FAILURE"
@@ -179,7 +179,7 @@ def test_a_tick_that_raises_fails_and_has_no_cursor(idle_daemon) -> None:
 
 
 def test_a_partition_that_does_not_exist_yet_fails_the_whole_tick() -> None:
-    """sensors.unseen_days: a key that is dated tomorrow waits for its day, or today's would not be loaded either."""
+    """sensors.find_unseen_periods: a key that is dated tomorrow waits for its day, so that today is loaded."""
 
     @dg.sensor(job=load)
     def ahead() -> dg.SensorResult:
@@ -341,7 +341,7 @@ queued_jobs = dg.Definitions(jobs=[job_of(pool) for pool in "abc"])
 
 @pytest.mark.slow
 def test_a_run_whose_pool_is_full_waits_in_the_queue_and_others_go_before_it(tmp_path) -> None:
-    """Else runs of one bucket's backfill would take all slots, and wait there. A higher priority goes first: the
+    """Otherwise runs of one bucket's backfill would take all slots, and wait there. A higher priority goes first: the
     sensors' (orchestration/sensors.py), so that what is new does not wait for a backfill of years.
     """
     queue = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}

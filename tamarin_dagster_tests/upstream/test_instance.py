@@ -100,7 +100,7 @@ def test_each_setting_of_dagster_yaml_is_taken_and_reaches_dagster(tmp_path) -> 
 
 
 def test_a_setting_that_dagster_does_not_know_is_refused(tmp_path) -> None:
-    """So that what orchestration/dagster.yaml says is heeded, and is not just passed over."""
+    """Dagster honours every entry of orchestration/dagster.yaml, and does not just ignore it."""
     for wrong in ({"run_monitorin": {}}, {"run_monitoring": {"free_slots": 1}}, {"concurrency": {"runs": {"max": 1}}}):
         with pytest.raises(dg.DagsterInvalidConfigError), instance_of(tmp_path, **wrong):
             pass

@@ -38,7 +38,7 @@ def test_the_default_launcher_still_cannot_be_asked_whether_a_run_lives() -> Non
 
 
 def test_celerys_launcher_still_takes_a_run_of_a_dead_worker_for_a_running_one() -> None:
-    """patches.celery_run_launcher overrides this method, and can go when it tells the one from the other."""
+    """patches.celery_run_launcher overrides this method, and can go when it distinguishes the two."""
     launcher = CeleryRunLauncher(default_queue="runs", broker="memory://", backend="cache+memory://")
     launcher.celery.backend.store_result("task", {"hostname": "a worker that is gone"}, states.STARTED)
     run = dg.DagsterRun(job_name="load", tags={DAGSTER_CELERY_TASK_ID_TAG: "task"})

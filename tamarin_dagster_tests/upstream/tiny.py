@@ -75,7 +75,7 @@ def psycopg2_url(url: str) -> str:
 
 
 def check_rows(instance: dg.DagsterInstance, asset: dg.AssetKey, name: str) -> Counter[tuple[str | None, str]]:
-    """What is stored of a check: how many rows for each partition and status."""
+    """Return the stored rows of a check: the number for each partition and status."""
     key = dg.AssetCheckKey(asset, name)
     history = instance.event_log_storage.get_asset_check_execution_history(key, limit=100)
     return Counter((row.partition, row.status.value) for row in history)
@@ -106,7 +106,7 @@ def instance_of(home: Path, **settings: Any) -> Iterator[dg.DagsterInstance]:
 
 @dataclass
 class Daemon:
-    """A daemon that does something only when it is told to, at the time that it is told."""
+    """A daemon that acts only when a test asks it to, at the time that the test sets."""
 
     instance: dg.DagsterInstance
     workspace: WorkspaceProcessContext
@@ -165,7 +165,7 @@ class Daemon:
         ]
 
     def cursor(self, sensor: str) -> str | None:
-        """What the sensor's next tick is handed."""
+        """Return the cursor for the sensor's next tick."""
         (state,) = [state for state in self.instance.all_instigator_state() if state.name == sensor]
         found: str | None = state.instigator_data.cursor
         return found

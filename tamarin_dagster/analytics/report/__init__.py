@@ -15,7 +15,7 @@ from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.analytics.report.pseudonyms import as_it_is, make_pseudonyms
 from tamarin_dagster.analytics.report.queries import ask_all
 from tamarin_dagster.extras import needing
-from tamarin_dagster.logstore.files import write_whole_file
+from tamarin_dagster.private_files import write_whole_file
 
 FEATURE = "The report"
 
@@ -55,7 +55,7 @@ def write_report(
         path: the file; its folder is made if it is missing.
         anonymize_ips: whether pseudonyms replace addresses.
         key: the secret for pseudonyms; without one, they are different in each report.
-        now: the present moment; default: the clock's.
+        now: the current moment; default: the clock's.
 
     Raises:
         OSError: the file cannot be written.

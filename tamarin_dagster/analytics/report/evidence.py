@@ -17,7 +17,7 @@ MEASURED_RECORDS = 1_000_000
 _OPEN_AFTER = timedelta(hours=24)
 
 
-def completeness_of(connection: sa.Connection, bucket: str, month: Month, now: datetime) -> Completeness:
+def measure_completeness(connection: sa.Connection, bucket: str, month: Month, now: datetime) -> Completeness:
     """Return how complete the month is. Only the newest days' records are read, at most MEASURED_RECORDS."""
     today = now.astimezone(UTC).date()
     last = min(month.last, today)

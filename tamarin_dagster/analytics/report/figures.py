@@ -122,7 +122,7 @@ class TopConsumers:
     largest: tuple[ConsumerTraffic, ...] = ()
     nobody: Traffic = Traffic()
 
-    def multiple_of_median(self, consumer: ConsumerTraffic) -> float | None:
+    def compare_with_median(self, consumer: ConsumerTraffic) -> float | None:
         """Return the consumer's bytes divided by the median; None if the median is 0 or not known."""
         return consumer.traffic.bytes_sent / self.median_bytes if self.median_bytes else None
 
@@ -232,7 +232,7 @@ class Completeness:
     """How complete the month's figures are.
 
     Attributes:
-        days: number of days of the month, up to the present one.
+        days: number of days of the month, up to the current one.
         rolled_up_days: number of these days with any record; the others have none, or are not rolled up yet.
         pending_days: days whose records have changed since they were rolled up.
         open_days: days for which S3 may still deliver records.

@@ -84,8 +84,8 @@ def _template() -> jinja2.Template:
         name.removeprefix("as_"): getattr(wording, name) for name in dir(wording) if name.startswith("as_")
     }
     environment.filters |= {
-        "object": texts.name_of_object,
-        "free_text": texts.free_text,
+        "object": texts.clean_key,
+        "clean_text": texts.clean_text,
         "shorten": texts.shorten,
         "bar": _bar,
     }

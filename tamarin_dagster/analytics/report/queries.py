@@ -5,9 +5,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from tamarin_dagster.analytics.folds import Fold, folds_of
-from tamarin_dagster.analytics.report import times, tops
-from tamarin_dagster.analytics.report.evidence import completeness_of
+from tamarin_dagster.analytics.folds import Fold, find_folds
+from tamarin_dagster.analytics.report import over_time, tops
+from tamarin_dagster.analytics.report.evidence import measure_completeness
 from tamarin_dagster.analytics.report.figures import Report, TopConsumers
 from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.analytics.report.pseudonyms import NameOfAddress, as_it_is
@@ -25,33 +25,33 @@ def ask_all(
         engine.connect().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True) as connection,
         connection.begin(),
     ):
-        connection.execute(sa.text(f"SET LOCAL work_mem = '{WORK_MEM}'"))
-        prices = tops.prices_of(connection, bucket, month)
+        connection.execute(sa.select(sa.func.set_config("work_mem", WORK_MEM, True)))
+        prices = tops.read_month_prices(connection, bucket, month)
         foreign = find_foreign_records(connection, bucket)
-        folds = folds_of(connection, bucket, month.first, month.last)
+        folds = find_folds(connection, bucket, month.first, month.last)
         return Report(
             bucket=bucket,
             month=month,
             made_at=now,
             anonymous=name_of is not as_it_is,
-            before=times.traffic_before(connection, bucket, month, now),
-            days=times.traffic_by_day(connection, bucket, month),
-            hours=times.traffic_by_hour(connection, bucket, month),
-            latencies=times.latencies(connection, bucket, month),
+            before=over_time.traffic_before(connection, bucket, month, now),
+            days=over_time.traffic_by_day(connection, bucket, month),
+            hours=over_time.traffic_by_hour(connection, bucket, month),
+            latencies=over_time.latencies(connection, bucket, month),
             files=tops.files(connection, bucket, month, prices),
-            addresses=_without_median(
+            addresses=_remove_median(
                 tops.addresses(connection, bucket, month, prices, name_of), folds.get("remote_ip")
             ),
-            requesters=_without_median(tops.requesters(connection, bucket, month, prices), folds.get("requester")),
+            requesters=_remove_median(tops.requesters(connection, bucket, month, prices), folds.get("requester")),
             referrers=tops.referrers(connection, bucket, month),
             agents=tops.agents(connection, bucket, month),
             cost=tops.cost(connection, bucket, month, prices),
-            completeness=completeness_of(connection, bucket, month, now),
+            completeness=measure_completeness(connection, bucket, month, now),
             foreign=f"{foreign}: {foreign.remedy}" if foreign else None,
             folds=folds,
         )
 
 
-def _without_median(consumers: TopConsumers, fold: Fold | None) -> TopConsumers:
+def _remove_median(consumers: TopConsumers, fold: Fold | None) -> TopConsumers:
     """Remove the median if small consumers are folded: the bytes of each of them are not known then."""
     return consumers if fold is None else replace(consumers, median_bytes=None)

@@ -81,14 +81,14 @@ def _completeness(report: Report) -> str:
 def _lists(report: Report) -> list[str]:
     all_bytes = report.traffic.bytes_sent or 1
     files = [
-        f"1. {code(texts.shorten(texts.name_of_object(each.key)))} {as_bytes(each.traffic.bytes_sent)},"
+        f"1. {code(texts.shorten(texts.clean_key(each.key)))} {as_bytes(each.traffic.bytes_sent)},"
         f" {as_share(each.traffic.bytes_sent / all_bytes)}, {as_count(each.traffic.requests)} requests"
         for each in report.files.largest[:_TOP]
     ]
     consumers = [
-        f"1. {code(texts.shorten(texts.free_text(each.name)))} {as_bytes(each.traffic.bytes_sent)},"
+        f"1. {code(texts.shorten(texts.clean_text(each.name)))} {as_bytes(each.traffic.bytes_sent)},"
         f" {as_share(each.traffic.bytes_sent / all_bytes)}"
-        + (f", {multiple} the median" if (multiple := as_multiple(report.addresses.multiple_of_median(each))) else "")
+        + (f", {multiple} the median" if (multiple := as_multiple(report.addresses.compare_with_median(each))) else "")
         for each in report.addresses.largest[:_TOP]
     ]
     lists = [("Files with the most bytes", files), ("Consumers with the most bytes", consumers)]

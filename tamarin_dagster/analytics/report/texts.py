@@ -16,13 +16,13 @@ _CUT = "…"
 _QUERY_OF_URL = re.compile(r"([a-z][a-z0-9+.-]*://[^\s?\"'<>]*)\?[^\s\"'<>)]*", re.IGNORECASE)
 
 
-def name_of_object(key: str) -> str:
+def clean_key(key: str) -> str:
     """Return an object key as S3 logs it, without the text after a question mark."""
     name, mark, _ = key.partition("?")
     return _clean(name + (mark and mark + _CUT))
 
 
-def free_text(text: str) -> str:
+def clean_text(text: str) -> str:
     """Return a user agent, a requester or a host; URLs in it lose their queries."""
     return _clean(_QUERY_OF_URL.sub(rf"\1?{_CUT}", text[:LONG_CHARACTERS]))
 

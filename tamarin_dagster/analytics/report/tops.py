@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from tamarin_dagster.analytics.consumers import is_one_value, median_of
+from tamarin_dagster.analytics.consumers import compute_median, is_one_value
 from tamarin_dagster.analytics.report.figures import (
     Agents,
     AgentTraffic,
@@ -22,16 +22,16 @@ from tamarin_dagster.analytics.report.figures import (
 )
 from tamarin_dagster.analytics.report.month import Month
 from tamarin_dagster.analytics.report.pseudonyms import NameOfAddress, as_it_is
-from tamarin_dagster.analytics.report.sums import (
+from tamarin_dagster.analytics.report.query_parts import (
     MEASURES,
-    billed_of,
     billed_sums,
-    days_of,
     dollars_sum,
+    read_billed,
+    read_traffic,
     select_by,
+    select_days,
     sum_columns,
     take_largest,
-    traffic_of,
 )
 from tamarin_dagster.recordstore.schema.dimension_tables import s3_monthly_price, user_agent_kind
 from tamarin_dagster.recordstore.schema.traffic_tables import (
@@ -53,7 +53,7 @@ _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 _SIZE_BOUNDS = (0, 16 * _KIB, 128 * _KIB, _MIB, 16 * _MIB, 128 * _MIB, _GIB)
 
 
-def prices_of(connection: sa.Connection, bucket: str, month: Month) -> MonthPrices | None:
+def read_month_prices(connection: sa.Connection, bucket: str, month: Month) -> MonthPrices | None:
     """Return the prices of a request and a byte in the month; None if they are not known."""
     price = s3_monthly_price.c
     row = connection.execute(
@@ -107,17 +107,17 @@ def files(connection: sa.Connection, bucket: str, month: Month, prices: MonthPri
     for row in connection.execute(statement):
         rows[row.question].append(row)
 
-    def files_of(question: str) -> tuple[File, ...]:
-        return tuple(File(row.key, traffic_of(row), row.object_size, row.dollars) for row in rows[question])
+    def read_files(question: str) -> tuple[File, ...]:
+        return tuple(File(row.key, read_traffic(row), row.object_size, row.dollars) for row in rows[question])
 
     classes = {row.size_class: row for row in rows["sizes"]}
     upper: tuple[int | None, ...] = (*_SIZE_BOUNDS[1:], None)
     return Files(
         count=sum(row.files for row in rows["sizes"]),
-        largest=files_of("largest"),
-        failing=files_of("failing"),
+        largest=read_files("largest"),
+        failing=read_files("failing"),
         sizes=tuple(
-            SizeClass(lower, below, classes[number].files, traffic_of(classes[number]))
+            SizeClass(lower, below, classes[number].files, read_traffic(classes[number]))
             if number in classes
             else SizeClass(lower, below, 0, Traffic())
             for number, (lower, below) in enumerate(zip(_SIZE_BOUNDS, upper, strict=True), 1)
@@ -142,8 +142,8 @@ def addresses(
 def requesters(connection: sa.Connection, bucket: str, month: Month, prices: MonthPrices | None = None) -> TopConsumers:
     """Return accounts, roles and services. Requests that were not authenticated have no requester: see `nobody`."""
     table = traffic_daily_by_requester
-    anonymous = sa.select(*sum_columns(table)).where(*days_of(table, bucket, month), table.c.requester.is_(None))
-    nobody = traffic_of(connection.execute(anonymous).one())
+    anonymous = sa.select(*sum_columns(table)).where(*select_days(table, bucket, month), table.c.requester.is_(None))
+    nobody = read_traffic(connection.execute(anonymous).one())
     return replace(_consumers(connection, bucket, month, prices, table.c.requester), nobody=nobody)
 
 
@@ -155,12 +155,12 @@ def referrers(connection: sa.Connection, bucket: str, month: Month) -> tuple[Ref
     statement = (
         sa.select(site.label("site"), *sum_columns(table))
         # A folded row for referrers of many hosts belongs to no site.
-        .where(*days_of(table, bucket, month), sa.or_(host.is_not(None), is_one_value(table)))
+        .where(*select_days(table, bucket, month), sa.or_(host.is_not(None), is_one_value(table)))
         .group_by(site)
         .order_by(sa.desc("bytes_sent"), sa.desc("requests"))
         .limit(TOP)
     )
-    return tuple(Referrer(row.site, traffic_of(row)) for row in connection.execute(statement))
+    return tuple(Referrer(row.site, read_traffic(row)) for row in connection.execute(statement))
 
 
 def agents(connection: sa.Connection, bucket: str, month: Month) -> Agents:
@@ -168,7 +168,7 @@ def agents(connection: sa.Connection, bucket: str, month: Month) -> Agents:
     table = traffic_daily_by_user_agent
     by_agent = (
         sa.select(table.c.user_agent, is_one_value(table).label("is_one"), *sum_columns(table))
-        .where(*days_of(table, bucket, month))
+        .where(*select_days(table, bucket, month))
         .group_by("user_agent", "is_one")
     ).subquery()
     kind = user_agent_kind.c
@@ -184,8 +184,8 @@ def agents(connection: sa.Connection, bucket: str, month: Month) -> Agents:
     of_kinds = sorted((row for row in rows if not row.is_one), key=lambda row: -row.bytes_sent)
     known = any(row.kind for row in of_kinds)
     return Agents(
-        kinds=tuple((row.kind or "unknown", traffic_of(row)) for row in of_kinds) if known else (),
-        largest=tuple(AgentTraffic(row.user_agent, row.kind, traffic_of(row)) for row in rows if row.is_one),
+        kinds=tuple((row.kind or "unknown", read_traffic(row)) for row in of_kinds) if known else (),
+        largest=tuple(AgentTraffic(row.user_agent, row.kind, read_traffic(row)) for row in rows if row.is_one),
     )
 
 
@@ -194,8 +194,8 @@ def cost(connection: sa.Connection, bucket: str, month: Month, prices: MonthPric
     if prices is None:
         return None
     table = traffic_daily_by_requester
-    row = connection.execute(sa.select(*billed_sums(table)).where(*days_of(table, bucket, month))).one()
-    return Cost(prices, billed_of(row))
+    row = connection.execute(sa.select(*billed_sums(table)).where(*select_days(table, bucket, month))).one()
+    return Cost(prices, read_billed(row))
 
 
 def _consumers(
@@ -208,7 +208,7 @@ def _consumers(
     )
     # Scalar subqueries are evaluated once. A join with the row of sums is evaluated for each consumer if the planner
     # expects a single consumer, as it does before the first ANALYZE of a rollup.
-    median = sa.select(median_of(every.c.bytes_sent)).scalar_subquery().label("median")
+    median = sa.select(compute_median(every.c.bytes_sent)).scalar_subquery().label("median")
     count = sa.select(sa.func.count()).select_from(every).scalar_subquery().label("consumers")
     statement = (
         sa.select(every, median, count)
@@ -218,5 +218,5 @@ def _consumers(
     rows = connection.execute(statement).all()
     if not rows:
         return TopConsumers()
-    largest = tuple(ConsumerTraffic(str(row[0]), traffic_of(row), row.dollars) for row in rows)
+    largest = tuple(ConsumerTraffic(str(row[0]), read_traffic(row), row.dollars) for row in rows)
     return TopConsumers(rows[0].consumers, float(rows[0].median), largest)

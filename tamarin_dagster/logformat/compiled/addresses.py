@@ -88,10 +88,10 @@ def _pack_ipv6(octets: Octets, start: int, end: int, packed: Octets) -> bool:
     if group == _MAX_GROUPS:
         return False
     # Move the groups after the gap to the end.
-    behind = 2 * (group - gap)
-    for back in range(1, behind + 1):
+    after_gap = 2 * (group - gap)
+    for back in range(1, after_gap + 1):
         packed[IPV6_BYTES - back] = packed[2 * group - back]
-    for index in range(2 * gap, IPV6_BYTES - behind):
+    for index in range(2 * gap, IPV6_BYTES - after_gap):
         packed[index] = 0
     return True
 

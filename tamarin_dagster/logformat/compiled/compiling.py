@@ -35,7 +35,7 @@ _config: Any = numba.config
 def compiled(function: F) -> F:
     """Return the function as machine code that releases Python's lock while it runs.
 
-    The machine code is kept on disk. If nothing can be written (a read-only image), each process compiles anew, which
+    The machine code is kept on disk. If nothing can be written (a read-only image), each process compiles again, which
     takes half a minute.
     """
     folder = machine_code_folder()

@@ -43,7 +43,7 @@ def read_piece(piece: Piece, first_time: int, last_time: int) -> CompiledReading
     Args:
         piece: the lines.
         first_time: microseconds since 1970; an earlier request is out of range.
-        last_time: likewise; a later request is out of range.
+        last_time: microseconds since 1970; a later request is out of range.
     """
     lines = len(piece.starts)
     times = np.empty(lines, np.int64)

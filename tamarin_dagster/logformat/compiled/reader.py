@@ -486,10 +486,10 @@ def _read_referrer(octets: Octets, at: int, end: int, spans: Spans) -> int:
         return skip_blanks(octets, at + 1, end)
     quote = next_quote(octets, at + 1, end)
     while quote < end:
-        behind = skip_blanks(octets, quote + 1, end)
-        if behind > quote + 1 and behind < end and octets[behind] == QUOTE:
+        next_column = skip_blanks(octets, quote + 1, end)
+        if next_column > quote + 1 and next_column < end and octets[next_column] == QUOTE:
             _put(octets, at + 1, quote, spans, _REFERRER)
-            return behind
+            return next_column
         quote = next_quote(octets, quote + 1, end)
     _put(octets, at, at, spans, _REFERRER)
     return at
@@ -573,7 +573,7 @@ def _tail_start(octets: Octets, quote: int, end: int, column: int) -> int:
 
 
 @inlined
-def _behind_march_2019(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
+def _skip_march_2019(octets: Octets, at: int, end: int, shapes: Shapes) -> int:
     """Return where the host ID begins if the column of March 2019 is at `at`; otherwise `at`."""
     stop = shape_end(octets, at, end, shapes, MARCH_2019)
     if stop == NO:
@@ -599,7 +599,7 @@ def _read_tail(octets: Octets, at: int, end: int, shapes: Shapes, spans: Spans) 
         if start == at:
             return -_BAD_TAIL
         if column == 1:
-            host_id = _behind_march_2019(octets, start, end, shapes)
+            host_id = _skip_march_2019(octets, start, end, shapes)
             if host_id != start:
                 _put(octets, start, column_end(octets, start, end), spans, _EXTRA)
                 start = host_id

@@ -11,8 +11,8 @@ from tamarin_dagster.logformat.fields import (
     TAIL_FIELDS,
     TIME_PATTERN,
     ZONE_PATTERN,
-    excludes_of,
-    pattern_of,
+    get_excludes,
+    get_pattern,
 )
 from tamarin_dagster.logformat.values import MONTHS
 
@@ -51,7 +51,7 @@ def _shapes() -> Shapes:
     rows = [np.zeros((1, 256), np.uint16)]
     states = 1
     patterns = [(pattern, "") for pattern in _TABLE_PATTERNS]
-    patterns += [(pattern_of(name), excludes_of(name)) for name in _SHAPED_FIELDS]
+    patterns += [(get_pattern(name), get_excludes(name)) for name in _SHAPED_FIELDS]
     for number, (pattern, excluded) in enumerate(patterns):
         table = difference(pattern, excluded) if excluded else automaton(pattern)
         renumbered = np.arange(len(table), dtype=np.uint16) + states - 1

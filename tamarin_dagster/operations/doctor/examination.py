@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.errors import summarize_error
 from tamarin_dagster.logstore.inspection import InspectionError
-from tamarin_dagster.operations.doctor.archive import examine_archives
-from tamarin_dagster.operations.doctor.backups import home_findings
+from tamarin_dagster.operations.doctor.archive_findings import examine_archives
+from tamarin_dagster.operations.doctor.backup_findings import home_findings
 from tamarin_dagster.operations.doctor.dagster_storage import storage_findings
-from tamarin_dagster.operations.doctor.database import examine_database, open_migrated
-from tamarin_dagster.operations.doctor.encoding import dagster_findings
+from tamarin_dagster.operations.doctor.database_findings import examine_database, open_migrated
+from tamarin_dagster.operations.doctor.encoding_findings import dagster_findings
 from tamarin_dagster.operations.doctor.finding import Finding, fail, ok, warn
-from tamarin_dagster.operations.doctor.folder import examine_folder
+from tamarin_dagster.operations.doctor.folder_findings import examine_folder
 from tamarin_dagster.operations.doctor.log_loops import configured_loops
-from tamarin_dagster.operations.doctor.names import Known
-from tamarin_dagster.operations.doctor.s3 import Scene, examine_s3
+from tamarin_dagster.operations.doctor.name_findings import Known
+from tamarin_dagster.operations.doctor.s3_findings import Scene, examine_s3
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 if TYPE_CHECKING:

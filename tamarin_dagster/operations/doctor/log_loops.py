@@ -6,7 +6,7 @@ from tamarin_dagster.logstore.inspection import InspectionError
 from tamarin_dagster.operations.doctor.finding import Finding, fail, warn
 from tamarin_dagster.settings import LoggedBucket
 
-# A longer chain of log buckets is no mistake but intended.
+# A longer chain of log buckets is intended, not a mistake.
 MAX_HOPS = 10
 
 _REMEDY = (

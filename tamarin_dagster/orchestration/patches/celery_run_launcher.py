@@ -18,7 +18,6 @@ from typing import Any
 from uuid import uuid4
 
 import dagster as dg
-from dagster._config import UserConfigSchema
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._serdes import ConfigurableClassData
@@ -86,7 +85,7 @@ class WatchedCeleryRunLauncher(CeleryRunLauncher):  # type: ignore[misc]  # unty
         self._patience = Patience(patience_seconds)
 
     @classmethod
-    def config_type(cls) -> UserConfigSchema:
+    def config_type(cls) -> dict[str, Any]:
         """Return the configuration of CeleryRunLauncher, plus how long a run may be missing."""
         return {
             **super().config_type(),

@@ -12,7 +12,6 @@ server, and the server runs as long as any process needs it.
 from collections.abc import Mapping
 from typing import Any, Self
 
-from dagster._config import UserConfigSchema
 from dagster._core.storage.event_log.schema import ConcurrencyLimitsTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
@@ -94,7 +93,7 @@ class SettingsPostgresStorage(DagsterPostgresStorage):
         self._schedule_storage = _ScheduleStorage(postgres_url)
 
     @classmethod
-    def config_type(cls) -> UserConfigSchema:
+    def config_type(cls) -> dict[str, Any]:
         """Return an empty configuration, since everything is in the settings."""
         return {}
 

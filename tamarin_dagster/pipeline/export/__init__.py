@@ -1,7 +1,7 @@
 """Export records for common tools: web log analysers, spreadsheets, DuckDB, Athena, Spark.
 
 `text` writes lines and CSV, `columnar` writes Parquet files in folders that `hive` names. Each request day is one
-statement, sent on as it arrives. Knows nothing of Dagster.
+statement, sent on as it arrives. This module does not know Dagster.
 """
 
 from dataclasses import dataclass, field

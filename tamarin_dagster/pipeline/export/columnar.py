@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from tamarin_dagster.lake.parquet import write_records
 from tamarin_dagster.lake.schema import FILE
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.parallel import prefetch
 from tamarin_dagster.pipeline.export import Exported
+from tamarin_dagster.private_files import write_whole_file
 from tamarin_dagster.recordstore.extracts import delivered_days, open_snapshot
 from tamarin_dagster.recordstore.failures import isolate_failure
 from tamarin_dagster.recordstore.record_frames import delivered_records

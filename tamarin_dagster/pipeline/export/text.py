@@ -1,4 +1,4 @@
-r"""Export records as text: lines in Apache's combined format, and CSV. Postgres makes the text, Python passes it on.
+r"""Export records as text: lines in Apache's combined format, and CSV. Postgres makes the text, and Python sends it.
 
 Source: Apache HTTP Server manual, mod_log_config, "Format Notes": in %r, %{Referer}i and %{User-agent}i, a backslash
 precedes a quote and a backslash, and control characters are `\xhh`.
@@ -13,8 +13,8 @@ from psycopg import sql
 
 from tamarin_dagster.pipeline.export import Exported
 from tamarin_dagster.recordstore.database import DatabaseError
-from tamarin_dagster.recordstore.extracts import Extract, copy_out, open_snapshot, request_days
-from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, cause_of, raise_if_lost
+from tamarin_dagster.recordstore.extracts import Extract, copy_out, list_request_days, open_snapshot
+from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, describe_cause, raise_if_lost
 from tamarin_dagster.recordstore.schema.tables import s3_log_record
 
 # Rows are yielded in pieces of about this many bytes: one call for each row would take half as long again.
@@ -124,7 +124,7 @@ def _copy_pieces(
 ) -> Generator[bytes]:
     started = time.monotonic()
     with engine.connect() as connection:
-        days = request_days(connection, first, last)
+        days = list_request_days(connection, first, last)
     done = Exported(all_days=len(days))
     held, size = [header], len(header)
     for day in days:
@@ -145,7 +145,7 @@ def _copy_pieces(
                 "what is written ends before that day; remove the cause, or export the days around it with --from"
                 " and --to"
             )
-            raise DatabaseError(f"day {day}: cannot export: {cause_of(error)} - {remedy}") from None
+            raise DatabaseError(f"day {day}: cannot export: {describe_cause(error)} - {remedy}") from None
         done.days += 1
     yield _report(held, done, started, progress)
 

@@ -24,7 +24,7 @@ from tamarin_dagster.lake.tables import RECORDS, REJECTED, DayFiles, LakeTables
 from tamarin_dagster.logformat.engine import ParserName
 from tamarin_dagster.logkey import KeyFailure, LogObject
 from tamarin_dagster.logstore import LogStore
-from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Listing, days_with_keys, survey
+from tamarin_dagster.pipeline.discover import DAYS_AHEAD, Listing, list_days_with_keys, survey
 from tamarin_dagster.pipeline.lake.tasks import LOADED_BY, Chunk, Job, LoadedChunk, make_task
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import LoggedBucket
@@ -153,7 +153,7 @@ def _days_to_load(
 ) -> Iterator[tuple[date, list[LogObject]]]:
     seen = survey(store, bucket)
     until = last or datetime.now(UTC).date() + timedelta(days=DAYS_AHEAD)
-    for day in days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until):
+    for day in list_days_with_keys(store, bucket, seen.roots, first or bucket.start_date, until):
         listing = Listing(store, bucket, seen.roots, day)
         keys = [key for page in listing for key in page]
         done.waiting += listing.waiting

@@ -1,7 +1,7 @@
 """Define the columns and comments of the views and functions that answer the usual questions (files under views/).
 
-docs/how-to/queries.md says what each is good for. Views of records read one day at a time. So every query needs bounds
-on request_date, or on request_dtime if the view has a row for each request.
+docs/how-to/queries.md describes the purpose of each. Views of records read one day at a time. So every query needs
+bounds on request_date, or on request_dtime if the view has a row for each request.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ s3_download = sa.Table(
     ),
     sa.Column("is_complete", sa.Boolean, comment="Whether at least as many bytes were sent as the object has."),
     comment="Downloads: all ranges of one object that one address read, with pauses of at most 30 minutes."
-    " Ask with bounds on request_date.",
+    " Query it with bounds on request_date.",
 )
 
 s3_hotlink = sa.Table(
@@ -69,7 +69,7 @@ s3_hotlink = sa.Table(
         sa.BigInteger,
         comment="Number of pages without rows of their own in traffic_daily_by_referrer; null if there are none.",
     ),
-    comment="Traffic of each UTC day from pages of other hosts. Ask with bounds on request_date.",
+    comment="Traffic of each UTC day from pages of other hosts. Query it with bounds on request_date.",
 )
 
 s3_cold_object = sa.Table(
@@ -108,7 +108,7 @@ s3_error = sa.Table(
     sa.Column("remote_ips", sa.BigInteger, comment="Number of different addresses of the requests."),
     sa.Column("first_request_dtime", sa.TIMESTAMP(timezone=True), comment="Time of the first request (UTC)."),
     sa.Column("last_request_dtime", sa.TIMESTAMP(timezone=True), comment="Time of the last request (UTC)."),
-    comment="Failed requests of each UTC day, by object key. Ask with bounds on request_date.",
+    comment="Failed requests of each UTC day, by object key. Query it with bounds on request_date.",
 )
 
 s3_spike = sa.Table(
@@ -141,7 +141,7 @@ s3_change = sa.Table(
     sa.Column("object_size", sa.BigInteger, comment="Size of the object, in bytes; null if the line has none."),
     sa.Column("request_id", sa.Text, comment="S3's id of the request; the deletions of one request share it."),
     comment="Objects that were written, copied to, deleted or expired, and who did it."
-    " Ask with bounds on request_dtime.",
+    " Query it with bounds on request_dtime.",
 )
 
 _FAILED = "Number of failed requests: answered with a 4xx or 5xx, or with a 2xx and an error code."
@@ -163,7 +163,7 @@ def _access(name: str, meaning: str, *by: sa.Column[Any]) -> sa.Table:
         sa.Column("bytes_sent", sa.Numeric, comment="Bytes of their responses."),
         sa.Column("keys", sa.BigInteger, comment="Number of different object keys of the requests."),
         sa.Column("remote_ips", sa.BigInteger, comment="Number of different addresses of the requests."),
-        comment=f"Requests of each UTC day {meaning}. Ask with bounds on request_date.",
+        comment=f"Requests of each UTC day {meaning}. Query it with bounds on request_date.",
     )
 
 
@@ -196,7 +196,7 @@ s3_hidden_record = sa.Table(
         comment="The beginnings, in the order of the line: [time] address requester request-id OPERATION.",
     ),
     comment="Records whose request URI, referrer or user agent holds the beginning of another record: a lost newline,"
-    " or a forgery. Ask with bounds on request_dtime.",
+    " or a forgery. Query it with bounds on request_dtime.",
 )
 
 # The results of the functions, as tables. `info` has the arguments of each function.

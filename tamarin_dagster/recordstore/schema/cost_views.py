@@ -5,7 +5,7 @@ from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.recordstore.schema.tables import views
 
-_ASK = "Ask with bounds on request_date."
+_ASK = "Query it with bounds on request_date."
 
 
 def _days(meaning: str = "UTC day of the requests.") -> tuple[sa.Column[object], ...]:
@@ -101,7 +101,7 @@ s3_bot_traffic = sa.Table(
     *_estimates()[:2],
     sa.Column("error_count", sa.BigInteger, comment="Number of failed requests."),
     *_estimates()[2:],
-    _folded("Number of user agents without rows of their own, so that their kind is unknown; null if there are none."),
+    _folded("Number of user agents without their own rows, whose kind is unknown; null if there are none."),
     comment=f"Traffic and estimated cost of each UTC day by kind and name of user agents: bots and people. {_ASK}",
 )
 

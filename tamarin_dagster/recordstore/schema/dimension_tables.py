@@ -1,6 +1,6 @@
 """Define the tables of what is known about values in rollups: kinds of user agents, networks of addresses, prices.
 
-Each distinct value is looked up once, by `analytics.dimensions`, after the roll-up.
+Each distinct value is looked up once, by `analytics.dimension_refresh`, after the roll-up.
 """
 
 import sqlalchemy as sa
@@ -19,10 +19,10 @@ dimension_day = sa.Table(
         "rolled_up_at",
         sa.TIMESTAMP(timezone=True),
         nullable=False,
-        comment="Which rollups of the day that was (traffic_day.rolled_up_at); newer ones are looked at again.",
+        comment="The rollups of the day that were read (traffic_day.rolled_up_at); newer ones are read again.",
     ),
     sa.PrimaryKeyConstraint("dimension", "bucket", "request_date"),
-    comment="The days whose values are looked up.",
+    comment="The days whose values have been looked up.",
 )
 
 user_agent_kind = sa.Table(
@@ -35,13 +35,13 @@ user_agent_kind = sa.Table(
         nullable=False,
         comment="search engine, AI crawler, monitoring, other bot, library/CLI, browser, app, AWS service or unknown.",
     ),
-    sa.Column("name", sa.Text, comment="What it calls itself, without a version; null if that is not known."),
-    sa.Column("rules", sa.Text, nullable=False, comment="Versions of the library and of the rules that told its kind."),
-    sa.Column("classified_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When they did."),
+    sa.Column("name", sa.Text, comment="Its name for itself, without a version; null if that is not known."),
+    sa.Column("rules", sa.Text, nullable=False, comment="Versions of the library and of the rules that classified it."),
+    sa.Column("classified_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When it was classified."),
     # A user agent may have 8 KB, which does not fit into a B-tree. A hash index holds four bytes of each value, and an
     # exclusion constraint makes it unique.
     postgresql.ExcludeConstraint(("user_agent", "="), using="hash", name="user_agent_kind_once"),
-    comment="The kind of each distinct user agent: what it claims to be, which anyone may.",
+    comment="The kind that each distinct user agent claims to be. A claim is no proof.",
 )
 
 remote_ip_network = sa.Table(
@@ -50,9 +50,9 @@ remote_ip_network = sa.Table(
     sa.Column("remote_ip", postgresql.INET(), primary_key=True, comment="IP address, as in the records."),
     sa.Column("country", sa.Text, comment="ISO 3166 code of its country; null if the database does not know."),
     sa.Column("asn", sa.BigInteger, comment="Number of its network (autonomous system)."),
-    sa.Column("network_name", sa.Text, comment="Whose network that is."),
-    sa.Column("database_build", sa.Text, nullable=False, comment="Types and build times of the databases asked."),
-    sa.Column("looked_up_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When they were."),
+    sa.Column("network_name", sa.Text, comment="Owner of that network."),
+    sa.Column("database_build", sa.Text, nullable=False, comment="Types and build times of the databases used."),
+    sa.Column("looked_up_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When the address was looked up."),
     comment="Country and network of each distinct address, if geoip_database is set.",
 )
 
@@ -67,12 +67,12 @@ s3_price = sa.Table(
         " deep_archive_transitions (USD per 1,000), internet_gb and interregion_gb (USD per GB of 2^30).",
     ),
     sa.Column(
-        "from_gb", sa.Numeric, nullable=False, comment="GB of a month from which on the price holds; 0 without tiers."
+        "from_gb", sa.Numeric, nullable=False, comment="GB of a month from which the price applies; 0 without tiers."
     ),
     sa.Column("usd", sa.Numeric, nullable=False, comment="Price."),
-    sa.Column("price_date", sa.Date, nullable=False, comment="Day as of which it is right."),
+    sa.Column("price_date", sa.Date, nullable=False, comment="Day for which the price is right."),
     sa.PrimaryKeyConstraint("region", "item", "from_gb"),
-    comment="The prices that estimates are made with: prices.yaml, as it was read last.",
+    comment="The prices of the estimates: prices.yaml, as it was last read.",
 )
 
 s3_monthly_price = sa.Table(
@@ -85,29 +85,29 @@ s3_monthly_price = sa.Table(
         "region_is_assumed",
         sa.Boolean,
         nullable=False,
-        comment="Whether it only stands for the bucket's own, which is not set or has no prices.",
+        comment="Whether it replaces the bucket's own region, which is not set or has no prices.",
     ),
-    sa.Column("price_date", sa.Date, nullable=False, comment="Day as of which the prices are right."),
-    sa.Column("put_request_usd", sa.Numeric, nullable=False, comment="A request at the price of PUT."),
-    sa.Column("get_request_usd", sa.Numeric, nullable=False, comment="A request at the price of GET."),
+    sa.Column("price_date", sa.Date, nullable=False, comment="Day for which the prices are right."),
+    sa.Column("put_request_usd", sa.Numeric, nullable=False, comment="Price of a PUT request."),
+    sa.Column("get_request_usd", sa.Numeric, nullable=False, comment="Price of a GET request."),
     sa.Column(
         "internet_byte_usd",
         sa.Numeric,
         nullable=False,
-        comment="A byte sent to the internet: what the month's bytes of the region cost by tiers, on average.",
+        comment="Price of a byte to the internet: the average over the tiers for the month's bytes of the region.",
     ),
-    sa.Column("interregion_byte_usd", sa.Numeric, nullable=False, comment="A byte sent to another region of AWS."),
+    sa.Column("interregion_byte_usd", sa.Numeric, nullable=False, comment="Price of a byte to another AWS region."),
     sa.Column(
         "internet_bytes",
         WholeNumber,
         nullable=False,
-        comment="The bytes that were averaged over: of all logged buckets of that region, so far.",
+        comment="The bytes of that average: those of all logged buckets of the region so far.",
     ),
     *(
         sa.Column(
             f"{name}_usd",
             sa.Numeric,
-            comment=f"A lifecycle transition to {target}; null if the price list has no price.",
+            comment=f"Price of a lifecycle transition to {target}; null if the price list has none.",
         )
         for name, target in (
             ("ia_transition", "Standard-IA, One Zone-IA or Intelligent-Tiering"),
@@ -117,7 +117,7 @@ s3_monthly_price = sa.Table(
         )
     ),
     sa.PrimaryKeyConstraint("bucket", "month"),
-    comment="What a request and a byte of a bucket cost in a month, by s3_price. Estimates.",
+    comment="Estimated prices of a bucket's requests and bytes in a month, from s3_price.",
 )
 
 DIMENSIONS = (user_agent_kind, remote_ip_network, s3_price, s3_monthly_price)

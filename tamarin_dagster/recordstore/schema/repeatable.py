@@ -6,7 +6,7 @@ a view, delete all of these, and drop it in a migration. Each file must be able 
 Definitions that views share, such as the class of an operation, are functions without a file (functions.py).
 
 A migration does not deal with views. Before migrations run, all views that can be dropped are dropped, so that any
-column may be changed. After the last migration, the present files create them again. A migration never creates a view,
+column may be changed. After the last migration, the current files create them again. A migration never creates a view,
 and never reads one of these files (see migrations/env.py).
 
 Grants and owners are kept. A view or function of somebody else is never dropped. If it depends on one of our views,
@@ -76,8 +76,8 @@ def digest_of_files() -> str:
     """Return a digest of the text and comments of all views and functions, in their order."""
     digest = hashlib.sha256()
     for kind, name in VIEWS_AND_FUNCTIONS:
-        comments = "".join(f"{item}: {comment}\n" for item, comment in _comments_of(kind, name))
-        digest.update(f"{kind} {name}\n{_text_of(name)}\n{comments}".encode())
+        comments = "".join(f"{item}: {comment}\n" for item, comment in _list_comments(kind, name))
+        digest.update(f"{kind} {name}\n{_read_text(name)}\n{comments}".encode())
     return digest.hexdigest()
 
 
@@ -138,9 +138,9 @@ def _make(connection: sa.Connection) -> None:
     for kind, name in VIEWS_AND_FUNCTIONS:
         comments = (
             f"COMMENT ON {f'{kind} {name}' if column is None else f'COLUMN {name}.{column}'} IS {quote(comment)}"
-            for column, comment in _comments_of(kind, name)
+            for column, comment in _list_comments(kind, name)
         )
-        _execute(connection, ";\n".join((_text_of(name).rstrip().rstrip(";"), *comments)))
+        _execute(connection, ";\n".join((_read_text(name).rstrip().rstrip(";"), *comments)))
 
 
 def _execute(connection: sa.Connection, statement: str) -> None:
@@ -148,11 +148,11 @@ def _execute(connection: sa.Connection, statement: str) -> None:
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
-def _text_of(name: str) -> str:
+def _read_text(name: str) -> str:
     return DEFINITIONS[name][0] if name in DEFINITIONS else (_FILES / f"{name}.sql").read_text("utf-8")
 
 
-def _comments_of(kind: str, name: str) -> list[tuple[str | None, str]]:
+def _list_comments(kind: str, name: str) -> list[tuple[str | None, str]]:
     """Return the comments of a view or function and of its columns: a column (None for the whole), and a text."""
     if name in DEFINITIONS:
         return [(None, DEFINITIONS[name][1])]

@@ -30,9 +30,9 @@ s3_logged_bucket = sa.Table(
     sa.Column(
         "log_bucket_name", sa.Text, nullable=False, comment="Bucket or folder that its log keys are delivered to."
     ),
-    sa.Column("log_prefix", sa.Text, nullable=False, comment="What the names of its log keys begin with."),
-    sa.Column("monitor_bucket", sa.Boolean, nullable=False, comment="Whether its sensor is on from the start."),
-    sa.Column("region", sa.Text, comment="Region of both, if it is set: S3 wants them in one."),
+    sa.Column("log_prefix", sa.Text, nullable=False, comment="Prefix of the names of its log keys."),
+    sa.Column("monitor_bucket", sa.Boolean, nullable=False, comment="Whether its sensor is on by default."),
+    sa.Column("region", sa.Text, comment="Region of both buckets, if it is set. S3 requires the same region."),
     sa.Column(
         "own_hosts",
         sa.ARRAY(sa.Text),
@@ -40,13 +40,13 @@ s3_logged_bucket = sa.Table(
         server_default="{}",
         comment="Hosts whose pages may link to it: names, and *.example.org for all below example.org.",
     ),
-    comment="The configured buckets, for joins. Mirrors the settings.",
+    comment="The configured buckets, for joins: a copy of the settings.",
 )
 
 s3_log_key = sa.Table(
     "s3_log_key",
     metadata,
-    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True, comment="What log_key_id refers to."),
+    sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True, comment="The id that log_key_id refers to."),
     sa.Column("bucket", sa.Text, nullable=False, comment="Configured bucket that loaded it."),
     sa.Column("log_bucket_name", sa.Text, nullable=False, comment="Bucket or folder that it was delivered to."),
     # Names compare byte by byte, as S3 lists them.
@@ -60,7 +60,7 @@ s3_log_key = sa.Table(
     sa.Column("line_count", sa.BigInteger, nullable=False, comment="Lines: records, rejected and blank."),
     sa.Column("record_count", sa.BigInteger, nullable=False, comment="Rows in s3_log_record."),
     sa.Column("rejected_count", sa.BigInteger, nullable=False, comment="Rows in s3_rejected_line."),
-    sa.Column("blank_count", sa.BigInteger, nullable=False, comment="Lines with nothing in them."),
+    sa.Column("blank_count", sa.BigInteger, nullable=False, comment="Blank lines."),
     sa.Column("first_request_dtime", sa.TIMESTAMP(timezone=True), comment="Time of its earliest record."),
     sa.Column("last_request_dtime", sa.TIMESTAMP(timezone=True), comment="Time of its latest record."),
     sa.Column("run_id", sa.Text, comment="Dagster run that loaded it; NULL for the command line."),
@@ -72,22 +72,22 @@ s3_log_key = sa.Table(
         comment="When its rows were committed.",
     ),
     sa.Column("purged_at", sa.TIMESTAMP(timezone=True), comment="When it was deleted from the log bucket."),
-    sa.Column("purge_error", sa.Text, comment="Why its deletion failed; it will be tried again."),
-    sa.Column("purge_failed_at", sa.TIMESTAMP(timezone=True), comment="Since when its deletion fails."),
+    sa.Column("purge_error", sa.Text, comment="Why its deletion failed. The next purge tries again."),
+    sa.Column("purge_failed_at", sa.TIMESTAMP(timezone=True), comment="When its deletion failed for the first time."),
     sa.Column(
         "superseded_at",
         sa.TIMESTAMP(timezone=True),
-        comment="When a newer generation's rows took the place of this one's; its counts are 0 since.",
+        comment="When the rows of a newer generation replaced its rows. Its counts are 0 from then on.",
     ),
     sa.Column(
         "expired_at",
         sa.TIMESTAMP(timezone=True),
-        comment="When retention dropped its records, or the older of them; they are counted no more.",
+        comment="When retention dropped its records, or the older ones. They are not counted from then on.",
     ),
     sa.Column(
         "archived_at",
         sa.TIMESTAMP(timezone=True),
-        comment="When its records were written to the archive; NULL if they are not in it, or not as they are now.",
+        comment="When its records were written to the archive; NULL if they are not there, or have changed since.",
     ),
     sa.Column("archive_place", sa.Text, comment="Folder or URL of that archive; NULL if an earlier version wrote it."),
     sa.Column(
@@ -103,7 +103,7 @@ s3_log_key = sa.Table(
     sa.Column(
         "outdated_at",
         sa.TIMESTAMP(timezone=True),
-        comment="When it was skipped, since a newer generation of its name was purged: superseded, never loaded.",
+        comment="When it was skipped because a newer generation of its name was purged. It was never loaded.",
     ),
     sa.UniqueConstraint("log_bucket_name", "key", "etag", name="s3_log_key_generation"),
     sa.CheckConstraint("line_count = record_count + rejected_count + blank_count", name="s3_log_key_counts"),
@@ -144,7 +144,7 @@ s3_log_key = sa.Table(
         "autovacuum_vacuum_insert_scale_factor": 0.02,
         "autovacuum_analyze_scale_factor": 0.02,
     },
-    comment="The ledger: one row per generation of a log key. The only truth of what is loaded.",
+    comment="The ledger: one row for each generation of a log key. It alone decides what counts as loaded.",
 )
 
 s3_archived_day = sa.Table(
@@ -156,18 +156,16 @@ s3_archived_day = sa.Table(
         "place",
         sa.Text,
         primary_key=True,
-        comment="Folder or URL of the archive; empty if an earlier version wrote it, which did not note where.",
+        comment="Folder or URL of the archive; empty if an earlier version wrote it without noting the place.",
     ),
     sa.Column(
         "key_digest",
         sa.Text,
-        comment="Digest of the log keys and ETags that are there, or were when writing_digest was noted.",
+        comment="Digest of the log keys and ETags in the archive, or of those before the current writing.",
     ),
-    sa.Column(
-        "writing_digest", sa.Text, comment="Digest of those that are being written; NULL once all of them are there."
-    ),
-    sa.Column("written_at", sa.TIMESTAMP(timezone=True), comment="When a writing was last complete."),
-    comment="What this database last wrote to an archive, one row per delivery day and place.",
+    sa.Column("writing_digest", sa.Text, comment="Digest of those that are being written; NULL after the writing."),
+    sa.Column("written_at", sa.TIMESTAMP(timezone=True), comment="When the last writing was complete."),
+    comment="What this database last wrote to an archive: one row for each delivery day and place.",
 )
 
 tamarin_database = sa.Table(
@@ -179,19 +177,19 @@ tamarin_database = sa.Table(
         sa.TIMESTAMP(timezone=True),
         nullable=False,
         server_default=sa.func.now(),
-        comment="When the identity was given.",
+        comment="When the identity was created.",
     ),
-    sa.Column("views_digest", sa.Text, comment="Digest of the views, functions and comments that it has."),
+    sa.Column("views_digest", sa.Text, comment="Digest of its views, functions and comments."),
     sa.Column("views_version", sa.Text, comment="Version of tamarin_dagster that made them."),
-    sa.Column("backed_up_at", sa.TIMESTAMP(timezone=True), comment="When its last backup was begun."),
+    sa.Column("backed_up_at", sa.TIMESTAMP(timezone=True), comment="When its last backup began."),
     sa.Index("tamarin_database_single_row", sa.text("(true)"), unique=True),
-    comment="One row: the identity of this database, which an archive is marked with.",
+    comment="One row: the identity of this database. An archive is marked with it.",
 )
 
 s3_log_record = sa.Table(
     "s3_log_record",
     metadata,
-    sa.Column("log_key_id", sa.BigInteger, nullable=False, comment="Log key that the line stood in (s3_log_key.id)."),
+    sa.Column("log_key_id", sa.BigInteger, nullable=False, comment="Log key of the line (s3_log_key.id)."),
     sa.Column("line_number", sa.Integer, nullable=False, comment="Number of the line in that log key, from 1."),
     *(
         sa.Column(field.name, _SQL_TYPES[field.sql_type], nullable=field.name != "request_dtime", comment=field.meaning)
@@ -210,21 +208,21 @@ s3_log_record = sa.Table(
         postgresql_with={"pages_per_range": 32},
     ),
     postgresql_partition_by="RANGE (request_dtime)",
-    comment="One row per request. `-` in the line is NULL here.",
+    comment="One row for each request. `-` in the line is NULL here.",
 )
 
 s3_rejected_line = sa.Table(
     "s3_rejected_line",
     metadata,
-    sa.Column("log_key_id", sa.BigInteger, primary_key=True, autoincrement=False, comment="Log key that it stood in."),
+    sa.Column("log_key_id", sa.BigInteger, primary_key=True, autoincrement=False, comment="Log key of the line."),
     sa.Column("line_number", sa.Integer, primary_key=True, autoincrement=False, comment="Number of the line, from 1."),
-    sa.Column("reason", sa.Text, nullable=False, comment="Why it is no record: one word of a closed list."),
+    sa.Column("reason", sa.Text, nullable=False, comment="Why it is not a record: one word of a fixed list."),
     sa.Column(
         "line", sa.LargeBinary, nullable=False, comment="The line, byte for byte; of an oversized one its first 64 KiB."
     ),
     sa.Column("line_bytes", sa.BigInteger, nullable=False, comment="Length of the whole line."),
     sa.Column("sha256", sa.LargeBinary, nullable=False, comment="Digest of the whole line."),
-    comment="Every non-blank line that is no record, with the reason.",
+    comment="Every line that is neither blank nor a record, with the reason.",
 )
 
 # Columns and comments of the views under views/. repeatable.py writes the comments into the database.
@@ -242,7 +240,7 @@ s3_duplicate_record = sa.Table(
     sa.Column("copies", sa.BigInteger, comment="Surplus rows: all rows, minus the maximum in one log key."),
     sa.Column("log_key_ids", sa.ARRAY(sa.BigInteger), comment="Log keys that hold it (s3_log_key.id), in order."),
     comment="Records that S3 delivered more than once: all fields are the same, in different log keys."
-    " Ask with bounds on request_dtime.",
+    " Query it with bounds on request_dtime.",
 )
 
 s3_delivery_lateness = sa.Table(
@@ -265,7 +263,7 @@ s3_delivery_lateness = sa.Table(
         sa.Boolean,
         comment="Whether more may come: until 24 hours after the later of the day's end and the last delivery.",
     ),
-    comment="Time from the requests of a day to the delivery of their log keys. Ask with bounds on request_date.",
+    comment="Time from the requests of a day to the delivery of their log keys. Query it with bounds on request_date.",
 )
 
 RECORD_COLUMNS: tuple[str, ...] = tuple(column.name for column in s3_log_record.columns)

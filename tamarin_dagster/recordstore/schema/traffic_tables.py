@@ -36,14 +36,13 @@ def _measures() -> tuple[sa.Column[int], ...]:
     return (
         _count("requests", "Requests."),
         _bytes("bytes_sent", "Bytes of their responses."),
+        _count("error_count", "Requests that failed: answered with a 4xx or 5xx, or with a 2xx and an error code."),
+        _count("put_requests", "Requests that are billed at the price of PUT, COPY, POST and LIST."),
         _count(
-            "error_count", "Those of them that failed: answered with a 4xx or 5xx, or with a 2xx and an error code."
+            "unbilled_requests",
+            "Requests that are not billed: DELETE, lifecycle, 5xx, and errors that S3 does not bill.",
         ),
-        _count("put_requests", "Those that are billed at the price of PUT, COPY, POST and LIST."),
-        _count(
-            "unbilled_requests", "Those that are not billed: DELETE, lifecycle, 5xx and the errors S3 does not bill."
-        ),
-        _bytes("unbilled_bytes", "Bytes whose transfer is free: to CloudFront, within the region, of unbilled errors."),
+        _bytes("unbilled_bytes", "Bytes with free transfer: to CloudFront, within the region, or of unbilled errors."),
         _bytes("interregion_bytes", "Bytes that went to another region of AWS."),
     )
 
@@ -74,7 +73,7 @@ def _more_measures() -> tuple[sa.Column[Any], ...]:
         sa.Column(
             "folded_values",
             sa.BigInteger,
-            comment="How many values without rows of their own the row stands for; null for one value.",
+            comment="How many values without their own rows this row sums up; null for one value.",
         ),
     )
 
@@ -100,7 +99,7 @@ traffic_pending_day = sa.Table(
     metadata,
     sa.Column("bucket", sa.Text, comment="Bucket that the requests were made to; NULL means all of the day."),
     _request_date(),
-    comment="Request days whose records must be summed up again, since some were taken away. A day may be listed more"
+    comment="Request days whose records must be summed up again, because some were deleted. A day may be listed more"
     " than once.",
 )
 
@@ -124,7 +123,7 @@ traffic_part = sa.Table(
         "is_merged",
         sa.Boolean,
         nullable=False,
-        comment="Whether it holds all sums that the day's rollups were made of.",
+        comment="Whether it contains all sums of the day's rollups.",
     ),
     sa.Column(
         "made_at",
@@ -138,7 +137,7 @@ traffic_part = sa.Table(
             column,
             sa.LargeBinary,
             nullable=False,
-            comment=f"Sums by {dimension}: a compressed Arrow IPC stream (see docs/rollups.md).",
+            comment=f"Sums by {dimension}: a compressed Arrow IPC stream (see docs/explanation/rollups.md).",
         )
         for dimension, column in PART_COLUMNS.items()
     ),
@@ -152,13 +151,13 @@ traffic_fold = sa.Table(
     _bucket(),
     _request_date(),
     sa.Column("dimension", sa.Text, comment="One of key, remote_ip, requester, referrer and user_agent."),
-    _count("folded_values", "Values without rows of their own."),
+    _count("folded_values", "Values without their own rows."),
     _count("requests", "Their requests."),
     _bytes("bytes_sent", "Bytes of their responses."),
-    _count("missing_requests", "How many requests a row of one value may lack at most; 0 if such rows are exact."),
-    _bytes("missing_bytes", "How many bytes a row of one value may lack at most; 0 if such rows are exact."),
+    _count("missing_requests", "Maximum number of requests that a row of one value may lack; 0 if rows are exact."),
+    _bytes("missing_bytes", "Maximum number of bytes that a row of one value may lack; 0 if rows are exact."),
     sa.PrimaryKeyConstraint("bucket", "request_date", "dimension"),
-    comment="The days and dimensions with more values than rows: how much of the day's traffic is folded.",
+    comment="The days and dimensions with more values than rows, with the folded part of the day's traffic.",
 )
 
 traffic_day = sa.Table(
@@ -166,22 +165,22 @@ traffic_day = sa.Table(
     metadata,
     _bucket(),
     _request_date(),
-    _count("requests", "Records that the rollups were made of."),
+    _count("requests", "Records in the rollups."),
     _bytes("bytes_sent", "Bytes of their responses."),
     sa.Column("rolled_up_at", sa.TIMESTAMP(timezone=True), nullable=False, comment="When the rollups were made."),
-    sa.Column("seconds", sa.Float, nullable=False, comment="How long that took."),
+    sa.Column("seconds", sa.Float, nullable=False, comment="Seconds that this took."),
     sa.Column(
         "checked_at",
         sa.TIMESTAMP(timezone=True),
-        comment="The rolled_up_at of those that were found to add up to the records.",
+        comment="The rolled_up_at of the rollups that a check has found to add up to the records.",
     ),
     sa.Column(
         "expired_at",
         sa.TIMESTAMP(timezone=True),
-        comment="When retention dropped its records; its rollups stay as they are since.",
+        comment="When retention dropped its records. Its rollups do not change from then on.",
     ),
     sa.PrimaryKeyConstraint("bucket", "request_date"),
-    comment="The days that are rolled up: a row for each bucket and UTC day of requests.",
+    comment="The days with rollups: one row for each bucket and UTC request day.",
 )
 
 traffic_hourly = sa.Table(
@@ -195,10 +194,10 @@ traffic_hourly = sa.Table(
     sa.Column("status_class", sa.SmallInteger, comment="First digit of the HTTP status; null if there was none."),
     _count("requests", "Requests."),
     _bytes("bytes_sent", "Bytes of their responses."),
-    _count("error_count", "Those of them that failed: answered with a 4xx or 5xx, or with a 2xx and an error code."),
-    sa.Column("p50_total_time", sa.BigInteger, comment="Half of them took no longer, in ms."),
-    sa.Column("p95_total_time", sa.BigInteger, comment="95 of 100 took no longer, in ms."),
-    sa.Column("max_total_time", sa.BigInteger, comment="None took longer, in ms."),
+    _count("error_count", "Requests that failed: answered with a 4xx or 5xx, or with a 2xx and an error code."),
+    sa.Column("p50_total_time", sa.BigInteger, comment="Half of the requests took no longer than this, in ms."),
+    sa.Column("p95_total_time", sa.BigInteger, comment="95 % of the requests took no longer than this, in ms."),
+    sa.Column("max_total_time", sa.BigInteger, comment="Longest time of a request, in ms."),
     sa.Index("traffic_hourly_hour", "bucket", "hour"),
     comment="Traffic of each UTC hour by kind of operation and status.",
 )
@@ -209,7 +208,7 @@ traffic_daily_by_key = _daily(
     ),
     "object key",
     _count("reads", "Requests that read the object, or found it unchanged."),
-    _count("deletes", "Requests, and actions of S3's own, that deleted the object."),
+    _count("deletes", "Requests and S3's own actions that deleted the object."),
     sa.Column("object_size", sa.BigInteger, comment="Size of the object, the largest seen that day, in bytes."),
     # Migration 0007 makes the function; a change of it needs a migration that writes this column again.
     # Names of any length do not fit into a B-tree. Nobody can make two names whose digests are equal in 16 bytes.
@@ -217,7 +216,7 @@ traffic_daily_by_key = _daily(
         "key_digest",
         sa.LargeBinary,
         sa.Computed("s3_key_digest(key)"),
-        comment="First 16 bytes of the key's SHA-256, by which keys are told apart quickly.",
+        comment="First 16 bytes of the key's SHA-256, for fast comparison of keys.",
     ),
 )
 # One scan of this index finds everything about each key, three times as fast as grouping the rows of a year by name.
@@ -244,7 +243,7 @@ traffic_daily_by_requester = _daily(
     "requester",
 )
 traffic_daily_by_referrer = _daily(
-    sa.Column("referrer", sa.Text, comment="HTTP Referer header, less its query; null if none was sent."),
+    sa.Column("referrer", sa.Text, comment="HTTP Referer header without its query; null if none was sent."),
     "referrer",
     # Migration 0012 makes the function; a change of it needs a migration that writes this column again.
     # Computed once, when the row is written: reading it from the text would take most of a query's time.

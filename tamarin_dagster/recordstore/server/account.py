@@ -26,7 +26,7 @@ class ServerAccount:
 
 
 def server_account(data: Path) -> ServerAccount | None:
-    """Return the account for the server of that data directory; None if the present user can run it.
+    """Return the account for the server of that data directory; None if the current user can run it.
 
     An existing directory keeps its owner: after `sudo`, an ordinary user's home must still be usable for that user.
     """
@@ -34,7 +34,7 @@ def server_account(data: Path) -> ServerAccount | None:
         return None
     if data.exists() and (owner := data.stat()).st_uid != 0:
         return ServerAccount(owner.st_uid, owner.st_gid)
-    entry = _account_entry(_SERVER_ACCOUNT) or _created_account_entry() or pwd.getpwnam(_FALLBACK_ACCOUNT)
+    entry = _account_entry(_SERVER_ACCOUNT) or _create_account_entry() or pwd.getpwnam(_FALLBACK_ACCOUNT)
     return ServerAccount(entry.pw_uid, entry.pw_gid)
 
 
@@ -45,7 +45,7 @@ def _account_entry(name: str) -> "pwd.struct_passwd | None":
         return None
 
 
-def _created_account_entry() -> "pwd.struct_passwd | None":
+def _create_account_entry() -> "pwd.struct_passwd | None":
     useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")
     if useradd is None:
         return None

@@ -35,14 +35,14 @@ from psycopg import sql
 from psycopg.pq import PGconn, Ping
 
 from tamarin_dagster.extras import why_missing
-from tamarin_dagster.private_files import PRIVATE_FILE
+from tamarin_dagster.private_files import PRIVATE_FILE, sync_folder
 from tamarin_dagster.recordstore.server import locks as server_locks
 from tamarin_dagster.recordstore.server.account import ServerAccount, hand_over, server_account
+from tamarin_dagster.recordstore.server.configuration import PORT, check_private, configuration, socket_directory
 from tamarin_dagster.recordstore.server.locks import LockFiles
 from tamarin_dagster.recordstore.server.log import bound_log
-from tamarin_dagster.recordstore.server.place import claim_folder, find_folder, reachable_programs, sync_folder
+from tamarin_dagster.recordstore.server.place import claim_folder, find_folder, reachable_programs
 from tamarin_dagster.recordstore.server.processes import Vigil, kill_processes, last_progress, read_state, read_status
-from tamarin_dagster.recordstore.server.settings import PORT, check_private, configuration, socket_directory
 from tamarin_dagster.recordstore.waiting import announce_wait
 
 _log = logging.getLogger(__name__)

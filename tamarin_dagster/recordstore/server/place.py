@@ -19,11 +19,10 @@ import shlex
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tamarin_dagster.private_files import PASSABLE_FOLDER, make_home
+from tamarin_dagster.private_files import PASSABLE_FOLDER, make_home, write_whole_file
 from tamarin_dagster.recordstore.server.account import ServerAccount
 
 _log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ def claim_folder(home: Path, folder: Path, account: ServerAccount | None) -> Non
     elif account:
         _claim_outside(home, folder)
     if account is None:
-        return  # the present user runs the server
+        return  # the current user runs the server
     for each in _impassable({home, folder} if folder.parent == home else {folder}, account):
         each.chmod(stat.S_IMODE(each.stat().st_mode) | stat.S_IXOTH)
         _log.warning("chmod o+x %s: root may not run Postgres, and the account that runs it must pass here", each)
@@ -218,20 +217,6 @@ def _read_path(file: Path) -> Path | None:
 
 
 def _write_path(file: Path, path: Path) -> None:
-    """Write a file with a path; it is complete and on the disk before it gets its name."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    with open(descriptor, "wb") as new:  # noqa: PTH123 - a descriptor
+    """Write a file that contains a path."""
+    with write_whole_file(file) as new:
         new.write(os.fsencode(path) + b"\n")
-        new.flush()
-        os.fsync(descriptor)
-    Path(name).replace(file)
-    sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the names in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,7 +23,7 @@ from tamarin_dagster.analytics.report.figures import (
 )
 from tamarin_dagster.analytics.report.page import draw_charts, render_page
 from tamarin_dagster.analytics.report.summary import code, summarize
-from tamarin_dagster.analytics.report.texts import free_text, name_of_object, shorten
+from tamarin_dagster.analytics.report.texts import clean_key, clean_text, shorten
 from tamarin_dagster_tests.analytics.report.figures import TRAFFIC
 from tamarin_dagster_tests.analytics.report.hostile_texts import TEXTS
 from tamarin_dagster_tests.examples import at_least
@@ -75,7 +75,7 @@ def with_texts(report: Report, *, key: str, other: str) -> Report:
 @at_least(30)
 @given(TEXTS.filter(bool))
 def test_any_text_is_shown_and_makes_no_element(report, text) -> None:
-    key, other = name_of_object(text), free_text(text)
+    key, other = clean_key(text), clean_text(text)
     hostile = Elements(render_page(with_texts(report, key=text, other=text), NO_CHARTS))
     harmless = Elements(render_page(with_texts(report, key="a" * len(key), other="a" * len(other)), NO_CHARTS))
 
@@ -86,7 +86,7 @@ def test_any_text_is_shown_and_makes_no_element(report, text) -> None:
 @given(TEXTS)
 def test_any_text_stays_within_its_code_in_the_summary(report, text) -> None:
     summary = summarize(with_texts(report, key=text, other=text))
-    shown = code(shorten(name_of_object(text)))
+    shown = code(shorten(clean_key(text)))
 
     assert f"1. {shown} 2.00 kB, 100.0 %, 10 requests\n" in summary
     fence = re.match("`+", shown)[0]

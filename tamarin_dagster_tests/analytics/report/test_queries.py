@@ -11,7 +11,7 @@ from tamarin_dagster.analytics.report.figures import Before, DayLatency, File, T
 from tamarin_dagster.analytics.report.pseudonyms import make_pseudonyms
 from tamarin_dagster.analytics.report.queries import ask_all
 from tamarin_dagster.analytics.rollups import roll_up
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.recordstore.schema.traffic_tables import (
     traffic_daily_by_key,
     traffic_daily_by_referrer,
@@ -161,7 +161,7 @@ def test_consumers_are_held_against_the_median_and_addresses_have_other_names_if
 
     assert (found.addresses.count, found.addresses.median_bytes, len(found.addresses.largest)) == (25, 13, 20)
     first = found.addresses.largest[0]
-    assert (first.name, found.addresses.multiple_of_median(first)) == ("192.0.2.25", 25 / 13)
+    assert (first.name, found.addresses.compare_with_median(first)) == ("192.0.2.25", 25 / 13)
     assert [each.name for each in found.requesters.largest] == ["anna"], "who is not authenticated is no requester"
     assert (found.requesters.count, found.requesters.median_bytes) == (1, 100)
     assert [each.name for each in other.addresses.largest] == [name(each.name) for each in found.addresses.largest]
@@ -242,7 +242,7 @@ def loaded(engine, folder_bucket, folder_place, put_key) -> None:
     put_key(early + line("30/Mar/2026:10:00:00 +0000", request_id="A" * 16), day="2026-03-30", time="10-30-00")
     put_key(early + b"no record\n" * 3, day="2026-03-31", time="10-00-00")
     put_key(late, day="2026-04-01", time="00-00-01")
-    pull(folder_bucket, folder_place.store, engine)
+    pull_bucket(folder_bucket, folder_place.store, engine)
     roll_up(engine)
 
 

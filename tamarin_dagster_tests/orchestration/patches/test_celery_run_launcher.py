@@ -181,7 +181,7 @@ def test_upstream_launches_by_the_method_that_is_overridden():
 
 
 def test_upstream_believes_what_the_store_says(run):
-    """Both ways: a killed worker's run goes on for ever, and one whose state is lost is taken for dead."""
+    """Both ways: a killed worker's run goes on forever, and one whose state is lost is taken for dead."""
     upstream = CeleryRunLauncher(default_queue="dagster", broker="memory://", backend="cache+memory://")
     assert upstream.check_run_worker_health(run).status is WorkerStatus.UNKNOWN
     stored(upstream, run, "STARTED")

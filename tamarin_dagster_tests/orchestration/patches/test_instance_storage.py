@@ -51,7 +51,7 @@ def test_another_default_limit_reaches_the_pools_that_are_there(home):
 
 
 def connections(server_url: sa.URL, url: str) -> int:
-    """How many the database has now, of whomever."""
+    """Return the present number of connections of the database."""
     engine = sa.create_engine(server_url)
     with engine.connect() as connection:
         found = connection.scalar(

@@ -1,4 +1,4 @@
-"""Runs whose process is gone, with the code server that would have told of it."""
+"""Runs whose process is gone, and with it the code server that would have reported it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.types import CanCancelExecutionResult
 from dagster._serdes import serialize_value
 
-from tamarin_dagster.orchestration.patches import run_health, run_launcher
+from tamarin_dagster.orchestration.patches import run_health
 from tamarin_dagster.orchestration.patches.run_launcher import LocalRunLauncher, ServedRunLauncher, is_alive
 
 
@@ -36,7 +36,7 @@ def launcher(instance) -> LocalRunLauncher:
 
 
 def begun(instance: dg.DagsterInstance, pid: int) -> dg.DagsterRun:
-    """A run that has told of its process, as Dagster does it."""
+    """A run that has reported its process, as Dagster does it."""
     run = instance.create_run_for_job(dg.GraphDefinition(name="nothing").to_job())
     message = f"Started process for run (pid: {pid})."
     instance.report_engine_event(message, run, EngineEventData.in_process(pid))
@@ -65,7 +65,7 @@ def test_a_run_that_has_not_yet_told_of_its_process_is_left_alone(instance, laun
 
 @pytest.mark.skipif(sys.platform != "linux", reason="births of processes are read from /proc")
 def test_another_process_with_the_same_pid_is_not_taken_for_it(process):
-    """After a restart of the machine pids begin anew."""
+    """After a restart of the machine pids begin again."""
     assert is_alive(os.getpid(), since=time.time())
     assert is_alive(process.pid, since=time.time())
     assert not is_alive(process.pid, since=time.time() - 3600)
@@ -73,7 +73,7 @@ def test_another_process_with_the_same_pid_is_not_taken_for_it(process):
 
 @pytest.fixture
 def code_port(tmp_path) -> int:
-    """Where nobody listens yet."""
+    """Return a port on which nobody listens yet."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -87,16 +87,16 @@ def served_run(instance, code_port) -> dg.DagsterRun:
 
 
 @pytest.fixture
-def served(instance, monkeypatch) -> ServedRunLauncher:
-    monkeypatch.setattr(run_launcher, "PATIENCE_SECONDS", 0.2)
+def served(instance) -> ServedRunLauncher:
     launcher = ServedRunLauncher()
+    launcher._patience = run_health.Patience(0.2)
     launcher.register_instance(instance)
     return launcher
 
 
 @pytest.mark.slow
 def test_a_run_whose_code_server_was_started_again_is_gone(served, served_run, code_port, tmp_path):
-    """It went with its container; until now it stayed STARTED for ever. A real code server is asked."""
+    """It went with its container; until now it stayed STARTED forever. A real code server is asked."""
     (tmp_path / "code.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
     command = [sys.executable, "-m", "dagster", "api", "grpc", "-f", str(tmp_path / "code.py"), "-p", str(code_port)]
     server = subprocess.Popen([*command, "-h", "127.0.0.1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

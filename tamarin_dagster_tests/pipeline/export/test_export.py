@@ -13,11 +13,11 @@ import pytest
 
 from tamarin_dagster.lake import parquet
 from tamarin_dagster.lake.schema import FILE
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.pipeline.export import columnar
 from tamarin_dagster.pipeline.export.columnar import parquet_files, write_day
 from tamarin_dagster.pipeline.export.text import combined_lines, csv_rows
-from tamarin_dagster.pipeline.pull import pull
+from tamarin_dagster.pipeline.pull import pull_bucket
+from tamarin_dagster.private_files import write_whole_file
 from tamarin_dagster.recordstore.schema.tables import RECORD_COLUMNS
 from tamarin_dagster_tests.lines import HOST_ID, OWNER, line
 
@@ -51,7 +51,9 @@ def loaded(folder_place, engine, put_key):
     def load(*bodies, **where):
         for body in bodies:
             put_key(body, **where)
-        done = pull(folder_place.bucket, folder_place.store, engine, first=date(2026, 3, 1), last=date(2026, 3, 31))
+        done = pull_bucket(
+            folder_place.bucket, folder_place.store, engine, first=date(2026, 3, 1), last=date(2026, 3, 31)
+        )
         assert not done.failures
         assert sum(each.rejected for each in done.periods) == 0
 

@@ -1,4 +1,4 @@
-"""Refresh what is known about the values in new rollups: kinds of user agents, prices, networks. Knows no Dagster."""
+"""Refresh what is known about the values in new rollups: kinds of user agents, prices, networks."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from tamarin_dagster.analytics import agent_kinds, agents, networks, prices
 from tamarin_dagster.analytics.agents import Classified, classify
 from tamarin_dagster.analytics.networks import LookedUp, look_up
 from tamarin_dagster.analytics.prices import Priced, price, read_prices
-from tamarin_dagster.analytics.unseen_days import unseen_days
+from tamarin_dagster.analytics.unseen_days import list_unseen_days
 from tamarin_dagster.extras import why_missing
 from tamarin_dagster.recordstore.failures import DayFailure
 from tamarin_dagster.settings import Settings
@@ -63,7 +63,7 @@ def _agents_missing() -> str | None:
 
 def _agents_wait(engine: sa.Engine) -> bool:
     with engine.connect() as connection:
-        return bool(unseen_days(connection, agents.DIMENSION))
+        return bool(list_unseen_days(connection, agents.DIMENSION))
 
 
 def pending_dimensions(engine: sa.Engine, settings: Settings) -> str:
@@ -75,7 +75,7 @@ def pending_dimensions(engine: sa.Engine, settings: Settings) -> str:
         has_agents = _agents_missing() is None
         if has_agents:
             dimensions.append(agents.DIMENSION)
-        days = {day for dimension in dimensions for day in unseen_days(connection, dimension)}
+        days = {day for dimension in dimensions for day in list_unseen_days(connection, dimension)}
         if days:
             reasons.append("1 day of rollups is new" if len(days) == 1 else f"{len(days):,} days of rollups are new")
         if has_agents and agents.is_outdated(connection):

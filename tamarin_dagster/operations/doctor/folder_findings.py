@@ -10,9 +10,9 @@ from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import FetchError, LogStore
 from tamarin_dagster.logstore.errors import summarize_error
 from tamarin_dagster.operations.doctor.finding import Finding, Status, fail, ok, warn
-from tamarin_dagster.operations.doctor.keys import find_log_key, stray_finding
-from tamarin_dagster.operations.doctor.names import Known, name_findings, nothing_to_read
-from tamarin_dagster.pipeline.discover import Listing, days_with_keys, describe_waiting, survey
+from tamarin_dagster.operations.doctor.key_findings import find_log_key, stray_finding
+from tamarin_dagster.operations.doctor.name_findings import Known, name_findings, nothing_to_read
+from tamarin_dagster.pipeline.discover import Listing, describe_waiting, list_days_with_keys, survey
 from tamarin_dagster.settings import LoggedBucket
 
 # The number of folders to check. Those of a tree mostly have the same owner and mode.
@@ -66,7 +66,7 @@ def _check_waiting(subject: str, bucket: LoggedBucket, store: LogStore, roots: t
     """Check whether files of the last days may still be written; a pull skips those."""
     last = datetime.now(UTC).date() + timedelta(days=1)
     waiting = 0
-    for day in days_with_keys(store, bucket, roots, max(bucket.start_date, last - QUIET_LOOKBACK), last):
+    for day in list_days_with_keys(store, bucket, roots, max(bucket.start_date, last - QUIET_LOOKBACK), last):
         listing = Listing(store, bucket, roots, day)
         for _ in listing:
             pass

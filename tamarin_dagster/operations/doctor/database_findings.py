@@ -8,12 +8,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from tamarin_dagster.logstore.errors import summarize_error
-from tamarin_dagster.operations.doctor.backups import backup_findings
-from tamarin_dagster.operations.doctor.encoding import encoding_findings
+from tamarin_dagster.operations.doctor.backup_findings import backup_findings
+from tamarin_dagster.operations.doctor.encoding_findings import encoding_findings
 from tamarin_dagster.operations.doctor.finding import Finding, fail, ok, warn
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE, connect_arguments, records_url
 from tamarin_dagster.recordstore.database import DatabaseError, create_engine, schema_revision
-from tamarin_dagster.recordstore.rights import Rights, rights_of
+from tamarin_dagster.recordstore.rights import Rights, get_rights
 from tamarin_dagster.recordstore.schema.tables import SCHEMA_REVISION
 from tamarin_dagster.recordstore.server.embedded import (
     EmbeddedPostgres,
@@ -72,12 +72,12 @@ def _examine(settings: Settings, clock: Callable[[], float], stack: ExitStack) -
         return
     stack.callback(engine.dispose)
     with engine.connect() as connection:
-        server = str(connection.scalar(sa.text("SHOW server_version"))).split(" ")[0]
-        theirs = float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
+        server = str(connection.scalar(sa.select(sa.func.current_setting("server_version")))).split(" ")[0]
+        theirs = float(connection.scalar(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))) or 0)
         ours = clock()
         version = connection.dialect.server_version_info
         yield from encoding_findings(_SUBJECT, connection)
-        rights = rights_of(connection)
+        rights = get_rights(connection)
     if version and version < OLDEST_SERVER:
         yield fail(_SUBJECT, f"Postgres {server} is too old", f"use Postgres {OLDEST_SERVER[0]} or newer")
     else:
@@ -148,7 +148,7 @@ def clock_finding(subject: str, seconds: float) -> Finding:
     """Return the finding on a clock that ours is ahead of by so many seconds."""
     if abs(seconds) <= MAX_CLOCK_SECONDS:
         return ok(f"{subject} clock", f"differs from ours by {abs(seconds):.0f} s")
-    ahead = "ahead of" if seconds > 0 else "behind"
+    ahead = "ahead of" if seconds > 0 else "behind"  # codespell:ignore behind - of a clock, it is right
     return warn(
         f"{subject} clock", f"ours is {abs(seconds):,.0f} s {ahead} it", "set the clock of this machine or of that one"
     )

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from tamarin_dagster.demo import DemoSite, lines_between, lines_of_hour
+from tamarin_dagster.demo import DemoSite, make_hour_lines, make_lines_between
 from tamarin_dagster.demo.catalogue import make_catalogue
-from tamarin_dagster.demo.deliveries import body_of
+from tamarin_dagster.demo.deliveries import make_body
 from tamarin_dagster.demo.site import AVERAGE_RHYTHM, SCRAPER_IP, rhythm
 from tamarin_dagster.logformat import parse_log
 
@@ -44,14 +44,16 @@ def fields(line):
 def mixed():
     """Return the fields of 48,000 lines, from every third hour of two days."""
     starts = [datetime(2026, 11, 19, tzinfo=UTC) + timedelta(hours=3 * step) for step in range(16)]
-    lines = [line for start in starts for line in lines_between(WELL_FORMED, start, start + timedelta(hours=1), 3_000)]
+    lines = [
+        line for start in starts for line in make_lines_between(WELL_FORMED, start, start + timedelta(hours=1), 3_000)
+    ]
     assert len(lines) == 48_000
     return [fields(line) | {"line": line} for line in lines]
 
 
 def test_the_lines_of_an_hour_are_these_on_every_machine():
     """The demo's history must survive an upgrade of Python or NumPy; otherwise it is loaded a second time."""
-    body = body_of(lines_of_hour(WELL_FORMED, HOUR))
+    body = make_body(make_hour_lines(WELL_FORMED, HOUR))
     assert (body.count(b"\n"), hashlib.sha256(body).hexdigest()) == (
         183,
         "23bbc7d7e15ba4269f437ae36714a9c65a0f40820463663da85913c16a8966d9",
@@ -62,38 +64,38 @@ def test_the_lines_do_not_depend_on_the_process():
     """Nothing may come from `hash()`, which differs between processes."""
     program = (
         "from datetime import UTC, datetime; from tamarin_dagster.demo import *;"
-        "print('\\n'.join(lines_of_hour(DemoSite(broken_share=0.0), datetime(2026, 11, 20, 20, tzinfo=UTC))))"
+        "print('\\n'.join(make_hour_lines(DemoSite(broken_share=0.0), datetime(2026, 11, 20, 20, tzinfo=UTC))))"
     )
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed}
         printed = subprocess.run(
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
         )
-        assert printed.stdout.splitlines() == lines_of_hour(WELL_FORMED, HOUR)
+        assert printed.stdout.splitlines() == make_hour_lines(WELL_FORMED, HOUR)
 
 
 def test_seed_bucket_and_hour_make_a_difference():
     sites = (WELL_FORMED, DemoSite(seed=7, broken_share=0.0), DemoSite(bucket="other-example-org", broken_share=0.0))
-    hours = [lines_of_hour(site, HOUR) for site in sites] + [lines_of_hour(WELL_FORMED, HOUR + timedelta(hours=1))]
+    hours = [make_hour_lines(site, HOUR) for site in sites] + [make_hour_lines(WELL_FORMED, HOUR + timedelta(hours=1))]
     ids = [{fields(line)["request_id"] for line in lines} for lines in hours]
     assert sum(len(found) for found in ids) == len(set().union(*ids))
 
 
 def test_any_moment_of_an_hour_names_the_hour():
-    assert lines_of_hour(WELL_FORMED, HOUR + timedelta(minutes=59)) == lines_of_hour(WELL_FORMED, HOUR)
+    assert make_hour_lines(WELL_FORMED, HOUR + timedelta(minutes=59)) == make_hour_lines(WELL_FORMED, HOUR)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 100, 5_001])
 def test_as_many_lines_as_asked_for_within_the_span(count):
     start, end = HOUR + timedelta(minutes=10), HOUR + timedelta(minutes=12)
-    lines = lines_between(WELL_FORMED, start, end, count)
+    lines = make_lines_between(WELL_FORMED, start, end, count)
     assert len(lines) == count
     times = [datetime.strptime(fields(line)["time"], "%d/%b/%Y:%H:%M:%S %z") for line in lines]
     assert all(start <= moment < end for moment in times)
 
 
 def test_times_ascend_but_for_a_few_seconds():
-    lines = lines_between(WELL_FORMED, HOUR, HOUR + timedelta(hours=1), 2_000)
+    lines = make_lines_between(WELL_FORMED, HOUR, HOUR + timedelta(hours=1), 2_000)
     times = [datetime.strptime(fields(line)["time"], "%d/%b/%Y:%H:%M:%S %z") for line in lines]
     steps_back = [(before - after).total_seconds() for before, after in pairwise(times) if after < before]
     assert 0 < len(steps_back) < 1_000
@@ -153,7 +155,7 @@ def test_the_scraper_walks_through_all_keys():
         start = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(hours=hour)
         asked |= {
             fields(line)["key"]
-            for line in lines_between(site, start, start + timedelta(hours=1), 600)
+            for line in make_lines_between(site, start, start + timedelta(hours=1), 600)
             if f" {SCRAPER_IP} " in line
         }
     assert len(asked) > 0.5 * len(make_catalogue(site).files)
@@ -168,15 +170,15 @@ def test_batch_deletes_share_the_request_id_of_their_request(mixed):
 
 def test_evenings_are_busier_than_nights_and_weekends_busier_than_workdays():
     night, evening = datetime(2026, 11, 20, 3, tzinfo=UTC), datetime(2026, 11, 20, 20, tzinfo=UTC)
-    assert len(lines_of_hour(WELL_FORMED, evening)) > 3 * len(lines_of_hour(WELL_FORMED, night))
+    assert len(make_hour_lines(WELL_FORMED, evening)) > 3 * len(make_hour_lines(WELL_FORMED, night))
     assert rhythm(datetime(2026, 11, 21, 20, tzinfo=UTC)) > rhythm(datetime(2026, 11, 18, 20, tzinfo=UTC))
     week = [rhythm(datetime(2026, 11, 16, tzinfo=UTC) + timedelta(hours=hour)) for hour in range(7 * 24)]
     assert abs(sum(week) / len(week) - AVERAGE_RHYTHM) < AVERAGE_RHYTHM / 50
 
 
 def test_broken_lines_are_beginnings_of_the_lines_that_would_be_there():
-    whole = lines_between(WELL_FORMED, HOUR, HOUR + timedelta(hours=1), 20_000)
-    broken = lines_between(DemoSite(broken_share=0.01), HOUR, HOUR + timedelta(hours=1), 20_000)
+    whole = make_lines_between(WELL_FORMED, HOUR, HOUR + timedelta(hours=1), 20_000)
+    broken = make_lines_between(DemoSite(broken_share=0.01), HOUR, HOUR + timedelta(hours=1), 20_000)
     cut = [(before, after) for before, after in zip(whole, broken, strict=True) if before != after]
     assert 120 < len(cut) < 290
     assert all(before.startswith(after) and len(after) > 80 for before, after in cut)
@@ -184,9 +186,9 @@ def test_broken_lines_are_beginnings_of_the_lines_that_would_be_there():
 
 
 def test_the_parser_takes_every_line_but_the_broken_ones():
-    whole = lines_between(WELL_FORMED, HOUR, HOUR + timedelta(hours=1), 20_000)
-    broken = lines_between(DemoSite(broken_share=0.01), HOUR, HOUR + timedelta(hours=1), 20_000)
-    parsed = parse_log(body_of(whole))
+    whole = make_lines_between(WELL_FORMED, HOUR, HOUR + timedelta(hours=1), 20_000)
+    broken = make_lines_between(DemoSite(broken_share=0.01), HOUR, HOUR + timedelta(hours=1), 20_000)
+    parsed = parse_log(make_body(whole))
     assert (parsed.line_count, len(parsed.records), len(parsed.rejected)) == (20_000, 20_000, 0)
     expected = [fields(line) for line in whole]
     for column, field in (
@@ -201,7 +203,7 @@ def test_the_parser_takes_every_line_but_the_broken_ones():
     assert (
         parsed.records["request_uri"].astype(object).where(parsed.records["request_uri"].notna(), None).tolist() == uris
     )
-    parsed = parse_log(body_of(broken))
+    parsed = parse_log(make_body(broken))
     cut = [number for number, (before, after) in enumerate(zip(whole, broken, strict=True), start=1) if before != after]
     assert parsed.rejected["line_number"].tolist() == cut
     assert len(parsed.records) == 20_000 - len(cut)
@@ -215,4 +217,4 @@ def test_a_site_that_makes_no_sense_is_refused(values):
 
 def test_a_moment_without_a_zone_is_refused():
     with pytest.raises(ValueError, match="no time zone"):
-        lines_of_hour(WELL_FORMED, datetime(2026, 11, 20, 20))  # noqa: DTZ001 - the mistake to find
+        make_hour_lines(WELL_FORMED, datetime(2026, 11, 20, 20))  # noqa: DTZ001 - the mistake to find

@@ -22,7 +22,7 @@ def select_by(dimension: sa.Column[Any], bucket: str, month: Month, *more: sa.Co
     table = dimension.table
     return (
         sa.select(dimension, *sum_columns(table), *more)
-        .where(*days_of(table, bucket, month), is_one_value(table))
+        .where(*select_days(table, bucket, month), is_one_value(table))
         .group_by(dimension)
     )
 
@@ -41,7 +41,7 @@ def billed_sums(table: sa.FromClause) -> tuple[sa.Label[int], ...]:
     """Return the sums of what is billed as columns, from a rollup by day."""
     return tuple(
         sa.func.coalesce(sa.func.sum(each), 0).label(name)
-        for name, each in zip((*BILLED, *_TRANSITIONS), _billed(table), strict=True)
+        for name, each in zip((*BILLED, *_TRANSITIONS), _billed_columns(table), strict=True)
     )
 
 
@@ -49,7 +49,7 @@ def dollars_sum(table: sa.FromClause, prices: MonthPrices | None) -> sa.Label[An
     """Return the estimated cost of the rows of a rollup by day as a column; null if no prices are known."""
     if prices is None:
         return sa.cast(sa.null(), sa.Double).label("dollars")
-    put, get, internet, interregion, *transitions = _billed(table)
+    put, get, internet, interregion, *transitions = _billed_columns(table)
     cost = (
         put * prices.put_request
         + get * prices.get_request
@@ -62,7 +62,7 @@ def dollars_sum(table: sa.FromClause, prices: MonthPrices | None) -> sa.Label[An
     return sa.cast(sa.func.sum(cost), sa.Double).label("dollars")
 
 
-def _billed(table: sa.FromClause) -> tuple[sa.ColumnElement[Any], ...]:
+def _billed_columns(table: sa.FromClause) -> tuple[sa.ColumnElement[Any], ...]:
     """Return the columns of BILLED, then the transitions."""
     of = table.c
     transitions = [sa.func.coalesce(of[name], 0) for name in _TRANSITIONS]
@@ -75,12 +75,12 @@ def _billed(table: sa.FromClause) -> tuple[sa.ColumnElement[Any], ...]:
     )
 
 
-def days_of(table: sa.FromClause, bucket: str, month: Month) -> tuple[sa.ColumnElement[bool], ...]:
+def select_days(table: sa.FromClause, bucket: str, month: Month) -> tuple[sa.ColumnElement[bool], ...]:
     """The rows of a bucket and month in a rollup by day, as its index has them."""
     return table.c.bucket == bucket, table.c.request_date.between(month.first, month.last)
 
 
-def hours_of(bucket: str, start: datetime, end: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+def select_hours(bucket: str, start: datetime, end: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the conditions for a bucket's rows in the rollup by hour, in the form that its index supports."""
     hour = traffic_hourly.c
     return hour.bucket == bucket, hour.hour >= start, hour.hour < end
@@ -91,12 +91,12 @@ def in_utc(time: sa.ColumnElement[datetime], as_type: type[sa.types.TypeEngine[A
     return sa.cast(sa.func.timezone(sa.literal_column("'UTC'"), time), as_type)
 
 
-def traffic_of(row: Any) -> Traffic:
+def read_traffic(row: Any) -> Traffic:
     """Return the traffic in a row of `sum_columns`."""
     return Traffic(int(row.requests), int(row.bytes_sent), int(row.error_count))
 
 
-def billed_of(row: Any) -> Billed:
+def read_billed(row: Any) -> Billed:
     """Return the billed traffic in a row of `billed_sums`."""
     put, get, internet, interregion = (int(getattr(row, name)) for name in BILLED)
     return Billed(put, get, internet, interregion, tuple(int(getattr(row, name)) for name in _TRANSITIONS))

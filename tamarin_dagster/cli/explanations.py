@@ -18,11 +18,11 @@ def explain(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, DatabaseError | EmbeddedPostgresError | LogStoreError | MissingExtraError):
         return str(error), EXIT_INCOMPLETE
     if isinstance(error, sa.exc.DBAPIError | psycopg.Error):
-        return f"database: {_text_of(error)}", EXIT_INCOMPLETE
+        return f"database: {_get_text(error)}", EXIT_INCOMPLETE
     return None
 
 
-def _text_of(error: sa.exc.DBAPIError | psycopg.Error) -> str:
+def _get_text(error: sa.exc.DBAPIError | psycopg.Error) -> str:
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     text = str(cause).strip()
     if isinstance(cause, psycopg.errors.InsufficientPrivilege):

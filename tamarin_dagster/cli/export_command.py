@@ -16,9 +16,9 @@ from tamarin_dagster.cli.misnamed import complain_of_foreign_records
 from tamarin_dagster.cli.shared import check_days
 from tamarin_dagster.cli.terminal import bar, complain, err
 from tamarin_dagster.logkey import make_printable
-from tamarin_dagster.logstore.files import write_whole_file
 from tamarin_dagster.pipeline.export import Exported, ExportFormat
 from tamarin_dagster.pipeline.export.text import combined_lines, csv_rows
+from tamarin_dagster.private_files import write_whole_file
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import SettingsError
 

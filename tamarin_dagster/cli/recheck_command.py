@@ -17,7 +17,7 @@ from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import RecheckedRecords, show_documents
 from tamarin_dagster.cli.shared import check_days
 from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
-from tamarin_dagster.pipeline.recheck import ConcernedKey, Rechecked, recheck
+from tamarin_dagster.pipeline.recheck import ConcernedKey, Rechecked, recheck_records
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.shapes import has_log_keys
@@ -54,7 +54,7 @@ def recheck_command(
                 settings.bucket(bucket)  # a bucket that was removed from them may have records; any other is an error
                 complain(f"bucket {bucket}: no log key was ever loaded for it, so there is nothing to recheck")
         with bar("Rechecking", "days") as advance:
-            done = recheck(
+            done = recheck_records(
                 engine,
                 bucket=bucket,
                 first=first,
@@ -75,7 +75,13 @@ def recheck_command(
 def _show_columns(done: Rechecked) -> None:
     """Show each column with violations, and some of its values."""
     rows = [
-        (column.column, column.records, sample.value, _name_of(sample.log_key, sample.log_key_id), sample.line_number)
+        (
+            column.column,
+            column.records,
+            sample.value,
+            _describe_name(sample.log_key, sample.log_key_id),
+            sample.line_number,
+        )
         for column in done.columns
         for sample in column.samples
     ]
@@ -84,7 +90,9 @@ def _show_columns(done: Rechecked) -> None:
 
 def _show_keys(done: Rechecked) -> None:
     """Show the first log keys, and how many more there are."""
-    rows = [(key.bucket, _name_of(key.key, key.id), key.id, key.records, _place_of(key)) for key in done.keys]
+    rows = [
+        (key.bucket, _describe_name(key.key, key.id), key.id, key.records, _describe_place(key)) for key in done.keys
+    ]
     show_rows(["bucket", "log key", "log_key_id", "records", "log bucket"], rows)
     if more := done.key_count - len(done.keys):
         at_least = "at least " if done.has_more_keys else ""
@@ -92,11 +100,11 @@ def _show_keys(done: Rechecked) -> None:
     err.print("What to do with these records: docs/reference/lines.md", highlight=False)
 
 
-def _name_of(log_key: str | None, log_key_id: int) -> str:
+def _describe_name(log_key: str | None, log_key_id: int) -> str:
     return f"{log_key_id} (not in the ledger)" if log_key is None else log_key
 
 
-def _place_of(key: ConcernedKey) -> str:
+def _describe_place(key: ConcernedKey) -> str:
     """Describe whether the log key can be read again, as far as the ledger knows."""
     if key.key is None:
         return "unknown"

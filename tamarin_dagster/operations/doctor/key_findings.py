@@ -7,7 +7,7 @@ from tamarin_dagster.logformat import parse_key_name, partitioned_prefix, simple
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.operations.doctor.finding import Finding, ok, warn
-from tamarin_dagster.pipeline.discover import Survey, count_strays, days_with_keys, describe_unsearched
+from tamarin_dagster.pipeline.discover import Survey, count_strays, describe_unsearched, list_days_with_keys
 from tamarin_dagster.settings import LoggedBucket
 
 NOTHING_TO_READ = "there is no log key yet, so nothing to read"
@@ -15,7 +15,7 @@ NOTHING_TO_READ = "there is no log key yet, so nothing to read"
 
 def find_log_key(store: LogStore, bucket: LoggedBucket, roots: tuple[str, ...]) -> LogObject | None:
     """Return the first log key of the first day that has any, or None. Raises LogStoreError."""
-    for day in days_with_keys(store, bucket, roots, bucket.start_date, datetime.now(UTC).date()):
+    for day in list_days_with_keys(store, bucket, roots, bucket.start_date, datetime.now(UTC).date()):
         for item in _first_pages(store, bucket, roots, day):
             if parse_key_name(item.key, bucket.log_prefix):
                 return item

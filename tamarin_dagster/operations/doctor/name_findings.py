@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from tamarin_dagster.logkey import LogObject
 from tamarin_dagster.logstore import LogStore, LogStoreError
 from tamarin_dagster.operations.doctor.finding import Finding, ok, warn
-from tamarin_dagster.operations.doctor.keys import NOTHING_TO_READ
-from tamarin_dagster.operations.misplaced import Places, prefixes_elsewhere, sources_elsewhere
+from tamarin_dagster.operations.doctor.key_findings import NOTHING_TO_READ
+from tamarin_dagster.operations.misplaced import Places, find_prefixes_elsewhere, find_sources_elsewhere
 from tamarin_dagster.recordstore import ledger
 from tamarin_dagster.recordstore.bucket_names import ForeignRecords, find_foreign_records
-from tamarin_dagster.recordstore.holdings import newest_key
+from tamarin_dagster.recordstore.holdings import find_newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
 
 
@@ -40,7 +40,7 @@ class Known:
         if self.engine is None:
             return False
         with self.engine.connect() as connection:
-            return newest_key(connection, bucket.name, bucket.log_bucket_name) is not None
+            return find_newest_key(connection, bucket.name, bucket.log_bucket_name) is not None
 
     def find_foreign_records(self, bucket: LoggedBucket) -> ForeignRecords | None:
         """Return the records that were loaded for the bucket, if all of them name other buckets."""
@@ -65,7 +65,7 @@ def nothing_to_read(subject: str, bucket: LoggedBucket, store: LogStore, known: 
     if known.has_loaded(bucket):  # and purged them since
         return ok(subject, NOTHING_TO_READ)
     try:
-        places = prefixes_elsewhere(store, bucket, known.other_prefixes)
+        places = find_prefixes_elsewhere(store, bucket, known.other_prefixes)
     except LogStoreError:  # the permission to list may be limited to the prefix
         return ok(subject, NOTHING_TO_READ)
     if not places.names:
@@ -88,7 +88,7 @@ def name_findings(
     if foreign := known.find_foreign_records(bucket):
         yield warn(subject, str(foreign), foreign.remedy)
         return
-    places = Places((), is_complete=True) if roots or has_keys else sources_elsewhere(store, bucket)
+    places = Places((), is_complete=True) if roots or has_keys else find_sources_elsewhere(store, bucket)
     if places.names:
         yield warn(
             subject,

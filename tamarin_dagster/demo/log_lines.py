@@ -1,7 +1,7 @@
 """Make realistic access log lines of the demo's media site, the same for the same site and hour on any machine.
 
-`lines_of_hour` returns the log of one hour; tests and benchmarks that need a certain number of lines call
-`lines_between`.
+`make_hour_lines` returns the log of one hour; tests and benchmarks that need a certain number of lines call
+`make_lines_between`.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,6 +10,7 @@ import numpy as np
 
 from tamarin_dagster.demo.audience import make_audience
 from tamarin_dagster.demo.draws import Ints, host_ids, request_ids
+from tamarin_dagster.demo.log_times import MINUTE_SECOND, hour_start
 from tamarin_dagster.demo.rare import RARE_KINDS, rare_lines
 from tamarin_dagster.demo.requests import (
     COMMON_KINDS,
@@ -24,20 +25,19 @@ from tamarin_dagster.demo.requests import (
     scraper,
 )
 from tamarin_dagster.demo.site import DemoSite, epoch_day, requests_in_hour, start_of_hour
-from tamarin_dagster.demo.texts import MINUTE_SECOND, hour_start
 
 # S3 writes the lines of a log key roughly in order: requests this many seconds apart may be in either order.
 DISORDER_SECONDS = 6
 SHORTEST_BROKEN_LINE = 90
 
 
-def lines_of_hour(site: DemoSite, hour: datetime) -> list[str]:
+def make_hour_lines(site: DemoSite, hour: datetime) -> list[str]:
     """Return all lines of the hour that contains the moment `hour`, without line ends."""
     start = start_of_hour(hour)
-    return lines_between(site, start, start + timedelta(hours=1), requests_in_hour(site, start), name="hour")
+    return make_lines_between(site, start, start + timedelta(hours=1), requests_in_hour(site, start), name="hour")
 
 
-def lines_between(site: DemoSite, start: datetime, end: datetime, count: int, *, name: str = "") -> list[str]:
+def make_lines_between(site: DemoSite, start: datetime, end: datetime, count: int, *, name: str = "") -> list[str]:
     """Return exactly `count` lines of requests from `start` (inclusive) to `end` (exclusive), without line ends.
 
     The times are whole seconds and aware datetimes. Another `name` gives other lines for the same span.

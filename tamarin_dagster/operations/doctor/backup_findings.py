@@ -31,7 +31,7 @@ def backup_findings(settings: Settings, engine: sa.Engine, now: datetime | None 
         return
     with engine.connect() as connection:
         last = connection.scalar(sa.select(tamarin_database.c.backed_up_at))
-        purged = connection.scalar(sa.select(_purged_unarchived(alone)))
+        purged = connection.scalar(sa.select(_list_purged_unarchived(alone)))
     days = None if last is None else ((now or datetime.now(UTC)) - last) // timedelta(days=1)
     if days is not None and days < MAX_BACKUP_DAYS:
         yield ok("backup", f"the last backup is from {last:%Y-%m-%d}")
@@ -59,7 +59,7 @@ def home_findings(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _purged_unarchived(buckets: list[LoggedBucket]) -> sa.Exists:
+def _list_purged_unarchived(buckets: list[LoggedBucket]) -> sa.Exists:
     return sa.exists().where(
         s3_log_key.c.bucket.in_([bucket.name for bucket in buckets]),
         s3_log_key.c.purged_at.is_not(None),

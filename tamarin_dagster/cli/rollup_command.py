@@ -1,12 +1,12 @@
-"""Rollups: after a pull, before records are dropped, and as a command."""
+"""The command `roll-up`, and the roll-up after a pull and before records are dropped."""
 
 from datetime import UTC, date, datetime
 
 import sqlalchemy as sa
 import typer
 
-from tamarin_dagster.analytics.dimensions import refresh_dimensions
-from tamarin_dagster.analytics.rollups import RolledUp, RolledUpDay, limits_of, roll_up
+from tamarin_dagster.analytics.dimension_refresh import refresh_dimensions
+from tamarin_dagster.analytics.rollups import RolledUp, RolledUpDay, get_limits, roll_up
 from tamarin_dagster.cli.app import EXIT_INCOMPLETE, FromOption, ToOption, command, explain_interrupt
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.shared import check_days
@@ -20,10 +20,10 @@ from tamarin_dagster.settings import FIRST_LOG_DATE, Settings, SettingsError
 @command(
     "roll-up",
     ("roll-up", "after `pull --no-rollups`"),
-    ("roll-up --from 2026-01-01 --to 2026-01-31", "make the rollups of a month of requests again"),
+    ("roll-up --from 2026-01-01 --to 2026-01-31", "roll up a month of requests again"),
 )
 def roll_up_command(from_: FromOption = None, to: ToOption = None) -> None:
-    """Make the rollups of each day whose records have changed.
+    """Roll up each day whose records have changed.
 
     A pull rolls up too; Dagster does so after each load and once an hour. The views and the report read the rollups. A
     day is rolled up in one transaction, or not at all.
@@ -31,7 +31,7 @@ def roll_up_command(from_: FromOption = None, to: ToOption = None) -> None:
     With --from or --to, the request days between them are rolled up again, even if they have not changed. Do this after
     you set `region`, which decides whether a transfer stays within the region.
 
-    A day that cannot be rolled up is named, and the others go on. The exit status is 0 only if there was none.
+    If a day cannot be rolled up, the command names it and continues with the others. The exit status is then 1.
     """
     settings = load_settings()
     first, last = check_days(from_, to)
@@ -55,8 +55,8 @@ def _note_again(engine: sa.Engine, first: date, last: date) -> None:
 def roll_up_due(settings: Settings, engine: sa.Engine, *, last: date | None = None) -> RolledUp:
     """Roll up each day whose records have changed, show a bar, and report how many days there were, if any.
 
-    Also refreshes what is known of the agents and addresses in them. `last`: only days up to this one. Days that failed
-    are reported, and are in the `failures` of the result.
+    Also refresh the dimensions: agents, addresses and prices. `last` limits the days. Days that failed are reported,
+    and are in the `failures` of the result.
     """
     days = 0
 
@@ -66,7 +66,7 @@ def roll_up_due(settings: Settings, engine: sa.Engine, *, last: date | None = No
         advance(days, days + left, f"{day.day}: {day.requests:,} requests")
 
     with bar("Rolling up", "days") as advance:
-        done = roll_up(engine, regions=settings.regions, limits=limits_of(settings), last=last, progress=tell)
+        done = roll_up(engine, regions=settings.regions, limits=get_limits(settings), last=last, progress=tell)
     if done.days:
         err.print(
             f"{count_noun(len(done.days), 'day')} rolled up: {count_noun(done.requests, 'request')}"
@@ -79,7 +79,7 @@ def roll_up_due(settings: Settings, engine: sa.Engine, *, last: date | None = No
         if done.days and refreshed.lacking:
             err.print(refreshed.lacking, markup=False, highlight=False)
     except SettingsError as error:
-        complain(f"the rollups are made, but agents, prices and networks are not up to date: {error}")
+        complain(f"the rollups are up to date, but agents, prices and networks are not: {error}")
     for failure in done.failures:
         complain(str(failure))
     return done

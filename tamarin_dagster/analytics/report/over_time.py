@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tamarin_dagster.analytics.report.figures import Before, DayLatency, DayTraffic, HourOfWeek
 from tamarin_dagster.analytics.report.month import Month
-from tamarin_dagster.analytics.report.sums import hours_of, in_utc, sum_columns, traffic_of
+from tamarin_dagster.analytics.report.query_parts import in_utc, read_traffic, select_hours, sum_columns
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_hourly
 
 
@@ -17,12 +17,12 @@ def traffic_by_day(connection: sa.Connection, bucket: str, month: Month) -> tupl
     day = in_utc(hour.hour, sa.Date)
     statement = (
         sa.select(day.label("day"), hour.operation_class, hour.status_class, *sum_columns(traffic_hourly))
-        .where(*hours_of(bucket, month.start, month.end))
+        .where(*select_hours(bucket, month.start, month.end))
         .group_by(day, hour.operation_class, hour.status_class)
         .order_by(day, hour.operation_class, hour.status_class)
     )
     return tuple(
-        DayTraffic(row.day, row.operation_class, row.status_class, traffic_of(row))
+        DayTraffic(row.day, row.operation_class, row.status_class, read_traffic(row))
         for row in connection.execute(statement)
     )
 
@@ -33,12 +33,12 @@ def traffic_before(connection: sa.Connection, bucket: str, month: Month, now: da
     is_part = now < month.end
     if is_part:
         hour = traffic_hourly.c.hour
-        newest = connection.scalar(sa.select(sa.func.max(hour)).where(*hours_of(bucket, month.start, month.end)))
+        newest = connection.scalar(sa.select(sa.func.max(hour)).where(*select_hours(bucket, month.start, month.end)))
         if newest is None:
             return None
         end = min(end, start + (newest.astimezone(UTC) + timedelta(hours=1) - month.start))
-    row = connection.execute(sa.select(*sum_columns(traffic_hourly)).where(*hours_of(bucket, start, end))).one()
-    return Before(before, traffic_of(row), is_part) if row.requests else None
+    row = connection.execute(sa.select(*sum_columns(traffic_hourly)).where(*select_hours(bucket, start, end))).one()
+    return Before(before, read_traffic(row), is_part) if row.requests else None
 
 
 def traffic_by_hour(connection: sa.Connection, bucket: str, month: Month) -> tuple[HourOfWeek, ...]:
@@ -46,7 +46,7 @@ def traffic_by_hour(connection: sa.Connection, bucket: str, month: Month) -> tup
     hour = traffic_hourly.c
     weekday = sa.func.extract("isodow", in_utc(hour.hour, sa.DateTime))
     of_the_day = sa.func.extract("hour", in_utc(hour.hour, sa.DateTime))
-    within = hours_of(bucket, month.start, month.end)
+    within = select_hours(bucket, month.start, month.end)
     days = (
         sa.select(weekday.label("weekday"), sa.func.count(in_utc(hour.hour, sa.Date).distinct()).label("days"))
         .where(*within)
@@ -82,7 +82,7 @@ def latencies(connection: sa.Connection, bucket: str, month: Month) -> tuple[Day
             half.within_group(hour.p95_total_time).label("p95"),
         )
         .where(
-            *hours_of(bucket, month.start, month.end),
+            *select_hours(bucket, month.start, month.end),
             hour.operation_class == "read",
             hour.status_class == 2,
             hour.p50_total_time.is_not(None),

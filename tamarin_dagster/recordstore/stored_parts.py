@@ -7,7 +7,7 @@ from datetime import date
 import pyarrow as pa
 import sqlalchemy as sa
 
-from tamarin_dagster.logformat.frames import days_of
+from tamarin_dagster.logformat.frames import group_by_day
 from tamarin_dagster.recordstore.pending_days import BUCKET_BYTES, note
 from tamarin_dagster.recordstore.schema.traffic_tables import PART_COLUMNS, traffic_part
 from tamarin_dagster.traffic.parts import from_bytes, to_bytes
@@ -41,7 +41,7 @@ class Parts:
     others: frozenset[tuple[str, date]] = frozenset()
 
 
-def parts_of(records: pa.Table, bucket: str, region: str | None) -> Parts:
+def make_parts(records: pa.Table, bucket: str, region: str | None) -> Parts:
     """Return the partial sums of records.
 
     Args:
@@ -49,7 +49,7 @@ def parts_of(records: pa.Table, bucket: str, region: str | None) -> Parts:
         bucket: the logged bucket.
         region: the bucket's region; None if it is not known.
     """
-    groups = days_of(records)
+    groups = group_by_day(records)
     named = [each for each in groups if len(each.bucket.encode()) <= BUCKET_BYTES]
     largest = sorted(named, key=lambda each: -len(each.rows))[:MAX_DAYS]
     parts = []

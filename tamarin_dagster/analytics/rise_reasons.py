@@ -63,7 +63,7 @@ _ROLLUPS: Mapping[str, sa.Table] = {
 }
 
 
-def reasons_for(
+def find_reasons(
     connection: sa.Connection, bucket: str, measure: Measure, day: date, known: Collection[date], *, part: float = 1
 ) -> tuple[Reason, ...]:
     """Return, for each dimension, the NAMED values that rose most above the usual, the largest rise first.
@@ -80,7 +80,7 @@ def reasons_for(
     """
     found = []
     for dimension, table in _ROLLUPS.items():
-        past = _past_of_the_largest(connection, bucket, measure, day, known, table, dimension)
+        past = _read_past_of_largest(connection, bucket, measure, day, known, table, dimension)
         reasons = sorted(
             (replace(reason, usual=part * reason.usual) for reason in past),
             key=lambda reason: reason.more,
@@ -90,7 +90,7 @@ def reasons_for(
     return tuple(found)
 
 
-def _past_of_the_largest(
+def _read_past_of_largest(
     connection: sa.Connection,
     bucket: str,
     measure: Measure,

@@ -7,7 +7,7 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from tamarin_dagster.analytics.past import incomplete_warning
+from tamarin_dagster.analytics.past import describe_incomplete
 from tamarin_dagster.analytics.report import Month, ReportFile, file_name, write_report
 from tamarin_dagster.cli.app import EXIT_INCOMPLETE, BucketOption, command, explain_interrupt, flag
 from tamarin_dagster.cli.configured import load_settings
@@ -48,8 +48,8 @@ def report_command(
     command prints the file's path on standard output.
     """
     settings = load_settings()
-    chosen = _chosen(month)
-    buckets = _buckets(settings, bucket)
+    chosen = _choose_path(month)
+    buckets = _list_buckets(settings, bucket)
     folder = to or settings.reports_folder
     if len(buckets) == 1 and to and not to.is_dir():
         paths = [to]
@@ -71,7 +71,7 @@ def report_command(
                         anonymize_ips=anonymize_ips or settings.anonymize_ips,
                         key=settings.anonymize_key,
                     )
-                _tell(done)
+                _report_file(done)
                 complain_of_foreign_records(engine, each)
             except DATABASE_ERRORS as error:
                 report_bucket_failure(each, error)
@@ -81,7 +81,7 @@ def report_command(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
-def _buckets(settings: Settings, name: str | None) -> list[str]:
+def _list_buckets(settings: Settings, name: str | None) -> list[str]:
     """Return the configured buckets or the named one. If none is configured, as with the demo, use those rolled up."""
     known = [] if settings.buckets else _list_rolled_up(settings)
     if known and (name is None or name in known):
@@ -98,7 +98,7 @@ def _list_rolled_up(settings: Settings) -> list[str]:
     return [name for name in found if is_bucket_name(name)]
 
 
-def _chosen(month: str | None) -> Month:
+def _choose_path(month: str | None) -> Month:
     if month is None:
         return Month.of(datetime.now(UTC).date())
     try:
@@ -107,7 +107,7 @@ def _chosen(month: str | None) -> Month:
         raise SettingsError(f"--month: {error}") from None
 
 
-def _tell(done: ReportFile) -> None:
+def _report_file(done: ReportFile) -> None:
     traffic = done.report.traffic
     err.print(
         f"[bold]{printable(done.report.bucket)}[/], {done.report.month.name}:"
@@ -115,5 +115,5 @@ def _tell(done: ReportFile) -> None:
         highlight=False,
     )
     if days := done.report.completeness.pending_days:
-        complain(incomplete_warning(done.report.bucket, days))
+        complain(describe_incomplete(done.report.bucket, days))
     out.print(printable(str(done.path)), highlight=False, soft_wrap=True)

@@ -29,7 +29,7 @@ from tamarin_dagster.cli.documents import (
     show_documents,
 )
 from tamarin_dagster.cli.misnamed import complain_of_foreign_records, complain_of_misplaced_keys
-from tamarin_dagster.cli.rollups import roll_up_due
+from tamarin_dagster.cli.rollup_command import roll_up_due
 from tamarin_dagster.cli.shared import (
     check_days,
     describe_strays,
@@ -42,10 +42,10 @@ from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
 from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline import pull as pulling
-from tamarin_dagster.pipeline.archive import Archived, archive, open_place
+from tamarin_dagster.pipeline.archive import Archived, archive_bucket, open_place
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD, count_strays, describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.pull import PulledPeriod
-from tamarin_dagster.pipeline.purge import Purged, purge
+from tamarin_dagster.pipeline.purge import Purged, purge_bucket
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS
@@ -110,7 +110,7 @@ def _pull_bucket(
     try:
         store = open_log_store(bucket)
         with bar(bucket.name, "days") as advance:
-            pulled = pulling.pull(
+            pulled = pulling.pull_bucket(
                 bucket,
                 store,
                 engine,
@@ -165,7 +165,7 @@ def _purge(
     progress: Callable[[int], None] | None = None,
 ) -> Purged:
     """Purge a bucket as its settings say. Raises LogStoreError."""
-    return purge(
+    return purge_bucket(
         bucket,
         open_log_store(bucket),
         engine,
@@ -183,7 +183,7 @@ def _archive(settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: 
     if place is None:  # the callers ask before
         return Archived()
     with bar(bucket.name, "days") as advance:
-        return archive(
+        return archive_bucket(
             bucket,
             place,
             engine,

@@ -11,11 +11,11 @@ from tamarin_dagster.logstore.arns import PROBE_NAME
 from tamarin_dagster.logstore.enabling import OTHER_MEANS
 from tamarin_dagster.logstore.inspection import InspectionError, LoggingTarget, NotOfferedError, NotPermittedError
 from tamarin_dagster.logstore.probing import Probe, probe
-from tamarin_dagster.operations.doctor.database import clock_finding
+from tamarin_dagster.operations.doctor.database_findings import clock_finding
 from tamarin_dagster.operations.doctor.finding import Finding, Status, fail, ok, warn
-from tamarin_dagster.operations.doctor.keys import find_log_key, stray_finding
+from tamarin_dagster.operations.doctor.key_findings import find_log_key, stray_finding
 from tamarin_dagster.operations.doctor.log_loops import SELF_LOGGING, loop_findings, self_logging_remedy
-from tamarin_dagster.operations.doctor.names import NOTHING_KNOWN, Known, name_findings, nothing_to_read
+from tamarin_dagster.operations.doctor.name_findings import NOTHING_KNOWN, Known, name_findings, nothing_to_read
 from tamarin_dagster.pipeline.discover import survey
 from tamarin_dagster.settings import LoggedBucket
 
@@ -89,7 +89,7 @@ def _check_reach(scene: Scene) -> Iterator[Finding]:
     subject = scene.subject("log bucket")
     found = inspection.reach(scene.client, scene.log_bucket, scene.clock)
     ours = scene.client.meta.region_name or _NO_REGION
-    # A store of another make may accept any region. Obstore, which sends the GETs, does not follow S3's redirections.
+    # A compatible store may accept any region. Obstore, which sends the GETs, does not follow S3's redirects.
     if found.region and inspection.is_aws(scene.client) and found.region != ours.replace(_NO_REGION, "us-east-1"):
         raise InspectionError(f"is in {found.region}, but was requested in {ours}", f"set its region: {found.region}")
     yield ok(subject, f"answers, in {found.region}" if found.region else "answers")

@@ -19,17 +19,17 @@ from tamarin_dagster.cli.app import (
 )
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.documents import ReparsedBucket, describe_expired, make_document, show_documents
-from tamarin_dagster.cli.rollups import roll_up_due
+from tamarin_dagster.cli.rollup_command import roll_up_due
 from tamarin_dagster.cli.shared import check_days, report_bucket_failure, select_buckets
 from tamarin_dagster.cli.terminal import bar, complain, err, show_rows
 from tamarin_dagster.logstore.archiving import place_name
-from tamarin_dagster.pipeline.reparse import reparse
+from tamarin_dagster.pipeline.reparse import reparse_bucket
 from tamarin_dagster.pipeline.retain import (
     Expirable,
     describe_owed,
     describe_unpurged,
     expire,
-    first_kept_day,
+    find_first_kept_day,
     make_lake_proof,
     plan_expiry,
 )
@@ -73,7 +73,7 @@ def _reparse_bucket(
     """Reparse the rejected lines of one bucket, and report it."""
     try:
         with bar(bucket.name, "keys") as advance:
-            done = reparse(
+            done = reparse_bucket(
                 bucket,
                 engine,
                 first=first,
@@ -104,17 +104,17 @@ def expire_command(
     Run it from cron; with Dagster a job does the same daily. The ledger keeps its row of each key, so that no key is
     loaded again. If retention_months is not set, records are kept forever, and this command refuses to run.
 
-    The days of these months are rolled up first. A month stays, and is named, if one of its days cannot be rolled up.
-    If archive is set, a month with records that are not archived yet stays. If a lake is configured, a month stays
-    until the lake holds each of its log keys with the same counts. The exit status is 0 only if no month had
-    to stay.
+    The days of these months are rolled up first. If one of its days cannot be rolled up, a month is kept and named. If
+    archive is set, a month with records that are not archived yet is kept. If a lake is configured, a month is kept
+    until the lake holds each of its log keys with the same counts. The exit status is 0 only if no month had to be
+    kept.
     """
     settings = load_settings()
     months = settings.retention_months
     if months is None:
         raise SettingsError("retention_months is not set, so records are kept forever; set it to drop old months")
     archives = {name: place_name(url) for name, url in settings.archives().items()}
-    with explain_interrupt("What was dropped stays so; run expire to continue."):
+    with explain_interrupt("What was dropped stays dropped; run expire to continue."):
         engine = open_database(settings)
         if dry_run:
             found = plan_expiry(engine, months, archives=archives, proof=make_lake_proof(settings, engine))
@@ -123,7 +123,7 @@ def expire_command(
                 show_documents(describe_expired(found))
             return
         # Roll up only the days that would be dropped: no other day can prevent it.
-        first_kept = first_kept_day(months, datetime.now(UTC).date())
+        first_kept = find_first_kept_day(months, datetime.now(UTC).date())
         roll_up_due(settings, engine, last=first_kept - timedelta(days=1))
         with bar("Expiring", "keys") as advance:
             done = expire(
