@@ -1,8 +1,8 @@
-"""Seconds until Dagster goes on after one of its processes was killed -9: `python -m benchmarks.recovery [--runs 80]`.
+"""Measure how long Dagster needs to recover after a kill -9: `python -m benchmarks.recovery [--runs 80]`.
 
-`tamarin-dagster dev` runs on a fresh home with the embedded Postgres. First so many runs are queued, a day with one log
-key each, and the code server is killed. Then a run's process is killed while it loads, then Postgres, then the daemon.
-The last table counts the runs and the log keys of the first part: each log key must be loaded once.
+`tamarin-dagster dev` runs on a new home with the embedded Postgres. First runs are queued, each for a day with one log
+key, and the code server is killed. Then a run's process is killed while it loads, then Postgres, then the daemon. The
+last table counts the runs and the log keys of the first part: each log key must be loaded once.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ Found = TypeVar("Found")
 
 
 def main() -> None:
-    """Print a table of seconds, and one of what became of the queued runs."""
+    """Print a table of seconds, and a table of the queued runs."""
     parser = command_line(__doc__)
     parser.add_argument("--runs", type=int, default=80, help="runs that are queued when the code server is killed")
     options = parser.parse_args()
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _write_days(staged: Stage, count: int) -> list[str]:
-    """Write a log key for each of so many days; return the days."""
+    """Write a log key for each day, and return the days."""
     first = datetime.now(UTC).date() - timedelta(days=count)
     staged.configure(first, monitored=False, quiet_seconds=0)
     folder = day_folder(staged.log_folder)

@@ -1,6 +1,7 @@
 """The component for `dg` projects: the settings of tamarin.yaml as the attributes of a defs.yaml."""
 
 import types
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -52,6 +53,21 @@ BucketAttributes = create_model("BucketAttributes", __base__=_Attributes, **_mak
 _SettingsAttributes = create_model("_SettingsAttributes", __base__=_Attributes, **_make_fields(Settings))
 
 
+class _Scaffolder(dg.Scaffolder[Any]):
+    """Writes a defs.yaml with one bucket to be replaced: `attributes: {}` would not say what to fill in."""
+
+    def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
+        """Write the file."""
+        bucket = {
+            "name": "example-bucket",
+            "log_bucket_name": "example-log-bucket",
+            "log_prefix": "logs/",
+            "start_date": datetime.now(UTC).date().isoformat(),
+        }
+        dg.scaffold_component(request, {"buckets": [bucket]})
+
+
+@dg.scaffold_with(_Scaffolder)
 class LoggedBucketsComponent(_SettingsAttributes, dg.Component):
     """S3 server access logs of these buckets, loaded into Postgres completely and exactly once.
 

@@ -70,8 +70,11 @@ def build_definitions(
         warnings.filterwarnings("ignore", category=dg.BetaWarning)
         parts = [
             _build_shared(settings, prefix, resources or {}),
-            *([_build_schedules(settings, prefix, names)] if buckets else []),
-            *([_build_buckets(buckets, settings, prefix)] if buckets else []),
+            *(
+                [_build_schedules(settings, prefix, names), _build_buckets(buckets, settings, prefix)]
+                if buckets
+                else []
+            ),
             *([_build_expiry(settings, prefix, settings.retention_months)] if settings.retention_months else []),
         ]
         return dg.Definitions.merge(*parts, _build_pruning(settings, prefix, parts))

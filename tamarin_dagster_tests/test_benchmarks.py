@@ -316,7 +316,7 @@ def test_the_peak_of_a_program_is_its_own_and_not_that_of_who_starts_it(tmp_path
 
 
 def test_a_program_that_fails_ends_the_measurement_with_what_it_said(tmp_path) -> None:
-    with pytest.raises(SystemExit, match=r"(?s)ended with 3. It said:\nwhy"):
+    with pytest.raises(SystemExit, match=r"(?s)ended with 3. Its output:\nwhy"):
         Stage(tmp_path, EmbeddedPostgres(tmp_path)).run([sys.executable, "-c", "print('why'); exit(3)"])
 
 

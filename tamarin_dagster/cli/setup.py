@@ -38,10 +38,11 @@ def demo_logs(
 ) -> None:
     """Write realistic log keys of a media site to a folder.
 
-    Use it to try a pull, queries or a dashboard without a log of your own: set log_bucket_name to a file:// URL of the
-    folder, and log_prefix to logs/.
+    Use it to try a pull, queries or a dashboard without your own log. The command prints the settings of a bucket that
+    loads the folder.
     """
-    from tamarin_dagster.demo import write_log_keys  # noqa: PLC0415 - only this command needs it
+    from tamarin_dagster.demo import DemoSite, write_log_keys  # noqa: PLC0415 - only this command needs it
+    from tamarin_dagster.demo.writing import LOG_PREFIX  # noqa: PLC0415
 
     with bar("Writing", "lines") as advance:
         written = write_log_keys(
@@ -50,6 +51,12 @@ def demo_logs(
     err.print(
         f"{count_noun(written.lines, 'line')} in {count_noun(written.keys, 'log key')} ({written.bytes:,} bytes)"
         f" under {escape(str(out))}"
+    )
+    err.print(
+        f"To load them: name: {DemoSite.bucket}, log_bucket_name: {escape(out.resolve().as_uri())},"
+        f" log_prefix: {LOG_PREFIX}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -200,7 +200,7 @@ def _metadata(each: PulledPeriod, pulled: Pulled, counts: ledger.PeriodCounts) -
         "returned keys": each.returned,
         "outdated keys": each.outdated,
         "waiting files": each.waiting,
-        "lines/s": round(lines / pulled.seconds) if pulled.seconds else 0,
+        "lines/s": round(lines / pulled.seconds, 1) if pulled.seconds else 0.0,
         "strays": len(each.strays),
         "failed keys": len(each.failures),
         "dagster/partition_row_count": counts.records,

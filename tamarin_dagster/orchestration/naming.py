@@ -22,7 +22,7 @@ DIGEST_TAG = "tamarin/keys_digest"
 # The priority of the runs that sensors and schedules request. They go before the queued runs of a backfill, which have
 # no priority.
 FIRST = "1"
-# Dagster's own tags; a test holds them to Dagster's constants, which are private.
+# Dagster's own tags. A test compares them with Dagster's constants, which are private.
 PRIORITY_TAG = "dagster/priority"
 RUN_KEY_TAG = "dagster/run_key"
 RANGE_START_TAG = "dagster/asset_partition_range_start"
@@ -35,9 +35,9 @@ UNFINISHED = tuple(status for status in dg.DagsterRunStatus if status not in (*F
 # Dagster's own job, which materializes any of the assets. With a job for each bucket, a thousand buckets would take
 # minutes to load, and Dagster refuses one job for all buckets if their partitions begin on different days.
 ASSET_JOB = "__ASSET_JOB"
-# Buckets that share a step for their checks, and one for their reports. With a step for each, a thousand buckets take
-# seconds more to load, in each process. So they do with one for all: Dagster goes through all checks of a step for each
-# asset that they belong to.
+# The number of buckets that share a step for their checks, and one for their reports. With a step for each bucket, a
+# thousand buckets take some seconds longer to load in each process. One step for all buckets is slow too, because
+# Dagster searches all checks of a step for each asset.
 BUCKETS_PER_STEP = 25
 # The keys of the resources that users can override.
 DATABASE = "tamarin_database"

@@ -1,8 +1,8 @@
 """Assets and checks whose function is the same for each bucket.
 
-`dg.asset` inspects the parameters and annotations of its function anew for each asset. With a thousand buckets that is
-most of the time to load them, in the code server and again in each run's process. Here Dagster inspects a function
-once, and each bucket gets an op with its own name and pool. The function finds its bucket by the keys of its context.
+`dg.asset` inspects the parameters and annotations of its function for each asset. With a thousand buckets this takes
+most of the time to load them, in the code server and in the process of each run. Here Dagster inspects a function once,
+and each bucket gets an op with its own name and pool. The function finds its bucket by the keys of its context.
 """
 
 import inspect
@@ -18,10 +18,10 @@ _OUTPUT = "result"
 
 
 class SharedStep:
-    """A function of which Dagster makes an op for each bucket."""
+    """A function that becomes an op for each bucket."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        # `inspect.signature` returns it as it is.
+        # `inspect.signature` returns this attribute, and does not inspect the function again.
         function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         self._op = dg.op(out=_NOTHING_OUT)(function)
 
@@ -39,7 +39,7 @@ class SharedStep:
         checks = {each.get_python_identifier(): each for each in check_specs}
         inputs = _inputs(dep.asset_key for dep in spec.deps)
         return dg.AssetsDefinition(
-            node_def=self._op_of(
+            node_def=self._make_op(
                 name,
                 inputs,
                 {_OUTPUT: _NOTHING_OUT} | dict.fromkeys(checks, _CHECK_OUT),
@@ -58,14 +58,14 @@ class SharedStep:
         checks = {each.get_python_identifier(): each for each in specs}
         inputs = _inputs({each.asset_key for each in specs})
         definition: dg.AssetChecksDefinition = dg.AssetChecksDefinition.create(
-            node_def=self._op_of(name, inputs, dict.fromkeys(checks, _CHECK_OUT), pool=pool),
+            node_def=self._make_op(name, inputs, dict.fromkeys(checks, _CHECK_OUT), pool=pool),
             keys_by_input_name=inputs,
             check_specs_by_output_name=checks,
             can_subset=False,
         )
         return definition
 
-    def _op_of(
+    def _make_op(
         self,
         name: str,
         inputs: Iterable[str],

@@ -1,4 +1,4 @@
-"""Deletes the logs of old ticks. Dagster deletes old ticks, but leaves what they logged in the compute logs."""
+"""Delete the logs of old ticks. Dagster deletes old ticks, but leaves their logs in the compute logs."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -12,13 +12,13 @@ from dagster_postgres.schedule_storage import PostgresScheduleStorage
 
 
 def prune_tick_logs(instance: dg.DagsterInstance, *, before: datetime, repository: str, names: Collection[str]) -> int:
-    """Delete what the ticks before this time logged, and return how many ticks that were.
+    """Delete the logs of the ticks before this time, and return the number of these ticks.
 
     Args:
         instance: the Dagster instance whose compute logs are pruned.
         before: only logs of older ticks are deleted.
         repository: the code location, as Dagster writes it in a run's tag.
-        names: the names of the sensors and schedules whose ticks they are.
+        names: the names of the sensors and schedules.
     """
     logs, storage = instance.compute_log_manager, instance.schedule_storage
     if isinstance(logs, NoOpComputeLogManager) or not isinstance(storage, PostgresScheduleStorage):
@@ -29,7 +29,7 @@ def prune_tick_logs(instance: dg.DagsterInstance, *, before: datetime, repositor
     deleted = 0
     for name in names:
         try:
-            # Dagster keeps what a tick logs under the repository's name, the sensor's, and the tick's number.
+            # The key of a tick's log has the name of the repository, the name of the sensor, and the tick's number.
             keys = logs.get_log_keys_for_log_key_prefix([repository.partition("@")[0], name], ComputeIOType.STDERR)
         except FileNotFoundError:
             continue

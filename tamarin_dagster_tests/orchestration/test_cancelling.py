@@ -15,10 +15,10 @@ def interrupted(*_: object, **__: object) -> None:
 @pytest.mark.parametrize(
     ("job", "module", "work"),
     [
-        ("load", assets, "pull"),
-        ("load", purging, "purge"),
-        ("purge_pending_log_keys", purging, "purge"),
-        ("reparse_rejected_lines", jobs, "reparse"),
+        ("load", assets, "pull_bucket"),
+        ("load", purging, "purge_bucket"),
+        ("purge_pending_log_keys", purging, "purge_bucket"),
+        ("reparse_rejected_lines", jobs, "reparse_bucket"),
     ],
 )
 def test_a_cancelled_step_is_not_tried_again(definitions, instance, put_key, monkeypatch, job, module, work) -> None:

@@ -234,7 +234,10 @@ def test_a_fresh_dg_project_lists_scaffolds_checks_and_loads_the_component(tmp_p
     assert "tamarin_dagster.LoggedBucketsComponent" in dg_says("list", "components")
     dg_says("scaffold", "defs", "tamarin_dagster.LoggedBucketsComponent", "logs")
     written = project / "src" / "theirs" / "defs" / "logs" / "defs.yaml"
-    assert "tamarin_dagster.LoggedBucketsComponent" in written.read_text()
+    scaffolded = yaml.safe_load(written.read_text())
+    assert scaffolded["type"] == "tamarin_dagster.LoggedBucketsComponent"
+    assert [bucket["name"] for bucket in scaffolded["attributes"]["buckets"]] == ["example-bucket"]
+    assert "example_bucket/log_records" in dg_says("list", "defs")
     written.write_text(
         "type: tamarin_dagster.LoggedBucketsComponent\n\nattributes:\n  buckets:\n"
         "    - {name: media, log_bucket_name: log-bucket, start_date: 2026-01-01}\n"
