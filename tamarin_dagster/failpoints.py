@@ -45,11 +45,23 @@ class FailPoint(StrEnum):
     ARCHIVE_COMMIT_AFTER = "archive_commit.after"
     ARCHIVE_PROOF_BEFORE = "archive_proof.before"
     ARCHIVE_PROOF_AFTER = "archive_proof.after"
+    # Only in a load or an archiving into a lake.
+    LAKE_PARSE_AFTER = "lake_parse.after"
+    LAKE_FILE_BEFORE = "lake_file.before"
+    LAKE_FILE_AFTER = "lake_file.after"
+    LAKE_COMMIT_BEFORE = "lake_commit.before"
+    LAKE_TABLE_AFTER = "lake_table.after"
+    LAKE_COMMIT_AFTER = "lake_commit.after"
 
     @property
     def is_of_archive(self) -> bool:
         """Whether only buckets with an archive pass this place."""
         return self.startswith("archive_")
+
+    @property
+    def is_of_lake(self) -> bool:
+        """Whether only what goes into a lake passes this place."""
+        return self.startswith("lake_")
 
 
 class Action(StrEnum):

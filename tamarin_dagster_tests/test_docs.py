@@ -11,7 +11,7 @@ import yaml
 
 from tamarin_dagster.cli.app import COMMANDS, LISTED, PROGRAM, load_commands
 from tamarin_dagster.logformat import RejectReason
-from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster.settings import Lake, LoggedBucket, Settings
 from tools.describe_commands import describe_commands
 from tools.describe_settings import describe_settings
 from tools.describe_tables import describe_tables
@@ -34,7 +34,7 @@ def test_the_pages_of_commands_and_settings_are_current() -> None:
 
 def test_the_page_of_settings_has_each_with_its_variable_type_default_and_meaning() -> None:
     rows = re.findall(r"^\| (`.*) \|$", describe_settings(), re.MULTILINE)
-    assert len(rows) == len(Settings.model_fields) + len(LoggedBucket.model_fields)
+    assert len(rows) == len(Settings.model_fields) + len(LoggedBucket.model_fields) + len(Lake.model_fields)
     assert rows[3].startswith(
         "`pull_parse_interval` | `TAMARIN_PULL_PARSE_INTERVAL` | number above 0, to 1440 | `5` | "
     )
@@ -73,7 +73,7 @@ def test_the_page_of_settings_names_every_setting_and_no_other() -> None:
     first_columns = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
     named = [name for column in first_columns for name in re.findall(r"`(\w+)`", column)]
 
-    assert set(named) == {*Settings.model_fields, *LoggedBucket.model_fields}
+    assert set(named) == {*Settings.model_fields, *LoggedBucket.model_fields, *Lake.model_fields}
 
 
 def test_the_readme_has_at_most_150_lines() -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tamarin_dagster.homes import CONFIG_VARIABLE
-from tamarin_dagster.settings import DEFAULT_CONFIG, VARIABLE_PREFIX, LoggedBucket, Settings
+from tamarin_dagster.settings import DEFAULT_CONFIG, VARIABLE_PREFIX, Lake, LoggedBucket, Settings
 from tamarin_dagster.settings.values import ArchiveUrl, DatabaseUrl
 
 _HEAD = f"""# Settings
@@ -34,6 +34,15 @@ _BUCKETS = """
 
 These are the entries of the list `buckets`. In the environment the whole list is one variable, as JSON:
 `TAMARIN_BUCKETS='[{"name": "media.example.org", "log_bucket_name": "my-log-bucket"}]'`.
+
+| setting | type | default | meaning |
+|---|---|---|---|
+"""
+_LAKE = """
+## Of a lake
+
+These are the entries of `lake`. In the environment they are one variable, as JSON:
+`TAMARIN_LAKE='{"warehouse": "s3://my-lake/warehouse"}'`. [A lake of records](../how-to/lake.md) explains them.
 
 | setting | type | default | meaning |
 |---|---|---|---|
@@ -62,15 +71,19 @@ _NARROWER = {
     "geoip_database": "file, or a list of files",
     "prices": "file",
     "own_hosts": "list",
+    "lake": "mapping",
+    "warehouse": "folder, or `s3://my-lake/prefix`",
+    "properties": "mapping of texts",
 }
 _TOLD_DEFAULT = re.compile(r" \(default: (.*)\)$")
 
 
 def describe_settings() -> str:
-    """Return a row for each setting with its variable, type, default and meaning, then those of a bucket."""
+    """Return a row for each setting with its variable, type, default and meaning, then those of a bucket and a lake."""
     rows = "".join(f"| `{name}` | `{VARIABLE_PREFIX}{name.upper()}` | {rest} |\n" for name, rest in _rows(Settings))
     of_a_bucket = "".join(f"| `{name}` | {rest} |\n" for name, rest in _rows(LoggedBucket))
-    return _HEAD + rows + _BUCKETS + of_a_bucket
+    of_a_lake = "".join(f"| `{name}` | {rest} |\n" for name, rest in _rows(Lake))
+    return _HEAD + rows + _BUCKETS + of_a_bucket + _LAKE + of_a_lake
 
 
 def _rows(model: type[BaseModel]) -> Iterator[tuple[str, str]]:

@@ -104,6 +104,9 @@ LISTED: Mapping[str, Listed] = {
     "expire": Listed(
         Panel.LOADING, "record_commands", "Drop the months of records that are older than retention_months."
     ),
+    "lake-load": Listed(
+        Panel.LOADING, "lake_commands", "Load delivery days from the log bucket into the lake, with Spark."
+    ),
     "doctor": Listed(
         Panel.LOOKING,
         "access",
@@ -117,7 +120,7 @@ LISTED: Mapping[str, Listed] = {
     "recheck": Listed(
         Panel.LOOKING, "recheck_command", "Find stored records that this version would not load, and change nothing."
     ),
-    "export": Listed(Panel.LOOKING, "export_command", "Write records for other tools, in the order of the requests."),
+    "export": Listed(Panel.LOOKING, "export_command", "Write records for other tools, as text or as Parquet files."),
     "top-talkers": Listed(
         Panel.LOOKING,
         "top_talkers",
@@ -125,6 +128,11 @@ LISTED: Mapping[str, Listed] = {
     ),
     "hogs": Listed(Panel.LOOKING, "top_talkers", "The old name of top-talkers.", hidden=True),
     "sql": Listed(Panel.LOOKING, "sql", "Query the database of the records, open psql, or print the database's URL."),
+    "lake-compare": Listed(
+        Panel.LOOKING,
+        "lake_commands",
+        "Compare the lake's ledger with the ledger in Postgres, and both with the rows in the lake.",
+    ),
     "report": Listed(
         Panel.LOOKING,
         "report_command",

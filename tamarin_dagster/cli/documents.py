@@ -203,6 +203,43 @@ class RecheckedRecords(Document):
     seconds: float = Field(description="how long it took")
 
 
+class LoadedLake(Document):
+    """`lake-load --json`: a bucket's days that were loaded into the lake."""
+
+    bucket: str = Field(description="the configured bucket")
+    days: tuple[date, ...] = Field(description="delivery days that were replaced")
+    skipped_days: int = Field(description="days that the lake held already")
+    keys: int = Field(description="log keys of the replaced days")
+    lines: int = Field(description="their lines: records, rejected and blank")
+    records: int = Field(description="lines that are rows of s3_log_record")
+    rejected: int = Field(description="lines that are rows of s3_rejected_line")
+    blank: int = Field(description="lines with nothing in them")
+    bytes: int = Field(description="their size, as stored")
+    waiting: int = Field(description="files of a folder that changed within quiet_seconds: for a later load")
+    failures: tuple[FailedKey, ...] = Field(description="log keys that could not be read")
+    problems: dict[date, str] = Field(description="days that were not replaced, with the reason")
+    seconds: float = Field(description="how long it took")
+
+
+class DifferingKey(Document):
+    """A log key on which the lake and Postgres differ."""
+
+    bucket: str = Field(description="the configured bucket")
+    delivery_day: date = Field(description="the day in its name")
+    log_key: str = Field(description="its name")
+    what: str = Field(description="the difference")
+
+
+class ComparedLake(Document):
+    """`lake-compare --json`."""
+
+    days: int = Field(description="delivery days that were compared")
+    keys: int = Field(description="log keys on which the lake and Postgres agree")
+    records: int = Field(description="their records")
+    differing_keys: int = Field(description="log keys on which they differ")
+    differences: tuple[DifferingKey, ...] = Field(description="these log keys; at most 1000")
+
+
 class DroppedMonth(Document):
     """A month of records."""
 
@@ -336,6 +373,8 @@ COMMANDS_WITH_JSON: dict[str, type[Document]] = {
     "expire": ExpiredMonths,
     "buckets": BucketState,
     "doctor": DoctorFinding,
+    "lake-load": LoadedLake,
+    "lake-compare": ComparedLake,
     "top-talkers": TopTalkersOfBucket,
 }
 

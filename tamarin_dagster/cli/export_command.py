@@ -35,8 +35,8 @@ def export_command(
         typer.Option("--format", help="What to write.", metavar="combined|csv|parquet", show_default=False),
     ],
     bucket: BucketOption = None,
-    from_: Annotated[date | None, day_option("--from", "First request day (UTC).")] = None,
-    to: Annotated[date | None, day_option("--to", "Last request day (UTC).")] = None,
+    from_: Annotated[date | None, day_option("--from", "First day (UTC).")] = None,
+    to: Annotated[date | None, day_option("--to", "Last day (UTC).")] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="A file, or for parquet a folder; default: standard output.", metavar="PATH"),
@@ -45,14 +45,17 @@ def export_command(
         bool, flag("--formula-safe", "In csv, put an apostrophe before text that a spreadsheet would run as a formula.")
     ] = False,
 ) -> None:
-    """Write records for other tools, in the order of the requests.
+    """Write records for other tools, as text or as Parquet files.
 
     combined is Apache's log format, one line for each record; Analog, AWStats, GoAccess and Matomo read it. csv has
-    all columns, and a header. parquet writes one file for each bucket and day, in folders bucket=.../date=..., and
-    replaces files that are there already.
+    all columns, and a header. Both are in the order of the requests, their days are those of the requests, and --bucket
+    is the bucket in the records.
 
-    The days are those of the requests. Without --bucket, all records are exported, also those of buckets that are not
-    configured. A file gets its name when it is complete.
+    parquet writes one file for each configured bucket and delivery day, in folders logged_bucket=.../delivery_day=...,
+    and replaces files that are there already. Its days are delivery days, and --bucket is the configured bucket.
+
+    Without --bucket, all records are exported, also those of buckets that are not configured. A file gets its name when
+    it is complete.
     """
     settings = load_settings()
     first, last = check_days(from_, to)

@@ -40,9 +40,9 @@ from tamarin_dagster.cli.shared import (
 from tamarin_dagster.cli.terminal import bar, complain, err, printable, show_rows
 from tamarin_dagster.logformat import delivery_day
 from tamarin_dagster.logstore import LogStoreError
-from tamarin_dagster.logstore.opening import open_archive, open_log_store
+from tamarin_dagster.logstore.opening import open_log_store
 from tamarin_dagster.pipeline import pull as pulling
-from tamarin_dagster.pipeline.archive import Archived, archive_bucket
+from tamarin_dagster.pipeline.archive import Archived, archive_bucket, open_place
 from tamarin_dagster.pipeline.discover import DAYS_AHEAD, count_strays, describe_outdated, describe_waiting
 from tamarin_dagster.pipeline.pull import PulledPeriod
 from tamarin_dagster.pipeline.purge import Purged, purge_bucket
@@ -165,14 +165,13 @@ def _purge(
     progress: Callable[[int], None] | None = None,
 ) -> Purged:
     """Purge a bucket as its settings say. Raises LogStoreError."""
-    url = settings.archive_of(bucket)
     return purge_bucket(
         bucket,
         open_log_store(bucket),
         engine,
         periods=days,
         with_rejected=settings.should_purge_rejected(bucket),
-        archive=open_archive(bucket, url) if url else None,
+        archive=open_place(settings, bucket),
         dry_run=dry_run,
         progress=progress,
     )
@@ -180,7 +179,9 @@ def _purge(
 
 def _archive(settings: Settings, bucket: LoggedBucket, engine: sa.Engine, days: list[date] | None) -> Archived:
     """Archive the due days of `days`; None means all days. Raises ArchiveError."""
-    place = open_archive(bucket, settings.archive_of(bucket) or "")
+    place = open_place(settings, bucket)
+    if place is None:  # the callers ask before
+        return Archived()
     with bar(bucket.name, "days") as advance:
         return archive_bucket(
             bucket,

@@ -30,6 +30,7 @@ from tamarin_dagster.pipeline.retain import (
     describe_unpurged,
     expire,
     find_first_kept_day,
+    make_lake_proof,
     plan_expiry,
 )
 from tamarin_dagster.plurals import count_noun
@@ -104,8 +105,9 @@ def expire_command(
     loaded again. If retention_months is not set, records are kept forever, and this command refuses to run.
 
     The days of these months are rolled up first. If one of its days cannot be rolled up, a month is kept and named. If
-    archive is set, a month with records that are not archived yet is kept. The exit status is 0 only if no month had to
-    be kept.
+    archive is set, a month with records that are not archived yet is kept. If a lake is configured, a month is kept
+    until the lake holds each of its log keys with the same counts. The exit status is 0 only if no month had to be
+    kept.
     """
     settings = load_settings()
     months = settings.retention_months
@@ -115,7 +117,7 @@ def expire_command(
     with explain_interrupt("What was dropped stays dropped; run expire to continue."):
         engine = open_database(settings)
         if dry_run:
-            found = plan_expiry(engine, months, archives=archives)
+            found = plan_expiry(engine, months, archives=archives, proof=make_lake_proof(settings, engine))
             _report_expirable(found, with_table=not as_json)
             if as_json:
                 show_documents(describe_expired(found))
@@ -128,6 +130,7 @@ def expire_command(
                 engine,
                 months,
                 archives=archives,
+                proof=make_lake_proof(settings, engine),
                 progress=lambda d: advance(d.keys, None, f"{len(d.partitions)} months"),
             )
         engine.dispose()

@@ -14,13 +14,14 @@ import typer
 from tamarin_dagster.cli.app import command, explain_interrupt, flag
 from tamarin_dagster.cli.configured import load_settings
 from tamarin_dagster.cli.terminal import Format, collect_json, err, printable, show_csv, show_rows
-from tamarin_dagster.extras import MissingExtraError, why_missing
+from tamarin_dagster.extras import MissingExtraError, needing, why_missing
+from tamarin_dagster.lake.place import lake_of
 from tamarin_dagster.pipeline.backup import connection_arguments
 from tamarin_dagster.recordstore.asking import ask
 from tamarin_dagster.recordstore.connections import connect_arguments, embedded_postgres, records_url
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.recordstore.server.embedded import EmbeddedPostgres
-from tamarin_dagster.settings import Settings
+from tamarin_dagster.settings import Settings, SettingsError
 from tamarin_dagster.urls import clean_errors
 
 
@@ -29,6 +30,7 @@ from tamarin_dagster.urls import clean_errors
     ('sql "SELECT key, count(*) FROM s3_log_record GROUP BY key"', "a query, as a table"),
     ('sql --format csv "SELECT * FROM s3_log_key" > keys.csv', "with a header, row by row, for any number of rows"),
     ('sql --format json "SELECT key FROM s3_log_key" | jq length', "for a script"),
+    ('sql --lake "SELECT count(*) FROM s3_log_record"', "of all years, also of months that were dropped"),
     ("sql", "psql, with its \\d and its history"),
     ("sql --url", "for a BI tool, or pandas"),
 )
@@ -36,6 +38,7 @@ def sql_command(
     query: Annotated[
         str | None, typer.Argument(help="Statements, separated by semicolons; without one: psql.", metavar="QUERY")
     ] = None,
+    lake: Annotated[bool, flag("--lake", "Query the lake, and what only Postgres has, with DuckDB.")] = False,
     url: Annotated[bool, flag("--url", "Print the database's URL, for other programs.")] = False,
     format_: Annotated[
         Format, typer.Option("--format", help="The format of the answer.", metavar="table|csv|json")
@@ -47,9 +50,18 @@ def sql_command(
     Postgres writes them. json keeps numbers, booleans and lists as such; it is a list of rows, or a list of such lists
     if several statements return rows. A table is held in memory until it is complete.
 
+    --lake runs the query with DuckDB. Its table s3_log_record has all records of the lake, and those of Postgres that
+    the lake does not have yet; standard error says how many come from where. Changes are not kept.
+
     --url keeps the embedded server running until `tamarin-dagster stop`. docs/reference/tables.md describes the tables.
     """
     settings = load_settings()
+    if lake:
+        if query is None:
+            raise SettingsError("--lake needs a query")
+        with explain_interrupt("The query is cancelled."):
+            _ask_lake(settings, query, format_)
+        return
     open_database(settings).dispose()
     if url:
         if not settings.database_url:
@@ -86,6 +98,35 @@ def _show_answers(settings: Settings, query: str, format_: Format) -> None:
                 sys.stdout.write("\n" if count else "")
                 show_csv(answer.names, answer.rows)
                 count += 1
+
+
+def _ask_lake(settings: Settings, query: str, format_: Format) -> None:
+    place = lake_of(settings)
+    engine = open_database(settings)
+    tables = place.open(engine)
+    with needing("lake", "`sql --lake`"):
+        from tamarin_dagster.lake.query import open_lake  # noqa: PLC0415 - needs the extra
+    with open_lake(tables, engine) as found:
+        err.print(f"s3_log_record: {found.of_lake} from the lake; {found.of_postgres} from Postgres", highlight=False)
+        if format_ is Format.json:
+            with collect_json() as take:
+                for answer in found.ask(query):
+                    take(answer.names, answer.rows)
+            return
+        for number, answer in enumerate(found.ask(query)):
+            if format_ is Format.table:
+                show_rows(answer.names, answer.rows)
+            else:
+                sys.stdout.write("\n" if number else "")
+                show_csv(answer.names, (tuple(map(_show_value, row)) for row in answer.rows))
+    engine.dispose()
+
+
+def _show_value(value: object) -> str | None:
+    """Return a value as CSV has it; booleans as Postgres writes them."""
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return None if value is None else str(value)
 
 
 def _psql(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from tamarin_dagster.logstore.store import LogStoreError
 from tamarin_dagster.private_files import write_whole_file
+from tamarin_dagster.settings import LAKE_SCHEME
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -21,7 +22,12 @@ class ArchiveError(LogStoreError):
 
 
 def place_name(url: str) -> str:
-    """Return one text for each place, whatever spelling the settings use: a folder's path, or an s3:// URL."""
+    """Return one text for each place, whatever spelling the settings use: a folder's path, or an s3:// URL.
+
+    A lake's URL is returned as it is.
+    """
+    if url.startswith(LAKE_SCHEME):
+        return url
     parts = urlsplit(url)
     if parts.scheme == "s3":
         return f"s3://{parts.netloc}/{parts.path.strip('/')}".rstrip("/")

@@ -18,7 +18,7 @@ from tamarin_dagster.orchestration.resources import LogBuckets, RecordDatabase
 from tamarin_dagster.orchestration.step_failures import hold_back
 from tamarin_dagster.orchestration.steps import SharedStep
 from tamarin_dagster.pipeline.archive import Archived, Verified, archive_bucket, verify
-from tamarin_dagster.settings import LoggedBucket, Settings
+from tamarin_dagster.settings import LAKE_SCHEME, LoggedBucket, Settings
 
 
 def _archived_log_records_spec(bucket: LoggedBucket, slug: str, url: str) -> dg.AssetSpec:
@@ -26,14 +26,14 @@ def _archived_log_records_spec(bucket: LoggedBucket, slug: str, url: str) -> dg.
         archived_key(slug),
         deps=[records_key(slug)],
         description=(
-            f"Records of {bucket.name} in {url}, as Parquet files in folders bucket=.../date=... by the day of the"
-            " request.\n\nA delivery day is written once it is over, and again if late log keys arrive. No log key is"
+            f"Records of {bucket.name} in {url}, as Parquet files in folders logged_bucket=.../delivery_day=...\n\n"
+            "A delivery day is written once it is over, and again if late log keys arrive. No log key is"
             " purged before its records are in the archive."
         ),
         partitions_def=delivery_partitions(bucket),
         owners=list(bucket.owners),
         group_name=get_group(slug),
-        kinds={"parquet"},
+        kinds={"iceberg" if url.startswith(LAKE_SCHEME) else "parquet"},
         metadata={"archive": url},
     )
 
@@ -50,11 +50,13 @@ def build_archived_log_records(buckets: Mapping[str, LoggedBucket], settings: Se
         context: dg.AssetExecutionContext, tamarin_database: RecordDatabase, tamarin_log_buckets: LogBuckets
     ) -> dg.MaterializeResult:  # type: ignore[type-arg]
         slug = get_slug(context.asset_key)
-        bucket, url, periods = buckets[slug], urls[slug], asset_checks.require_periods(context)
+        bucket, periods = buckets[slug], asset_checks.require_periods(context)
         days = sorted({delivery_day(period) for period in periods})
         engine = tamarin_database.open(settings)
         with cancellable(), convert_store_errors(bucket):
-            place = tamarin_log_buckets.archive(bucket, url)
+            place = tamarin_log_buckets.archive(bucket, settings)
+            if place is None:
+                raise dg.Failure(f"{bucket.name} has no archive any more; reload the definitions", allow_retries=False)
             done = archive_bucket(bucket, place, engine, days=days)
             found = {day: verify(bucket, place, engine, day) for day in days}
         _log_archived(context, bucket, done)
@@ -97,11 +99,9 @@ def build_archive_op(settings: Settings, prefix: str = "") -> dg.OpDefinition:
         keys = waiting = 0
         failed: list[dg.Failure] = []
         for bucket in settings.buckets:
-            if url := settings.archive_of(bucket):
-                with cancellable(), hold_back(failed, bucket):
-                    done = archive_bucket(
-                        bucket, tamarin_log_buckets.archive(bucket, url), tamarin_database.open(settings)
-                    )
+            with cancellable(), hold_back(failed, bucket):
+                if place := tamarin_log_buckets.archive(bucket, settings):
+                    done = archive_bucket(bucket, place, tamarin_database.open(settings))
                     keys, waiting = keys + done.keys, waiting + done.waiting_keys
                     _log_archived(context, bucket, done)
         context.add_output_metadata({"archived keys": keys, "keys waiting": waiting})

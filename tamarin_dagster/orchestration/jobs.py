@@ -18,7 +18,13 @@ from tamarin_dagster.orchestration.naming import make_name
 from tamarin_dagster.orchestration.resources import RecordDatabase
 from tamarin_dagster.orchestration.step_failures import hold_back, raise_held_back
 from tamarin_dagster.pipeline.reparse import Reparsed, reparse_bucket
-from tamarin_dagster.pipeline.retain import describe_owed, describe_unpurged, expire, find_first_kept_day
+from tamarin_dagster.pipeline.retain import (
+    describe_owed,
+    describe_unpurged,
+    expire,
+    find_first_kept_day,
+    make_lake_proof,
+)
 from tamarin_dagster.settings import LoggedBucket, Settings, SettingsError
 
 
@@ -68,7 +74,7 @@ def build_expire_job(settings: Settings, months: int, prefix: str = "") -> dg.Jo
                 last=first_kept - timedelta(days=1),
             )
             archives = {name: place_name(url) for name, url in settings.archives().items()}
-            done = expire(engine, months, archives=archives)
+            done = expire(engine, months, archives=archives, proof=make_lake_proof(settings, engine))
         context.log.info(str(done))
         for bucket in settings.buckets:
             if settings.should_purge(bucket) and (left := done.unpurged.get(bucket.name)):

@@ -107,6 +107,11 @@ def archived_key(slug: str) -> dg.AssetKey:
     return _key(slug, "archived_log_records")
 
 
+def lake_key(slug: str) -> dg.AssetKey:
+    """Return the key of the asset that loads the bucket's records into the lake with Spark."""
+    return _key(slug, "lake_records")
+
+
 def rollups_key(slug: str) -> dg.AssetKey:
     """Return the key of the asset that rolls up a bucket's traffic by day."""
     return _key(slug, "traffic_rollups")

@@ -145,14 +145,13 @@ class _Purge:
             self.log.warning(f"{failure.key} was not purged: {failure.error}")
 
     def _purge(self, bucket: LoggedBucket, periods: Sequence[DeliveryPeriod] | None) -> None:
-        url = self.settings.archive_of(bucket)
         purged = purge_bucket(
             bucket,
             self.log_buckets.store(bucket),
             self.engine,
             periods=periods,
             with_rejected=self.settings.should_purge_rejected(bucket),
-            archive=self.log_buckets.archive(bucket, url) if url else None,
+            archive=self.log_buckets.archive(bucket, self.settings),
         )
         self.keys, self.bytes = self.keys + purged.keys, self.bytes + purged.bytes
         self.kept, self.waiting = self.kept + purged.kept.keys, self.waiting + purged.waiting_keys

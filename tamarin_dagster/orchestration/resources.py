@@ -11,9 +11,11 @@ import dagster as dg
 import sqlalchemy as sa
 from pydantic import Field
 
+from tamarin_dagster.lake.place import LakePlace
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.archiving import ArchivePlace
-from tamarin_dagster.logstore.opening import open_archive, open_client, open_log_store
+from tamarin_dagster.logstore.opening import open_client, open_log_store
+from tamarin_dagster.pipeline.archive import open_place
 from tamarin_dagster.recordstore.database import open_database
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -61,9 +63,9 @@ class LogBuckets(dg.ConfigurableResource):  # type: ignore[type-arg]
                 _STORES[place] = open_log_store(bucket, self.client)
             return _STORES[place]
 
-    def archive(self, bucket: LoggedBucket, url: str) -> ArchivePlace:
-        """Return the archive of the bucket's records. Raises ArchiveError."""
-        return open_archive(bucket, url, self.client)
+    def archive(self, bucket: LoggedBucket, settings: Settings) -> ArchivePlace | LakePlace | None:
+        """Return the archive of the bucket's records; None if it has none. Raises ArchiveError."""
+        return open_place(settings, bucket, self.client)
 
     def _identity(self) -> object:
         """Return a value that differs for different clients, since Dagster copies a resource for each run."""

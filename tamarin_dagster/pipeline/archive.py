@@ -1,9 +1,9 @@
 """Archive: write a bucket's records as Parquet files before its log keys are purged. This module does not know Dagster.
 
-The unit is a delivery day. It gets one file for each combination of bucket and UTC request day among its records:
-`bucket=media/date=2026-03-05/media-delivered-2026-03-06.parquet`. If late log keys come, the day's files are written
-again as a whole, so each record is in the archive once, even after a kill. A record of each day lies under
-`_archived/`: which database wrote it, a digest of the log keys, and the files. A day is overwritten only if this
+The unit is a delivery day. It gets one file, `logged_bucket=media/delivery_day=2026-03-06/records.parquet`. If late log
+keys come, the file is written again as a whole, so each record is in the archive once, even after a kill. A record of
+each day lies under `_archived/`: which database wrote it, a digest of the log keys, and the file (an earlier version
+wrote several: one for each request day). A day is overwritten only if this
 database knows everything that its record says: this database wrote it, and nothing else was written since.
 """
 
@@ -14,10 +14,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from tamarin_dagster.extras import needing
 from tamarin_dagster.failpoints import FailPoint, hit
+from tamarin_dagster.lake.place import LakeError, LakePlace
 from tamarin_dagster.logstore.archive_records import (
     DayRecord,
     FileState,
@@ -33,14 +36,18 @@ from tamarin_dagster.logstore.archive_records import (
     write_owner,
 )
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
-from tamarin_dagster.pipeline.export.hive import partition_folder
+from tamarin_dagster.logstore.opening import open_archive, open_client
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.archived import UNKNOWN_PLACE, ArchivableKey, DayState, NotedDay
 from tamarin_dagster.recordstore.days import midnight
-from tamarin_dagster.recordstore.extracts import copy_out, open_snapshot
+from tamarin_dagster.recordstore.extracts import open_snapshot
 from tamarin_dagster.recordstore.failures import DATABASE_ERRORS, describe_cause, raise_if_lost
-from tamarin_dagster.settings import LoggedBucket
+from tamarin_dagster.settings import LoggedBucket, Settings
+
+if TYPE_CHECKING:
+    from tamarin_dagster.logstore.opening import ClientOf
+    from tamarin_dagster.pipeline.lake.archiving import LakeProof
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +55,7 @@ _log = logging.getLogger(__name__)
 SETTLE_HOURS = 1
 # Late log keys of an archived day wait this long for others, because each rewrite writes the whole day.
 LATE_KEYS_WAIT_HOURS = 6
+FILE_NAME = "records.parquet"
 _NOT_AS_THE_LEDGER_SAYS = "its rows differ from the ledger; the check rows_match_the_ledger names the log keys"
 _CHANGED_MEANWHILE = "some of its log keys were loaded or reparsed meanwhile; the next run writes it again"
 
@@ -180,7 +188,7 @@ def _take_place(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) ->
 
 def archive_bucket(
     bucket: LoggedBucket,
-    place: ArchivePlace,
+    place: ArchivePlace | LakePlace,
     engine: sa.Engine,
     *,
     days: Collection[date] | None = None,
@@ -213,6 +221,11 @@ def archive_bucket(
                 state = archived.day_state(connection, bucket.name, day, place.name)
                 noted = archived.get_noted_day(connection, bucket.name, day, place.name)
             if not _is_due(day, state, noted, now):
+                continue
+            if isinstance(place, LakePlace):
+                _archive_day_in_lake(bucket, place, engine, locked, day, state, done)
+                if progress:
+                    progress(done)
                 continue
             ours = ours or _take_place(bucket, place, engine)
             try:
@@ -247,6 +260,38 @@ def _is_due(day: date, state: DayState, noted: NotedDay, now: datetime) -> bool:
     if state.outdated_keys or not state.archived_keys:
         return bool(state.outdated_keys or state.waiting_keys)
     return state.waiting_since is not None and state.waiting_since <= now - timedelta(hours=LATE_KEYS_WAIT_HOURS)
+
+
+def _archive_day_in_lake(
+    bucket: LoggedBucket,
+    place: LakePlace,
+    engine: sa.Engine,
+    locked: sa.Connection,
+    day: date,
+    state: DayState,
+    done: Archived,
+) -> None:
+    """Replace a day in the lake and note its log keys, or record a problem and leave the day unchanged."""
+    tables = place.open(engine)
+    from tamarin_dagster.pipeline.lake.archiving import write_day  # noqa: PLC0415 - most settings have no lake
+
+    try:
+        written = write_day(bucket, tables, engine, locked, day, place)
+    except LakeError as error:
+        if error.transient:
+            raise
+        done.problems[day] = str(error)
+        return
+    if isinstance(written, str):
+        done.problems[day] = written
+        return
+    done.days.append(day)
+    done.keys += state.waiting_keys
+    done.files, done.rows, done.bytes = (
+        done.files + written.files,
+        done.rows + written.rows,
+        done.bytes + written.bytes,
+    )
 
 
 def _archive_day(
@@ -364,12 +409,13 @@ def _write_files(
 ) -> DayRecord | None:
     """Write the day's files; return the record to write next, or None after noting a problem."""
     # Arrow takes a fifth of a second to import, and the proof before a purge does not need it.
-    from tamarin_dagster.pipeline.export.columnar import COLUMNS, CSV_OPTIONS, write_parquet  # noqa: PLC0415
+    from tamarin_dagster.pipeline.export.columnar import partition_folder, write_day  # noqa: PLC0415
 
-    partitions = archived.record_partitions(connection, bucket.name, day)
-    names = {part: f"{partition_folder(*part)}/{_make_file_name(bucket.name, day)}" for part in partitions}
+    expected = Counter({key.id: key.record_count for key in keys if key.record_count})
+    # A day without records has no file.
+    names = {f"{partition_folder(bucket.name, day)}/{FILE_NAME}"} if expected else set[str]()
     if before is None and not noted.digests:
-        for name in names.values():
+        for name in names:
             if place.end_of(name, 1) is not None:
                 done.problems[day] = (
                     f"archive {place.url}: {name} exists, but not {record_name(bucket.name, day)}, which would say"
@@ -382,22 +428,20 @@ def _write_files(
     with engine.begin() as noting:
         archived.note_writing(noting, bucket.name, day, place.name, before.digest if before else None, digest)
     hit(FailPoint.ARCHIVE_NOTE_AFTER)
-    stale = set(before.files if before else ()) - set(names.values())
-    begun = DayRecord(ours, len(keys), digest, False, dict.fromkeys([*stale, *names.values()], FileState(0, 0, "")))
+    stale = set(before.files if before else ()) - names
+    begun = DayRecord(ours, len(keys), digest, False, dict.fromkeys([*stale, *names], FileState(0, 0, "")))
     _write_record(place, bucket.name, day, begun)
     files: dict[str, FileState] = {}
     found: Counter[int] = Counter()
-    for (record_bucket, requested), name in names.items():
-        statement = archived.copy_statement(bucket.name, day, requested, record_bucket, COLUMNS, CSV_OPTIONS)
+    for name in names:
         hit(FailPoint.ARCHIVE_FILE_BEFORE)
-        with copy_out(connection, statement) as rows, place.writing(name) as file:
-            counts = write_parquet(file, rows)
-            files[name] = read_written_state(file, counts.total())
+        with place.writing(name) as file:
+            found = write_day(file, connection, bucket.name, day, expected.total())
+            files[name] = read_written_state(file, found.total())
         hit(FailPoint.ARCHIVE_FILE_AFTER)
-        found += counts
     for name in stale:
         place.remove(name)
-    if found != Counter({key.id: key.record_count for key in keys}):
+    if found != expected:
         done.problems[day] = _NOT_AS_THE_LEDGER_SAYS
         return None
     return DayRecord(ours, len(keys), digest, True, files)
@@ -409,9 +453,27 @@ def _write_record(place: ArchivePlace, bucket: str, day: date, record: DayRecord
     hit(FailPoint.ARCHIVE_RECORD_AFTER)
 
 
-def _make_file_name(bucket: str, day: date) -> str:
-    # Two configured buckets may have records of the same bucket, so each gets its own files.
-    return f"{bucket}-delivered-{day.isoformat()}.parquet"
+def open_place(
+    settings: Settings, bucket: LoggedBucket, client_of: "ClientOf" = open_client
+) -> ArchivePlace | LakePlace | None:
+    """Return the archive of a bucket's records: the lake, a folder or a prefix in S3; None if it has none.
+
+    Raises ArchiveError.
+    """
+    url = settings.archive_of(bucket)
+    if settings.lake is not None and url == settings.lake.url:
+        return LakePlace(settings.lake)
+    return open_archive(bucket, url, client_of) if url else None
+
+
+def make_proof(bucket: LoggedBucket, place: ArchivePlace | LakePlace, engine: sa.Engine) -> "ArchiveProof | LakeProof":
+    """Return the proof of a purge that an archive holds what was archived."""
+    if isinstance(place, LakePlace):
+        with needing("lake", "A lake"):
+            from tamarin_dagster.pipeline.lake.archiving import LakeProof  # noqa: PLC0415 - most settings have no lake
+
+        return LakeProof(bucket, place, engine)
+    return ArchiveProof(bucket, place, engine)
 
 
 class ArchiveProof:
@@ -497,12 +559,14 @@ class Verified:
     @property
     def listed_rows(self) -> int:
         """The number of records in the files, by the day's record."""
-        return self.record.rows if self.record else 0
+        return (
+            sum(state.rows for name, state in self.record.files.items() if _holds_records(name)) if self.record else 0
+        )
 
     @property
     def found_rows(self) -> int:
         """The number of records in the files, by the files' own metadata."""
-        return sum(each.rows for each in self.files.values() if each)
+        return sum(each.rows for name, each in self.files.items() if each and _holds_records(name))
 
     @property
     def wrong_files(self) -> list[str]:
@@ -522,13 +586,26 @@ class Verified:
         )
 
 
-def verify(bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine, day: date) -> Verified:
-    """Compare the row counts in a day's files with the ledger. Raises ArchiveError."""
+def _holds_records(name: str) -> bool:
+    """Return whether a file of an archive, or a table of a lake, holds records. The other table has rejected lines."""
+    return name != "s3_rejected_line"
+
+
+def verify(bucket: LoggedBucket, place: ArchivePlace | LakePlace, engine: sa.Engine, day: date) -> Verified:
+    """Compare the row counts in a day's files, or in the metadata of the lake's tables, with the ledger.
+
+    Raises ArchiveError.
+    """
     with engine.connect() as connection:
         state = archived.day_state(connection, bucket.name, day, place.name)
         ours = archived.database_id(connection)
     if not state.archived_keys:
         return Verified(place.url, state, ours, None, {})
+    if isinstance(place, LakePlace):
+        tables = place.open(engine)
+        from tamarin_dagster.pipeline.lake import archiving  # noqa: PLC0415 - most settings have no lake
+
+        return Verified(place.url, state, ours, *archiving.read_day(tables, bucket.name, day))
     record = read_day(place, bucket.name, day)
     files = {name: read_file_state(place, name) for name in (record.files if record else {})}
     return Verified(place.url, state, ours, record, files)

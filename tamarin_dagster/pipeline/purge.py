@@ -9,18 +9,24 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from tamarin_dagster.failpoints import FailPoint, hit
+from tamarin_dagster.lake.place import LakePlace
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.logkey import KeyFailure
 from tamarin_dagster.logstore import LogStore
 from tamarin_dagster.logstore.archiving import ArchivePlace
-from tamarin_dagster.pipeline.archive import ArchiveProof
+from tamarin_dagster.pipeline.archive import make_proof
 from tamarin_dagster.recordstore import archived, ledger
 from tamarin_dagster.recordstore.ledger import KeptKeys, LoadedKey
 from tamarin_dagster.settings import LoggedBucket
+
+if TYPE_CHECKING:
+    from tamarin_dagster.pipeline.archive import ArchiveProof
+    from tamarin_dagster.pipeline.lake.archiving import LakeProof
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +74,7 @@ class Purged:
         self.by_day[key.delivery_date] = self.by_day.get(key.delivery_date, 0) + 1
 
 
-def _keep_archived(page: list[LoadedKey], proof: ArchiveProof | None, done: Purged) -> list[LoadedKey]:
+def _keep_archived(page: list[LoadedKey], proof: "ArchiveProof | LakeProof | None", done: Purged) -> list[LoadedKey]:
     """Return the log keys whose delivery day is in the archive; note the days of the others."""
     if proof is None:
         return page
@@ -84,7 +90,7 @@ def purge_bucket(
     *,
     periods: Collection[DeliveryPeriod] | None = None,
     with_rejected: bool = False,
-    archive: ArchivePlace | None = None,
+    archive: ArchivePlace | LakePlace | None = None,
     dry_run: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Purged:
@@ -100,7 +106,7 @@ def purge_bucket(
     started = time.monotonic()
     done = Purged()
     place = archive.name if archive else None
-    proof = ArchiveProof(bucket, archive, engine) if archive else None
+    proof = make_proof(bucket, archive, engine) if archive else None
     for page in _find_pages(bucket, store, engine, periods, with_rejected, place):
         proved = _prove(engine, bucket, _keep_archived(page, proof, done), done, place)
         if dry_run:

@@ -12,14 +12,20 @@ from datetime import UTC, date, datetime
 import psycopg
 import sqlalchemy as sa
 
+from tamarin_dagster.lake.place import LakePlace
 from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.recordstore import archived, expiry
 from tamarin_dagster.recordstore.archived import OwedKeys
 from tamarin_dagster.recordstore.database import DatabaseError
 from tamarin_dagster.recordstore.days import midnight
 from tamarin_dagster.recordstore.partitions import MonthPartition, partitions_before
+from tamarin_dagster.recordstore.schema.tables import s3_log_key
+from tamarin_dagster.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+# Returns the log keys with a record before a time that another place does not hold as Postgres does.
+Proof = Callable[[datetime], Sequence[OwedKeys]]
 
 # Log keys that are marked in one transaction.
 MARK_PAGE_KEYS = 5000
@@ -141,23 +147,48 @@ def describe_owed(owed: OwedKeys) -> str:
 
 
 def plan_expiry(
-    engine: sa.Engine, months: int, *, today: date | None = None, archives: Mapping[str, str] | None = None
+    engine: sa.Engine,
+    months: int,
+    *,
+    today: date | None = None,
+    archives: Mapping[str, str] | None = None,
+    proof: Proof | None = None,
 ) -> Expirable:
     """Return what `expire` would do, without doing it."""
     with engine.connect() as connection:
-        first_kept, owed = _find_first_kept(connection, months, today, archives or {})
+        first_kept, owed = _find_first_kept(connection, months, today, archives or {}, proof)
         partitions = tuple(partitions_before(connection, midnight(first_kept)))
         keys = expiry.count_to_mark(connection, partitions[-1].end) if partitions else 0
         lines = expiry.count_lines_to_delete(connection, first_kept)
         return Expirable(first_kept, partitions, keys, lines, owed)
 
 
+def make_lake_proof(settings: Settings, engine: sa.Engine) -> Proof | None:
+    """Return the proof that the lake holds what a drop would delete, of buckets without another archive; or None."""
+    if settings.lake is None:
+        return None
+    lake = LakePlace(settings.lake)
+    buckets = [each.name for each in settings.buckets if settings.archive_of(each) in {None, lake.url}]
+
+    def prove(end: datetime) -> Sequence[OwedKeys]:
+        tables = lake.open(engine)
+        from tamarin_dagster.pipeline.lake.comparing import find_unproved  # noqa: PLC0415 - most settings have no lake
+
+        return find_unproved(buckets, tables, engine, end)
+
+    return prove
+
+
 def _find_first_kept(
-    connection: sa.Connection, months: int, today: date | None, archives: Mapping[str, str]
+    connection: sa.Connection, months: int, today: date | None, archives: Mapping[str, str], proof: Proof | None
 ) -> tuple[date, tuple[OwedKeys, ...]]:
     """Return the first day whose requests stay, and the log keys that make it earlier than the setting says."""
     first_kept = find_first_kept_day(months, today or datetime.now(UTC).date())
-    owed = tuple(archived.owed_keys(connection, archives, midnight(first_kept)))
+    found = {each.bucket: each for each in archived.owed_keys(connection, archives, midnight(first_kept))}
+    if proof:
+        # A log key that is not archived yet is not proved either, so these are at least as many.
+        found |= {each.bucket: each for each in proof(midnight(first_kept))}
+    owed = tuple(found.values())
     for each in owed:
         first_kept = min(first_kept, each.first_request.astimezone(UTC).date().replace(day=1))
     return first_kept, owed
@@ -184,6 +215,7 @@ def expire(
     *,
     today: date | None = None,
     archives: Mapping[str, str] | None = None,
+    proof: Proof | None = None,
     progress: Callable[[Expired], None] | None = None,
 ) -> Expired:
     """Drop the partitions that lie wholly before the month `months` before today's (UTC; default: the clock's).
@@ -195,16 +227,20 @@ def expire(
 
     A month with a day that is not rolled up stays, and is one of the answer's `kept_back`; other months are not
     affected. `archives` has the place (see `place_name`) of each bucket that has an archive: while some of its log keys
-    are not there, the months from their earliest record on stay.
+    are not there, the months from their earliest record on stay. So do they from the earliest record on that `proof`
+    returns; log keys that are loaded after it was asked are not dropped with their month.
 
     Raises DatabaseError if the record table stays in use; what was done until then stays.
     """
     started = time.monotonic()
     places = archives or {}
     spared = archived.is_owed_to(places) if places else None
+    if proof:
+        since = s3_log_key.c.loaded_at >= datetime.now(UTC)
+        spared = since if spared is None else sa.or_(spared, since)
     tell = progress or (lambda _: None)
     with engine.connect() as connection:
-        first_kept, owed = _find_first_kept(connection, months, today, places)
+        first_kept, owed = _find_first_kept(connection, months, today, places, proof)
         done = Expired(first_kept, owed=owed)
         old, done.kept_back = _plan(connection, done.first_kept)
     if old:
@@ -218,7 +254,7 @@ def expire(
             continue
         except expiry.SparedKeysError:  # they were loaded since we looked
             with engine.connect() as connection:
-                done.first_kept, done.owed = _find_first_kept(connection, months, today, places)
+                done.first_kept, done.owed = _find_first_kept(connection, months, today, places, proof)
             break
         done.partitions.append(partition)
         _log.info("dropped %s, about %d rows", partition.name, partition.rows)

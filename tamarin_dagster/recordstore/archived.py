@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 import sqlalchemy as sa
-from psycopg import sql
 from sqlalchemy.dialects import postgresql
 
 from tamarin_dagster.logformat import DeliveryPeriod
 from tamarin_dagster.recordstore import ledger
-from tamarin_dagster.recordstore.days import midnight
-from tamarin_dagster.recordstore.schema.tables import s3_archived_day, s3_log_key, s3_log_record, tamarin_database
+from tamarin_dagster.recordstore.schema.tables import s3_archived_day, s3_log_key, tamarin_database
 from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 # The first half of an advisory lock's number, an arbitrary value that must not change. The second is of bucket and day.
@@ -296,50 +294,6 @@ def archivable_keys(connection: sa.Connection, bucket: str, day: date) -> list[A
 def outdated_ids(connection: sa.Connection, bucket: str, day: date, place: str) -> list[int]:
     """Return the ids of the day's superseded keys whose records are still in that place."""
     return list(connection.scalars(sa.select(_KEY.id).where(_of(bucket, day), _outdated(place))))
-
-
-def record_partitions(connection: sa.Connection, bucket: str, day: date) -> list[tuple[str | None, date]]:
-    """Return the buckets and UTC request days that the records of that delivery day have."""
-    record = s3_log_record.c
-    span = (
-        sa.select(
-            sa.func.min(_KEY.first_request_dtime).label("first"), sa.func.max(_KEY.last_request_dtime).label("last")
-        )
-        .where(_of(bucket, day), _LIVE, _UNEXPIRED)
-        .subquery()
-    )
-    first, last = connection.execute(sa.select(span.c.first, span.c.last)).one()
-    if first is None:
-        return []
-    requested = sa.cast(sa.func.timezone("UTC", record.request_dtime), sa.Date).label("requested")
-    statement = (
-        sa.select(record.bucket, requested)
-        .join(s3_log_key, _KEY.id == record.log_key_id)
-        .where(_of(bucket, day), _LIVE, _UNEXPIRED, record.request_dtime.between(first, last))
-        .distinct()
-        .order_by(record.bucket, requested)
-    )
-    return [(row.bucket, row.requested) for row in connection.execute(statement)]
-
-
-def copy_statement(
-    bucket: str,
-    day: date,
-    requested: date,
-    record_bucket: str | None,
-    columns: sql.Composable,
-    options: sql.Composable,
-) -> sql.Composed:
-    """Return the COPY that sends the records of a delivery day with that bucket and UTC request day, in their order."""
-    named = sql.SQL("IS NULL") if record_bucket is None else sql.SQL("= {}").format(record_bucket)
-    first = midnight(requested)
-    return sql.SQL(
-        "COPY (SELECT {columns} FROM s3_log_record r WHERE r.request_dtime >= {first}"
-        " AND r.request_dtime < {first} + interval '1 day' AND r.bucket {named} AND r.log_key_id IN ("
-        "SELECT id FROM s3_log_key WHERE bucket = {bucket} AND delivery_date = {day} AND superseded_at IS NULL"
-        " AND expired_at IS NULL)"
-        " ORDER BY r.request_dtime, r.log_key_id, r.line_number) TO STDOUT ({options})"
-    ).format(columns=columns, first=first, named=named, bucket=bucket, day=day, options=options)
 
 
 def mark_archived(

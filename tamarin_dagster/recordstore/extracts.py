@@ -4,7 +4,7 @@ Each day is a transaction of its own. One transaction for all days would keep `e
 So an export of several days shows each day as it was when its turn came.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from tamarin_dagster.recordstore.days import midnight
-from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
+from tamarin_dagster.recordstore.schema.tables import s3_log_key
+from tamarin_dagster.recordstore.whole_numbers import WholeNumber
 
 # A day's rows are sorted in memory up to this size; if they are larger, Postgres sorts them on its disk.
 SORT_MEMORY = "64MB"
@@ -76,16 +77,21 @@ def list_request_days(connection: sa.Connection, first: date | None = None, last
     return [start + timedelta(days=number) for number in range((end - start).days + 1)]
 
 
-def requested_buckets(connection: sa.Connection, day: date) -> list[str | None]:
-    """Return the values of the column `bucket` in the day's records, in order; None for NULL."""
-    record = s3_log_record.c
-    statement = (
-        sa.select(record.bucket)
-        .where(record.request_dtime >= midnight(day), record.request_dtime < midnight(day + timedelta(days=1)))
-        .distinct()
-        .order_by(record.bucket)
-    )
-    return list(connection.scalars(statement))
+def delivered_days(
+    connection: sa.Connection, buckets: Sequence[str] | None = None, first: date | None = None, last: date | None = None
+) -> list[tuple[str, date, int]]:
+    """Return the delivery days that have records, each with its logged bucket and the number of its records."""
+    key = s3_log_key.c
+    rows = sa.type_coerce(sa.func.sum(key.record_count), WholeNumber())
+    statement = sa.select(key.bucket, key.delivery_date, rows).where(key.superseded_at.is_(None), key.record_count > 0)
+    if buckets is not None:
+        statement = statement.where(key.bucket.in_(buckets))
+    if first is not None:
+        statement = statement.where(key.delivery_date >= first)
+    if last is not None:
+        statement = statement.where(key.delivery_date <= last)
+    grouped = statement.group_by(key.bucket, key.delivery_date).order_by(key.delivery_date, key.bucket)
+    return [(row[0], row[1], row[2]) for row in connection.execute(grouped)]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from tamarin_dagster.logformat import RECORDS_SCHEMA
 from tamarin_dagster.recordstore.extracts import Extract, copy_out
+from tamarin_dagster.recordstore.schema.tables import s3_log_key
 
 # A record must fit into a block, and its line may have 1 MiB.
 _BLOCK_BYTES = 8 * 1024 * 1024
@@ -30,30 +31,69 @@ def records_and_parts(
     The ids of the day's parts are appended to `part_ids`. One statement reads both, so the parts are exactly those of
     the loads whose records are read.
     """
-    schema = pa.schema([RECORDS_SCHEMA.field(name) for name in columns])
+    fields = [pa.field(_PART_ID, pa.int64()), *(RECORDS_SCHEMA.field(name) for name in columns)]
+    for block in _copied_tables(connection, _statement(bucket, day, columns), pa.schema(fields)):
+        part_id = block[_PART_ID]
+        records = block
+        if part_id.null_count < block.num_rows:
+            part_ids.extend(part_id.drop_null().to_pylist())
+            records = block.filter(part_id.is_null())
+        if records.num_rows:
+            yield records.drop_columns(_PART_ID).cast(pa.schema(fields[1:]))
+
+
+def delivered_records(
+    connection: sa.Connection, bucket: str, day: date, *, with_expired: bool = False
+) -> Iterator[pa.Table]:
+    """Yield the records of a bucket's delivery day, in the byte order of their object keys, those without one last.
+
+    The columns are `log_key_id`, `log_key` (the name) and those of RECORDS_SCHEMA after `log_index`. Records of expired
+    log keys, of which some may be missing, are left out unless `with_expired`.
+    """
+    key = s3_log_key.c
+    chosen = sa.and_(key.bucket == bucket, key.delivery_date == day, key.superseded_at.is_(None))
+    if not with_expired:
+        chosen = sa.and_(chosen, key.expired_at.is_(None))
+    span = sa.select(sa.func.min(key.first_request_dtime), sa.func.max(key.last_request_dtime)).where(chosen)
+    first, last = connection.execute(span).one()
+    if first is None:
+        return
+    names = [field.name for field in RECORDS_SCHEMA][1:]
+    statement = sql.SQL(
+        "COPY (SELECT log_key_id, k.key, {columns} FROM s3_log_record r JOIN s3_log_key k ON k.id = log_key_id"
+        " WHERE request_dtime BETWEEN {first} AND {last} AND k.bucket = {bucket} AND k.delivery_date = {day}"
+        " AND k.superseded_at IS NULL AND (expired_at IS NULL OR {with_expired})"
+        ' ORDER BY r.key COLLATE "C", request_dtime) TO STDOUT (FORMAT csv)'
+    ).format(
+        columns=sql.SQL(", ").join(_SENT.get(name, sql.Identifier("r", name)) for name in names),
+        first=first,
+        last=last,
+        bucket=bucket,
+        day=day,
+        with_expired=with_expired,
+    )
+    fields = [pa.field("log_key_id", pa.int64()), pa.field("log_key", pa.string())]
+    yield from _copied_tables(connection, statement, pa.schema([*fields, *list(RECORDS_SCHEMA)[1:]]))
+
+
+def _copied_tables(connection: sa.Connection, statement: sql.Composed, schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield what a COPY as CSV sends, as tables with its types; times are sent in microseconds."""
     sent = {field.name: pa.int64() if pa.types.is_timestamp(field.type) else field.type for field in schema}
-    with copy_out(connection, _statement(bucket, day, columns)) as pieces:
+    types = pa.schema([field.with_nullable(True) for field in schema])
+    with copy_out(connection, statement) as pieces:
         stream = _Pieces(pieces)
         if not stream.begins():
             return
         reader = pyarrow.csv.open_csv(
             io.BufferedReader(stream, _BLOCK_BYTES),
-            pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=[_PART_ID, *columns]),
+            pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=schema.names),
             pyarrow.csv.ParseOptions(newlines_in_values=True),
             pyarrow.csv.ConvertOptions(
-                column_types={_PART_ID: pa.int64(), **sent},
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
+                column_types=sent, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
             ),
         )
         for batch in reader:
-            block = pa.table(batch.columns, names=[_PART_ID, *columns])
-            if block[_PART_ID].null_count < block.num_rows:
-                part_ids.extend(block[_PART_ID].drop_null().to_pylist())
-                block = block.filter(block[_PART_ID].is_null())
-            if block.num_rows:
-                yield block.drop_columns(_PART_ID).cast(schema)
+            yield pa.table(batch.columns, names=schema.names).cast(types)
 
 
 def _statement(bucket: str, day: date, columns: Sequence[str]) -> sql.Composed:

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -35,6 +36,7 @@ from tamarin_dagster.settings.values import (
     FileName,
     FileNames,
     HttpUrl,
+    LakeUrl,
     LogBucketName,
     normalize_place,
 )
@@ -59,6 +61,9 @@ DEFAULT_DAGSTER_EVENT_DAYS = 7
 DEFAULT_ROLLUP_PARTS_DAYS = 35
 # A fifth of all bytes: no ordinary reader of a public bucket with hundreds of addresses comes near it.
 DEFAULT_HOG_SHARE = 0.2
+
+# What the lake's URL begins with, where an archive's URL is expected.
+LAKE_SCHEME = "iceberg:"
 
 _OWNER = re.compile(r"team:\S+|[A-Za-z0-9_][A-Za-z0-9._%+-]*@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 # The name of a setting or a bucket; then the quoted parts, longer than one character, of a YAML error.
@@ -236,6 +241,56 @@ class LoggedBucket(BaseModel):
         return max(self.start_date, self.monitor_from or self.start_date)
 
 
+class Lake(BaseModel):
+    """A lake: where its files are, and which catalog knows its Iceberg tables."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    warehouse: LakeUrl = Field(description="the folder or s3:// URL of the lake's files")
+    catalog: Literal["sql", "rest", "glue"] = Field(
+        default="sql",
+        description="the Iceberg catalog: `sql` keeps it in the Postgres of the records, in the schema tamarin_lake;"
+        " `rest` and `glue` are reached with `properties`",
+    )
+    namespace: str = Field(
+        default="tamarin",
+        pattern=r"^[a-z][a-z0-9_]{0,62}$",
+        description="the namespace of the tables in the catalog, and their folder in the warehouse",
+    )
+    properties: tuple[tuple[str, SecretStr], ...] = Field(
+        default=(),
+        repr=False,
+        description="properties of PyIceberg for the catalog and the file store, such as uri, token and s3.endpoint",
+    )
+    archives: bool = Field(
+        default=True,
+        description="whether the lake is the archive of all buckets for which `archive` is not set, so that no log key"
+        " is purged before its records are in the lake",
+    )
+    spark_master: str | None = Field(
+        default=None,
+        description="the Spark master of `lake-load`; if it is set, Dagster gets an asset for each bucket that loads"
+        " its days into the lake (default: local[*], and no asset)",
+    )
+
+    @field_validator("properties", mode="before")
+    @classmethod
+    def _check_properties(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            raise ValueError("must be a mapping: uri: https://catalog.example.org")  # noqa: TRY004 - for pydantic
+        texts = {name: str(each).lower() if isinstance(each, bool) else str(each) for name, each in value.items()}
+        return tuple(texts.items())  # settings must be hashable
+
+    @property
+    def url(self) -> str:
+        """The lake as a place of archives: `iceberg:s3://my-lake/warehouse/tamarin`."""
+        return f"{LAKE_SCHEME}{self.warehouse}/{self.namespace}"
+
+    def reveal_properties(self) -> dict[str, str]:
+        """Return the properties with their secrets."""
+        return {name: value.get_secret_value() for name, value in self.properties}
+
+
 class Settings(BaseModel):
     """All settings. A non-empty TAMARIN_* variable wins over the given value."""
 
@@ -269,6 +324,10 @@ class Settings(BaseModel):
         default=None,
         description="a folder or s3:// URL to which records are written as Parquet before log keys are purged"
         " (default: none)",
+    )
+    lake: Lake | None = Field(
+        default=None,
+        description="a lake of records as Iceberg tables; its entries are below (default: none)",
     )
     quiet_seconds: float = Field(
         default=DEFAULT_QUIET_SECONDS,
@@ -417,13 +476,12 @@ class Settings(BaseModel):
         variables = {name.upper(): value for name, value in os.environ.items() if value}
         names = {name: f"{VARIABLE_PREFIX}{name.upper()}" for name in cls.model_fields}
         found: dict[str, Any] = {name: variables[each] for name, each in names.items() if each in variables}
-        if "buckets" in found:  # the only setting that is not a scalar
-            try:
-                found["buckets"] = json.loads(found["buckets"])
-            except ValueError:
-                raise SettingsError(
-                    f"{names['buckets']}: must be JSON: a list of buckets like the one in tamarin.yaml"
-                ) from None
+        for name, kind in (("buckets", "a list of buckets"), ("lake", "an object")):  # those that are not scalars
+            if name in found:
+                try:
+                    found[name] = json.loads(found[name])
+                except ValueError:
+                    raise SettingsError(f"{names[name]}: must be JSON: {kind} like the one in tamarin.yaml") from None
         return given | found
 
     @property
@@ -454,8 +512,11 @@ class Settings(BaseModel):
         return self.purge_parsed_keys if bucket.purge_parsed_keys is None else bucket.purge_parsed_keys
 
     def archive_of(self, bucket: LoggedBucket) -> str | None:
-        """Return the folder or URL that the bucket's records are archived in before a purge, or None."""
-        return bucket.archive or self.archive
+        """Return the folder or URL that the bucket's records are archived in before a purge, or None.
+
+        The lake's URL begins with LAKE_SCHEME.
+        """
+        return bucket.archive or self.archive or (self.lake.url if self.lake and self.lake.archives else None)
 
     def archives(self) -> dict[str, str]:
         """Return the archive of each bucket that has one, by bucket name."""
@@ -604,10 +665,12 @@ def _describe_place(path: Path, entries: dict[str, Any], loc: tuple[int | str, .
 
 def _describe_problem(kind: str, message: str, loc: tuple[int | str, ...]) -> str:
     if kind == "extra_forbidden":
-        model: type[BaseModel] = LoggedBucket if len(loc) > 1 else Settings
+        model: type[BaseModel] = Settings if len(loc) == 1 else Lake if loc[0] == "lake" else LoggedBucket
         close = difflib.get_close_matches(str(loc[-1]), model.model_fields, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         return f"unknown setting{hint}; the settings are: {_list_settings(model)}"
+    if kind == "missing" and loc[0] == "lake":
+        return "is missing; a lake needs a warehouse: a folder, or an s3:// URL"
     if kind == "missing":
         return "is missing; every bucket needs a name and a log_bucket_name"
     if kind.startswith("date"):

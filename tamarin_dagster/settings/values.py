@@ -67,6 +67,16 @@ def _check_archive(value: str) -> str:
     return value.rstrip("/")
 
 
+def _check_lake(value: str) -> str:
+    """Return the URL of a lake's warehouse. Engines read it as it is, so nothing in it is percent-encoded."""
+    value = _check_archive(value)
+    if not value.startswith("s3:"):
+        value = f"file://{unquote(urlsplit(value).path) if value.startswith('file:') else value}"
+    if re.search(r"[#?%]", value):
+        raise ValueError("must hold none of the characters # ? %")
+    return value
+
+
 def _check_database_url(value: str) -> str:
     value = value.strip()
     parts, read = _split_url(value), parse_database_url(value)
@@ -207,6 +217,7 @@ BucketName = Annotated[str, AfterValidator(_check_bucket_name)]
 LogBucketName = Annotated[str, AfterValidator(_check_log_bucket_name)]
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
 ArchiveUrl = Annotated[str, AfterValidator(_check_archive)]
+LakeUrl = Annotated[str, AfterValidator(_check_lake)]
 DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
 FileName = Annotated[Path, BeforeValidator(_to_path)]
 FileNames = Annotated[tuple[Path, ...], BeforeValidator(_to_paths)]

@@ -150,11 +150,11 @@ class World:
         """Return the archive of a world, as in the settings."""
         return f"s3://{self.archive_bucket}/some/where" if self.kind == "s3" else str(self.archive_folder)
 
-    def archived_rows(self) -> dict[tuple[int, int], int]:
-        """Return how often each record (log_key_id, line_number) is in the files of the archive."""
-        found: Counter[tuple[int, int]] = Counter()
+    def archived_rows(self) -> dict[tuple[str, int], int]:
+        """Return how often each record (log key, line_number) is in the files of the archive."""
+        found: Counter[tuple[str, int]] = Counter()
         for body in self._archive_files():
-            table = pq.read_table(io.BytesIO(body), columns=["log_key_id", "line_number"])
+            table = pq.read_table(io.BytesIO(body), columns=["log_key", "line_number"])
             found.update(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
         return found
 

@@ -797,7 +797,8 @@ def test_a_home_that_cannot_be_made_is_told(run, configured) -> None:
 
 
 def test_export_writes_lines_csv_or_files_and_says_how_many(run, configured, put_key, tmp_path) -> None:
-    put_key(lines(3) + line("06/Mar/2026:00:00:00 +0000", bucket="films"))
+    put_key(lines(3))
+    put_key(line("06/Mar/2026:00:00:00 +0000", bucket="films"), day="2026-03-06")
     run("pull", "--no-purge")
 
     combined = run("export", "--format", "combined")
@@ -809,7 +810,7 @@ def test_export_writes_lines_csv_or_files_and_says_how_many(run, configured, put
     assert combined.stderr.startswith("4 records, ")
     assert len((tmp_path / "day.csv").read_text().splitlines()) == 1 + 3
     assert files.stderr.startswith("4 records in 2 files, ")
-    assert (tmp_path / "records/bucket=films/date=2026-03-06/part-0.parquet").exists()
+    assert (tmp_path / "records/logged_bucket=media/delivery_day=2026-03-06/part-0.parquet").exists()
 
 
 @pytest.mark.parametrize(

@@ -417,7 +417,7 @@ def test_records_are_archived_before_the_purge_of_the_same_run(
     assert {each.metadata["archive"].value for each in checks} == {str(tmp_path / "archive")}
     assert {each.metadata["written by database"] == each.metadata["database"] for each in checks} == {True}
     assert list(log_folder.glob("logs/*")) == []
-    assert len(list(tmp_path.glob("archive/bucket=media/date=2026-03-05/*.parquet"))) == 2
+    assert len(list(tmp_path.glob("archive/logged_bucket=media/delivery_day=*/records.parquet"))) == 2
 
 
 def test_an_archive_that_cannot_be_written_fails_its_step_and_nothing_is_purged(
@@ -439,7 +439,7 @@ def test_an_archive_that_somebody_has_changed_stops_the_purge(
     put_key(lines(3))
     job = job_of(archiving, "load")
     job.execute_in_process(instance=instance, partition_key=DAY, asset_selection=[RECORDS, ARCHIVED])
-    next(tmp_path.glob("archive/bucket=*/*/*")).unlink()
+    next(tmp_path.glob("archive/logged_bucket=*/*/*")).unlink()
 
     result = run_day(archiving, instance)
 

@@ -8,10 +8,10 @@ import pyarrow.fs
 import pytest
 
 from tamarin_dagster.analytics.rollups import roll_up
+from tamarin_dagster.lake.schema import FILE
 from tamarin_dagster.logstore.archiving import ArchiveError, FolderArchive, S3Archive
 from tamarin_dagster.pipeline import archive as archiving
 from tamarin_dagster.pipeline.archive import archive_bucket, verify
-from tamarin_dagster.pipeline.export.columnar import SCHEMA
 from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.pipeline.purge import purge_bucket
 from tamarin_dagster.pipeline.reparse import reparse_bucket
@@ -68,17 +68,18 @@ def run(folder_place, kept, engine):
 
 
 def rows_in(folder, filesystem=None):
-    partitioning = ds.partitioning(pa.schema([("bucket", pa.string()), ("date", pa.date32())]), flavor="hive")
+    folders = pa.schema([("logged_bucket", pa.string()), ("delivery_day", pa.date32())])
+    partitioning = ds.partitioning(folders, flavor="hive")
     found = ds.dataset(folder, schema=None, partitioning=partitioning, filesystem=filesystem, format="parquet")
-    table = found.to_table(columns=["log_key_id", "line_number", "request_id", "bucket", "date"])
-    return sorted(table.to_pylist(), key=lambda row: (row["log_key_id"], row["line_number"]))
+    table = found.to_table(columns=["log_key", "line_number", "request_id", "bucket", *folders.names])
+    return sorted(table.to_pylist(), key=lambda row: (row["log_key"], row["line_number"]))
 
 
 def as_in_the_table(rows):
-    names = ("log_key_id", "line_number", "request_id", "bucket", "date")
+    names = ("log_key", "line_number", "request_id", "bucket", "logged_bucket", "delivery_day")
     found = rows(
-        "SELECT log_key_id, line_number, request_id, bucket, CAST(request_dtime AT TIME ZONE 'UTC' AS date)"
-        " FROM s3_log_record ORDER BY 1, 2"
+        "SELECT key.key, line_number, request_id, record.bucket, key.bucket, delivery_date"
+        " FROM s3_log_record record JOIN s3_log_key key ON key.id = log_key_id ORDER BY 1, 2"
     )
     return [dict(zip(names, row, strict=True)) for row in found]
 
@@ -95,15 +96,14 @@ def test_records_are_in_the_archive_before_their_keys_are_purged(load, run, fold
 
     done, purged = run()
 
-    assert (done.days, done.files, done.rows, done.keys, done.waiting_keys) == ([NEXT], 2, 4, 2, 0)
+    assert (done.days, done.files, done.rows, done.keys, done.waiting_keys) == ([NEXT], 1, 4, 2, 0)
     assert files_in(folder) == [
         "_archived/media/2026-03-06.json",
         "_archived/media/owner.json",
-        "bucket=films/date=2026-03-06/media-delivered-2026-03-06.parquet",
-        "bucket=media/date=2026-03-05/media-delivered-2026-03-06.parquet",
+        "logged_bucket=media/delivery_day=2026-03-06/records.parquet",
     ]
     assert rows_in(folder) == as_in_the_table(rows)
-    assert ds.dataset(folder / "bucket=films", format="parquet").schema.equals(SCHEMA)
+    assert ds.dataset(folder / "logged_bucket=media", format="parquet").schema.equals(FILE)
     assert purged.keys == 2
     assert list(log_folder.glob("logs/*")) == []
     assert run()[0].days == []
@@ -122,14 +122,14 @@ def test_an_archive_in_s3_is_as_one_in_a_folder(
     assert listed == [
         "some/where/_archived/media/2026-03-05.json",
         "some/where/_archived/media/owner.json",
-        "some/where/bucket=media/date=2026-03-05/media-delivered-2026-03-05.parquet",
+        "some/where/logged_bucket=media/delivery_day=2026-03-05/records.parquet",
     ]
     store = pyarrow.fs.S3FileSystem(
         endpoint_override=s3_endpoint, access_key="test", secret_key="test", region="us-east-1"
     )
     assert rows_in(f"{s3_bucket}/some/where", store) == as_in_the_table(rows)
     assert verify(folder_place.bucket, place, engine, DAY).is_true
-    place.remove("bucket=media/date=2026-03-05/media-delivered-2026-03-05.parquet")
+    place.remove("logged_bucket=media/delivery_day=2026-03-05/records.parquet")
     assert not verify(folder_place.bucket, place, engine, DAY).is_true
 
 
@@ -341,10 +341,10 @@ def test_purged_keys_are_archived_when_their_day_is_asked_for(load, run, folder,
 
 
 def test_files_that_are_not_what_was_written_are_seen(load, run, kept, folder, engine, folder_place) -> None:
-    load({name(): lines(3) + line("06/Mar/2026:00:00:00 +0000")})
+    load({name(): lines(3), name(NEXT): line("06/Mar/2026:00:00:00 +0000")})
     run()
-    path = folder / "bucket=media/date=2026-03-05/media-delivered-2026-03-05.parquet"
-    whole, other = path.read_bytes(), (path.parents[1] / "date=2026-03-06" / path.name).read_bytes()
+    path = folder / "logged_bucket=media/delivery_day=2026-03-05/records.parquet"
+    whole, other = path.read_bytes(), (path.parents[1] / "delivery_day=2026-03-06" / path.name).read_bytes()
 
     def is_true():
         return verify(folder_place.bucket, kept, engine, DAY).is_true

@@ -25,7 +25,7 @@ from tamarin_dagster_tests.places import Place
 
 DAY, NEXT = date(2026, 3, 5), date(2026, 3, 6)
 RECORD, OWNER = "_archived/media/2026-03-05.json", "_archived/media/owner.json"
-FILE = "bucket=media/date=2026-03-05/media-delivered-2026-03-05.parquet"
+FILE = "logged_bucket=media/delivery_day=2026-03-05/records.parquet"
 
 
 def name(day: date = DAY, number: int = 0) -> str:
@@ -330,7 +330,7 @@ def test_a_day_that_somebody_changed_is_not_purged_and_others_are(
         record = read(place, RECORD)
         write(place, RECORD, json.dumps(record | {"database": str(uuid4())}).encode())
     else:
-        of_next = content(place, FILE.replace("2026-03-05.", "2026-03-06.")) or b""
+        of_next = content(place, FILE.replace("2026-03-05/", "2026-03-06/")) or b""
         write(place, FILE, whole[:-1] if harm == "cut" else of_next)
 
     purged = ours.purge(place)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from tamarin_dagster.analytics.report import tops
 from tamarin_dagster.analytics.rollups import roll_up
 from tamarin_dagster.cli import app
+from tamarin_dagster.pipeline.export import columnar
 from tamarin_dagster.pipeline.retain import find_first_kept_day
 from tamarin_dagster.recordstore.extracts import Extract
 from tamarin_dagster.recordstore.schema.answer_views import ANSWERS
@@ -193,23 +195,30 @@ def test_a_bucket_whose_report_cannot_be_asked_for_does_not_stop_the_others(put,
 
 def test_a_day_that_cannot_be_exported_is_named_and_the_other_files_are_written(put, run, world, monkeypatch) -> None:
     for name in ("aaa", "huge", "innocent"):
-        put(name, record(bucket=name) + record("06/Mar/2026:10:00:00 +0000", bucket=name))
+        put(name, record(bucket=name))
+        put(name, record("06/Mar/2026:10:00:00 +0000", bucket=name), day=date(2026, 3, 6))
     run("pull", "--no-rollups")
-    copy = Extract.copy
+    copy, delivered = Extract.copy, columnar.delivered_records
 
     def divided(extract: Extract, *rest: sql.Composable) -> sql.Composed:
         if extract.day == DAY and extract.buckets in {("huge",), None}:
             return sql.SQL("COPY (SELECT 1 / 0) TO STDOUT").format()
         return copy(extract, *rest)
 
+    def divided_day(connection: sa.Connection, bucket: str, day: date, **options: bool) -> Any:
+        if (bucket, day) == ("huge", DAY):
+            connection.execute(sa.text("SELECT 1 / 0"))
+        return delivered(connection, bucket, day, **options)
+
     monkeypatch.setattr(Extract, "copy", divided)
+    monkeypatch.setattr(columnar, "delivered_records", divided_day)
 
     said = run("export", "--format", "parquet", "--out", str(world / "records"), status=1).stderr
     assert "bucket huge, day 2026-03-05: cannot export: division by zero" in said
     files = {path.parent.relative_to(world / "records").as_posix() for path in (world / "records").rglob("*.parquet")}
     days = ("2026-03-05", "2026-03-06")
-    wanted = {f"bucket={name}/date={day}" for name in ("aaa", "huge", "innocent") for day in days}
-    assert files == wanted - {"bucket=huge/date=2026-03-05"}
+    wanted = {f"logged_bucket={name}/delivery_day={day}" for name in ("aaa", "huge", "innocent") for day in days}
+    assert files == wanted - {"logged_bucket=huge/delivery_day=2026-03-05"}
 
     # Nobody would notice a missing day within one text.
     text = world / "records.csv"

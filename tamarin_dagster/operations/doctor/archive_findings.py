@@ -7,11 +7,12 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
+from tamarin_dagster.extras import MissingExtraError
+from tamarin_dagster.lake.place import LakePlace
 from tamarin_dagster.logstore.archive_records import record_folder
 from tamarin_dagster.logstore.archiving import ArchiveError, ArchivePlace
-from tamarin_dagster.logstore.opening import open_archive
 from tamarin_dagster.operations.doctor.finding import Finding, fail, ok, warn
-from tamarin_dagster.pipeline.archive import ArchiveProof, read_place_state
+from tamarin_dagster.pipeline.archive import make_proof, open_place, read_place_state
 from tamarin_dagster.recordstore import archived
 from tamarin_dagster.recordstore.connections import RECORDS_DATABASE
 from tamarin_dagster.recordstore.database import schema_revision
@@ -45,9 +46,12 @@ def examine_archives(
         for bucket in archiving:
             subject = f"{bucket.name}: archive"
             try:
-                place = open_archive(bucket, settings.archive_of(bucket) or "", client_of)
-                yield from _examine(subject, bucket, place, engine)
-            except (ArchiveError, sa.exc.SQLAlchemyError) as error:
+                place = open_place(settings, bucket, client_of)
+                if isinstance(place, LakePlace):
+                    yield from _examine_lake(subject, bucket, place, engine)
+                elif place is not None:
+                    yield from _examine(subject, bucket, place, engine)
+            except (ArchiveError, MissingExtraError, sa.exc.SQLAlchemyError) as error:
                 yield fail(subject, str(error).split("\n", 1)[0], "until then no log key of the bucket is purged")
             except Exception as error:  # noqa: BLE001 - the edge of one bucket: the others must still be checked
                 yield fail(subject, type(error).__name__, "check archive, and the bucket's endpoint_url and profile")
@@ -93,12 +97,18 @@ def _check_writing(subject: str, bucket: LoggedBucket, place: ArchivePlace) -> F
     return ok(f"{subject} writing", "a file was written, read and deleted")
 
 
-def _check_days(subject: str, bucket: LoggedBucket, place: ArchivePlace, engine: sa.Engine) -> Finding:
+def _examine_lake(subject: str, bucket: LoggedBucket, place: LakePlace, engine: sa.Engine) -> Iterator[Finding]:
+    place.open(engine)
+    yield ok(subject, f"{place.url} can be read")
+    yield _check_days(subject, bucket, place, engine)
+
+
+def _check_days(subject: str, bucket: LoggedBucket, place: ArchivePlace | LakePlace, engine: sa.Engine) -> Finding:
     subject = f"{subject} days"
     with engine.connect() as connection:
         days = archived.list_noted_days(connection, bucket.name, place.name)
         waiting = archived.waiting_keys(connection, bucket.name, None, place.name)
-    proof = ArchiveProof(bucket, place, engine)
+    proof = make_proof(bucket, place, engine)
     for day in days[:NEWEST_DAYS]:
         if problem := proof.problem(day):
             return warn(subject, problem, "until then no log key of that day is purged")

@@ -4,15 +4,17 @@ import csv
 import io
 import re
 from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from tamarin_dagster.lake import parquet
+from tamarin_dagster.lake.schema import FILE
 from tamarin_dagster.pipeline.export import columnar
-from tamarin_dagster.pipeline.export.columnar import parquet_files, write_parquet
-from tamarin_dagster.pipeline.export.hive import hive_folder
+from tamarin_dagster.pipeline.export.columnar import parquet_files, write_day
 from tamarin_dagster.pipeline.export.text import combined_lines, csv_rows
 from tamarin_dagster.pipeline.pull import pull_bucket
 from tamarin_dagster.private_files import write_whole_file
@@ -188,25 +190,55 @@ def test_a_sign_of_any_width_is_a_formula_and_so_it_is_after_blanks(engine, load
 
 
 def test_parquet_holds_what_the_table_holds(engine, loaded, rows, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(columnar, "GROUP_BYTES", 1000)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 4)
     agents = ['"a,"b"\r=c"', '"-"', '"日本\t"', '"- -"']
     loaded(*(written(agent=agent, ip=ip) for agent in agents for ip in ("-", "2001:db8::7")), bucket_day("06"))
 
     done = parquet_files(engine, tmp_path / "out")
 
-    assert (done.rows, done.files, done.days) == (9, 2, 2)
+    assert (done.rows, done.files, done.days) == (9, 1, 1)
     files = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*"))
-    assert files == [f"bucket={each}/part-0.parquet" for each in ("films/date=2026-03-06", "media/date=2026-03-05")]
-    names = [name for name in RECORD_COLUMNS if name != "bucket"]
-    casts = ", ".join("host(remote_ip) AS remote_ip" if name == "remote_ip" else name for name in names)
-    expected = rows(f"SELECT {casts}, bucket FROM s3_log_record ORDER BY log_key_id")
-    found = dataset(tmp_path / "out").to_table().sort_by("log_key_id").to_pylist()
-    assert [tuple(each[name] for name in [*names, "bucket"]) for each in found] == expected
-    assert {str(each["date"]) for each in found} == {"2026-03-05", "2026-03-06"}
-    file = pq.ParquetFile(tmp_path / "out" / files[1])
-    assert file.schema_arrow.equals(columnar.SCHEMA)
+    assert files == ["logged_bucket=media/delivery_day=2026-03-05/part-0.parquet"]
+    names = [name for name in RECORD_COLUMNS if name != "log_key_id"]
+    casts = ", ".join("host(r.remote_ip)" if name == "remote_ip" else f"r.{name}" for name in names)
+    expected = rows(f"SELECT {casts}, k.key FROM s3_log_record r JOIN s3_log_key k ON k.id = r.log_key_id")
+    found = dataset(tmp_path / "out").to_table().to_pylist()
+    assert sorted(map(repr, (tuple(each[name] for name in [*names, "log_key"]) for each in found))) == sorted(
+        map(repr, map(in_plain_utc, expected))
+    )
+    assert {(each["logged_bucket"], str(each["delivery_day"])) for each in found} == {("media", "2026-03-05")}
+    file = pq.ParquetFile(tmp_path / "out" / files[0])
+    assert file.schema_arrow.equals(FILE)
     assert file.metadata.num_row_groups > 1
     assert {file.metadata.row_group(0).column(n).compression for n in range(file.metadata.num_columns)} == {"ZSTD"}
+
+
+def in_plain_utc(row):
+    """Postgres' driver and Arrow name the same time zone differently."""
+    return tuple(value.astimezone(ZoneInfo("UTC")) if isinstance(value, datetime) else value for value in row)
+
+
+def test_a_query_by_key_or_by_address_skips_most_row_groups(tmp_path, monkeypatch) -> None:
+    """Sorted by time, as files were before, it skipped none."""
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 100)
+    keys, addresses = [f"key-{number:04}" for number in range(50)], [f"192.0.2.{number}" for number in range(200)]
+    table = pa.table(
+        {"key": [keys[n % 50] for n in range(10_000)], "remote_ip": [addresses[n * 7 % 200] for n in range(10_000)]}
+    )
+    path = tmp_path / "a.parquet"
+    with path.open("wb") as file:
+        assert parquet.write_records(file, [parquet.sort_by_key(table)], table.schema, 10_000) == 10_000
+
+    assert pq.read_table(path).num_rows == 10_000
+    for column, values in (("key", keys), ("remote_ip", addresses)):
+        assert share_skipped(path, column, values) >= 0.8
+
+
+def share_skipped(path, column: str, values: list[str]) -> float:
+    metadata = pq.read_metadata(path)
+    place = metadata.schema.to_arrow_schema().get_field_index(column)
+    found = [metadata.row_group(n).column(place).statistics for n in range(metadata.num_row_groups)]
+    return sum(not (each.min <= value <= each.max) for each in found for value in values) / len(found) / len(values)
 
 
 def bucket_day(day: str) -> bytes:
@@ -214,16 +246,16 @@ def bucket_day(day: str) -> bytes:
 
 
 def dataset(folder):
-    return ds.dataset(
-        folder, partitioning=ds.partitioning(pa.schema([("bucket", pa.string()), ("date", pa.date32())]), flavor="hive")
-    )
+    folders = pa.schema([("logged_bucket", pa.string()), ("delivery_day", pa.date32())])
+    return ds.dataset(folder, partitioning=ds.partitioning(folders, flavor="hive"))
 
 
 def test_an_export_of_one_partition_replaces_its_file_and_leaves_the_others(engine, loaded, tmp_path) -> None:
-    loaded(written(), bucket_day("06"))
+    loaded(written())
+    loaded(written(), day="2026-03-06")
     out = tmp_path / "out"
     parquet_files(engine, out)
-    other = next(out.glob("bucket=films/*/*"))
+    other = next(out.glob("*/delivery_day=2026-03-06/*"))
     before = other.stat().st_ino
     loaded(written())
 
@@ -232,19 +264,22 @@ def test_an_export_of_one_partition_replaces_its_file_and_leaves_the_others(engi
     assert (done.rows, done.files) == (2, 1)
     assert dataset(out).count_rows() == 3
     assert other.stat().st_ino == before
+    assert parquet_files(engine, out, buckets=["films"]).files == 0
 
 
-def test_a_file_that_fails_half_way_leaves_the_older_one_and_nothing_else(tmp_path) -> None:
+def test_a_file_that_fails_half_way_leaves_the_older_one_and_nothing_else(tmp_path, engine, monkeypatch) -> None:
     path = tmp_path / "a" / "part-0.parquet"
     with write_whole_file(path) as file:
         file.write(b"old")
 
-    def breaking():
-        yield b"1,2\n"
+    def breaking(*_, **__):
+        yield pa.table({"log_key_id": [1]})
         raise OSError("the disk is full")
 
-    with pytest.raises(OSError, match="full"), write_whole_file(path) as file:
-        write_parquet(file, breaking())
+    monkeypatch.setattr(columnar, "delivered_records", breaking)
+
+    with pytest.raises(OSError, match="full"), engine.connect() as connection, write_whole_file(path) as file:
+        write_day(file, connection, "media", date(2026, 3, 5), 1)
     assert path.read_bytes() == b"old"
     assert [each.name for each in path.parent.iterdir()] == ["part-0.parquet"]
 
@@ -255,35 +290,6 @@ def test_whoever_reads_the_folder_meanwhile_does_not_see_what_is_being_written(t
         file.flush()
         assert ds.dataset(tmp_path, format="parquet").files == []
     assert (tmp_path / "part-0.parquet").read_bytes() == b"half"
-
-
-@pytest.mark.parametrize(
-    ("value", "folder"),
-    [
-        ("media.example-org", "bucket=media.example-org"),
-        ("../../etc", "bucket=..%2F..%2Fetc"),
-        ("a=b%c", "bucket=a%3Db%25c"),
-        (None, "bucket=__HIVE_DEFAULT_PARTITION__"),
-        ("ü", "bucket=%C3%BC"),
-    ],
-)
-def test_a_bucket_of_a_line_is_a_name_of_a_folder_and_no_path(tmp_path, value, folder) -> None:
-    assert hive_folder("bucket", value) == folder
-    (tmp_path / folder).mkdir()
-    pq.write_table(pa.table({"n": [1]}), tmp_path / folder / "part-0.parquet")
-    partitioning = ds.partitioning(pa.schema([("bucket", pa.string())]), flavor="hive")
-    assert ds.dataset(tmp_path, partitioning=partitioning).to_table().to_pylist() == [{"n": 1, "bucket": value}]
-
-
-def test_a_bucket_that_is_called_as_null_is_does_not_take_its_folder() -> None:
-    assert hive_folder("bucket", "__HIVE_DEFAULT_PARTITION__") == "bucket=%5F_HIVE_DEFAULT_PARTITION__"
-
-
-def test_a_bucket_longer_than_names_of_folders_may_be_still_has_one_of_its_own(tmp_path) -> None:
-    folders = {hive_folder("bucket", text) for text in ("é" * 400 + "a", "é" * 400 + "b", "x" * 2000)}
-    assert len(folders) == 3
-    for folder in folders:
-        (tmp_path / folder).mkdir()
 
 
 def test_hostile_buckets_stay_in_the_folder(engine, loaded, tmp_path) -> None:
@@ -302,9 +308,10 @@ def test_duckdb_reads_it_partition_by_partition(engine, loaded, tmp_path) -> Non
     loaded(written(), bucket_day("06"))
     parquet_files(engine, tmp_path / "out")
     asked = f"FROM read_parquet('{tmp_path}/out/**/*.parquet', hive_partitioning = true)"
-    assert duckdb.sql(f"SELECT bucket, date, sum(bytes_sent) {asked} GROUP BY 1, 2 ORDER BY 1").fetchall() == [
-        ("films", date(2026, 3, 6), 113),
-        ("media", date(2026, 3, 5), 113),
+    columns = "bucket, logged_bucket, delivery_day"
+    assert duckdb.sql(f"SELECT {columns}, sum(bytes_sent) {asked} GROUP BY ALL ORDER BY 1").fetchall() == [
+        ("films", "media", date(2026, 3, 5), 113),
+        ("media", "media", date(2026, 3, 5), 113),
     ]
     time = duckdb.sql(f"SELECT epoch(request_dtime) {asked} WHERE bucket = 'media'").fetchall()
     assert time == [(datetime(2026, 3, 5, 9, 58, 1, tzinfo=UTC).timestamp(),)]
