@@ -48,7 +48,7 @@ _SettingsAttributes = create_model("_SettingsAttributes", __base__=_Attributes, 
 
 
 class _Scaffolder(dg.Scaffolder[Any]):
-    """Writes a defs.yaml with one bucket to be replaced: `attributes: {}` would not say what to fill in."""
+    """Writes a defs.yaml with an example bucket: empty attributes would not show what to fill in."""
 
     def scaffold(self, request: dg.ScaffoldRequest[Any]) -> None:
         """Write the file."""

@@ -11,7 +11,7 @@ _MIN_FREE_MEMORY_BYTES = 3 * 2**30
 
 
 def write_object(path: Path, body: bytes) -> None:
-    """Writes or overwrites a file so that its modification time changes.
+    """Write or overwrite a file so that its modification time changes.
 
     A file system's clock ticks every few milliseconds; an object overwritten within one would look untouched.
     """

@@ -12,7 +12,7 @@ def reject(
     numbers: Sequence[int],
     reason: str = "bad_operation",
 ) -> None:
-    """Makes the records of these lines of a loaded key rejected ones, in the tables and in the ledger."""
+    """Turn the records of these lines of a loaded key into rejected lines, in the tables and in the ledger."""
     ((id_,),) = rows("SELECT id FROM s3_log_key WHERE key = :key AND superseded_at IS NULL", key=key)
     lines = body.split(b"\n")
     for number in numbers:

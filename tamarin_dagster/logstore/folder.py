@@ -78,7 +78,7 @@ class FolderLogStore:
         wanted = _cut_base(base, prefix)
         rest = _cut_base(base, start_after)
         step = _first_step(wanted)
-        # On the way to the prefix's folder, look at nothing else.
+        # Above the folder of the prefix, list only the folders that lead to it.
         names = self._names_if_folder(base, step) if step.endswith("/") else self._names(base)
         for number in range(max(bisect_left(names, step), bisect_left(names, _first_step(rest))), len(names)):
             name = names[number]

@@ -105,7 +105,7 @@ class Page:
         return field
 
     def launch(self, first: str, last: str = "") -> str:
-        """Launches the load of a day, or of all from `first` to `last`; returns the run's id."""
+        """Launch the load of a day, or of all days from `first` to `last`; return the run's id."""
         tags = {"dagster/partition": first}
         if last:
             tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
@@ -120,7 +120,7 @@ class Page:
         return str(launched["run"]["runId"])
 
     def backfill(self, partitions: Sequence[str]) -> None:
-        """Launches a backfill of both assets."""
+        """Launch a backfill of both assets."""
         self.ask(
             "mutation($given: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $given) {"
             " ... on LaunchBackfillSuccess { backfillId } ... on Error { message } } }",
@@ -128,7 +128,7 @@ class Page:
         )
 
     def terminate(self, run_id: str) -> None:
-        """Cancels a run, safely."""
+        """Cancel a run, safely."""
         self.ask(
             "mutation($id: String!) { terminateRun(runId: $id, terminatePolicy: SAFE_TERMINATE) {"
             " ... on TerminateRunFailure { message } ... on Error { message } } }",

@@ -29,7 +29,7 @@ def _overwritten(objects: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def _same_tables(world: World, expected: Mapping[str, bytes], bench: Bench) -> str:
-    """Says that the tables are those of one pull of the newest generations. Raises UnexpectedError."""
+    """Say that the tables are those of one pull of the newest generations. Raises UnexpectedError."""
     differences = {
         table: (rows[0], bench.undisturbed(expected).tables[table][0])
         for table, rows in world.state().tables.items()

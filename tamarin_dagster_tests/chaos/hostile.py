@@ -87,7 +87,7 @@ _ROWS = {
 
 
 def accounted(world: World, seed: int, count: int, ended: Ended) -> Account:
-    """Makes each object again, and compares; one object's lines are held at a time."""
+    """Make each object again and compare. Only the lines of one object are in memory at a time."""
     account = Account()
     left = world.state().objects
     ledger: dict[str, list[Any]] = {}
@@ -133,7 +133,7 @@ class _Rows:
         return self._next is None
 
     def close(self) -> None:
-        """Ends the query."""
+        """End the query."""
         self._connection.close()
 
 

@@ -67,8 +67,8 @@ def _three_times(bench: Bench) -> str:
 
 
 def random_kills(bench: Bench, count: int, seed: int) -> tuple[int, int]:
-    """Kills so many pulls at random moments, each in a new world, every second one with an archive; returns how many
-    were killed before their end, and how many worlds were as without it after the next pull.
+    """Kill this number of pulls at random moments, each in a new world, every second one with an archive. Return how
+    many were killed before their end, and how many worlds were equal to an undisturbed one after the next pull.
     """
     draws = random.Random(seed)
     expected = bench.undisturbed()

@@ -40,7 +40,7 @@ SCENARIOS: list[Scenario] = []
 
 
 def scenario(group: str, fault: str, expected: str, *, reduced: bool = False) -> Callable[[Play], Play]:
-    """Puts a function into the matrix."""
+    """Put a function into the matrix."""
 
     def add(play: Play) -> Play:
         SCENARIOS.append(Scenario(group, fault, expected, play, reduced))
@@ -72,7 +72,7 @@ def played(bench: Bench, scenarios: Iterable[Scenario]) -> Iterator[Row]:
 
 
 def same(world: World, expected: State) -> str:
-    """Says that the world is as expected. Raises UnexpectedError."""
+    """Say that the world is as expected. Raises UnexpectedError."""
     if differences := world.state().differences(expected):
         raise UnexpectedError("; ".join(differences))
     return SAME

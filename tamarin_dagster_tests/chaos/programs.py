@@ -77,7 +77,7 @@ class Program:
         return self._process.is_alive()
 
     def ended(self, seconds: float = 120) -> Ended:
-        """Waits for its end."""
+        """Wait for its end."""
         self._process.join(seconds)
         if self._process.exitcode is None:
             self._process.kill()

@@ -53,7 +53,7 @@ class Minute:
 
 
 def soak_for(soak: Soak, dev: Dev, options: argparse.Namespace) -> list[Minute]:
-    """Kills and looks after it, a line a minute."""
+    """Kill processes and restart them, and print a line each minute."""
     draws = random.Random(options.seed)
     began = time.monotonic()
     kill_at = began + options.kill_every if options.kill_every else float("inf")

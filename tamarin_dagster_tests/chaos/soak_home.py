@@ -111,7 +111,7 @@ class Dev:
         return self._starts - 1
 
     def watch(self) -> str:
-        """Starts it if it does not run, or its page is dead; says so."""
+        """Start it if it does not run or its UI is dead, and report that."""
         if self._process is None:
             self._start()
             return ""
@@ -153,7 +153,7 @@ class Dev:
         return time.monotonic() - self._alive_at > _DEAD_PAGE_SECONDS
 
     def _end_all(self) -> int:
-        """Kills what is left of it, less Postgres, which ends itself or serves on; how many that were."""
+        """Kill the remaining processes except those of Postgres, and return their number."""
         left = [process for process in self._soak.processes() if process.kind not in SUMS["postgres"]]
         for process in left:
             process.kill()
@@ -162,7 +162,7 @@ class Dev:
         return len(left)
 
     def stop(self) -> None:
-        """Ends it as ctrl-C does, and then what is left."""
+        """End it like ctrl-C, then end the remaining processes."""
         if self._process and self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):

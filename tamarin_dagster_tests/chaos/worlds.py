@@ -187,26 +187,26 @@ class World:
         self.config.write_text(json.dumps(self.settings))
 
     def put(self, key: str, body: bytes) -> None:
-        """Writes an object, past all faults."""
+        """Write an object without the faulty proxy."""
         if self.kind == "s3":
             self.bench.s3.put_object(Bucket=self.s3_bucket, Key=key, Body=body)
         else:
             write_object(self.log_folder / key, body)
 
     def put_all(self, objects: Mapping[str, bytes]) -> None:
-        """Writes objects."""
+        """Write objects."""
         for key, body in objects.items():
             self.put(key, body)
 
     def remove(self, key: str) -> None:
-        """Deletes an object, past all faults."""
+        """Delete an object without the faulty proxy."""
         if self.kind == "s3":
             self.bench.s3.delete_object(Bucket=self.s3_bucket, Key=key)
         else:
             (self.log_folder / key).unlink()
 
     def start(self, *arguments: str, **options: Any) -> Program:
-        """Starts a command, by default a pull."""
+        """Start a command, by default a pull."""
         return self.bench.programs.start(self.config, *(arguments or ("pull",)), **options)
 
     def pull(self, *arguments: str, **options: Any) -> Ended:

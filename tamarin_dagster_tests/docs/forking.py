@@ -102,7 +102,7 @@ def _serve(address: Path) -> None:
 
 
 def _run(call: dict, streams: list[int]) -> None:
-    """Runs the program, and ends this process as an interpreter would."""
+    """Run the program, and end this process like an interpreter."""
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
         os.close(stream)

@@ -69,7 +69,7 @@ WHERE request_id = 'EEEE000000000002'
 
 
 def make(server_url: str, name: str) -> None:
-    """Makes a database of that name with Tamarin's tables."""
+    """Make a database of that name with Tamarin's tables."""
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     with psycopg.connect(

@@ -59,7 +59,7 @@ def alerts(tmp_path, monkeypatch, log_folder, database_url):
 
 
 def look(alerts, sensor: str, kind: dg.DagsterEventType) -> None:
-    """Runs the load job of a day, and then the sensor on it, as the daemon does."""
+    """Run the load job of a day, then the sensor on it, like the daemon."""
     with dg.DagsterInstance.ephemeral() as instance:
         run_id = load(alerts, instance, DAY)
         (entry,) = instance.all_logs(run_id, of_type=kind)
@@ -77,7 +77,7 @@ def load(alerts, instance: dg.DagsterInstance, day: str) -> str:
 
 
 def tick(alerts, instance: dg.DagsterInstance, cursor: str | None) -> str | None:
-    """A tick of `failed_runs`; returns its cursor."""
+    """Evaluate the sensor `failed_runs` once and return its cursor."""
     context = dg.build_sensor_context(instance, cursor)
     alerts.failed_runs(context)
     return context.cursor

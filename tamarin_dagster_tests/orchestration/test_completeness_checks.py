@@ -198,7 +198,7 @@ def test_a_log_bucket_that_cannot_be_listed_fails_that_check_alone(settings, ins
 
 
 def deliver(engine, silent: timedelta, every: timedelta, deliveries: int, bucket: str = "media") -> datetime:
-    """So many log keys, the last of them so long ago; returns when that was."""
+    """Add this number of log keys, the last of this age, and return the time of the last."""
     last = datetime.now(UTC).replace(microsecond=0) - silent
     times = [last - every * number for number in range(deliveries)]
     keys = [log_key(f"logs/{time:%Y-%m-%d-%H-%M-%S}-{0:016}", day=time.date()) for time in times]

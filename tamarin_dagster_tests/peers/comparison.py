@@ -55,7 +55,7 @@ class Comparison:
 
 
 def compared(month: Month) -> list[Comparison]:
-    """Runs the programs."""
+    """Run the programs."""
     return [_compared(month, reading) for reading in READINGS]
 
 

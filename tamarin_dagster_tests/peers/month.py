@@ -110,7 +110,7 @@ class Month:
 
 @contextmanager
 def month() -> Iterator[Month]:
-    """Writes the month, loads it into a Postgres of its own, and exports it."""
+    """Write the month, load it into a separate Postgres, and export it."""
     folder = make_short_folder()
     bucket = LoggedBucket(
         name=DemoSite.bucket,

@@ -64,7 +64,7 @@ _DESCRIBED = {
 }
 _FILES = Path(__file__).parent / "views"
 _CANNOT_REPLACE = (psycopg.errors.InvalidTableDefinition, psycopg.errors.InvalidFunctionDefinition)
-# Postgres' errors for a statement that would break a view of somebody else.
+# Postgres' errors for a statement that would break another person's view.
 _IN_USE = (psycopg.errors.DependentObjectsStillExist, psycopg.errors.FeatureNotSupported)
 
 
