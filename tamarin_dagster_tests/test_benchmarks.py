@@ -409,6 +409,7 @@ def test_an_export_is_held_against_a_copy_of_the_same_columns(measured) -> None:
 
 
 @pytest.mark.bench
+@pytest.mark.timeout(900)
 def test_what_is_killed_recovers_and_no_queued_run_is_lost(measured) -> None:
     rows = measured("recovery", "--runs", 4)
     counts = {row[0]: row[1] for row in rows}
