@@ -1,4 +1,4 @@
-"""A lake beside Postgres: the load with Spark beside a pull, and ten questions to DuckDB beside Postgres.
+"""Compare a lake with Postgres: the load with Spark with a pull, and ten questions in DuckDB with those in Postgres.
 
     .venv/bin/python -m benchmarks.lake [--lines 5000000] [--keys 10000] [--days 30] [--master local[2]] [--rounds 3]
 

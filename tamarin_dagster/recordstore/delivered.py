@@ -1,4 +1,4 @@
-"""Read what else belongs to a delivery day, besides its records: its rows of the ledger, and its rejected lines."""
+"""Read the rest of a delivery day, except its records: its rows of the ledger, and its rejected lines."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime

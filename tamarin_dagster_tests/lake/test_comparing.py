@@ -20,7 +20,7 @@ def name(number: int = 0, day: date = DAY) -> str:
     return f"logs/{day}-10-00-00-{number:016X}"
 
 
-def whats(done):
+def get_differences(done):
     return {each.log_key[-2:]: each.what for each in done.differences}
 
 
@@ -41,12 +41,12 @@ def test_what_differs_is_named_key_by_key(load, lake, engine, folder_place, rows
     assert (done.keys, done.records, done.differing_keys) == (1, 2, 5)
     etag = rows("SELECT etag FROM s3_log_key WHERE key = :key", key=name(4))[0][0]
     assert etag
-    found = whats(done)
+    found = get_differences(done)
     assert found["00"] == "the lake holds 1 row of it in s3_log_record, and its ledger says 2"
     assert found["01"].startswith("the lake has another generation (ETag ")
     assert found["02"] == "line_count is 3 in the lake, 4 in Postgres; blank_count is 0 in the lake, 1 in Postgres"
     assert (found["03"], found["09"]) == ("it is not in Postgres", "it is not in the lake")
-    assert set(whats(compare(["media"], tables, engine, counts_rows=False))) == {"01", "02", "03", "09"}
+    assert set(get_differences(compare(["media"], tables, engine, counts_rows=False))) == {"01", "02", "03", "09"}
     assert compare(["media"], tables, engine, first=date(2026, 3, 6)).days == 0
 
 
