@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from packaging.requirements import Requirement
 
+from tamarin_dagster.logformat.engine import LOADING_PAYS_BYTES
 from tamarin_dagster.operations.dev import PROGRAM
 from tamarin_dagster_tests.dev_process import DevProcess
 from tamarin_dagster_tests.lines import lines
@@ -154,12 +155,17 @@ def test_a_pull_of_a_folder_loads_and_rolls_up_and_says_what_to_install(
         assert connection.execute("SELECT count(*) FROM s3_log_record").fetchone() == (3,)
         assert connection.execute("SELECT sum(requests) FROM traffic_hourly").fetchone() == (3,)
     said = [line for line in done.stderr.splitlines() if "pip install" in line]
-    assert [line.rpartition("pip install ")[2] for line in said] == [
-        "'tamarin-dagster[fast]'",
-        "'tamarin-dagster[agents]'",
-    ]
+    assert [line.rpartition("pip install ")[2] for line in said] == ["'tamarin-dagster[agents]'"]
     again = run("tamarin-dagster", "pull", "--no-purge")
     assert (again.returncode, "pip install" in again.stderr) == (0, False)
+
+
+def test_a_pull_of_a_megabyte_says_how_to_install_the_compiled_parser(run, bucket_of_three_lines, put_key) -> None:
+    body = lines(1000)
+    put_key(body * (LOADING_PAYS_BYTES // len(body) + 1))
+    done = run("tamarin-dagster", "pull", "--no-purge")
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'tamarin-dagster[fast]'" in done.stderr
 
 
 def test_the_doctor_works_and_definitions_load_without_extras(run, bucket_of_three_lines) -> None:

@@ -39,6 +39,11 @@ is lost, or the command is interrupted, it prints none. Times are ISO 8601, days
 # A datetime is also a date, and a bool is also an int, so the narrower type comes first.
 _JSON_TYPES = {bool: "true or false", int: "number", float: "number", str: "text", datetime: "time", date: "day"}
 _WIDTH = 120
+# Why the tests of the documentation do not run the examples of a command.
+_NOT_RUN = {
+    "lake-load": "needs a lake, Java and Spark; the tests of the lake run it",
+    "lake-compare": "needs a lake; the tests of the lake run it",
+}
 
 
 def describe_commands() -> str:
@@ -62,6 +67,8 @@ def _describe(command: Any, described: CommandHelp) -> str:
     lines = [f"### {name}\n", f"    {usage}\n", *(f"{fill(each, _WIDTH)}\n" for each in described.text.split("\n\n"))]
     if command.params:
         lines += ["| | default | |", "|---|---|---|", *map(_parameter, command.params), ""]
+    if name in _NOT_RUN:
+        lines += [f"<!-- not run: {_NOT_RUN[name]} -->", ""]
     for typed, meaning in described.examples:
         lines += [f"    # {meaning}", f"    {PROGRAM} {typed}"]
     lines += [""] * bool(described.examples)

@@ -19,6 +19,13 @@ from tamarin_dagster.plurals import count_noun
 from tamarin_dagster.settings import SettingsError
 from tamarin_dagster.settings import load_settings as settings_of_folder
 
+_SETTINGS = """\
+purge_parsed_keys: false
+buckets:
+  - name: {name}
+    log_bucket_name: "{place}"
+    log_prefix: {prefix}"""
+
 
 @command(
     "demo-logs",
@@ -52,9 +59,9 @@ def demo_logs(
         f"{count_noun(written.lines, 'line')} in {count_noun(written.keys, 'log key')} ({written.bytes:,} bytes)"
         f" under {escape(str(out))}"
     )
+    err.print("To load them, put this in the place of what is in tamarin.yaml:\n")
     err.print(
-        f"To load them: name: {DemoSite.bucket}, log_bucket_name: {escape(out.resolve().as_uri())},"
-        f" log_prefix: {LOG_PREFIX}",
+        escape(_SETTINGS.format(name=DemoSite.bucket, place=out.resolve().as_uri(), prefix=LOG_PREFIX)),
         highlight=False,
         soft_wrap=True,
     )

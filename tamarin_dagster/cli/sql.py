@@ -30,7 +30,6 @@ from tamarin_dagster.urls import clean_errors
     ('sql "SELECT key, count(*) FROM s3_log_record GROUP BY key"', "a query, as a table"),
     ('sql --format csv "SELECT * FROM s3_log_key" > keys.csv', "with a header, row by row, for any number of rows"),
     ('sql --format json "SELECT key FROM s3_log_key" | jq length', "for a script"),
-    ('sql --lake "SELECT count(*) FROM s3_log_record"', "of all years, also of months that were dropped"),
     ("sql", "psql, with its \\d and its history"),
     ("sql --url", "for a BI tool, or pandas"),
 )

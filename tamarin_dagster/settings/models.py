@@ -548,7 +548,7 @@ def load_settings(config: Path | None = None, *, for_demo: bool = False, with_de
     if path.exists():
         entries = _read_yaml(path)
     elif config or named:
-        raise SettingsError(f"{path}: no such file; {'--config' if config else CONFIG_VARIABLE} names it")
+        raise SettingsError(f"{path}: no such file; --config or {CONFIG_VARIABLE} names it")
     return build_settings(path, entries, for_demo=for_demo, with_demo=with_demo)
 
 
@@ -674,5 +674,5 @@ def _describe_problem(kind: str, message: str, loc: tuple[int | str, ...]) -> st
     if kind == "missing":
         return "is missing; every bucket needs a name and a log_bucket_name"
     if kind.startswith("date"):
-        return "must be a date like 2026-01-31"
+        return "must be a day that exists, like 2026-01-31"
     return message.removeprefix("Value error, ").removeprefix("Input ")

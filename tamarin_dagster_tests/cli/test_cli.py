@@ -364,15 +364,14 @@ def test_migrate_says_what_it_did(run) -> None:
 
 
 def test_demo_logs_are_what_pull_can_load(run, tmp_path, engine) -> None:
-    assert run("demo-logs", "--lines", "500", "--keys", "7", "--out", "demo keys").returncode == 0
-    (tmp_path / "tamarin.yaml").write_text(
-        f"buckets: [{{name: media, log_bucket_name: '{(tmp_path / 'demo keys').as_uri()}', log_prefix: logs/}}]"
-    )
+    written = run("demo-logs", "--lines", "500", "--keys", "7", "--out", "demo keys")
+    assert written.returncode == 0
+    (tmp_path / "tamarin.yaml").write_text(written.stderr.partition("tamarin.yaml:\n\n")[2])
 
     done = run("pull")
 
     assert done.returncode == 0, done.stderr
-    assert "7 keys loaded" in done.stderr
+    assert "media-example-org: 7 keys loaded" in done.stderr
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM s3_log_record")) == 500
 

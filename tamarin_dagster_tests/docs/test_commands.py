@@ -472,6 +472,8 @@ def test_what_is_not_run_says_why() -> None:
         ("docs/how-to/lake.md", "programs of their own, and a lake in S3"),
         *[("docs/how-to/top-talkers.md", "needs the AWS command line, and an account")] * 2,
         ("docs/how-to/upgrade.md", "would change the code that is being tested"),
+        ("docs/reference/cli.md", "needs a lake, Java and Spark; the tests of the lake run it"),
+        ("docs/reference/cli.md", "needs a lake; the tests of the lake run it"),
         ("docs/tutorial/getting-started.md", "starts servers until ctrl-C; test_dev.py starts it"),
     ]
 

@@ -59,7 +59,7 @@ def test_the_command_ends_with_1_if_they_differ_and_names_the_keys(run, configur
     assert (done.returncode, done.stdout) == (0, "")
     assert "1 delivery day: the lake and Postgres agree on 1 log key with 3 records, and differ on 0" in done.stderr
 
-    late = put_key(lines(1), unique="00000000000000AA")
+    late = put_key(lines(1), unique="FFFFFFFFFFFF00AA")
     assert run("pull").returncode == 0  # it waits for other late log keys
     done = run("lake-compare", "--json", "--bucket", "media", "--from", "2026-03-05")
     assert done.returncode == 1

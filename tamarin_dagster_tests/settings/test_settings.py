@@ -389,10 +389,10 @@ def test_each_of_several_wrong_entries_has_its_line(complaint):
 
 
 def test_a_file_that_was_named_must_be_there(tmp_path, monkeypatch):
-    with pytest.raises(SettingsError, match=r"other\.yaml: no such file; --config names it"):
+    with pytest.raises(SettingsError, match=r"other\.yaml: no such file; --config or TAMARIN_CONFIG names it"):
         load_settings(tmp_path / "other.yaml")
     monkeypatch.setenv("TAMARIN_CONFIG", "third.yaml")
-    with pytest.raises(SettingsError, match=r"third\.yaml: no such file; TAMARIN_CONFIG names it"):
+    with pytest.raises(SettingsError, match=r"third\.yaml: no such file; --config or TAMARIN_CONFIG names it"):
         load_settings()
 
 
