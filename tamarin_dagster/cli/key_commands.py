@@ -28,7 +28,11 @@ from tamarin_dagster.cli.documents import (
     make_document,
     show_documents,
 )
-from tamarin_dagster.cli.misnamed import complain_of_foreign_records, complain_of_misplaced_keys
+from tamarin_dagster.cli.misnamed import (
+    complain_of_foreign_records,
+    complain_of_former_name,
+    complain_of_misplaced_keys,
+)
 from tamarin_dagster.cli.rollup_command import roll_up_due
 from tamarin_dagster.cli.shared import (
     check_days,
@@ -132,6 +136,7 @@ def _pull_bucket(
     days = [delivery_day(each.period) for each in pulled.periods]
     if not days:
         complain_of_misplaced_keys(settings, bucket, store, engine)
+    complain_of_former_name(settings, bucket, engine)
     complain_of_foreign_records(engine, bucket.name)
     try:
         if settings.archive_of(bucket):
@@ -275,6 +280,7 @@ def _purge_bucket(
     except (LogStoreError, *DATABASE_ERRORS) as error:
         return purged_bucket.model_copy(update={"error": report_bucket_failure(bucket.name, error)})
     _report_purge(bucket, purged, f"[bold]{escape(bucket.name)}[/]: ", "would purge" if dry_run else "purged")
+    complain_of_former_name(settings, bucket, engine)
     return purged_bucket.model_copy(update={"purged": PurgedKeys.model_validate(purged)})
 
 

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from tamarin_dagster.cli.terminal import complain
 from tamarin_dagster.logstore import LogStore, LogStoreError
 from tamarin_dagster.operations.misplaced import find_prefixes_elsewhere, find_sources_elsewhere
-from tamarin_dagster.recordstore.bucket_names import find_foreign_records
+from tamarin_dagster.recordstore.bucket_names import find_foreign_records, find_former_name
 from tamarin_dagster.recordstore.holdings import find_newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -16,6 +16,15 @@ def complain_of_foreign_records(engine: sa.Engine, bucket: str) -> None:
         found = find_foreign_records(connection, bucket)
     if found:
         complain(f"{bucket}: {found} - {found.remedy}")
+
+
+def complain_of_former_name(settings: Settings, bucket: LoggedBucket, engine: sa.Engine) -> None:
+    """Warn if nothing was loaded for the bucket because its log keys were loaded under another name."""
+    names = [each.name for each in settings.buckets]
+    with engine.connect() as connection:
+        former = find_former_name(connection, bucket.name, bucket.log_bucket_name, bucket.log_prefix, names)
+    if former:
+        complain(f"{bucket.name}: {former} - {former.remedy}")
 
 
 def complain_of_misplaced_keys(settings: Settings, bucket: LoggedBucket, store: LogStore, engine: sa.Engine) -> None:

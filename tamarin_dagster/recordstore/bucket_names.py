@@ -4,10 +4,12 @@ A log key does not say whose requests it holds, except in the partitioned layout
 bucket is configured under a wrong name, everything is loaded, and every answer about the bucket is empty.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from tamarin_dagster.recordstore.holdings import find_newest_key
 from tamarin_dagster.recordstore.pending_days import select_due_days
 from tamarin_dagster.recordstore.schema.tables import s3_log_key, s3_log_record
 from tamarin_dagster.recordstore.schema.traffic_tables import traffic_day
@@ -89,3 +91,52 @@ def find_foreign_records(connection: sa.Connection, bucket: str) -> ForeignRecor
     if connection.scalar(sa.select(sa.or_(rolled_up, pending))):
         return None
     return ForeignRecords(bucket, sum(records for _, records in found), tuple(found))
+
+
+@dataclass(frozen=True, slots=True)
+class FormerName:
+    """A name under which the log keys of a bucket were loaded, and which is not in the settings any more."""
+
+    name: str
+    keys: int
+
+    def __str__(self) -> str:
+        return (
+            f"log keys under its log prefix were loaded under the name {self.name}, which is not configured:"
+            f" {self.keys:,} of those that are still there"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """What to do."""
+        return (
+            f"a log key is loaded once: set name to {self.name} again, or remove what was loaded under that name, and"
+            " pull again (docs/how-to/buckets.md#remove)"
+        )
+
+
+def find_former_name(
+    connection: sa.Connection, bucket: str, log_bucket_name: str, log_prefix: str, configured: Collection[str]
+) -> FormerName | None:
+    """Return the other name that most log keys under the bucket's prefix were loaded under, if it is not `configured`.
+
+    None if log keys were loaded for the bucket itself. Log keys that are purged or superseded are not considered.
+    """
+    if find_newest_key(connection, bucket, log_bucket_name):
+        return None
+    key, count = s3_log_key.c, sa.func.count().label("keys")
+    statement = (
+        sa.select(key.bucket, count)
+        .where(
+            key.log_bucket_name == log_bucket_name,
+            key.purged_at.is_(None),
+            key.superseded_at.is_(None),
+            sa.func.starts_with(key.key, log_prefix),
+            key.bucket.not_in(configured),
+        )
+        .group_by(key.bucket)
+        .order_by(count.desc(), key.bucket)
+        .limit(1)
+    )
+    row = connection.execute(statement).first()
+    return FormerName(row.bucket, row.keys) if row else None

@@ -103,6 +103,24 @@ def test_pull_report_hogs_and_export_say_that_a_buckets_name_matches_no_record(m
     assert "none of" not in misnamed("export", "--format", "csv")[2], "what is of any bucket lacks nothing"
 
 
+FORMER = (
+    "log keys under its log prefix were loaded under the name media.example.org, which is not configured: 4 of those"
+    " that are still there"
+)
+
+
+def test_after_a_name_is_corrected_pull_purge_and_doctor_say_under_which_name_the_log_keys_are_loaded(
+    misnamed, log_folder
+):
+    misnamed("pull", "--no-purge", "--no-rollups")
+    misnamed.configure({"name": "media-example-org", "log_bucket_name": log_folder.as_uri(), "log_prefix": "logs/"})
+    for command in (["pull", "--no-purge"], ["purge", "--dry-run"]):
+        said = misnamed(*command, TAMARIN_PURGE_PARSED_KEYS="true")[2]
+        assert f"media-example-org: {FORMER} - a log key is loaded once: set name to media.example.org again" in said
+    status, text, _ = misnamed.findings()["name"]
+    assert (status, text) == ("warn", FORMER)
+
+
 def test_the_doctor_says_that_a_buckets_name_matches_no_record(misnamed):
     misnamed("pull", "--no-rollups")
     status, text, remedy = misnamed.findings()["name"]

@@ -11,7 +11,7 @@ from tamarin_dagster.operations.doctor.finding import Finding, ok, warn
 from tamarin_dagster.operations.doctor.key_findings import NOTHING_TO_READ
 from tamarin_dagster.operations.misplaced import Places, find_prefixes_elsewhere, find_sources_elsewhere
 from tamarin_dagster.recordstore import ledger
-from tamarin_dagster.recordstore.bucket_names import ForeignRecords, find_foreign_records
+from tamarin_dagster.recordstore.bucket_names import ForeignRecords, FormerName, find_foreign_records, find_former_name
 from tamarin_dagster.recordstore.holdings import find_newest_key
 from tamarin_dagster.settings import LoggedBucket, Settings
 
@@ -23,17 +23,19 @@ class Known:
     Attributes:
         engine: on the records' database, if it answers and is migrated.
         other_prefixes: the log prefixes of other buckets in the same log bucket.
+        names: all buckets in the settings.
     """
 
     engine: sa.Engine | None
-    other_prefixes: frozenset[str]
+    other_prefixes: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, settings: Settings, bucket: LoggedBucket, engine: sa.Engine | None) -> "Known":
         """Take the other buckets in its log bucket from the settings."""
         others = (each for each in settings.buckets if each.name != bucket.name)
         prefixes = (each.log_prefix for each in others if each.log_bucket_name == bucket.log_bucket_name)
-        return cls(engine, frozenset(prefixes))
+        return cls(engine, frozenset(prefixes), frozenset(each.name for each in settings.buckets))
 
     def has_loaded(self, bucket: LoggedBucket) -> bool:
         """Return whether log keys of the bucket were loaded from its log bucket; if so, its prefix is right."""
@@ -49,6 +51,13 @@ class Known:
         with self.engine.connect() as connection:
             return find_foreign_records(connection, bucket.name)
 
+    def find_former_name(self, bucket: LoggedBucket) -> FormerName | None:
+        """Return the name under which the bucket's log keys were loaded, if it is not in the settings."""
+        if self.engine is None:
+            return None
+        with self.engine.connect() as connection:
+            return find_former_name(connection, bucket.name, bucket.log_bucket_name, bucket.log_prefix, self.names)
+
     def unseen(self, bucket: LoggedBucket, objects: list[LogObject]) -> list[LogObject]:
         """Return those of the objects that are not loaded."""
         if self.engine is None or not objects:
@@ -57,7 +66,7 @@ class Known:
             return list(ledger.list_unseen(connection, bucket.log_bucket_name, objects))
 
 
-NOTHING_KNOWN = Known(None, frozenset())
+NOTHING_KNOWN = Known(None)
 
 
 def nothing_to_read(subject: str, bucket: LoggedBucket, store: LogStore, known: Known) -> Finding:
@@ -85,6 +94,9 @@ def name_findings(
 
     Raises LogStoreError.
     """
+    if former := known.find_former_name(bucket):
+        yield warn(subject, str(former), former.remedy)
+        return
     if foreign := known.find_foreign_records(bucket):
         yield warn(subject, str(foreign), foreign.remedy)
         return
