@@ -93,16 +93,18 @@ def root_logger_keeps_its_level() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def definitions_load_without_state() -> Iterator[None]:
-    """Instances that are closed in another order than they were opened leave Dagster with the storage of a dead one.
+    """Load definitions as if Dagster had no stored state for them: ours have none.
 
-    Definitions that a later test of the same process loads would ask it for their state.
+    An instance that is closed late, when Python collects it, leaves Dagster with the storage of an instance that no
+    longer exists. Definitions that are loaded after that would ask this storage, and fail.
     """
     if "dagster" not in sys.modules:
         yield
         return
-    from dagster._core.storage.defs_state.base import set_defs_state_storage  # noqa: PLC0415
+    from dagster._core.storage.defs_state.base import DefsStateStorage  # noqa: PLC0415
 
-    with set_defs_state_storage(None):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DefsStateStorage, "get", lambda: None)
         yield
 
 
