@@ -1,11 +1,10 @@
 """The Iceberg tables of a lake: records, rejected lines and the ledger. A delivery day is replaced in one commit.
 
-The tables have the names that they have in Postgres, and are partitioned by logged bucket and delivery day. `DayFiles`
-says which data files a day consists of; whoever writes them, here or on a Spark executor, changes nothing that a reader
-sees before `replace_day`.
+The tables have the same names as in Postgres, and are partitioned by logged bucket and delivery day. `DayFiles` lists
+the data files of a day. This process or a Spark executor writes them. Readers see no change before `replace_day`.
 
-With the catalog in Postgres, the three tables change in one transaction. With another catalog each table is a commit of
-its own, the ledger last: after a kill between them the ledger has the day as it was before, so the next load or
+With the catalog in Postgres, the three tables change in one transaction. With another catalog, each table has its own
+commit, and the ledger comes last. After a kill between them, the ledger still has the former day, so the next load or
 archiving replaces the day again.
 """
 

@@ -409,11 +409,11 @@ def _write_files(
 ) -> DayRecord | None:
     """Write the day's files; return the record to write next, or None after noting a problem."""
     # Arrow takes a fifth of a second to import, and the proof before a purge does not need it.
-    from tamarin_dagster.pipeline.export.columnar import partition_folder, write_day  # noqa: PLC0415
+    from tamarin_dagster.pipeline.export import columnar  # noqa: PLC0415
 
     expected = Counter({key.id: key.record_count for key in keys if key.record_count})
     # A day without records has no file.
-    names = {f"{partition_folder(bucket.name, day)}/{FILE_NAME}"} if expected else set[str]()
+    names = {f"{columnar.partition_folder(bucket.name, day)}/{FILE_NAME}"} if expected else set[str]()
     if before is None and not noted.digests:
         for name in names:
             if place.end_of(name, 1) is not None:
@@ -436,14 +436,14 @@ def _write_files(
     for name in names:
         hit(FailPoint.ARCHIVE_FILE_BEFORE)
         with place.writing(name) as file:
-            found = write_day(file, connection, bucket.name, day, expected.total())
+            found = columnar.write_day(file, connection, bucket.name, day, expected.total())
             files[name] = read_written_state(file, found.total())
         hit(FailPoint.ARCHIVE_FILE_AFTER)
-    for name in stale:
-        place.remove(name)
     if found != expected:
         done.problems[day] = _NOT_AS_THE_LEDGER_SAYS
         return None
+    for name in stale:
+        place.remove(name)
     return DayRecord(ours, len(keys), digest, True, files)
 
 
