@@ -359,6 +359,26 @@ def test_files_that_are_not_what_was_written_are_seen(load, run, kept, folder, e
     assert is_true()
 
 
+def test_a_file_of_an_earlier_layout_stays_until_a_new_one_agrees_with_the_ledger(load, run, folder, rows) -> None:
+    load({name(): lines(3)})
+    run()
+    earlier = "bucket=media/2026-03-05/records.parquet"
+    (folder / earlier).parent.mkdir(parents=True)
+    new = folder / "logged_bucket=media/delivery_day=2026-03-05/records.parquet"
+    new.rename(folder / earlier)
+    record = folder / "_archived/media/2026-03-05.json"
+    record.write_text(record.read_text().replace(str(new.relative_to(folder)), earlier))
+
+    load({name(number=1): lines(2)})
+    rows("DELETE FROM s3_log_record WHERE line_number = 3")
+    assert run(now=later())[0].problems == {DAY: archiving._NOT_AS_THE_LEDGER_SAYS}
+    assert (folder / earlier).exists()
+
+    rows("UPDATE s3_log_key SET record_count = 2, line_count = 2 WHERE record_count = 3")
+    assert run(now=later())[0].problems == {}
+    assert (new.exists(), (folder / earlier).exists()) == (True, False)
+
+
 def test_a_day_that_waits_is_no_fault_and_one_whose_files_were_written_over_is(
     load, run, kept, rows, engine, folder_place
 ) -> None:
